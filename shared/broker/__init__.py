@@ -1,0 +1,1 @@
+"""The broker: streams, the session log, heartbeats. One contract, a Redis client and an in-memory twin."""

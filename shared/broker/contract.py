@@ -1,0 +1,223 @@
+"""What every broker does. `RedisBroker` and `MemoryBroker` pass the same contract suite.
+
+Every method may raise BrokerAway. Any call may take effect although it raised, and any message may be
+delivered twice, late or never: absolute positions and the session log make that harmless.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol
+
+from shared.protocol.messages import Close, Heartbeat, Message, Role, StagedBatch, Submit, Verdict
+from shared.protocol.session import SessionHead, SessionLog, SessionSpec
+
+GROUP: Final = "outrider"  # consumer group of every work stream
+
+
+class BrokerAway(ConnectionError):
+    """The broker cannot be reached, or did not answer in time."""
+
+
+class BrokerFull(RuntimeError):
+    """A work stream is at its bound; nothing was added. The client sees 503."""
+
+
+class LeaseLost(RuntimeError):
+    """Another scheduler is active: this one's term is not the current one."""
+
+
+class UnknownSession(KeyError):
+    """No such session log: never submitted, expired, or the broker lost its data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One stream entry, undecoded: bytes are hostile until `wire.decode` has seen them."""
+
+    stream: str
+    id: str
+    data: bytes
+    deliveries: int = 1  # > 1 when read from this reader's pending entries
+
+
+@dataclass(frozen=True, slots=True)
+class CommitRow:
+    """One row of `commit`. `verdict` holds tokens and logprobs; the broker makes the three copies.
+
+    A verdict with status "ok" commits; any other goes to the scheduler alone. device and gateway are
+    addresses ("" = none).
+    """
+
+    verdict: Verdict
+    device: str
+    gateway: str
+
+
+Outcome = Literal["committed", "answered", "stale", "ahead", "unknown", "told"]
+
+
+@dataclass(frozen=True, slots=True)
+class CommitOutcome:
+    """What became of one row.
+
+    committed: appended. answered: base_len was behind or the session has finished, the log's own tokens
+    from base_len on were sent again. stale: older epoch, dropped. ahead: base_len beyond the log, an error
+    verdict was sent to the scheduler. unknown: no such log, dropped. told: not an "ok" row, passed on.
+    """
+
+    outcome: Outcome
+    length: int  # committed length of the session now, 0 when unknown
+
+
+class Broker(Protocol):
+    """One process's connection to the broker."""
+
+    # --- connection ---------------------------------------------------------------------------------
+    async def run_id(self) -> str:
+        """Identity of the broker's data: another one means that everything was lost."""
+        ...
+
+    async def ping(self) -> float:
+        """One round trip, in seconds."""
+        ...
+
+    async def close(self) -> None:
+        """Close every connection. Idempotent."""
+        ...
+
+    # --- streams ------------------------------------------------------------------------------------
+    async def push(self, stream: str, message: Message) -> None:
+        """Add to a work stream. Raises BrokerFull at its bound."""
+        ...
+
+    async def send(self, inbox: str, message: Message) -> None:
+        """Add to an inbox or reply stream (capped, expiring)."""
+        ...
+
+    async def make_groups(self, streams: Sequence[str]) -> None:
+        """Create the consumer group (and stream) where missing, from the start of the stream. Idempotent."""
+        ...
+
+    async def read_pending(self, streams: Sequence[str], consumer: str, count: int) -> list[Entry]:
+        """Entries delivered to this consumer and never acknowledged, oldest first, with their deliveries.
+
+        Reading them counts as a delivery. Returns at most `count` per stream; [] when there are none.
+        """
+        ...
+
+    async def read_group(
+        self, streams: Sequence[str], consumer: str, count: int, block_s: float
+    ) -> list[Entry]:
+        """New entries of work streams; waits up to block_s (own connection). [] on time-out."""
+        ...
+
+    async def read_inbox(self, inbox: str, after: str, count: int, block_s: float) -> list[Entry]:
+        """Entries of one inbox after an id ("0" = from the start); waits up to block_s."""
+        ...
+
+    async def ack(self, stream: str, ids: Sequence[str]) -> None:
+        """Acknowledge and delete."""
+        ...
+
+    async def dead_letter(self, entry: Entry, reason: str) -> None:
+        """Copy to the dead stream (capped), then acknowledge and delete."""
+        ...
+
+    async def length(self, stream: str) -> int:
+        """Entries in a stream, 0 when it does not exist."""
+        ...
+
+    # --- session log --------------------------------------------------------------------------------
+    async def submit(self, spec: SessionSpec, message: Submit) -> bool:
+        """Create the log, mark it live, add Submit: one script. False when the log existed (a no-op).
+
+        Raises BrokerFull when the submit stream is at its bound.
+        """
+        ...
+
+    async def load(self, session: str) -> SessionLog:
+        """The whole log. Raises UnknownSession."""
+        ...
+
+    async def head(self, session: str) -> SessionHead:
+        """The log without tokens. Raises UnknownSession."""
+        ...
+
+    async def live(self) -> set[str]:
+        """Sessions submitted and not ended."""
+        ...
+
+    async def place(self, session: str, epoch: int, verifier: str, device: str) -> bool:
+        """Write epoch and placement, if the log's epoch is not higher and it has not finished. False otherwise."""
+        ...
+
+    async def end(self, session: str, close: Close, verifier: str, device: str, gateway: str) -> bool:
+        """Finish a session: set finish (unless set), leave the live set, let the log expire, send Close on.
+
+        verifier "" / device "" / gateway "": nobody to tell there. False when the session was not live
+        (Close is sent all the same: it is idempotent).
+        """
+        ...
+
+    async def commit(
+        self, verifier: str, entry_id: str, rows: Sequence[CommitRow]
+    ) -> list[CommitOutcome]:
+        """The whole answer to one staged batch, in one script: all of it or nothing.
+
+        Per row with status ok, if the log's epoch and committed length equal (epoch, base_len) and it has
+        not finished: append tokens and logprobs, then add the verdict to the device's inbox (no logprobs),
+        the gateway's reply and the scheduler's verdicts (no tokens, no logprobs). A verdict with a finish
+        ends the session as `end` does. Otherwise see CommitOutcome. Last, acknowledge and delete the entry.
+        entry_id "" = none to acknowledge.
+        """
+        ...
+
+    # --- scheduler ----------------------------------------------------------------------------------
+    async def acquire_lease(self, holder: str, ttl_s: float) -> int:
+        """Become the active scheduler. Returns the new term, 0 when another holder has it."""
+        ...
+
+    async def renew_lease(self, holder: str, term: int, ttl_s: float) -> bool:
+        """Keep it. False when it was lost."""
+        ...
+
+    async def release_lease(self, holder: str, term: int) -> None:
+        """Give it back, if it is still ours."""
+        ...
+
+    async def stage(
+        self, verifier: str, batch: StagedBatch, drafts: Sequence[str], holder: str
+    ) -> None:
+        """Add a batch for a verifier and acknowledge the drafts (entry ids of the draft stream) in it: one script.
+
+        Raises LeaseLost when `holder` is not the lease's holder, BrokerFull at the stream's bound.
+        """
+        ...
+
+    # --- who is there -------------------------------------------------------------------------------
+    async def next_generation(self) -> int:
+        """A number never given before."""
+        ...
+
+    async def beat(self, heartbeat: Heartbeat, ttl_s: float) -> None:
+        """Write a heartbeat. A lower generation never overwrites a higher one: raises LeaseLost then.
+
+        Also keeps the process's inbox or reply stream from expiring.
+        """
+        ...
+
+    async def alive(self, role: Role) -> list[Heartbeat]:
+        """Heartbeats that have not lapsed; undecodable ones are left out."""
+        ...
+
+    async def put(self, key: str, fields: Mapping[str, str]) -> None:
+        """Replace a small hash (deployment, policy)."""
+        ...
+
+    async def get(self, key: str) -> dict[str, str]:
+        """Read a small hash; {} when there is none."""
+        ...
+
+    async def trace(self, spans: Sequence[Message]) -> None:
+        """Append spans to the capped trace stream."""
+        ...

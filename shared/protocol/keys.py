@@ -1,0 +1,100 @@
+"""Every key and stream name. All keys of a shard carry its hash tag, so no script crosses shards."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Names within one shard. An *address* is "name:generation"."""
+
+    shard: str = "s0"
+
+    def _key(self, rest: str) -> str:
+        return f"or:{{{self.shard}}}:{rest}"
+
+    # Work streams: consumer groups, bounded by refusal.
+    @property
+    def submit(self) -> str:
+        """gateway → scheduler: Submit, Cancel, Control."""
+        return self._key("submit")
+
+    @property
+    def draft(self) -> str:
+        """devices → scheduler: Draft, Resync."""
+        return self._key("draft")
+
+    @property
+    def verdicts(self) -> str:
+        """verifier → scheduler: Verdict without tokens."""
+        return self._key("verdicts")
+
+    def staged(self, verifier: str) -> str:
+        """scheduler → verifier: StagedBatch, Close, Tune."""
+        return self._key(f"staged:{verifier}")
+
+    # Inboxes: one process generation, read from the start, expire with it.
+    def inbox(self, device: str) -> str:
+        """scheduler, verifier → device (an address): Open, Verdict, Close, Tune."""
+        return self._key(f"inbox:{device}")
+
+    def reply(self, gateway: str) -> str:
+        """verifier, scheduler → gateway (an address): Verdict, Close."""
+        return self._key(f"reply:{gateway}")
+
+    # The session log.
+    def session(self, session: str) -> str:
+        """Hash: spec, prompt_len, max_tokens, gateway, device_wanted, expires_ms, epoch, verifier, device, finish."""
+        return self._key(f"session:{session}")
+
+    def session_ids(self, session: str) -> str:
+        """List: committed token ids."""
+        return self._key(f"session:{session}:ids")
+
+    def session_logprobs(self, session: str) -> str:
+        """List: one packed entry per committed token, when asked for."""
+        return self._key(f"session:{session}:logprobs")
+
+    @property
+    def live(self) -> str:
+        """Set of open sessions."""
+        return self._key("live")
+
+    # Who is there.
+    def alive(self, role: str, name: str) -> str:
+        """Heartbeat, expires."""
+        return self._key(f"alive:{role}:{name}")
+
+    @property
+    def generation(self) -> str:
+        """Counter that hands out process generations."""
+        return self._key("generation")
+
+    @property
+    def lease(self) -> str:
+        """The active scheduler's address, expires."""
+        return self._key("lease")
+
+    @property
+    def term(self) -> str:
+        """Counter of scheduler leases."""
+        return self._key("term")
+
+    @property
+    def policy(self) -> str:
+        """The last Control, for a scheduler that starts."""
+        return self._key("policy")
+
+    @property
+    def deployment(self) -> str:
+        """Hash: protocol version, target, vocabulary hash, draft model to use."""
+        return self._key("deployment")
+
+    @property
+    def dead(self) -> str:
+        """Stream of refused messages: source, reason, bytes. Capped."""
+        return self._key("dead")
+
+    @property
+    def trace(self) -> str:
+        """Stream of Spans. Capped, off by default."""
+        return self._key("trace")

@@ -1,0 +1,21 @@
+"""Bounds of the protocol. A message beyond one of them is refused, counted and dead-lettered."""
+
+from typing import Final
+
+PROTOCOL_VERSION: Final = 1  # first byte of every message
+
+MAX_MESSAGE_BYTES: Final = 1 << 20
+MAX_TOKEN_ID: Final = (1 << 24) - 1
+MAX_DRAFT: Final = 64  # drafted tokens in one row, chain or tree
+MAX_ROWS: Final = 512  # rows in one staged batch
+MAX_POSITION: Final = (1 << 20) - 1  # absolute position of a token in its session
+MAX_TOP_LOGPROBS: Final = 20
+MAX_STOP_IDS: Final = 64
+MAX_DURATION_US: Final = 3_600_000_000  # one hour
+MAX_DELIVERIES: Final = 3  # a batch delivered this often is run row by row
+
+LOG_KEPT_S: Final = 600  # a closed session's log
+GRACE_S: Final = 5.0  # a broker away for less only pauses streams
+HEARTBEAT_S: Final = 1.0
+HEARTBEAT_TTL_S: Final = 4.0
+LEASE_TTL_S: Final = 3.0

@@ -1,0 +1,136 @@
+"""Messages as bytes: a version byte, then msgpack of the fixed array [tag, field, field, …].
+
+`decode` is the only way in for bytes from elsewhere: the size is bounded before anything is built, and every
+field is checked against its type's range (pydantic, strict), so what comes out can be believed in form.
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, Final, TypeVar
+
+import msgpack
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ArgsKwargs
+
+from shared.protocol import limits
+from shared.protocol.messages import MESSAGE_TYPES, Message, StagedBatch, TokenLogprobs
+from shared.protocol.session import SessionSpec
+from shared.speculative.params import SamplingParams
+
+M = TypeVar("M")
+
+
+class WireError(ValueError):
+    """Bytes that are not a message of this protocol; the text says what is wrong with them."""
+
+
+_VERSION: Final = bytes([limits.PROTOCOL_VERSION])
+_TAGS: Final[Mapping[type, int]] = {cls: int(tag) for tag, cls in MESSAGE_TYPES.items()}
+_ADAPTERS: Final[Mapping[int, TypeAdapter[Any]]] = {
+    int(tag): TypeAdapter(cls) for tag, cls in MESSAGE_TYPES.items()
+}
+_ARITY: Final[Mapping[int, int]] = {int(tag): len(fields(cls)) for tag, cls in MESSAGE_TYPES.items()}
+_ROWS_AT: Final = 1 + [f.name for f in fields(StagedBatch)].index("rows")
+_STAGED: Final = _TAGS[StagedBatch]
+_SPEC: Final = TypeAdapter(SessionSpec)
+_LOGPROBS: Final = TypeAdapter(TokenLogprobs)
+
+
+def encode(message: Message) -> bytes:
+    """A message as bytes. Raises WireError when it is larger than the protocol allows."""
+    data = _VERSION + msgpack.packb((_TAGS[type(message)], *_values(message)))
+    if len(data) > limits.MAX_MESSAGE_BYTES:
+        raise WireError(f"{type(message).__name__} of {len(data)} bytes; at most {limits.MAX_MESSAGE_BYTES}")
+    return data
+
+
+def decode(data: bytes) -> Message:
+    """A message from bytes of unknown origin. Raises WireError, and nothing else, when they are not one."""
+    array = _unpack(data)
+    tag = array[0] if array else None
+    if type(tag) is not int or tag not in _ADAPTERS:
+        raise WireError(f"unknown message tag {tag!r}"[:120])
+    if len(array) != _ARITY[tag] + 1:
+        raise WireError(f"{_name(tag)} of {len(array) - 1} fields; expected {_ARITY[tag]}")
+    if tag == _STAGED and isinstance(array[_ROWS_AT], tuple):
+        rows = tuple(ArgsKwargs(row) if isinstance(row, tuple) else row for row in array[_ROWS_AT])
+        array = (*array[:_ROWS_AT], rows, *array[_ROWS_AT + 1 :])
+    message: Message = _check(_ADAPTERS[tag], ArgsKwargs(array[1:]), _name(tag))
+    return message
+
+
+def decode_as(kind: type[M], data: bytes) -> M:
+    """`decode`, and the message is of this kind or WireError is raised."""
+    message = decode(data)
+    if not isinstance(message, kind):
+        raise WireError(f"{type(message).__name__} where a {kind.__name__} belongs")
+    return message
+
+
+def encode_spec(spec: SessionSpec) -> bytes:
+    """The gateway's part of a session log, as the log stores it."""
+    return _VERSION + bytes(msgpack.packb(_values(spec)))
+
+
+def decode_spec(data: bytes) -> SessionSpec:
+    """Inverse of `encode_spec`; raises WireError."""
+    array = _unpack(data)
+    at = [f.name for f in fields(SessionSpec)].index("sampling")
+    if len(array) != len(fields(SessionSpec)) or not isinstance(array[at], tuple):
+        raise WireError("not a session log")
+    args = (*array[:at], ArgsKwargs(array[at]), *array[at + 1 :])
+    spec: SessionSpec = _check(_SPEC, ArgsKwargs(args), "session log")
+    return spec
+
+
+def encode_logprobs(entry: TokenLogprobs) -> bytes:
+    """One committed token's log-probabilities, as the log stores them."""
+    return bytes(msgpack.packb(entry))
+
+
+def decode_logprobs(data: bytes) -> TokenLogprobs:
+    """Inverse of `encode_logprobs`; raises WireError."""
+    try:
+        entry: TokenLogprobs = _LOGPROBS.validate_python(msgpack.unpackb(data, use_list=False))
+    except (ValueError, msgpack.UnpackException) as error:
+        raise WireError(f"log-probabilities: {error}"[:300]) from None
+    return entry
+
+
+def _values(message: Any) -> tuple[Any, ...]:
+    return tuple(_plain(getattr(message, f.name)) for f in fields(message))
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return _values(value)
+    if isinstance(value, tuple) and value and is_dataclass(value[0]):
+        return tuple(_values(item) for item in value)
+    return value
+
+
+def _unpack(data: bytes) -> tuple[Any, ...]:
+    if len(data) > limits.MAX_MESSAGE_BYTES:
+        raise WireError(f"message of {len(data)} bytes; at most {limits.MAX_MESSAGE_BYTES}")
+    if data[:1] != _VERSION:
+        raise WireError(f"protocol version {data[0] if data else 'missing'}; this is {limits.PROTOCOL_VERSION}")
+    try:
+        array = msgpack.unpackb(data[1:], use_list=False, strict_map_key=False)
+    except (ValueError, msgpack.UnpackException, RecursionError) as error:
+        raise WireError(f"not msgpack: {error}"[:300]) from None
+    if not isinstance(array, tuple):
+        raise WireError(f"{type(array).__name__} where an array belongs")
+    return array
+
+
+def _check(adapter: TypeAdapter[M], value: Any, name: str) -> M:
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise WireError(f"{name}.{where}: {first['msg']}"[:300]) from None
+
+
+def _name(tag: int) -> str:
+    return next(cls.__name__ for cls, number in _TAGS.items() if number == tag)

@@ -1,0 +1,1 @@
+"""The shell every service shares: settings, logs, health and metrics, heartbeat, broker watch, shutdown."""

@@ -1,0 +1,128 @@
+"""Settings: one typed class per service, from the environment, `.env`, or a file of the same form.
+
+Every name starts with OUTRIDER_. An unknown or out-of-range one is an error that names it.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "OUTRIDER_"
+# Read by the Makefile and the command line, not by a service.
+NOT_OURS = frozenset({"OUTRIDER_CACHE", "OUTRIDER_STATE"})
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=86400)]
+
+
+class SettingsError(ValueError):
+    """A setting that is unknown or has a bad value; the text names it and what is allowed."""
+
+
+class Common(BaseSettings):
+    """What every service reads."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+
+    broker_url: str = Field("redis://127.0.0.1:6379/0", description="where the broker is")
+    shard: str = Field("s0", pattern=r"^[a-z0-9]{1,16}$", description="hash tag of this shard's keys")
+    name: str = Field("", pattern=r"^[A-Za-z0-9_.-]{0,64}$", description="name of this process; empty = its role")
+    seed: int = Field(0, ge=0, description="seed of the process's own random ids; 0 = from the system")
+    health_host: str = Field("127.0.0.1", description="address of /healthz, /readyz and /metrics")
+    health_port: Port = Field(0, description="port of the same; 0 = the service's own default")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = "console"
+    trace: bool = Field(False, description="write spans to the trace stream")
+    stream_limit: int = Field(4096, ge=8, le=1_000_000, description="entries a work stream holds before it refuses")
+    model_dir: str = Field("", description="folder of the target: tokenizer, config, weights")
+
+
+class GatewaySettings(Common):
+    """HTTP side."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8000
+    health_port: Port = 9101
+    api_keys_file: str = Field("", description="file with one API key a line; needed on any bind address but loopback")
+    admin_keys_file: str = Field("", description="keys that may change the policy; empty = loopback only")
+    served_name: str = Field("", description="model name clients use; empty = the folder's name")
+    max_context: int = Field(8192, ge=16, le=1 << 20, description="prompt and completion tokens of one request")
+    max_body_bytes: int = Field(4 << 20, ge=1024, le=1 << 28)
+    key_concurrency: int = Field(256, ge=1, le=1_000_000, description="requests one key may have under way")
+    key_rate: float = Field(1000.0, gt=0, description="requests a second one key may start")
+    request_timeout_s: Seconds = Field(600.0, description="a session's deadline")
+
+
+class SchedulerSettings(Common):
+    """Who is verified together."""
+
+    health_port: Port = 9102
+    policy: str = Field("fixed-k", description="autoregressive | greedy-batch | fixed-k | cyclic-k")
+    k: int = Field(4, ge=0, le=64, description="draft length of fixed-k and cyclic-k")
+    batches: int = Field(2, ge=1, le=16, description="N of cyclic-k")
+    max_rows: int = Field(64, ge=1, le=512, description="rows in one batch at most")
+    prefill_tokens: int = Field(512, ge=16, le=65536, description="prefill tokens in one batch at most")
+    move_timeout_s: Seconds = Field(2.0, description="longest wait for a session's next move")
+
+
+class DraftWorkerSettings(Common):
+    """A device."""
+
+    health_port: Port = 9104
+    drafter: Literal["llama", "modelled"] = "llama"
+    draft_model: str = Field("", description="GGUF file of the draft model")
+    draft_threads: int = Field(1, ge=1, le=1024)
+    draft_sessions: int = Field(8, ge=1, le=1024, description="sessions at once")
+    draft_kv_tokens: int = Field(4096, ge=64, le=1 << 22, description="KV tokens of all sessions together")
+    # Of the modelled drafter:
+    model_alpha: float = Field(0.8, ge=0, le=1)
+    model_draft_ms: float = Field(8.0, ge=0, le=60_000)
+    model_vocab: int = Field(49152, ge=2, le=1 << 24)
+    link_ms: float = Field(0.0, ge=0, le=60_000, description="userland delay added to each message, one way")
+
+
+class VerifierSettings(Common):
+    """The core."""
+
+    health_port: Port = 9103
+    target: Literal["torch", "modelled"] = "torch"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    verifier_threads: int = Field(0, ge=0, le=1024, description="0 = all cores")
+    kv_tokens: int = Field(16384, ge=256, le=1 << 26, description="KV tokens of all sessions together")
+    page_tokens: int = Field(16, ge=1, le=1024)
+    prefix_sharing: bool = True
+    max_context: int = Field(8192, ge=16, le=1 << 20)
+    # Of the modelled target:
+    model_vocab: int = Field(49152, ge=2, le=1 << 24)
+    model_beta_ms: float = Field(20.0, ge=0, le=60_000)
+    model_per_token_ms: float = Field(1.0, ge=0, le=60_000)
+
+
+ALL: tuple[type[Common], ...] = (GatewaySettings, SchedulerSettings, DraftWorkerSettings, VerifierSettings)
+S = TypeVar("S", bound=Common)
+
+
+def load(cls: type[S], file: str | None = None, **overrides: Any) -> S:
+    """Settings of one service. Raises SettingsError that names the setting, its value and what is allowed."""
+    env_file: Path = Path(file) if file else Path(".env")
+    _refuse_unknown(env_file)
+    try:
+        return cls(_env_file=env_file, **overrides)  # type: ignore[call-arg]  # pydantic-settings' own argument
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
+        raise SettingsError(f"{name}={first['input']!r}: {first['msg']}") from None
+
+
+def _refuse_unknown(env_file: Path) -> None:
+    known = {PREFIX + name.upper() for cls in ALL for name in cls.model_fields} | NOT_OURS
+    seen = {name for name in os.environ if name.startswith(PREFIX)}
+    if env_file.is_file():
+        lines = (line.strip() for line in env_file.read_text().splitlines())
+        seen |= {line.split("=", 1)[0].strip() for line in lines if line.startswith(PREFIX) and "=" in line}
+    for name in sorted(seen - known):
+        raise SettingsError(f"{name}: no such setting; known are {', '.join(sorted(known))}")

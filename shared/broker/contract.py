@@ -159,9 +159,7 @@ class Broker(Protocol):
         """
         ...
 
-    async def commit(
-        self, verifier: str, entry_id: str, rows: Sequence[CommitRow]
-    ) -> list[CommitOutcome]:
+    async def commit(self, verifier: str, entry_id: str, rows: Sequence[CommitRow]) -> list[CommitOutcome]:
         """The whole answer to one staged batch, in one script: all of it or nothing.
 
         Per row with status ok, if the log's epoch and committed length equal (epoch, base_len) and it has
@@ -185,9 +183,7 @@ class Broker(Protocol):
         """Give it back, if it is still ours."""
         ...
 
-    async def stage(
-        self, verifier: str, batch: StagedBatch, drafts: Sequence[str], holder: str
-    ) -> None:
+    async def stage(self, verifier: str, batch: StagedBatch, drafts: Sequence[str], holder: str) -> None:
         """Add a batch for a verifier and acknowledge the drafts (entry ids of the draft stream) in it: one script.
 
         Raises LeaseLost when `holder` is not the lease's holder, BrokerFull at the stream's bound.

@@ -45,7 +45,7 @@ class VerifierView:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Rows to stage now (one batch, in this order), or nothing and when to ask again at the latest (None: at the next event)."""
+    """Rows to stage now (one batch, in this order), or none and when to ask again (None: at the next event)."""
 
     rows: tuple[str, ...] = ()
     wait_until: float | None = None

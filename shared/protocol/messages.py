@@ -201,7 +201,9 @@ class Heartbeat:
     role: Role
     name: Name
     generation: Counter
-    vocabulary: Annotated[str, Field(strict=True, max_length=64)] = ""  # hash, see vocabulary.py; "" = holds no model
+    vocabulary: Annotated[str, Field(strict=True, max_length=64)] = (
+        ""  # hash, see vocabulary.py; "" = holds no model
+    )
     capacity: Counter = 0  # sessions (device) or KV tokens (verifier)
     load: Counter = 0  # of them in use
     draft_us_per_token: Micros = 0
@@ -234,7 +236,18 @@ class Span:
 
 
 Message = (
-    Submit | Cancel | Control | Open | Draft | Resync | StagedBatch | Close | Verdict | Heartbeat | Tune | Span
+    Submit
+    | Cancel
+    | Control
+    | Open
+    | Draft
+    | Resync
+    | StagedBatch
+    | Close
+    | Verdict
+    | Heartbeat
+    | Tune
+    | Span
 )
 
 MESSAGE_TYPES: dict[Tag, type[Message]] = {

@@ -11,7 +11,6 @@ from shared.protocol.messages import (
     Counter,
     Finish,
     Name,
-    Position,
     SessionId,
     Token,
     TokenLogprobs,
@@ -28,10 +27,14 @@ class SessionSpec:
     prompt: Tokens
     sampling: SamplingParams
     max_tokens: Annotated[int, Field(strict=True, ge=1, le=limits.MAX_POSITION)]
-    stop_ids: Annotated[tuple[Token, ...], Field(max_length=limits.MAX_STOP_IDS)]  # committed, then finish "stop"
+    stop_ids: Annotated[
+        tuple[Token, ...], Field(max_length=limits.MAX_STOP_IDS)
+    ]  # committed, then finish "stop"
     gateway: Address
     deadline_ms: Counter  # remaining when written
-    logprobs: Annotated[int, Field(strict=True, ge=-1, le=limits.MAX_TOP_LOGPROBS)] = -1  # likeliest per token; -1 = none at all
+    logprobs: Annotated[
+        int, Field(strict=True, ge=-1, le=limits.MAX_TOP_LOGPROBS)
+    ] = -1  # likeliest per token; -1 = none at all
     device: Name = ""  # the device asked for, "" = any
 
 

@@ -15,7 +15,6 @@ from pydantic_core import ArgsKwargs
 from shared.protocol import limits
 from shared.protocol.messages import MESSAGE_TYPES, Message, StagedBatch, TokenLogprobs
 from shared.protocol.session import SessionSpec
-from shared.speculative.params import SamplingParams
 
 M = TypeVar("M")
 
@@ -38,7 +37,7 @@ _LOGPROBS: Final = TypeAdapter(TokenLogprobs)
 
 def encode(message: Message) -> bytes:
     """A message as bytes. Raises WireError when it is larger than the protocol allows."""
-    data = _VERSION + msgpack.packb((_TAGS[type(message)], *_values(message)))
+    data = _VERSION + bytes(msgpack.packb((_TAGS[type(message)], *_values(message))))
     if len(data) > limits.MAX_MESSAGE_BYTES:
         raise WireError(f"{type(message).__name__} of {len(data)} bytes; at most {limits.MAX_MESSAGE_BYTES}")
     return data
@@ -113,7 +112,9 @@ def _unpack(data: bytes) -> tuple[Any, ...]:
     if len(data) > limits.MAX_MESSAGE_BYTES:
         raise WireError(f"message of {len(data)} bytes; at most {limits.MAX_MESSAGE_BYTES}")
     if data[:1] != _VERSION:
-        raise WireError(f"protocol version {data[0] if data else 'missing'}; this is {limits.PROTOCOL_VERSION}")
+        raise WireError(
+            f"protocol version {data[0] if data else 'missing'}; this is {limits.PROTOCOL_VERSION}"
+        )
     try:
         array = msgpack.unpackb(data[1:], use_list=False, strict_map_key=False)
     except (ValueError, msgpack.UnpackException, RecursionError) as error:

@@ -29,14 +29,18 @@ class Common(BaseSettings):
 
     broker_url: str = Field("redis://127.0.0.1:6379/0", description="where the broker is")
     shard: str = Field("s0", pattern=r"^[a-z0-9]{1,16}$", description="hash tag of this shard's keys")
-    name: str = Field("", pattern=r"^[A-Za-z0-9_.-]{0,64}$", description="name of this process; empty = its role")
+    name: str = Field(
+        "", pattern=r"^[A-Za-z0-9_.-]{0,64}$", description="name of this process; empty = its role"
+    )
     seed: int = Field(0, ge=0, description="seed of the process's own random ids; 0 = from the system")
     health_host: str = Field("127.0.0.1", description="address of /healthz, /readyz and /metrics")
     health_port: Port = Field(0, description="port of the same; 0 = the service's own default")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
     trace: bool = Field(False, description="write spans to the trace stream")
-    stream_limit: int = Field(4096, ge=8, le=1_000_000, description="entries a work stream holds before it refuses")
+    stream_limit: int = Field(
+        4096, ge=8, le=1_000_000, description="entries a work stream holds before it refuses"
+    )
     model_dir: str = Field("", description="folder of the target: tokenizer, config, weights")
 
 
@@ -46,10 +50,14 @@ class GatewaySettings(Common):
     host: str = "127.0.0.1"
     port: Port = 8000
     health_port: Port = 9101
-    api_keys_file: str = Field("", description="file with one API key a line; needed on any bind address but loopback")
+    api_keys_file: str = Field(
+        "", description="file with one API key a line; needed on any bind address but loopback"
+    )
     admin_keys_file: str = Field("", description="keys that may change the policy; empty = loopback only")
     served_name: str = Field("", description="model name clients use; empty = the folder's name")
-    max_context: int = Field(8192, ge=16, le=1 << 20, description="prompt and completion tokens of one request")
+    max_context: int = Field(
+        8192, ge=16, le=1 << 20, description="prompt and completion tokens of one request"
+    )
     max_body_bytes: int = Field(4 << 20, ge=1024, le=1 << 28)
     key_concurrency: int = Field(256, ge=1, le=1_000_000, description="requests one key may have under way")
     key_rate: float = Field(1000.0, gt=0, description="requests a second one key may start")

@@ -1,0 +1,74 @@
+"""/healthz, /readyz and /metrics of a service, on a port of their own."""
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+TICK_S: Final = 0.5
+STUCK_S: Final = 10.0
+
+
+class HealthServer:
+    """alive = the event loop ticks; ready = `ready()` has no objection (None), else its reason is the answer."""
+
+    def __init__(
+        self, host: str, port: int, registry: CollectorRegistry, ready: Callable[[], str | None]
+    ) -> None:
+        self._host, self._port, self._registry, self._ready = host, port, registry, ready
+        self._runner: web.AppRunner | None = None
+        self._ticker: asyncio.Task[None] | None = None
+        self._last_tick = 0.0
+
+    @property
+    def port(self) -> int:
+        """The bound port (useful when 0 was asked for)."""
+        if self._runner is None or not self._runner.addresses:
+            return self._port
+        return int(self._runner.addresses[0][1])
+
+    async def __aenter__(self) -> "HealthServer":
+        app = web.Application()
+        app.add_routes(
+            [
+                web.get("/healthz", self._healthz),
+                web.get("/readyz", self._readyz),
+                web.get("/metrics", self._metrics),
+            ]
+        )
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, self._host, self._port).start()
+        self._last_tick = asyncio.get_running_loop().time()
+        self._ticker = asyncio.create_task(self._tick())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._ticker is not None:
+            self._ticker.cancel()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _tick(self) -> None:
+        while True:
+            self._last_tick = asyncio.get_running_loop().time()
+            await asyncio.sleep(TICK_S)
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        age_s = asyncio.get_running_loop().time() - self._last_tick
+        return web.Response(text=f"last tick {age_s:.2f} s ago\n", status=200 if age_s < STUCK_S else 503)
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        objection = self._ready()
+        return web.Response(text=f"{objection or 'ready'}\n", status=503 if objection else 200)
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        return web.Response(
+            body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
+        )

@@ -1,0 +1,43 @@
+"""A process's heartbeat: it says who is there, and it is how a newer incarnation displaces an older one."""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from shared.broker.contract import Broker, BrokerAway, LeaseLost
+from shared.protocol.limits import HEARTBEAT_S, HEARTBEAT_TTL_S
+from shared.protocol.messages import Heartbeat
+
+log = structlog.get_logger()
+
+
+class Superseded(RuntimeError):
+    """A newer process has this one's name: this one has to stop."""
+
+
+class Presence:
+    """Beats every HEARTBEAT_S with whatever `make` says then."""
+
+    def __init__(self, broker: Broker, make: Callable[[], Heartbeat]) -> None:
+        self._broker = broker
+        self._make = make
+
+    async def beat(self) -> None:
+        """Beat once. Raises Superseded; a broker that is away is the watch's business."""
+        heartbeat = self._make()
+        try:
+            await self._broker.beat(heartbeat, HEARTBEAT_TTL_S)
+        except LeaseLost:
+            raise Superseded(f"a newer {heartbeat.role} has the name {heartbeat.name!r}") from None
+        except BrokerAway as error:
+            log.debug("heartbeat missed", why=str(error))
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Beat until stop is set."""
+        while not stop.is_set():
+            await self.beat()
+            try:
+                await asyncio.wait_for(stop.wait(), HEARTBEAT_S)
+            except TimeoutError:
+                continue

@@ -1,0 +1,60 @@
+"""What every `python -m services.<name>` does around its service."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import uvloop
+
+from shared.runtime.presence import Superseded
+from shared.runtime.settings import SettingsError
+
+EXIT_SETTINGS: Final = 2  # a setting or a file is wrong: restarting does not help
+EXIT_REFUSED: Final = 3  # the deployment does not take this process (vocabulary, protocol version)
+EXIT_SUPERSEDED: Final = 4  # a newer process has its name
+
+
+class Refused(RuntimeError):
+    """The deployment does not take this process; the text says why."""
+
+
+class BadFile(RuntimeError):
+    """A file this process needs is missing or not what it should be; the text names it."""
+
+
+EXIT_CODES: Final[dict[type[Exception], int]] = {
+    SettingsError: EXIT_SETTINGS,
+    BadFile: EXIT_SETTINGS,
+    Refused: EXIT_REFUSED,
+    Superseded: EXIT_SUPERSEDED,
+}
+
+
+def main(name: str, run: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """Run a service until SIGTERM or SIGINT, on uvloop. Exits 0, or with one line on stderr and a code."""
+    try:
+        uvloop.run(_until_signal(run))
+    except Exception as raised:
+        error = _first(raised)
+        code = next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), None)
+        if code is None:
+            raise
+        print(f"{name}: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(code) from None
+
+
+def _first(error: BaseException) -> BaseException:
+    """The error itself, out of the groups that task groups wrap it in."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def _until_signal(run: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
+    await run(stop)

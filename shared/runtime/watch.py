@@ -1,0 +1,93 @@
+"""Knows whether the broker is there, for how long it has been away, and whether it came back empty."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, Literal
+
+import structlog
+
+from shared.broker.contract import Broker, BrokerAway
+from shared.protocol.limits import GRACE_S
+
+Event = Literal["away", "lost", "back", "reset"]
+PROBE_S: Final = 0.5
+
+log = structlog.get_logger()
+
+
+class BrokerWatch:
+    """Pings the broker and tells its listeners, in this order of seriousness.
+
+    away: no answer; streams pause. lost: away for longer than the grace; streams end. back: answers again with
+    its data. reset: answers again, but its data is gone (another run id): groups and registrations are made anew.
+    """
+
+    def __init__(self, broker: Broker, grace_s: float = GRACE_S) -> None:
+        self.up = False
+        self.lost = False
+        self.generation = 0
+        self._broker = broker
+        self._grace_s = grace_s
+        self._run_id = ""
+        self._away_since: float | None = None
+        self._came_up = asyncio.Event()
+        self._listeners: list[Callable[[Event], None]] = []
+
+    def on_change(self, listener: Callable[[Event], None]) -> None:
+        """Call listener(event) at every change; it must not block or raise."""
+        self._listeners.append(listener)
+
+    def away_s(self, now: float) -> float:
+        """Seconds since the broker was last seen; 0.0 while it is up."""
+        return 0.0 if self._away_since is None else now - self._away_since
+
+    async def wait_up(self) -> None:
+        """Until the broker answers."""
+        await self._came_up.wait()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Probe until stop is set."""
+        while not stop.is_set():
+            await self.probe()
+            try:
+                await asyncio.wait_for(stop.wait(), PROBE_S)
+            except TimeoutError:
+                continue
+
+    async def probe(self) -> None:
+        """Look once and tell the listeners of any change."""
+        try:
+            run_id = await self._broker.run_id()
+        except BrokerAway as error:
+            self._missed(asyncio.get_running_loop().time(), str(error))
+        else:
+            self._seen(run_id)
+
+    def _missed(self, now: float, why: str) -> None:
+        if self._away_since is None:
+            self._away_since = now
+            self.up = False
+            self._came_up.clear()
+            log.warning("broker away", why=why)
+            self._tell("away")
+        elif not self.lost and now - self._away_since > self._grace_s:
+            self.lost = True
+            log.error("broker lost", away_s=round(now - self._away_since, 1))
+            self._tell("lost")
+
+    def _seen(self, run_id: str) -> None:
+        first, changed = not self._run_id, bool(self._run_id) and run_id != self._run_id
+        was_away = self._away_since is not None
+        self._run_id, self._away_since, self.lost, self.up = run_id, None, False, True
+        if changed:
+            self.generation += 1
+            log.error("broker back without its data", run_id=run_id)
+            self._tell("reset")
+        elif was_away and not first:
+            log.info("broker back")
+            self._tell("back")
+        self._came_up.set()
+
+    def _tell(self, event: Event) -> None:
+        for listener in self._listeners:
+            listener(event)

@@ -1,0 +1,53 @@
+"""One request and what was seen of it: plain data, times in seconds on the client's own clock."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """One chat completion to ask for. seed makes its text a function of the prompt and the settings."""
+
+    id: str
+    model: str
+    prompt: str
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    device: str = ""
+
+
+@dataclass(slots=True)
+class Chunk:
+    """One piece of a stream: when it came, its text, its token ids, how many of them were accepted drafts."""
+
+    at: float
+    text: str
+    tokens: tuple[int, ...]
+    accepted: int
+
+
+@dataclass(slots=True)
+class Record:
+    """What was seen of one request. `scheduled` is when it should have been sent, `sent` when it was."""
+
+    request: ChatRequest
+    scheduled: float
+    sent: float
+    chunks: list[Chunk] = field(default_factory=list)
+    ended: float = 0.0
+    finish: str = ""
+    error: str = ""
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    rounds: int = 0
+
+    @property
+    def text(self) -> str:
+        """The whole completion."""
+        return "".join(chunk.text for chunk in self.chunks)
+
+    @property
+    def tokens(self) -> list[int]:
+        """Ids of all completion tokens."""
+        return [token for chunk in self.chunks for token in chunk.tokens]

@@ -1,0 +1,184 @@
+"""The `outrider` command. Heavy libraries load inside the command that needs them."""
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from services.models.commands import app as models_app
+
+app = typer.Typer(
+    help="Outrider: serve a large language model from edge devices and one core by distributed speculative decoding.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(models_app, name="models", help="Fetch, list, add, requantize, verify and remove models.")
+
+StateDir = Annotated[Path, typer.Option(envvar="OUTRIDER_STATE", help="Where a running stack keeps its state.")]
+Url = Annotated[str, typer.Option(help="Gateway; empty = the stack that `outrider up` runs here.")]
+ApiKey = Annotated[str, typer.Option(envvar="OUTRIDER_API_KEY", help="Key for a gateway that asks for one.")]
+
+STATE = Path(".outrider")
+
+
+@app.command()
+def up(
+    target: Annotated[str, typer.Option(help="Target: name of a fetched pair, hub name, folder or .gguf.")] = "smollm2",
+    draft: Annotated[str, typer.Option(help="Draft model (.gguf); empty = the pair's own.")] = "",
+    draft_workers: Annotated[int, typer.Option(min=0, max=64, help="Draft workers on this machine.")] = 2,
+    device: Annotated[str, typer.Option(help="Where the target runs: auto, cpu or cuda.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="Of the target: auto, float32 or bfloat16.")] = "auto",
+    policy: Annotated[str, typer.Option(help="autoregressive, greedy-batch, fixed-k or cyclic-k.")] = "fixed-k",
+    k: Annotated[int, typer.Option(min=0, max=64, help="Draft length of fixed-k and cyclic-k.")] = 4,
+    port: Annotated[int, typer.Option(help="Gateway's port on 127.0.0.1.")] = 8000,
+    broker_port: Annotated[int, typer.Option(help="Embedded broker's port on 127.0.0.1.")] = 6399,
+    modelled: Annotated[bool, typer.Option(help="Modelled compute: no models, cost laws instead.")] = False,
+    state: StateDir = STATE,
+) -> None:
+    """Run all services as local processes on the embedded broker. Restarts what dies; one Ctrl-C ends all."""
+    from services.local.up import run_up
+    from services.local.stack import Options, Ports
+
+    settings = {"OUTRIDER_DEVICE": device, "OUTRIDER_DTYPE": dtype, "OUTRIDER_POLICY": policy, "OUTRIDER_K": str(k)}
+    folder, draft_file, name = (None, None, "modelled") if modelled else _pair(target, draft)
+    options = Options(
+        target_dir=folder,
+        draft_model=draft_file,
+        served_name=name,
+        modelled=modelled,
+        draft_workers=draft_workers,
+        ports=Ports(gateway=port, broker=broker_port),
+        state_dir=state,
+        env=settings,
+    )
+    _run(run_up(options))
+
+
+@app.command()
+def down(state: StateDir = STATE) -> None:
+    """End the stack that `outrider up` runs here, and wait until it has ended."""
+    from services.local.up import run_down
+
+    print(run_down(state))
+
+
+@app.command()
+def status(
+    url: Url = "", api_key: ApiKey = "", once: Annotated[bool, typer.Option(help="Print once and leave.")] = False,
+    state: StateDir = STATE,
+) -> None:
+    """Live table: devices, sessions, the verifier's busy share, the policy."""
+    from services.local.status import run_status
+
+    _run(run_status(_url(url, state), api_key, once=once))
+
+
+@app.command()
+def chat(
+    prompt: Annotated[str, typer.Argument(help="One question; empty = a conversation.")] = "",
+    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of an answer at most.")] = 256,
+    temperature: Annotated[float, typer.Option(min=0.0, max=2.0)] = 0.0,
+    url: Url = "", api_key: ApiKey = "", state: StateDir = STATE,
+) -> None:
+    """Talk to the target; tokens that a device drafted and the target accepted are coloured."""
+    from services.local.chat import run_chat
+
+    _run(run_chat(_url(url, state), api_key, prompt, max_tokens, temperature))
+
+
+@app.command()
+def policy(
+    name: Annotated[str, typer.Argument(help="Policy to change to; empty = print the one in force.")] = "",
+    k: Annotated[int, typer.Option(min=0, max=64, help="Draft length; 0 = the policy's own.")] = 0,
+    verifier_threads: Annotated[int, typer.Option(min=0, help="Threads of every verifier; 0 = as they are.")] = 0,
+    draft_threads: Annotated[int, typer.Option(min=0, help="Threads of every draft worker; 0 = as they are.")] = 0,
+    url: Url = "", api_key: ApiKey = "", state: StateDir = STATE,
+) -> None:
+    """Print or change the policy; in force from each session's next round."""
+    from services.local.admin import Admin
+
+    async def run() -> None:
+        async with Admin(_url(url, state), api_key) as admin:
+            if name:
+                await admin.set_policy(name, k, verifier_threads, draft_threads)
+            print(" ".join(f"{key}={value}" for key, value in (await admin.policy()).items()))
+
+    _run(run())
+
+
+@app.command()
+def demo(
+    repeats: Annotated[int, typer.Option(min=1, max=100, help="Interleaved repeats of every policy.")] = 3,
+    users: Annotated[int, typer.Option(min=1, max=32, help="Concurrent users.")] = 8,
+    tokens: Annotated[int, typer.Option(min=2, max=1024, help="Tokens each.")] = 64,
+    out: Annotated[Path, typer.Option(help="Result file.")] = STATE / "demo.json",
+    state: StateDir = STATE,
+) -> None:
+    """Eight users on this machine under the four policies: text, a table, and a check against the target alone."""
+    from services.local.demo import run_demo
+
+    folder, draft_file, name = _pair("smollm2", "")
+    _run(run_demo(folder, draft_file, name, users=users, tokens=tokens, repeats=repeats, out=out, state_dir=state))
+
+
+@app.command()
+def doctor(
+    target: Annotated[str, typer.Option(help="Pair to look at.")] = "smollm2",
+    quick: Annotated[bool, typer.Option(help="Only look; measure nothing.")] = False,
+    out: Annotated[Path, typer.Option(help="Profile file.")] = STATE / "profile.json",
+) -> None:
+    """Check models, vocabularies and broker; then measure whether speculation pays on this machine."""
+    from services.doctor import run_doctor
+
+    raise typer.Exit(run_doctor(target, quick=quick, out=out))
+
+
+def _pair(target: str, draft: str) -> tuple[Path, Path, str]:
+    """Folder of the target, file of the draft, and the name clients use."""
+    from services.models.store import ModelError, resolve
+
+    try:
+        return resolve(target, draft)
+    except ModelError as error:
+        _leave(str(error))
+
+
+def _url(url: str, state: Path) -> str:
+    from services.local.stack import read_state
+
+    if url:
+        return url
+    running = read_state(state)
+    if running is None:
+        _leave(f"no stack runs here ({state}/up.json); start one with `outrider up`, or give --url")
+    return str(running["url"])
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    """Run to its end. Expected errors are one line on stderr; Ctrl-C ends cleanly."""
+    from services.local.errors import EXPECTED
+
+    try:
+        asyncio.run(work)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except EXPECTED as error:
+        _leave(str(error))
+
+
+def _leave(message: str) -> NoReturn:
+    print(f"outrider: {message}", file=sys.stderr)
+    raise typer.Exit(1)
+
+
+def main() -> None:
+    """Entry point of the `outrider` command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""`outrider up` and `outrider down`."""
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from services.local.errors import CommandError
+from services.local.stack import LocalStack, Options, read_state
+
+DOWN_S: Final = 40.0
+
+
+async def run_up(options: Options) -> None:
+    """Run the stack until Ctrl-C, SIGTERM, or a process that cannot be helped."""
+    console = Console(stderr=True)
+    running = read_state(options.state_dir)
+    if running:
+        raise CommandError(f"a stack runs here already (process {running['pid']}); `outrider down` ends it")
+    stop = asyncio.Event()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+    stack = LocalStack(options)
+    started = time.monotonic()
+    try:
+        await stack.start()
+        with console.status("starting: broker, verifier, scheduler, draft workers, gateway"):
+            ready = asyncio.create_task(stack.wait_ready())
+            await _first(ready, stop)
+        if not stop.is_set():
+            console.print(f"[green]ready[/] after {time.monotonic() - started:.1f} s at {stack.url}/v1")
+            console.print(f"logs in {options.state_dir}/logs; `outrider chat` talks to it, Ctrl-C ends it")
+            await _first(asyncio.create_task(stack.watch()), stop)
+    finally:
+        console.print("ending")
+        await stack.stop()
+
+
+def run_down(state_dir: Path) -> str:
+    """End the running stack and wait for it. Returns what happened, for people."""
+    running = read_state(state_dir)
+    if running is None:
+        return "no stack runs here"
+    os.kill(int(running["pid"]), signal.SIGTERM)
+    deadline = time.monotonic() + DOWN_S
+    while time.monotonic() < deadline:
+        if read_state(state_dir) is None:
+            return f"ended (process {running['pid']})"
+        time.sleep(0.1)
+    raise CommandError(f"process {running['pid']} has not ended after {DOWN_S:.0f} s")
+
+
+async def _first(task: "asyncio.Task[None]", stop: asyncio.Event) -> None:
+    """Until the task ends (its error is raised) or stop is set (the task is cancelled)."""
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if task.done():
+        task.result()
+    else:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

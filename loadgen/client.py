@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -13,7 +14,15 @@ from loadgen.request import ChatRequest, Chunk, Record
 class Client:
     """One connection pool to one endpoint. Use as `async with Client(url) as client`."""
 
-    def __init__(self, url: str, api_key: str = "", timeout_s: float = 600.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        api_key: str = "",
+        timeout_s: float = 600.0,
+        on_event: Callable[[Record], None] | None = None,
+    ) -> None:
+        """on_event is called with a request's record after every event of its stream."""
+        self._on_event = on_event
         self._url = url.rstrip("/")
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._session = aiohttp.ClientSession(
@@ -63,6 +72,8 @@ class Client:
                 line = raw.strip()
                 if line.startswith(b"data: ") and line != b"data: [DONE]":
                     take(record, json.loads(line[6:]), time.perf_counter())
+                    if self._on_event:
+                        self._on_event(record)
         if not record.finish and not record.error:
             record.error = "the stream ended without a finish reason"
 

@@ -32,7 +32,7 @@ def write_result(path: Path, kind: str, config: Mapping[str, Any], body: Mapping
 def git_sha() -> str:
     """Commit of the checkout this runs from, "" outside of one."""
     try:
-        done = subprocess.run(  # noqa: S603  # a fixed command
+        done = subprocess.run(  # a fixed command
             ["git", "rev-parse", "--short=12", "HEAD"],  # noqa: S607
             cwd=Path(__file__).parent,
             capture_output=True,

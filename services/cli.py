@@ -18,7 +18,9 @@ app = typer.Typer(
 )
 app.add_typer(models_app, name="models", help="Fetch, list, add, requantize, verify and remove models.")
 
-StateDir = Annotated[Path, typer.Option(envvar="OUTRIDER_STATE", help="Where a running stack keeps its state.")]
+StateDir = Annotated[
+    Path, typer.Option(envvar="OUTRIDER_STATE", help="Where a running stack keeps its state.")
+]
 Url = Annotated[str, typer.Option(help="Gateway; empty = the stack that `outrider up` runs here.")]
 ApiKey = Annotated[str, typer.Option(envvar="OUTRIDER_API_KEY", help="Key for a gateway that asks for one.")]
 
@@ -27,12 +29,16 @@ STATE = Path(".outrider")
 
 @app.command()
 def up(
-    target: Annotated[str, typer.Option(help="Target: name of a fetched pair, hub name, folder or .gguf.")] = "smollm2",
+    target: Annotated[
+        str, typer.Option(help="Target: name of a fetched pair, hub name, folder or .gguf.")
+    ] = "smollm2",
     draft: Annotated[str, typer.Option(help="Draft model (.gguf); empty = the pair's own.")] = "",
     draft_workers: Annotated[int, typer.Option(min=0, max=64, help="Draft workers on this machine.")] = 2,
     device: Annotated[str, typer.Option(help="Where the target runs: auto, cpu or cuda.")] = "auto",
     dtype: Annotated[str, typer.Option(help="Of the target: auto, float32 or bfloat16.")] = "auto",
-    policy: Annotated[str, typer.Option(help="autoregressive, greedy-batch, fixed-k or cyclic-k.")] = "fixed-k",
+    policy: Annotated[
+        str, typer.Option(help="autoregressive, greedy-batch, fixed-k or cyclic-k.")
+    ] = "fixed-k",
     k: Annotated[int, typer.Option(min=0, max=64, help="Draft length of fixed-k and cyclic-k.")] = 4,
     port: Annotated[int, typer.Option(help="Gateway's port on 127.0.0.1.")] = 8000,
     broker_port: Annotated[int, typer.Option(help="Embedded broker's port on 127.0.0.1.")] = 6399,
@@ -40,10 +46,15 @@ def up(
     state: StateDir = STATE,
 ) -> None:
     """Run all services as local processes on the embedded broker. Restarts what dies; one Ctrl-C ends all."""
-    from services.local.up import run_up
     from services.local.stack import Options, Ports
+    from services.local.up import run_up
 
-    settings = {"OUTRIDER_DEVICE": device, "OUTRIDER_DTYPE": dtype, "OUTRIDER_POLICY": policy, "OUTRIDER_K": str(k)}
+    settings = {
+        "OUTRIDER_DEVICE": device,
+        "OUTRIDER_DTYPE": dtype,
+        "OUTRIDER_POLICY": policy,
+        "OUTRIDER_K": str(k),
+    }
     folder, draft_file, name = (None, None, "modelled") if modelled else _pair(target, draft)
     options = Options(
         target_dir=folder,
@@ -68,7 +79,9 @@ def down(state: StateDir = STATE) -> None:
 
 @app.command()
 def status(
-    url: Url = "", api_key: ApiKey = "", once: Annotated[bool, typer.Option(help="Print once and leave.")] = False,
+    url: Url = "",
+    api_key: ApiKey = "",
+    once: Annotated[bool, typer.Option(help="Print once and leave.")] = False,
     state: StateDir = STATE,
 ) -> None:
     """Live table: devices, sessions, the verifier's busy share, the policy."""
@@ -82,7 +95,9 @@ def chat(
     prompt: Annotated[str, typer.Argument(help="One question; empty = a conversation.")] = "",
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of an answer at most.")] = 256,
     temperature: Annotated[float, typer.Option(min=0.0, max=2.0)] = 0.0,
-    url: Url = "", api_key: ApiKey = "", state: StateDir = STATE,
+    url: Url = "",
+    api_key: ApiKey = "",
+    state: StateDir = STATE,
 ) -> None:
     """Talk to the target; tokens that a device drafted and the target accepted are coloured."""
     from services.local.chat import run_chat
@@ -94,9 +109,15 @@ def chat(
 def policy(
     name: Annotated[str, typer.Argument(help="Policy to change to; empty = print the one in force.")] = "",
     k: Annotated[int, typer.Option(min=0, max=64, help="Draft length; 0 = the policy's own.")] = 0,
-    verifier_threads: Annotated[int, typer.Option(min=0, help="Threads of every verifier; 0 = as they are.")] = 0,
-    draft_threads: Annotated[int, typer.Option(min=0, help="Threads of every draft worker; 0 = as they are.")] = 0,
-    url: Url = "", api_key: ApiKey = "", state: StateDir = STATE,
+    verifier_threads: Annotated[
+        int, typer.Option(min=0, help="Threads of every verifier; 0 = as they are.")
+    ] = 0,
+    draft_threads: Annotated[
+        int, typer.Option(min=0, help="Threads of every draft worker; 0 = as they are.")
+    ] = 0,
+    url: Url = "",
+    api_key: ApiKey = "",
+    state: StateDir = STATE,
 ) -> None:
     """Print or change the policy; in force from each session's next round."""
     from services.local.admin import Admin
@@ -122,7 +143,11 @@ def demo(
     from services.local.demo import run_demo
 
     folder, draft_file, name = _pair("smollm2", "")
-    _run(run_demo(folder, draft_file, name, users=users, tokens=tokens, repeats=repeats, out=out, state_dir=state))
+    _run(
+        run_demo(
+            folder, draft_file, name, users=users, tokens=tokens, repeats=repeats, out=out, state_dir=state
+        )
+    )
 
 
 @app.command()

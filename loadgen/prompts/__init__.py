@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,3 +19,12 @@ def bundled() -> list[Prompt]:
     """The whole set, in its fixed order."""
     text = files(__name__).joinpath("bundled.jsonl").read_text()
     return [Prompt(**json.loads(line)) for line in text.splitlines() if line]
+
+
+def demo_cases(users: int) -> list[dict[str, Any]]:
+    """Chat requests for so many users (the set repeats): id, prompt, temperature, top_p, seed.
+
+    Chosen so that no decision of the demo model in 64 tokens is near a tie (tests/exactness/choose.py).
+    """
+    cases: list[dict[str, Any]] = json.loads(files(__name__).joinpath("demo.json").read_text())
+    return [{**cases[i % len(cases)], "id": f"user-{i + 1}"} for i in range(users)]

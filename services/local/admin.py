@@ -25,7 +25,9 @@ class Admin:
         """The policy in force."""
         return await self._call("GET", "/admin/policy")
 
-    async def set_policy(self, name: str, k: int = 0, verifier_threads: int = 0, draft_threads: int = 0) -> None:
+    async def set_policy(
+        self, name: str, k: int = 0, verifier_threads: int = 0, draft_threads: int = 0
+    ) -> None:
         """Change it from each session's next round on; 0 leaves a figure as it is."""
         body = {"policy": name, "k": k, "verifier_threads": verifier_threads, "draft_threads": draft_threads}
         await self._call("POST", "/admin/policy", body)
@@ -38,5 +40,7 @@ class Admin:
         async with self._session.request(method, self._url + path, json=body) as response:
             answer: dict[str, Any] = await response.json(content_type=None)
             if response.status >= 300:
-                raise CommandError(answer.get("error", {}).get("message", f"HTTP {response.status} from {path}"))
+                raise CommandError(
+                    answer.get("error", {}).get("message", f"HTTP {response.status} from {path}")
+                )
             return answer

@@ -48,7 +48,9 @@ async def _answer(session: aiohttp.ClientSession, body: dict[str, Any], console:
             for choice in event.get("choices", []):
                 piece = choice["delta"].get("content") or ""
                 text += piece
-                console.print(piece, end="", style="green" if accepted else None, markup=False, soft_wrap=True)
+                console.print(
+                    piece, end="", style="green" if accepted else None, markup=False, soft_wrap=True
+                )
     console.print()
     console.print(_footer(usage), style="dim")
     return text

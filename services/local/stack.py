@@ -12,9 +12,9 @@ from types import TracebackType
 from typing import Any, Final
 
 import aiohttp
+from shared.broker.embedded import server_argv
 
 from services.local.processes import ProcessFailed, Spec, Supervised
-from shared.broker.embedded import server_argv
 
 READY_S: Final = 120.0
 HOST: Final = "127.0.0.1"
@@ -101,7 +101,9 @@ class LocalStack:
                         self.raise_if_failed()
                         await asyncio.sleep(0.1)
         except TimeoutError:
-            raise TimeoutError(f"{process.spec.name} is not ready after {timeout_s:.0f} s: {reason}") from None
+            raise TimeoutError(
+                f"{process.spec.name} is not ready after {timeout_s:.0f} s: {reason}"
+            ) from None
 
     def raise_if_failed(self) -> None:
         """Raise ProcessFailed if a process ended for good."""
@@ -115,7 +117,11 @@ class LocalStack:
 
     async def stop(self) -> None:
         """Stop in the order that loses nothing: gateway first, broker last."""
-        order = ["gateway", *(n for n in self.processes if n not in ("gateway", "broker", "verifier")), "verifier"]
+        order = [
+            "gateway",
+            *(n for n in self.processes if n not in ("gateway", "broker", "verifier")),
+            "verifier",
+        ]
         for names in ([order[0]], order[1:-1], [order[-1]], ["broker"]):
             await asyncio.gather(*(self.processes[name].stop() for name in names))
         for watcher in self._watchers:
@@ -176,7 +182,12 @@ def specs(options: Options) -> list[Spec]:
             (f"draft-worker-{i}", "draft_worker", 3 + i, {"OUTRIDER_NAME": f"device-{i}", **drafting})
             for i in range(options.draft_workers)
         ),
-        ("gateway", "gateway", 0, {"OUTRIDER_PORT": str(ports.gateway), "OUTRIDER_SERVED_NAME": options.served_name}),
+        (
+            "gateway",
+            "gateway",
+            0,
+            {"OUTRIDER_PORT": str(ports.gateway), "OUTRIDER_SERVED_NAME": options.served_name},
+        ),
     ]
     return [
         Spec("broker", server_argv(HOST, ports.broker)),

@@ -1,0 +1,70 @@
+"""`outrider status`: a live table of devices, verifiers, sessions and the policy."""
+
+import asyncio
+from typing import Any, Final
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from services.local.admin import Admin
+
+REFRESH_S: Final = 1.0
+
+
+async def run_status(url: str, api_key: str, *, once: bool) -> None:
+    """Print once (also when not a terminal), or refresh until Ctrl-C."""
+    console = Console()
+    async with Admin(url, api_key) as admin:
+        before = await admin.status()
+        if once or not console.is_terminal:
+            console.print(picture(before, before))
+            return
+        with Live(picture(before, before), console=console, auto_refresh=False) as live:
+            while True:
+                await asyncio.sleep(REFRESH_S)
+                now = await admin.status()
+                live.update(picture(now, before), refresh=True)
+                before = now
+
+
+def picture(now: dict[str, Any], before: dict[str, Any]) -> Group:
+    """The whole screen from two readings of /admin/status, REFRESH_S apart."""
+    policy = now["policy"]
+    totals = {name: now["totals"][name] - before["totals"].get(name, 0) for name in now["totals"]}
+    headline = Text(
+        f"policy {policy['policy']} k={policy['k']}   sessions {now['sessions']}   "
+        f"{totals.get('tokens', 0) / REFRESH_S:.0f} tok/s"
+    )
+    return Group(headline, verifiers(now["verifiers"]), devices(now["devices"]))
+
+
+def verifiers(rows: list[dict[str, Any]]) -> Table:
+    """One line a verifier."""
+    table = Table(title="verifiers", title_justify="left")
+    for heading in ("name", "generation", "busy", "KV tokens used", "detail"):
+        table.add_column(heading)
+    for row in rows:
+        busy = f"{row['busy_share']:.0%}" if row.get("busy_share") is not None else "–"
+        table.add_row(
+            row["name"], str(row["generation"]), busy, f"{row['load']} of {row['capacity']}", row["detail"]
+        )
+    return table
+
+
+def devices(rows: list[dict[str, Any]]) -> Table:
+    """One line a device."""
+    table = Table(title="devices", title_justify="left")
+    for heading in ("name", "generation", "sessions", "draft ms/token", "link ms", "detail"):
+        table.add_column(heading)
+    for row in rows:
+        table.add_row(
+            row["name"],
+            str(row["generation"]),
+            f"{row['load']} of {row['capacity']}",
+            f"{row['draft_us_per_token'] / 1e3:.1f}",
+            f"{row['rtt_us'] / 1e3:.1f}",
+            row["detail"],
+        )
+    return table

@@ -1,0 +1,54 @@
+"""The cells of the equality suite: what is varied while the text must stay the same."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Killed = Literal["", "draft_worker", "verifier", "scheduler", "connections"]
+KINDS: tuple[Killed, ...] = ("draft_worker", "verifier", "scheduler", "connections")
+SERVED: tuple[tuple[str, int], ...] = (
+    ("autoregressive", 0),
+    ("greedy-batch", 0),
+    *((policy, k) for policy in ("fixed-k", "cyclic-k") for k in (1, 4, 8)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One run over all cases. killed: what dies twice in mid-generation, "" = nothing."""
+
+    sharing: bool
+    policy: str
+    k: int
+    users: int
+    killed: Killed = ""
+
+    def key(self) -> dict[str, Any]:
+        """As it stands in the result file."""
+        return asdict(self)
+
+
+def all_cells() -> Iterator[Cell]:
+    """Every cell, those of one stack configuration together: sharing on, then off."""
+    for sharing in (True, False):
+        for users in (8, 1):
+            for policy, k in SERVED:
+                yield Cell(sharing, policy, k, users)
+        for killed in KINDS:
+            yield Cell(sharing, "cyclic-k" if sharing else "fixed-k", 4, 8, killed)
+
+
+def sample() -> list[Cell]:
+    """A pairwise sample for `make test`: every pair of values meets at least once, each role dies once."""
+    return [
+        Cell(True, "autoregressive", 0, 1),
+        Cell(True, "greedy-batch", 0, 8),
+        Cell(True, "fixed-k", 1, 1),
+        Cell(True, "fixed-k", 4, 8, "draft_worker"),
+        Cell(True, "cyclic-k", 8, 8, "verifier"),
+        Cell(False, "greedy-batch", 0, 1),
+        Cell(False, "autoregressive", 0, 8),
+        Cell(False, "fixed-k", 8, 1),
+        Cell(False, "cyclic-k", 1, 8, "scheduler"),
+        Cell(False, "cyclic-k", 4, 1, "connections"),
+    ]

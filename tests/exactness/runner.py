@@ -1,0 +1,105 @@
+"""Runs one cell against a real stack and compares every token with the reference."""
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+
+from loadgen.client import Client
+from loadgen.request import ChatRequest, Record
+from services.local.admin import Admin
+from services.local.stack import LocalStack, Options, Ports
+from tests.exactness.cells import Cell
+
+CASES = json.loads((Path(__file__).parent / "cases.json").read_text())
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a cell came to. different: cases whose tokens are not the reference's, with both."""
+
+    cases: int
+    tokens: int
+    seconds: float
+    kills: int
+    different: list[dict[str, Any]] = field(default_factory=list)
+
+
+def options(folder: Path, sharing: bool, state_dir: Path) -> Options:
+    """The stack of a cell: SmolLM2 in float32, two draft workers, on free ports."""
+    settings = {"OUTRIDER_DTYPE": "float32", "OUTRIDER_PREFIX_SHARING": str(sharing).lower()}
+    return Options(
+        folder / "target",
+        folder / "draft.gguf",
+        "smollm2",
+        ports=Ports.free(),
+        state_dir=state_dir,
+        env=settings,
+    )
+
+
+async def run_cell(stack: LocalStack, cell: Cell, cases: Sequence[dict[str, Any]]) -> Outcome:
+    """All cases, `cell.users` at a time, while whatever the cell names is killed twice."""
+    killer = Killer(stack, cell, sum(len(case["tokens"]) for case in cases))
+    async with Client(stack.url, on_event=killer.saw) as client, Admin(stack.url) as admin:
+        await admin.set_policy(cell.policy, cell.k)
+        started = time.perf_counter()
+        places = asyncio.Semaphore(cell.users)
+
+        async def one(case: dict[str, Any]) -> Record:
+            async with places:
+                return await client.chat(request(case))
+
+        records = await asyncio.gather(*(one(case) for case in cases))
+    await killer.finish()
+    outcome = Outcome(
+        len(records), sum(len(r.tokens) for r in records), time.perf_counter() - started, killer.kills
+    )
+    for case, record in zip(cases, records, strict=True):
+        if record.error or record.tokens != case["tokens"]:
+            got = {"got": record.tokens, "error": record.error, "expected": case["tokens"]}
+            outcome.different.append({"case": case["id"], **got})
+    return outcome
+
+
+def request(case: dict[str, Any]) -> ChatRequest:
+    """A case as the load generator sends it."""
+    names = ("id", "prompt", "max_tokens", "temperature", "top_p", "seed")
+    return ChatRequest(model="smollm2", **{name: case[name] for name in names})
+
+
+class Killer:
+    """Kills twice: when a quarter and when a half of the expected tokens has been seen by the clients."""
+
+    def __init__(self, stack: LocalStack, cell: Cell, expected_tokens: int) -> None:
+        self.kills = 0
+        self._stack, self._cell = stack, cell
+        self._marks = [expected_tokens // 4, expected_tokens // 2] if cell.killed else []
+        self._seen: dict[str, int] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def saw(self, record: Record) -> None:
+        """A client saw an event."""
+        self._seen[record.request.id] = len(record.tokens)
+        if self._marks and sum(self._seen.values()) >= self._marks[0]:
+            self._marks.pop(0)
+            self.kills += 1
+            self._tasks.append(asyncio.create_task(self._kill()))
+
+    async def finish(self) -> None:
+        """Wait for kills under way; raise what went wrong with them."""
+        await asyncio.gather(*self._tasks)
+
+    async def _kill(self) -> None:
+        if self._cell.killed == "connections":
+            async with Redis.from_url(self._stack.broker_url) as redis:
+                await redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            return
+        name = {"draft_worker": f"draft-worker-{self.kills % 2}"}.get(self._cell.killed, self._cell.killed)
+        self._stack.processes[name].kill(signal.SIGKILL)

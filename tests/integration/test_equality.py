@@ -1,0 +1,35 @@
+"""Text is the target's alone on the real stack: a pairwise sample of `make exactness`, with kills of every role."""
+
+import random
+from collections.abc import AsyncIterator
+from itertools import groupby
+from pathlib import Path
+
+import pytest
+
+from services.local.stack import LocalStack
+from tests.exactness.cells import Cell, sample
+from tests.exactness.runner import CASES, options, run_cell
+
+pytestmark = [pytest.mark.model, pytest.mark.slow]
+
+
+@pytest.fixture(params=[True, False], ids=["sharing", "no-sharing"])
+async def stack(request: pytest.FixtureRequest, models_dir: Path, tmp_path: Path) -> AsyncIterator[LocalStack]:
+    async with LocalStack(options(models_dir, request.param, tmp_path)) as running:
+        yield running
+
+
+async def test_text_is_the_targets_own(stack: LocalStack) -> None:
+    sharing = stack.options.env["OUTRIDER_PREFIX_SHARING"] == "true"
+    cells = {key: list(group) for key, group in groupby(sample(), key=lambda cell: cell.sharing)}[sharing]
+    for number, cell in enumerate(cells):
+        outcome = await run_cell(stack, cell, some_cases(cell, number))
+        assert outcome.different == [], cell
+        assert outcome.kills == (2 if cell.killed else 0), cell
+
+
+def some_cases(cell: Cell, number: int) -> list[dict[str, object]]:
+    """Few cases for one user, more where eight run at once; others in every cell."""
+    cases: list[dict[str, object]] = random.Random(number).sample(CASES, 4 if cell.users == 1 else 12)
+    return cases

@@ -1,0 +1,83 @@
+"""The text of the modelled pair: a chain of hashes that stands for a language model.
+
+The state after a prefix is a rolling hash of all its tokens, and the target's token there is a function of
+that state and the session's seed. So one token too many, too few or in the wrong place in any cache changes
+everything after it, and `expected_text` tells in microseconds what a session has to come out as.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from shared.speculative.noise import mix
+from shared.speculative.params import SamplingParams
+
+START: Final = mix(0x6F7574726964)  # state of the empty prefix
+STOP: Final = 0  # the one stop token of the modelled target
+_LUCK: Final = 0x6C75636B  # keys the drafter's luck apart from the text
+
+
+def extend(state: int, token: int) -> int:
+    """The state after one more token."""
+    return mix(state ^ token)
+
+
+class Chain:
+    """Tokens as a cache holds them; states[i] is the state after the first i of them."""
+
+    __slots__ = ("states", "tokens")
+
+    def __init__(self, tokens: Iterable[int] = ()) -> None:
+        self.tokens: list[int] = []
+        self.states: list[int] = [START]
+        self.feed(tokens)
+
+    def feed(self, tokens: Iterable[int]) -> None:
+        """Append tokens."""
+        for token in tokens:
+            self.tokens.append(token)
+            self.states.append(extend(self.states[-1], token))
+
+    def common(self, ids: Sequence[int]) -> int:
+        """Length of the longest common prefix of the tokens and `ids`."""
+        pairs = zip(self.tokens, ids, strict=False)
+        both = min(len(self.tokens), len(ids))
+        return next((i for i, (mine, theirs) in enumerate(pairs) if mine != theirs), both)
+
+    def cut(self, length: int) -> None:
+        """Keep the first `length` tokens."""
+        del self.tokens[length:]
+        del self.states[length + 1 :]
+
+
+def choose(state: int, sampling: SamplingParams, stop_every: int = 0) -> int:
+    """The target's own token in this state. STOP about once in `stop_every` tokens, never when 0."""
+    bits = mix(state ^ mix(sampling.seed))
+    if stop_every and bits % stop_every == 0:
+        return STOP
+    return 1 + (bits >> 8) % (sampling.vocab - 1)
+
+
+def lucky(seed: int, position: int, alpha: float) -> bool:
+    """Whether the drafter guesses right at a position: with probability alpha, alike under every policy."""
+    return mix(mix(seed ^ _LUCK) ^ position) < alpha * 2.0**64
+
+
+def expected_text(
+    prompt: Sequence[int],
+    sampling: SamplingParams,
+    n: int,
+    stop_every: int = 0,
+    stop_ids: Sequence[int] = (STOP,),
+) -> tuple[int, ...]:
+    """The first n tokens after a prompt, fewer when one of stop_ids comes before (it is the last then)."""
+    chain = Chain(prompt)
+    text: list[int] = []
+    while len(text) < n and not (text and text[-1] in stop_ids):
+        text.append(choose(chain.states[-1], sampling, stop_every))
+        chain.feed(text[-1:])
+    return tuple(text)
+
+
+def modelled_vocabulary(vocab: int) -> str:
+    """Vocabulary hash of a modelled pair with this many tokens."""
+    return f"modelled-{vocab}"

@@ -1,0 +1,134 @@
+"""A draft model that costs what a law says and guesses the modelled target's token with a set probability."""
+
+from dataclasses import dataclass
+
+from shared.compute.drafter import DraftRequest, DraftResult, NoCapacity
+from shared.compute.modelled import Chain, choose, lucky, modelled_vocabulary
+
+CHUNK = 64  # tokens of one request fed in one decode
+ROW_SHARE = 0.7  # what a further sequence in a decode costs, of the first (llama.cpp on a CPU)
+FEED_SHARE = 0.2  # what a further token of a sequence costs
+
+
+@dataclass(slots=True)
+class _Work:
+    """A request under way: ids it still has to feed before its next guess, what it drafted, time spent."""
+
+    request: DraftRequest
+    drafted: list[int]
+    spent_s: float
+
+
+class ModelledDrafter:
+    """Drafter whose token is the target's own with probability alpha at each position, else a wrong one.
+
+    One decode takes draft_ms · (1 + 0.7 · further sequences + 0.2 · further tokens).
+    """
+
+    def __init__(
+        self,
+        alpha: float = 0.8,
+        *,
+        draft_ms: float = 8.0,
+        vocab: int = 49152,
+        capacity: int = 8,
+        kv_tokens: int = 1 << 20,
+        stop_every: int = 0,
+    ) -> None:
+        self.vocabulary = modelled_vocabulary(vocab)
+        self.vocab = vocab
+        self.capacity = capacity
+        self.threads = 1
+        self._alpha = alpha
+        self._draft_s = draft_ms / 1e3
+        self._kv_tokens = kv_tokens
+        self._stop_every = stop_every
+        self._caches: dict[str, Chain] = {}
+        self._works: dict[str, _Work] = {}
+
+    def start(self, request: DraftRequest) -> None:
+        """See Drafter.start."""
+        known = request.session in self._caches
+        if not known and len(self._caches) >= self.capacity:
+            raise NoCapacity(f"{self.capacity} sessions are open")
+        others = sum(
+            len(chain.tokens) for session, chain in self._caches.items() if session != request.session
+        )
+        if others + len(request.ids) + request.k > self._kv_tokens:
+            raise NoCapacity(f"{self._kv_tokens} KV tokens do not hold {len(request.ids)} more")
+        chain = self._caches.setdefault(request.session, Chain())
+        chain.cut(
+            chain.common(request.ids[:-1])
+        )  # the last id is always fed: the first guess comes from there
+        self._works[request.session] = _Work(request, [], 0.0)
+
+    def step(self) -> list[DraftResult]:
+        """See Drafter.step."""
+        cost = self.cost_s()
+        finished = []
+        for work in list(self._works.values()):
+            work.spent_s += cost
+            self._advance(work)
+            if self._done(work):
+                finished.append(self._finish(work))
+        return finished
+
+    def busy(self) -> bool:
+        """See Drafter.busy."""
+        return bool(self._works)
+
+    def cost_s(self) -> float:
+        """See Drafter.cost_s."""
+        if not self._works:
+            return 0.0
+        rows = len(self._works)
+        tokens = sum(max(1, len(self._next_tokens(work))) for work in self._works.values())
+        return self._draft_s * (1 + ROW_SHARE * (rows - 1) + FEED_SHARE * (tokens - rows))
+
+    def forget(self, session: str) -> None:
+        """See Drafter.forget."""
+        self._caches.pop(session, None)
+        self._works.pop(session, None)
+
+    def set_threads(self, threads: int) -> None:
+        """See Drafter.set_threads; the law does not change with it."""
+        self.threads = threads
+
+    def close(self) -> None:
+        """See Drafter.close."""
+        self._caches.clear()
+        self._works.clear()
+
+    def sessions(self) -> frozenset[str]:
+        """Sessions with anything cached."""
+        return frozenset(self._caches)
+
+    def _next_tokens(self, work: _Work) -> list[int]:
+        """Tokens the next decode feeds for a request: the next chunk of its ids, or its last guess."""
+        cached = len(self._caches[work.request.session].tokens)
+        ids = work.request.ids
+        if cached < len(ids):
+            return list(ids[cached : cached + CHUNK])
+        return work.drafted[cached - len(ids) :]
+
+    def _advance(self, work: _Work) -> None:
+        chain = self._caches[work.request.session]
+        chain.feed(self._next_tokens(work))
+        if len(chain.tokens) >= len(work.request.ids) and len(work.drafted) < work.request.k:
+            work.drafted.append(self._guess(work.request, chain))
+
+    def _done(self, work: _Work) -> bool:
+        caught_up = len(self._caches[work.request.session].tokens) >= len(work.request.ids)
+        return caught_up and len(work.drafted) >= work.request.k
+
+    def _guess(self, request: DraftRequest, chain: Chain) -> int:
+        """The next drafted token, given all that the cache holds."""
+        token = choose(chain.states[-1], request.sampling, self._stop_every)
+        if lucky(request.sampling.seed, len(chain.tokens), self._alpha):
+            return token
+        return (token + 1) % request.sampling.vocab
+
+    def _finish(self, work: _Work) -> DraftResult:
+        del self._works[work.request.session]
+        request = work.request
+        return DraftResult(request.session, len(request.ids), tuple(work.drafted), round(work.spent_s * 1e6))

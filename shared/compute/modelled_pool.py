@@ -1,0 +1,125 @@
+"""Pages of the modelled target's KV pool: who holds which, shared prefixes, who has to go."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+
+class ModelledPool:
+    """A bounded pool with the rules of the real one.
+
+    A session may push out only sessions that joined after it, the youngest first: so the oldest always gets
+    on, and no two push each other out in turn. A place in that order is kept until `forget`.
+    """
+
+    def __init__(self, pages: int, page_tokens: int, sharing: bool) -> None:
+        self.pages = pages
+        self.page_tokens = page_tokens
+        self._sharing = sharing
+        self._free = list(range(pages))
+        self._held: dict[str, list[int]] = {}
+        self._refs: Counter[int] = Counter()
+        self._order: dict[str, int] = {}
+        self._joined = 0
+        self._content: dict[int, tuple[int, ...]] = {}  # shareable page -> the whole prefix that ends with it
+        self._index: dict[tuple[int, ...], int] = {}
+
+    @property
+    def used(self) -> int:
+        """Pages held by anybody."""
+        return self.pages - len(self._free)
+
+    def holds(self, session: str) -> bool:
+        """Whether the session has pages."""
+        return session in self._held
+
+    def room(self, session: str) -> int:
+        """Tokens that the session's pages can hold."""
+        return len(self._held.get(session, ())) * self.page_tokens
+
+    def share(self, session: str, prompt: Sequence[int]) -> tuple[int, ...]:
+        """Take the full pages that others hold of this prompt's prefix; the tokens in them.
+
+        The prompt's last token is always left to feed: the choice after it has to come from somewhere.
+        """
+        self._enter(session)
+        prefix: tuple[int, ...] = ()
+        while self._sharing and len(prefix) + self.page_tokens < len(prompt):
+            longer = tuple(prompt[: len(prefix) + self.page_tokens])
+            if longer not in self._index:
+                break
+            page = self._index[longer]
+            self._held.setdefault(session, []).append(page)
+            self._refs[page] += 1
+            prefix = self._content[page]
+        return prefix
+
+    def offer(self, session: str, prefix: Sequence[int]) -> None:
+        """Let others share the full pages of `prefix`, which this session has fed."""
+        for i in range(len(prefix) // self.page_tokens if self._sharing else 0):
+            page = self._held[session][i]
+            tokens = tuple(prefix[: (i + 1) * self.page_tokens])
+            if tokens not in self._index and page not in self._content:
+                self._index[tokens] = page
+                self._content[page] = tokens
+
+    def reserve(
+        self, session: str, length: int, protect: Sequence[str], evicted: Callable[[str], None]
+    ) -> bool:
+        """Pages for `length` tokens, others pushed out where needed. False, and nobody harmed, when it cannot be."""
+        self._enter(session)
+        needed = -(-length // self.page_tokens) - len(self._held.get(session, ()))
+        victims = self._victims(session, needed - len(self._free), protect)
+        if victims is None:
+            return False
+        for victim in victims:
+            self.release(victim)
+            evicted(victim)
+        held = self._held.setdefault(session, [])
+        for _ in range(needed):
+            page = self._free.pop()
+            self._refs[page] = 1
+            held.append(page)
+        return True
+
+    def shrink(self, session: str, length: int) -> None:
+        """Give back the pages beyond `length` tokens."""
+        held = self._held.get(session, [])
+        while len(held) > -(-length // self.page_tokens):
+            self._drop(held.pop())
+
+    def release(self, session: str) -> None:
+        """Give back all pages, and keep the place in the order."""
+        for page in self._held.pop(session, ()):
+            self._drop(page)
+
+    def forget(self, session: str) -> None:
+        """Give back all pages and the place in the order."""
+        self.release(session)
+        self._order.pop(session, None)
+
+    def _enter(self, session: str) -> None:
+        if session not in self._order:
+            self._joined += 1
+            self._order[session] = self._joined
+
+    def _victims(self, session: str, missing: int, protect: Sequence[str]) -> list[str] | None:
+        younger = [s for s in self._held if self._order[s] > self._order[session] and s not in protect]
+        younger.sort(key=self._order.__getitem__)
+        victims: list[str] = []
+        refs = self._refs.copy()
+        while missing > 0:
+            if not younger:
+                return None
+            victims.append(younger.pop())
+            for page in self._held[victims[-1]]:
+                refs[page] -= 1
+                missing -= refs[page] == 0
+        return victims
+
+    def _drop(self, page: int) -> None:
+        self._refs[page] -= 1
+        if self._refs[page] == 0:
+            del self._refs[page]
+            self._free.append(page)
+            if page in self._content:
+                del self._index[self._content.pop(page)]

@@ -37,20 +37,27 @@ def picture(now: dict[str, Any], before: dict[str, Any]) -> Group:
         f"policy {policy['policy']} k={policy['k']}   sessions {now['sessions']}   "
         f"{totals.get('tokens', 0) / REFRESH_S:.0f} tok/s"
     )
-    return Group(headline, verifiers(now["verifiers"]), devices(now["devices"]))
+    return Group(headline, verifiers(now["verifiers"], before["verifiers"]), devices(now["devices"]))
 
 
-def verifiers(rows: list[dict[str, Any]]) -> Table:
+def verifiers(rows: list[dict[str, Any]], before: list[dict[str, Any]]) -> Table:
     """One line a verifier."""
     table = Table(title="verifiers", title_justify="left")
     for heading in ("name", "generation", "busy", "KV tokens used", "detail"):
         table.add_column(heading)
+    earlier = {(row["name"], row["generation"]): row for row in before}
     for row in rows:
-        busy = f"{row['busy_share']:.0%}" if row.get("busy_share") is not None else "–"
+        busy = busy_share(row, earlier.get((row["name"], row["generation"]), row))
         table.add_row(
             row["name"], str(row["generation"]), busy, f"{row['load']} of {row['capacity']}", row["detail"]
         )
     return table
+
+
+def busy_share(row: dict[str, Any], before: dict[str, Any]) -> str:
+    """Share of the time between two heartbeats of one process that it computed."""
+    passed_us = row["stamp_us"] - before["stamp_us"]
+    return f"{(row['busy_us'] - before['busy_us']) / passed_us:.0%}" if passed_us > 0 else "–"
 
 
 def devices(rows: list[dict[str, Any]]) -> Table:

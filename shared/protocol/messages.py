@@ -208,7 +208,8 @@ class Heartbeat:
     load: Counter = 0  # of them in use
     draft_us_per_token: Micros = 0
     rtt_us: Micros = 0  # one round trip to the broker
-    stamp_us: Counter = 0  # sender's monotonic clock, echoed nowhere but in its own trace offsets
+    stamp_us: Counter = 0  # sender's monotonic clock: only differences of one sender's stamps mean anything
+    busy_us: Counter = 0  # computing since it started; over a difference of stamps: its busy share
     detail: Text = ""  # for people: model name, backend
 
 

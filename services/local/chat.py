@@ -31,7 +31,8 @@ async def run_chat(url: str, api_key: str, prompt: str, max_tokens: int, tempera
 
 
 async def _answer(session: aiohttp.ClientSession, body: dict[str, Any], console: Console) -> str:
-    text, usage = "", {}
+    text = ""
+    usage: dict[str, Any] = {}
     body["model"] = await _model(session)
     async with session.post("/v1/chat/completions", json=body) as response:
         if response.status != 200:

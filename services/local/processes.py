@@ -48,24 +48,29 @@ class Supervised:
         running = self._process is not None and self._process.returncode is None
         return self._process.pid if running and self._process else 0
 
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping
+
     async def start(self) -> None:
         """Start the first incarnation."""
         self._process = await self._spawn()
 
     async def watch(self) -> None:
         """Restart it whenever it dies. Raises ProcessFailed when that does not help; returns after `stop`."""
-        while not self._stopping:
+        while not self.stopping:
             process = self._process
             if process is None:
                 return
             code = await process.wait()
-            if self._stopping:
+            if self.stopping:
                 return
             if code in FINAL_CODES:
                 raise ProcessFailed(f"{self.spec.name} ended with code {code}: {self.last_words()}")
             await asyncio.sleep(BACKOFF_S[min(self.restarts, len(BACKOFF_S) - 1)])
             self.restarts += 1
-            if not self._stopping:
+            if not self.stopping:
                 self._process = await self._spawn()
 
     def kill(self, signum: signal.Signals = signal.SIGKILL) -> None:

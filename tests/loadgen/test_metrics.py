@@ -1,0 +1,47 @@
+"""Metrics on hand-made records."""
+
+import math
+
+import pytest
+
+from loadgen.client import take
+from loadgen.metrics import summarise
+from loadgen.request import ChatRequest, Chunk, Record
+
+
+def record(scheduled: float, sent: float, times: list[float], per_chunk: int = 2) -> Record:
+    request = ChatRequest("a", "m", "p", 8)
+    chunks = [Chunk(at, "x", tuple(range(per_chunk)), 1) for at in times]
+    return Record(request, scheduled, sent, chunks, times[-1], "stop", "", 9, 6, 3)
+
+
+def test_times_count_from_the_scheduled_arrival() -> None:
+    summary = summarise([record(10.0, 12.0, [12.5, 13.5])])
+    assert summary.ttft_ms_p50 == pytest.approx(2500)
+    assert summary.tpot_ms_p50 == pytest.approx(1000 / 3)
+    assert summary.tokens_per_s == pytest.approx(4 / 3.5)
+
+
+def test_tau_counts_the_corrected_or_bonus_token() -> None:
+    summary = summarise([record(0, 0, [1.0, 2.0])])
+    assert summary.tau == pytest.approx((6 + 3) / 3)
+    assert summary.draft_efficiency == pytest.approx(6 / 9)
+
+
+def test_errors_count_but_are_not_measured() -> None:
+    bad = record(0, 0, [1.0])
+    bad.error = "HTTP 503"
+    summary = summarise([bad, record(0, 0, [1.0, 2.0])])
+    assert (summary.requests, summary.errors, summary.tokens) == (2, 1, 4)
+
+
+def test_nothing_measured_is_nan() -> None:
+    bad = record(0, 0, [1.0])
+    bad.error = "HTTP 503"
+    assert math.isnan(summarise([bad]).ttft_ms_p50)
+
+
+def test_an_error_event_ends_in_the_record() -> None:
+    one = record(0, 0, [1.0])
+    take(one, {"error": {"message": "broker lost"}}, 2.0)
+    assert one.error == "broker lost"

@@ -1,0 +1,46 @@
+"""Settings name what is wrong with them."""
+
+from pathlib import Path
+
+import pytest
+
+from shared.runtime.settings import GatewaySettings, SchedulerSettings, SettingsError, VerifierSettings, load
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_defaults_are_loopback() -> None:
+    settings = load(GatewaySettings)
+    assert (settings.host, settings.port, settings.health_port) == ("127.0.0.1", 8000, 9101)
+
+
+def test_environment_beats_env_file(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (empty_folder / ".env").write_text("OUTRIDER_K=3\nOUTRIDER_BATCHES=5\n")
+    monkeypatch.setenv("OUTRIDER_K", "7")
+    settings = load(SchedulerSettings)
+    assert (settings.k, settings.batches) == (7, 5)
+
+
+def test_a_named_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / "core.env").write_text("OUTRIDER_KV_TOKENS=512\n")
+    assert load(VerifierSettings, str(tmp_path / "core.env")).kv_tokens == 512
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [("OUTRIDER_K", "65", "less than or equal to 64"), ("OUTRIDER_KAY", "4", "no such setting")],
+)
+def test_bad_settings_are_named(name: str, value: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=f"{name}.*{words}"):
+        load(SchedulerSettings)
+
+
+def test_an_unknown_name_in_the_env_file_is_an_error(empty_folder: Path) -> None:
+    (empty_folder / ".env").write_text("OUTRIDER_POLICEY=fixed-k\n")
+    with pytest.raises(SettingsError, match="OUTRIDER_POLICEY: no such setting; known are .*OUTRIDER_POLICY"):
+        load(SchedulerSettings)

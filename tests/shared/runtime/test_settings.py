@@ -36,11 +36,11 @@ def test_a_named_file_is_read(tmp_path: Path) -> None:
 )
 def test_bad_settings_are_named(name: str, value: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(SettingsError, match=f"{name}.*{words}"):
+    with pytest.raises(SettingsError, match=rf"{name}.*{words}"):
         load(SchedulerSettings)
 
 
 def test_an_unknown_name_in_the_env_file_is_an_error(empty_folder: Path) -> None:
     (empty_folder / ".env").write_text("OUTRIDER_POLICEY=fixed-k\n")
-    with pytest.raises(SettingsError, match="OUTRIDER_POLICEY: no such setting; known are .*OUTRIDER_POLICY"):
+    with pytest.raises(SettingsError, match=r"OUTRIDER_POLICEY: no such setting; known are .*OUTRIDER_POLICY"):
         load(SchedulerSettings)

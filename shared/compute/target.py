@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from shared.protocol.messages import TokenLogprobs
 from shared.speculative.params import SamplingParams
+
+# One choice's log-probabilities: its own, ids of the likeliest, theirs. The same shape as the protocol's; not
+# imported from there, because the verifier's benchmark runs where the messages' libraries are not installed.
+TokenLogprobs = tuple[float, tuple[int, ...], tuple[float, ...]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ def position_key(seed: int, position: int) -> int:
 
 
 def noise_bits(key: int, ids: npt.NDArray[np.int64]) -> U64:
-    """64 random bits for each id under a position's key. ids: [n] -> [n]."""
+    """64 random bits for each id under a position's key: mix(key + GOLDEN * id). ids: [n] -> [n]."""
     x = np.asarray(ids, dtype=np.uint64) * np.uint64(GOLDEN) + np.uint64((key + GOLDEN) & MASK64)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(MUL_1)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(MUL_2)

@@ -1,0 +1,62 @@
+"""Token ids to text, a token at a time, without ever passing on half a character."""
+
+from collections.abc import Collection, Sequence
+from typing import Final, Protocol
+
+REPLACEMENT: Final = "\ufffd"  # what a decoder puts where bytes are not, or not yet, a character
+
+
+class Decoder(Protocol):
+    """The parts of a tokenizer that turn ids into text."""
+
+    hidden: Collection[int]  # special tokens, which have no text
+    byte_tokens: Collection[int]  # tokens of one raw byte (`<0xE2>`) whose meaning hangs on their neighbours
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids, none of them hidden."""
+        ...
+
+
+class Detokenizer:
+    """Concatenated results equal `decode` of all tokens together.
+
+    Text is decoded in windows, each from the last *clean* border: one after which nothing that follows can
+    change what stands before it. A trailing replacement character may be the first half of a character, so it
+    is held back; those before it are final (UTF-8 replaces each broken sequence as soon as it breaks). A run
+    of raw-byte tokens is decoded as a whole, so it is held back until it ends. The window before the border is
+    kept as context, because decoders strip or join at the start of what they are given.
+    """
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self._window: list[int] = []
+        self._context = 0  # leading tokens of the window that lie before the clean border
+        self._sent = 0  # characters of the window's text that were passed on
+
+    def push(self, token: int) -> str:
+        """The text that one more token makes certain."""
+        if token in self._decoder.hidden:
+            return ""
+        self._window.append(token)
+        if token in self._decoder.byte_tokens:
+            return ""
+        text = self._decoder.decode(self._window)
+        if text.endswith(REPLACEMENT):
+            return self._pass_on(text[:-1])
+        delta = self._pass_on(text)
+        self._start_window()
+        return delta
+
+    def flush(self) -> str:
+        """The rest, when no more tokens come."""
+        return self._pass_on(self._decoder.decode(self._window)) if self._window else ""
+
+    def _pass_on(self, text: str) -> str:
+        delta = text[self._sent :]
+        self._sent = max(self._sent, len(text))
+        return delta
+
+    def _start_window(self) -> None:
+        del self._window[: self._context]
+        self._context = len(self._window)
+        self._sent = len(self._decoder.decode(self._window))

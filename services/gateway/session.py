@@ -1,0 +1,128 @@
+"""One session as its gateway sees it: what was asked, what has come, what was passed on. Pure.
+
+Everything that comes is applied by absolute position: what is there already is skipped, the rest appended, and
+a gap is never guessed across but read from the session log.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from shared.protocol.messages import Close, Finish, TokenLogprobs, Verdict
+from shared.protocol.session import SessionLog, SessionSpec
+from shared.speculative.params import SamplingParams
+
+Reason = Literal["deadline", "cancel", "error", "broker", "draining"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a session is opened with: `SessionSpec` without what the gateway adds (id, address, deadline)."""
+
+    prompt: tuple[int, ...]
+    sampling: SamplingParams
+    max_tokens: int
+    stop_ids: tuple[int, ...] = ()
+    logprobs: int = -1  # likeliest per token, -1 = none at all
+    device: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Emitted:
+    """Committed tokens, in order. The first `accepted` of them are accepted drafts, of `drafted` in that round."""
+
+    index: int  # which of the sessions opened together
+    tokens: tuple[int, ...]
+    logprobs: tuple[TokenLogprobs, ...] = ()  # one per token when asked for
+    drafted: int = 0
+    accepted: int = 0
+    finish: Finish = ""  # "stop" and "length" only: any other end is a Failed
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The session's end, without its text being finished."""
+
+    index: int
+    reason: Reason
+    message: str
+
+
+Event = Emitted | Failed
+
+
+class Session:
+    """Turns verdicts and log readings into events, each token once and in order."""
+
+    def __init__(self, index: int, spec: SessionSpec, now: float, deliver: Callable[[Event], None]) -> None:
+        self.index = index
+        self.spec = spec
+        self.length = len(spec.prompt)  # of prompt and tokens delivered
+        self.finished = False
+        self.heard_at = now  # when anything last came
+        self.deadline_at = now + spec.deadline_ms / 1000
+        self._deliver = deliver
+
+    def apply(self, verdict: Verdict) -> bool:
+        """Deliver what is new in a verdict. False when there is a gap before or in it: read the log."""
+        if self.finished:
+            return True
+        skip = self.length - verdict.base_len
+        tokens = verdict.tokens[max(skip, 0) :]
+        if skip < 0 or verdict.length > self.length + len(tokens):
+            return False
+        wanted = self.spec.logprobs >= 0
+        if wanted and len(verdict.logprobs) != len(verdict.tokens):
+            return False
+        logprobs = verdict.logprobs[skip:] if wanted else ()
+        self._advance(tokens, logprobs, verdict.drafted, max(verdict.accepted - skip, 0), verdict.finish)
+        return True
+
+    def catch_up(self, log: SessionLog) -> None:
+        """Deliver what the log has beyond what was delivered."""
+        if self.finished:
+            return
+        have = self.length - len(self.spec.prompt)
+        message = "the session ended with an error" if log.head.finish == "error" else ""
+        self._advance(log.committed[have:], log.logprobs[have:], 0, 0, log.head.finish, message)
+
+    def close(self, close: Close) -> None:
+        """The session has ended, all its tokens having been delivered."""
+        self._advance((), (), 0, 0, close.finish or "error", close.message)
+
+    def fail(self, reason: Reason, message: str) -> None:
+        """End it here, whatever the others do."""
+        if not self.finished:
+            self.finished = True
+            self._deliver(Failed(self.index, reason, message))
+
+    def _advance(
+        self,
+        tokens: tuple[int, ...],
+        logprobs: tuple[TokenLogprobs, ...],
+        drafted: int,
+        accepted: int,
+        finish: Finish,
+        message: str = "",
+    ) -> None:
+        if self.finished:
+            return
+        self.length += len(tokens)
+        natural: Finish = finish if finish in ("stop", "length") else ""
+        if tokens or natural:
+            accepted = min(accepted, len(tokens))
+            self._deliver(
+                Emitted(self.index, tokens, logprobs, drafted if tokens else 0, accepted, natural)
+            )
+        if natural:
+            self.finished = True
+        elif finish:
+            reason: Reason = finish if finish in ("deadline", "cancel") else "error"
+            self.fail(reason, message or _WHY[reason])
+
+
+_WHY = {
+    "deadline": "the request took longer than this server allows",
+    "cancel": "the session was cancelled",
+    "error": "the session ended with an error",
+}

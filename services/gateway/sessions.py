@@ -1,0 +1,337 @@
+"""All sessions of one gateway, below HTTP: opened here, fed from the reply inbox, cancelled when nobody reads.
+
+`run` keeps four loops: register and read replies, send cancels, look after quiet sessions, heartbeat.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Final
+
+import structlog
+
+from services.gateway.session import Ask, Emitted, Event, Reason, Session
+from shared.broker.contract import Broker, BrokerAway, BrokerFull, Entry, LeaseLost, UnknownSession
+from shared.protocol import wire
+from shared.protocol.keys import Keys
+from shared.protocol.limits import HEARTBEAT_TTL_S
+from shared.protocol.messages import Cancel, Close, Finish, Heartbeat, Submit, Verdict
+from shared.protocol.session import SessionSpec
+from shared.runtime.ids import Ids
+from shared.runtime.loop import for_ever
+from shared.runtime.presence import Presence, Superseded
+from shared.runtime.settings import GatewaySettings
+from shared.runtime.watch import BrokerWatch
+from shared.runtime.watch import Event as WatchEvent
+
+ROLE: Final = "gateway"
+BLOCK_S: Final = 1.0  # one blocking read of the reply inbox
+READ_COUNT: Final = 256
+SUBMIT_PAUSES_S: Final = (0.05, 0.2)  # between tries: a connection that was cut comes back in no time
+TICK_S: Final = 0.5
+QUIET_S: Final = 2.0  # a session not heard of for this long is looked up in its log
+OVERDUE_S: Final = 2.0  # past its deadline the scheduler gets this long to end a session
+
+log = structlog.get_logger()
+
+
+class Unavailable(RuntimeError):
+    """Not now: the broker is away or full, or this gateway is not registered or is leaving."""
+
+    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Stream(AsyncIterator[Event]):
+    """Events of the sessions opened together, as they come, until each has ended or was cut."""
+
+    def __init__(self, sessions: "Sessions", count: int) -> None:
+        self._sessions = sessions
+        self._queue: asyncio.Queue[Event] = asyncio.Queue()
+        self._live = set(range(count))
+        self.members: list[Session] = []
+        self.deliver = self._queue.put_nowait
+
+    def __aiter__(self) -> "Stream":
+        return self
+
+    async def __anext__(self) -> Event:
+        while self._live:
+            event = await self._queue.get()
+            if event.index not in self._live:
+                continue
+            if not isinstance(event, Emitted) or event.finish:
+                self._live.discard(event.index)
+            return event
+        raise StopAsyncIteration
+
+    def cut(self, index: int, reason: Finish) -> None:
+        """Nobody reads this one any more: cancel it on all sides. Fine to repeat."""
+        self._live.discard(index)
+        if index < len(self.members):
+            self._sessions.abandon(self.members[index], reason)
+
+    def close(self) -> None:
+        """Cancel whatever has not ended."""
+        for session in self.members:
+            self.cut(session.index, "cancel")
+
+
+class Sessions:
+    """Use: `stream = await sessions.open(ask)`, `async for event in stream`, and `stream.close()` in the end."""
+
+    def __init__(self, settings: GatewaySettings, broker: Broker, watch: BrokerWatch, ids: Ids) -> None:
+        self.address = ""  # "name:generation"; "" = not registered (yet, or after the broker lost its data)
+        self.counts: Counter[str] = Counter()  # what happened, by name; the metrics export it
+        self._settings = settings
+        self._broker = broker
+        self._watch = watch
+        self._ids = ids
+        self._keys = Keys(settings.shard)
+        self._name = settings.name or ROLE
+        self._generation = 0
+        self._cursor = "0"
+        self._sessions: dict[str, Session] = {}
+        self._cancels: dict[str, Finish] = {}
+        self._cancel_asked = asyncio.Event()
+        self._registered = asyncio.Event()
+        self._leaving = False
+        watch.on_change(self._on_watch)
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until stop is set; `drain` first. Raises Superseded when a newer gateway has the name."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(for_ever(self._read, self._watch, stop, "replies"))
+            group.create_task(for_ever(self._send_cancels, self._watch, stop, "cancels"))
+            group.create_task(for_ever(self._look_after, self._watch, stop, "quiet sessions"))
+            group.create_task(self._present(stop))
+        try:
+            await self._push_cancels()
+        except BrokerAway:
+            log.warning("cancels not sent", sessions=len(self._cancels))
+
+    async def open(self, *asks: Ask) -> Stream:
+        """Open sessions together; events carry the index of their ask. Raises Unavailable."""
+        stream = Stream(self, len(asks))
+        try:
+            for index, ask in enumerate(asks):
+                await self._submit(self._new(index, ask, stream))
+        except BaseException:
+            stream.close()
+            raise
+        return stream
+
+    def objection(self) -> str | None:
+        """Why no session can be opened now; None when one can."""
+        if self._leaving:
+            return "this gateway is shutting down"
+        if not self._watch.up:
+            return "the broker is away"
+        return None if self.address else "this gateway is not registered yet"
+
+    async def drain(self, bound_s: float) -> None:
+        """Open no more, wait for the running ones up to a bound, then end them."""
+        self._leaving = True
+        loop = asyncio.get_running_loop()
+        end = loop.time() + bound_s
+        while self._sessions and loop.time() < end:
+            await asyncio.sleep(0.05)
+        self._fail_all("draining", "this gateway is shutting down", cancel=True)
+
+    def abandon(self, session: Session, reason: Finish) -> None:
+        """Free a session here and ask the scheduler to end it, if it has not ended."""
+        if self._sessions.pop(session.spec.session, None) is None:
+            return
+        session.finished = True
+        self._cancels[session.spec.session] = reason
+        self._cancel_asked.set()
+
+    # --- opening ------------------------------------------------------------------------------------
+    def _new(self, index: int, ask: Ask, stream: Stream) -> Session:
+        if (objection := self.objection()) is not None:
+            raise Unavailable(objection)
+        spec = SessionSpec(
+            session=self._ids.session(self._settings.shard),
+            prompt=ask.prompt,
+            sampling=ask.sampling,
+            max_tokens=ask.max_tokens,
+            stop_ids=ask.stop_ids,
+            gateway=self.address,
+            deadline_ms=int(self._settings.request_timeout_s * 1000),
+            logprobs=ask.logprobs,
+            device=ask.device,
+        )
+        session = Session(index, spec, asyncio.get_running_loop().time(), stream.deliver)
+        self._sessions[spec.session] = session  # before it is submitted: its first verdict may be faster
+        stream.members.append(session)
+        return session
+
+    async def _submit(self, session: Session) -> None:
+        """A repeat is a no-op at the broker, so a cut connection is no reason to give up at once."""
+        spec = session.spec
+        message = Submit(
+            spec.session, len(spec.prompt), spec.max_tokens, spec.deadline_ms, spec.gateway, spec.device
+        )
+        for pause_s in (*SUBMIT_PAUSES_S, None):
+            try:
+                await self._broker.submit(spec, message)
+            except BrokerFull as error:
+                raise Unavailable("too many requests are waiting") from error
+            except BrokerAway as error:
+                if pause_s is None or self._watch.lost:
+                    raise Unavailable("the broker is away") from error
+                await asyncio.sleep(pause_s)
+            else:
+                log.debug("session opened", session=spec.session, prompt=len(spec.prompt))
+                return
+
+    # --- replies ------------------------------------------------------------------------------------
+    async def _read(self) -> None:
+        if not self.address:
+            await self._register()
+            return
+        address = self.address
+        entries = await self._broker.read_inbox(
+            self._keys.reply(address), self._cursor, READ_COUNT, BLOCK_S
+        )
+        for entry in entries:
+            if address != self.address:
+                return  # the broker lost its data meanwhile
+            await self._take(entry)
+            self._cursor = entry.id  # only now: an entry that a cut connection interrupted is taken again
+
+    async def _take(self, entry: Entry) -> None:
+        self.counts["reply_bytes"] += len(entry.data)
+        try:
+            message = wire.decode(entry.data)
+        except wire.WireError as error:
+            await self._refuse(entry, str(error))
+            return
+        if not isinstance(message, Verdict | Close):
+            await self._refuse(entry, f"{type(message).__name__} in a reply inbox")
+            return
+        session = self._sessions.get(message.session)
+        if session is None:
+            self.counts["replies_for_nobody"] += 1
+            return
+        session.heard_at = asyncio.get_running_loop().time()
+        if isinstance(message, Verdict):
+            if message.status == "ok" and not session.apply(message):
+                self.counts["gaps"] += 1
+                await self._catch_up(session)
+        else:
+            if message.finish != "error":
+                await self._catch_up(session)  # the tokens it ended with, should their verdict be lost
+            session.close(message)
+        self._settle(session)
+
+    async def _refuse(self, entry: Entry, why: str) -> None:
+        self.counts["refused_messages"] += 1
+        log.warning("reply refused", why=why)
+        await self._broker.dead_letter(entry, why)
+
+    async def _catch_up(self, session: Session) -> None:
+        try:
+            session.catch_up(await self._broker.load(session.spec.session))
+        except UnknownSession:
+            session.fail("broker", "the session's log is gone")
+        self._settle(session)
+
+    def _settle(self, session: Session) -> None:
+        if session.finished and self._sessions.pop(session.spec.session, None) is not None:
+            log.debug("session ended", session=session.spec.session, length=session.length)
+
+    # --- being there --------------------------------------------------------------------------------
+    async def _register(self) -> None:
+        """Take a generation and be seen alive under it, so that a scheduler never finds a dead gateway's session."""
+        if not self._watch.up:
+            await asyncio.sleep(0.05)
+            return
+        losses = self._watch.generation
+        generation = await self._broker.next_generation()
+        while generation <= self._generation:  # a broker without its data counts from the start again
+            generation = await self._broker.next_generation()
+        self._generation = generation
+        try:
+            await self._broker.beat(self._heartbeat(), HEARTBEAT_TTL_S)
+        except LeaseLost:
+            raise Superseded(f"a newer gateway has the name {self._name!r}") from None
+        if losses != self._watch.generation:
+            return
+        self.address, self._cursor = f"{self._name}:{generation}", "0"
+        self._registered.set()
+        log.info("registered", address=self.address)
+
+    async def _present(self, stop: asyncio.Event) -> None:
+        waits = [asyncio.ensure_future(event.wait()) for event in (stop, self._registered)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        await Presence(self._broker, self._heartbeat).run(stop)
+
+    def _heartbeat(self) -> Heartbeat:
+        return Heartbeat(ROLE, self._name, self._generation, load=len(self._sessions))
+
+    def _on_watch(self, event: WatchEvent) -> None:
+        if event == "lost":
+            self._fail_all("broker", "the broker is away", cancel=True)
+        elif event == "reset":
+            self._fail_all("broker", "the broker lost its data", cancel=False)
+            self._cancels.clear()
+            self.address = ""
+
+    def _fail_all(self, reason: Reason, message: str, cancel: bool) -> None:
+        for session in list(self._sessions.values()):
+            session.fail(reason, message)
+            if cancel:
+                self.abandon(session, "cancel")
+        self._sessions.clear()
+
+    # --- cancels ------------------------------------------------------------------------------------
+    async def _send_cancels(self) -> None:
+        try:
+            await asyncio.wait_for(self._cancel_asked.wait(), TICK_S)
+        except TimeoutError:
+            return
+        await self._push_cancels()
+
+    async def _push_cancels(self) -> None:
+        """Each is kept until the broker has taken it."""
+        self._cancel_asked.clear()
+        for session, reason in list(self._cancels.items()):
+            try:
+                await self._broker.push(self._keys.submit, Cancel(session, reason))
+            except (BrokerAway, BrokerFull) as error:
+                self._cancel_asked.set()
+                raise BrokerAway(str(error)) from error
+            self._cancels.pop(session, None)
+            self.counts["cancels"] += 1
+
+    # --- quiet sessions -----------------------------------------------------------------------------
+    async def _look_after(self) -> None:
+        """Replies may be lost, schedulers may die: what a session has come to is in its log all the same."""
+        await asyncio.sleep(TICK_S)
+        now = asyncio.get_running_loop().time()
+        for session in list(self._sessions.values()):
+            overdue = now > session.deadline_at + OVERDUE_S
+            if self._watch.up and (overdue or now - session.heard_at > QUIET_S):
+                session.heard_at = now
+                await self._look_up(session)
+            if overdue and not session.finished:
+                session.fail("deadline", "the request took longer than this server allows")
+                self.abandon(session, "deadline")
+
+    async def _look_up(self, session: Session) -> None:
+        try:
+            head = await self._broker.head(session.spec.session)
+        except UnknownSession:
+            session.fail("broker", "the session's log is gone")
+            self._settle(session)
+            return
+        if head.finish or head.length > session.length:
+            self.counts["missed_replies"] += 1
+            await self._catch_up(session)

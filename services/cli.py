@@ -164,7 +164,7 @@ def doctor(
 
 def _pair(target: str, draft: str) -> tuple[Path, Path, str]:
     """Folder of the target, file of the draft, and the name clients use."""
-    from services.models.store import ModelError, resolve
+    from services.models.resolve import ModelError, resolve
 
     try:
         return resolve(target, draft)

@@ -23,12 +23,16 @@ class DraftRequest:
 
 @dataclass(frozen=True, slots=True)
 class DraftResult:
-    """What became of a request: its k tokens (fewer at the context's end), microseconds of computing."""
+    """What became of a request: its k tokens (fewer at the context's end), microseconds of computing.
+
+    error: why it could not be finished, "" = it was; the session is forgotten then.
+    """
 
     session: str
     base_len: int
     tokens: tuple[int, ...]
     draft_us: int
+    error: str = ""
 
 
 class Drafter(Protocol):

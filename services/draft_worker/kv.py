@@ -1,0 +1,143 @@
+"""Bookkeeping of one KV cache that many sessions share. Pure: no model, no I/O.
+
+`KvBook` knows which tokens each sequence holds and how many cells are promised to whom, so that a decode
+never lacks a cell. `next_batch` decides what the next decode feeds.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from shared.compute.drafter import DraftRequest, NoCapacity
+
+SHORT: Final = 16  # a draft that lacks at most this many tokens is fed whole, before any prefill
+PREFILL_ALONE: Final = 64  # prefill tokens in a decode when nobody drafts: bounds what a new draft waits for
+PREFILL_BESIDE: Final = 16  # prefill tokens in a decode beside drafts: about as dear as the drafts themselves
+
+
+@dataclass(slots=True)
+class Track:
+    """One session's sequence: the tokens whose KV it holds, at positions 0 .. len(held) - 1."""
+
+    sequence: int
+    held: list[int] = field(default_factory=list)
+    promised: int = 0  # cells it may come to use, >= len(held)
+
+
+@dataclass(slots=True)
+class Work:
+    """A request under way. k may be smaller than asked for: the cache or the context ends before."""
+
+    request: DraftRequest
+    track: Track
+    k: int
+    drafted: list[int] = field(default_factory=list)
+    spent_us: int = 0
+
+    @property
+    def lacks(self) -> int:
+        """Tokens to feed before the next one can be drafted (or before it has caught up)."""
+        return len(self.request.ids) + len(self.drafted) - len(self.track.held)
+
+    @property
+    def done(self) -> bool:
+        """Whether it has caught up and drafted all it may."""
+        return len(self.drafted) >= self.k and (self.k > 0 or self.lacks == 0)
+
+    def next_tokens(self, limit: int) -> list[int]:
+        """The next tokens to feed, at most `limit`."""
+        start, ids = len(self.track.held), self.request.ids
+        if start >= len(ids):
+            return self.drafted[start - len(ids) :][:limit]
+        return list(ids[start : start + limit])
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One session's part of a decode. choose: its last token's logits give the next drafted token."""
+
+    work: Work
+    tokens: list[int]
+    start: int  # position of the first
+    choose: bool
+
+
+class KvBook:
+    """cells: KV tokens of all sessions together; sequences: sessions at once; context: positions of one session."""
+
+    def __init__(self, cells: int, sequences: int, context: int) -> None:
+        self.cells = cells
+        self.context = min(context, cells)
+        self.tracks: dict[str, Track] = {}
+        self._free = list(range(sequences - 1, -1, -1))
+
+    @property
+    def promised(self) -> int:
+        """Cells that are used or promised."""
+        return sum(track.promised for track in self.tracks.values())
+
+    def admit(self, request: DraftRequest) -> tuple[Work, int]:
+        """The work for a request, and how many cached tokens it keeps; the caller rolls the rest back.
+
+        The last id is fed again when a draft is wanted and everything is cached: the draft starts from its
+        logits. Raises NoCapacity, and then nothing has changed, when the ids do not fit. A draft that does
+        not fit whole is cut: its k-th token is never fed, so k tokens need len(ids) + k - 1 cells.
+        """
+        need = len(request.ids)
+        if need == 0:
+            raise ValueError(f"{request.session}: a request without tokens")
+        track = self.tracks.get(request.session)
+        others = self.promised - (track.promised if track else 0)
+        if need > self.context:
+            raise NoCapacity(f"{need} tokens; a session may have {self.context}")
+        if others + need > self.cells:
+            raise NoCapacity(f"{need} KV tokens wanted, {max(self.cells - others, 0)} of {self.cells} are free")
+        if track is None:
+            track = self._open(request.session)
+        keep = common_prefix(track.held, request.ids)
+        if request.k > 0:
+            keep = min(keep, need - 1)
+        k = min(request.k, min(self.context, self.cells - others) - need + 1)
+        track.promised = need + max(k - 1, 0)
+        del track.held[keep:]
+        return Work(request, track, k), keep
+
+    def close(self, session: str) -> Track | None:
+        """Take a session out; its sequence may be given to another. None when it is unknown."""
+        track = self.tracks.pop(session, None)
+        if track is not None:
+            self._free.append(track.sequence)
+        return track
+
+    def _open(self, session: str) -> Track:
+        if not self._free:
+            raise NoCapacity(f"{len(self.tracks)} sessions are open")
+        self.tracks[session] = Track(self._free.pop())
+        return self.tracks[session]
+
+
+def next_batch(works: Sequence[Work]) -> list[Piece]:
+    """What the next decode feeds. works: oldest first.
+
+    Every draft under way takes part, since a decode of several sequences costs far less than theirs one by one
+    (docs/benchmarks.md); prefill takes a bounded share, oldest first, so that drafts go on beside it.
+    """
+    drafts = [work for work in works if work.k > 0 and work.lacks <= SHORT]
+    pieces = [_piece(work, SHORT) for work in drafts]
+    budget = PREFILL_BESIDE if drafts else PREFILL_ALONE
+    for work in works:
+        if budget > 0 and (work.k == 0 or work.lacks > SHORT):
+            pieces.append(_piece(work, budget))
+            budget -= len(pieces[-1].tokens)
+    return pieces
+
+
+def common_prefix(held: Sequence[int], ids: Sequence[int]) -> int:
+    """Length of the longest common prefix."""
+    pairs = zip(held, ids, strict=False)
+    return next((i for i, (mine, theirs) in enumerate(pairs) if mine != theirs), min(len(held), len(ids)))
+
+
+def _piece(work: Work, limit: int) -> Piece:
+    tokens = work.next_tokens(limit)
+    return Piece(work, tokens, len(work.track.held), choose=work.k > 0 and len(tokens) == work.lacks)

@@ -1,0 +1,99 @@
+"""The verifier's metrics. Names are listed in docs/protocol.md."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from shared.broker.contract import CommitOutcome
+from shared.protocol.messages import Verdict
+
+SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+class Metrics:
+    """What one verifier counts."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        name = "outrider_verifier"
+        self.batches = Counter(f"{name}_batches", "Staged batches answered", registry=registry)
+        self.rounds = Counter(
+            f"{name}_rounds",
+            "Rows that committed tokens, by whether a draft was in them",
+            ["drafted"],
+            registry=registry,
+        )
+        self.emitted = Counter(f"{name}_emitted_tokens", "Tokens committed", registry=registry)
+        self.drafted = Counter(f"{name}_drafted_tokens", "Drafted tokens verified", registry=registry)
+        self.accepted = Counter(f"{name}_accepted_tokens", "Drafted tokens accepted", registry=registry)
+        self.at_position = Counter(
+            f"{name}_draft_position",
+            "Drafted tokens by position in their draft (from 0) and fate",
+            ["position", "fate"],
+            registry=registry,
+        )
+        self.queue = Histogram(
+            f"{name}_queue_seconds",
+            "From reading a batch to its forward pass",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.phase = Histogram(
+            f"{name}_phase_seconds",
+            "Time of a batch by phase: load (session logs), prepare (KV pages), forward (rule included), commit",
+            ["phase"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.fed = Counter(f"{name}_fed_tokens", "Tokens put through the model", registry=registry)
+        self.pages = Gauge(f"{name}_kv_pages", "KV pages by use", ["use"], registry=registry)
+        self.sessions = Gauge(f"{name}_sessions", "Sessions known", registry=registry)
+        self.not_run = Counter(
+            f"{name}_rows_not_run", "Rows answered without tokens, by status", ["status"], registry=registry
+        )
+        self.outcomes = Counter(
+            f"{name}_outcomes", "What became of the rows of commits", ["outcome"], registry=registry
+        )
+        self.refused = Counter(
+            f"{name}_refused_messages", "Messages refused, by reason", ["reason"], registry=registry
+        )
+        self.forward_errors = Counter(
+            f"{name}_forward_errors", "Forward passes that raised", registry=registry
+        )
+        self.link_bytes = Counter(
+            f"{name}_link_bytes", "Bytes of messages read from the broker", registry=registry
+        )
+
+    def step(self, read_at: float, begun: float, started: float, ended: float) -> None:
+        """Times of one step, in seconds of one clock: read, preparing begun, forward started and ended."""
+        self.phase.labels("prepare").observe(started - begun)
+        self.phase.labels("forward").observe(ended - started)
+        self.queue.observe(started - read_at)
+
+    def committed(
+        self, verdicts: Sequence[Verdict], outcomes: Sequence[CommitOutcome], commit_s: float
+    ) -> None:
+        """Count one committed batch."""
+        self.batches.inc()
+        self.phase.labels("commit").observe(commit_s)
+        for verdict, outcome in zip(verdicts, outcomes, strict=True):
+            self.outcomes.labels(outcome.outcome).inc()
+            if verdict.status != "ok":
+                self.not_run.labels(verdict.status).inc()
+            elif outcome.outcome == "committed":
+                self._count(verdict)
+
+    def holding(self, used: int, pages: int) -> None:
+        """KV pages, after a step."""
+        self.pages.labels("used").set(used)
+        self.pages.labels("free").set(pages - used)
+
+    def _count(self, verdict: Verdict) -> None:
+        self.rounds.labels("yes" if verdict.drafted else "no").inc()
+        self.emitted.inc(len(verdict.tokens))
+        self.drafted.inc(verdict.drafted)
+        self.accepted.inc(verdict.accepted)
+        for position in range(verdict.accepted):
+            self.at_position.labels(str(position), "accepted").inc()
+        if verdict.accepted < verdict.drafted and not verdict.finish:
+            self.at_position.labels(str(verdict.accepted), "rejected").inc()

@@ -1,0 +1,102 @@
+"""The verifier's reader: decodes what comes in, one message ahead of the server, and fetches the logs it will want."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+import structlog
+
+from services.verifier.metrics import Metrics
+from services.verifier.sessions import Sessions
+from services.verifier.steady import Steady
+from shared.broker.contract import Broker, BrokerAway, Entry
+from shared.protocol import wire
+from shared.protocol.messages import Close, StagedBatch, Tune
+from shared.protocol.session import SessionLog
+
+READ_COUNT: Final = 16
+BLOCK_S: Final = 1.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """A decoded message, with the logs of its sessions that were not known when it was read."""
+
+    entry: Entry
+    message: StagedBatch | Close | Tune
+    read_at: float
+    logs: Mapping[str, SessionLog] = field(default_factory=dict)
+
+
+class Reader:
+    """Reads one staged stream. `next` hands out its messages in order; `done` is told when one is answered."""
+
+    def __init__(
+        self, stream: str, consumer: str, broker: Broker, sessions: Sessions, steady: Steady, metrics: Metrics
+    ) -> None:
+        self._stream = stream
+        self._consumer = consumer
+        self._broker = broker
+        self._sessions = sessions
+        self._steady = steady
+        self._metrics = metrics
+        self._inbound: asyncio.Queue[Inbound] = asyncio.Queue(maxsize=1)
+        self._in_hand: set[str] = set()
+        self._behind = True  # entries may be pending from before: those come first
+
+    async def next(self, wait_s: float) -> Inbound | None:
+        """The next message; None when there is none for so long."""
+        try:
+            return await asyncio.wait_for(self._inbound.get(), wait_s)
+        except TimeoutError:
+            return None
+
+    def done(self, inbound: Inbound) -> None:
+        """The message was answered and acknowledged, or given up: then it is pending and may be read again."""
+        self._in_hand.discard(inbound.entry.id)
+
+    def given_up(self) -> None:
+        """Some message was not acknowledged: look at what is pending before reading on."""
+        self._behind = True
+
+    async def turn(self) -> None:
+        """What is pending from before, else what is new."""
+        try:
+            if self._behind:
+                pending = await self._broker.read_pending([self._stream], self._consumer, READ_COUNT)
+                entries = [entry for entry in pending if entry.id not in self._in_hand]
+                self._behind = bool(entries)
+            else:
+                entries = await self._broker.read_group([self._stream], self._consumer, READ_COUNT, BLOCK_S)
+            for entry in entries:
+                await self._take(entry)
+        except BrokerAway:
+            self._behind = True  # the answer that was lost may have been a delivery
+            raise
+
+    async def refuse(self, entry: Entry, reason: str, why: str) -> None:
+        """Dead-letter an entry, and count it."""
+        log.warning("message refused", reason=reason, why=why, entry=entry.id)
+        self._metrics.refused.labels(reason).inc()
+        await self._steady(partial(self._broker.dead_letter, entry, f"{reason}: {why}"))
+
+    async def _take(self, entry: Entry) -> None:
+        """One entry: refuse it, or queue it."""
+        self._metrics.link_bytes.inc(len(entry.data))
+        try:
+            message = wire.decode(entry.data)
+        except wire.WireError as error:
+            await self.refuse(entry, "undecodable", str(error))
+            return
+        if not isinstance(message, StagedBatch | Close | Tune):
+            await self.refuse(entry, "unexpected", f"{type(message).__name__} is not for a verifier")
+            return
+        now = asyncio.get_running_loop().time()
+        rows = message.rows if isinstance(message, StagedBatch) else ()
+        logs = await self._sessions.prefetch(rows, self._steady)
+        self._in_hand.add(entry.id)
+        await self._inbound.put(Inbound(entry, message, now, logs))

@@ -1,0 +1,143 @@
+"""The sessions a verifier knows, each as its log stood at the last commit, together with what is cached of it."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Final
+
+from services.verifier.core import Session, opened, wants_log
+from services.verifier.metrics import Metrics
+from services.verifier.steady import Steady
+from services.verifier.step import adopt
+from shared.broker.contract import Broker, CommitOutcome, UnknownSession
+from shared.compute.compute import Compute
+from shared.compute.target import TargetModel
+from shared.protocol.messages import StagedRow, Verdict
+from shared.protocol.session import SessionLog
+
+IDLE_S: Final = 60.0  # a session without a row for so long is looked up in the log
+SWEPT_AT_ONCE: Final = 16
+
+Logs = Mapping[str, SessionLog]
+
+
+class Sessions:
+    """Every change of a session goes through here, and to the target's cache with it."""
+
+    def __init__(
+        self, verifier: str, broker: Broker, target: TargetModel, compute: Compute, metrics: Metrics
+    ) -> None:
+        self._verifier = verifier
+        self._broker = broker
+        self._target = target
+        self._compute = compute
+        self._metrics = metrics
+        self._known: dict[str, Session] = {}
+        self._last_row: dict[str, float] = {}  # when, on the loop's clock
+        self._joined = 0
+        self._swept = 0.0
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    async def prefetch(self, rows: Iterable[StagedRow], steady: Steady) -> Logs:
+        """Logs of the rows' sessions that are not known yet."""
+        return await self._load(sorted({row.session for row in rows} - self._known.keys()), steady)
+
+    async def of(self, row: StagedRow, logs: Logs, steady: Steady) -> Session | None:
+        """The row's session as its log has it, as far as the row makes that necessary. None: there is no log."""
+        self._last_row[row.session] = asyncio.get_running_loop().time()
+        session = self._known.get(row.session)
+        if session is None and row.session in logs:
+            session = await self._believe(logs[row.session])
+        if wants_log(row, session):
+            fresh = await self._load([row.session], steady)
+            if row.session not in fresh:
+                await self.drop([row.session])
+                return None
+            session = await self._believe(fresh[row.session])
+        return session
+
+    def follow(self, verdict: Verdict, outcome: CommitOutcome) -> bool:
+        """Bring one session to where its log is after a commit. False: it has to be dropped."""
+        session = self._known.get(verdict.session)
+        if verdict.status != "ok" or session is None:
+            return True
+        if outcome.outcome not in ("committed", "answered"):
+            return False
+        session.ids.extend(verdict.tokens)
+        # "answered" to a row that we ran: the log moved without us, or our own commit came through twice.
+        session.trusted = outcome.outcome == "committed" or not verdict.tokens
+        return not verdict.finish
+
+    async def close(self, session: str, epoch: int) -> None:
+        """A Close came: forget the session, unless it has come back to us since."""
+        known = self._known.get(session)
+        if known is None or known.epoch <= epoch:
+            await self.drop([session])
+
+    async def drop(self, sessions: Sequence[str]) -> None:
+        """Forget sessions, cache and all."""
+        if not sessions:
+            return
+        for session in sessions:
+            self._known.pop(session, None)
+            self._last_row.pop(session, None)
+
+        def forget() -> None:
+            for session in sessions:
+                self._target.forget(session)
+
+        await self._compute.run(forget)
+        self._metrics.sessions.set(len(self._known))
+
+    async def drop_all(self) -> None:
+        """The broker has lost its data: so have we."""
+        await self.drop(list(self._known))
+
+    async def sweep(self) -> None:
+        """Look up sessions that were idle for long: a Close that was lost must not hold their pages for ever."""
+        now = asyncio.get_running_loop().time()
+        if now - self._swept < IDLE_S / 2:
+            return
+        self._swept = now
+        idle = [session for session, at in self._last_row.items() if now - at > IDLE_S]
+        for session in idle[:SWEPT_AT_ONCE]:
+            try:
+                head = await self._broker.head(session)
+            except UnknownSession:
+                await self.drop([session])
+                continue
+            self._last_row[session] = now
+            if head.finish or head.verifier != self._verifier:
+                await self.drop([session])
+
+    async def _believe(self, found: SessionLog) -> Session:
+        """Take a session from its log; what is cached of it stays. A finished one is not kept."""
+        name = found.spec.session
+        known = self._known.get(name)
+        if known is None:
+            self._joined += 1
+            session = opened(found, self._joined)
+        else:
+            session = opened(found, known.joined)
+            await self._compute.run(partial(adopt, self._target, known.ids, session.ids, name))
+        if session.finish:
+            await self.drop([name])
+        else:
+            self._known[name] = session
+            self._metrics.sessions.set(len(self._known))
+        return session
+
+    async def _load(self, sessions: Sequence[str], steady: Steady) -> dict[str, SessionLog]:
+        """Logs of sessions; those without one are left out."""
+        begun = asyncio.get_running_loop().time()
+        logs = {}
+        for session in sessions:
+            try:
+                logs[session] = await steady(partial(self._broker.load, session))
+            except UnknownSession:
+                continue
+        if sessions:
+            self._metrics.phase.labels("load").observe(asyncio.get_running_loop().time() - begun)
+        return logs

@@ -1,0 +1,35 @@
+"""Calls to a broker that may be away for a moment."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from shared.broker.contract import BrokerAway
+from shared.runtime.ids import Ids
+from shared.runtime.watch import BrokerWatch
+
+T = TypeVar("T")
+
+
+class Steady:
+    """Repeats a call until the broker has answered it.
+
+    So a message is read once and answered once as long as this process lives, and the deliveries of an entry
+    count the deaths of its readers. Only for calls that may be repeated.
+    """
+
+    def __init__(self, watch: BrokerWatch, ids: Ids, stop: asyncio.Event) -> None:
+        self._watch = watch
+        self._ids = ids
+        self._stop = stop
+
+    async def __call__(self, call: Callable[[], Awaitable[T]]) -> T:
+        """The call's result. Raises BrokerAway once we are to stop, or when the broker has lost its data."""
+        data = self._watch.generation
+        while True:
+            try:
+                return await call()
+            except BrokerAway:
+                if self._stop.is_set() or self._watch.generation != data:
+                    raise
+                await asyncio.sleep(self._ids.jitter(0.02, 0.2))

@@ -1,0 +1,78 @@
+"""One verification step on the compute thread: make room, run the model once, apply the rule, roll back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.verifier.core import Session, fed_only, refusal, settle, target_row, useful_draft
+from shared.compute.target import TargetModel, TargetRow
+from shared.protocol.messages import StagedRow, Verdict
+
+Answer = tuple[StagedRow, Verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class Fed:
+    """A row that goes into the forward pass."""
+
+    row: StagedRow
+    session: Session
+    target_row: TargetRow
+
+
+def prepare(
+    target: TargetModel, rows: Sequence[tuple[StagedRow, Session]], feed_tokens: int
+) -> tuple[list[Fed], list[Answer]]:
+    """Reserve KV for judged rows of different sessions; those to run, and the answers of the others.
+
+    The batch feeds at most `feed_tokens` committed tokens beyond one a row. The oldest session comes first and
+    only rows already in are protected, so that room is never refused to it for the sake of a younger one.
+    """
+    feeds: list[Fed] = []
+    answers: list[Answer] = []
+    spare = feed_tokens
+    protect: list[str] = []
+    for row, session in sorted(rows, key=lambda pair: pair[1].joined):
+        length = row.feed_to + len(useful_draft(row, session)[0])
+        if not target.admit(row.session, session.spec.prompt, [*protect, row.session], length):
+            answers.append((row, refusal(row, "no_pages", f"no KV pages for {length} tokens")))
+            continue
+        protect.append(row.session)
+        cached = target.cached(row.session)
+        fed = target_row(row, session, cached, spare)
+        if fed is None:
+            answers.append((row, fed_only(row, cached)))
+        else:
+            spare -= fed.committed - 1
+            feeds.append(Fed(row, session, fed))
+    return feeds, answers
+
+
+def verify(target: TargetModel, feeds: Sequence[Fed]) -> list[Answer]:
+    """One forward pass and the rule. Afterwards the cache of each session holds what its verdict says."""
+    answers: list[Answer] = []
+    for fed, choices in zip(feeds, target.forward([fed.target_row for fed in feeds]), strict=True):
+        if not fed.target_row.choose:
+            answers.append((fed.row, fed_only(fed.row, target.cached(fed.row.session))))
+            continue
+        settled = settle(fed.row, fed.session, fed.target_row, choices)
+        target.keep(fed.row.session, settled.keep, settled.path)
+        answers.append((fed.row, settled.verdict))
+    return answers
+
+
+def undo(target: TargetModel, feeds: Sequence[Fed]) -> None:
+    """After a forward pass that raised: cached is what was before it."""
+    for fed in feeds:
+        target.keep(fed.row.session, fed.target_row.start)
+
+
+def adopt(target: TargetModel, known: Sequence[int], ids: Sequence[int], session: str) -> None:
+    """The log turned out to hold `ids` where we knew `known`: keep what is cached of their common prefix.
+
+    At least one token is left to feed, since the next choice has to come from somewhere.
+    """
+    common = next((i for i, (a, b) in enumerate(zip(known, ids, strict=False)) if a != b), len(known))
+    cached = target.cached(session)
+    length = min(cached, common, len(ids) - 1)
+    if length < cached:
+        target.keep(session, length)

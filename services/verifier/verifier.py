@@ -1,0 +1,284 @@
+"""The verifier's shell: one staged batch = one forward pass = one commit = one acknowledgement.
+
+The reader is one message ahead; here one message is taken at a time. So logs are read while the model runs,
+and what a message does to sessions and cache never overlaps with another.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from services.verifier.core import Bounds, Session, judge, refusal
+from services.verifier.metrics import Metrics
+from services.verifier.reader import Inbound, Reader
+from services.verifier.sessions import Logs, Sessions
+from services.verifier.spans import spans
+from services.verifier.steady import Steady
+from services.verifier.step import Answer, Fed, prepare, undo, verify
+from shared.broker.contract import Broker, BrokerAway, CommitRow, Entry
+from shared.compute.compute import Compute
+from shared.compute.target import TargetModel
+from shared.protocol.keys import Keys
+from shared.protocol.limits import MAX_DELIVERIES, PROTOCOL_VERSION
+from shared.protocol.messages import Close, Heartbeat, StagedBatch, StagedRow, Tune
+from shared.protocol.vocabulary import FIELD_BLOCKS, FIELD_HASH
+from shared.runtime.ids import Ids
+from shared.runtime.loop import for_ever
+from shared.runtime.presence import Presence
+from shared.runtime.settings import VerifierSettings
+from shared.runtime.watch import BrokerWatch
+
+POLL_S: Final = 0.5  # how often it looks up from waiting, at `stop` and at a broker that lost its data
+
+log = structlog.get_logger()
+
+
+class Verifier:
+    """One core. Everything it is made of is given to it, so that it runs under any clock and broker."""
+
+    def __init__(
+        self,
+        settings: VerifierSettings,
+        broker: Broker,
+        target: TargetModel,
+        compute: Compute,
+        ids: Ids,
+        registry: CollectorRegistry,
+        vocabulary_blocks: str = "",
+    ) -> None:
+        self.name = settings.name or "verifier"
+        self.watch = BrokerWatch(broker)
+        self.metrics = Metrics(registry)
+        self.sessions = Sessions(self.name, broker, target, compute, self.metrics)
+        self._settings = settings
+        self._broker = broker
+        self._target = target
+        self._compute = compute
+        self._ids = ids
+        self._vocabulary_blocks = vocabulary_blocks
+        self._bounds = Bounds(target.vocab, target.max_context, target.pool_tokens)
+        self._keys = Keys(settings.shard)
+        self._stream = self._keys.staged(self.name)
+        self._presence = Presence(broker, self._heartbeat)
+        self._generation = 0
+        self._begun_in = -1  # the watch's generation we have begun in; -1 = not yet
+        self._term = 0  # highest lease term seen
+        self._pages = (0, 0)
+        self._busy_s = 0.0
+        self._idle_since = 0.0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until stop is set; the message under way is finished first. Raises Superseded."""
+        steady = Steady(self.watch, self._ids, stop)
+        reader = Reader(self._stream, self.name, self._broker, self.sessions, steady, self.metrics)
+        self._idle_since = asyncio.get_running_loop().time()
+        async with asyncio.TaskGroup() as group:
+            beside = [group.create_task(self.watch.run(stop))]
+            await self._begin_in_time(stop)
+            beside.append(group.create_task(self._presence.run(stop)))
+            beside.append(group.create_task(for_ever(reader.turn, self.watch, stop, "read")))
+            await for_ever(partial(self._turn, reader, steady), self.watch, stop, "serve")
+            for task in beside:
+                task.cancel()
+
+    def objection(self) -> str | None:
+        """Why it is not ready; None when it is."""
+        if self._begun_in < 0:
+            return "starting"
+        return None if self.watch.up else "broker away"
+
+    # --- begin --------------------------------------------------------------------------------------
+    async def _begin_in_time(self, stop: asyncio.Event) -> None:
+        """Begin as soon as the broker is there."""
+        while self._begun_in < 0 and not stop.is_set():
+            try:
+                await self._begin()
+            except BrokerAway as error:
+                log.debug("not begun", why=str(error))
+                await asyncio.sleep(self._ids.jitter(0.05, 0.3))
+
+    async def _begin(self) -> None:
+        """Take a generation, say what is deployed, make the group. Again after the broker has lost its data."""
+        data = self.watch.generation
+        await self.sessions.drop_all()
+        self._term = 0
+        self._generation = await self._broker.next_generation()
+        await self._broker.put(self._keys.deployment, self._deployment())
+        await self._broker.make_groups([self._stream])
+        self._begun_in = data
+        log.info("verifier up", name=self.name, generation=self._generation, pool=self._target.pool_tokens)
+
+    def _target_name(self) -> str:
+        """Name of the target for people and for the models list."""
+        return Path(self._settings.model_dir).name if self._settings.target == "torch" else "modelled"
+
+    def _deployment(self) -> dict[str, str]:
+        return {
+            "protocol": str(PROTOCOL_VERSION),
+            "target": self._target_name(),
+            FIELD_HASH: self._target.vocabulary,
+            FIELD_BLOCKS: self._vocabulary_blocks,
+            "vocab": str(self._target.vocab),
+            "max_context": str(self._target.max_context),
+            "pool_tokens": str(self._target.pool_tokens),
+        }
+
+    def _heartbeat(self) -> Heartbeat:
+        used, pages = self._pages
+        return Heartbeat(
+            role="verifier",
+            name=self.name,
+            generation=self._generation,
+            vocabulary=self._target.vocabulary,
+            capacity=self._target.pool_tokens,
+            load=used * self._target.pool_tokens // max(pages, 1),
+            stamp_us=round(asyncio.get_running_loop().time() * 1e6),
+            busy_us=round(self._busy_s * 1e6),
+            detail=f"{self._settings.target} {self._target_name()}",
+        )
+
+    # --- one turn, one message ----------------------------------------------------------------------
+    async def _turn(self, reader: Reader, steady: Steady) -> None:
+        """The next message, if one comes soon."""
+        if self._begun_in != self.watch.generation:
+            await self._begin()
+        await self.sessions.sweep()
+        inbound = await reader.next(POLL_S)
+        if inbound is None:
+            return
+        try:
+            await self._handle(inbound, reader, steady)
+        except BrokerAway:
+            reader.given_up()
+            raise
+        finally:
+            reader.done(inbound)
+
+    async def _handle(self, inbound: Inbound, reader: Reader, steady: Steady) -> None:
+        """One message. Raises BrokerAway when it was not acknowledged."""
+        entry = inbound.entry
+        match inbound.message:
+            case StagedBatch() as batch if batch.term < self._term:
+                log.warning("batch of an older scheduler refused", term=batch.term, current=self._term)
+                self.metrics.refused.labels("term").inc()
+                await self._ack(entry, steady)
+            case StagedBatch() as batch if entry.deliveries >= MAX_DELIVERIES and len(batch.rows) > 1:
+                await self._part(entry, batch, steady)
+            case StagedBatch() as batch if entry.deliveries > MAX_DELIVERIES:
+                await self._condemn(entry, batch, reader, steady)
+            case StagedBatch() as batch:
+                self._term = batch.term
+                await self._step(inbound, batch, steady)
+            case Close() as close:
+                await self.sessions.close(close.session, close.epoch)
+                await self._ack(entry, steady)
+            case Tune() as tune:
+                await self._compute.run(lambda: self._target.set_threads(tune.threads))
+                await self._ack(entry, steady)
+
+    async def _part(self, entry: Entry, batch: StagedBatch, steady: Steady) -> None:
+        """A batch that has killed us before: each row becomes a batch of its own, with its own deliveries."""
+        log.error("batch delivered too often, its rows are run alone", entry=entry.id, rows=len(batch.rows))
+        for row in batch.rows:
+            await steady(partial(self._broker.push, self._stream, replace(batch, rows=(row,))))
+        await self._ack(entry, steady)
+
+    async def _condemn(self, entry: Entry, batch: StagedBatch, reader: Reader, steady: Steady) -> None:
+        """A row that kills alone: its session is told, and the message is kept for people."""
+        told = [
+            CommitRow(refusal(row, "error", "verification failed repeatedly"), row.device, row.gateway)
+            for row in batch.rows
+        ]
+        await self.sessions.drop([row.session for row in batch.rows])
+        await steady(partial(self._broker.commit, self.name, "", told))
+        await reader.refuse(entry, "deadly", f"delivered {entry.deliveries} times")
+
+    async def _ack(self, entry: Entry, steady: Steady) -> None:
+        await steady(partial(self._broker.ack, self._stream, [entry.id]))
+
+    # --- one step -----------------------------------------------------------------------------------
+    async def _step(self, inbound: Inbound, batch: StagedBatch, steady: Steady) -> None:
+        """Judge every row, run those that may, commit the answers of all."""
+        loop = asyncio.get_running_loop()
+        rows, answers = await self._judge(batch.rows, inbound.logs, steady)
+        begun = loop.time()
+        feed_tokens = self._settings.feed_tokens
+        feeds, waiting = await self._compute.run(lambda: prepare(self._target, rows, feed_tokens))
+        started = loop.time()
+        answers += waiting + await self._forward(feeds)
+        ended = loop.time()
+        self._busy_s += ended - begun
+        self.metrics.step(inbound.read_at, begun, started, ended)
+        queue_us, verify_us = round((started - inbound.read_at) * 1e6), round((ended - started) * 1e6)
+        await self._commit(
+            inbound.entry,
+            [
+                (
+                    row,
+                    replace(v, batch=batch.batch, queue_us=queue_us, verify_us=verify_us if v.tokens else 0),
+                )
+                for row, v in answers
+            ],
+            steady,
+        )
+        idle_since, self._idle_since = self._idle_since, ended
+        if self._settings.trace:
+            await self._broker.trace(spans(self.name, batch, idle_since, started, ended))
+
+    async def _judge(
+        self, rows: Sequence[StagedRow], logs: Logs, steady: Steady
+    ) -> tuple[list[tuple[StagedRow, Session]], list[Answer]]:
+        """Rows for the model, with their sessions, and the answers of all others."""
+        run: list[tuple[StagedRow, Session]] = []
+        answers: list[Answer] = []
+        seen: set[str] = set()
+        for row in rows:
+            if row.session in seen:
+                answers.append((row, refusal(row, "stale", "twice in one batch")))
+                continue
+            seen.add(row.session)
+            session = await self.sessions.of(row, logs, steady)
+            answer = judge(row, session, self._bounds)
+            if answer is not None:
+                answers.append((row, answer))
+            elif session is not None:
+                run.append((row, session))
+        return run, answers
+
+    async def _forward(self, feeds: Sequence[Fed]) -> list[Answer]:
+        """One pass over all rows. When it raises, each row alone: so only the row at fault gets an error."""
+        if not feeds:
+            return []
+        rows = [fed.target_row for fed in feeds]
+        try:
+            answers = await self._compute.run(lambda: verify(self._target, feeds), self._target.cost_s(rows))
+        except Exception:
+            log.exception("forward pass failed", sessions=[row.session for row in rows])
+            self.metrics.forward_errors.inc()
+        else:
+            self.metrics.fed.inc(sum(len(row.tokens) for row in rows))
+            return answers
+        if len(feeds) == 1:
+            await self.sessions.drop([feeds[0].row.session])
+            return [(feeds[0].row, refusal(feeds[0].row, "error", "verification failed"))]
+        await self._compute.run(lambda: undo(self._target, feeds))
+        return [answer for fed in feeds for answer in await self._forward([fed])]
+
+    async def _commit(self, entry: Entry, answers: Sequence[Answer], steady: Steady) -> None:
+        """The whole answer in one script, until the broker has it; then our sessions follow the log."""
+        begun = asyncio.get_running_loop().time()
+        rows = [CommitRow(verdict, row.device, row.gateway) for row, verdict in answers]
+        outcomes = await steady(partial(self._broker.commit, self.name, entry.id, rows))
+        self.metrics.committed(
+            [row.verdict for row in rows], outcomes, asyncio.get_running_loop().time() - begun
+        )
+        pairs = [(row.verdict, outcome) for row, outcome in zip(rows, outcomes, strict=True)]
+        await self.sessions.drop([v.session for v, outcome in pairs if not self.sessions.follow(v, outcome)])
+        self._pages = await self._compute.run(self._target.pages)
+        self.metrics.holding(*self._pages)

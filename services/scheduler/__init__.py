@@ -1,0 +1,1 @@
+"""The scheduler: sessions' counters, timers and estimates; who is verified together and how far each user drafts."""

@@ -1,0 +1,64 @@
+"""What the scheduler counts. Names are listed in docs/protocol.md."""
+
+from collections import Counter
+from functools import partial
+from typing import Final, get_args
+
+from prometheus_client import CollectorRegistry, Gauge, Histogram
+from prometheus_client import Counter as Count
+
+from shared.planning.views import Phase
+
+PREFIX: Final = "outrider_scheduler_"
+WAITS_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+LENGTHS: Final = (0, 1, 2, 3, 4, 6, 8, 12, 16, 32, 64)
+
+
+class Metrics:
+    """The scheduler's metrics in a registry of its own (or the one given)."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        self.phases: Counter[str] = Counter()  # sessions by phase, kept by the core
+        sessions = Gauge(PREFIX + "sessions", "Sessions by phase", ["phase"], registry=self.registry)
+        for phase in get_args(Phase):
+            sessions.labels(phase).set_function(partial(self.phases.__getitem__, phase))
+        self.active = self._gauge("active", "1 while this scheduler holds the lease")
+        self.alpha = self._gauge("alpha", "Accepted / (accepted + rejected rounds), all sessions, fading")
+
+        self.batches = self._count("batches", "Batches staged", "verifier")
+        self.rows = self._histogram("batch_rows", "Rows in a staged batch", LENGTHS)
+        self.lengths = self._histogram("draft_length", "Draft tokens in a decoding row", LENGTHS)
+        self.wait = self._histogram("queue_wait_seconds", "From ready (or draft received) to staged", WAITS_S)
+        self.rounds = self._count("rounds", "Verified rounds", "drafted")
+        self.drafted = self._count("drafted_tokens", "Draft tokens verified")
+        self.accepted = self._count("accepted_tokens", "Draft tokens accepted")
+        self.positions = self._count("positions", "Draft tokens verified, by position", "position", "outcome")
+        self.prefill = self._count("prefill_tokens", "Prefill and rebuild tokens staged")
+
+        self.dropped = self._count("dropped_messages", "Messages not acted on", "kind", "reason")
+        self.dead_letters = self._count("dead_letters", "Messages that could not be read", "stream")
+        self.timers = self._count("timers_fired", "Timers fired", "kind")
+        self.moves = self._count("moves", "Sessions moved", "what")
+        self.ends = self._count("ends", "Sessions the scheduler ended or saw end", "finish")
+        self.full = self._count("refusals", "Batches refused because the verifier's stream was full")
+        self.recoveries = self._count("recoveries", "Times the state was read back from the broker")
+        self.bytes_in = self._count("received_bytes", "Bytes of messages read", "stream")
+
+    def observe_round(self, drafted: int, accepted: int) -> None:
+        """One verified round."""
+        self.rounds.labels("yes" if drafted else "no").inc()
+        self.drafted.inc(drafted)
+        self.accepted.inc(accepted)
+        for position in range(min(drafted, accepted + 1)):  # nothing behind a rejection was looked at
+            outcome = "accepted" if position < accepted else "rejected"
+            self.positions.labels(str(position + 1), outcome).inc()
+
+    def _count(self, name: str, text: str, *labels: str) -> Count:
+        return Count(PREFIX + name, text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(PREFIX + name, text, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(PREFIX + name, text, buckets=buckets, registry=self.registry)

@@ -1,0 +1,176 @@
+"""Placing sessions, and moving them when processes come, go or return as a newer incarnation."""
+
+from collections.abc import Mapping
+
+from services.scheduler.effects import End, Place, Send, Tell
+from services.scheduler.placement import Fleet, address, choose_device, choose_verifier
+from services.scheduler.session import Session
+from services.scheduler.state import State
+from services.scheduler.verifiers import Verifier
+from shared.planning.cohort import Cohort
+from shared.protocol import limits
+from shared.protocol.messages import Close, Finish, Heartbeat, Open, Tune
+
+
+def update_fleet(state: State, fleet: Fleet, now: float, trusted: bool) -> None:
+    """Take in who is alive. trusted: absence means death (not so right after a start or an absence of the broker)."""
+    before, state.fleet = state.fleet, fleet
+    tune(state, _newcomers(before.verifiers, fleet.verifiers), _newcomers(before.devices, fleet.devices))
+    alive = {address(beat) for beat in fleet.devices.values()}
+    state.leaving &= alive
+    for name, beat in fleet.verifiers.items():
+        _meet_verifier(state, name, beat.generation, now)
+    if trusted:
+        for verifier in state.verifiers.values():
+            if verifier.name not in fleet.verifiers:
+                _bury_verifier(state, verifier, now)
+        _close_orphans(state, now)
+        for session in [s for s in state.sessions.values() if s.device and s.device not in alive]:
+            state.metrics.moves.labels("device").inc()
+            give_device(state, session, now)
+    for session_id in list(state.unplaced):
+        place(state, state.sessions[session_id], now)
+    for session_id in list(state.deviceless):
+        if not give_device(state, state.sessions[session_id], now):
+            break  # no room anywhere
+
+
+def place(state: State, session: Session, now: float) -> None:
+    """A verifier (a new epoch with it) and a device for a session that has no verifier."""
+    live = {name: len(v.cohort) for name, v in state.verifiers.items() if v.live}
+    session.verifier = choose_verifier(live)
+    if not session.verifier:
+        state.unplaced[session.id] = None
+        return
+    state.unplaced.pop(session.id, None)
+    session.epoch += 1
+    if not state.fleet.has_device(session.device):
+        state.leave_device(session)
+        _choose_device(state, session)
+        session.caught_up = True  # a first draft that is late is only late
+    _announce(state, session)
+    state.show(session, now)
+
+
+def give_device(state: State, session: Session, now: float, refused: str = "") -> bool:
+    """Another device than it has; k = 0 until that one says it is ready, and for good when there is none.
+
+    False when no device had room.
+    """
+    old = session.device
+    if old and state.fleet.has_device(old):
+        state.do(Send(old, Close(session.id, session.epoch, "")))
+    state.leave_device(session)
+    _choose_device(state, session, refused)
+    session.caught_up = False
+    session.drafts = 0
+    if session.phase == "drafting":
+        state.enter(session, "ready", now)
+    if session.verifier and (session.device or old):
+        _announce(state, session)
+    state.show(session, now)
+    return bool(session.device)
+
+
+def reopen(state: State, session: Session, now: float) -> None:
+    """Its device has lost track: tell it again, and go on at k = 0 until it is ready."""
+    session.caught_up = False
+    state.do(Send(session.device, Open(session.id, session.epoch, session.length)))
+    if session.phase == "drafting":
+        state.enter(session, "ready", now)
+    state.show(session, now)
+
+
+def end(state: State, session: Session, finish: Finish, message: str = "") -> None:
+    """Finish a session on all sides."""
+    live = session.verifier in state.verifiers and state.verifiers[session.verifier].live
+    device = session.device if state.fleet.has_device(session.device) else ""
+    close = session.close(finish, message)
+    state.do(End(session.id, close, session.verifier if live else "", device, session.gateway))
+    state.metrics.ends.labels(finish).inc()
+    state.forget(session)
+
+
+def tune(state: State, verifiers: list[Heartbeat], devices: list[Heartbeat]) -> None:
+    """Tell processes how many threads were asked for, if any were."""
+    verifier_threads, draft_threads = state.threads
+    if verifier_threads:
+        for beat in verifiers:
+            state.do(Tell(beat.name, Tune(verifier_threads)))
+    if draft_threads:
+        for beat in devices:
+            state.do(Send(address(beat), Tune(draft_threads)))
+
+
+def _newcomers(before: Mapping[str, Heartbeat], after: Mapping[str, Heartbeat]) -> list[Heartbeat]:
+    known = {address(beat) for beat in before.values()}
+    return [beat for beat in after.values() if address(beat) not in known]
+
+
+def _choose_device(state: State, session: Session, refused: str = "") -> None:
+    session.device = choose_device(state.fleet, session.device_wanted, state.loads, state.leaving | {refused})
+    if session.device:
+        state.loads[session.device] += 1
+        state.deviceless.pop(session.id, None)
+    else:
+        state.deviceless[session.id] = None
+
+
+def _announce(state: State, session: Session) -> None:
+    """Write the placement and open the session on its device."""
+    state.do(Place(session.id, session.epoch, session.verifier, session.device))
+    if session.device:
+        state.do(Send(session.device, Open(session.id, session.epoch, session.length)))
+
+
+def _meet_verifier(state: State, name: str, generation: int, now: float) -> None:
+    """A verifier is alive: a new one, the one we know, one that was thought dead, or a newer incarnation."""
+    verifier = state.verifiers.get(name)
+    if verifier is None:
+        cohort = Cohort(state.policy.lanes)
+        state.verifiers[name] = Verifier(name, generation, cohort, state.estimates.verifier(name))
+        return
+    restarted = verifier.generation not in (0, generation)  # 0: read from a log, never met
+    verifier.live, verifier.generation = True, generation
+    if restarted:
+        _take_back(state, verifier, now)
+    state.dirty.add(name)
+
+
+def _bury_verifier(state: State, verifier: Verifier, now: float) -> None:
+    """Its sessions move to another one with a new epoch, or wait for its return until their deadlines."""
+    if verifier.live:
+        verifier.live = False
+        _take_back(state, verifier, now)
+    if not any(other.live for other in state.verifiers.values()):
+        return
+    for view in list(verifier.cohort):
+        session = state.sessions[view.session]
+        state.metrics.moves.labels("verifier").inc()
+        state.leave_verifier(session)
+        state.drop_draft(session)
+        session.cached = 0
+        place(state, session, now)
+        state.enter(session, "prefill", now)
+
+
+def _take_back(state: State, verifier: Verifier, now: float) -> None:
+    """What it was working on and had cached is lost: its sessions are rebuilt in chunks, the last a k = 0 row.
+
+    Batches that it still finds in its stream may be answered as well; the log makes that harmless.
+    """
+    verifier.flights.clear()
+    for view in list(verifier.cohort):
+        session = state.sessions[view.session]
+        session.cached = 0
+        if session.phase != "drafting" and session.held is None:
+            state.enter(session, "prefill", now)
+
+
+def _close_orphans(state: State, now: float) -> None:
+    """Sessions whose gateway is gone have nobody to read them. (A new gateway's first beat may be on its way.)"""
+    gateways = {address(beat) for beat in state.fleet.gateways.values()}
+    old = now - limits.HEARTBEAT_TTL_S
+    orphans = [s for s in state.sessions.values() if s.gateway not in gateways and s.opened_at < old]
+    for session in orphans:
+        end(state, session, "cancel")

@@ -1,0 +1,108 @@
+"""Sessions that come in: from a Submit, or from the log when a scheduler starts or has missed something."""
+
+from services.scheduler import moves
+from services.scheduler.effects import ReadHead
+from services.scheduler.session import Session
+from services.scheduler.state import State
+from services.scheduler.verifiers import Verifier
+from shared.planning.cohort import Cohort
+from shared.protocol import limits
+from shared.protocol.messages import Submit
+from shared.protocol.session import SessionHead
+
+
+def on_submit(state: State, submit: Submit, now: float, again: bool) -> None:
+    """A new session, placed at once. One delivered before may have ended since: its log tells."""
+    if submit.session in state.sessions:
+        state.metrics.dropped.labels("submit", "repeated").inc()
+        return
+    if again:
+        state.do(ReadHead(submit.session))
+        return
+    session = Session(
+        id=submit.session,
+        joined=0,
+        prompt_len=submit.prompt_len,
+        max_tokens=submit.max_tokens,
+        deadline_at=now + submit.deadline_ms / 1000,
+        gateway=submit.gateway,
+        device_wanted=submit.device,
+        length=submit.prompt_len,
+        opened_at=now,
+    )
+    state.add(session, now)
+    moves.place(state, session, now)
+
+
+def adopt(state: State, head: SessionHead, now: float) -> None:
+    """A live session from the log. Until `resume` it counts as its device's move, so that a draft or a verdict
+    that is under way is taken."""
+    if head.finish or head.session in state.sessions:
+        return
+    session = Session(
+        id=head.session,
+        joined=0,
+        prompt_len=head.prompt_len,
+        max_tokens=head.max_tokens,
+        deadline_at=now + head.deadline_ms / 1000,
+        gateway=head.gateway,
+        device_wanted=head.device_wanted,
+        length=head.length,
+        opened_at=now,
+        epoch=head.epoch,
+        verifier=head.verifier,
+        device=head.device,
+        cached=head.length - 1 if head.committed else 0,
+        adopted=True,
+        allowed_k=limits.MAX_DRAFT,
+    )
+    state.add(session, now)
+    if not session.verifier:
+        session.adopted = False
+        moves.place(state, session, now)
+        return
+    if session.device:
+        state.loads[session.device] += 1
+    else:
+        state.deviceless[session.id] = None
+    if session.verifier not in state.verifiers:  # dead, or not heard of yet
+        cost = state.estimates.verifier(session.verifier)
+        absent = Verifier(session.verifier, 0, Cohort(state.policy.lanes), cost, live=False)
+        state.verifiers[session.verifier] = absent
+    state.enter(session, "drafting", now, now + state.config.move_timeout_s)
+
+
+def resume_all(state: State, now: float) -> None:
+    """Every adopted session that no message has come for gets a row at its committed length."""
+    for session in list(state.sessions.values()):
+        if session.adopted:
+            resume(state, session, now)
+
+
+def resume(state: State, session: Session, now: float) -> None:
+    """The move is ours: a k = 0 row at the committed length, or the prompt's next chunk."""
+    session.adopted = False
+    state.drop_draft(session)
+    state.enter(session, "ready" if session.committed else "prefill", now)
+
+
+def on_head(state: State, head: SessionHead, now: float) -> None:
+    """The log's answer about a session whose verdict is overdue, or that was not known."""
+    session = state.sessions.get(head.session)
+    if session is None:
+        adopt(state, head, now)
+        if head.session in state.sessions and state.sessions[head.session].adopted:
+            resume(state, state.sessions[head.session], now)
+        return
+    if head.finish:
+        state.metrics.ends.labels(head.finish).inc()
+        state.forget(session)
+        return
+    if session.phase not in ("verifying", "prefilling"):
+        return
+    session.epoch = max(session.epoch, head.epoch)
+    if head.length > session.length:  # the verdict was lost
+        session.length, session.cached = head.length, head.length - 1
+        state.enter(session, "ready", now)
+    else:
+        state.enter(session, "prefill" if session.phase == "prefilling" else "ready", now)

@@ -1,0 +1,183 @@
+"""One speculative round as messages: the device's draft, the verifier's verdict, and neither in time."""
+
+from typing import Final
+
+from services.scheduler import moves
+from services.scheduler.effects import ReadHead
+from services.scheduler.session import HeldDraft, Session
+from services.scheduler.state import FIRST_PENALTY_S, MOST_MISSES, MOST_PENALTY_S, State
+from shared.protocol.messages import Draft, Resync, Verdict
+
+RETRY_S: Final = 0.02  # when the verifier had no pages
+LEAST_CHUNK: Final = 16
+
+
+def on_draft(state: State, entry: str, draft: Draft, now: float) -> None:
+    """Keep a draft for its session's next row, or drop it and count why."""
+    session = state.sessions.get(draft.session)
+    reason = _objection(session, draft)
+    if reason or session is None:
+        state.metrics.dropped.labels("draft", reason).inc()
+        if session is not None and reason == "late":
+            _take_late(state, session, draft, now)
+        return
+    if len(draft.tokens) > session.allowed_k:
+        state.metrics.dropped.labels("draft", "oversized").inc()
+        put_on_probation(session, now)
+        state.enter(session, "ready", now)
+        return
+    _observe_draft(state, session, draft, now)
+    session.drafts += 1
+    session.penalty_s = FIRST_PENALTY_S
+    session.caught_up = True
+    session.adopted = False
+    if draft.tokens:
+        state.hold_draft(session, HeldDraft(entry, draft))
+    state.enter(session, "ready", now)
+
+
+def on_resync(state: State, resync: Resync, now: float) -> None:
+    """A device has caught up, has lost track, or does not take the session."""
+    session = state.sessions.get(resync.session)
+    if session is None or session.device != resync.device:
+        state.metrics.dropped.labels("resync", "unknown" if session is None else "device").inc()
+        return
+    match resync.reason:
+        case "ready":
+            session.caught_up = True
+            state.show(session, now)
+        case "lost" | "gap":
+            moves.reopen(state, session, now)
+        case "no_capacity":
+            state.metrics.moves.labels("device").inc()
+            moves.give_device(state, session, now, refused=resync.device)
+        case "gone":
+            state.leaving.add(resync.device)
+            state.metrics.moves.labels("device").inc()
+            moves.give_device(state, session, now)
+
+
+def on_verdict(state: State, verdict: Verdict, now: float) -> None:
+    """What the verifier says of one row."""
+    _settle_flight(state, verdict)
+    session = state.sessions.get(verdict.session)
+    if session is None or verdict.epoch != session.epoch:
+        state.metrics.dropped.labels("verdict", "unknown" if session is None else "epoch").inc()
+        return
+    if verdict.status == "ok":
+        _on_committed(state, session, verdict, now)
+        return
+    if session.phase not in ("verifying", "prefilling") or verdict.base_len != session.length:
+        state.metrics.dropped.labels("verdict", "late").inc()
+        return
+    match verdict.status:
+        case "prefilled":
+            session.misses = 0
+            session.cached = verdict.cached_len
+            state.enter(session, "prefill", now)
+        case "need_prefill":
+            if session.phase == "prefilling":  # the chunk was too large for it
+                session.chunk = max(LEAST_CHUNK, min(session.chunk, session.missing) // 2)
+            session.cached = verdict.cached_len
+            state.enter(session, "prefill", now)
+        case "no_pages":
+            session.prefilling_next = session.phase == "prefilling"
+            state.enter(session, "blocked", now, now + RETRY_S)
+        case "stale":
+            state.set_timer(session, now + RETRY_S * 2 ** min(session.misses, MOST_MISSES))
+        case "error":
+            moves.end(state, session, "error", verdict.message or "the verifier refused the session")
+
+
+def on_overdue(state: State, session: Session, now: float) -> None:
+    """A session's timer has fired: its deadline, a wait that is over, or a move that did not come."""
+    if now >= session.deadline_at:
+        state.metrics.timers.labels("deadline").inc()
+        moves.end(state, session, "deadline")
+        return
+    state.metrics.timers.labels(session.phase).inc()
+    match session.phase:
+        case "drafting":
+            put_on_probation(session, now)
+            state.enter(session, "ready", now)
+        case "verifying" | "prefilling":
+            session.misses += 1
+            state.set_timer(session, now + state.verdict_wait_s(session))
+            state.do(ReadHead(session.id))
+        case "blocked":
+            state.enter(session, "prefill" if session.prefilling_next else "ready", now)
+        case "ready" | "prefill":
+            state.set_timer(session, session.deadline_at)
+
+
+def put_on_probation(session: Session, now: float) -> None:
+    """No drafts for a while, twice as long each time: a draft that does not come costs its whole batch."""
+    session.draft_after = now + session.penalty_s
+    session.penalty_s = min(2 * session.penalty_s, MOST_PENALTY_S)
+
+
+def _objection(session: Session | None, draft: Draft) -> str:
+    """Why a draft is of no use; "" when it is."""
+    if session is None:
+        return "unknown"
+    if draft.epoch != session.epoch:
+        return "epoch"
+    if draft.device != session.device:
+        return "device"
+    if draft.base_len > session.length:
+        return "ahead"
+    if draft.base_len < session.length or session.phase != "drafting":
+        return "late"
+    return ""
+
+
+def _take_late(state: State, session: Session, draft: Draft, now: float) -> None:
+    """Too late for its round, but a sign of life, and it tells how long to wait next time."""
+    session.caught_up = True
+    _observe_draft(state, session, draft, now)
+    state.show(session, now)
+
+
+def _observe_draft(state: State, session: Session, draft: Draft, now: float) -> None:
+    if draft.base_len == session.asked_len:
+        device = state.estimates.device(session.device)
+        device.observe(len(draft.tokens), draft.draft_us / 1e6, now - session.asked_at)
+
+
+def _settle_flight(state: State, verdict: Verdict) -> None:
+    """The first verdict of a batch says that the pass is over and what it took."""
+    for verifier in state.verifiers.values():
+        flight = verifier.flights.answered(verdict.batch)
+        if flight is None:
+            continue
+        state.dirty.add(verifier.name)
+        if verdict.verify_us and verdict.status in ("ok", "prefilled"):
+            verifier.cost.observe(flight.rows, verdict.verify_us / 1000)
+
+
+def _on_committed(state: State, session: Session, verdict: Verdict, now: float) -> None:
+    """Tokens were committed: the move is the device's if it was told a length, else ours."""
+    news = verdict.length > session.length
+    if not news and not (session.adopted and verdict.length == session.length):
+        state.metrics.dropped.labels("verdict", "repeated").inc()
+        return
+    if news:
+        session.acceptance.observe(verdict.drafted, verdict.accepted)
+        if verdict.drafted:
+            state.estimates.alpha.observe(session.acceptance.alpha)
+            state.metrics.alpha.set(state.estimates.alpha.value)
+        state.metrics.observe_round(verdict.drafted, verdict.accepted)
+    state.drop_draft(session)
+    session.length, session.cached = verdict.length, verdict.length - 1
+    session.round = verdict.round + 1
+    session.misses = 0
+    told = not session.row_device or session.row_device == session.device
+    session.adopted = False
+    if verdict.finish:
+        state.metrics.ends.labels(verdict.finish).inc()
+        state.forget(session)
+    elif verdict.next_k and session.caught_up and told and state.fleet.has_device(session.device):
+        session.allowed_k, session.asked_at, session.asked_len = verdict.next_k, now, verdict.length
+        state.enter(session, "drafting", now, now + state.draft_wait_s(session))
+    else:
+        state.enter(session, "ready", now)

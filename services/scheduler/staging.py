@@ -1,0 +1,157 @@
+"""From what the policy selects to a staged batch."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from services.scheduler.effects import Stage, Trace
+from services.scheduler.prefill import chunk_budget, share
+from services.scheduler.session import HeldDraft, Session
+from services.scheduler.state import State
+from services.scheduler.verifiers import Flight, Verifier
+from shared.planning.cost import Row
+from shared.protocol.messages import Draft, Span, StagedBatch, StagedRow
+
+AHEAD: Final = 2  # batches at a verifier: one in its pass, one waiting, so that it never waits for a hop
+FULL_BACKOFF_S: Final = 0.05
+
+
+def close_batches(state: State, verifier: Verifier, now: float) -> None:
+    """Ask the policy for batches and stage them until it has none, or enough are ahead."""
+    verifier.ask_at = None
+    while verifier.live and len(verifier.flights) < AHEAD and now >= verifier.refused_until:
+        seen = verifier.view(now, state.config.max_rows)
+        selection = state.policy.select(verifier.cohort, seen, state.plan, now)
+        chosen = [state.sessions[session] for session in selection.rows]
+        decoding = [session for session in chosen if session.phase == "ready"]
+        chunks = [
+            (session, min(session.missing, state.config.prefill_tokens, session.chunk))
+            for session in chosen
+            if session.phase == "prefill"
+        ]
+        if not selection.alone and (decoding or not verifier.flights):
+            chunks = plan_chunks(state, verifier, decoding)
+        if not decoding and not chunks:
+            verifier.ask_at = selection.wait_until
+            return
+        if decoding:
+            verifier.cohort.closed(selection.lane, [session.id for session in decoding], now)
+        stage(state, verifier, decoding, chunks, now)
+
+
+def plan_chunks(state: State, verifier: Verifier, decoding: Sequence[Session]) -> list[tuple[Session, int]]:
+    """Prompts' next chunks in tokens that go with these rows, in order of arrival."""
+    cohort = verifier.cohort
+    room = state.config.max_rows - len(decoding)
+    if not cohort.prefill_count() or room <= 0:
+        return []
+    waiting = [state.sessions[view.session] for view in cohort.prefills()[:room]]
+    law = verifier.cost.law()
+    rows = [decode_row(session) for session in decoding]
+    stall_ms = float("inf")
+    if any(cohort.ready_count(lane) or cohort.busy(lane) for lane in range(cohort.lanes)):
+        stall_ms = law.cost_ms(rows) if law and rows else verifier.decode_ms.value
+    budget = chunk_budget(state.config.prefill_tokens, rows, law, stall_ms)
+    dealt = share([min(session.missing, session.chunk) for session in waiting], budget)
+    return [(session, tokens) for session, tokens in zip(waiting, dealt, strict=True) if tokens]
+
+
+def decode_row(session: Session) -> Row:
+    """What the cost law needs to know of a decoding row."""
+    return session.missing + session.drafted, session.cached
+
+
+def stage(
+    state: State,
+    verifier: Verifier,
+    decoding: Sequence[Session],
+    chunks: Sequence[tuple[Session, int]],
+    now: float,
+) -> None:
+    """One batch: its rows with everybody's next draft length, and the sessions are the verifier's from now on."""
+    state.batch += 1
+    state.metrics.batches.labels(verifier.name).inc()
+    state.metrics.rows.observe(len(decoding) + len(chunks))
+    shapes = [decode_row(session) for session in decoding]
+    shapes += [(tokens, session.cached) for session, tokens in chunks]
+    law = verifier.cost.law()
+    expected_ms = law.cost_ms(shapes) if law else 0.0
+    if decoding and not chunks and law:
+        verifier.decode_ms.observe(expected_ms)
+    sessions = {session.id for session in decoding} | {session.id for session, _ in chunks}
+    verifier.flights.add(state.batch, Flight(tuple(shapes), sessions, expected_ms / 1000))
+
+    spans = tuple(wait_span(state, session, now) for session in decoding) if state.config.trace else ()
+    drafts = tuple(session.held.entry for session in decoding if session.held)
+    rows = [take_row(state, session, session.length, now) for session in decoding]
+    rows += [
+        take_row(state, session, min(session.cached + tokens, session.length), now)
+        for session, tokens in chunks
+    ]
+    state.do(Stage(verifier.name, StagedBatch(state.config.term, state.batch, tuple(rows)), drafts))
+    if spans:
+        state.do(Trace(spans))
+
+
+def take_row(state: State, session: Session, feed_to: int, now: float) -> StagedRow:
+    """A session's row, its draft with it; the move is the verifier's. feed_to < length: a chunk of prefill."""
+    held, last = session.held, feed_to == session.length
+    decodes = session.phase == "ready"
+    if decodes:
+        state.metrics.lengths.observe(session.drafted)
+        state.metrics.wait.observe(now - session.since)
+    else:
+        state.metrics.prefill.inc(feed_to - session.cached)
+    row = StagedRow(
+        session=session.id,
+        epoch=session.epoch,
+        round=session.round,
+        base_len=session.length,
+        feed_to=feed_to,
+        next_k=state.next_length(session, now) if last else 0,
+        device=session.device,
+        gateway=session.gateway,
+        tokens=held.draft.tokens if held else (),
+        parents=held.draft.parents if held else (),
+    )
+    if held is not None:  # acknowledged by staging it
+        state.holding.discard(held.entry)
+        session.held = None
+    session.batch, session.row_device = state.batch, session.device
+    wait_s = state.verdict_wait_s(session)
+    state.enter(session, "verifying" if decodes else "prefilling", now, now + wait_s)
+    return row
+
+
+def refused(state: State, effect: Stage, now: float) -> None:
+    """The verifier's stream was full: everything is as before, and nothing is staged there for a moment."""
+    state.metrics.full.inc()
+    verifier = state.verifiers[effect.verifier]
+    verifier.refused_until = now + FULL_BACKOFF_S
+    entries = iter(effect.drafts)
+    for row in effect.batch.rows:
+        entry = next(entries) if row.tokens else ""
+        session = state.sessions.get(row.session)
+        if session is None or session.batch != effect.batch.batch:
+            continue
+        if entry:
+            draft = Draft(
+                row.session, row.epoch, row.round, row.base_len, row.device, row.tokens, row.parents
+            )
+            state.hold_draft(session, HeldDraft(entry, draft))
+        state.enter(session, "ready" if session.phase == "verifying" else "prefill", now)
+
+
+def wait_span(state: State, session: Session, now: float) -> Span:
+    """How long a session waited for its batch, for timelines."""
+    return Span(
+        role="scheduler",
+        name=state.config.name,
+        session=session.id,
+        epoch=session.epoch,
+        round=session.round,
+        kind="wait",
+        start_us=int(session.since * 1e6),
+        end_us=int(now * 1e6),
+        step=state.batch,
+        offset_us=0,
+    )

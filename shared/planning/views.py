@@ -1,0 +1,42 @@
+"""What a policy sees: one session, one verifier. `now` and `since` are seconds on the caller's loop clock."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+# prefill: its next chunk waits to be staged; prefilling: that chunk is at the verifier.
+# drafting: its device has the move; ready: its row may be staged; verifying: staged, no verdict yet.
+# blocked: the verifier had no pages for it; it becomes ready again by itself.
+Phase = Literal["prefill", "prefilling", "drafting", "ready", "verifying", "blocked"]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    """One session as a policy sees it.
+
+    `since` is when its phase began; `drafted` the tokens in hand when ready. can_draft: a live device that
+    has caught up. `joined` orders sessions by arrival.
+    """
+
+    session: str
+    joined: int
+    phase: Phase
+    since: float
+    length: int
+    remaining: int  # tokens it may still emit
+    drafted: int
+    can_draft: bool
+    device: str
+    alpha: float  # estimate
+    draft_s_per_token: float  # estimate, of its device
+    link_s: float  # estimate, verdict to device and draft back
+
+
+@dataclass(frozen=True, slots=True)
+class VerifierView:
+    """A verifier as a policy sees it: staged batches without a verdict yet, and the rows in them."""
+
+    name: str
+    in_flight: int
+    rows_in_flight: int
+    expected_free: float
+    max_rows: int  # in one batch

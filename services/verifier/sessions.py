@@ -121,7 +121,7 @@ class Sessions:
             session = opened(found, self._joined)
         else:
             session = opened(found, known.joined)
-            await self._compute.run(partial(adopt, self._target, known.ids, session.ids, name))
+            await self._compute.run(partial(adopt, self._target, known, session))
         if session.finish:
             await self.drop([name])
         else:

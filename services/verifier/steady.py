@@ -1,10 +1,10 @@
-"""Calls to a broker that may be away for a moment."""
+"""Calls to a broker that may be away, or full, for a moment."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from shared.broker.contract import BrokerAway
+from shared.broker.contract import BrokerAway, BrokerFull
 from shared.runtime.ids import Ids
 from shared.runtime.watch import BrokerWatch
 
@@ -29,7 +29,7 @@ class Steady:
         while True:
             try:
                 return await call()
-            except BrokerAway:
+            except (BrokerAway, BrokerFull) as error:
                 if self._stop.is_set() or self._watch.generation != data:
-                    raise
+                    raise BrokerAway(str(error)) from error
                 await asyncio.sleep(self._ids.jitter(0.02, 0.2))

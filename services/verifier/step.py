@@ -61,18 +61,25 @@ def verify(target: TargetModel, feeds: Sequence[Fed]) -> list[Answer]:
 
 
 def undo(target: TargetModel, feeds: Sequence[Fed]) -> None:
-    """After a forward pass that raised: cached is what was before it."""
+    """After a forward pass that raised: nothing of it stays cached. Prompt pages may be shared already, so all go."""
     for fed in feeds:
-        target.keep(fed.row.session, fed.target_row.start)
+        if fed.target_row.start < len(fed.session.spec.prompt):
+            target.forget(fed.row.session)
+        else:
+            target.keep(fed.row.session, fed.target_row.start)
 
 
-def adopt(target: TargetModel, known: Sequence[int], ids: Sequence[int], session: str) -> None:
-    """The log turned out to hold `ids` where we knew `known`: keep what is cached of their common prefix.
+def adopt(target: TargetModel, known: Session, found: Session) -> None:
+    """The log turned out to hold `found` where we had `known`: keep what is cached of their common prefix.
 
     At least one token is left to feed, since the next choice has to come from somewhere.
     """
-    common = next((i for i, (a, b) in enumerate(zip(known, ids, strict=False)) if a != b), len(known))
-    cached = target.cached(session)
-    length = min(cached, common, len(ids) - 1)
-    if length < cached:
-        target.keep(session, length)
+    pairs = zip(known.ids, found.ids, strict=False)
+    common = next((i for i, (a, b) in enumerate(pairs) if a != b), known.length)
+    name = found.spec.session
+    cached = target.cached(name)
+    length = min(cached, common, found.length - 1)
+    if length < min(cached, len(found.spec.prompt)):
+        target.forget(name)
+    elif length < cached:
+        target.keep(name, length)

@@ -208,8 +208,7 @@ class Verifier:
         loop = asyncio.get_running_loop()
         rows, answers = await self._judge(batch.rows, inbound.logs, steady)
         begun = loop.time()
-        feed_tokens = self._settings.feed_tokens
-        feeds, waiting = await self._compute.run(lambda: prepare(self._target, rows, feed_tokens))
+        feeds, waiting = await self._prepare(rows)
         started = loop.time()
         answers += waiting + await self._forward(feeds)
         ended = loop.time()
@@ -268,7 +267,15 @@ class Verifier:
             await self.sessions.drop([feeds[0].row.session])
             return [(feeds[0].row, refusal(feeds[0].row, "error", "verification failed"))]
         await self._compute.run(lambda: undo(self._target, feeds))
-        return [answer for fed in feeds for answer in await self._forward([fed])]
+        answers = []
+        for fed in feeds:
+            alone, waiting = await self._prepare([(fed.row, fed.session)])
+            answers += waiting + await self._forward(alone)
+        return answers
+
+    async def _prepare(self, rows: Sequence[tuple[StagedRow, Session]]) -> tuple[list[Fed], list[Answer]]:
+        feed_tokens = self._settings.feed_tokens
+        return await self._compute.run(lambda: prepare(self._target, rows, feed_tokens))
 
     async def _commit(self, entry: Entry, answers: Sequence[Answer], steady: Steady) -> None:
         """The whole answer in one script, until the broker has it; then our sessions follow the log."""

@@ -1,0 +1,45 @@
+"""`python -m services.verifier`: the core as a process."""
+
+import asyncio
+from functools import partial
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from services.verifier.build import build_target
+from services.verifier.verifier import Verifier
+from shared.broker.redis_broker import RedisBroker
+from shared.compute.compute import ThreadCompute
+from shared.runtime import logs, service
+from shared.runtime.health import HealthServer
+from shared.runtime.ids import Ids
+from shared.runtime.settings import VerifierSettings, load
+
+log = structlog.get_logger()
+
+
+async def run(stop: asyncio.Event) -> None:
+    """Load the target and serve until stop is set."""
+    settings = load(VerifierSettings)
+    logs.configure(settings.log_level, settings.log_format, role="verifier", name=settings.name or "verifier")
+    registry = CollectorRegistry()
+    broker = RedisBroker(settings.broker_url, settings.shard, settings.stream_limit)
+    compute = ThreadCompute("verify")
+    verifier: Verifier | None = None
+
+    def ready() -> str | None:
+        return "loading the target" if verifier is None else verifier.objection()
+
+    try:
+        async with HealthServer(settings.health_host, settings.health_port, registry, ready):
+            target, blocks = await compute.run(partial(build_target, settings))
+            log.info("target loaded", vocab=target.vocab, pool=target.pool_tokens, context=target.max_context)
+            verifier = Verifier(settings, broker, target, compute, Ids(settings.seed), registry, blocks)
+            await verifier.run(stop)
+    finally:
+        compute.close()
+        await broker.close()
+
+
+if __name__ == "__main__":
+    service.main("verifier", run)

@@ -1,0 +1,64 @@
+"""The target that the settings name. torch and transformers are loaded only when they are needed."""
+
+from shared.compute.modelled_target import ModelledTarget
+from shared.compute.target import TargetModel, TargetRow
+from shared.runtime.service import BadFile
+from shared.runtime.settings import SettingsError, VerifierSettings
+from shared.speculative.params import SamplingParams
+
+
+def build_target(settings: VerifierSettings) -> tuple[TargetModel, str]:
+    """The target, warm, and its vocabulary's block digests ("" for a modelled one). Blocks while it loads.
+
+    Raises SettingsError and BadFile.
+    """
+    if settings.target == "modelled":
+        return _modelled(settings), ""
+    if not settings.model_dir:
+        raise SettingsError(
+            "OUTRIDER_MODEL_DIR: not set; it names the target's folder, GGUF file or hub name"
+        )
+    target, blocks = _torch(settings)
+    if settings.verifier_threads:
+        target.set_threads(settings.verifier_threads)
+    warm(target)
+    return target, blocks
+
+
+def warm(target: TargetModel) -> None:
+    """One small pass, so that the first user does not wait for what a first pass sets up."""
+    sampling = SamplingParams(seed=1, vocab=target.vocab, temperature=1.0)
+    if target.admit("warm", (0,), ["warm"], 4):
+        target.forward([TargetRow("warm", 0, (0, 0, 0, 0), 1, choose=True, sampling=sampling)])
+    target.forget("warm")
+
+
+def _modelled(settings: VerifierSettings) -> ModelledTarget:
+    return ModelledTarget(
+        settings.model_vocab,
+        kv_tokens=settings.kv_tokens,
+        page_tokens=settings.page_tokens,
+        max_context=settings.max_context,
+        beta_ms=settings.model_beta_ms,
+        per_token_ms=settings.model_per_token_ms,
+        prefix_sharing=settings.prefix_sharing,
+    )
+
+
+def _torch(settings: VerifierSettings) -> tuple[TargetModel, str]:
+    from services.verifier.families import UnsupportedModel  # noqa: PLC0415  # seconds, and a gigabyte
+    from services.verifier.loading import ModelFileError, load_target  # noqa: PLC0415
+
+    try:
+        target = load_target(
+            settings.model_dir,
+            dtype=settings.dtype,
+            device=settings.device,
+            kv_tokens=settings.kv_tokens,
+            page_tokens=settings.page_tokens,
+            prefix_sharing=settings.prefix_sharing,
+            max_context=settings.max_context,
+        )
+    except (ModelFileError, UnsupportedModel) as error:
+        raise BadFile(str(error)) from error
+    return target, target.vocabulary_blocks

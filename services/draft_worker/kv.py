@@ -91,7 +91,9 @@ class KvBook:
         if need > self.context:
             raise NoCapacity(f"{need} tokens; a session may have {self.context}")
         if others + need > self.cells:
-            raise NoCapacity(f"{need} KV tokens wanted, {max(self.cells - others, 0)} of {self.cells} are free")
+            raise NoCapacity(
+                f"{need} KV tokens wanted, {max(self.cells - others, 0)} of {self.cells} are free"
+            )
         if track is None:
             track = self._open(request.session)
         keep = common_prefix(track.held, request.ids)

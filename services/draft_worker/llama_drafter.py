@@ -22,7 +22,9 @@ from shared.speculative.draw import draw
 log = structlog.get_logger()
 
 MICRO_BATCH: Final = 128  # tokens computed at once: bounds the compute buffers
-_ADDED: Final = llama.LLAMA_TOKEN_ATTR_CONTROL | llama.LLAMA_TOKEN_ATTR_USER_DEFINED | llama.LLAMA_TOKEN_ATTR_UNKNOWN
+_ADDED: Final = (
+    llama.LLAMA_TOKEN_ATTR_CONTROL | llama.LLAMA_TOKEN_ATTR_USER_DEFINED | llama.LLAMA_TOKEN_ATTR_UNKNOWN
+)
 _NO_SLOT: Final = 1  # llama_decode: no cells for this batch
 
 
@@ -155,7 +157,9 @@ class LlamaDrafter:
             work = piece.work
             work.track.held.extend(piece.tokens)
             if piece.choose:
-                logits = np.ctypeslib.as_array(llama.llama_get_logits_ith(self._context, at), shape=(self._rows,))
+                logits = np.ctypeslib.as_array(
+                    llama.llama_get_logits_ith(self._context, at), shape=(self._rows,)
+                )
                 work.drafted.append(draw(logits, work.request.sampling, len(work.track.held)))
 
     def _roll_back(self, sequence: int, keep: int) -> None:
@@ -227,7 +231,6 @@ def _entries(vocab: Any, rows: int) -> Iterator[Entry]:
 _errors: list[str] = []
 
 
-@llama.llama_log_callback  # type: ignore[misc]  # ctypes decorators have no types
 def _on_log(level: int, text: bytes, _: ctypes.c_void_p) -> None:
     """llama.cpp's own log: its errors are ours (level 3), the rest is of use to nobody here."""
     if level == 3:  # GGML_LOG_LEVEL_ERROR
@@ -237,8 +240,11 @@ def _on_log(level: int, text: bytes, _: ctypes.c_void_p) -> None:
         log.error("llama.cpp", message=line)
 
 
+_log_callback: Final = llama.llama_log_callback(_on_log)  # kept: llama.cpp has only a pointer to it
+
+
 def _quieten() -> None:
-    llama.llama_log_set(_on_log, ctypes.c_void_p(0))
+    llama.llama_log_set(_log_callback, ctypes.c_void_p(0))
 
 
 def _last_error() -> str:

@@ -94,7 +94,9 @@ def vocabulary_of_tokenizer_json(path: Path | str, rows: int | None = None) -> V
     return Vocabulary.from_entries(entry for entry in entries if rows is None or entry.id < rows)
 
 
-def first_differences(ours: Vocabulary, theirs: Vocabulary, n: int) -> list[tuple[Entry | None, Entry | None]]:
+def first_differences(
+    ours: Vocabulary, theirs: Vocabulary, n: int
+) -> list[tuple[Entry | None, Entry | None]]:
     """The first n ids on which two vocabularies differ, as (ours, theirs); None where one has no such token."""
     mine, other = ({entry.id: entry for entry in v.entries} for v in (ours, theirs))
     ids = sorted(mine.keys() | other.keys())
@@ -114,7 +116,8 @@ def first_different_block(ours: Vocabulary, blocks: str) -> tuple[int, int] | No
 def byte_level(text: str) -> bytes:
     """Bytes of an ordinary byte-level BPE token. A character outside the alphabet stands for itself."""
     return b"".join(
-        bytes([_BYTE_OF[char]]) if char in _BYTE_OF else char.encode("utf-8", "surrogatepass") for char in text
+        bytes([_BYTE_OF[char]]) if char in _BYTE_OF else char.encode("utf-8", "surrogatepass")
+        for char in text
     )
 
 

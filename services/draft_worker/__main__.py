@@ -1,0 +1,84 @@
+"""`python -m services.draft_worker`: one device, from settings."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from services.draft_worker.handshake import explain_by_hash, explain_by_texts
+from services.draft_worker.worker import DraftWorker
+from shared.broker.redis_broker import RedisBroker
+from shared.compute.compute import ThreadCompute
+from shared.compute.drafter import Drafter
+from shared.compute.modelled_drafter import ModelledDrafter
+from shared.protocol.vocabulary import Vocabulary, VocabularyError, vocabulary_of_tokenizer_json
+from shared.runtime import logs
+from shared.runtime.health import HealthServer
+from shared.runtime.ids import Ids
+from shared.runtime.service import BadFile, main
+from shared.runtime.settings import DraftWorkerSettings, SettingsError, load
+
+Explain = Callable[[Mapping[str, str]], str]
+
+
+async def run(stop: asyncio.Event) -> None:
+    """Build the device and serve until stop is set."""
+    settings = load(DraftWorkerSettings)
+    logs.configure(settings.log_level, settings.log_format, role="draft_worker", name=settings.name)
+    compute = ThreadCompute("drafter")
+    drafter, explain = await compute.run(lambda: make_drafter(settings))
+    broker = RedisBroker(settings.broker_url, settings.shard, settings.stream_limit)
+    registry = CollectorRegistry()
+    worker = DraftWorker(settings, broker, drafter, compute, Ids(settings.seed), registry, explain)
+    try:
+        async with HealthServer(settings.health_host, settings.health_port, registry, worker.objection):
+            await worker.run(stop)
+    finally:
+        await broker.close()
+        await compute.run(drafter.close)
+        compute.close()
+
+
+def make_drafter(settings: DraftWorkerSettings) -> tuple[Drafter, Explain]:
+    """The drafter that the settings ask for, and how it explains a vocabulary that differs."""
+    if settings.drafter == "modelled":
+        modelled = ModelledDrafter(
+            settings.model_alpha,
+            draft_ms=settings.model_draft_ms,
+            vocab=settings.model_vocab,
+            capacity=settings.draft_sessions,
+            kv_tokens=settings.draft_kv_tokens,
+        )
+        return modelled, explain_by_hash(modelled.vocabulary)
+    from services.draft_worker.llama_drafter import Limits, LlamaDrafter, ModelFileError  # noqa: PLC0415
+
+    if not settings.draft_model:
+        raise SettingsError("OUTRIDER_DRAFT_MODEL is not set: the GGUF file of the draft model")
+    try:
+        drafter = LlamaDrafter(
+            settings.draft_model,
+            Limits(settings.draft_sessions, settings.draft_kv_tokens),
+            settings.draft_threads,
+        )
+    except ModelFileError as error:
+        raise BadFile(str(error)) from None
+    target = _target_vocabulary(settings.model_dir)
+    return drafter, lambda deployment: explain_by_texts(drafter.full_vocabulary(), target(), deployment)
+
+
+def _target_vocabulary(model_dir: str) -> Callable[[], Vocabulary | None]:
+    """Reads the target's vocabulary when asked, if its tokenizer is on this machine."""
+
+    def read() -> Vocabulary | None:
+        path = Path(model_dir) / "tokenizer.json"
+        try:
+            return vocabulary_of_tokenizer_json(path) if model_dir else None
+        except VocabularyError:
+            return None  # the published digests have to do
+
+    return read
+
+
+if __name__ == "__main__":
+    main("draft_worker", run)

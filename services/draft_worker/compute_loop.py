@@ -1,0 +1,138 @@
+"""The drafter's loop: orders in, one decode a turn, finished drafts out. The drafter is touched here only."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from services.draft_worker.metrics import Metrics
+from services.draft_worker.sessions import Forget, Start
+from shared.compute.compute import Compute
+from shared.compute.drafter import Drafter, DraftRequest, DraftResult, NoCapacity
+from shared.speculative.params import SamplingParams
+
+CALIBRATION: Final = DraftRequest("calibration", (1,) * 8, 8, SamplingParams(seed=0, vocab=2))
+WEIGHT: Final = 0.2  # of the newest draft in the running mean of microseconds per token
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A request that is done. started, ended: of computing, on the loop's clock (s)."""
+
+    result: DraftResult
+    wait_us: int
+    started: float
+    ended: float
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one turn brought: requests done, and sessions that the drafter has no room for."""
+
+    finished: Sequence[Finished] = ()
+    refused: Sequence[str] = ()
+
+
+class ComputeLoop:
+    """Orders of one session replace each other: only the newest counts, the KV cache finds itself again."""
+
+    def __init__(self, drafter: Drafter, compute: Compute, metrics: Metrics) -> None:
+        self.us_per_token = 0
+        self.busy_us = 0
+        self._drafter, self._compute, self._metrics = drafter, compute, metrics
+        self._orders: dict[str, Start | Forget] = {}
+        self._threads = 0  # to be set, 0 = leave
+        self._begun: dict[str, tuple[float, float]] = {}  # session -> (cause arrived, computing started)
+        self._busy = False
+        self._awake = asyncio.Event()
+
+    def order(self, order: Start | Forget) -> None:
+        """Have it done in the next turn."""
+        session = order.request.session if isinstance(order, Start) else order.session
+        self._orders[session] = order
+        self.wake()
+
+    def set_threads(self, threads: int) -> None:
+        """Compute with this many threads from the next turn on."""
+        self._threads = threads
+        self.wake()
+
+    def wake(self) -> None:
+        """Let a waiting turn end."""
+        self._awake.set()
+
+    async def turn(self) -> Turn:
+        """Wait for something to do; obey the orders; one decode."""
+        if not self._busy and not self._orders:
+            self._awake.clear()
+            await self._awake.wait()
+        refused = await self._obey()
+        results = await self._step() if self._busy else []
+        return Turn([self._finish(result) for result in results], refused)
+
+    async def calibrate(self) -> None:
+        """Measure the speed before anybody asks: a device without a figure is not planned with."""
+        self.order(Start(CALIBRATION, asyncio.get_running_loop().time()))
+        while not (await self.turn()).finished:
+            pass
+        await self.forget([CALIBRATION.session])
+
+    async def forget(self, sessions: Sequence[str]) -> None:
+        """Free these sessions, and whatever was ordered to be freed, now."""
+        for session in sessions:
+            self.order(Forget(session))
+        await self._obey()
+
+    async def _obey(self) -> Sequence[str]:
+        orders, self._orders = self._orders, {}
+        threads, self._threads = self._threads, 0
+        if not orders and not threads:
+            return ()
+        now = asyncio.get_running_loop().time()
+        for session, order in orders.items():
+            if isinstance(order, Start):
+                self._begun[session] = (order.since, now)
+            else:
+                self._begun.pop(session, None)
+        refused, self._busy = await self._compute.run(lambda: self._apply(list(orders.values()), threads))
+        return refused
+
+    def _apply(self, orders: Sequence[Start | Forget], threads: int) -> tuple[list[str], bool]:
+        """On the compute thread: free first, then start. Returns the refused sessions, and whether there is work."""
+        refused = []
+        if threads:
+            self._drafter.set_threads(threads)
+        for order in orders:
+            if isinstance(order, Forget):
+                self._drafter.forget(order.session)
+        for order in orders:
+            if isinstance(order, Start):
+                try:
+                    self._drafter.start(order.request)
+                except NoCapacity:
+                    refused.append(order.request.session)
+        return refused, self._drafter.busy()
+
+    async def _step(self) -> Sequence[DraftResult]:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        results, self._busy = await self._compute.run(
+            lambda: (self._drafter.step(), self._drafter.busy()), self._drafter.cost_s()
+        )
+        spent_s = loop.time() - began
+        self.busy_us += round(spent_s * 1e6)
+        self._metrics.busy_seconds.inc(spent_s)
+        return results
+
+    def _finish(self, result: DraftResult) -> Finished:
+        now = asyncio.get_running_loop().time()
+        since, started = self._begun.pop(result.session, (now, now))
+        if result.tokens:
+            newest = result.draft_us / len(result.tokens)
+            mean = self.us_per_token or newest
+            self.us_per_token = round(mean + WEIGHT * (newest - mean))
+            self._metrics.drafts.inc()
+            self._metrics.drafted.inc(len(result.tokens))
+            self._metrics.draft_seconds.inc(result.draft_us / 1e6)
+            self._metrics.wait.observe(started - since)
+        return Finished(result, round((started - since) * 1e6), started, now)

@@ -1,0 +1,186 @@
+"""One incarnation of a device: a generation, its inbox, its sessions. What to do is decided in `sessions`."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Final
+
+import structlog
+
+from services.draft_worker.compute_loop import ComputeLoop, Finished
+from services.draft_worker.link import DelayLine
+from services.draft_worker.metrics import Metrics
+from services.draft_worker.outbox import Outbox
+from services.draft_worker.sessions import Effect, Forget, Load, Refuse, Say, Sessions, Start, Threads
+from shared.broker.contract import Broker, BrokerAway, Entry, UnknownSession
+from shared.protocol import wire
+from shared.protocol.keys import Keys
+from shared.protocol.messages import Draft, Resync
+from shared.protocol.session import SessionHead, SessionLog
+from shared.runtime.ids import Ids
+from shared.runtime.loop import for_ever
+from shared.runtime.watch import BrokerWatch
+
+log = structlog.get_logger()
+
+BLOCK_S: Final = 0.5  # longest wait in one read of the inbox
+READ: Final = 64  # entries in one read
+RETRY_S: Final = 0.1  # between tries to read a log while the broker is away
+SILENT_S: Final = 10.0  # a session nobody spoke of for so long is looked up
+
+
+class Incarnation:
+    """Serves under one address until `over` is set."""
+
+    def __init__(
+        self,
+        address: str,
+        sessions: Sessions,
+        computing: ComputeLoop,
+        broker: Broker,
+        keys: Keys,
+        link_s: float,
+        ids: Ids,
+        metrics: Metrics,
+    ) -> None:
+        self.sessions = sessions
+        self.spans: list[tuple[Draft, Finished]] = []  # drafts since they were last taken, for the timeline
+        self._computing, self._broker, self._metrics = computing, broker, metrics
+        self._keys, self._inbox, self._after = keys, keys.inbox(address), "0"
+        self._link_s = link_s
+        self._arrivals: DelayLine[Entry] = DelayLine(link_s)
+        self._outbox = Outbox(broker, keys.draft, link_s, ids, metrics, sessions.wants)
+        self._loads: set[asyncio.Task[None]] = set()
+
+    async def run(self, watch: BrokerWatch, over: asyncio.Event) -> None:
+        """Serve; `leave` comes after it."""
+        turns = {
+            "inbox": self._read,
+            "arrivals": self._handle,
+            "computing": self._compute,
+            "outbox": self._outbox.turn,
+        }
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._close_on(over))
+                for name, turn in turns.items():
+                    tasks.create_task(for_ever(turn, watch, over, name))
+        finally:
+            for load in self._loads:
+                load.cancel()
+            await asyncio.gather(*self._loads, return_exceptions=True)
+
+    async def leave(self, say: bool) -> None:
+        """Free every session. say: tell the scheduler, who moves them."""
+        self._do(self.sessions.leave() if say else self.sessions.drop_all())
+        await self._outbox.flush()
+        await self._computing.forget(())
+
+    def drop_all(self) -> None:
+        """The broker was lost: free every session and say nothing."""
+        self._outbox.clear()
+        self._arrivals.clear()
+        self._do(self.sessions.drop_all())
+
+    async def look_up_silent(self) -> None:
+        """Sessions nobody spoke of for a while may have ended or moved without our hearing of it."""
+        before = asyncio.get_running_loop().time() - SILENT_S
+        for session in self.sessions.silent(before):
+            self._do(self.sessions.checked(session, await self._head(session)))
+
+    # --- turns --------------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        """One read of the inbox."""
+        for entry in await self._broker.read_inbox(self._inbox, self._after, READ, BLOCK_S):
+            self._after = entry.id
+            self._metrics.link_bytes.labels("in").inc(len(entry.data))
+            self._arrivals.put(entry)
+
+    async def _handle(self) -> None:
+        """One delivery of the link."""
+        for entry in await self._arrivals.take():
+            await self._handle_one(entry)
+
+    async def _handle_one(self, entry: Entry) -> None:
+        try:
+            message = wire.decode(entry.data)
+        except wire.WireError as error:
+            await self._dead_letter(entry, str(error))
+            return
+        self._metrics.messages.labels(type(message).__name__.lower()).inc()
+        self._do(self.sessions.receive(message, asyncio.get_running_loop().time()))
+
+    async def _compute(self) -> None:
+        """One decode, and what it finished."""
+        turn = await self._computing.turn()
+        for session in turn.refused:
+            self._do(self.sessions.refused(session))
+        for finished in turn.finished:
+            effects = self.sessions.finished(finished.result, finished.wait_us)
+            self.spans += [
+                (effect.message, finished)
+                for effect in effects
+                if isinstance(effect, Say) and isinstance(effect.message, Draft)
+            ]
+            self._do(effects)
+
+    # --- effects ------------------------------------------------------------------------------------
+
+    def _do(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Start() | Forget():
+                    self._computing.order(effect)
+                case Say(message):
+                    self._say(message)
+                case Load(session):
+                    self._begin_load(session)
+                case Refuse(reason):
+                    self._metrics.refused.labels(reason).inc()
+                case Threads(threads):
+                    self._computing.set_threads(threads)
+        self._metrics.sessions.set(len(self.sessions))
+        self._metrics.kv_tokens.set(self.sessions.tokens)
+
+    def _say(self, message: Draft | Resync) -> None:
+        if isinstance(message, Resync):
+            log.info("resync", session=message.session, reason=message.reason, length=message.base_len)
+        self._outbox.put(message)
+
+    def _begin_load(self, session: str) -> None:
+        task = asyncio.create_task(self._load(session))
+        self._loads.add(task)
+        task.add_done_callback(self._loads.discard)
+
+    async def _load(self, session: str) -> None:
+        """Read a session's log, over the link there and back, as soon as the broker allows."""
+        found: SessionLog | None = None
+        while True:
+            try:
+                await asyncio.sleep(2 * self._link_s)
+                found = await self._broker.load(session)
+                break
+            except UnknownSession:
+                break
+            except BrokerAway:
+                await asyncio.sleep(RETRY_S)
+        self._do(self.sessions.loaded(session, found, asyncio.get_running_loop().time()))
+
+    async def _head(self, session: str) -> SessionHead | None:
+        try:
+            return await self._broker.head(session)
+        except UnknownSession:
+            return None
+
+    async def _dead_letter(self, entry: Entry, reason: str) -> None:
+        self._metrics.refused.labels("undecodable").inc()
+        try:
+            await self._broker.dead_letter(entry, reason)
+        except BrokerAway as error:
+            log.warning("undecodable message not kept", why=str(error))
+
+    async def _close_on(self, over: asyncio.Event) -> None:
+        await over.wait()
+        self._arrivals.close()
+        self._outbox.close()
+        self._computing.wake()

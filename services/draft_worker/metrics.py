@@ -1,0 +1,35 @@
+"""What a device counts."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+
+class Metrics:
+    """Metrics of one draft worker, in a registry of its own."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.drafts = Counter("outrider_device_drafts", "Drafts made", registry=registry)
+        self.drafted = Counter("outrider_device_drafted_tokens", "Tokens drafted", registry=registry)
+        self.draft_seconds = Counter(
+            "outrider_device_draft_seconds", "Computing of finished drafts", registry=registry
+        )
+        self.busy_seconds = Counter(
+            "outrider_device_busy_seconds", "Time with a decode running", registry=registry
+        )
+        self.wait = Histogram(
+            "outrider_device_draft_wait_seconds",
+            "From a verdict's arrival to the start of drafting",
+            buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2),
+            registry=registry,
+        )
+        self.sessions = Gauge("outrider_device_sessions", "Sessions held", registry=registry)
+        self.kv_tokens = Gauge("outrider_device_kv_tokens", "Committed tokens of them", registry=registry)
+        self.messages = Counter("outrider_device_messages", "Messages read", ["kind"], registry=registry)
+        self.refused = Counter(
+            "outrider_device_refused", "Messages not obeyed", ["reason"], registry=registry
+        )
+        self.full = Counter(
+            "outrider_device_broker_full", "Sends refused by a full stream", registry=registry
+        )
+        self.link_bytes = Counter(
+            "outrider_device_link_bytes", "Message bytes", ["direction"], registry=registry
+        )

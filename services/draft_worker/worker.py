@@ -1,0 +1,184 @@
+"""The device's shell: joins a deployment, beats, and serves one incarnation after another."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from services.draft_worker.compute_loop import ComputeLoop
+from services.draft_worker.handshake import explain_by_hash, objection
+from services.draft_worker.incarnation import Incarnation
+from services.draft_worker.metrics import Metrics
+from services.draft_worker.sessions import Sessions
+from services.draft_worker.timeline import spans_of
+from shared.broker.contract import Broker, BrokerAway
+from shared.compute.compute import Compute
+from shared.compute.drafter import Drafter
+from shared.protocol.keys import Keys
+from shared.protocol.limits import HEARTBEAT_S
+from shared.protocol.messages import Heartbeat
+from shared.runtime.ids import Ids
+from shared.runtime.loop import for_ever
+from shared.runtime.presence import Presence
+from shared.runtime.service import Refused
+from shared.runtime.settings import DraftWorkerSettings
+from shared.runtime.watch import BrokerWatch, Event
+
+log = structlog.get_logger()
+
+ROLE: Final = "draft_worker"
+POLL_S: Final = 0.5  # between looks for the deployment
+
+
+class DraftWorker:
+    """One device. Everything it touches comes in, so it runs as well on MemoryBroker and a virtual clock.
+
+    explain(deployment) tells a person where the vocabularies differ.
+    """
+
+    def __init__(
+        self,
+        settings: DraftWorkerSettings,
+        broker: Broker,
+        drafter: Drafter,
+        compute: Compute,
+        ids: Ids,
+        registry: CollectorRegistry,
+        explain: Callable[[Mapping[str, str]], str] | None = None,
+    ) -> None:
+        self._settings, self._broker, self._drafter, self._ids = settings, broker, drafter, ids
+        self._explain = explain or explain_by_hash(drafter.vocabulary)
+        self._name = settings.name or ROLE
+        self._keys = Keys(settings.shard)
+        self._link_s = settings.link_ms / 1e3
+        self._rtt_s = 0.0
+        self._metrics = Metrics(registry)
+        self._computing = ComputeLoop(drafter, compute, self._metrics)
+        self._watch = BrokerWatch(broker)
+        self._watch.on_change(self._on_broker)
+        self._over = asyncio.Event()  # ends an incarnation: told to stop, or the broker lost its data
+        self._serving: Incarnation | None = None
+        self._generation = 0
+        self._objection: str | None = "starting"
+
+    def objection(self) -> str | None:
+        """Why the device is not ready, None when it is."""
+        return self._objection or (None if self._watch.up else "the broker is away")
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until stop is set. Raises Refused when the deployment does not take this device."""
+        async with asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(self._watch.run(stop))
+            stopping = tasks.create_task(self._end_on(stop))
+            await self._computing.calibrate()
+            while not stop.is_set():
+                self._over.clear()
+                if await self._join(stop):
+                    await self._serve(stop)
+            await asyncio.gather(watching, stopping)
+
+    async def _end_on(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._over.set()
+
+    def _on_broker(self, event: Event) -> None:
+        if event == "reset":
+            self._over.set()
+        elif event == "lost" and self._serving is not None:
+            self._serving.drop_all()
+
+    # --- joining ------------------------------------------------------------------------------------
+
+    async def _join(self, stop: asyncio.Event) -> bool:
+        """Wait for a deployment that takes this device and get a generation. False when stopped before."""
+        told = ""
+        while not stop.is_set():
+            try:
+                deployment = await self._broker.get(self._keys.deployment)
+                if deployment:
+                    self._check(deployment)
+                    self._generation = await self._broker.next_generation()
+                    log.info("joined", name=self._name, generation=self._generation)
+                    return True
+                self._objection = "waiting for the core: no verifier has registered its deployment yet"
+            except BrokerAway as error:
+                self._objection = f"waiting for the broker: {error}"
+            if self._objection != told:
+                told = self._objection
+                log.info(told)
+            await _pause(stop, POLL_S)
+        return False
+
+    def _check(self, deployment: Mapping[str, str]) -> None:
+        self._objection = objection(deployment, self._drafter.vocabulary, self._explain)
+        if self._objection:
+            log.error("refused", why=self._objection)
+            raise Refused(self._objection)
+
+    # --- serving ------------------------------------------------------------------------------------
+
+    async def _serve(self, stop: asyncio.Event) -> None:
+        """One incarnation."""
+        address = f"{self._name}:{self._generation}"
+        sessions = Sessions(address, self._drafter.vocab, self._drafter.capacity)
+        self._serving = Incarnation(
+            address,
+            sessions,
+            self._computing,
+            self._broker,
+            self._keys,
+            self._link_s,
+            self._ids,
+            self._metrics,
+        )
+        presence = Presence(self._broker, self._heartbeat)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(presence.run(self._over))
+            tasks.create_task(for_ever(self._look_after, self._watch, self._over, "upkeep"))
+            await self._serving.run(self._watch, self._over)
+        await self._serving.leave(say=stop.is_set() and self._watch.up)
+        if stop.is_set():
+            self._objection = "stopping"
+            await presence.beat()  # says that there is no room here any more
+
+    async def _look_after(self) -> None:
+        """Once a heartbeat: measure the link, see whether the deployment is still ours and who fell silent."""
+        self._rtt_s = await self._broker.ping() + 2 * self._link_s
+        deployment = await self._broker.get(self._keys.deployment)
+        if deployment:
+            self._check(deployment)
+        if self._serving is not None:
+            await self._serving.look_up_silent()
+            await self._write_spans(self._serving)
+        await _pause(self._over, HEARTBEAT_S)
+
+    async def _write_spans(self, serving: Incarnation) -> None:
+        drafts, serving.spans = serving.spans, []
+        if drafts and self._settings.trace:
+            await self._broker.trace([span for pair in drafts for span in spans_of(self._name, *pair)])
+
+    def _heartbeat(self) -> Heartbeat:
+        load = len(self._serving.sessions) if self._serving else 0
+        return Heartbeat(
+            role=ROLE,
+            name=self._name,
+            generation=self._generation,
+            vocabulary=self._drafter.vocabulary,
+            capacity=load if self._objection else self._drafter.capacity,
+            load=load,
+            draft_us_per_token=self._computing.us_per_token,
+            rtt_us=round(self._rtt_s * 1e6),
+            stamp_us=round(asyncio.get_running_loop().time() * 1e6),
+            busy_us=self._computing.busy_us,
+            detail=self._settings.draft_model or self._settings.drafter,
+        )
+
+
+async def _pause(event: asyncio.Event, seconds: float) -> None:
+    """Until the event is set, for `seconds` at most."""
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return

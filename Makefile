@@ -1,0 +1,55 @@
+# Every target does its own set-up, and nothing twice. `make help` lists them.
+PYTHON ?= python3
+# cpu or cuda; empty: as the environment is, cpu at first
+TORCH ?=
+MODELS ?= smollm2
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test setup models lint bench exactness gpu-bench clean distclean demo-model
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | while IFS='|' read -r t h; do printf '  make %-11s %s\n' "$$t" "$$h"; done
+	@echo
+	@echo '  TORCH=cpu|cuda            which build of torch (default cpu)'
+	@echo '  MODELS="smollm2 ..."      for make models: smollm2, qwen2.5-coder (1.6 GB to download)'
+	@echo '  PYTHON=python3.12         Python that makes the environment (3.11 or newer)'
+	@echo '  OUTRIDER_CACHE=DIR        models and compiled wheels (default ~/.cache/outrider)'
+
+demo: demo-model ## the whole stack, eight users, four policies: text and a table
+	@$(BIN)/outrider demo
+
+test: demo-model ## all tests
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+setup: ## the environment .venv with pinned packages
+	@command -v $(PYTHON) >/dev/null || { echo "outrider setup: no $(PYTHON) on the path; install Python 3.11 or newer (Debian: apt-get install python3 python3-venv)"; exit 1; }
+	@$(PYTHON) scripts/setup.py --torch "$(TORCH)"
+
+models: setup ## fetch models: MODELS="smollm2 qwen2.5-coder"
+	@for model in $(MODELS); do $(BIN)/python -m services.models fetch "$$model" || exit 1; done
+
+demo-model: setup
+	@$(BIN)/python -m services.models fetch smollm2
+
+lint: setup ## ruff, mypy in strict mode, layering
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/test_layering.py
+
+bench: demo-model ## packed against padded verification, orchestration overhead; 1.5B where fetched
+	@$(BIN)/python -m benchmarks
+
+exactness: demo-model ## every policy, load and crash against the target alone; resumable
+	@$(BIN)/python -m tests.exactness
+
+gpu-bench: ## verifier's cost law on a CUDA GPU, with the python3 on the path
+	@python3 -m services.verifier.bench
+
+clean: ## delete environment and state
+	@rm -rf .venv .outrider build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: ## clean, and delete models and compiled wheels after naming their sizes (YES=1: no question)
+	@scripts/distclean.sh

@@ -43,7 +43,14 @@ class ChatTemplate:
                 add_generation_prompt=True,
                 **self._special,
             )
-        except (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        except (
+            jinja2.TemplateError,
+            TypeError,
+            ValueError,
+            LookupError,
+            AttributeError,
+            ArithmeticError,
+        ) as error:
             raise TemplateRefused(str(error) or type(error).__name__) from error
 
 

@@ -9,8 +9,15 @@ REPLACEMENT: Final = "\ufffd"  # what a decoder puts where bytes are not, or not
 class Decoder(Protocol):
     """The parts of a tokenizer that turn ids into text."""
 
-    hidden: Collection[int]  # special tokens, which have no text
-    byte_tokens: Collection[int]  # tokens of one raw byte (`<0xE2>`) whose meaning hangs on their neighbours
+    @property
+    def hidden(self) -> Collection[int]:
+        """Special tokens, which have no text."""
+        ...
+
+    @property
+    def byte_tokens(self) -> Collection[int]:
+        """Tokens of one raw byte (`<0xE2>`), whose meaning hangs on their neighbours."""
+        ...
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, none of them hidden."""

@@ -4,6 +4,7 @@ Everything that comes is applied by absolute position: what is there already is 
 a gap is never guessed across but read from the session log.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -54,13 +55,15 @@ Event = Emitted | Failed
 class Session:
     """Turns verdicts and log readings into events, each token once and in order."""
 
-    def __init__(self, index: int, spec: SessionSpec, now: float, deliver: Callable[[Event], None]) -> None:
+    def __init__(
+        self, index: int, spec: SessionSpec, deadline_at: float, deliver: Callable[[Event], None]
+    ) -> None:
         self.index = index
         self.spec = spec
         self.length = len(spec.prompt)  # of prompt and tokens delivered
         self.finished = False
-        self.heard_at = now  # when anything last came
-        self.deadline_at = now + spec.deadline_ms / 1000
+        self.heard_at = math.inf  # when anything last came; it cannot be missed before it was submitted
+        self.deadline_at = deadline_at
         self._deliver = deliver
 
     def apply(self, verdict: Verdict) -> bool:
@@ -111,9 +114,7 @@ class Session:
         natural: Finish = finish if finish in ("stop", "length") else ""
         if tokens or natural:
             accepted = min(accepted, len(tokens))
-            self._deliver(
-                Emitted(self.index, tokens, logprobs, drafted if tokens else 0, accepted, natural)
-            )
+            self._deliver(Emitted(self.index, tokens, logprobs, drafted if tokens else 0, accepted, natural))
         if natural:
             self.finished = True
         elif finish:

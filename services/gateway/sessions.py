@@ -6,6 +6,8 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import structlog
@@ -30,6 +32,7 @@ READ_COUNT: Final = 256
 SUBMIT_PAUSES_S: Final = (0.05, 0.2)  # between tries: a connection that was cut comes back in no time
 TICK_S: Final = 0.5
 QUIET_S: Final = 2.0  # a session not heard of for this long is looked up in its log
+TOTALS: Final = ("tokens", "drafted", "accepted", "rounds", "rejections")
 OVERDUE_S: Final = 2.0  # past its deadline the scheduler gets this long to end a session
 
 log = structlog.get_logger()
@@ -51,7 +54,7 @@ class Stream(AsyncIterator[Event]):
         self._queue: asyncio.Queue[Event] = asyncio.Queue()
         self._live = set(range(count))
         self.members: list[Session] = []
-        self.deliver = self._queue.put_nowait
+        self.put = self._queue.put_nowait
 
     def __aiter__(self) -> "Stream":
         return self
@@ -84,6 +87,7 @@ class Sessions:
     def __init__(self, settings: GatewaySettings, broker: Broker, watch: BrokerWatch, ids: Ids) -> None:
         self.address = ""  # "name:generation"; "" = not registered (yet, or after the broker lost its data)
         self.counts: Counter[str] = Counter()  # what happened, by name; the metrics export it
+        self.totals: Counter[str] = Counter(dict.fromkeys(TOTALS, 0))  # of all sessions, in tokens and rounds
         self._settings = settings
         self._broker = broker
         self._watch = watch
@@ -96,6 +100,8 @@ class Sessions:
         self._cancels: dict[str, Finish] = {}
         self._cancel_asked = asyncio.Event()
         self._registered = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
         self._leaving = False
         watch.on_change(self._on_watch)
 
@@ -136,15 +142,14 @@ class Sessions:
     async def drain(self, bound_s: float) -> None:
         """Open no more, wait for the running ones up to a bound, then end them."""
         self._leaving = True
-        loop = asyncio.get_running_loop()
-        end = loop.time() + bound_s
-        while self._sessions and loop.time() < end:
-            await asyncio.sleep(0.05)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(bound_s):
+                await self._empty.wait()
         self._fail_all("draining", "this gateway is shutting down", cancel=True)
 
     def abandon(self, session: Session, reason: Finish) -> None:
         """Free a session here and ask the scheduler to end it, if it has not ended."""
-        if self._sessions.pop(session.spec.session, None) is None:
+        if not self._forget(session):
             return
         session.finished = True
         self._cancels[session.spec.session] = reason
@@ -165,8 +170,10 @@ class Sessions:
             logprobs=ask.logprobs,
             device=ask.device,
         )
-        session = Session(index, spec, asyncio.get_running_loop().time(), stream.deliver)
+        deadline_at = asyncio.get_running_loop().time() + self._settings.request_timeout_s
+        session = Session(index, spec, deadline_at, partial(self._deliver, stream))
         self._sessions[spec.session] = session  # before it is submitted: its first verdict may be faster
+        self._empty.clear()
         stream.members.append(session)
         return session
 
@@ -186,8 +193,19 @@ class Sessions:
                     raise Unavailable("the broker is away") from error
                 await asyncio.sleep(pause_s)
             else:
+                session.heard_at = asyncio.get_running_loop().time()
                 log.debug("session opened", session=spec.session, prompt=len(spec.prompt))
                 return
+
+    def _deliver(self, stream: Stream, event: Event) -> None:
+        if isinstance(event, Emitted):
+            self.totals["tokens"] += len(event.tokens)
+            self.totals["drafted"] += event.drafted
+            self.totals["accepted"] += event.accepted
+            self.totals["rounds"] += event.drafted > 0
+            # A round that the end cut among its accepted drafts had no rejection.
+            self.totals["rejections"] += event.accepted < min(event.drafted, len(event.tokens))
+        stream.put(event)
 
     # --- replies ------------------------------------------------------------------------------------
     async def _read(self) -> None:
@@ -195,9 +213,7 @@ class Sessions:
             await self._register()
             return
         address = self.address
-        entries = await self._broker.read_inbox(
-            self._keys.reply(address), self._cursor, READ_COUNT, BLOCK_S
-        )
+        entries = await self._broker.read_inbox(self._keys.reply(address), self._cursor, READ_COUNT, BLOCK_S)
         for entry in entries:
             if address != self.address:
                 return  # the broker lost its data meanwhile
@@ -242,8 +258,15 @@ class Sessions:
         self._settle(session)
 
     def _settle(self, session: Session) -> None:
-        if session.finished and self._sessions.pop(session.spec.session, None) is not None:
+        if session.finished and self._forget(session):
             log.debug("session ended", session=session.spec.session, length=session.length)
+
+    def _forget(self, session: Session) -> bool:
+        """Free what is held here. False when it was freed before."""
+        known = self._sessions.pop(session.spec.session, None) is not None
+        if not self._sessions:
+            self._empty.set()
+        return known
 
     # --- being there --------------------------------------------------------------------------------
     async def _register(self) -> None:
@@ -253,8 +276,6 @@ class Sessions:
             return
         losses = self._watch.generation
         generation = await self._broker.next_generation()
-        while generation <= self._generation:  # a broker without its data counts from the start again
-            generation = await self._broker.next_generation()
         self._generation = generation
         try:
             await self._broker.beat(self._heartbeat(), HEARTBEAT_TTL_S)
@@ -268,9 +289,11 @@ class Sessions:
 
     async def _present(self, stop: asyncio.Event) -> None:
         waits = [asyncio.ensure_future(event.wait()) for event in (stop, self._registered)]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
         await Presence(self._broker, self._heartbeat).run(stop)
 
     def _heartbeat(self) -> Heartbeat:
@@ -289,7 +312,7 @@ class Sessions:
             session.fail(reason, message)
             if cancel:
                 self.abandon(session, "cancel")
-        self._sessions.clear()
+            self._settle(session)
 
     # --- cancels ------------------------------------------------------------------------------------
     async def _send_cancels(self) -> None:

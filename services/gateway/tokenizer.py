@@ -150,7 +150,9 @@ def _template_source(folder: Path) -> str:
     if path.is_file():
         return path.read_text(encoding="utf-8")
     files = ("tokenizer_config.json", "chat_template.json")
-    declared = next((found for name in files if (found := _read_json(folder / name).get("chat_template"))), "")
+    declared = next(
+        (found for name in files if (found := _read_json(folder / name).get("chat_template"))), ""
+    )
     if isinstance(declared, list):
         return next((str(entry["template"]) for entry in declared if entry.get("name") == "default"), "")
     return str(declared)

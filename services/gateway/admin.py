@@ -1,0 +1,134 @@
+"""/admin: the policy in force and a change of it, and who is there. For `outrider policy` and `outrider status`."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Annotated, Any, Final
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.gateway.deployment import DeploymentView
+from services.gateway.errors import ApiError, bad_request
+from services.gateway.keys import AdminKeys
+from services.gateway.openai_schema import parse
+from services.gateway.sessions import Sessions
+from shared.broker.contract import Broker
+from shared.planning.policies import POLICY_NAMES
+from shared.protocol.keys import Keys
+from shared.protocol.limits import MAX_DRAFT
+from shared.protocol.messages import Control, Role
+
+APPLIED_S: Final = 1.0  # how long a change is waited for
+THREADS: Final = Field(ge=0, le=1024)
+
+
+class PolicyChange(BaseModel):
+    """Body of POST /admin/policy. 0, or no policy, leaves a figure as it is."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    policy: str = ""
+    k: Annotated[int, Field(ge=0, le=MAX_DRAFT)] = 0
+    verifier_threads: Annotated[int, THREADS] = 0
+    draft_threads: Annotated[int, THREADS] = 0
+
+
+class Admin:
+    """The handlers. They answer with ApiError like the others; BrokerAway is the application's to map."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        keys: Keys,
+        admin_keys: AdminKeys,
+        sessions: Sessions,
+        deployment: DeploymentView,
+    ) -> None:
+        self._broker = broker
+        self._keys = keys
+        self._admin_keys = admin_keys
+        self._sessions = sessions
+        self._deployment = deployment
+
+    def routes(self) -> list[web.RouteDef]:
+        """To add to the application."""
+        return [
+            web.get("/admin/policy", self._get_policy),
+            web.post("/admin/policy", self._set_policy),
+            web.get("/admin/status", self._status),
+        ]
+
+    async def _get_policy(self, request: web.Request) -> web.Response:
+        self._check(request)
+        return web.json_response(await self._policy())
+
+    async def _set_policy(self, request: web.Request) -> web.Response:
+        """Answers when the scheduler has it in force, or says that it has not yet."""
+        self._check(request)
+        if request.content_type != "application/json":  # what a foreign web page cannot send here unasked
+            raise ApiError(415, "Content-Type must be application/json.")
+        change = parse(PolicyChange, await request.read())
+        if change.policy and change.policy not in POLICY_NAMES:
+            known = ", ".join(POLICY_NAMES)
+            raise bad_request(
+                f"{change.policy!r}: no such policy; known are {known}", "policy", "invalid_value"
+            )
+        await self._broker.push(
+            self._keys.submit,
+            Control(change.policy, change.k, change.verifier_threads, change.draft_threads),
+        )
+        applied = await self._wait_for(lambda fields: _shows(fields, change))
+        return web.json_response({**await self._policy(), "applied": applied}, status=200 if applied else 202)
+
+    async def _status(self, request: web.Request) -> web.Response:
+        self._check(request)
+        current = self._deployment.current
+        return web.json_response(
+            {
+                "gateway": self._sessions.address,
+                "deployment": asdict(current) if current else None,
+                "objection": self._sessions.objection() or self._deployment.objection,
+                "policy": await self._policy(),
+                "sessions": len(await self._broker.live()),
+                "sessions_here": len(self._sessions),
+                "totals": dict(self._sessions.totals),
+                "gateways": await self._alive("gateway"),
+                "schedulers": await self._alive("scheduler"),
+                "verifiers": await self._alive("verifier"),
+                "devices": await self._alive("draft_worker"),
+            }
+        )
+
+    def _check(self, request: web.Request) -> None:
+        self._admin_keys.check(request.headers.get("Authorization", ""), request.remote or "")
+
+    async def _alive(self, role: Role) -> list[dict[str, Any]]:
+        heartbeats = await self._broker.alive(role)
+        return [asdict(heartbeat) for heartbeat in sorted(heartbeats, key=lambda beat: beat.name)]
+
+    async def _policy(self) -> dict[str, Any]:
+        """As the scheduler keeps it; figures as numbers. Empty before a scheduler has started."""
+        fields = await self._broker.get(self._keys.policy)
+        policy: dict[str, Any] = {"policy": "", "k": 0, "verifier_threads": 0, "draft_threads": 0}
+        return policy | {name: int(text) if text.isdigit() else text for name, text in fields.items()}
+
+    async def _wait_for(self, shows: Callable[[Mapping[str, str]], bool]) -> bool:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + APPLIED_S
+        while not shows(await self._broker.get(self._keys.policy)):
+            if loop.time() > end:
+                return False
+            await asyncio.sleep(0.02)
+        return True
+
+
+def _shows(fields: Mapping[str, str], change: PolicyChange) -> bool:
+    """Whether the scheduler's record has the change. A policy without a draft length shows k = 0."""
+    wanted = (
+        ("policy", {change.policy} if change.policy else None),
+        ("k", {str(change.k), "0"} if change.k else None),
+        ("verifier_threads", {str(change.verifier_threads)} if change.verifier_threads else None),
+        ("draft_threads", {str(change.draft_threads)} if change.draft_threads else None),
+    )
+    return all(values is None or fields.get(name) in values for name, values in wanted)

@@ -1,0 +1,151 @@
+"""From a parsed request to what the sessions are asked for, checked against the model that is served."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from services.gateway.chat_template import TemplateRefused
+from services.gateway.deployment import Deployment
+from services.gateway.errors import bad_request
+from services.gateway.openai_schema import ChatRequest, CompletionRequest
+from services.gateway.session import Ask
+from services.gateway.tokenizer import TargetTokenizer
+from shared.compute.compute import Compute
+from shared.runtime.ids import Ids
+from shared.speculative.params import SamplingParams
+
+INLINE_CHARS: Final = 8192  # longer texts are tokenized on the compute thread: they take milliseconds
+COMPLETION_TOKENS: Final = 16  # OpenAI's default for /v1/completions
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A request, ready to run: one ask per choice."""
+
+    model: str
+    asks: tuple[Ask, ...]
+    stops: tuple[str, ...]
+    stream: bool
+    include_usage: bool  # a last chunk with nothing but usage
+    usage_always: bool  # usage in every chunk
+    spans: bool  # token ids, and which of them were accepted drafts
+
+    @property
+    def logprobs(self) -> int:
+        """Likeliest tokens asked for, of every choice; -1 = no logprobs."""
+        return self.asks[0].logprobs
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Of all choices."""
+        return sum(len(ask.prompt) for ask in self.asks)
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What requests are checked against. context_limit: the gateway's own, the core's may be lower."""
+
+    tokenizer: TargetTokenizer
+    compute: Compute
+    ids: Ids
+    context_limit: int
+
+    async def completion(self, request: CompletionRequest, deployment: Deployment) -> Job:
+        """Raises ApiError 400 that names the field."""
+        prompts = [await self._prompt_ids(prompt) for prompt in request.prompt]
+        top = -1 if request.logprobs is None else request.logprobs
+        return self._job(request, deployment, prompts, top, COMPLETION_TOKENS)
+
+    async def chat(self, request: ChatRequest, deployment: Deployment) -> Job:
+        """Raises ApiError 400 that names the field."""
+        if request.top_logprobs and not request.logprobs:
+            raise bad_request("top_logprobs needs logprobs to be true", "top_logprobs", "invalid_value")
+        messages = [message.plain() for message in request.messages]
+        chars = sum(len(message["content"]) for message in messages)
+        try:
+            if chars <= INLINE_CHARS:
+                ids = self.tokenizer.encode_chat(messages)
+            else:
+                ids = await self.compute.run(lambda: self.tokenizer.encode_chat(messages))
+        except TemplateRefused as error:
+            raise bad_request(str(error), "messages", "invalid_value") from error
+        top = (request.top_logprobs or 0) if request.logprobs else -1
+        return self._job(request, deployment, [ids], top, None)
+
+    async def _prompt_ids(self, prompt: str | list[int]) -> list[int]:
+        if isinstance(prompt, list):
+            return prompt
+        if not prompt:
+            return []
+        if len(prompt) <= INLINE_CHARS:
+            return self.tokenizer.encode(prompt)
+        return await self.compute.run(lambda: self.tokenizer.encode(prompt))
+
+    def _job(
+        self,
+        request: CompletionRequest | ChatRequest,
+        deployment: Deployment,
+        prompts: Sequence[list[int]],
+        logprobs: int,
+        default_tokens: int | None,
+    ) -> Job:
+        field = "prompt" if isinstance(request, CompletionRequest) else "messages"
+        limit = min(self.context_limit, deployment.context)
+        asks = []
+        for prompt in prompts:
+            _check_prompt(prompt, deployment.vocab, limit, field)
+            asks.append(
+                Ask(
+                    prompt=tuple(prompt),
+                    sampling=self._sampling(request, deployment.vocab),
+                    max_tokens=_max_tokens(request, limit - len(prompt), default_tokens),
+                    stop_ids=() if request.ignore_eos else self.tokenizer.stop_ids,
+                    logprobs=logprobs,
+                    device=(request.outrider.device or "") if request.outrider else "",
+                )
+            )
+        options = request.stream_options
+        return Job(
+            model=request.model,
+            asks=tuple(asks),
+            stops=tuple(request.stop),
+            stream=bool(request.stream),
+            include_usage=bool(options and options.include_usage),
+            usage_always=bool(options and options.continuous_usage_stats),
+            spans=bool(request.outrider and request.outrider.spans),
+        )
+
+    def _sampling(self, request: CompletionRequest | ChatRequest, vocab: int) -> SamplingParams:
+        """OpenAI's defaults where nothing is said. Without a seed every choice gets its own, exact in JSON."""
+        seed = self.ids.bits(53) if request.seed is None else request.seed % (1 << 64)
+        return SamplingParams(
+            seed=seed,
+            vocab=vocab,
+            temperature=1.0 if request.temperature is None else request.temperature,
+            top_k=max(request.top_k or 0, 0),
+            top_p=1.0 if request.top_p is None else request.top_p,
+        )
+
+
+def _check_prompt(prompt: Sequence[int], vocab: int, limit: int, field: str) -> None:
+    if not prompt:
+        raise bad_request("The prompt is empty.", field, "empty_prompt")
+    if min(prompt) < 0 or max(prompt) >= vocab:
+        wrong = next(token for token in prompt if not 0 <= token < vocab)
+        raise bad_request(f"Token id {wrong} is not in the vocabulary of {vocab}.", field, "invalid_token")
+    if len(prompt) >= limit:
+        message = f"The prompt has {len(prompt)} tokens; with at least one more the context is {limit}."
+        raise bad_request(message, field, "context_length_exceeded")
+
+
+def _max_tokens(request: CompletionRequest | ChatRequest, left: int, default: int | None) -> int:
+    """As asked for, or the endpoint's default; `left` tokens of context are left by the prompt."""
+    asked, name = request.max_completion_tokens, "max_completion_tokens"
+    if asked is None:
+        asked, name = request.max_tokens, "max_tokens"
+    if asked is None:
+        return left if default is None else min(default, left)
+    if asked > left:
+        message = f"{name} is {asked}, but the prompt leaves {left} tokens of context."
+        raise bad_request(message, name, "context_length_exceeded")
+    return asked

@@ -1,0 +1,200 @@
+"""The HTTP application: routes, and what happens around each of them."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import structlog
+from aiohttp import web
+
+from services.gateway.admin import Admin
+from services.gateway.admission import Admission, Job
+from services.gateway.chat import ChatForm
+from services.gateway.completions import CompletionForm
+from services.gateway.deployment import Deployment, DeploymentView
+from services.gateway.errors import ApiError, unavailable
+from services.gateway.keys import ApiKeys, Budget
+from services.gateway.metrics import Metrics, RequestTimer
+from services.gateway.openai_schema import ChatRequest, CompletionRequest, parse
+from services.gateway.respond import Envelope, Form, Responder
+from services.gateway.sessions import Sessions, Unavailable
+from shared.broker.contract import BrokerAway, BrokerFull
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_CODES: Final = {404: "unknown_url", 405: "method_not_allowed"}
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """What the handlers need, built once. `wall_clock` dates responses, as OpenAI's `created` asks."""
+
+    name: str  # of the model, as clients call it
+    admission: Admission
+    sessions: Sessions
+    deployment: DeploymentView
+    api_keys: ApiKeys
+    admin: Admin
+    metrics: Metrics
+    wall_clock: Callable[[], datetime]
+    max_body_bytes: int
+
+    def application(self) -> web.Application:
+        """The application, to be served or tested."""
+        app = web.Application(client_max_size=self.max_body_bytes, middlewares=[self._around])
+        app.add_routes(
+            [
+                web.get("/health", self._health),
+                web.get("/v1/models", self._models),
+                web.get("/v1/models/{id:.+}", self._model),
+                web.post("/v1/completions", self._completions),
+                web.post("/v1/chat/completions", self._chat),
+                *self.admin.routes(),
+            ]
+        )
+        return app
+
+    def objection(self) -> str | None:
+        """Why no request can be served now; None when one can."""
+        return self.sessions.objection() or self.deployment.objection
+
+    # --- handlers -----------------------------------------------------------------------------------
+    async def _health(self, _: web.Request) -> web.Response:
+        objection = self.objection()
+        return web.json_response({"status": objection or "ok"}, status=503 if objection else 200)
+
+    async def _models(self, request: web.Request) -> web.Response:
+        self._budget(request)
+        return web.json_response({"object": "list", "data": [self._card()]})
+
+    async def _model(self, request: web.Request) -> web.Response:
+        self._budget(request)
+        self._known(request.match_info["id"])
+        return web.json_response(self._card())
+
+    async def _completions(self, request: web.Request) -> web.StreamResponse:
+        budget = self._budget(request)
+        body = parse(CompletionRequest, await request.read())
+        deployment = self._ready(body.model)
+        with budget.held(len(body.prompt), request["began_at"]):
+            job = await self.admission.completion(body, deployment)
+            form = CompletionForm(self.admission.tokenizer, job.logprobs)
+            return await self._run(request, job, form, deployment)
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        budget = self._budget(request)
+        body = parse(ChatRequest, await request.read())
+        deployment = self._ready(body.model)
+        with budget.held(1, request["began_at"]):
+            job = await self.admission.chat(body, deployment)
+            form = ChatForm(self.admission.tokenizer, job.logprobs)
+            return await self._run(request, job, form, deployment)
+
+    async def _run(
+        self, request: web.Request, job: Job, form: Form, deployment: Deployment
+    ) -> web.StreamResponse:
+        """Open the job's sessions and answer from their events. Whatever happens, they are freed in the end."""
+        envelope = Envelope(
+            id=f"{form.prefix}-{self.admission.ids.token(24)}",
+            created=int(self.wall_clock().timestamp()),
+            model=job.model,
+            fingerprint=f"fp_{deployment.vocabulary[:12]}",
+        )
+        timer = RequestTimer(request["began_at"])
+        responder = Responder(job, form, envelope, self.admission.tokenizer, timer)
+        events = await self.sessions.open(*job.asks)
+        log.info(
+            "request",
+            request=request["request_id"],
+            id=envelope.id,
+            sessions=[session.spec.session for session in events.members],
+            prompt_tokens=job.prompt_tokens,
+        )
+        try:
+            return await (responder.stream(request, events) if job.stream else responder.whole(events))
+        finally:
+            events.close()
+            self.metrics.count(responder.usage, timer)
+
+    # --- around them --------------------------------------------------------------------------------
+    @web.middleware
+    async def _around(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Names the request, counts it, and turns every error into OpenAI's shape."""
+        given = request.headers.get("X-Request-Id", "")
+        request["request_id"] = given if _REQUEST_ID.fullmatch(given) else self.admission.ids.token(24)
+        request["began_at"] = asyncio.get_running_loop().time()
+        endpoint = request.match_info.route.resource
+        status = 499  # the client went away
+        try:
+            response = await self._answered(request, handler)
+            status = response.status
+        finally:
+            name = endpoint.canonical if endpoint is not None else "unknown"
+            self.metrics.requests.labels(name, str(status)).inc()
+        if not response.prepared:
+            response.headers["X-Request-Id"] = request["request_id"]
+        return response
+
+    async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except ConnectionResetError:  # the client's
+            raise
+        except Exception as error:
+            answer = self._as_answer(error, request)
+            if answer.status == 500:
+                log.exception("request failed", request=request["request_id"], path=request.path)
+            return web.Response(
+                body=answer.payload(),
+                status=answer.status,
+                content_type="application/json",
+                headers=answer.headers,
+            )
+
+    def _as_answer(self, error: Exception, request: web.Request) -> ApiError:
+        match error:
+            case ApiError():
+                return error
+            case Unavailable():
+                return unavailable(str(error), error.retry_after_s)
+            case BrokerAway() | BrokerFull():
+                return unavailable(f"the broker is {'away' if isinstance(error, BrokerAway) else 'full'}")
+            case web.HTTPRequestEntityTooLarge():
+                message = f"The body is larger than {self.max_body_bytes} bytes."
+                return ApiError(413, message, code="request_too_large")
+            case web.HTTPException():
+                message = f"{request.method} {request.path}: {error.reason}"[:300]
+                return ApiError(error.status, message, code=_CODES.get(error.status, "bad_request"))
+            case _:
+                return ApiError(500, "The server had an error while processing the request.")
+
+    def _budget(self, request: web.Request) -> Budget:
+        return self.api_keys.budget(request.headers.get("Authorization", ""))
+
+    def _ready(self, model: str) -> Deployment:
+        self._known(model)
+        if (objection := self.objection()) is not None or self.deployment.current is None:
+            raise unavailable(objection or "no core has announced a model yet")
+        return self.deployment.current
+
+    def _known(self, model: str) -> None:
+        if model != self.name:
+            raise ApiError(404, f"The model `{model}` does not exist.", "model", "model_not_found")
+
+    def _card(self) -> dict[str, Any]:
+        current = self.deployment.current
+        limit = (
+            min(self.admission.context_limit, current.context) if current else self.admission.context_limit
+        )
+        return {
+            "id": self.name,
+            "object": "model",
+            "created": 0,
+            "owned_by": "outrider",
+            "max_model_len": limit,
+        }

@@ -1,0 +1,67 @@
+"""One choice of a response: tokens in, pieces of text out, cut at the first stop string. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from services.gateway.detokenizer import Decoder, Detokenizer
+from services.gateway.session import Emitted
+from services.gateway.stops import StopScanner
+from shared.protocol.messages import TokenLogprobs
+
+
+@dataclass(slots=True)
+class Piece:
+    """What one event adds to a choice. Tokens, logprobs, offsets and accepted are parallel lists.
+
+    offsets: characters of text decided before each token (text_offset of OpenAI's completions).
+    """
+
+    text: str = ""
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprobs] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
+    accepted: list[bool] = field(default_factory=list)
+    finish: str = ""
+
+    def extend(self, later: "Piece") -> None:
+        """This and what came after it, as one."""
+        self.text += later.text
+        self.tokens += later.tokens
+        self.logprobs += later.logprobs
+        self.offsets += later.offsets
+        self.accepted += later.accepted
+        self.finish = later.finish
+
+
+class Choice:
+    """Feed it a session's events in order until a piece has a finish."""
+
+    def __init__(self, decoder: Decoder, stops: Sequence[str], stop_ids: Sequence[int]) -> None:
+        self._detokenizer = Detokenizer(decoder)
+        self._scanner = StopScanner(stops)
+        self._stop_ids = frozenset(stop_ids)
+        self._offset = 0  # characters decoded so far, held back ones included
+
+    def feed(self, event: Emitted) -> Piece:
+        """What the event adds. Tokens after the one that completes a stop string are dropped."""
+        piece = Piece()
+        for i, token in enumerate(event.tokens):
+            piece.tokens.append(token)
+            piece.accepted.append(i < event.accepted)
+            piece.offsets.append(self._offset)
+            if event.logprobs:
+                piece.logprobs.append(event.logprobs[i])
+            if token not in self._stop_ids:  # a stop token ends the text, it is no part of it
+                self._decoded(self._detokenizer.push(token), piece)
+            if self._scanner.found:
+                piece.finish = "stop"
+                return piece
+        if event.finish:
+            self._decoded(self._detokenizer.flush(), piece)
+            piece.text += self._scanner.flush()
+            piece.finish = "stop" if self._scanner.found else event.finish
+        return piece
+
+    def _decoded(self, text: str, piece: Piece) -> None:
+        self._offset += len(text)
+        piece.text += self._scanner.push(text)

@@ -1,0 +1,73 @@
+"""What the core serves, as it says itself: read from the broker, compared with this gateway's tokenizer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from shared.broker.contract import Broker
+from shared.protocol.keys import Keys
+from shared.protocol.limits import PROTOCOL_VERSION
+
+
+class BadDeployment(ValueError):
+    """The core's record is not one this gateway can serve; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """The core's record. context: prompt and completion tokens one session may have there."""
+
+    target: str
+    vocabulary: str
+    vocab: int
+    context: int
+
+
+def read_deployment(fields: Mapping[str, str]) -> Deployment:
+    """Raises BadDeployment."""
+    try:
+        protocol = int(fields["protocol"])
+        deployment = Deployment(
+            fields["target"],
+            fields["vocabulary"],
+            int(fields["vocab"]),
+            min(int(fields["max_context"]), int(fields["pool_tokens"])),
+        )
+    except (KeyError, ValueError) as error:
+        raise BadDeployment(f"the core's record is incomplete: {error}") from None
+    if protocol != PROTOCOL_VERSION:
+        raise BadDeployment(f"the core speaks protocol version {protocol}; this gateway {PROTOCOL_VERSION}")
+    return deployment
+
+
+class DeploymentView:
+    """The record as last read; `current` is None, and `objection` says why, until there is a fitting one."""
+
+    def __init__(self, broker: Broker, keys: Keys, vocabulary: str) -> None:
+        self.clear()
+        self._broker = broker
+        self._keys = keys
+        self._vocabulary = vocabulary
+
+    def clear(self) -> None:
+        """Nothing is known (the broker lost its data)."""
+        self.current: Deployment | None = None
+        self.objection: str | None = "no core has announced a model yet"
+
+    async def refresh(self) -> None:
+        """Read it again. May raise BrokerAway; the record at hand stays then."""
+        fields = await self._broker.get(self._keys.deployment)
+        self.clear()
+        if not fields:
+            return
+        try:
+            deployment = read_deployment(fields)
+        except BadDeployment as error:
+            self.objection = str(error)
+            return
+        if deployment.vocabulary != self._vocabulary:
+            self.objection = (
+                f"the core's vocabulary ({deployment.vocabulary}) is not that of this gateway's tokenizer "
+                f"({self._vocabulary}); OUTRIDER_MODEL_DIR must be the target's folder"
+            )
+            return
+        self.current, self.objection = deployment, None

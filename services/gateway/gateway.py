@@ -1,0 +1,122 @@
+"""The gateway's shell: what it is built of, and the order in which it comes and goes."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import structlog
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from services.gateway.admin import Admin
+from services.gateway.admission import Admission
+from services.gateway.app import Api
+from services.gateway.deployment import DeploymentView
+from services.gateway.keys import AdminKeys, ApiKeys, check_bind, read_keys
+from services.gateway.metrics import Metrics
+from services.gateway.sessions import Sessions
+from services.gateway.tokenizer import TargetTokenizer, load_tokenizer, modelled_tokenizer
+from shared.broker.contract import Broker
+from shared.compute.compute import Compute
+from shared.protocol.keys import Keys
+from shared.runtime.health import HealthServer
+from shared.runtime.ids import Ids
+from shared.runtime.loop import for_ever
+from shared.runtime.settings import GatewaySettings, SettingsError
+from shared.runtime.watch import BrokerWatch, Event
+
+DRAIN_S: Final = 20.0  # running streams get this long after SIGTERM
+REFRESH_S: Final = 1.0  # the deployment is read again this often,
+MISSING_S: Final = 0.25  # or this often while there is none
+
+log = structlog.get_logger()
+
+
+def tokenizer_of(settings: GatewaySettings) -> TargetTokenizer:
+    """The target's; without a model folder the one that stands in for the modelled target."""
+    return load_tokenizer(Path(settings.model_dir)) if settings.model_dir else modelled_tokenizer()
+
+
+class Gateway:
+    """Holds HTTP connections, tokenizer and keys; no model and no schedule.
+
+    Raises SettingsError when it is reachable from elsewhere without keys.
+    """
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        broker: Broker,
+        compute: Compute,
+        ids: Ids,
+        registry: CollectorRegistry,
+        tokenizer: TargetTokenizer,
+        wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        drain_s: float = DRAIN_S,
+    ) -> None:
+        check_bind(settings)
+        api_keys = read_keys(settings.api_keys_file, "OUTRIDER_API_KEYS_FILE")
+        admin_keys = AdminKeys(read_keys(settings.admin_keys_file, "OUTRIDER_ADMIN_KEYS_FILE"))
+        keys = Keys(settings.shard)
+        self.port = settings.port  # the bound one, once it runs
+        self._settings = settings
+        self._registry = registry
+        self._drain_s = drain_s
+        self._watch = BrokerWatch(broker)
+        self._watch.on_change(self._on_watch)
+        self.sessions = Sessions(settings, broker, self._watch, ids)
+        self._deployment = DeploymentView(broker, keys, tokenizer.vocabulary.hash)
+        self.api = Api(
+            name=settings.served_name or Path(settings.model_dir).name or "modelled",
+            admission=Admission(tokenizer, compute, ids, settings.max_context),
+            sessions=self.sessions,
+            deployment=self._deployment,
+            api_keys=ApiKeys(api_keys, settings.key_concurrency, settings.key_rate),
+            admin=Admin(broker, keys, admin_keys, self.sessions, self._deployment),
+            metrics=Metrics(registry, self.sessions),
+            wall_clock=wall_clock,
+            max_body_bytes=settings.max_body_bytes,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until stop is set, then let running streams end, up to a bound."""
+        settings, ended = self._settings, asyncio.Event()
+        health = HealthServer(settings.health_host, settings.health_port, self._registry, self.api.objection)
+        # A handler whose client goes away is cancelled: that is how sessions of nobody end.
+        runner = web.AppRunner(
+            self.api.application(), access_log=None, handler_cancellation=True, shutdown_timeout=1.0
+        )
+        await runner.setup()
+        try:
+            await self._listen(runner)
+            async with health, asyncio.TaskGroup() as group:
+                group.create_task(self._watch.run(ended))
+                group.create_task(self.sessions.run(ended))
+                group.create_task(for_ever(self._refresh, self._watch, ended, "deployment"))
+                await stop.wait()
+                log.info("draining", sessions=len(self.sessions))
+                await self.sessions.drain(self._drain_s)
+                await runner.cleanup()
+                ended.set()
+        finally:
+            await runner.cleanup()
+
+    async def _listen(self, runner: web.AppRunner) -> None:
+        host, port = self._settings.host, self._settings.port
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise SettingsError(f"OUTRIDER_HOST={host} OUTRIDER_PORT={port}: {error.strerror}") from error
+        self.port = int(runner.addresses[0][1])
+        log.info("listening", host=host, port=self.port, model=self.api.name)
+
+    def _on_watch(self, event: Event) -> None:
+        if event == "reset":
+            self._deployment.clear()
+
+    async def _refresh(self) -> None:
+        await self._watch.wait_up()
+        await self._deployment.refresh()
+        await asyncio.sleep(REFRESH_S if self._deployment.current else MISSING_S)

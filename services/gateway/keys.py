@@ -1,0 +1,140 @@
+"""API keys: who may ask, how much at once and how often."""
+
+import hmac
+import ipaddress
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+from services.gateway.errors import ApiError
+from shared.runtime.settings import GatewaySettings, SettingsError
+
+
+@dataclass(slots=True)
+class Budget:
+    """What one key has under way and may still start. `now` is the loop's clock, in seconds.
+
+    A bucket of `rate` requests (at least one) fills at `rate` a second.
+    """
+
+    concurrency: int
+    rate: float
+    under_way: int = 0
+    bucket: float = -1.0  # -1 = never used, so full
+    filled_at: float = 0.0
+
+    def take(self, count: int, now: float) -> None:
+        """Start `count` requests, or raise ApiError 429; give them back with `release`."""
+        size = max(1.0, self.rate)
+        full = self.bucket < 0
+        self.bucket = size if full else min(size, self.bucket + (now - self.filled_at) * self.rate)
+        self.filled_at = now
+        if count > min(self.concurrency, size):
+            most = math.floor(min(self.concurrency, size))
+            raise ApiError(400, f"{count} prompts in one request; this key may have {most}", "prompt")
+        if self.under_way + count > self.concurrency:
+            message = f"{self.under_way} requests under way; this key may have {self.concurrency} at once"
+            raise ApiError(429, message, code="concurrency_limit", retry_after_s=1)
+        if self.bucket < count:
+            wait_s = math.ceil((count - self.bucket) / self.rate)
+            message = f"more than {self.rate:g} requests a second with this key"
+            raise ApiError(429, message, code="rate_limit", retry_after_s=max(1, wait_s))
+        self.bucket -= count
+        self.under_way += count
+
+    def release(self, count: int) -> None:
+        """They have ended."""
+        self.under_way -= count
+
+    @contextmanager
+    def held(self, count: int, now: float) -> Iterator[None]:
+        """`take`, and `release` in the end."""
+        self.take(count, now)
+        try:
+            yield
+        finally:
+            self.release(count)
+
+
+class ApiKeys:
+    """The keys of a file, each with its budget. Without a file everyone shares one."""
+
+    def __init__(self, keys: Sequence[str], concurrency: int, rate: float) -> None:
+        self._budgets = {_digest(key): Budget(concurrency, rate) for key in keys}
+        self._everyone = None if keys else Budget(concurrency, rate)
+
+    def budget(self, authorization: str) -> Budget:
+        """Of the key in an Authorization header. Raises ApiError 401."""
+        if self._everyone is not None:
+            return self._everyone
+        wanted = _digest(_bearer(authorization))
+        for digest, budget in self._budgets.items():
+            if hmac.compare_digest(digest, wanted):
+                return budget
+        raise wrong_key(bool(authorization))
+
+
+class AdminKeys:
+    """Who may read the status and change the policy: keys of a file, or without one this machine alone."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self._digests = [_digest(key) for key in keys]
+
+    def check(self, authorization: str, peer: str) -> None:
+        """Raises ApiError 401 or 403."""
+        if not self._digests:
+            if not is_loopback(peer):
+                raise ApiError(403, "Set OUTRIDER_ADMIN_KEYS_FILE to use the admin endpoints from elsewhere.")
+            return
+        wanted = _digest(_bearer(authorization))
+        if not any(hmac.compare_digest(digest, wanted) for digest in self._digests):
+            raise wrong_key(bool(authorization))
+
+
+def wrong_key(given: bool) -> ApiError:
+    """401 as OpenAI says it."""
+    message = "Incorrect API key provided." if given else "No API key provided (Authorization: Bearer KEY)."
+    return ApiError(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
+
+
+def read_keys(path: str, setting: str) -> list[str]:
+    """One key a line; blank lines and lines that start with # are skipped. Raises SettingsError."""
+    if not path:
+        return []
+    try:
+        lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{setting}={path!r}: {error}") from error
+    keys = [line for line in lines if line and not line.startswith("#")]
+    if not keys:
+        raise SettingsError(f"{setting}={path!r}: no key in this file")
+    return keys
+
+
+def check_bind(settings: GatewaySettings) -> None:
+    """On loopback no key is needed; anywhere else it is. Raises SettingsError that names both settings."""
+    if not settings.api_keys_file and not is_loopback(settings.host):
+        raise SettingsError(
+            f"OUTRIDER_HOST={settings.host!r} is reachable from elsewhere, so OUTRIDER_API_KEYS_FILE is needed"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address, or the name localhost, is this machine's own."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _bearer(authorization: str) -> str:
+    scheme, _, key = authorization.partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else ""
+
+
+def _digest(key: str) -> bytes:
+    """Keys are compared by digest, so that neither their length nor their beginning shows in the time taken."""
+    return blake2b(key.encode("utf-8", "surrogateescape"), digest_size=32).digest()

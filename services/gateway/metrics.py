@@ -1,0 +1,91 @@
+"""What the gateway counts. Names are listed in docs/protocol.md."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from services.gateway.sessions import Sessions
+from services.gateway.usage import Usage
+
+_TTFT_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_TPOT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+
+class Metrics:
+    """Counters of requests and their tokens, and of the sessions below them."""
+
+    def __init__(self, registry: CollectorRegistry, sessions: Sessions) -> None:
+        self.requests = Counter(
+            "outrider_gateway_requests",
+            "Requests by endpoint and status.",
+            ["endpoint", "status"],
+            registry=registry,
+        )
+        self.ttft = Histogram(
+            "outrider_gateway_ttft_seconds", "Arrival to first token.", registry=registry, buckets=_TTFT_S
+        )
+        self.tpot = Histogram(
+            "outrider_gateway_tpot_seconds",
+            "Time per token after the first.",
+            registry=registry,
+            buckets=_TPOT_S,
+        )
+        self.tokens = Counter(
+            "outrider_gateway_tokens", "Tokens of requests by kind.", ["kind"], registry=registry
+        )
+        self.rounds = Counter(
+            "outrider_gateway_rounds", "Verifications with a draft seen here.", registry=registry
+        )
+        registry.register(_SessionCounts(sessions))
+
+    def count(self, usage: Usage, timer: "RequestTimer") -> None:
+        """A request has ended, well or not."""
+        self.tokens.labels("prompt").inc(usage.prompt_tokens)
+        self.tokens.labels("completion").inc(usage.completion_tokens)
+        self.tokens.labels("drafted").inc(usage.drafted_tokens)
+        self.tokens.labels("accepted").inc(usage.accepted_tokens)
+        self.rounds.inc(usage.rounds)
+        if timer.first_at is not None:
+            self.ttft.observe(timer.first_at - timer.began_at)
+            if timer.count > 1:
+                self.tpot.observe((timer.last_at - timer.first_at) / (timer.count - 1))
+
+
+@dataclass(slots=True)
+class RequestTimer:
+    """When a request's tokens came, on the loop's clock."""
+
+    began_at: float
+    first_at: float | None = None
+    last_at: float = 0.0
+    count: int = 0
+
+    def tokens(self, count: int) -> None:
+        """So many have come now."""
+        if not count:
+            return
+        self.last_at = asyncio.get_running_loop().time()
+        self.first_at = self.last_at if self.first_at is None else self.first_at
+        self.count += count
+
+
+class _SessionCounts(Collector):
+    """Sessions count by themselves, below HTTP; this reads them when asked."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily("outrider_gateway_sessions", "Sessions under way.", value=len(self._sessions))
+        events = CounterMetricFamily(
+            "outrider_gateway_session_events",
+            "Gaps read from the log, lost replies noticed, refused messages, cancels, reply bytes, …",
+            labels=["event"],
+        )
+        for name, value in sorted(self._sessions.counts.items()):
+            events.add_metric([name], value)
+        yield events

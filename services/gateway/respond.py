@@ -1,0 +1,186 @@
+"""A job's events as an HTTP response: whole, or a stream of server-sent events, one per verdict."""
+
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import structlog
+from aiohttp import web
+from pydantic_core import to_json
+
+from services.gateway.admission import Job
+from services.gateway.choice import Choice, Piece
+from services.gateway.errors import ApiError, unavailable
+from services.gateway.metrics import RequestTimer
+from services.gateway.session import Emitted, Failed
+from services.gateway.sessions import Stream
+from services.gateway.tokenizer import TargetTokenizer
+from services.gateway.usage import Usage
+
+SSE_HEADERS: Final = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache",
+    "X-Accel-Buffering": "no",  # proxies must not collect chunks
+}
+
+log = structlog.get_logger()
+
+
+class Form(Protocol):
+    """How an endpoint writes its choices."""
+
+    @property
+    def prefix(self) -> str:
+        """Of response ids."""
+        ...
+
+    @property
+    def whole_object(self) -> str:
+        """`object` of a response."""
+        ...
+
+    @property
+    def chunk_object(self) -> str:
+        """`object` of a stream's chunk."""
+        ...
+
+    def whole(self, index: int, piece: Piece) -> dict[str, Any]:
+        """One choice of a response, complete."""
+        ...
+
+    def delta(self, index: int, piece: Piece, first: bool) -> dict[str, Any]:
+        """One choice of a stream's chunk."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What every response and chunk of a request says."""
+
+    id: str
+    created: int
+    model: str
+    fingerprint: str
+
+    def json(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        """Around these choices."""
+        return {
+            "id": self.id,
+            "object": kind,
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": self.fingerprint,
+            "choices": choices,
+        }
+
+
+class Responder:
+    """One request's answer, in the making."""
+
+    def __init__(
+        self, job: Job, form: Form, envelope: Envelope, tokenizer: TargetTokenizer, timer: RequestTimer
+    ) -> None:
+        self.usage = Usage(prompt_tokens=job.prompt_tokens)
+        self._job = job
+        self._form = form
+        self._envelope = envelope
+        self._timer = timer
+        self._choices = [Choice(tokenizer, job.stops, ask.stop_ids) for ask in job.asks]
+        self._unfinished = len(job.asks)
+
+    async def whole(self, events: Stream) -> web.Response:
+        """Everything at once. Raises ApiError."""
+        pieces = [Piece() for _ in self._choices]
+        async for event in events:
+            index, piece = self._take(event, events)
+            pieces[index].extend(piece)
+        choices = [self._form.whole(index, piece) for index, piece in enumerate(pieces)]
+        body = self._envelope.json(self._form.whole_object, choices)
+        body["usage"] = self.usage.json()
+        extras = [self._extra(index, piece, parallel=True) for index, piece in enumerate(pieces)]
+        body["outrider"] = extras[0] if len(extras) == 1 else {"choices": extras}
+        return web.Response(body=to_json(body), content_type="application/json")
+
+    async def stream(self, request: web.Request, events: Stream) -> web.StreamResponse:
+        """A chunk per verdict. The response begins with the first event: an error before it has its own status."""
+        response = web.StreamResponse(headers={**SSE_HEADERS, "X-Request-Id": request["request_id"]})
+        begun: set[int] = set()
+        try:
+            async for event in events:
+                index, piece = self._take(event, events)
+                if not self._worth_sending(piece):
+                    continue
+                if not response.prepared:
+                    await response.prepare(request)
+                await response.write(self._chunk(index, piece, first=index not in begun))
+                begun.add(index)
+            await response.write(self._tail())
+        except ConnectionResetError:  # the client's
+            raise
+        except Exception as error:
+            if not response.prepared:
+                raise
+            if not isinstance(error, ApiError):
+                log.exception("stream failed", request=request["request_id"])
+                error = ApiError(500, "The server had an error while processing the request.")
+            await response.write(_sse(error.payload()))
+        await response.write_eof()
+        return response
+
+    def _take(self, event: Emitted | Failed, events: Stream) -> tuple[int, Piece]:
+        """One event into its choice. Raises ApiError when the session has failed."""
+        if isinstance(event, Failed):
+            raise failure(event)
+        self._timer.tokens(len(event.tokens))
+        self.usage.add(event)
+        piece = self._choices[event.index].feed(event)
+        self.usage.completion_tokens += len(piece.tokens)
+        if piece.finish:
+            self._unfinished -= 1
+            if not event.finish:  # a stop string: only we know that this was the end
+                events.cut(event.index, "stop")
+        return event.index, piece
+
+    def _worth_sending(self, piece: Piece) -> bool:
+        return bool(piece.text or piece.finish or piece.logprobs or self._job.spans)
+
+    def _chunk(self, index: int, piece: Piece, first: bool) -> bytes:
+        choice = self._form.delta(index, piece, first)
+        body = self._envelope.json(self._form.chunk_object, [choice])
+        if self._job.usage_always or (not self._unfinished and piece.finish and not self._job.include_usage):
+            body["usage"] = self.usage.json()
+        elif self._job.include_usage:
+            body["usage"] = None
+        if first or self._job.spans:
+            body["outrider"] = self._extra(index, piece, parallel=False)
+        return _sse(to_json(body))
+
+    def _tail(self) -> bytes:
+        """The chunk with nothing but usage, where it was asked for, and the end."""
+        done = b"data: [DONE]\n\n"
+        if not self._job.include_usage:
+            return done
+        body = self._envelope.json(self._form.chunk_object, [])
+        body["usage"] = self.usage.json()
+        return _sse(to_json(body)) + done
+
+    def _extra(self, index: int, piece: Piece, parallel: bool) -> dict[str, Any]:
+        """The `outrider` object: the seed, and with spans the token ids and which were accepted drafts."""
+        extra: dict[str, Any] = {"seed": self._job.asks[index].sampling.seed}
+        if self._job.spans:
+            extra["tokens"] = piece.tokens
+            extra["accepted"] = piece.accepted if parallel else sum(piece.accepted)
+        return extra
+
+
+def failure(event: Failed) -> ApiError:
+    """A failed session as an HTTP error."""
+    if event.reason == "deadline":
+        # Asking again at once would only take as long again.
+        return ApiError(504, event.message, code="deadline", headers={"x-should-retry": "false"})
+    if event.reason in ("broker", "draining"):
+        return unavailable(event.message)
+    return ApiError(500, event.message, code="session_failed")
+
+
+def _sse(payload: bytes) -> bytes:
+    return b"data: " + payload + b"\n\n"

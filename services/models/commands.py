@@ -10,7 +10,7 @@ from rich.table import Table
 
 from services.models import add as adding
 from services.models import compare, fetch, manifest, prepare, requantize, stamp, store
-from services.models.errors import ModelError
+from services.models.errors import HashMismatch, ModelError
 from services.models.manifest import DraftRecipe
 from services.models.report import Report
 
@@ -161,12 +161,12 @@ def compare_drafts_(
 
 
 def state(folder: store.Folder) -> str:
-    """In one word or two: whether the stamp agrees with the files (changed files are hashed)."""
+    """In a word: whether the stamp agrees with the files (changed files are hashed)."""
     for name in ("target", "draft.gguf"):
         try:
             stamp.check(folder, name)
         except ModelError as error:
-            return str(error)
+            return "damaged" if isinstance(error, HashMismatch) else "incomplete"
     return "ready"
 
 

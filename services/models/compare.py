@@ -22,15 +22,17 @@ K: Final = 4  # of the last column
 AS_IS: Final = "as downloaded"
 CANDIDATES: Final = (
     DraftRecipe("source.gguf", "Q2_K"),
-    DraftRecipe("source.gguf", "Q2_K", embeddings="Q8_0"),
     DraftRecipe("source.gguf", "Q3_K_S"),
     DraftRecipe("source.gguf", "Q3_K_M"),
+    DraftRecipe("source.gguf", "Q3_K_M", embeddings="IQ4_NL"),
+    DraftRecipe("source.gguf", "Q3_K_M", embeddings="Q4_0"),
     DraftRecipe("source.gguf", "Q4_0"),
-    DraftRecipe("source.gguf", "Q4_0", embeddings="Q8_0"),
     DraftRecipe("source.gguf", "Q4_0", pure=True),
     DraftRecipe("source.gguf", "IQ4_NL"),
-    DraftRecipe("source.gguf", "IQ4_NL", embeddings="Q8_0"),
     DraftRecipe("source.gguf", "IQ4_NL", pure=True),
+    DraftRecipe("source.gguf", "IQ4_NL", embeddings="Q5_0"),
+    DraftRecipe("source.gguf", "Q4_1", embeddings="Q4_0"),
+    DraftRecipe("source.gguf", "Q4_K_S"),
 )
 
 

@@ -106,7 +106,7 @@ def wanted_draft(folder: Folder, recipe: DraftRecipe) -> str:
     options = (" pure" if recipe.pure else "") + (
         f" embeddings {recipe.embeddings}" if recipe.embeddings else ""
     )
-    return f"requantise {_source_hash(folder, recipe.source)} to {recipe.type}{options}"
+    return f"requantise {_source_hash(folder, recipe.source)} to {recipe.type.upper()}{options}"
 
 
 def wanted_target(folder: Folder, recipe: TargetRecipe) -> str:

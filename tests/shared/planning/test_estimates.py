@@ -1,0 +1,90 @@
+"""Estimates find the truth, and forget it when it changes."""
+
+import random
+
+import pytest
+
+from shared.planning.cost import Packed, Padded
+from shared.planning.estimates import Acceptance, DeviceEstimate, Mean, VerifyCost
+
+
+def test_alpha_is_accepted_over_accepted_and_rejected_rounds() -> None:
+    acceptance = Acceptance(accepted=0.0, rejected=0.0, decay=1.0)
+    for drafted, accepted in [(4, 4), (4, 1), (4, 0), (0, 0), (3, 3)]:
+        acceptance.observe(drafted, accepted)
+    assert acceptance.alpha == pytest.approx(8 / (8 + 2))
+
+
+def test_alpha_starts_from_the_prior_and_follows_a_change() -> None:
+    acceptance = Acceptance()
+    assert acceptance.alpha == pytest.approx(0.7)
+    draw = random.Random(1)
+    for true_alpha in (0.9, 0.4):
+        for _ in range(400):
+            accepted = next((i for i in range(4) if draw.random() > true_alpha), 4)
+            acceptance.observe(4, accepted)
+        assert acceptance.alpha == pytest.approx(true_alpha, abs=0.08)
+
+
+def test_a_mean_takes_the_first_value_and_then_fades() -> None:
+    mean = Mean(99.0, weight=0.5)
+    mean.observe(4.0)
+    assert mean.value == 4.0
+    mean.observe(8.0)
+    assert mean.value == 6.0
+
+
+def test_a_devices_turnaround_is_drafting_and_the_rest() -> None:
+    device = DeviceEstimate()
+    device.observe(tokens=4, draft_s=0.040, turnaround_s=0.046)
+    device.observe(tokens=0, draft_s=9.0, turnaround_s=9.0)  # says nothing
+    assert device.turnaround_s(4) == pytest.approx(0.046)
+    assert device.turnaround_s(8) == pytest.approx(0.086)
+
+
+def test_verify_cost_is_fitted() -> None:
+    law, fit, draw = Packed(20.0, 1.5, 0.01), VerifyCost(), random.Random(2)
+    assert fit.law() is None
+    for _ in range(60):
+        rows = [(draw.randint(1, 9), draw.randint(10, 900)) for _ in range(draw.randint(1, 8))]
+        fit.observe(rows, law.cost_ms(rows) * draw.uniform(0.98, 1.02))
+    fitted = fit.law()
+    assert fitted is not None
+    rows = [(5, 300)] * 6
+    assert fitted.cost_ms(rows) == pytest.approx(law.cost_ms(rows), rel=0.05)
+
+
+def test_the_fitted_law_has_no_negative_coefficient() -> None:
+    fit = VerifyCost()
+    for tokens in (1, 2, 3, 4, 5, 6, 7, 8):
+        fit.observe([(tokens, 10)], 50.0 - tokens)  # longer rows cheaper: noise, as far as a law goes
+    law = fit.law()
+    assert law is not None
+    assert min(law.beta_ms, law.per_token_ms, law.per_context_ms) >= 0
+    assert law.cost_ms([(4, 10)]) == pytest.approx(45.5, rel=0.05)
+
+
+def test_passes_all_alike_make_a_law_that_fits_them() -> None:
+    fit = VerifyCost()
+    for _ in range(10):
+        fit.observe([(5, 100)] * 4, 80.0)
+    law = fit.law()
+    assert law is not None
+    assert law.cost_ms([(5, 100)] * 4) == pytest.approx(80.0, rel=0.01)
+
+
+# DiP-SD's server: Qwen3-32B on an A100, prefix 512.
+DIP_SD = Padded(beta_ms=95.1074, ms_per_operation=1.2077e-11, layers=64, hidden=5120, feed_forward=25600)
+
+
+@pytest.mark.parametrize(("tokens", "ms"), [(1, 95.682852), (7, 99.136230)])
+def test_the_padded_law_is_the_papers(tokens: int, ms: float) -> None:
+    assert DIP_SD.cost_ms([(tokens, 512)]) == pytest.approx(ms, abs=1e-6)
+
+
+def test_padding_costs_and_packing_does_not() -> None:
+    mixed, equal = [(1, 512), (7, 512)], [(7, 512), (7, 512)]
+    assert DIP_SD.cost_ms(mixed) == DIP_SD.cost_ms(equal)
+    packed = Packed(20.0, 1.0, 0.1)
+    assert packed.cost_ms(equal) - packed.cost_ms(mixed) == pytest.approx(6.0)
+    assert packed.cost_ms([]) == DIP_SD.cost_ms([]) == 0.0

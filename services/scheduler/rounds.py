@@ -145,20 +145,19 @@ def _observe_draft(state: State, session: Session, draft: Draft, now: float) -> 
 
 
 def _settle_flight(state: State, verdict: Verdict) -> None:
-    """The first verdict of a batch says that the pass is over and what it took."""
+    """The first verdict of a batch says that the pass is over, the first with tokens what it took."""
     for verifier in state.verifiers.values():
-        flight = verifier.flights.answered(verdict.batch)
-        if flight is None:
-            continue
-        state.dirty.add(verifier.name)
-        if verdict.verify_us and verdict.status in ("ok", "prefilled"):
-            verifier.cost.observe(flight.rows, verdict.verify_us / 1000)
+        if verifier.flights.answered(verdict.batch):
+            state.dirty.add(verifier.name)
+        if verdict.verify_us and (rows := verifier.flights.measured(verdict.batch)):
+            verifier.cost.observe(rows, verdict.verify_us / 1000)
 
 
 def _on_committed(state: State, session: Session, verdict: Verdict, now: float) -> None:
     """Tokens were committed: the move is the device's if it was told a length, else ours."""
     news = verdict.length > session.length
-    if not news and not (session.adopted and verdict.length == session.length):
+    told_now = session.adopted and verdict.length == session.length
+    if not (news or told_now or verdict.finish):
         state.metrics.dropped.labels("verdict", "repeated").inc()
         return
     if news:

@@ -72,7 +72,7 @@ class State:
         self.timers = Timers()
         self.holding: set[str] = set()  # entries of the draft stream
         self.dirty: set[str] = set()  # verifiers to look at before the turn ends
-        self.batch = config.term << 24
+        self.batch = (config.term & 0xFFFFF) << 24  # not seen in the last terms; fits a Counter
         self.joined = 0
         self._effects: list[Effect] = []
 

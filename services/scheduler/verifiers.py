@@ -22,6 +22,7 @@ class Flights:
 
     def __init__(self) -> None:
         self._flights: dict[int, Flight] = {}
+        self._unmeasured: tuple[int, tuple[Row, ...]] = (-1, ())
 
     def __len__(self) -> int:
         return len(self._flights)
@@ -30,14 +31,22 @@ class Flights:
         """A batch was staged."""
         self._flights[batch] = flight
 
-    def answered(self, batch: int) -> Flight | None:
-        """The first verdict of a batch has come: the batch, None when it was settled before."""
+    def answered(self, batch: int) -> bool:
+        """A verdict of this batch has come. False when it was settled before."""
         if batch not in self._flights:
-            return None
-        flight = self._flights.pop(batch)
+            return False
+        self._unmeasured = batch, self._flights.pop(batch).rows
         for earlier in [number for number in self._flights if number < batch]:
             del self._flights[earlier]
-        return flight
+        return True
+
+    def measured(self, batch: int) -> tuple[Row, ...]:
+        """The rows of the batch settled last, once: for the first verdict that tells what its pass took."""
+        if self._unmeasured[0] != batch:
+            return ()
+        _, rows = self._unmeasured
+        self._unmeasured = -1, ()
+        return rows
 
     def leave(self, batch: int, session: str) -> None:
         """A session does not wait for its row any more; a batch that nobody waits for is settled."""

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from services.verifier.build import build_target
 from services.verifier.verifier import Verifier
-from shared.broker.redis_broker import RedisBroker
+from shared.broker.connect import connect
 from shared.compute.compute import ThreadCompute
 from shared.runtime import logs, service
 from shared.runtime.health import HealthServer
@@ -23,7 +23,7 @@ async def run(stop: asyncio.Event) -> None:
     settings = load(VerifierSettings)
     logs.configure(settings.log_level, settings.log_format, role="verifier", name=settings.name or "verifier")
     registry = CollectorRegistry()
-    broker = RedisBroker(settings.broker_url, settings.shard, settings.stream_limit)
+    broker = connect(settings)
     compute = ThreadCompute("verify")
     verifier: Verifier | None = None
 

@@ -1,0 +1,325 @@
+"""The whole stack in one event loop: every service's own shell, modelled compute, one in-memory broker.
+
+A process that dies comes back after a moment, with nothing but its name. `play` runs a scenario and judges it.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry
+
+from services.draft_worker.worker import DraftWorker
+from services.gateway.session import Ask, Emitted, Failed
+from services.gateway.sessions import Sessions, Unavailable
+from services.scheduler.scheduler import Scheduler
+from services.verifier.verifier import Verifier
+from shared.broker.contract import Broker
+from shared.broker.memory_broker import MemoryBroker, MemoryServer
+from shared.compute.modelled import STOP, expected_text
+from shared.compute.modelled_drafter import ModelledDrafter
+from shared.compute.modelled_target import ModelledTarget
+from shared.runtime.ids import Ids
+from shared.runtime.settings import (
+    DraftWorkerSettings,
+    GatewaySettings,
+    SchedulerSettings,
+    VerifierSettings,
+    load,
+)
+from shared.runtime.watch import BrokerWatch
+from shared.speculative.params import SamplingParams
+from tests.harness.faults import Fault, FaultyBroker, FaultyCompute, Incarnation, Line
+from tests.harness.virtual import run_virtual
+
+VOCAB: Final = 500
+RESTART_S: Final = 0.3
+LONGEST_S: Final = 300.0  # of virtual time, for all sessions to end
+FREE_S: Final = 200.0  # after that, for everything to be freed
+
+_incarnation: ContextVar[Incarnation | None] = ContextVar("incarnation", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A stack, its users, and what befalls them."""
+
+    policy: str = "fixed-k"
+    k: int = 4
+    users: int = 2
+    tokens: int = 16
+    prompt: int = 24
+    verifiers: int = 1
+    devices: int = 2
+    sharing: bool = True
+    alpha: float = 0.7
+    stop_every: int = 0
+    kv_tokens: int = 4096
+    spread_s: float = 0.05  # users arrive within this time
+    latency_s: float = 0.001  # most of one way to the broker
+    seed: int = 1
+    faults: tuple[Fault, ...] = ()
+
+
+@dataclass(slots=True)
+class User:
+    """What one user asked and got."""
+
+    prompt: tuple[int, ...]
+    sampling: SamplingParams
+    expected: tuple[int, ...]
+    tokens: list[int] = field(default_factory=list)
+    end: str = ""  # finish, or the reason of a failure
+    gateway_died: bool = False
+
+
+class Process:
+    """A service that is started again when it dies."""
+
+    def __init__(self, line: Line, start: Callable[[Incarnation], Callable[[asyncio.Event], Awaitable[None]]]) -> None:
+        self.line = line
+        self.stop = asyncio.Event()
+        self.lives = 0
+        self.errors: list[BaseException] = []
+        self._start = start
+        self.incarnation = Incarnation(line)
+
+    async def live(self) -> None:
+        """One incarnation after another, until stop is set."""
+        while not self.stop.is_set():
+            self.lives += 1
+            self.incarnation = Incarnation(self.line)
+            _incarnation.set(self.incarnation)
+            task = asyncio.create_task(self._life(self.incarnation))
+            _incarnation.set(None)
+            await asyncio.wait([task])
+            await self._bury(self.incarnation)
+            if self.incarnation.alive and not task.cancelled() and (error := task.exception()) is not None:
+                self.errors.append(error)
+                return
+            if not self.stop.is_set():
+                await asyncio.sleep(RESTART_S)
+
+    async def _life(self, incarnation: Incarnation) -> None:
+        await self._start(incarnation)(self.stop)
+
+    async def _bury(self, incarnation: Incarnation) -> None:
+        while left := [task for task in incarnation.tasks if not task.done()]:
+            for task in left:
+                task.cancel()
+            await asyncio.sleep(0)
+
+
+class World:
+    """One scenario under way."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.rng = random.Random(scenario.seed)
+        self.server = MemoryServer()
+        self.broker = MemoryBroker(self.server)
+        self.targets: dict[str, ModelledTarget] = {}
+        self.drafters: dict[str, ModelledDrafter] = {}
+        self.verifiers: dict[str, Verifier] = {}
+        self.workers: dict[str, DraftWorker] = {}
+        self.scheduler: Scheduler | None = None
+        self.gateway: Sessions | None = None
+        self.processes: dict[str, Process] = {}
+        self._start("scheduler", self._scheduler)
+        self._start("gateway", self._gateway)
+        for name in names("verifier", scenario.verifiers):
+            self._start(name, self._verifier)
+        for name in names("device", scenario.devices):
+            self._start(name, self._device)
+
+    # --- processes ----------------------------------------------------------------------------------
+    def _start(
+        self, name: str, make: Callable[[str, Incarnation, Broker], Callable[[asyncio.Event], Awaitable[None]]]
+    ) -> None:
+        scenario = self.scenario
+        line = Line(name, scenario.faults, random.Random(f"{scenario.seed} {name}"), scenario.latency_s)
+
+        def start(incarnation: Incarnation) -> Callable[[asyncio.Event], Awaitable[None]]:
+            broker: Any = FaultyBroker(MemoryBroker(self.server), incarnation)
+            return make(name, incarnation, broker)
+
+        self.processes[name] = Process(line, start)
+
+    def _ids(self) -> Ids:
+        return Ids(self.rng.getrandbits(32) + 1)
+
+    def _verifier(self, name: str, incarnation: Incarnation, broker: Broker) -> Any:
+        target = ModelledTarget(
+            VOCAB,
+            kv_tokens=self.scenario.kv_tokens,
+            page_tokens=8,
+            prefix_sharing=self.scenario.sharing,
+            stop_every=self.scenario.stop_every,
+        )
+        settings = load(VerifierSettings, name=name, target="modelled")
+        verifier = Verifier(
+            settings, broker, target, FaultyCompute(incarnation), self._ids(), CollectorRegistry()
+        )
+        self.targets[name], self.verifiers[name] = target, verifier
+        return verifier.run
+
+    def _device(self, name: str, incarnation: Incarnation, broker: Broker) -> Any:
+        drafter = ModelledDrafter(self.scenario.alpha, vocab=VOCAB, stop_every=self.scenario.stop_every)
+        settings = load(DraftWorkerSettings, name=name, drafter="modelled")
+        worker = DraftWorker(
+            settings, broker, drafter, FaultyCompute(incarnation), self._ids(), CollectorRegistry()
+        )
+        self.drafters[name], self.workers[name] = drafter, worker
+        return worker.run
+
+    def _scheduler(self, name: str, _: Incarnation, broker: Broker) -> Any:
+        settings = load(
+            SchedulerSettings, name=name, policy=self.scenario.policy, k=self.scenario.k, move_timeout_s=1.0
+        )
+        self.scheduler = Scheduler(settings, broker, self._ids(), CollectorRegistry())
+        return self.scheduler.run
+
+    def _gateway(self, name: str, _: Incarnation, broker: Broker) -> Any:
+        settings = load(GatewaySettings, name=name, request_timeout_s=LONGEST_S)
+        watch = BrokerWatch(broker)
+        sessions = Sessions(settings, broker, watch, self._ids())
+        self.gateway = sessions
+
+        async def run(stop: asyncio.Event) -> None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(watch.run(stop))
+                group.create_task(sessions.run(stop))
+
+        return run
+
+    # --- users --------------------------------------------------------------------------------------
+    def users(self) -> list[User]:
+        """Half of each prompt is alike, so that there is something to share."""
+        scenario, users = self.scenario, []
+        for _ in range(scenario.users):
+            common = tuple(range(1, scenario.prompt // 2 + 1))
+            own = tuple(self.rng.randrange(1, VOCAB) for _ in range(scenario.prompt - len(common)))
+            sampling = SamplingParams(seed=self.rng.getrandbits(32), vocab=VOCAB)
+            expected = expected_text(common + own, sampling, scenario.tokens, scenario.stop_every)
+            users.append(User(common + own, sampling, expected))
+        return users
+
+    async def use(self, user: User, after_s: float) -> None:
+        """Ask as soon as it is possible, read to the end. When the gateway dies, that is the end."""
+        await asyncio.sleep(after_s)
+        ask = Ask(user.prompt, user.sampling, self.scenario.tokens, (STOP,))
+        while True:
+            gateway, life = self.gateway, self.processes["gateway"].incarnation
+            stream = None
+            try:
+                if gateway is not None and life.alive:
+                    stream = await gateway.open(ask)
+                    break
+            except Unavailable:
+                pass
+            except asyncio.CancelledError:
+                if life.alive:
+                    raise
+            await asyncio.sleep(0.1)
+        events = aiter(stream)
+        while not user.end:
+            step = asyncio.ensure_future(anext(events))
+            while not step.done() and life.alive:
+                await asyncio.wait([step], timeout=1.0)
+            if not step.done():
+                step.cancel()
+                user.gateway_died, user.end = True, "gateway died"
+                return
+            event = step.result()
+            match event:
+                case Emitted():
+                    user.tokens += event.tokens
+                    user.end = event.finish
+                case Failed():
+                    user.end = f"{event.reason}: {event.message}"
+
+    # --- from start to end --------------------------------------------------------------------------
+    async def play(self) -> list[User]:
+        """Run the scenario; its users. Raises AssertionError when anything is not as it has to be."""
+        asyncio.get_running_loop().set_task_factory(_owned_task)
+        lives = {name: asyncio.create_task(process.live()) for name, process in self.processes.items()}
+        users = self.users()
+        try:
+            async with asyncio.timeout(LONGEST_S):
+                await asyncio.gather(
+                    *(self.use(user, self.rng.random() * self.scenario.spread_s) for user in users)
+                )
+        except TimeoutError:
+            raise AssertionError(f"not all ended: {[(u.end, len(u.tokens)) for u in users]}") from None
+        self._judge(users)
+        await self._freed()
+        for process in self.processes.values():
+            process.stop.set()
+        await asyncio.wait(lives.values(), timeout=30)
+        stuck = [name for name, life in lives.items() if not life.done()]
+        assert not stuck, f"did not stop: {stuck}"
+        for process in self.processes.values():
+            assert not process.errors, f"{process.line.process} raised {process.errors}"
+        return users
+
+    def _judge(self, users: Sequence[User]) -> None:
+        for process in self.processes.values():
+            assert not process.errors, f"{process.line.process} raised {process.errors}"
+        for index, user in enumerate(users):
+            got = tuple(user.tokens)
+            if user.gateway_died:
+                assert got == user.expected[: len(got)], f"user {index}: {got}, expected {user.expected}"
+            else:
+                assert got == user.expected, f"user {index} ({user.end}): {got}, expected {user.expected}"
+                assert user.end == ("stop" if STOP in user.expected else "length")
+
+    async def _freed(self) -> None:
+        """Nothing is left anywhere: not in a cache, not in a service's state, not in the broker."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + FREE_S
+        while (left := await self.leftovers()) and loop.time() < end:
+            await asyncio.sleep(1.0)
+        assert not left, f"left behind: {left}"
+
+    async def leftovers(self) -> dict[str, Any]:
+        """What is still held, by where."""
+        left: dict[str, Any] = {"live": await self.broker.live()}
+        for name, verifier in self.verifiers.items():
+            left[f"{name} cache"] = set(self.targets[name].sessions())
+            left[f"{name} sessions"] = len(verifier.sessions)
+        for name, drafter in self.drafters.items():
+            left[f"{name} cache"] = set(drafter.sessions())
+        if self.scheduler is not None and self.scheduler.core is not None:
+            left["scheduler"] = set(self.scheduler.core.sessions)
+        if self.gateway is not None:
+            left["gateway"] = len(self.gateway)
+        return {where: what for where, what in left.items() if what}
+
+
+def names(kind: str, count: int) -> list[str]:
+    """device-0, device-1, ..."""
+    return [f"{kind}-{i}" for i in range(count)]
+
+
+def play(scenario: Scenario) -> World:
+    """Play a scenario under virtual time; raises AssertionError when it does not come out right."""
+
+    async def main() -> World:
+        world = World(scenario)
+        await world.play()
+        return world
+
+    return run_virtual(main())
+
+
+def _owned_task(loop: asyncio.AbstractEventLoop, coro: Any, context: Any = None) -> asyncio.Task[Any]:
+    """Every task belongs to the incarnation that made it, so that it can be killed."""
+    task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, context=context)
+    owner = _incarnation.get()
+    if owner is not None:
+        owner.tasks.add(task)
+        task.add_done_callback(owner.tasks.discard)
+    return task

@@ -1,0 +1,187 @@
+"""The verifier's rules: which rows the model sees, what it is fed for them, what their answers are."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.verifier.core import Bounds, Session, cut, judge, settle, target_row, useful_draft, wants_log
+from shared.compute.target import Choices
+from shared.protocol.messages import StagedRow, TokenLogprobs
+from shared.protocol.session import SessionSpec
+from shared.speculative.params import SamplingParams
+
+BOUNDS = Bounds(vocab=100, max_context=64, pool_tokens=128)
+PROMPT = (1, 2, 3, 4)
+
+
+def session(*committed: int, epoch: int = 2, max_tokens: int = 20, logprobs: int = -1) -> Session:
+    sampling = SamplingParams(seed=1, vocab=100)
+    spec = SessionSpec("a", PROMPT, sampling, max_tokens, (99,), "g:1", 10_000, logprobs)
+    return Session(spec, epoch, [*PROMPT, *committed], "", 1)
+
+
+def row(base_len: int, *tokens: int, feed_to: int | None = None, parents: tuple[int, ...] = ()) -> StagedRow:
+    return StagedRow(
+        "a", 2, 7, base_len, base_len if feed_to is None else feed_to, 3, "d:1", "g:1", tokens, parents
+    )
+
+
+GOOD = row(6, 11, 12)
+
+
+def test_a_good_row_is_for_the_model() -> None:
+    assert judge(GOOD, session(9, 9), BOUNDS) is None
+
+
+@pytest.mark.parametrize(
+    ("bad", "status", "says"),
+    [
+        (replace(GOOD, epoch=1), "stale", "epoch 1"),
+        (replace(GOOD, epoch=3), "stale", "epoch 3"),
+        (replace(GOOD, base_len=7, feed_to=7), "error", "in the future"),
+        (replace(GOOD, feed_to=8), "error", "beyond base_len"),
+        (replace(GOOD, tokens=(11, 100)), "error", "token 100 beyond the vocabulary of 100"),
+        (replace(GOOD, tokens=(1,) * 65), "error", "at most 64"),
+        (replace(GOOD, parents=(-1,)), "error", "parents"),
+        (replace(GOOD, parents=(-1, 1)), "error", "parents"),
+        (replace(GOOD, gateway="evil:1"), "error", "gateway"),
+    ],
+)
+def test_a_bad_row_alone_is_refused(bad: StagedRow, status: str, says: str) -> None:
+    verdict = judge(bad, session(9, 9), BOUNDS)
+    assert verdict is not None
+    assert (verdict.status, verdict.tokens, verdict.length) == (status, (), bad.base_len)
+    assert says in verdict.message
+
+
+def test_a_session_that_no_log_knows_is_refused() -> None:
+    verdict = judge(GOOD, None, BOUNDS)
+    assert verdict is not None
+    assert verdict.status == "error"
+
+
+def test_what_the_pool_can_never_hold_is_refused() -> None:
+    verdict = judge(GOOD, session(9, 9, max_tokens=61), BOUNDS)
+    assert verdict is not None
+    assert verdict.message == "prompt and completion exceed 64 tokens"
+
+
+def test_rows_behind_the_log_or_of_finished_sessions_are_answered_from_it() -> None:
+    behind = judge(row(5), session(9, 9), BOUNDS)
+    over = session(9, 9)
+    over.finish = "cancel"
+    finished = judge(GOOD, over, BOUNDS)
+    for verdict in (behind, finished):
+        assert verdict is not None
+        assert (verdict.status, verdict.tokens, verdict.next_k) == ("ok", (), 3)
+
+
+def test_a_foreign_gateway_is_not_answered_from_the_log() -> None:
+    verdict = judge(replace(row(5), gateway="evil:1"), session(9, 9), BOUNDS)
+    assert verdict is not None
+    assert verdict.status == "error"
+
+
+def test_the_log_is_wanted_when_it_may_know_more() -> None:
+    assert wants_log(GOOD, None)
+    assert wants_log(replace(GOOD, epoch=3), session(9, 9))
+    assert wants_log(GOOD, session(9))
+    assert not wants_log(GOOD, session(9, 9))
+    assert not wants_log(replace(GOOD, epoch=1), session(9, 9))
+    doubtful = session(9, 9)
+    doubtful.trusted = False
+    assert wants_log(GOOD, doubtful)
+
+
+class TestFeeding:
+    def test_a_normal_row_feeds_the_newest_token_and_the_draft(self) -> None:
+        fed = target_row(GOOD, session(8, 9), cached=5, spare=0)
+        assert fed is not None
+        assert (fed.start, fed.tokens, fed.committed, fed.choose) == (5, (9, 11, 12), 1, True)
+
+    def test_a_chunk_chooses_nothing(self) -> None:
+        fed = target_row(row(6, feed_to=4), session(8, 9), cached=2, spare=10)
+        assert fed is not None
+        assert (fed.tokens, fed.choose) == ((3, 4), False)
+
+    def test_the_last_chunk_chooses(self) -> None:
+        fed = target_row(row(4), session(), cached=0, spare=3)
+        assert fed is not None
+        assert (fed.tokens, fed.committed, fed.choose) == (PROMPT, 4, True)
+
+    def test_what_exceeds_the_batch_is_cut_and_chooses_nothing(self) -> None:
+        fed = target_row(GOOD, session(8, 9), cached=0, spare=2)
+        assert fed is not None
+        assert (fed.tokens, fed.choose) == ((1, 2, 3), False)
+
+    def test_nothing_is_fed_when_there_is_no_room_or_no_need(self) -> None:
+        assert target_row(GOOD, session(8, 9), cached=0, spare=0) is None
+        assert target_row(row(6, feed_to=4), session(8, 9), cached=4, spare=10) is None
+
+    def test_a_draft_beyond_the_limit_is_of_no_use(self) -> None:
+        last = session(8, 9, max_tokens=3)
+        assert useful_draft(GOOD, last) == ((), ())
+        assert useful_draft(GOOD, session(8, 9, max_tokens=4)) == ((11,), ())
+        assert useful_draft(row(6, 11, 12, parents=(-1, -1)), session(8, 9, max_tokens=4)) == ((), ())
+        assert useful_draft(row(6, 11, 12, feed_to=5), session(8, 9)) == ((), ())
+
+
+class TestSettling:
+    def settle(self, staged: StagedRow, of: Session, *choices: int):  # type: ignore[no-untyped-def]
+        fed = target_row(staged, of, cached=of.length - 1, spare=0)
+        assert fed is not None
+        logprobs: tuple[TokenLogprobs, ...] = ()
+        if of.spec.logprobs >= 0:
+            logprobs = tuple((-float(choice), (), ()) for choice in choices)
+        return settle(staged, of, fed, Choices(choices, logprobs))
+
+    def test_a_rejection_commits_the_corrected_token(self) -> None:
+        settled = self.settle(row(6, 11, 12, 13), session(8, 9), 11, 50, 51, 52)
+        verdict = settled.verdict
+        assert (verdict.tokens, verdict.length, verdict.drafted, verdict.accepted) == ((11, 50), 8, 3, 1)
+        assert (settled.keep, verdict.next_k, verdict.finish) == (7, 3, "")
+
+    def test_a_full_acceptance_commits_the_bonus_token(self) -> None:
+        settled = self.settle(GOOD, session(8, 9), 11, 12, 13)
+        assert settled.verdict.tokens == (11, 12, 13)
+        assert settled.keep == 8
+
+    def test_a_row_without_draft_commits_one_token(self) -> None:
+        settled = self.settle(row(6), session(8, 9), 42)
+        assert (settled.verdict.tokens, settled.verdict.drafted, settled.keep) == ((42,), 0, 6)
+
+    def test_the_text_ends_at_the_first_stop_id(self) -> None:
+        verdict = self.settle(row(6, 11, 99, 13), session(8, 9), 11, 99, 13, 14).verdict
+        assert (verdict.tokens, verdict.finish, verdict.accepted, verdict.next_k) == ((11, 99), "stop", 2, 0)
+
+    def test_the_text_ends_at_the_limit(self) -> None:
+        verdict = self.settle(row(6, 11, 12, 13), session(8, 9, max_tokens=4), 11, 12, 13).verdict
+        assert (verdict.tokens, verdict.finish) == ((11, 12), "length")
+
+    def test_a_stop_id_at_the_limit_is_a_stop(self) -> None:
+        assert cut((11, 99), session(8, 9, max_tokens=4)) == ((11, 99), "stop")
+        assert cut((11, 12, 99), session(8, 9, max_tokens=4)) == ((11, 12), "length")
+
+    def test_a_tree_commits_its_path(self) -> None:
+        staged = row(6, 10, 11, 20, 21, parents=(-1, -1, 1, 1))
+        settled = self.settle(staged, session(8, 9, logprobs=0), 11, 0, 21, 0, 33)
+        assert settled.verdict.tokens == (11, 21, 33)
+        assert [own for own, _, _ in settled.verdict.logprobs] == [-11.0, -21.0, -33.0]
+        assert (settled.keep, settled.path, settled.verdict.accepted) == (6, (1, 3), 2)
+
+    @given(
+        draft=st.lists(st.integers(0, 3), max_size=6),
+        choices=st.lists(st.integers(0, 3), min_size=7, max_size=7),
+        emitted=st.integers(0, 5),
+    )
+    def test_what_is_committed_is_always_what_the_target_says(
+        self, draft: list[int], choices: list[int], emitted: int
+    ) -> None:
+        of = session(*[7] * emitted, max_tokens=6)
+        usable = len(useful_draft(row(of.length, *draft), of)[0])
+        verdict = self.settle(row(of.length, *draft), of, *choices[: usable + 1]).verdict
+        assert verdict.tokens == tuple(choices[: len(verdict.tokens)])
+        assert 1 <= len(verdict.tokens) <= of.remaining
+        assert (verdict.finish == "length") == (len(verdict.tokens) == of.remaining)

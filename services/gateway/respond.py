@@ -12,7 +12,7 @@ from services.gateway.choice import Choice, Piece
 from services.gateway.errors import ApiError, unavailable
 from services.gateway.metrics import RequestTimer
 from services.gateway.session import Emitted, Failed
-from services.gateway.sessions import Stream
+from services.gateway.stream import Stream
 from services.gateway.tokenizer import TargetTokenizer
 from services.gateway.usage import Usage
 

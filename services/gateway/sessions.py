@@ -5,7 +5,6 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -13,6 +12,7 @@ from typing import Final
 import structlog
 
 from services.gateway.session import Ask, Emitted, Event, Reason, Session
+from services.gateway.stream import Stream
 from shared.broker.contract import Broker, BrokerAway, BrokerFull, Entry, LeaseLost, UnknownSession
 from shared.protocol import wire
 from shared.protocol.keys import Keys
@@ -44,41 +44,6 @@ class Unavailable(RuntimeError):
     def __init__(self, message: str, retry_after_s: int = 1) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
-
-
-class Stream(AsyncIterator[Event]):
-    """Events of the sessions opened together, as they come, until each has ended or was cut."""
-
-    def __init__(self, sessions: "Sessions", count: int) -> None:
-        self._sessions = sessions
-        self._queue: asyncio.Queue[Event] = asyncio.Queue()
-        self._live = set(range(count))
-        self.members: list[Session] = []
-        self.put = self._queue.put_nowait
-
-    def __aiter__(self) -> "Stream":
-        return self
-
-    async def __anext__(self) -> Event:
-        while self._live:
-            event = await self._queue.get()
-            if event.index not in self._live:
-                continue
-            if not isinstance(event, Emitted) or event.finish:
-                self._live.discard(event.index)
-            return event
-        raise StopAsyncIteration
-
-    def cut(self, index: int, reason: Finish) -> None:
-        """Nobody reads this one any more: cancel it on all sides. Fine to repeat."""
-        self._live.discard(index)
-        if index < len(self.members):
-            self._sessions.abandon(self.members[index], reason)
-
-    def close(self) -> None:
-        """Cancel whatever has not ended."""
-        for session in self.members:
-            self.cut(session.index, "cancel")
 
 
 class Sessions:
@@ -122,7 +87,7 @@ class Sessions:
 
     async def open(self, *asks: Ask) -> Stream:
         """Open sessions together; events carry the index of their ask. Raises Unavailable."""
-        stream = Stream(self, len(asks))
+        stream = Stream(len(asks), self._abandon)
         try:
             for index, ask in enumerate(asks):
                 await self._submit(self._new(index, ask, stream))
@@ -147,7 +112,7 @@ class Sessions:
                 await self._empty.wait()
         self._fail_all("draining", "this gateway is shutting down", cancel=True)
 
-    def abandon(self, session: Session, reason: Finish) -> None:
+    def _abandon(self, session: Session, reason: Finish) -> None:
         """Free a session here and ask the scheduler to end it, if it has not ended."""
         if not self._forget(session):
             return
@@ -311,7 +276,7 @@ class Sessions:
         for session in list(self._sessions.values()):
             session.fail(reason, message)
             if cancel:
-                self.abandon(session, "cancel")
+                self._abandon(session, "cancel")
             self._settle(session)
 
     # --- cancels ------------------------------------------------------------------------------------
@@ -346,7 +311,7 @@ class Sessions:
                 await self._look_up(session)
             if overdue and not session.finished:
                 session.fail("deadline", "the request took longer than this server allows")
-                self.abandon(session, "deadline")
+                self._abandon(session, "deadline")
 
     async def _look_up(self, session: Session) -> None:
         try:

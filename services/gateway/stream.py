@@ -1,0 +1,42 @@
+"""What the opener of sessions reads."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+from services.gateway.session import Emitted, Event, Session
+from shared.protocol.messages import Finish
+
+
+class Stream(AsyncIterator[Event]):
+    """Events of the sessions opened together, as they come, until each has ended or was cut."""
+
+    def __init__(self, count: int, abandon: Callable[[Session, Finish], None]) -> None:
+        self._abandon = abandon
+        self._queue: asyncio.Queue[Event] = asyncio.Queue()
+        self._live = set(range(count))
+        self.members: list[Session] = []
+        self.put = self._queue.put_nowait
+
+    def __aiter__(self) -> "Stream":
+        return self
+
+    async def __anext__(self) -> Event:
+        while self._live:
+            event = await self._queue.get()
+            if event.index not in self._live:
+                continue
+            if not isinstance(event, Emitted) or event.finish:
+                self._live.discard(event.index)
+            return event
+        raise StopAsyncIteration
+
+    def cut(self, index: int, reason: Finish) -> None:
+        """Nobody reads this one any more: cancel it on all sides. Fine to repeat."""
+        self._live.discard(index)
+        if index < len(self.members):
+            self._abandon(self.members[index], reason)
+
+    def close(self) -> None:
+        """Cancel whatever has not ended."""
+        for session in self.members:
+            self.cut(session.index, "cancel")

@@ -1,7 +1,10 @@
 """What every broker does. `RedisBroker` and `MemoryBroker` pass the same contract suite.
 
-Every method may raise BrokerAway. Any call may take effect although it raised, and any message may be
-delivered twice, late or never: absolute positions and the session log make that harmless.
+Every method may raise BrokerAway. Any call may take effect although it raised (or was cancelled), and any
+message may be delivered twice, late or never: absolute positions and the session log make that harmless.
+
+A broker whose memory is full refuses new sessions (`submit`), hashes and spans with BrokerFull; whatever lets
+the present sessions go on and end still works, which is what frees memory.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +22,7 @@ class BrokerAway(ConnectionError):
 
 
 class BrokerFull(RuntimeError):
-    """A work stream is at its bound; nothing was added. The client sees 503."""
+    """A work stream is at its bound, or the broker's memory is full; nothing was added. The client sees 503."""
 
 
 class LeaseLost(RuntimeError):
@@ -61,8 +64,9 @@ class CommitOutcome:
     """What became of one row.
 
     committed: appended. answered: base_len was behind or the session has finished, the log's own tokens
-    from base_len on were sent again. stale: older epoch, dropped. ahead: base_len beyond the log, an error
-    verdict was sent to the scheduler. unknown: no such log, dropped. told: not an "ok" row, passed on.
+    from base_len on were sent again. stale: older epoch, dropped. ahead: base_len (or epoch) beyond the log,
+    an error verdict was sent to the scheduler. unknown: no such log, dropped. told: not an "ok" row, passed
+    on.
     """
 
     outcome: Outcome
@@ -101,18 +105,23 @@ class Broker(Protocol):
     async def read_pending(self, streams: Sequence[str], consumer: str, count: int) -> list[Entry]:
         """Entries delivered to this consumer and never acknowledged, oldest first, with their deliveries.
 
-        Reading them counts as a delivery. Returns at most `count` per stream; [] when there are none.
+        Reading them counts as a delivery. Returns at most `count` per stream; [] when there are none. Without
+        acknowledgement the same ones are returned again.
         """
         ...
 
     async def read_group(
         self, streams: Sequence[str], consumer: str, count: int, block_s: float
     ) -> list[Entry]:
-        """New entries of work streams; waits up to block_s (own connection). [] on time-out."""
+        """New entries of work streams, `count` of each at most; waits up to block_s. [] on time-out.
+
+        After BrokerAway or a cancellation entries may be pending although nobody saw them: `read_pending` finds
+        them. A missing group (lost data) is made anew from the start of the stream.
+        """
         ...
 
     async def read_inbox(self, inbox: str, after: str, count: int, block_s: float) -> list[Entry]:
-        """Entries of one inbox after an id ("0" = from the start); waits up to block_s."""
+        """Entries of one inbox after an id ("0" = from the start); waits up to block_s. [] on time-out."""
         ...
 
     async def ack(self, stream: str, ids: Sequence[str]) -> None:
@@ -120,7 +129,7 @@ class Broker(Protocol):
         ...
 
     async def dead_letter(self, entry: Entry, reason: str) -> None:
-        """Copy to the dead stream (capped), then acknowledge and delete."""
+        """Copy the first bytes to the dead stream (capped), then acknowledge and delete."""
         ...
 
     async def length(self, stream: str) -> int:
@@ -131,7 +140,8 @@ class Broker(Protocol):
     async def submit(self, spec: SessionSpec, message: Submit) -> bool:
         """Create the log, mark it live, add Submit: one script. False when the log existed (a no-op).
 
-        Raises BrokerFull when the submit stream is at its bound.
+        The log goes LOG_KEPT_S after its deadline, whatever happens. Raises BrokerFull when the submit stream is
+        at its bound.
         """
         ...
 
@@ -155,7 +165,8 @@ class Broker(Protocol):
         """Finish a session: set finish (unless set), leave the live set, let the log expire, send Close on.
 
         verifier "" / device "" / gateway "": nobody to tell there. False when the session was not live
-        (Close is sent all the same: it is idempotent).
+        (Close is sent all the same: it is idempotent). A verifier's stream that is at its bound gets no Close:
+        the verifier takes a closed session's pages when it needs them. ValueError when close has no finish.
         """
         ...
 
@@ -166,13 +177,17 @@ class Broker(Protocol):
         not finished: append tokens and logprobs, then add the verdict to the device's inbox (no logprobs),
         the gateway's reply and the scheduler's verdicts (no tokens, no logprobs). A verdict with a finish
         ends the session as `end` does. Otherwise see CommitOutcome. Last, acknowledge and delete the entry.
-        entry_id "" = none to acknowledge.
+        entry_id "" = none to acknowledge. An answer beyond MAX_MESSAGE_BYTES says (length, no tokens): a gap,
+        whose reader loads the log. ValueError when an ok row's length or logprobs do not fit its tokens.
         """
         ...
 
     # --- scheduler ----------------------------------------------------------------------------------
     async def acquire_lease(self, holder: str, ttl_s: float) -> int:
-        """Become the active scheduler. Returns the new term, 0 when another holder has it."""
+        """Become the active scheduler. Returns the new term, 0 when another holder has it.
+
+        Terms grow, over a loss of data too. A holder that asks again gets a new term.
+        """
         ...
 
     async def renew_lease(self, holder: str, term: int, ttl_s: float) -> bool:
@@ -192,7 +207,7 @@ class Broker(Protocol):
 
     # --- who is there -------------------------------------------------------------------------------
     async def next_generation(self) -> int:
-        """A number never given before."""
+        """A number higher than any given before, over a loss of data too (it starts at the broker's clock)."""
         ...
 
     async def beat(self, heartbeat: Heartbeat, ttl_s: float) -> None:

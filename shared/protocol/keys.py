@@ -41,6 +41,11 @@ class Keys:
         """verifier, scheduler → gateway (an address): Verdict, Close."""
         return self._key(f"reply:{gateway}")
 
+    def own(self, role: str, address: str) -> list[str]:
+        """The stream that a process reads alone: its inbox or reply, [] for a role that has none."""
+        streams = {"draft_worker": self.inbox, "gateway": self.reply}
+        return [streams[role](address)] if role in streams else []
+
     # The session log.
     def session(self, session: str) -> str:
         """Hash: spec, prompt_len, max_tokens, gateway, device_wanted, expires_ms, epoch, verifier, device, finish."""
@@ -61,8 +66,12 @@ class Keys:
 
     # Who is there.
     def alive(self, role: str, name: str) -> str:
-        """Heartbeat, expires."""
+        """Hash: generation, heartbeat. Expires."""
         return self._key(f"alive:{role}:{name}")
+
+    def names(self, role: str) -> str:
+        """Sorted set: the names of a role that have a heartbeat, by when it lapses. Expires with the last."""
+        return self._key(f"names:{role}")
 
     @property
     def generation(self) -> str:
@@ -71,7 +80,7 @@ class Keys:
 
     @property
     def lease(self) -> str:
-        """The active scheduler's address, expires."""
+        """Hash: holder (the active scheduler's address), term. Expires."""
         return self._key("lease")
 
     @property
@@ -90,11 +99,16 @@ class Keys:
         return self._key("deployment")
 
     @property
+    def birth(self) -> str:
+        """When this data began: missing after the broker lost it, so a part of `run_id`."""
+        return self._key("birth")
+
+    @property
     def dead(self) -> str:
-        """Stream of refused messages: source, reason, bytes. Capped."""
+        """Stream of refused messages: source, reason, size, the first bytes. Capped, expires."""
         return self._key("dead")
 
     @property
     def trace(self) -> str:
-        """Stream of Spans. Capped, off by default."""
+        """Stream of Spans. Capped, expires, off by default."""
         return self._key("trace")

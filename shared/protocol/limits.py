@@ -15,6 +15,15 @@ MAX_DURATION_US: Final = 3_600_000_000  # one hour
 MAX_DELIVERIES: Final = 3  # a batch delivered this often is run row by row
 
 LOG_KEPT_S: Final = 600  # a closed session's log
+INBOX_CAP: Final = (
+    4096  # entries of an inbox or reply stream; beyond it the oldest go (a gap: the reader reads the log)
+)
+INBOX_KEPT_S: Final = 60  # an inbox or reply stream without a heartbeat
+DEAD_CAP: Final = 1000  # entries of the dead stream
+DEAD_BYTES: Final = 4096  # of a refused message that are kept
+DEAD_KEPT_S: Final = 604_800
+TRACE_CAP: Final = 100_000  # entries of the trace stream
+TRACE_KEPT_S: Final = 3600
 GRACE_S: Final = 5.0  # a broker away for less only pauses streams
 HEARTBEAT_S: Final = 1.0
 HEARTBEAT_TTL_S: Final = 4.0

@@ -4,8 +4,9 @@
 field is checked against its type's range (pydantic, strict), so what comes out can be believed in form.
 """
 
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from operator import attrgetter
 from typing import Any, Final, TypeVar
 
 import msgpack
@@ -13,14 +14,22 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ArgsKwargs
 
 from shared.protocol import limits
-from shared.protocol.messages import MESSAGE_TYPES, Message, StagedBatch, TokenLogprobs
+from shared.protocol.messages import MESSAGE_TYPES, Message, StagedBatch, StagedRow, TokenLogprobs
 from shared.protocol.session import SessionSpec
+from shared.speculative.params import SamplingParams
 
 M = TypeVar("M")
+Values = Callable[[Any], tuple[Any, ...]]
 
 
 class WireError(ValueError):
     """Bytes that are not a message of this protocol; the text says what is wrong with them."""
+
+
+def _reader(cls: type) -> Values:
+    names = [field.name for field in fields(cls)]
+    values = attrgetter(*names)
+    return values if len(names) > 1 else lambda message: (values(message),)
 
 
 _VERSION: Final = bytes([limits.PROTOCOL_VERSION])
@@ -29,6 +38,9 @@ _ADAPTERS: Final[Mapping[int, TypeAdapter[Any]]] = {
     int(tag): TypeAdapter(cls) for tag, cls in MESSAGE_TYPES.items()
 }
 _ARITY: Final[Mapping[int, int]] = {int(tag): len(fields(cls)) for tag, cls in MESSAGE_TYPES.items()}
+_VALUES: Final[Mapping[type, Values]] = {
+    cls: _reader(cls) for cls in (*MESSAGE_TYPES.values(), StagedRow, SessionSpec, SamplingParams)
+}
 _ROWS_AT: Final = 1 + [f.name for f in fields(StagedBatch)].index("rows")
 _STAGED: Final = _TAGS[StagedBatch]
 _SPEC: Final = TypeAdapter(SessionSpec)
@@ -37,18 +49,15 @@ _LOGPROBS: Final = TypeAdapter(TokenLogprobs)
 
 def encode(message: Message) -> bytes:
     """A message as bytes. Raises WireError when it is larger than the protocol allows."""
-    data = _VERSION + bytes(msgpack.packb((_TAGS[type(message)], *_values(message))))
-    if len(data) > limits.MAX_MESSAGE_BYTES:
-        raise WireError(f"{type(message).__name__} of {len(data)} bytes; at most {limits.MAX_MESSAGE_BYTES}")
-    return data
+    return _pack((_TAGS[type(message)], *_values(message)), message)
 
 
 def decode(data: bytes) -> Message:
     """A message from bytes of unknown origin. Raises WireError, and nothing else, when they are not one."""
     array = _unpack(data)
     tag = array[0] if array else None
-    if type(tag) is not int or tag not in _ADAPTERS:
-        raise WireError(f"unknown message tag {tag!r}"[:120])
+    if type(tag) is not int or tag not in _ADAPTERS:  # not repr(tag): it may be a thousand arrays deep
+        raise WireError(f"unknown message tag {tag if type(tag) is int else type(tag).__name__}")
     if len(array) != _ARITY[tag] + 1:
         raise WireError(f"{_name(tag)} of {len(array) - 1} fields; expected {_ARITY[tag]}")
     if tag == _STAGED and isinstance(array[_ROWS_AT], tuple):
@@ -67,8 +76,8 @@ def decode_as(kind: type[M], data: bytes) -> M:
 
 
 def encode_spec(spec: SessionSpec) -> bytes:
-    """The gateway's part of a session log, as the log stores it."""
-    return _VERSION + bytes(msgpack.packb(_values(spec)))
+    """The gateway's part of a session log, as the log stores it. Raises WireError when it is too large."""
+    return _pack(_values(spec), spec)
 
 
 def decode_spec(data: bytes) -> SessionSpec:
@@ -91,21 +100,20 @@ def decode_logprobs(data: bytes) -> TokenLogprobs:
     """Inverse of `encode_logprobs`; raises WireError."""
     try:
         entry: TokenLogprobs = _LOGPROBS.validate_python(msgpack.unpackb(data, use_list=False))
-    except (ValueError, msgpack.UnpackException) as error:
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise WireError(f"log-probabilities: {error}"[:300]) from None
     return entry
 
 
 def _values(message: Any) -> tuple[Any, ...]:
-    return tuple(_plain(getattr(message, f.name)) for f in fields(message))
+    return _VALUES[type(message)](message)
 
 
-def _plain(value: Any) -> Any:
-    if is_dataclass(value):
-        return _values(value)
-    if isinstance(value, tuple) and value and is_dataclass(value[0]):
-        return tuple(_values(item) for item in value)
-    return value
+def _pack(array: tuple[Any, ...], source: Any) -> bytes:
+    data = _VERSION + bytes(msgpack.packb(array, default=_values))
+    if len(data) > limits.MAX_MESSAGE_BYTES:
+        raise WireError(f"{type(source).__name__} of {len(data)} bytes; at most {limits.MAX_MESSAGE_BYTES}")
+    return data
 
 
 def _unpack(data: bytes) -> tuple[Any, ...]:
@@ -117,8 +125,9 @@ def _unpack(data: bytes) -> tuple[Any, ...]:
         )
     try:
         array = msgpack.unpackb(data[1:], use_list=False, strict_map_key=False)
-    except (ValueError, msgpack.UnpackException, RecursionError) as error:
-        raise WireError(f"not msgpack: {error}"[:300]) from None
+    except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
+        # TypeError: a map with a map for a key
+        raise WireError(f"not msgpack: {str(error) or type(error).__name__}"[:300]) from None
     if not isinstance(array, tuple):
         raise WireError(f"{type(array).__name__} where an array belongs")
     return array

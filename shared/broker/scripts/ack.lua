@@ -1,0 +1,7 @@
+#!lua flags=allow-oom
+-- Acknowledge and delete.
+-- KEYS: stream. ARGV: entry ids.
+for _, id in ipairs(ARGV) do
+  settle(KEYS[1], id)
+end
+return 1

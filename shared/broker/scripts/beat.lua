@@ -1,0 +1,18 @@
+#!lua flags=allow-oom
+-- Write a heartbeat, unless a newer incarnation has the name.
+-- KEYS: alive, names, then the process's inbox or reply stream, if it has one.
+-- ARGV: generation, heartbeat, ttl ms, name. Returns 0 when a higher generation is there.
+local held = tonumber(redis.call('HGET', KEYS[1], 'generation') or 0)
+if held > tonumber(ARGV[1]) then
+  return 0
+end
+local now, ttl = now_ms(), tonumber(ARGV[3])
+redis.call('HSET', KEYS[1], 'generation', ARGV[1], 'd', ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ttl)
+redis.call('ZADD', KEYS[2], now + ttl, ARGV[4])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
+redis.call('PEXPIRE', KEYS[2], math.max(ttl, redis.call('PTTL', KEYS[2])))
+for i = 3, #KEYS do
+  redis.call('EXPIRE', KEYS[i], INBOX_KEPT_S)
+end
+return 1

@@ -1,0 +1,130 @@
+#!lua flags=allow-oom
+-- The answer to one staged batch: every row's tokens appended or accounted for, everybody told, the batch
+-- acknowledged. KEYS: verdicts, staged, live, then per row: session, ids, logprobs, device's inbox, gateway's
+-- reply (`live` in place of an inbox: nobody). ARGV: entry id ('' = none), then per row: Verdict.
+-- Returns {outcome, committed length, outcome, committed length, ...}, see CommitOutcome.
+local VERDICTS, STAGED, LIVE = KEYS[1], KEYS[2], KEYS[3]
+
+local function message(verdict)
+  return VERSION .. cmsgpack.pack(verdict)
+end
+
+local function tell_scheduler(verdict)
+  verdict[VERDICT.tokens], verdict[VERDICT.logprobs] = {}, {}
+  add_work(VERDICTS, message(verdict))
+end
+
+-- full: the bytes for the gateway; device and scheduler get less of it.
+local function tell_all(row, verdict, full)
+  if row.gateway ~= LIVE then
+    add_inbox(row.gateway, full)
+  end
+  verdict[VERDICT.logprobs] = {}
+  if row.device ~= LIVE then
+    add_inbox(row.device, message(verdict))
+  end
+  tell_scheduler(verdict)
+end
+
+local function append(key, values)
+  for first = 1, #values, 1000 do -- unpack is bounded by Lua's stack
+    redis.call('RPUSH', key, unpack(values, first, math.min(first + 999, #values)))
+  end
+end
+
+local function commit(row, verdict)
+  local entries = {}
+  for i, entry in ipairs(verdict[VERDICT.logprobs]) do
+    entries[i] = cmsgpack.pack(entry)
+  end
+  append(row.ids, verdict[VERDICT.tokens])
+  append(row.logprobs, entries)
+  local finish = verdict[VERDICT.finish]
+  if finish ~= '' then
+    finish_session(row.session, row.ids, row.logprobs, LIVE, verdict[VERDICT.session], finish)
+  elseif redis.call('LLEN', row.ids) == #verdict[VERDICT.tokens] then -- just made: they go when their session goes
+    local at = redis.call('PEXPIRETIME', row.session)
+    redis.call('PEXPIREAT', row.ids, at)
+    redis.call('PEXPIREAT', row.logprobs, at)
+  end
+  tell_all(row, verdict, row.data)
+end
+
+-- What the log holds from base_len on, said again. Receivers go by absolute positions.
+local function answer(row, verdict, prompt_len, length, finish)
+  local from = math.max(0, verdict[VERDICT.base_len] - prompt_len)
+  local tokens, logprobs = {}, {}
+  for i, token in ipairs(redis.call('LRANGE', row.ids, from, -1)) do
+    tokens[i] = tonumber(token)
+  end
+  for i, entry in ipairs(redis.call('LRANGE', row.logprobs, from, -1)) do
+    logprobs[i] = cmsgpack.unpack(entry)
+  end
+  verdict[VERDICT.base_len], verdict[VERDICT.length] = prompt_len + from, length
+  verdict[VERDICT.tokens], verdict[VERDICT.logprobs] = tokens, logprobs
+  verdict[VERDICT.drafted], verdict[VERDICT.accepted] = 0, 0
+  verdict[VERDICT.finish] = finish
+  if finish ~= '' then
+    verdict[VERDICT.next_k] = 0
+  end
+  local full = message(verdict)
+  if #full > MAX_MESSAGE_BYTES then -- told as a gap instead: who lacks tokens reads the log
+    verdict[VERDICT.base_len], verdict[VERDICT.tokens], verdict[VERDICT.logprobs] = length, {}, {}
+    full = message(verdict)
+  end
+  tell_all(row, verdict, full)
+end
+
+local function refuse(verdict, length, reason)
+  verdict[VERDICT.status], verdict[VERDICT.message] = 'error', reason
+  verdict[VERDICT.length], verdict[VERDICT.finish] = length, ''
+  tell_scheduler(verdict)
+end
+
+local function settle_row(row)
+  local verdict = row.verdict
+  local log = redis.call('HMGET', row.session, 'epoch', 'prompt_len', 'finish')
+  local epoch, prompt_len, finish = tonumber(log[1]), tonumber(log[2]), log[3]
+  local length = epoch and prompt_len + redis.call('LLEN', row.ids) or 0
+  if verdict[VERDICT.status] ~= 'ok' then
+    tell_scheduler(verdict)
+    return 'told', length
+  elseif not epoch then
+    return 'unknown', 0
+  elseif verdict[VERDICT.epoch] < epoch then
+    return 'stale', length
+  end
+  local base_len = verdict[VERDICT.base_len]
+  if verdict[VERDICT.epoch] > epoch or base_len > length then
+    refuse(verdict, length, string.format('row of epoch %d after %d tokens; the log has epoch %d and %d tokens',
+      verdict[VERDICT.epoch], base_len, epoch, length))
+    return 'ahead', length
+  elseif base_len < length or finish ~= '' then
+    answer(row, verdict, prompt_len, length, finish)
+    return 'answered', length
+  end
+  local added = #verdict[VERDICT.tokens]
+  commit(row, verdict)
+  return 'committed', length + added
+end
+
+-- Every row is unpacked before the first write, so that a row that is no Verdict leaves nothing half done.
+local rows = {}
+for i = 1, #ARGV - 1 do
+  local at = 3 + 5 * (i - 1)
+  rows[i] = {
+    data = ARGV[i + 1], verdict = cmsgpack.unpack(string.sub(ARGV[i + 1], 2)),
+    session = KEYS[at + 1], ids = KEYS[at + 2], logprobs = KEYS[at + 3],
+    device = KEYS[at + 4], gateway = KEYS[at + 5],
+  }
+end
+local outcomes = {}
+for _, row in ipairs(rows) do
+  local outcome, length = settle_row(row)
+  outcomes[#outcomes + 1] = outcome
+  outcomes[#outcomes + 1] = length
+end
+if ARGV[1] ~= '' then
+  settle(STAGED, ARGV[1])
+end
+return outcomes

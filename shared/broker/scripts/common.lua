@@ -1,0 +1,41 @@
+-- Prepended to every script, after the constants that scripts.py writes down (GROUP, VERDICT.epoch, ...).
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+-- The next of a growing row of numbers. It starts at the broker's clock, so that a broker that lost its
+-- data does not give numbers a second time.
+local function next_number(counter)
+  if redis.call('EXISTS', counter) == 0 then
+    redis.call('SET', counter, now_ms())
+  end
+  return redis.call('INCR', counter)
+end
+
+-- Work streams are read by a group and bounded by refusal, so this adds without trimming.
+local function add_work(stream, data)
+  redis.call('XADD', stream, '*', 'd', data)
+end
+
+-- Inboxes and replies are capped, and expire unless their reader's heartbeat puts that off.
+local function add_inbox(stream, data)
+  redis.call('XADD', stream, 'MAXLEN', '~', INBOX_CAP, '*', 'd', data)
+  redis.call('EXPIRE', stream, INBOX_KEPT_S, 'NX')
+end
+
+-- XACK leaves the entry in the stream; an acknowledged one is of no use to anybody.
+local function settle(stream, id)
+  redis.call('XACK', stream, GROUP, id)
+  redis.call('XDEL', stream, id)
+end
+
+-- The session has ended: it is live no more, and its log goes LOG_KEPT_S from now.
+local function finish_session(session, ids, logprobs, live, name, finish)
+  redis.call('HSET', session, 'finish', finish)
+  redis.call('SREM', live, name)
+  for _, key in ipairs({session, ids, logprobs}) do
+    redis.call('EXPIRE', key, LOG_KEPT_S)
+  end
+end

@@ -1,0 +1,3 @@
+#!lua flags=allow-oom
+-- A number never given before. KEYS: generation.
+return next_number(KEYS[1])

@@ -3,7 +3,7 @@
 set -eu
 cache=${OUTRIDER_CACHE:-$HOME/.cache/outrider}
 found=
-for folder in .venv .outrider "$cache/models" "$cache/downloads" "$cache/wheels"; do
+for folder in .venv .outrider "$cache"/*; do
     if [ -e "$folder" ]; then
         du -sh "$folder"
         found=1
@@ -25,6 +25,5 @@ if [ "${YES:-}" != 1 ]; then
     esac
 fi
 make --no-print-directory clean
-rm -rf "$cache/models" "$cache/downloads" "$cache/wheels"
-rmdir "$cache" 2>/dev/null || true
+rm -rf "$cache"
 echo "deleted"

@@ -28,14 +28,15 @@ STAMP = VENV / "outrider-setup.json"
 CONSTRAINTS = ROOT / "constraints.txt"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 SPACE = 4 * 10**9  # bytes that environment and build take at most, with a CPU build of torch
+COMPILERS = (("C", "CC", ("cc", "gcc", "clang")), ("C++", "CXX", ("c++", "g++", "clang++")))
 # What a person installs to have a tool, by package manager.
 PACKAGES = {
-    "apt-get": ("apt-get install", {"cc": "gcc", "c++": "g++", "venv": "python3-venv"}),
-    "dnf": ("dnf install", {"cc": "gcc", "c++": "gcc-c++", "venv": "python3-pip"}),
-    "zypper": ("zypper install", {"cc": "gcc", "c++": "gcc-c++", "venv": "python311-pip"}),
-    "pacman": ("pacman -S", {"cc": "gcc", "c++": "gcc", "venv": "python"}),
-    "apk": ("apk add", {"cc": "gcc musl-dev", "c++": "g++", "venv": "python3"}),
-    "brew": ("xcode-select --install, or brew install", {"cc": "gcc", "c++": "gcc", "venv": "python@3.12"}),
+    "apt-get": ("apt-get install", {"compiler": "gcc g++", "venv": "python3-venv"}),
+    "dnf": ("dnf install", {"compiler": "gcc gcc-c++", "venv": "python3-pip"}),
+    "zypper": ("zypper install", {"compiler": "gcc gcc-c++", "venv": "python3-pip"}),
+    "pacman": ("pacman -S", {"compiler": "gcc", "venv": "python"}),
+    "apk": ("apk add", {"compiler": "gcc g++ musl-dev", "venv": "python3"}),
+    "brew": ("xcode-select --install, or brew install", {"compiler": "gcc", "venv": "python@3.12"}),
 }
 
 
@@ -94,14 +95,10 @@ def check_machine():
     if not all(importlib.util.find_spec(name) for name in ("venv", "ensurepip")):
         raise SetupError("this Python has no venv module; %s" % how_to_install("venv"))
     if not cached_wheel(pinned()["llama-cpp-python"]):
-        for tool, names in (
-            ("cc", [os.environ.get("CC"), "cc", "gcc", "clang"]),
-            ("c++", [os.environ.get("CXX"), "c++", "g++", "clang++"]),
-        ):
-            if not any(name and shutil.which(name) for name in names):
+        for language, variable, names in COMPILERS:
+            if not any(name and shutil.which(name.split()[0]) for name in (os.environ.get(variable), *names)):
                 raise SetupError(
-                    "no %s compiler to build llama.cpp; %s"
-                    % (tool.replace("cc", "C").replace("c++", "C++"), how_to_install(tool))
+                    "no %s compiler to build llama.cpp; %s" % (language, how_to_install("compiler"))
                 )
     free = shutil.disk_usage(ROOT).free
     if free < SPACE:

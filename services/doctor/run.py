@@ -42,7 +42,7 @@ def run_doctor(target: str, *, quick: bool, out: Path) -> int:
     show(console, findings[-1])
     findings.append(checks.check_vocabulary(folder, draft))
     show(console, findings[-1])
-    findings.append(checks.check_broker(embedded))
+    findings.append(checks.check_broker())
     show(console, findings[-1])
     if not all(finding.well for finding in findings):
         return UNWELL
@@ -147,13 +147,6 @@ def local(folder: Path) -> checks.Finding:
     return checks.Finding(
         "models", True, f"{folder}: not in the cache, so there are no hashes to compare with"
     )
-
-
-def embedded(host: str, port: int) -> list[str]:
-    """How the embedded broker is started."""
-    from shared.broker.embedded import server_argv  # noqa: PLC0415  # finds the server's binary
-
-    return list(server_argv(host, port))
 
 
 def _figures(measured: Mapping[int, float], words: str) -> str:

@@ -1,6 +1,5 @@
 """What the doctor looks at before it measures."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from services.doctor import checks
 from services.doctor.run import run_doctor
 from services.models import stamp, store
+from shared.broker import embedded
 from shared.protocol.vocabulary import Entry, Vocabulary
 
 
@@ -46,21 +46,28 @@ def test_a_damaged_model_is_named() -> None:
 
 def test_a_broker_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OUTRIDER_BROKER_URL", "redis://127.0.0.1:1/0")
-    finding = checks.check_broker(lambda host, port: [])
+    finding = checks.check_broker()
     assert not finding.well
     assert finding.words.startswith("redis://127.0.0.1:1/0: ")
 
 
 def test_an_address_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OUTRIDER_BROKER_URL", "http://127.0.0.1")
-    assert not checks.check_broker(lambda host, port: []).well
+    assert not checks.check_broker().well
 
 
-def test_an_embedded_broker_that_dies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "START_S", 0.3)
-    finding = checks.check_broker(lambda host, port: [sys.executable, "-c", "pass"])
-    assert not finding.well
-    assert "embedded broker" in finding.words
+def test_the_embedded_broker_answers() -> None:
+    finding = checks.check_broker()
+    assert finding.well
+    assert finding.words.startswith("embedded, redis://127.0.0.1:")
+
+
+def test_no_server_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> str:
+        raise embedded.NoServer("no broker: install the package")
+
+    monkeypatch.setattr(embedded, "server_binary", none)
+    assert checks.check_broker() == checks.Finding("broker", False, "no broker: install the package")
 
 
 def test_missing_model_is_one_line_and_an_exit_code(

@@ -76,8 +76,9 @@ def on_verdict(state: State, verdict: Verdict, now: float) -> None:
             session.cached = verdict.cached_len
             state.enter(session, "prefill", now)
         case "need_prefill":
-            if session.phase == "prefilling":  # the chunk was too large for it
-                session.chunk = max(LEAST_CHUNK, min(session.chunk, session.missing) // 2)
+            if session.phase == "prefilling" and verdict.cached_len <= session.cached:  # too large for it
+                most = min(session.chunk, session.missing, state.config.prefill_tokens)
+                session.chunk = max(LEAST_CHUNK, most // 2)
             session.cached = verdict.cached_len
             state.enter(session, "prefill", now)
         case "no_pages":

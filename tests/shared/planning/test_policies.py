@@ -190,5 +190,5 @@ def test_baselines_plan_nothing(name: str) -> None:
 
 
 def test_an_unknown_name_lists_the_known() -> None:
-    with pytest.raises(UnknownPolicy, match="'best'.*autoregressive, greedy-batch, fixed-k, cyclic-k"):
+    with pytest.raises(UnknownPolicy, match=r"'best'.*autoregressive, greedy-batch, fixed-k, cyclic-k"):
         make_policy("best")

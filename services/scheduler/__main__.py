@@ -1,0 +1,31 @@
+"""`python -m services.scheduler`: the scheduler as a process."""
+
+import asyncio
+
+from prometheus_client import CollectorRegistry
+
+from services.scheduler.scheduler import Scheduler
+from shared.broker.connect import connect
+from shared.runtime import logs, service
+from shared.runtime.health import HealthServer
+from shared.runtime.ids import Ids
+from shared.runtime.settings import SchedulerSettings, load
+
+
+async def run(stop: asyncio.Event) -> None:
+    """Schedule until stop is set."""
+    settings = load(SchedulerSettings)
+    name = settings.name or "scheduler"
+    logs.configure(settings.log_level, settings.log_format, role="scheduler", name=name)
+    registry = CollectorRegistry()
+    broker = connect(settings)
+    try:
+        scheduler = Scheduler(settings, broker, Ids(settings.seed), registry)
+        async with HealthServer(settings.health_host, settings.health_port, registry, scheduler.objection):
+            await scheduler.run(stop)
+    finally:
+        await broker.close()
+
+
+if __name__ == "__main__":
+    service.main("scheduler", run)

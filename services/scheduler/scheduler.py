@@ -1,0 +1,360 @@
+"""The scheduler's shell: it holds the lease, reads, asks the core, and does what the core says.
+
+Without the lease it waits as a standby. With it, a term begins by reading back all there is to know; when the
+broker was away or the lease was lost, the term is over and a new one begins the same way.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from services.scheduler import effects as fx
+from services.scheduler.core import Core, Unexpected
+from services.scheduler.metrics import Metrics
+from services.scheduler.placement import Fleet
+from services.scheduler.state import Config, Estimates
+from shared.broker.contract import Broker, BrokerAway, BrokerFull, Entry, LeaseLost, UnknownSession
+from shared.planning.policies import UnknownPolicy, make_policy
+from shared.protocol import wire
+from shared.protocol.keys import Keys
+from shared.protocol.limits import HEARTBEAT_S, HEARTBEAT_TTL_S, LEASE_TTL_S
+from shared.protocol.messages import Heartbeat
+from shared.protocol.session import SessionHead
+from shared.runtime.ids import Ids
+from shared.runtime.loop import for_ever
+from shared.runtime.presence import Presence
+from shared.runtime.settings import SchedulerSettings, SettingsError
+from shared.runtime.watch import BrokerWatch, Event
+
+CONSUMER: Final = "scheduler"  # of whoever is active: entries it had not finished are its successor's
+READ_COUNT: Final = 1024
+LONGEST_READ_S: Final = 0.25  # so that news of the fleet and the lease are not kept waiting
+LOOK_S: Final = HEARTBEAT_S / 2
+SWEEP_S: Final = 5.0
+HEADS_AT_ONCE: Final = 64
+
+log = structlog.get_logger()
+
+
+class Scheduler:
+    """One scheduler process. `core` is None while it is a standby."""
+
+    def __init__(
+        self, settings: SchedulerSettings, broker: Broker, ids: Ids, registry: CollectorRegistry
+    ) -> None:
+        try:
+            make_policy(settings.policy)
+        except UnknownPolicy as error:
+            raise SettingsError(f"OUTRIDER_POLICY={error}") from None
+        self.name = settings.name or "scheduler"
+        self.metrics = Metrics(registry)
+        self.watch = BrokerWatch(broker)
+        self.watch.on_change(self._on_broker)
+        self.core: Core | None = None
+        self._settings = settings
+        self._broker = broker
+        self._ids = ids
+        self._keys = Keys(settings.shard)
+        self._streams = (self._keys.submit, self._keys.draft, self._keys.verdicts)
+        self._estimates = Estimates()
+        self._generation = 0
+        self._term = 0
+        self._begun_in = -1  # the watch's generation that ours was given in; -1 = we need a new one
+        self._began_at = 0.0
+        self._sweep_at = 0.0
+        self._fleet: Fleet | None = None  # news that the core has not seen
+
+    def objection(self) -> str | None:
+        """Why it is not ready; None when it is, as a standby too."""
+        if not self._generation:
+            return "starting"
+        return None if self.watch.up else "broker away"
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Schedule, or stand by, until stop is set; then the lease is given back. Raises Superseded."""
+        async with asyncio.TaskGroup() as group:
+            beside = [group.create_task(self.watch.run(stop))]
+            await self._begin(stop)
+            presence = Presence(self._broker, self._heartbeat)
+            beside += [
+                group.create_task(presence.run(stop)),
+                group.create_task(for_ever(self._look_around, self.watch, stop, "fleet")),
+                group.create_task(for_ever(self._keep_lease, self.watch, stop, "lease")),
+            ]
+            await for_ever(self._turn, self.watch, stop, "serve")
+            await self._leave()
+            for task in beside:
+                task.cancel()
+
+    # --- beside the turns -------------------------------------------------------------------------------
+    async def _begin(self, stop: asyncio.Event) -> None:
+        """A generation, as soon as the broker is there."""
+        while self._begun_in < 0 and not stop.is_set():
+            try:
+                await self._take_generation()
+            except BrokerAway as error:
+                log.debug("not begun", why=str(error))
+                await asyncio.sleep(self._ids.jitter(0.05, 0.3))
+
+    async def _take_generation(self) -> None:
+        data = self.watch.generation
+        self._generation = await self._broker.next_generation()
+        self._begun_in = data
+
+    async def _look_around(self) -> None:
+        """Who is alive, for the next turn."""
+        self._fleet = await self._read_fleet()
+        await asyncio.sleep(LOOK_S)
+
+    async def _keep_lease(self) -> None:
+        """Renew three times as often as needed. Losing it ends the term at once."""
+        await asyncio.sleep(LEASE_TTL_S / 3)
+        term = self._term
+        if (
+            term
+            and not await self._broker.renew_lease(self._holder, term, LEASE_TTL_S)
+            and term == self._term
+        ):
+            self._step_down("the lease was lost")
+
+    def _on_broker(self, event: Event) -> None:
+        if event == "reset":
+            self._begun_in = -1
+            self._step_down("the broker lost its data")
+
+    def _heartbeat(self) -> Heartbeat:
+        return Heartbeat(
+            role="scheduler",
+            name=self.name,
+            generation=self._generation,
+            load=len(self.core.sessions) if self.core else 0,
+            stamp_us=round(asyncio.get_running_loop().time() * 1e6),
+            detail=f"{self.core.policy.name} k={self.core.policy.k}" if self.core else "standby",
+        )
+
+    async def _leave(self) -> None:
+        """Stop: a standby takes over at once."""
+        term, self._term = self._term, 0
+        self.core = None
+        if term:
+            try:
+                await self._broker.release_lease(self._holder, term)
+            except BrokerAway as error:
+                log.info("the lease lapses by itself", why=str(error))
+
+    # --- one turn, one message --------------------------------------------------------------------------
+    async def _turn(self) -> None:
+        """Take all that has come, then close batches, then do it. Without the lease: try to get it."""
+        try:
+            if self.core is None:
+                await self._take_over()
+            else:
+                await self._serve(self.core)
+        except BrokerAway:
+            self._step_down("the broker was away")
+            raise
+        except LeaseLost as error:
+            self._step_down(str(error) or "the lease was lost")
+
+    async def _serve(self, core: Core) -> None:
+        loop = asyncio.get_running_loop()
+        wake = core.next_wake()
+        block_s = LONGEST_READ_S if wake is None else min(LONGEST_READ_S, max(0.0, wake - loop.time()))
+        entries = await self._broker.read_group(self._streams, CONSUMER, READ_COUNT, block_s)
+        if core is not self.core:
+            return  # the term is over; whoever has the next finds the entries pending
+        now = loop.time()
+        if self._fleet is not None:
+            fleet, self._fleet = self._fleet, None
+            core.fleet(fleet, now, trusted=now > self._began_at + HEARTBEAT_TTL_S)
+        done = [entry for entry in entries if await self._message(core, entry, now)]
+        await self._do(core, core.tick(now))
+        await self._ack(core, done)
+        if now >= self._sweep_at:
+            await self._sweep(core)
+
+    async def _message(self, core: Core, entry: Entry, now: float, again: bool = False) -> bool:
+        """One entry. False when it has been put away already."""
+        self.metrics.bytes_in.labels(entry.stream).inc(len(entry.data))
+        try:
+            core.handle(wire.decode(entry.data), entry.id, now, again)
+        except (wire.WireError, Unexpected) as error:
+            log.warning("dead letter", stream=entry.stream, entry=entry.id, why=str(error))
+            self.metrics.dead_letters.labels(entry.stream).inc()
+            await self._broker.dead_letter(entry, str(error))
+            return False
+        return True
+
+    async def _ack(self, core: Core, entries: Iterable[Entry]) -> None:
+        """Everything but the drafts that wait for their batch. After its term a scheduler acknowledges nothing."""
+        if core is not self.core:
+            return
+        ids: dict[str, list[str]] = {}
+        for entry in entries:
+            if entry.stream != self._keys.draft or not core.holds(entry.id):
+                ids.setdefault(entry.stream, []).append(entry.id)
+        await asyncio.gather(*(self._broker.ack(stream, some) for stream, some in ids.items()))
+
+    # --- terms ------------------------------------------------------------------------------------------
+    @property
+    def _holder(self) -> str:
+        return f"{self.name}:{self._generation}"
+
+    def _step_down(self, why: str) -> None:
+        """Stop staging at once. Held drafts stay pending: the next term reads them again."""
+        if self.core is not None:
+            log.warning("term over", term=self._term, why=why)
+        self.core, self._term = None, 0
+        self.metrics.active.set(0)
+
+    async def _take_over(self) -> None:
+        """Begin a term if the lease is to be had: read back every live session, and all messages under way."""
+        if self._begun_in != self.watch.generation:
+            await self._take_generation()
+        term = await self._broker.acquire_lease(self._holder, LEASE_TTL_S)
+        if not term:
+            await asyncio.sleep(self._ids.jitter(0.1, 0.2) * LEASE_TTL_S)
+            return
+        self._term = term
+        loop = asyncio.get_running_loop()
+        await self._broker.make_groups(self._streams)
+        core = await self._new_core(term)
+        core.fleet(await self._read_fleet(), loop.time(), trusted=False)
+        for head in await self._heads(await self._broker.live()):
+            core.adopt(head, loop.time())
+        pending = await self._broker.read_pending(self._streams, CONSUMER, self._settings.stream_limit)
+        new = await self._broker.read_group(self._streams, CONSUMER, READ_COUNT, 0.0)
+        now = loop.time()
+        done = [entry for entry in pending if await self._message(core, entry, now, again=True)]
+        done += [entry for entry in new if await self._message(core, entry, now)]
+        core.resume(now)
+        if self._term != term:
+            return  # lost meanwhile
+        self.core, self._began_at, self._sweep_at = core, now, now + SWEEP_S
+        self.metrics.active.set(1)
+        self.metrics.recoveries.inc()
+        log.info(
+            "term begun", term=term, sessions=len(core.sessions), policy=core.policy.name, k=core.policy.k
+        )
+        await self._do(core, core.tick(now))
+        await self._ack(core, done)
+
+    async def _new_core(self, term: int) -> Core:
+        """A core with the policy of the last Control, or of the settings."""
+        settings = self._settings
+        config = Config(
+            name=self.name,
+            term=term,
+            max_rows=settings.max_rows,
+            prefill_tokens=settings.prefill_tokens,
+            move_timeout_s=settings.move_timeout_s,
+            k=settings.k,
+            batches=settings.batches,
+            trace=settings.trace,
+        )
+        policy = make_policy(settings.policy, settings.k, settings.batches)
+        core = Core(config, policy, self._estimates, self.metrics)
+        kept = await self._broker.get(self._keys.policy)
+        if kept.get("source") == "control":
+            try:
+                core.restore(kept)
+            except (KeyError, ValueError) as error:
+                log.warning("kept policy not understood", kept=kept, why=str(error))
+        else:
+            await self._perform(core, fx.Persist({**core.policy_fields(), "source": "settings"}))
+        return core
+
+    async def _sweep(self, core: Core) -> None:
+        """Now and then: entries that a term that was ending left behind, and live sessions nobody told us of."""
+        pending = await self._broker.read_pending(self._streams, CONSUMER, self._settings.stream_limit)
+        live = await self._broker.live()
+        heads = await self._heads(live - core.sessions.keys())
+        if core is not self.core:
+            return
+        now = asyncio.get_running_loop().time()
+        self._sweep_at = now + SWEEP_S
+        left = [e for e in pending if e.stream != self._keys.draft or not core.holds(e.id)]
+        done = [entry for entry in left if await self._message(core, entry, now, again=True)]
+        for head in heads:
+            core.head(head, now)
+        await self._do(core, core.tick(now))
+        await self._ack(core, done)
+
+    async def _heads(self, sessions: Iterable[str]) -> list[SessionHead]:
+        wanted = sorted(sessions)
+        heads: list[SessionHead | None] = []
+        for first in range(0, len(wanted), HEADS_AT_ONCE):
+            some = wanted[first : first + HEADS_AT_ONCE]
+            heads += await asyncio.gather(*(self._head(session) for session in some))
+        return [head for head in heads if head is not None]
+
+    async def _head(self, session: str) -> SessionHead | None:
+        try:
+            return await self._broker.head(session)
+        except UnknownSession:
+            return None
+
+    async def _read_fleet(self) -> Fleet:
+        alive = self._broker.alive
+        return Fleet.of(*await asyncio.gather(alive("draft_worker"), alive("verifier"), alive("gateway")))
+
+    # --- effects ----------------------------------------------------------------------------------------
+    async def _do(self, core: Core, effects: Sequence[fx.Effect]) -> None:
+        """Do all of it, kind by kind; what is learnt on the way may lead to more."""
+        while effects and core is self.core:
+            learnt = False
+            for kind in fx.ORDER:
+                some = [effect for effect in effects if type(effect) is kind]
+                if kind is fx.Stage:
+                    for effect in some:
+                        learnt |= await self._perform(core, effect)
+                else:
+                    learnt |= any(await asyncio.gather(*(self._perform(core, effect) for effect in some)))
+            effects = core.tick(asyncio.get_running_loop().time()) if learnt else ()
+
+    async def _perform(self, core: Core, effect: fx.Effect) -> bool:
+        """One effect. True when the core was told something."""
+        try:
+            return await self._act(core, effect)
+        except BrokerFull:
+            log.warning("broker full", not_done=type(effect).__name__)
+            if isinstance(effect, fx.Stage):
+                core.refused(effect, asyncio.get_running_loop().time())
+            return isinstance(effect, fx.Stage)
+
+    async def _act(self, core: Core, effect: fx.Effect) -> bool:
+        broker, keys = self._broker, self._keys
+        match effect:
+            case fx.Stage():
+                await broker.stage(effect.verifier, effect.batch, effect.drafts, self._holder)
+            case fx.Place():
+                log.debug("placed", session=effect.session, epoch=effect.epoch, device=effect.device)
+                if not await broker.place(effect.session, effect.epoch, effect.verifier, effect.device):
+                    return await self._tell_head(core, effect.session)
+            case fx.Send():
+                await broker.send(keys.inbox(effect.device), effect.message)
+            case fx.Tell():
+                await broker.push(keys.staged(effect.verifier), effect.message)
+            case fx.End():
+                log.info("session ended", session=effect.session, finish=effect.close.finish)
+                await broker.end(effect.session, effect.close, effect.verifier, effect.device, effect.gateway)
+            case fx.AckDraft():
+                await broker.ack(keys.draft, [effect.entry])
+            case fx.ReadHead():
+                return await self._tell_head(core, effect.session)
+            case fx.Persist():
+                await broker.put(keys.policy, effect.fields)
+            case fx.Trace():
+                await broker.trace(effect.spans)
+        return False
+
+    async def _tell_head(self, core: Core, session: str) -> bool:
+        head = await self._head(session)
+        if head is None:
+            core.gone(session)
+        else:
+            core.head(head, asyncio.get_running_loop().time())
+        return True

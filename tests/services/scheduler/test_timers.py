@@ -1,0 +1,44 @@
+"""One timer per session, against the obvious implementation."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.scheduler.timers import Timers
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("set"), st.integers(0, 4), st.floats(0, 20)),
+        st.tuples(st.just("drop"), st.integers(0, 4), st.just(0.0)),
+        st.tuples(st.just("due"), st.just(0), st.floats(0, 4)),
+    ),
+    max_size=60,
+)
+
+
+@given(STEPS)
+def test_a_timer_fires_when_it_was_last_set_to(steps: list[tuple[str, int, float]]) -> None:
+    timers, wanted, now = Timers(), {}, 0.0
+    for what, number, value in steps:
+        name = f"s{number}"
+        if what == "set":
+            timers.set(name, now + value)
+            wanted[name] = now + value
+        elif what == "drop":
+            timers.drop(name)
+            wanted.pop(name, None)
+        else:
+            now += value
+            due = [session for session, at in wanted.items() if at <= now]
+            assert sorted(timers.due(now)) == sorted(due)
+            wanted = {session: at for session, at in wanted.items() if at > now}
+        assert timers.next_at() == min(wanted.values(), default=None)
+
+
+def test_a_timer_that_moves_back_and_forth_leaves_no_heap_behind() -> None:
+    timers = Timers()
+    timers.set("s", 1.0)
+    for step in range(1000):
+        timers.set("s", 2.0 + step)
+    assert timers.due(500.0) == []
+    assert timers.due(2000.0) == ["s"]
+    assert timers.next_at() is None

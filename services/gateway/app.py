@@ -19,11 +19,12 @@ from services.gateway.errors import ApiError, unavailable
 from services.gateway.keys import ApiKeys, Budget
 from services.gateway.metrics import Metrics, RequestTimer
 from services.gateway.openai_schema import ChatRequest, CompletionRequest, parse
-from services.gateway.respond import Envelope, Form, Responder
+from services.gateway.respond import REQUEST_ID, Envelope, Form, Responder
 from services.gateway.sessions import Sessions, Unavailable
 from shared.broker.contract import BrokerAway, BrokerFull
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_BEGAN_AT: Final = web.RequestKey("began_at", float)
 _CODES: Final = {404: "unknown_url", 405: "method_not_allowed"}
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -81,7 +82,7 @@ class Api:
         budget = self._budget(request)
         body = parse(CompletionRequest, await request.read())
         deployment = self._ready(body.model)
-        with budget.held(len(body.prompt), request["began_at"]):
+        with budget.held(len(body.prompt), request[_BEGAN_AT]):
             job = await self.admission.completion(body, deployment)
             form = CompletionForm(self.admission.tokenizer, job.logprobs)
             return await self._run(request, job, form, deployment)
@@ -90,7 +91,7 @@ class Api:
         budget = self._budget(request)
         body = parse(ChatRequest, await request.read())
         deployment = self._ready(body.model)
-        with budget.held(1, request["began_at"]):
+        with budget.held(1, request[_BEGAN_AT]):
             job = await self.admission.chat(body, deployment)
             form = ChatForm(self.admission.tokenizer, job.logprobs)
             return await self._run(request, job, form, deployment)
@@ -105,12 +106,12 @@ class Api:
             model=job.model,
             fingerprint=f"fp_{deployment.vocabulary[:12]}",
         )
-        timer = RequestTimer(request["began_at"])
+        timer = RequestTimer(request[_BEGAN_AT])
         responder = Responder(job, form, envelope, self.admission.tokenizer, timer)
         events = await self.sessions.open(*job.asks)
         log.info(
             "request",
-            request=request["request_id"],
+            request=request[REQUEST_ID],
             id=envelope.id,
             sessions=[session.spec.session for session in events.members],
             prompt_tokens=job.prompt_tokens,
@@ -126,8 +127,8 @@ class Api:
     async def _around(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Names the request, counts it, and turns every error into OpenAI's shape."""
         given = request.headers.get("X-Request-Id", "")
-        request["request_id"] = given if _REQUEST_ID.fullmatch(given) else self.admission.ids.token(24)
-        request["began_at"] = asyncio.get_running_loop().time()
+        request[REQUEST_ID] = given if _REQUEST_ID.fullmatch(given) else self.admission.ids.token(24)
+        request[_BEGAN_AT] = asyncio.get_running_loop().time()
         endpoint = request.match_info.route.resource
         status = 499  # the client went away
         try:
@@ -137,7 +138,7 @@ class Api:
             name = endpoint.canonical if endpoint is not None else "unknown"
             self.metrics.requests.labels(name, str(status)).inc()
         if not response.prepared:
-            response.headers["X-Request-Id"] = request["request_id"]
+            response.headers["X-Request-Id"] = request[REQUEST_ID]
         return response
 
     async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -148,7 +149,7 @@ class Api:
         except Exception as error:
             answer = self._as_answer(error, request)
             if answer.status == 500:
-                log.exception("request failed", request=request["request_id"], path=request.path)
+                log.exception("request failed", request=request[REQUEST_ID], path=request.path)
             return web.Response(
                 body=answer.payload(),
                 status=answer.status,

@@ -11,6 +11,8 @@ from jinja2.nodes import Node
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from services.gateway.wall_clock import wall_clock
+
 Message = Mapping[str, str]
 
 
@@ -22,14 +24,14 @@ class ChatTemplate:
     """A compiled template. `special` are the named special tokens it may use (bos_token, …)."""
 
     def __init__(
-        self, source: str, special: Mapping[str, str], now: Callable[[], datetime] = datetime.now
+        self, source: str, special: Mapping[str, str], clock: Callable[[], datetime] = wall_clock
     ) -> None:
         env = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
         )
         env.filters["tojson"] = _tojson
         env.globals["raise_exception"] = _raise
-        env.globals["strftime_now"] = lambda form: now().strftime(form)
+        env.globals["strftime_now"] = lambda form: clock().strftime(form)
         self._template = env.from_string(source)
         self._special = dict(special)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,7 @@ from services.gateway.keys import AdminKeys, ApiKeys, check_bind, read_keys
 from services.gateway.metrics import Metrics
 from services.gateway.sessions import Sessions
 from services.gateway.tokenizer import TargetTokenizer, load_tokenizer, modelled_tokenizer
+from services.gateway.wall_clock import wall_clock
 from shared.broker.contract import Broker
 from shared.compute.compute import Compute
 from shared.protocol.keys import Keys
@@ -53,7 +54,7 @@ class Gateway:
         ids: Ids,
         registry: CollectorRegistry,
         tokenizer: TargetTokenizer,
-        wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], datetime] = wall_clock,
         drain_s: float = DRAIN_S,
     ) -> None:
         check_bind(settings)
@@ -76,7 +77,7 @@ class Gateway:
             api_keys=ApiKeys(api_keys, settings.key_concurrency, settings.key_rate),
             admin=Admin(broker, keys, admin_keys, self.sessions, self._deployment),
             metrics=Metrics(registry, self.sessions),
-            wall_clock=wall_clock,
+            wall_clock=clock,
             max_body_bytes=settings.max_body_bytes,
         )
 

@@ -22,6 +22,8 @@ SSE_HEADERS: Final = {
     "X-Accel-Buffering": "no",  # proxies must not collect chunks
 }
 
+REQUEST_ID: Final = web.RequestKey("request_id", str)
+
 log = structlog.get_logger()
 
 
@@ -102,7 +104,7 @@ class Responder:
 
     async def stream(self, request: web.Request, events: Stream) -> web.StreamResponse:
         """A chunk per verdict. The response begins with the first event: an error before it has its own status."""
-        response = web.StreamResponse(headers={**SSE_HEADERS, "X-Request-Id": request["request_id"]})
+        response = web.StreamResponse(headers={**SSE_HEADERS, "X-Request-Id": request[REQUEST_ID]})
         begun: set[int] = set()
         try:
             async for event in events:
@@ -120,7 +122,7 @@ class Responder:
             if not response.prepared:
                 raise
             if not isinstance(error, ApiError):
-                log.exception("stream failed", request=request["request_id"])
+                log.exception("stream failed", request=request[REQUEST_ID])
                 error = ApiError(500, "The server had an error while processing the request.")
             await response.write(_sse(error.payload()))
         await response.write_eof()

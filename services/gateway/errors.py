@@ -5,7 +5,6 @@ from typing import Any
 from pydantic_core import to_json
 
 _TYPES = {
-    401: "authentication_error",
     403: "permission_error",
     429: "rate_limit_error",
     500: "server_error",

@@ -37,11 +37,11 @@ class Budget:
             raise ApiError(400, f"{count} prompts in one request; this key may have {most}", "prompt")
         if self.under_way + count > self.concurrency:
             message = f"{self.under_way} requests under way; this key may have {self.concurrency} at once"
-            raise ApiError(429, message, code="concurrency_limit", retry_after_s=1)
+            raise ApiError(429, message, code="concurrency_limit_exceeded", retry_after_s=1)
         if self.bucket < count:
             wait_s = math.ceil((count - self.bucket) / self.rate)
             message = f"more than {self.rate:g} requests a second with this key"
-            raise ApiError(429, message, code="rate_limit", retry_after_s=max(1, wait_s))
+            raise ApiError(429, message, code="rate_limit_exceeded", retry_after_s=max(1, wait_s))
         self.bucket -= count
         self.under_way += count
 

@@ -11,13 +11,15 @@ from typing import Final
 
 import structlog
 
+from services.gateway.cancels import Cancels
 from services.gateway.session import Ask, Emitted, Event, Reason, Session
 from services.gateway.stream import Stream
+from services.gateway.timeline import Timeline
 from shared.broker.contract import Broker, BrokerAway, BrokerFull, Entry, LeaseLost, UnknownSession
 from shared.protocol import wire
 from shared.protocol.keys import Keys
 from shared.protocol.limits import HEARTBEAT_TTL_S
-from shared.protocol.messages import Cancel, Close, Finish, Heartbeat, Submit, Verdict
+from shared.protocol.messages import Close, Finish, Heartbeat, Submit, Verdict
 from shared.protocol.session import SessionSpec
 from shared.runtime.ids import Ids
 from shared.runtime.loop import for_ever
@@ -62,12 +64,12 @@ class Sessions:
         self._generation = 0
         self._cursor = "0"
         self._sessions: dict[str, Session] = {}
-        self._cancels: dict[str, Finish] = {}
-        self._cancel_asked = asyncio.Event()
+        self._cancels = Cancels(broker, self._keys, self.counts)
         self._registered = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
         self._leaving = False
+        self._timeline = Timeline(broker, self._name, settings.trace)
         watch.on_change(self._on_watch)
 
     def __len__(self) -> int:
@@ -77,11 +79,11 @@ class Sessions:
         """Until stop is set; `drain` first. Raises Superseded when a newer gateway has the name."""
         async with asyncio.TaskGroup() as group:
             group.create_task(for_ever(self._read, self._watch, stop, "replies"))
-            group.create_task(for_ever(self._send_cancels, self._watch, stop, "cancels"))
+            group.create_task(for_ever(partial(self._cancels.turn, TICK_S), self._watch, stop, "cancels"))
             group.create_task(for_ever(self._look_after, self._watch, stop, "quiet sessions"))
             group.create_task(self._present(stop))
         try:
-            await self._push_cancels()
+            await self._cancels.send()
         except BrokerAway:
             log.warning("cancels not sent", sessions=len(self._cancels))
 
@@ -117,8 +119,7 @@ class Sessions:
         if not self._forget(session):
             return
         session.finished = True
-        self._cancels[session.spec.session] = reason
-        self._cancel_asked.set()
+        self._cancels.add(session.spec.session, reason)
 
     # --- opening ------------------------------------------------------------------------------------
     def _new(self, index: int, ask: Ask, stream: Stream) -> Session:
@@ -164,6 +165,10 @@ class Sessions:
 
     def _deliver(self, stream: Stream, event: Event) -> None:
         if isinstance(event, Emitted):
+            session = stream.members[event.index]
+            if session.length - len(event.tokens) == len(session.spec.prompt):
+                opened_at = session.deadline_at - self._settings.request_timeout_s
+                self._timeline.waited(session.spec.session, opened_at, asyncio.get_running_loop().time())
             self.totals["tokens"] += len(event.tokens)
             self.totals["drafted"] += event.drafted
             self.totals["accepted"] += event.accepted
@@ -220,6 +225,8 @@ class Sessions:
             session.catch_up(await self._broker.load(session.spec.session))
         except UnknownSession:
             session.fail("broker", "the session's log is gone")
+        except ValueError as error:  # bytes in it that are none of ours
+            session.fail("error", f"the session's log cannot be read: {error}")
         self._settle(session)
 
     def _settle(self, session: Session) -> None:
@@ -279,30 +286,11 @@ class Sessions:
                 self._abandon(session, "cancel")
             self._settle(session)
 
-    # --- cancels ------------------------------------------------------------------------------------
-    async def _send_cancels(self) -> None:
-        try:
-            await asyncio.wait_for(self._cancel_asked.wait(), TICK_S)
-        except TimeoutError:
-            return
-        await self._push_cancels()
-
-    async def _push_cancels(self) -> None:
-        """Each is kept until the broker has taken it."""
-        self._cancel_asked.clear()
-        for session, reason in list(self._cancels.items()):
-            try:
-                await self._broker.push(self._keys.submit, Cancel(session, reason))
-            except (BrokerAway, BrokerFull) as error:
-                self._cancel_asked.set()
-                raise BrokerAway(str(error)) from error
-            self._cancels.pop(session, None)
-            self.counts["cancels"] += 1
-
     # --- quiet sessions -----------------------------------------------------------------------------
     async def _look_after(self) -> None:
         """Replies may be lost, schedulers may die: what a session has come to is in its log all the same."""
         await asyncio.sleep(TICK_S)
+        await self._timeline.write()
         now = asyncio.get_running_loop().time()
         for session in list(self._sessions.values()):
             overdue = now > session.deadline_at + OVERDUE_S

@@ -307,6 +307,16 @@ async def test_a_short_absence_of_the_broker_only_pauses_a_stream() -> None:
         assert text_of(await call) == TEXT
 
 
+async def test_a_full_broker_is_503() -> None:
+    async with running_stack() as stack:
+        stack.link.server.full = True
+        status, body = await stack.complete()
+        assert (status, body["error"]["code"]) == (503, "unavailable")
+        assert len(stack.gateway.sessions) == 0
+        stack.link.server.full = False
+        assert (await stack.complete())[0] == 200
+
+
 async def test_a_broker_lost_ends_streams_with_an_error_event() -> None:
     async with running_stack() as stack:
         stack.core.pause_s = 0.05
@@ -504,6 +514,16 @@ async def test_no_body_is_ever_answered_500() -> None:
         assert {200, 400} <= set(statuses)
 
 
+async def test_a_body_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.gateway.app.BODY_S", 0.1)
+    async with running_stack() as stack:
+        reader, writer = await asyncio.open_connection("127.0.0.1", stack.gateway.port)
+        writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        assert b"408" in await reader.readline()
+        writer.close()
+        await writer.wait_closed()
+
+
 # --- admin, drain ---------------------------------------------------------------------------------------
 
 
@@ -582,3 +602,10 @@ async def test_metrics_count_what_happened() -> None:
         assert value("outrider_gateway_ttft_seconds_count") == 1
         assert value("outrider_gateway_sessions") == 0
         assert value("outrider_gateway_session_events_total", {"event": "reply_bytes"}) > 0
+
+
+async def test_a_trace_has_the_wait_for_the_first_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.gateway.sessions.TICK_S", 0.05)
+    async with running_stack(trace=True) as stack:
+        await stack.complete()
+        await until(lambda: stack.link.server.length(KEYS.trace) == 1)

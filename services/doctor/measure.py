@@ -52,7 +52,7 @@ def verify_ms(target: TargetModel) -> dict[int, dict[int, float]]:
         names = [f"s{n}" for n in range(users)]
         for n, name in enumerate(names):
             prompt = [(n * 31 + at) % target.vocab for at in range(CONTEXT)]
-            feed(target, name, prompt, CONTEXT + max(WIDTHS), sampling)
+            feed(target, name, prompt, sampling)
         found[users] = {width: pass_ms(target, names, width, sampling) for width in WIDTHS}
         for name in names:
             target.forget(name)
@@ -63,6 +63,8 @@ def pass_ms(target: TargetModel, names: Sequence[str], width: int, sampling: Sam
     """Median milliseconds of a pass over these sessions, one committed and width - 1 drafted tokens each."""
     took = []
     for _ in range(REPEATS):
+        for name in names:
+            target.admit(name, (), names, CONTEXT + width)
         rows = [TargetRow(name, CONTEXT, range(1, width + 1), 1, True, sampling) for name in names]
         start = time.perf_counter()
         target.forward(rows)
@@ -82,7 +84,7 @@ def alpha(
         sessions = {f"s{n}": list(ids) for n, ids in enumerate(prompts)}
         params = {name: SamplingParams(n + 1, target.vocab, temperature) for n, name in enumerate(sessions)}
         for name, ids in sessions.items():
-            feed(target, name, ids[:-1], len(ids) + ALPHA_TOKENS + 2 * ALPHA_K, params[name])
+            feed(target, name, ids[:-1], params[name])
         accepted = rejected = 0
         goals = {name: len(ids) + ALPHA_TOKENS for name, ids in sessions.items()}
         while sessions:
@@ -129,9 +131,9 @@ def draft_all(drafter: Drafter, requests: Sequence[DraftRequest]) -> dict[str, t
     return drafts
 
 
-def feed(target: TargetModel, name: str, ids: Sequence[int], length: int, sampling: SamplingParams) -> None:
-    """Cache a new session's tokens, with room for `length`."""
-    target.admit(name, ids, [name], length)
+def feed(target: TargetModel, name: str, ids: Sequence[int], sampling: SamplingParams) -> None:
+    """Cache a new session's tokens."""
+    target.admit(name, ids, [name], len(ids))
     start = target.cached(name)
     target.forward([TargetRow(name, start, ids[start:], len(ids) - start, False, sampling)])
 

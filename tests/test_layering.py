@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("services", "shared", "loadgen")
 FILES = sorted(path.relative_to(ROOT).as_posix() for top in OURS for path in (ROOT / top).rglob("*.py"))
@@ -57,8 +55,8 @@ CALLS = {
         "loadgen/*",
     ],  # datetime's
 }
-# Command line and tools: the only ones that may name a service, inside the function that needs it.
-TOOLS = ("services/cli.py", "services/local/*", "services/doctor*", "services/models/*")
+# Command line and tools: the only ones that may name another service, inside the function that needs it.
+TOOLS = ("loadgen/*", "services/cli.py", "services/local/*", "services/doctor*", "services/models/*")
 
 
 def imports(file: str) -> Iterator[tuple[str, bool]]:
@@ -86,73 +84,106 @@ def allowed(file: str, patterns: list[str] | tuple[str, ...]) -> bool:
     return any(fnmatch(file, pattern) for pattern in patterns)
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_shared_imports_nothing_of_ours_and_services_never_each_other(file: str) -> None:
-    parts = file.split("/")
-    for module, at_load in imports(file):
-        if parts[0] == "shared":
-            assert not any(is_in(module, top) for top in OURS if top != "shared"), f"{file} imports {module}"
-        for service in SERVICES:
-            if not is_in(module, f"services.{service}"):
-                continue
-            if parts[0] == "services" and parts[1] == service:
-                continue
-            assert allowed(file, TOOLS) or parts[0] == "loadgen", f"{file} imports {module}"
-            assert not at_load, f"{file} imports {module} outside the function that needs it"
+def test_shared_imports_nothing_of_ours() -> None:
+    above = [top for top in OURS if top != "shared"]
+    wrong = [
+        f"{file} imports {module}"
+        for file in FILES
+        if file.startswith("shared/")
+        for module, _ in imports(file)
+        if any(is_in(module, top) for top in above)
+    ]
+    assert not wrong
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_packages_are_kept_to_their_places(file: str) -> None:
-    for module, _ in imports(file):
-        for package, places in {**KEPT_TO, **ALONE}.items():
-            if is_in(module, package):
-                assert allowed(file, places), f"{file} imports {module}"
+def test_services_never_import_each_other() -> None:
+    """Tools may import a service, inside the function that needs it."""
+    wrong = []
+    for file in FILES:
+        for module, at_load in imports(file):
+            service = next((name for name in SERVICES if is_in(module, f"services.{name}")), "")
+            tool = allowed(file, TOOLS) and not at_load
+            if service and not file.startswith(f"services/{service}/") and not tool:
+                wrong.append(f"{file} imports {module}")
+    assert not wrong
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_no_threads_or_clocks_by_another_door(file: str) -> None:
-    for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CALLS:
-            assert allowed(file, CALLS[node.func.attr]), f"{file}:{node.lineno} calls {node.func.attr}"
+def test_packages_are_kept_to_their_places() -> None:
+    wrong = [
+        f"{file} imports {module}"
+        for file in FILES
+        for module, _ in imports(file)
+        for package, places in {**KEPT_TO, **ALONE}.items()
+        if is_in(module, package) and not allowed(file, places)
+    ]
+    assert not wrong
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_tools_load_nothing_heavy_before_it_is_needed(file: str) -> None:
-    if allowed(file, TOOLS):
-        heavy = [
-            m
-            for m, at_load in imports(file)
-            if at_load and m.split(".")[0] in ("torch", "transformers", "llama_cpp")
-        ]
-        assert not heavy, f"{file} imports {heavy} when it is loaded"
+def test_no_threads_or_clocks_by_another_door() -> None:
+    wrong = [
+        f"{file}:{node.lineno} calls {node.func.attr}"
+        for file in FILES
+        for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        if node.func.attr in CALLS and not allowed(file, CALLS[node.func.attr])
+    ]
+    assert not wrong
 
 
-@pytest.mark.parametrize("file", [file for file in FILES if file.startswith("shared/speculative/")])
-def test_the_rule_is_pure(file: str) -> None:
-    """NumPy, itself, the standard library; torch in its torch half only."""
-    known = {*sys.stdlib_module_names, "numpy", "shared", "torch"}
-    for module, _ in imports(file):
-        assert module.split(".")[0] in known, f"{file} imports {module}"
-        if is_in(module, "shared"):
-            assert is_in(module, "shared.speculative"), f"{file} imports {module}"
+def test_tools_load_nothing_heavy_before_it_is_needed() -> None:
+    wrong = [
+        f"{file} imports {module} when it is loaded"
+        for file in FILES
+        if allowed(file, TOOLS)
+        for module, at_load in imports(file)
+        if at_load and module.split(".")[0] in ("torch", "transformers", "llama_cpp")
+    ]
+    assert not wrong
+
+
+def test_the_rule_is_pure() -> None:
+    """NumPy, itself, the standard library; torch in its torch half only (see KEPT_TO)."""
+    known = {*sys.stdlib_module_names, "numpy", "torch"}
+    wrong = [
+        f"{file} imports {module}"
+        for file in FILES
+        if file.startswith("shared/speculative/")
+        for module, _ in imports(file)
+        if module.split(".")[0] not in known and not is_in(module, "shared.speculative")
+    ]
+    assert not wrong
 
 
 def test_no_import_circles_between_files() -> None:
-    names = {file.removesuffix(".py").removesuffix("/__init__").replace("/", "."): file for file in FILES}
-
-    def loads(file: str) -> set[str]:
-        found = {
-            next((n for n in (m, m.rpartition(".")[0]) if n in names), "")
-            for m, at_load in imports(file)
-            if at_load
-        }
-        return {names[name] for name in found if name} - {file}
-
-    graph = {file: loads(file) for file in FILES}
+    graph = {file: loads(file) - {file} for file in FILES}
     while ends := [file for file, others in graph.items() if not others & graph.keys()]:
         for file in ends:
             del graph[file]
     assert not graph, f"these files import each other: {sorted(graph)}"
+
+
+def test_the_gpu_benchmark_needs_torch_transformers_and_numpy_only() -> None:
+    """It runs on machines that have nothing else; its every import is looked at, not only those at load."""
+    known = {*sys.stdlib_module_names, *OURS, "torch", "transformers", "numpy"}
+    waiting = [file for file in FILES if file.startswith("services/verifier/bench")]
+    seen: set[str] = set()
+    while waiting:
+        file = waiting.pop()
+        if file not in seen:
+            seen.add(file)
+            waiting += loads(file)
+            wrong = [
+                module for module, at_load in imports(file) if at_load and module.split(".")[0] not in known
+            ]
+            assert not wrong, f"{file} imports {wrong}"
+
+
+def loads(file: str) -> set[str]:
+    """Our files that are loaded with a file, itself included."""
+    names = {file.removesuffix(".py").removesuffix("/__init__").replace("/", "."): file for file in FILES}
+    modules = [module for module, at_load in imports(file) if at_load]
+    found = {next((name for name in (m, m.rpartition(".")[0]) if name in names), "") for m in modules}
+    return {file, *(names[name] for name in found if name)}
 
 
 def test_help_loads_neither_torch_nor_llama_cpp() -> None:

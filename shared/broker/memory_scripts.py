@@ -1,0 +1,311 @@
+"""What the Lua scripts do, on a MemoryServer: the session log, the lease and heartbeats.
+
+Every method runs at once. `copies(stream, data)` says how often a message that is added arrives (fault
+injection); 1 is the rule.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from shared.broker.contract import BrokerFull, CommitOutcome, CommitRow, LeaseLost, UnknownSession
+from shared.broker.memory_server import MemoryServer
+from shared.protocol import limits, wire
+from shared.protocol.keys import Keys
+from shared.protocol.messages import Close, Finish, Heartbeat, Verdict
+from shared.protocol.session import SessionHead, SessionLog, SessionSpec
+
+Copies = Callable[[str, bytes], int]
+
+
+@dataclass(slots=True)
+class Log:
+    """One session's log as the broker holds it."""
+
+    spec: bytes
+    prompt_len: int
+    max_tokens: int
+    gateway: str
+    device_wanted: str
+    expires_ms: int
+    epoch: int = 0
+    verifier: str = ""
+    device: str = ""
+    finish: Finish = ""
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[bytes] = field(default_factory=list)
+
+    @property
+    def length(self) -> int:
+        """Committed length: prompt and committed tokens."""
+        return self.prompt_len + len(self.ids)
+
+
+@dataclass(slots=True)
+class Lease:
+    """Who the active scheduler is."""
+
+    holder: str
+    term: int
+
+
+@dataclass(slots=True)
+class Beat:
+    """A heartbeat."""
+
+    generation: int
+    data: bytes
+
+
+class MemoryScripts:
+    """The scripts as one connection runs them."""
+
+    def __init__(self, server: MemoryServer, keys: Keys, limit: int, copies: Copies) -> None:
+        self._server = server
+        self._keys = keys
+        self._limit = limit
+        self._copies = copies
+
+    # --- streams ------------------------------------------------------------------------------------
+    def push(self, stream: str, data: bytes) -> None:
+        """push.lua"""
+        self._room(stream)
+        self._add_work(stream, data)
+
+    def send(self, inbox: str, data: bytes) -> None:
+        """send.lua"""
+        for _ in range(self._copies(inbox, data)):
+            self._server.add(inbox, data, limits.INBOX_CAP)
+            if self._server.ttl(inbox) < 0:
+                self._server.expire(inbox, limits.INBOX_KEPT_S)
+
+    def settle(self, stream: str, ids: Sequence[str]) -> None:
+        """ack.lua"""
+        if self._server.length(stream):
+            for id_ in ids:
+                self._server.stream(stream).settle(int(id_.split("-", maxsplit=1)[0]))
+
+    def dead_letter(self, stream: str, id_: str, data: bytes) -> None:
+        """dead.lua"""
+        self._server.add(self._keys.dead, data[: limits.DEAD_BYTES], limits.DEAD_CAP)
+        self._server.expire(self._keys.dead, limits.DEAD_KEPT_S)
+        self.settle(stream, [id_])
+
+    def trace(self, spans: Sequence[bytes]) -> None:
+        """trace.lua"""
+        self.memory()
+        for span in spans:
+            self._server.add(self._keys.trace, span, limits.TRACE_CAP)
+        self._server.expire(self._keys.trace, limits.TRACE_KEPT_S)
+
+    # --- session log --------------------------------------------------------------------------------
+    def submit(self, spec: SessionSpec, packed: bytes, data: bytes) -> bool:
+        """submit.lua"""
+        key = self._keys.session(spec.session)
+        if self._server.get(key, Log):
+            return False
+        self.memory()
+        self._room(self._keys.submit)
+        expires_ms = self._server.now_ms() + spec.deadline_ms
+        log = Log(packed, len(spec.prompt), spec.max_tokens, spec.gateway, spec.device, expires_ms)
+        self._server.put(key, log)
+        self._server.expire(key, spec.deadline_ms / 1000 + limits.LOG_KEPT_S)
+        self.live().add(spec.session)
+        self._add_work(self._keys.submit, data)
+        return True
+
+    def head(self, session: str) -> SessionHead:
+        """load.lua, without the tokens."""
+        log = self._log(session)
+        return SessionHead(
+            session=session,
+            prompt_len=log.prompt_len,
+            max_tokens=log.max_tokens,
+            gateway=log.gateway,
+            device_wanted=log.device_wanted,
+            deadline_ms=max(0, log.expires_ms - self._server.now_ms()),
+            epoch=log.epoch,
+            verifier=log.verifier,
+            device=log.device,
+            committed=len(log.ids),
+            finish=log.finish,
+        )
+
+    def load(self, session: str) -> SessionLog:
+        """load.lua"""
+        log = self._log(session)
+        logprobs = tuple(wire.decode_logprobs(entry) for entry in log.logprobs)
+        return SessionLog(wire.decode_spec(log.spec), self.head(session), tuple(log.ids), logprobs)
+
+    def live(self) -> set[str]:
+        """The set itself."""
+        return self._server.make(self._keys.live, set[str], set)
+
+    def place(self, session: str, epoch: int, verifier: str, device: str) -> bool:
+        """place.lua"""
+        log = self._server.get(self._keys.session(session), Log)
+        if log is None or log.finish or log.epoch > epoch:
+            return False
+        log.epoch, log.verifier, log.device = epoch, verifier, device
+        return True
+
+    def end(self, session: str, close: Close, data: bytes, verifier: str, inboxes: Sequence[str]) -> bool:
+        """end.lua"""
+        was_live = session in self.live()
+        self.live().discard(session)
+        log = self._server.get(self._keys.session(session), Log)
+        if log is not None and not log.finish:
+            self._finish(session, log, close.finish)
+        if verifier and self._server.length(self._keys.staged(verifier)) < self._limit:
+            self._add_work(self._keys.staged(verifier), data)
+        for inbox in inboxes:
+            self.send(inbox, data)
+        return was_live
+
+    def commit(
+        self, verifier: str, entry_id: str, rows: Sequence[tuple[CommitRow, bytes]]
+    ) -> list[CommitOutcome]:
+        """commit.lua"""
+        outcomes = [self._commit_row(row, data) for row, data in rows]
+        if entry_id:
+            self.settle(self._keys.staged(verifier), [entry_id])
+        return outcomes
+
+    def _commit_row(self, row: CommitRow, data: bytes) -> CommitOutcome:
+        verdict = row.verdict
+        log = self._server.get(self._keys.session(verdict.session), Log)
+        length = log.length if log else 0
+        if verdict.status != "ok":
+            self._tell_scheduler(verdict)
+            return CommitOutcome("told", length)
+        if log is None:
+            return CommitOutcome("unknown", 0)
+        if verdict.epoch < log.epoch:
+            return CommitOutcome("stale", length)
+        if verdict.epoch > log.epoch or verdict.base_len > length:
+            reason = (
+                f"row of epoch {verdict.epoch} after {verdict.base_len} tokens; "
+                f"the log has epoch {log.epoch} and {length} tokens"
+            )
+            self._tell_scheduler(replace(verdict, status="error", message=reason, length=length, finish=""))
+            return CommitOutcome("ahead", length)
+        if verdict.base_len < length or log.finish:
+            self._tell_all(row, _answer(verdict, log))
+            return CommitOutcome("answered", length)
+        log.ids += verdict.tokens
+        log.logprobs += [wire.encode_logprobs(entry) for entry in verdict.logprobs]
+        if verdict.finish:
+            self._finish(verdict.session, log, verdict.finish)
+        self._tell_all(row, verdict, data)
+        return CommitOutcome("committed", log.length)
+
+    # --- scheduler ----------------------------------------------------------------------------------
+    def acquire(self, holder: str, ttl_s: float) -> int:
+        """acquire.lua"""
+        lease = self._server.get(self._keys.lease, Lease)
+        if lease is not None and lease.holder != holder:
+            return 0
+        term = self._server.next_number(self._keys.term)
+        self._server.put(self._keys.lease, Lease(holder, term))
+        self._server.expire(self._keys.lease, ttl_s)
+        return term
+
+    def renew(self, holder: str, term: int, ttl_s: float) -> bool:
+        """renew.lua"""
+        if self._server.get(self._keys.lease, Lease) != Lease(holder, term):
+            return False
+        self._server.expire(self._keys.lease, ttl_s)
+        return True
+
+    def release(self, holder: str, term: int) -> None:
+        """release.lua"""
+        if self._server.get(self._keys.lease, Lease) == Lease(holder, term):
+            self._server.drop(self._keys.lease)
+
+    def stage(self, verifier: str, data: bytes, drafts: Sequence[str], holder: str) -> None:
+        """stage.lua"""
+        lease = self._server.get(self._keys.lease, Lease)
+        if lease is None or lease.holder != holder:
+            raise LeaseLost(f"{holder} is not the active scheduler")
+        self._room(self._keys.staged(verifier))
+        self._add_work(self._keys.staged(verifier), data)
+        self.settle(self._keys.draft, drafts)
+
+    # --- who is there -------------------------------------------------------------------------------
+    def beat(self, heartbeat: Heartbeat, data: bytes, ttl_s: float) -> None:
+        """beat.lua"""
+        role, name, generation = heartbeat.role, heartbeat.name, heartbeat.generation
+        key = self._keys.alive(role, name)
+        held = self._server.get(key, Beat)
+        if held is not None and held.generation > generation:
+            raise LeaseLost(f"{role} {name} has a newer generation than {generation}")
+        self._server.put(key, Beat(generation, data))
+        self._server.expire(key, ttl_s)
+        for inbox in self._keys.own(role, f"{name}:{generation}"):
+            self._server.expire(inbox, limits.INBOX_KEPT_S)
+
+    def alive(self, role: str) -> list[bytes]:
+        """alive.lua"""
+        return [beat.data for beat in self._server.under(self._keys.alive(role, ""), Beat)]
+
+    def put(self, key: str, fields: Mapping[str, str]) -> None:
+        """put.lua"""
+        self.memory()
+        self._server.drop(key)
+        if fields:
+            self._server.put(key, dict(fields))
+
+    # --- below --------------------------------------------------------------------------------------
+    def memory(self) -> None:
+        """Raises BrokerFull on a server without memory."""
+        if self._server.full:
+            raise BrokerFull("the broker's memory is full")
+
+    def _room(self, stream: str) -> None:
+        if self._server.length(stream) >= self._limit:
+            raise BrokerFull(f"{stream} holds {self._limit} entries")
+
+    def _add_work(self, stream: str, data: bytes) -> None:
+        for _ in range(self._copies(stream, data)):
+            self._server.add(stream, data)
+
+    def _log(self, session: str) -> Log:
+        log = self._server.get(self._keys.session(session), Log)
+        if log is None:
+            raise UnknownSession(session)
+        return log
+
+    def _finish(self, session: str, log: Log, finish: Finish) -> None:
+        log.finish = finish
+        self.live().discard(session)
+        self._server.expire(self._keys.session(session), limits.LOG_KEPT_S)
+
+    def _tell_scheduler(self, verdict: Verdict) -> None:
+        self._add_work(self._keys.verdicts, wire.encode(replace(verdict, tokens=(), logprobs=())))
+
+    def _tell_all(self, row: CommitRow, verdict: Verdict, full: bytes = b"") -> None:
+        if row.gateway:
+            self.send(self._keys.reply(row.gateway), full or wire.encode(verdict))
+        if row.device:
+            self.send(self._keys.inbox(row.device), wire.encode(replace(verdict, logprobs=())))
+        self._tell_scheduler(verdict)
+
+
+def _answer(verdict: Verdict, log: Log) -> Verdict:
+    """What the log holds from base_len on, said again. Beyond the size of a message: a gap."""
+    start = max(0, verdict.base_len - log.prompt_len)
+    answer = replace(
+        verdict,
+        base_len=log.prompt_len + start,
+        tokens=tuple(log.ids[start:]),
+        length=log.length,
+        logprobs=tuple(wire.decode_logprobs(entry) for entry in log.logprobs[start:]),
+        drafted=0,
+        accepted=0,
+        next_k=0 if log.finish else verdict.next_k,
+        finish=log.finish,
+    )
+    try:
+        wire.encode(answer)
+    except wire.WireError:
+        return replace(answer, base_len=log.length, tokens=(), logprobs=())
+    return answer

@@ -1,0 +1,228 @@
+"""The data of an in-memory broker: keys that expire, and streams with one consumer group. Time is the loop's.
+
+Every method runs at once, without awaiting, so what a broker does between two awaits is atomic, as a Lua
+script is. Nothing here knows a session: see memory_scripts.py.
+"""
+
+import asyncio
+import heapq
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import TypeVar
+
+from shared.broker.contract import BrokerAway, Entry
+
+T = TypeVar("T")
+_number = itemgetter(0)
+
+
+@dataclass(slots=True)
+class Delivered:
+    """An entry that a consumer was given and did not acknowledge."""
+
+    consumer: str
+    times: int
+
+
+@dataclass(slots=True)
+class Group:
+    """The consumer group of a work stream."""
+
+    last: int = 0  # number of the last entry delivered
+    pending: dict[int, Delivered] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Stream:
+    """Entries by growing number; entry n has the id "n-0"."""
+
+    entries: list[tuple[int, bytes]] = field(default_factory=list)
+    group: Group | None = None
+
+    def after(self, number: int, count: int) -> list[tuple[int, bytes]]:
+        """Up to `count` entries with higher numbers."""
+        start = bisect_right(self.entries, number, key=_number)
+        return self.entries[start : start + count]
+
+    def find(self, number: int) -> bytes | None:
+        """The data of one entry, None when it was deleted."""
+        at = bisect_left(self.entries, number, key=_number)
+        return self.entries[at][1] if at < len(self.entries) and self.entries[at][0] == number else None
+
+    def settle(self, number: int) -> None:
+        """Acknowledge and delete."""
+        if self.group is not None:
+            self.group.pending.pop(number, None)
+        at = bisect_left(self.entries, number, key=_number)
+        if at < len(self.entries) and self.entries[at][0] == number:
+            del self.entries[at]
+
+
+class MemoryServer:
+    """One broker, shared by the MemoryBroker of every service in this process."""
+
+    def __init__(self) -> None:
+        self.full = False  # no memory left: what adds a session, a hash or spans is refused
+        self._lives = 0
+        self._numbers = 0  # of stream entries; never given twice, over a wipe neither
+        self._values: dict[str, object] = {}
+        self._expires: dict[str, float] = {}
+        self._lapses: list[tuple[float, str]] = []  # heap over _expires, with outdated entries
+        self._waiting: dict[str, list[asyncio.Future[bool]]] = defaultdict(list)
+
+    @property
+    def run_id(self) -> str:
+        """Another one after each wipe."""
+        return f"memory-{self._lives}"
+
+    def now_ms(self) -> int:
+        """The broker's clock."""
+        return round(asyncio.get_running_loop().time() * 1000)
+
+    def wipe(self) -> None:
+        """Lose all data, as a restart without persistence does. Readers that wait get BrokerAway."""
+        self._lives += 1
+        for data in (self._values, self._expires, self._lapses):
+            data.clear()
+        for waiting in [future for futures in self._waiting.values() for future in futures]:
+            if not waiting.done():
+                waiting.set_exception(BrokerAway("the broker was restarted"))
+
+    def lasting(self) -> set[str]:
+        """Keys that never expire."""
+        self.purge()
+        return set(self._values) - set(self._expires)
+
+    # --- keys ---------------------------------------------------------------------------------------
+    def purge(self) -> None:
+        """Forget what has expired. Called before each operation."""
+        now = asyncio.get_running_loop().time()
+        while self._lapses and self._lapses[0][0] <= now:
+            _, key = heapq.heappop(self._lapses)
+            if self._expires.get(key, now + 1) <= now:
+                self.drop(key)
+
+    def get(self, key: str, kind: type[T]) -> T | None:
+        """The value of a key. TypeError when it is of another kind."""
+        value = self._values.get(key)
+        if value is not None and not isinstance(value, kind):
+            raise TypeError(f"{key} holds a {type(value).__name__}, not a {kind.__name__}")
+        return value
+
+    def make(self, key: str, new: Callable[[], T], kind: type[T]) -> T:
+        """The value of a key, made where missing."""
+        value = self.get(key, kind)
+        if value is None:
+            value = new()
+            self._values[key] = value
+        return value
+
+    def put(self, key: str, value: object) -> None:
+        """Set a key; one that was to expire still will."""
+        self._values[key] = value
+
+    def drop(self, key: str) -> None:
+        """Forget a key."""
+        self._values.pop(key, None)
+        self._expires.pop(key, None)
+
+    def expire(self, key: str, ttl_s: float) -> None:
+        """Let a key go in ttl_s, if it is there."""
+        if key in self._values:
+            self._expires[key] = asyncio.get_running_loop().time() + ttl_s
+            heapq.heappush(self._lapses, (self._expires[key], key))
+
+    def ttl(self, key: str) -> float:
+        """Seconds until a key goes; -1 when never, -2 when there is none."""
+        if key not in self._values:
+            return -2
+        return self._expires[key] - asyncio.get_running_loop().time() if key in self._expires else -1
+
+    def under(self, prefix: str, kind: type[T]) -> list[T]:
+        """Values of one kind whose key begins with prefix, in the order of their keys."""
+        keys = sorted(key for key in self._values if key.startswith(prefix))
+        return [value for key in keys if (value := self.get(key, kind)) is not None]
+
+    def next_number(self, counter: str) -> int:
+        """The next of a growing row that starts at the clock, so that a wipe does not give numbers again."""
+        number = (self.get(counter, int) or self.now_ms()) + 1
+        self.put(counter, number)
+        return number
+
+    # --- streams ------------------------------------------------------------------------------------
+    def stream(self, name: str) -> Stream:
+        """A stream, made where missing."""
+        return self.make(name, Stream, Stream)
+
+    def length(self, name: str) -> int:
+        """Entries of a stream, 0 when it is not there."""
+        stream = self.get(name, Stream)
+        return len(stream.entries) if stream else 0
+
+    def add(self, name: str, data: bytes, cap: int | None = None) -> None:
+        """Append an entry and wake who waits for it. Beyond cap the oldest entries go."""
+        self._numbers += 1
+        stream = self.stream(name)
+        stream.entries.append((self._numbers, data))
+        if cap is not None and len(stream.entries) > cap:
+            del stream.entries[:-cap]
+        for future in self._waiting.pop(name, ()):
+            if not future.done():
+                future.set_result(True)
+
+    def deliver(self, name: str, consumer: str, count: int) -> list[Entry]:
+        """New entries of a work stream, pending from now on."""
+        group = self.group(name)
+        entries = self.stream(name).after(group.last, count)
+        for number, _ in entries:
+            group.last = number
+            group.pending[number] = Delivered(consumer, 1)
+        return [Entry(name, f"{number}-0", data) for number, data in entries]
+
+    def redeliver(self, name: str, consumer: str, count: int) -> list[Entry]:
+        """A consumer's pending entries, oldest first; counts as one more delivery."""
+        stream, group = self.stream(name), self.group(name)
+        own = sorted(number for number, given in group.pending.items() if given.consumer == consumer)
+        found = []
+        for number in own[:count]:
+            data = stream.find(number)
+            if data is None:  # deleted while it was pending
+                del group.pending[number]
+                continue
+            group.pending[number].times += 1
+            found.append(Entry(name, f"{number}-0", data, group.pending[number].times))
+        return found
+
+    def group(self, name: str) -> Group:
+        """The group of a work stream, made where missing (from the stream's start)."""
+        stream = self.stream(name)
+        if stream.group is None:
+            stream.group = Group()
+        return stream.group
+
+    def waiting(self) -> int:
+        """Reads that wait for an entry, counted once per stream."""
+        return sum(map(len, self._waiting.values()))
+
+    async def wait(self, names: Sequence[str], limit_s: float) -> None:
+        """Until something is added to one of these streams, or limit_s have passed."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[bool] = loop.create_future()
+
+        def lapse() -> None:
+            if not future.done():
+                future.set_result(False)
+
+        timer = loop.call_later(limit_s, lapse)
+        for name in names:
+            self._waiting[name].append(future)
+        try:
+            await future
+        finally:
+            timer.cancel()
+            for name in names:
+                if future in self._waiting.get(name, ()):
+                    self._waiting[name].remove(future)

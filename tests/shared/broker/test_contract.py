@@ -1,0 +1,326 @@
+"""What every broker does, on both: streams, leases, heartbeats, small hashes. The log is in test_session_log.py."""
+
+import asyncio
+
+import pytest
+
+from shared.broker.contract import Broker, BrokerAway, BrokerFull, LeaseLost
+from shared.protocol import limits, wire
+from shared.protocol.keys import Keys
+from shared.protocol.messages import Cancel, Close, Draft, Heartbeat, Span, StagedBatch, StagedRow
+from tests.shared.broker.worlds import LIMIT, World
+
+
+def cancel(n: int) -> Cancel:
+    return Cancel(f"s{n}")
+
+
+def beat(generation: int, name: str = "pi", load: int = 0) -> Heartbeat:
+    return Heartbeat("draft_worker", name, generation, load=load)
+
+
+async def test_run_id_stays(world: World) -> None:
+    first = await world.broker.run_id()
+    assert first
+    assert await world.broker.run_id() == first
+    assert await (await world.another()).run_id() == first
+
+
+async def test_ping_takes_time(broker: Broker) -> None:
+    assert 0 <= await broker.ping() < 1
+
+
+async def test_closed_is_away(world: World) -> None:
+    gone = await world.another()
+    await gone.run_id()
+    await gone.close()
+    await gone.close()
+    with pytest.raises(BrokerAway):
+        await gone.run_id()
+
+
+# --- work streams ---------------------------------------------------------------------------------------
+async def test_work_is_read_once_in_order_and_goes_when_acknowledged(broker: Broker, keys: Keys) -> None:
+    await broker.make_groups([keys.submit])
+    for n in range(5):
+        await broker.push(keys.submit, cancel(n))
+    entries = await broker.read_group([keys.submit], "scheduler", 3, 0)
+    entries += await broker.read_group([keys.submit], "scheduler", 3, 0)
+    assert [wire.decode(entry.data) for entry in entries] == [cancel(n) for n in range(5)]
+    assert {(entry.stream, entry.deliveries) for entry in entries} == {(keys.submit, 1)}
+    assert await broker.read_group([keys.submit], "scheduler", 3, 0) == []
+    assert await broker.length(keys.submit) == 5
+    await broker.ack(keys.submit, [entry.id for entry in entries])
+    await broker.ack(keys.submit, [])
+    assert await broker.length(keys.submit) == 0
+    assert await broker.read_pending([keys.submit], "scheduler", 10) == []
+
+
+async def test_several_streams_in_one_read(broker: Broker, keys: Keys) -> None:
+    streams = [keys.submit, keys.draft, keys.verdicts]
+    await broker.make_groups(streams)
+    for stream in streams:
+        await broker.push(stream, cancel(1))
+        await broker.push(stream, cancel(2))
+    entries = await broker.read_group(streams, "scheduler", 1, 0)
+    assert sorted(entry.stream for entry in entries) == sorted(streams)
+    assert len(await broker.read_group(streams, "scheduler", 9, 0)) == 3
+
+
+async def test_pending_is_given_again_and_counted(broker: Broker, keys: Keys) -> None:
+    await broker.make_groups([keys.submit, keys.draft])
+    for n in range(3):
+        await broker.push(keys.draft if n == 1 else keys.submit, cancel(n))
+        await asyncio.sleep(0.003)  # ids are milliseconds
+    first = await broker.read_group([keys.submit, keys.draft], "scheduler", 9, 0)
+    assert len(first) == 3
+    for times in (2, 3, 4):
+        again = await broker.read_pending([keys.submit, keys.draft], "scheduler", 9)
+        assert [entry.deliveries for entry in again] == [times] * 3
+        assert [wire.decode(entry.data) for entry in again] == [cancel(n) for n in range(3)]  # oldest first
+    assert len(await broker.read_pending([keys.submit, keys.draft], "scheduler", 1)) == 2
+    assert await broker.read_pending([keys.submit, keys.draft], "another", 9) == []
+    await broker.ack(keys.draft, [again[1].id])
+    left = await broker.read_pending([keys.submit, keys.draft], "scheduler", 9)
+    assert [entry.id for entry in left] == [again[0].id, again[2].id]
+    assert left[0].deliveries == 6  # the read of one per stream counted too
+
+
+async def test_push_refuses_at_the_bound(broker: Broker, keys: Keys) -> None:
+    for n in range(LIMIT):
+        await broker.push(keys.draft, cancel(n))
+    with pytest.raises(BrokerFull, match=r"draft holds 64"):
+        await broker.push(keys.draft, cancel(0))
+    assert await broker.length(keys.draft) == LIMIT
+
+
+async def test_groups_begin_at_the_start_and_are_made_once(broker: Broker, keys: Keys) -> None:
+    await broker.push(keys.submit, cancel(1))
+    await broker.make_groups([keys.submit, keys.draft])
+    assert len(await broker.read_group([keys.submit], "scheduler", 9, 0)) == 1
+    await broker.make_groups([keys.submit, keys.draft])
+    await broker.make_groups([])
+    assert await broker.read_group([keys.submit], "scheduler", 9, 0) == []
+
+
+async def test_a_missing_group_is_made_by_reading(broker: Broker, keys: Keys) -> None:
+    assert await broker.read_pending([keys.submit], "scheduler", 9) == []
+    assert await broker.read_group([keys.draft], "scheduler", 9, 0.01) == []
+    await broker.push(keys.submit, cancel(1))
+    await broker.push(keys.draft, cancel(2))
+    assert len(await broker.read_group([keys.submit, keys.draft], "scheduler", 9, 0)) == 2
+
+
+async def test_a_read_waits_for_an_entry_and_not_longer(world: World) -> None:
+    loop = asyncio.get_running_loop()
+    await world.broker.make_groups([world.keys.submit, world.keys.draft])
+    start = loop.time()
+    assert await world.broker.read_group([world.keys.submit], "scheduler", 9, 0.1) == []
+    assert 0.09 <= loop.time() - start < 1
+    waiting = [
+        asyncio.create_task(world.broker.read_group([world.keys.submit], "scheduler", 9, 5)),
+        asyncio.create_task(world.broker.read_group([world.keys.draft], "scheduler", 9, 5)),
+        asyncio.create_task(world.broker.read_inbox(world.keys.inbox("pi:1"), "0", 9, 5)),
+    ]
+    await asyncio.sleep(0.05)
+    await world.broker.push(world.keys.draft, cancel(2))
+    await world.broker.push(world.keys.submit, cancel(1))
+    await world.broker.send(world.keys.inbox("pi:1"), cancel(3))
+    found = [wire.decode(entries[0].data) for entries in await asyncio.gather(*waiting)]
+    assert found == [cancel(1), cancel(2), cancel(3)]
+    assert loop.time() - start < 2
+
+
+async def test_one_entry_goes_to_one_of_two_waiting_readers(world: World) -> None:
+    await world.broker.make_groups([world.keys.submit])
+    readers = [
+        asyncio.create_task(world.broker.read_group([world.keys.submit], name, 9, 0.3)) for name in "ab"
+    ]
+    await asyncio.sleep(0.05)
+    await world.broker.push(world.keys.submit, cancel(1))
+    assert sorted(len(entries) for entries in await asyncio.gather(*readers)) == [0, 1]
+
+
+async def test_dead_letters_are_kept_and_settled(world: World) -> None:
+    broker, keys = world.broker, world.keys
+    await broker.make_groups([keys.submit])
+    await broker.push(keys.submit, cancel(1))
+    (entry,) = await broker.read_group([keys.submit], "scheduler", 9, 0)
+    await broker.dead_letter(entry, "unknown tag 99")
+    assert await broker.length(keys.dead) == 1
+    assert await broker.length(keys.submit) == 0
+    assert await broker.read_pending([keys.submit], "scheduler", 9) == []
+    assert await world.ttl(keys.dead) > 0
+
+
+# --- inboxes --------------------------------------------------------------------------------------------
+async def test_inbox_is_read_from_the_start_and_after_an_id(broker: Broker, keys: Keys) -> None:
+    inbox = keys.inbox("pi:7")
+    assert await broker.read_inbox(inbox, "0", 9, 0.01) == []
+    for n in range(4):
+        await broker.send(inbox, cancel(n))
+    first = await broker.read_inbox(inbox, "0", 3, 0)
+    rest = await broker.read_inbox(inbox, first[-1].id, 9, 0)
+    assert [wire.decode(entry.data) for entry in first + rest] == [cancel(n) for n in range(4)]
+    assert await broker.read_inbox(inbox, rest[-1].id, 9, 0) == []
+    assert await broker.read_inbox(inbox, "0", 9, 0) == first + rest  # nobody acknowledges
+
+
+async def test_inbox_is_capped(broker: Broker, keys: Keys) -> None:
+    for n in range(limits.INBOX_CAP + 250):
+        await broker.send(keys.reply("g:1"), cancel(n))
+    assert limits.INBOX_CAP <= await broker.length(keys.reply("g:1")) < limits.INBOX_CAP + 200
+    last = (await broker.read_inbox(keys.reply("g:1"), "0", 9999, 0))[-1]
+    assert wire.decode(last.data) == cancel(limits.INBOX_CAP + 249)
+
+
+async def test_inbox_goes_unless_its_reader_beats(world: World) -> None:
+    inbox, reply = world.keys.inbox("pi:1"), world.keys.reply("gw:2")
+    for stream in (inbox, reply):
+        await world.broker.send(stream, cancel(1))
+    first = await world.ttl(inbox)
+    assert 0 < first <= limits.INBOX_KEPT_S
+    await asyncio.sleep(0.05)
+    await world.broker.send(inbox, cancel(2))
+    assert await world.ttl(inbox) < first  # a sender does not keep a dead reader's inbox
+    before = await world.ttl(inbox), await world.ttl(reply)
+    await world.broker.beat(beat(1), 5)
+    await world.broker.beat(Heartbeat("gateway", "gw", 2), 5)
+    assert await world.ttl(inbox) > before[0]
+    assert await world.ttl(reply) > before[1]
+
+
+# --- lease and stage ------------------------------------------------------------------------------------
+async def test_lease_has_one_holder_and_growing_terms(broker: Broker) -> None:
+    first = await broker.acquire_lease("a:1", 5)
+    assert first > 0
+    assert await broker.acquire_lease("b:2", 5) == 0
+    assert await broker.renew_lease("a:1", first, 5)
+    assert not await broker.renew_lease("b:2", first, 5)
+    assert not await broker.renew_lease("a:1", first + 1, 5)
+    await broker.release_lease("b:2", first)
+    await broker.release_lease("a:1", first + 1)
+    assert await broker.acquire_lease("b:2", 5) == 0
+    again = await broker.acquire_lease("a:1", 5)  # its own
+    assert again > first
+    assert not await broker.renew_lease("a:1", first, 5)
+    await broker.release_lease("a:1", again)
+    assert await broker.acquire_lease("b:2", 5) > again
+
+
+async def test_lease_lapses(broker: Broker) -> None:
+    term = await broker.acquire_lease("a:1", 0.05)
+    await asyncio.sleep(0.03)
+    assert await broker.renew_lease("a:1", term, 0.05)
+    await asyncio.sleep(0.1)
+    assert not await broker.renew_lease("a:1", term, 5)
+    assert await broker.acquire_lease("b:2", 5) > term
+
+
+def batch(term: int, number: int = 1) -> StagedBatch:
+    return StagedBatch(term, number, (StagedRow("s1", 1, 1, 10, 10, 4, "pi:1", "gw:1", (5, 6)),))
+
+
+async def test_stage_adds_the_batch_and_settles_its_drafts(broker: Broker, keys: Keys) -> None:
+    term = await broker.acquire_lease("a:1", 5)
+    await broker.make_groups([keys.draft, keys.staged("v")])
+    for n in range(3):
+        await broker.push(keys.draft, Draft("s1", 1, n, 10, "pi:1", (5, 6)))
+    drafts = await broker.read_group([keys.draft], "scheduler", 9, 0)
+    await broker.stage("v", batch(term), [drafts[0].id, drafts[2].id], "a:1")
+    (entry,) = await broker.read_group([keys.staged("v")], "v", 9, 0)
+    assert wire.decode(entry.data) == batch(term)
+    assert [e.id for e in await broker.read_pending([keys.draft], "scheduler", 9)] == [drafts[1].id]
+    assert await broker.length(keys.draft) == 1
+
+
+async def test_stage_without_the_lease_does_nothing(broker: Broker, keys: Keys) -> None:
+    await broker.make_groups([keys.draft])
+    await broker.push(keys.draft, cancel(1))
+    (draft,) = await broker.read_group([keys.draft], "scheduler", 9, 0)
+    with pytest.raises(LeaseLost):
+        await broker.stage("v", batch(1), [draft.id], "a:1")
+    term = await broker.acquire_lease("a:1", 0.03)
+    await asyncio.sleep(0.06)
+    await broker.acquire_lease("b:2", 5)
+    with pytest.raises(LeaseLost):
+        await broker.stage("v", batch(term), [draft.id], "a:1")
+    assert await broker.length(keys.staged("v")) == 0
+    assert len(await broker.read_pending([keys.draft], "scheduler", 9)) == 1
+
+
+async def test_stage_refuses_at_the_bound(broker: Broker, keys: Keys) -> None:
+    term = await broker.acquire_lease("a:1", 5)
+    await broker.make_groups([keys.draft])
+    await broker.push(keys.draft, cancel(1))
+    (draft,) = await broker.read_group([keys.draft], "scheduler", 9, 0)
+    for n in range(LIMIT):
+        await broker.stage("v", batch(term, n), [], "a:1")
+    with pytest.raises(BrokerFull):
+        await broker.stage("v", batch(term), [draft.id], "a:1")
+    assert await broker.length(keys.staged("v")) == LIMIT
+    assert await broker.length(keys.draft) == 1
+
+
+# --- who is there ---------------------------------------------------------------------------------------
+async def test_generations_grow(world: World) -> None:
+    other = await world.another()
+    given = [await each.next_generation() for each in (world.broker, other, world.broker)]
+    assert given == sorted(set(given))
+    assert all(0 < number < 10**15 for number in given)  # an address takes 15 digits
+
+
+async def test_heartbeats_are_seen_until_they_lapse(broker: Broker) -> None:
+    assert await broker.alive("draft_worker") == []
+    await broker.beat(beat(1, "pi"), 5)
+    await broker.beat(beat(2, "mac"), 0.05)
+    await broker.beat(Heartbeat("verifier", "core", 3), 5)
+    assert sorted(h.name for h in await broker.alive("draft_worker")) == ["mac", "pi"]
+    assert await broker.alive("verifier") == [Heartbeat("verifier", "core", 3)]
+    assert await broker.alive("gateway") == []
+    await asyncio.sleep(0.1)
+    assert [h.name for h in await broker.alive("draft_worker")] == ["pi"]
+    await broker.beat(beat(1, "pi", load=3), 5)
+    assert await broker.alive("draft_worker") == [beat(1, "pi", load=3)]
+
+
+async def test_an_older_incarnation_never_overwrites(broker: Broker) -> None:
+    await broker.beat(beat(5), 5)
+    with pytest.raises(LeaseLost, match="newer generation"):
+        await broker.beat(beat(4), 5)
+    assert await broker.alive("draft_worker") == [beat(5)]
+    await broker.beat(beat(6), 0.05)
+    await asyncio.sleep(0.1)
+    await broker.beat(beat(4), 5)  # nobody has the name any more
+
+
+async def test_an_undecodable_heartbeat_is_left_out(world: World) -> None:
+    await world.broker.beat(beat(1, "pi"), 5)
+    await world.broker.beat(beat(2, "mac"), 5)
+    await world.spoil("draft_worker", "mac")
+    assert await world.broker.alive("draft_worker") == [beat(1, "pi")]
+    await world.broker.beat(beat(2, "mac"), 5)
+
+
+async def test_small_hashes_are_replaced(broker: Broker, keys: Keys) -> None:
+    assert await broker.get(keys.deployment) == {}
+    await broker.put(keys.deployment, {"target": "smollm2", "vocabulary": "ab"})
+    await broker.put(keys.deployment, {"target": "qwen", "note": "é"})
+    assert await broker.get(keys.deployment) == {"target": "qwen", "note": "é"}
+    await broker.put(keys.deployment, {})
+    assert await broker.get(keys.deployment) == {}
+
+
+async def test_spans_are_appended(world: World) -> None:
+    spans = [Span("verifier", "core", "s1", 1, n, "verify", 1, 2, 3, -4) for n in range(3)]
+    await world.broker.trace([])
+    await world.broker.trace(spans)
+    entries = await world.broker.read_inbox(world.keys.trace, "0", 9, 0)
+    assert [wire.decode(entry.data) for entry in entries] == spans
+    assert 0 < await world.ttl(world.keys.trace) <= limits.TRACE_KEPT_S
+
+
+async def test_a_message_too_large_is_not_sent(broker: Broker, keys: Keys) -> None:
+    with pytest.raises(wire.WireError, match="at most"):
+        await broker.send(keys.reply("g:1"), Close("s", 1, "error", "x" * limits.MAX_MESSAGE_BYTES))
+    assert await broker.length(keys.reply("g:1")) == 0

@@ -1,0 +1,443 @@
+"""The session log on both brokers: submit, place, end, and every outcome of commit."""
+
+import asyncio
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from shared.broker.contract import Broker, BrokerFull, CommitOutcome, CommitRow, UnknownSession
+from shared.protocol import limits, wire
+from shared.protocol.keys import Keys
+from shared.protocol.messages import Cancel, Close, Heartbeat, StagedBatch, Submit, TokenLogprobs, Verdict
+from shared.protocol.session import SessionSpec
+from shared.speculative.params import SamplingParams
+from tests.shared.broker.worlds import LIMIT, World
+
+PROMPT = (5, 6, 7, 8)
+GATEWAY, DEVICE = "gw:1", "pi:2"
+
+
+def spec_of(session: str = "s1", **changes: Any) -> SessionSpec:
+    sampling = SamplingParams(seed=2**64 - 1, vocab=100, temperature=0.7, top_k=40, top_p=0.9)
+    spec = SessionSpec(session, PROMPT, sampling, 64, (2,), GATEWAY, 60_000, logprobs=2, device="pi")
+    return replace(spec, **changes)
+
+
+def submit_of(spec: SessionSpec) -> Submit:
+    return Submit(
+        spec.session, len(spec.prompt), spec.max_tokens, spec.deadline_ms, spec.gateway, spec.device
+    )
+
+
+async def open_session(broker: Broker, session: str = "s1", **changes: Any) -> None:
+    spec = spec_of(session, **changes)
+    assert await broker.submit(spec, submit_of(spec))
+
+
+def row(base_len: int, *tokens: int, session: str = "s1", epoch: int = 0, **changes: Any) -> CommitRow:
+    device, gateway = changes.pop("device", DEVICE), changes.pop("gateway", GATEWAY)
+    verdict = Verdict(
+        session, epoch, 9, base_len, tokens, base_len + len(tokens), drafted=4, accepted=2, next_k=3, batch=17
+    )
+    return CommitRow(replace(verdict, **changes), device, gateway)
+
+
+class Ears:
+    """What each receiver of verdicts has been sent since the last look."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._last = {"device": "0", "gateway": "0", "scheduler": "0"}
+
+    async def heard(self, receiver: str) -> list[Any]:
+        keys = self._world.keys
+        stream = {"device": keys.inbox(DEVICE), "gateway": keys.reply(GATEWAY), "scheduler": keys.verdicts}
+        entries = await self._world.broker.read_inbox(stream[receiver], self._last[receiver], 9999, 0)
+        if entries:
+            self._last[receiver] = entries[-1].id
+        return [wire.decode(entry.data) for entry in entries]
+
+    async def all(self) -> tuple[list[Any], list[Any], list[Any]]:
+        return await self.heard("device"), await self.heard("gateway"), await self.heard("scheduler")
+
+
+@pytest.fixture
+def ears(world: World) -> Ears:
+    return Ears(world)
+
+
+def bare(verdict: Verdict) -> Verdict:
+    return replace(verdict, tokens=(), logprobs=())
+
+
+# --- submit, head, load -----------------------------------------------------------------------------------
+async def test_submit_creates_the_log_and_tells_the_scheduler(world: World) -> None:
+    broker, keys = world.broker, world.keys
+    await broker.make_groups([keys.submit])
+    await open_session(broker)
+    (entry,) = await broker.read_group([keys.submit], "scheduler", 9, 0)
+    assert wire.decode(entry.data) == submit_of(spec_of())
+    assert await broker.live() == {"s1"}
+    head = await broker.head("s1")
+    assert (head.session, head.prompt_len, head.max_tokens, head.gateway) == ("s1", 4, 64, GATEWAY)
+    assert (head.device_wanted, head.epoch, head.verifier, head.device) == ("pi", 0, "", "")
+    assert (head.committed, head.length, head.finish) == (0, 4, "")
+    assert 59_000 < head.deadline_ms <= 60_000
+    log = await broker.load("s1")
+    assert log.spec == spec_of()
+    assert (log.ids, log.committed, log.logprobs) == (PROMPT, (), ())
+    assert 650 < await world.ttl(keys.session("s1")) <= 660  # deadline + LOG_KEPT_S
+
+
+async def test_a_repeated_submit_changes_nothing(broker: Broker, keys: Keys) -> None:
+    await open_session(broker)
+    await broker.commit("v", "", [row(4, 10)])
+    assert not await broker.submit(spec_of(max_tokens=9), submit_of(spec_of()))
+    assert (await broker.head("s1")).committed == 1
+    assert (await broker.load("s1")).spec.max_tokens == 64
+    assert await broker.length(keys.submit) == 1
+
+
+async def test_submit_refuses_at_the_bound_and_leaves_nothing(broker: Broker, keys: Keys) -> None:
+    for n in range(LIMIT):
+        await broker.push(keys.submit, Cancel(f"c{n}"))
+    with pytest.raises(BrokerFull):
+        await open_session(broker)
+    assert await broker.live() == set()
+    with pytest.raises(UnknownSession):
+        await broker.head("s1")
+    with pytest.raises(UnknownSession):
+        await broker.load("s1")
+
+
+async def test_the_deadline_counts_down_on_the_brokers_clock(broker: Broker) -> None:
+    await open_session(broker, deadline_ms=80)
+    first = (await broker.head("s1")).deadline_ms
+    await asyncio.sleep(0.03)
+    assert 0 < (await broker.head("s1")).deadline_ms < first <= 80
+    await asyncio.sleep(0.08)
+    assert (await broker.head("s1")).deadline_ms == 0
+
+
+# --- place ------------------------------------------------------------------------------------------------
+async def test_place_is_fenced_by_epoch_and_finish(broker: Broker) -> None:
+    await open_session(broker)
+    assert await broker.place("s1", 1, "v", DEVICE)
+    assert await broker.place("s1", 1, "v", "mac:3")  # the same epoch, another device
+    head = await broker.head("s1")
+    assert (head.epoch, head.verifier, head.device) == (1, "v", "mac:3")
+    assert not await broker.place("s1", 0, "w", DEVICE)
+    assert await broker.place("s1", 2, "w", "")
+    assert not await broker.place("nobody", 1, "v", DEVICE)
+    await broker.end("s1", Close("s1", 2, "cancel"), "", "", "")
+    assert not await broker.place("s1", 3, "v", DEVICE)
+    head = await broker.head("s1")
+    assert (head.epoch, head.verifier, head.device) == (2, "w", "")
+
+
+# --- end --------------------------------------------------------------------------------------------------
+async def test_end_tells_everybody_and_can_be_repeated(world: World, ears: Ears) -> None:
+    broker, keys = world.broker, world.keys
+    await broker.make_groups([keys.staged("v")])
+    await open_session(broker)
+    await broker.commit("v", "", [row(4, 10, logprobs=((-1.5, (), ()),))])
+    await ears.all()
+    close = Close("s1", 1, "deadline", "too late")
+    assert await broker.end("s1", close, "v", DEVICE, GATEWAY)
+    assert await broker.live() == set()
+    assert (await broker.head("s1")).finish == "deadline"
+    for key in (keys.session("s1"), keys.session_ids("s1"), keys.session_logprobs("s1")):
+        assert await world.ttl(key) <= limits.LOG_KEPT_S
+    assert not await broker.end("s1", Close("s1", 1, "error"), "v", DEVICE, "")
+    assert (await broker.head("s1")).finish == "deadline"
+    staged = await broker.read_group([keys.staged("v")], "v", 9, 0)
+    assert [wire.decode(entry.data) for entry in staged] == [close, Close("s1", 1, "error")]
+    device, gateway, _ = await ears.all()
+    assert device == [close, Close("s1", 1, "error")]
+    assert gateway == [close]
+
+
+async def test_end_of_an_unknown_session_and_with_nobody_to_tell(broker: Broker, keys: Keys) -> None:
+    assert not await broker.end("s9", Close("s9", 1, "cancel"), "", "", "")
+    assert not await broker.end("s9", Close("s9", 1, "cancel"), "", DEVICE, "")
+    assert await broker.length(keys.inbox(DEVICE)) == 1
+    with pytest.raises(ValueError, match="finish"):
+        await broker.end("s9", Close("s9", 1, ""), "", "", "")
+
+
+async def test_end_does_not_need_room_at_the_verifier(broker: Broker, keys: Keys) -> None:
+    await open_session(broker)
+    for n in range(LIMIT):
+        await broker.push(keys.staged("v"), Close(f"s{n}", 1, ""))
+    assert await broker.end("s1", Close("s1", 1, "cancel"), "v", "", GATEWAY)
+    assert await broker.length(keys.staged("v")) == LIMIT
+    assert await broker.length(keys.reply(GATEWAY)) == 1
+
+
+# --- commit -----------------------------------------------------------------------------------------------
+LOGPROBS: tuple[TokenLogprobs, ...] = (
+    (-1.0, (3, 70_000), (-0.0, -1.25)),
+    (-math.inf, (), ()),
+    (0.0, (2**24 - 1,), (-math.inf,)),
+)
+
+
+async def test_commit_appends_and_tells_each_what_it_needs(world: World, ears: Ears) -> None:
+    await open_session(world.broker)
+    committed = row(4, 10, 2**24 - 1, 12, logprobs=LOGPROBS, queue_us=3_600_000_000, message="é")
+    assert await world.broker.commit("v", "", [committed]) == [CommitOutcome("committed", 7)]
+    log = await world.broker.load("s1")
+    assert (log.committed, log.logprobs, log.head.finish) == ((10, 2**24 - 1, 12), LOGPROBS, "")
+    assert log.ids == (*PROMPT, 10, 2**24 - 1, 12)
+    device, gateway, scheduler = await ears.all()
+    assert gateway == [committed.verdict]
+    assert device == [replace(committed.verdict, logprobs=())]
+    assert scheduler == [bare(committed.verdict)]
+    for key in (world.keys.session_ids("s1"), world.keys.session_logprobs("s1")):
+        if await world.ttl(key) != -2:  # the memory broker keeps one object
+            assert abs(await world.ttl(key) - await world.ttl(world.keys.session("s1"))) < 0.1
+
+
+async def test_a_repeated_commit_is_answered_from_the_log(world: World, ears: Ears) -> None:
+    await open_session(world.broker)
+    first, second = row(4, 10, 11, 12, logprobs=LOGPROBS), row(7, 13, logprobs=LOGPROBS[:1])
+    await world.broker.commit("v", "", [first])
+    await world.broker.commit("v", "", [second])
+    await ears.all()
+    again = replace(first, verdict=replace(first.verdict, tokens=(99,), length=5, logprobs=LOGPROBS[:1]))
+    assert await world.broker.commit("v", "", [again]) == [CommitOutcome("answered", 8)]
+    answer = replace(
+        first.verdict,
+        tokens=(10, 11, 12, 13),
+        length=8,
+        logprobs=(*LOGPROBS, LOGPROBS[0]),
+        drafted=0,
+        accepted=0,
+    )
+    device, gateway, scheduler = await ears.all()
+    assert gateway == [answer]
+    assert device == [replace(answer, logprobs=())]
+    assert scheduler == [bare(answer)]
+    assert (await world.broker.load("s1")).committed == (10, 11, 12, 13)
+    assert await world.broker.commit("v", "", [row(6, 99)]) == [CommitOutcome("answered", 8)]
+    (tail,) = await ears.heard("gateway")
+    assert (tail.base_len, tail.tokens, tail.logprobs) == (6, (12, 13), (LOGPROBS[2], LOGPROBS[0]))
+
+
+async def test_answer_to_a_row_inside_the_prompt_begins_behind_it(world: World, ears: Ears) -> None:
+    await open_session(world.broker)
+    await world.broker.commit("v", "", [row(4, 10)])
+    await ears.all()
+    assert await world.broker.commit("v", "", [row(1, 99)]) == [CommitOutcome("answered", 5)]
+    (answer,) = await ears.heard("gateway")
+    assert (answer.base_len, answer.tokens, answer.length) == (4, (10,), 5)
+
+
+async def test_a_finished_session_is_answered_with_its_finish(world: World, ears: Ears) -> None:
+    await open_session(world.broker)
+    assert await world.broker.commit("v", "", [row(4, 10, 2, finish="stop")]) == [
+        CommitOutcome("committed", 6)
+    ]
+    assert await world.broker.live() == set()
+    assert (await world.broker.head("s1")).finish == "stop"
+    assert await world.ttl(world.keys.session("s1")) <= limits.LOG_KEPT_S
+    device, gateway, scheduler = await ears.all()
+    assert [heard[0].finish for heard in (device, gateway, scheduler)] == ["stop"] * 3
+    assert await world.broker.commit("v", "", [row(6, 99), row(4, 98)]) == [CommitOutcome("answered", 6)] * 2
+    device, gateway, scheduler = await ears.all()
+    assert [(v.base_len, v.tokens, v.length, v.finish, v.next_k) for v in gateway] == [
+        (6, (), 6, "stop", 0),
+        (4, (10, 2), 6, "stop", 0),
+    ]
+    assert len(device) == len(scheduler) == 2
+    assert (await world.broker.load("s1")).committed == (10, 2)
+
+
+async def test_an_older_epoch_is_dropped(world: World, ears: Ears) -> None:
+    await open_session(world.broker)
+    await world.broker.place("s1", 2, "w", DEVICE)
+    assert await world.broker.commit("v", "", [row(4, 10, epoch=1)]) == [CommitOutcome("stale", 4)]
+    assert await ears.all() == ([], [], [])
+    assert (await world.broker.head("s1")).committed == 0
+    assert await world.broker.commit("w", "", [row(4, 10, epoch=2)]) == [CommitOutcome("committed", 5)]
+
+
+@pytest.mark.parametrize(("base_len", "epoch"), [(5, 0), (4, 1), (limits.MAX_POSITION - 1, 7)])
+async def test_a_row_ahead_of_the_log_is_an_error_for_the_scheduler(
+    world: World, ears: Ears, base_len: int, epoch: int
+) -> None:
+    await open_session(world.broker)
+    ahead = row(base_len, 10, epoch=epoch, finish="stop", logprobs=LOGPROBS[:1])
+    assert await world.broker.commit("v", "", [ahead]) == [CommitOutcome("ahead", 4)]
+    device, gateway, (told,) = await ears.all()
+    assert (device, gateway) == ([], [])
+    assert (told.status, told.length, told.finish, told.tokens, told.logprobs) == ("error", 4, "", (), ())
+    assert told.message == f"row of epoch {epoch} after {base_len} tokens; the log has epoch 0 and 4 tokens"
+    assert await world.broker.live() == {"s1"}
+
+
+async def test_an_unknown_session_is_dropped(world: World, ears: Ears) -> None:
+    assert await world.broker.commit("v", "", [row(4, 10)]) == [CommitOutcome("unknown", 0)]
+    assert await ears.all() == ([], [], [])
+
+
+@pytest.mark.parametrize("status", ["prefilled", "need_prefill", "no_pages", "stale", "error"])
+async def test_rows_that_were_not_run_go_to_the_scheduler_alone(
+    world: World, ears: Ears, status: Any
+) -> None:
+    await open_session(world.broker)
+    told = row(4, status=status, cached_len=3, message="why")
+    unknown = row(9, session="s9", status=status)
+    outcomes = await world.broker.commit("v", "", [told, unknown])
+    assert outcomes == [CommitOutcome("told", 4), CommitOutcome("told", 0)]
+    assert await ears.all() == ([], [], [told.verdict, unknown.verdict])
+    assert (await world.broker.head("s1")).committed == 0
+
+
+async def test_a_batch_is_answered_row_by_row_and_acknowledged(world: World, ears: Ears) -> None:
+    broker, keys = world.broker, world.keys
+    for session in ("s1", "s2", "s3"):
+        await open_session(broker, session)
+    await broker.commit("v", "", [row(4, 10, session="s2")])
+    await broker.place("s3", 5, "v", DEVICE)
+    await ears.all()
+    await broker.make_groups([keys.staged("v")])
+    await broker.push(keys.staged("v"), StagedBatch(1, 17, ()))
+    (entry,) = await broker.read_group([keys.staged("v")], "v", 1, 0)
+    rows = [
+        row(4, 20, 21),
+        row(4, 99, session="s2"),
+        row(4, 99, session="s3"),
+        row(6, 22),  # the same session again, behind its first row
+        row(4, 99, session="s9"),
+        row(77, 99, session="s2"),
+        row(5, session="s2", status="no_pages"),
+    ]
+    outcomes = await broker.commit("v", entry.id, rows)
+    names = ["committed", "answered", "stale", "committed", "unknown", "ahead", "told"]
+    assert [outcome.outcome for outcome in outcomes] == names
+    assert [outcome.length for outcome in outcomes] == [6, 5, 4, 7, 0, 5, 5]
+    device, gateway, scheduler = await ears.all()
+    assert [(v.session, v.base_len, v.tokens) for v in gateway] == [
+        ("s1", 4, (20, 21)),
+        ("s2", 4, (10,)),
+        ("s1", 6, (22,)),
+    ]
+    assert device == gateway
+    assert [v.status for v in scheduler] == ["ok", "ok", "ok", "error", "no_pages"]
+    assert await broker.length(keys.staged("v")) == 0
+    assert await broker.read_pending([keys.staged("v")], "v", 9) == []
+
+
+async def test_a_commit_repeated_whole_after_a_lost_answer(world: World, ears: Ears) -> None:
+    broker, keys = world.broker, world.keys
+    await open_session(broker)
+    await broker.make_groups([keys.staged("v")])
+    await broker.push(keys.staged("v"), StagedBatch(1, 17, ()))
+    (entry,) = await broker.read_group([keys.staged("v")], "v", 1, 0)
+    rows = [row(4, 20, 21)]
+    assert [outcome.outcome for outcome in await broker.commit("v", entry.id, rows)] == ["committed"]
+    assert [outcome.outcome for outcome in await broker.commit("v", entry.id, rows)] == ["answered"]
+    assert [v.tokens for v in await ears.heard("gateway")] == [(20, 21), (20, 21)]
+    assert (await broker.load("s1")).committed == (20, 21)
+
+
+async def test_nobody_to_tell(world: World, ears: Ears) -> None:
+    await open_session(world.broker)
+    await world.broker.commit("v", "", [row(4, 10, device="", gateway="")])
+    await world.broker.commit("v", "", [row(5, 11, device="")])
+    device, gateway, scheduler = await ears.all()
+    assert device == []
+    assert [v.tokens for v in gateway] == [(11,)]
+    assert len(scheduler) == 2
+    assert await world.broker.commit("v", "", []) == []
+
+
+async def test_a_commit_without_tokens_may_finish(world: World, ears: Ears) -> None:
+    await open_session(world.broker)
+    assert await world.broker.commit("v", "", [row(4, finish="length")]) == [CommitOutcome("committed", 4)]
+    assert (await world.broker.head("s1")).finish == "length"
+
+
+async def test_a_batch_with_a_row_that_is_no_message_does_nothing(world: World, ears: Ears) -> None:
+    broker, keys = world.broker, world.keys
+    await open_session(broker)
+    await broker.make_groups([keys.staged("v")])
+    await broker.push(keys.staged("v"), StagedBatch(1, 17, ()))
+    (entry,) = await broker.read_group([keys.staged("v")], "v", 1, 0)
+    large = row(4, status="error", message="x" * limits.MAX_MESSAGE_BYTES)
+    for bad, error in (
+        (large, wire.WireError),
+        (row(4, 10, length=9), ValueError),
+        (row(4, 10, 11, logprobs=LOGPROBS[:1]), ValueError),
+    ):
+        with pytest.raises(error):
+            await broker.commit("v", entry.id, [row(4, 10), bad])
+    assert (await broker.head("s1")).committed == 0
+    assert await ears.all() == ([], [], [])
+    assert len(await broker.read_pending([keys.staged("v")], "v", 9)) == 1
+
+
+async def test_an_answer_too_large_for_a_message_is_a_gap(world: World, ears: Ears) -> None:
+    await open_session(world.broker, max_tokens=100_000)
+    entry: TokenLogprobs = (-0.1, tuple(range(70_000, 70_020)), (-0.1,) * 20)
+    base_len = 4
+    for _ in range(5):
+        tokens = tuple(range(1000))
+        large = row(base_len, *tokens, logprobs=(entry,) * 1000, device="", gateway="")
+        assert (await world.broker.commit("v", "", [large]))[0].outcome == "committed"
+        base_len += 1000
+    await ears.all()
+    assert await world.broker.commit("v", "", [row(4, 1)]) == [CommitOutcome("answered", 5004)]
+    device, gateway, _ = await ears.all()
+    assert [(v.base_len, v.tokens, v.length, v.logprobs) for v in gateway] == [(5004, (), 5004, ())]
+    assert device == gateway
+    log = await world.broker.load("s1")
+    assert log.committed == tuple(range(1000)) * 5
+    assert log.logprobs == (entry,) * 5000
+
+
+async def test_logprobs_that_are_no_number_survive(world: World, ears: Ears) -> None:
+    await open_session(world.broker)
+    await world.broker.commit("v", "", [row(4, 10, logprobs=((math.nan, (1,), (math.nan,)),))])
+    await world.broker.commit("v", "", [row(4, 99)])
+    for verdict in await ears.heard("gateway"):
+        ((own, ids, values),) = verdict.logprobs
+        assert math.isnan(own)
+        assert ids == (1,)
+        assert math.isnan(values[0])
+
+
+# --- memory full ------------------------------------------------------------------------------------------
+async def test_full_memory_refuses_new_sessions_and_lets_the_others_end(world: World, ears: Ears) -> None:
+    broker, keys = world.broker, world.keys
+    await open_session(broker, "s1")
+    await open_session(broker, "s2")
+    await broker.make_groups([keys.staged("v"), keys.submit])
+    await world.memory_full(True)
+    with pytest.raises(BrokerFull, match="memory"):
+        await open_session(broker, "s3")
+    with pytest.raises(BrokerFull, match="memory"):
+        await broker.put(keys.deployment, {"a": "b"})
+    assert await broker.live() == {"s1", "s2"}
+    assert await broker.run_id()
+    generation = await broker.next_generation()
+    await broker.beat(Heartbeat("scheduler", "sch", generation), 5)
+    holder = f"sch:{generation}"
+    term = await broker.acquire_lease(holder, 5)
+    await broker.make_groups([keys.submit, keys.verdicts])
+    assert len(await broker.read_group([keys.submit], "scheduler", 9, 0)) == 2
+    assert await broker.place("s1", 1, "v", DEVICE)
+    await broker.stage("v", StagedBatch(term, 1, ()), [], holder)
+    (entry,) = await broker.read_group([keys.staged("v")], "v", 9, 0)
+    await broker.push(keys.submit, Cancel("s2"))
+    assert await broker.commit("v", entry.id, [row(4, 10, epoch=1, finish="stop")]) == [
+        CommitOutcome("committed", 5)
+    ]
+    assert await broker.end("s2", Close("s2", 0, "cancel"), "v", DEVICE, GATEWAY)
+    await broker.dead_letter((await broker.read_pending([keys.submit], "scheduler", 9))[0], "a test")
+    assert await broker.live() == set()
+    await world.memory_full(False)
+    await open_session(broker, "s3")

@@ -171,7 +171,7 @@ class LlamaDrafter:
         batch.n_tokens, batch.token[0], batch.pos[0], batch.n_seq_id[0] = 1, 0, 0, 1
         batch.seq_id[0][0], batch.logits[0] = 0, 1
         if llama.llama_decode(self._context, batch) != 0:
-            raise ModelFileError(f"{self.path}: the model does not decode: {_last_error()}")
+            raise ModelFileError(f"{self.path}: the model does not decode: {_reason()}")
         llama.llama_memory_clear(self._memory, True)
 
 
@@ -185,7 +185,7 @@ def _load(path: Path) -> Any:
         raise ModelFileError(f"{path}: no such file")
     model = llama.llama_model_load_from_file(str(path).encode(), llama.llama_model_default_params())
     if not model:
-        raise ModelFileError(f"{path}: not a GGUF model that llama.cpp can load: {_last_error()}")
+        raise ModelFileError(f"{path}: not a GGUF model that llama.cpp can load: {_reason()}")
     if llama.llama_model_has_encoder(model) or not llama.llama_model_has_decoder(model):
         raise ModelFileError(f"{path}: not a decoder-only model")
     if llama.llama_model_is_recurrent(model) or llama.llama_model_is_hybrid(model):
@@ -212,7 +212,7 @@ def _context(model: Any, limits: Limits, threads: int, path: Path) -> Any:
     params.no_perf = True
     context = llama.llama_init_from_model(model, params)
     if not context:
-        raise ModelFileError(f"{path}: no context of {limits.kv_tokens} KV tokens: {_last_error()}")
+        raise ModelFileError(f"{path}: no context of {limits.kv_tokens} KV tokens: {_reason()}")
     return context
 
 
@@ -228,15 +228,16 @@ def _entries(vocab: Any, rows: int) -> Iterator[Entry]:
         yield Entry(token, added(text) if special else spell(text), special)
 
 
+_LOG_ERROR: Final = 4  # ggml.h, GGML_LOG_LEVEL_ERROR
 _errors: list[str] = []
 
 
 def _on_log(level: int, text: bytes, _: ctypes.c_void_p) -> None:
-    """llama.cpp's own log: its errors are ours (level 3), the rest is of use to nobody here."""
-    if level == 3:  # GGML_LOG_LEVEL_ERROR
+    """llama.cpp's own log: its errors are ours, the rest is of use to nobody here."""
+    if level == _LOG_ERROR:
         line = text.decode("utf-8", "replace").strip()
         _errors.append(line)
-        del _errors[:-8]
+        del _errors[8:]
         log.error("llama.cpp", message=line)
 
 
@@ -244,8 +245,9 @@ _log_callback: Final = llama.llama_log_callback(_on_log)  # kept: llama.cpp has 
 
 
 def _quieten() -> None:
+    _errors.clear()
     llama.llama_log_set(_log_callback, ctypes.c_void_p(0))
 
 
-def _last_error() -> str:
-    return "; ".join(_errors[-2:]) or "llama.cpp gives no reason"
+def _reason() -> str:
+    return _errors[0] if _errors else "llama.cpp gives no reason"

@@ -124,7 +124,7 @@ class Sessions:
         session.loading = False
         session.epoch = max(session.epoch, log.head.epoch)
         session.sampling = log.spec.sampling
-        session.ids = list(log.ids)
+        session.ids, session.drafted_at = list(log.ids), 0
         held_back, session.held_back = session.held_back, []
         effects = self._ask(session, 0, now)
         for verdict in held_back:

@@ -1,7 +1,11 @@
 """What a device adds to a timeline: how long a verdict waited here, and when its draft was computed. Pure."""
 
+from typing import Final
+
 from services.draft_worker.compute_loop import Finished
 from shared.protocol.messages import Draft, Span
+
+ROLE: Final = "draft_worker"
 
 
 def spans_of(name: str, draft: Draft, finished: Finished) -> list[Span]:
@@ -9,5 +13,7 @@ def spans_of(name: str, draft: Draft, finished: Finished) -> list[Span]:
     started = round(finished.started * 1e6)
     arrived = max(started - finished.wait_us, 0)
     ended = round(finished.ended * 1e6)
-    who = ("draft_worker", name, draft.session, draft.epoch, draft.round)
-    return [Span(*who, "wait", arrived, started, 0, 0), Span(*who, "draft", started, ended, 0, 0)]
+    return [
+        Span(ROLE, name, draft.session, draft.epoch, draft.round, "wait", arrived, started, 0, 0),
+        Span(ROLE, name, draft.session, draft.epoch, draft.round, "draft", started, ended, 0, 0),
+    ]

@@ -1,0 +1,308 @@
+"""The device's state machine: messages late, twice, out of order, with gaps, and for sessions it does not know."""
+
+import itertools
+import random
+
+import pytest
+
+from services.draft_worker.sessions import Effect, Forget, Load, Refuse, Say, Sessions, Start, Threads
+from shared.compute.drafter import DraftResult
+from shared.protocol.messages import Cancel, Close, Draft, Open, Resync, Tune, Verdict
+from shared.protocol.session import SessionHead, SessionLog, SessionSpec
+from shared.speculative.params import SamplingParams
+
+DEVICE = "d:7"
+PROMPT = (1, 2, 3)
+SAMPLING = SamplingParams(seed=1, vocab=100)
+
+
+def log_of(
+    committed: tuple[int, ...] = (), device: str = DEVICE, finish: str = "", vocab: int = 100, epoch: int = 1
+) -> SessionLog:
+    spec = SessionSpec("s", PROMPT, SamplingParams(1, vocab), 50, (), "g:1", 1000)
+    head = SessionHead("s", 3, 50, "g:1", "", 1000, epoch, "v", device, len(committed), finish)  # type: ignore[arg-type]
+    return SessionLog(spec, head, committed, ())
+
+
+def verdict(base: int, tokens: tuple[int, ...], next_k: int = 4, epoch: int = 1, finish: str = "") -> Verdict:
+    return Verdict(
+        "s",
+        epoch,
+        5,
+        base,
+        tokens,
+        base + len(tokens),
+        next_k=next_k,
+        finish=finish,  # type: ignore[arg-type]
+    )
+
+
+def machine() -> Sessions:
+    return Sessions(DEVICE, vocab=100, capacity=2)
+
+
+def opened(committed: tuple[int, ...] = ()) -> Sessions:
+    """A machine whose session "s" has its log and has caught up."""
+    sessions = machine()
+    assert sessions.receive(Open("s", 1, 3), 0.0) == [Load("s")]
+    start(sessions.loaded("s", log_of(committed), 0.0), 3 + len(committed), 0)
+    done = sessions.finished(DraftResult("s", 3 + len(committed), (), 10), 0)
+    assert done == [Say(Resync("s", 1, DEVICE, 3 + len(committed), "ready"))]
+    return sessions
+
+
+def start(effects: list[Effect], length: int, k: int) -> Start:
+    """The one effect is a start of this length and k."""
+    (effect,) = effects
+    assert isinstance(effect, Start)
+    assert (len(effect.request.ids), effect.request.k) == (length, k)
+    return effect
+
+
+def test_open_reads_the_log_catches_up_and_says_ready() -> None:
+    opened()
+
+
+def test_a_verdict_starts_a_draft_and_the_draft_is_sent() -> None:
+    sessions = opened()
+    effect = start(sessions.receive(verdict(3, (9,)), 2.5), 4, 4)
+    assert effect.request.ids == (*PROMPT, 9)
+    assert effect.since == 2.5
+    (said,) = sessions.finished(DraftResult("s", 4, (5, 6, 7, 8), 800), 30)
+    assert said == Say(Draft("s", 1, 6, 4, DEVICE, (5, 6, 7, 8), (), 800, 30))
+
+
+def test_next_k_zero_feeds_in_idle_time_and_says_nothing() -> None:
+    sessions = opened()
+    start(sessions.receive(verdict(3, (9,), next_k=0), 0.0), 4, 0)
+    assert sessions.finished(DraftResult("s", 4, (), 10), 0) == []
+
+
+def test_a_draft_that_overtook_the_prefill_is_sent_after_ready() -> None:
+    sessions = machine()
+    sessions.receive(Open("s", 1, 3), 0.0)
+    start(sessions.loaded("s", log_of(), 0.0), 3, 0)
+    start(sessions.receive(verdict(3, (9,)), 0.0), 4, 4)
+    said = [
+        effect.message
+        for effect in sessions.finished(DraftResult("s", 4, (5,), 10), 0)
+        if isinstance(effect, Say)
+    ]
+    assert [type(message) for message in said] == [Resync, Draft]
+
+
+def test_the_log_may_hold_what_the_verdict_is_about_to_say() -> None:
+    """Open, then the verdict of the first token: the log read in between has that token already."""
+    sessions = opened((9,))
+    start(sessions.receive(verdict(3, (9,)), 0.0), 4, 4)
+    assert sessions.receive(verdict(3, (9,)), 0.0) == [Refuse("repeated")]
+
+
+def test_verdicts_that_come_while_the_log_is_read_are_applied_after_it() -> None:
+    sessions = machine()
+    sessions.receive(Open("s", 1, 3), 0.0)
+    assert sessions.receive(verdict(3, (9,), next_k=2), 0.0) == []
+    assert sessions.receive(verdict(4, (8, 7), next_k=3), 0.0) == []
+    effects = sessions.loaded("s", log_of((9,)), 0.0)
+    assert [(len(e.request.ids), e.request.k) for e in effects if isinstance(e, Start)] == [
+        (4, 0),
+        (4, 2),
+        (6, 3),
+    ]
+
+
+def test_late_and_repeated_verdicts_change_nothing() -> None:
+    sessions = opened()
+    sessions.receive(verdict(3, (9,)), 0.0)
+    sessions.receive(verdict(4, (8, 7)), 0.0)
+    assert sessions.receive(verdict(3, (9,)), 0.0) == [Refuse("late")]
+    assert sessions.receive(verdict(4, (8, 7)), 0.0) == [Refuse("repeated")]
+    assert sessions.receive(verdict(4, (8, 7), next_k=0), 0.0) == [Refuse("late")]
+    assert sessions.tokens == 6
+
+
+def test_an_overlapping_verdict_appends_what_is_new() -> None:
+    sessions = opened()
+    sessions.receive(verdict(3, (9,)), 0.0)
+    effect = start(sessions.receive(verdict(3, (9, 8, 7)), 0.0), 6, 4)
+    assert effect.request.ids == (*PROMPT, 9, 8, 7)
+
+
+def test_a_gap_is_closed_from_the_log() -> None:
+    sessions = opened()
+    assert sessions.receive(verdict(5, (7,)), 0.0) == [Refuse("gap"), Load("s")]
+    effects = sessions.loaded("s", log_of((9, 8, 7)), 0.0)
+    assert [(e.request.ids, e.request.k) for e in effects if isinstance(e, Start)] == [
+        ((*PROMPT, 9, 8, 7), 0),
+        ((*PROMPT, 9, 8, 7), 4),
+    ]
+
+
+def test_a_verdict_beyond_the_log_itself_is_not_chased() -> None:
+    sessions = opened()
+    sessions.receive(verdict(50, (7,)), 0.0)
+    assert Refuse("ahead") in sessions.loaded("s", log_of((9,)), 0.0)
+    start(sessions.receive(verdict(4, (8,)), 0.0), 5, 4)
+
+
+def test_a_verdict_that_contradicts_reads_the_log_anew() -> None:
+    sessions = opened()
+    sessions.receive(verdict(3, (9,)), 0.0)
+    assert sessions.receive(verdict(3, (8, 7)), 0.0) == [Refuse("conflict"), Load("s")]
+    start(sessions.loaded("s", log_of((8, 7)), 0.0), 5, 0)
+
+
+def test_a_result_that_was_overtaken_is_not_sent() -> None:
+    sessions = opened()
+    sessions.receive(verdict(3, (9,)), 0.0)
+    sessions.receive(verdict(4, (8,)), 0.0)
+    assert sessions.finished(DraftResult("s", 4, (5,), 10), 0) == []
+    assert sessions.finished(DraftResult("unknown", 4, (5,), 10), 0) == []
+
+
+def test_unknown_sessions_are_reported_lost_once() -> None:
+    sessions = machine()
+    effects = sessions.receive(verdict(3, (9,)), 0.0)
+    assert effects == [Refuse("unknown"), Say(Resync("s", 1, DEVICE, 4, "lost"))]
+    assert sessions.receive(verdict(4, (9,)), 0.0) == [Refuse("late")]
+    assert sessions.receive(Open("s", 1, 4), 0.0) == [Load("s")]
+
+
+def test_close_frees_and_later_verdicts_are_no_surprise() -> None:
+    sessions = opened()
+    assert sessions.receive(Close("s", 1, "stop"), 0.0) == [Forget("s")]
+    assert sessions.receive(Close("s", 1, "stop"), 0.0) == []
+    assert sessions.receive(verdict(3, (9,)), 0.0) == [Refuse("late")]
+    assert len(sessions) == 0
+
+
+def test_a_verdict_with_a_finish_frees() -> None:
+    sessions = opened()
+    assert sessions.receive(verdict(3, (9,), finish="length"), 0.0) == [Forget("s")]
+
+
+def test_a_second_open_answers_ready_again() -> None:
+    sessions = opened()
+    start(sessions.receive(Open("s", 2, 3), 0.0), 3, 0)
+    assert sessions.finished(DraftResult("s", 3, (), 10), 0) == [Say(Resync("s", 2, DEVICE, 3, "ready"))]
+    assert sessions.receive(Open("s", 1, 3), 0.0) == [Refuse("stale")]
+    assert sessions.receive(Open("s", 2, 5), 0.0) == [Load("s")]
+
+
+def test_a_second_open_does_not_disturb_a_draft_under_way() -> None:
+    sessions = opened()
+    sessions.receive(verdict(3, (9,)), 0.0)
+    assert sessions.receive(Open("s", 1, 4), 0.0) == []
+    effects = sessions.finished(DraftResult("s", 4, (5,), 10), 0)
+    assert [type(effect.message) for effect in effects if isinstance(effect, Say)] == [Resync, Draft]
+
+
+def test_no_room_is_said_and_the_session_dropped() -> None:
+    sessions = opened()
+    sessions.receive(verdict(3, (9,)), 0.0)
+    assert sessions.refused("s") == [Say(Resync("s", 1, DEVICE, 4, "no_capacity")), Forget("s")]
+    assert sessions.refused("s") == []
+    assert sessions.receive(verdict(4, (9,)), 0.0) == [Refuse("late")]
+
+
+def test_a_failed_request_is_given_back() -> None:
+    sessions = opened()
+    sessions.receive(verdict(3, (9,)), 0.0)
+    effects = sessions.finished(DraftResult("s", 4, (), 10, "no KV cell is free"), 0)
+    assert effects == [Say(Resync("s", 1, DEVICE, 4, "no_capacity")), Forget("s")]
+
+
+def test_more_sessions_than_there_is_room_for() -> None:
+    sessions = machine()
+    sessions.receive(Open("a", 1, 3), 0.0)
+    sessions.receive(Open("b", 1, 3), 0.0)
+    assert sessions.receive(Open("c", 1, 3), 0.0) == [Say(Resync("c", 1, DEVICE, 0, "no_capacity"))]
+    assert len(sessions) == 2
+
+
+@pytest.mark.parametrize(
+    "log",
+    [None, log_of(finish="stop"), log_of(device="other:1")],
+    ids=["no log", "finished", "another device's"],
+)
+def test_a_session_that_is_not_ours_is_dropped(log: SessionLog | None) -> None:
+    sessions = machine()
+    sessions.receive(Open("s", 1, 3), 0.0)
+    assert sessions.loaded("s", log, 0.0) == [Forget("s")]
+    assert len(sessions) == 0
+
+
+@pytest.mark.parametrize("log", [log_of((100,)), log_of(vocab=101)], ids=["token", "vocabulary"])
+def test_ids_beyond_the_vocabulary_never_reach_the_drafter(log: SessionLog) -> None:
+    sessions = machine()
+    sessions.receive(Open("s", 1, 3), 0.0)
+    effects = sessions.loaded("s", log, 0.0)
+    assert not any(isinstance(effect, Start) for effect in effects)
+    assert Refuse("token") in effects
+    assert Forget("s") in effects
+
+
+def test_hostile_verdicts() -> None:
+    sessions = opened()
+    assert sessions.receive(Verdict("s", 1, 1, 3, (9,), 77), 0.0) == [Refuse("verdict")]
+    assert sessions.receive(Verdict("s", 1, 1, 3, (), 3, status="stale"), 0.0) == [Refuse("verdict")]
+    assert sessions.receive(Cancel("s"), 0.0) == [Refuse("kind")]
+    effects = sessions.receive(verdict(3, (100,)), 0.0)
+    assert effects[0] == Refuse("token")
+    assert Forget("s") in effects
+
+
+def test_tune() -> None:
+    assert machine().receive(Tune(3), 0.0) == [Threads(3)]
+
+
+def test_leaving_gives_every_session_back() -> None:
+    sessions = opened()
+    assert sessions.leave() == [Say(Resync("s", 1, DEVICE, 3, "gone")), Forget("s")]
+    assert len(sessions) == 0
+
+
+def test_silent_sessions_are_looked_up_and_dropped_when_they_ended() -> None:
+    sessions = opened()
+    sessions.receive(verdict(3, (9,)), 5.0)
+    assert sessions.silent(5.0) == []
+    assert sessions.silent(6.0) == ["s"]
+    assert sessions.checked("s", log_of().head) == []
+    assert sessions.checked("s", log_of(finish="cancel").head) == [Forget("s")]
+    assert sessions.checked("s", None) == []
+
+
+def test_only_fresh_messages_are_worth_a_second_try() -> None:
+    sessions = opened()
+    draft = Draft("s", 1, 1, 3, DEVICE, (5,))
+    assert sessions.wants(draft)
+    sessions.receive(verdict(3, (9,)), 0.0)
+    assert not sessions.wants(draft)
+    assert not sessions.wants(Resync("s", 1, DEVICE, 3, "ready"))
+    assert sessions.wants(Resync("x", 1, DEVICE, 3, "gone"))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_order_of_any_repeats_ends_at_the_truth(seed: int) -> None:
+    """Verdicts dropped, doubled and shuffled, logs read late: what is drafted on is always a prefix of the truth."""
+    rng = random.Random(seed)  # noqa: S311
+    truth = tuple(rng.randrange(100) for _ in range(40))
+    cuts = sorted({0, 40, *(rng.randrange(1, 40) for _ in range(12))})
+    verdicts = [verdict(3 + a, truth[a:b], next_k=rng.randrange(4)) for a, b in itertools.pairwise(cuts)]
+    sent = [v for v in verdicts for _ in range(rng.choice((0, 1, 1, 2)))]
+    for i in range(len(sent)):
+        j = min(len(sent) - 1, i + rng.randrange(3))
+        sent[i], sent[j] = sent[j], sent[i]
+    sessions, loading = opened(), False
+    for message in [*sent, verdicts[-1]]:
+        effects = sessions.receive(message, 0.0)
+        for effect in effects:
+            if isinstance(effect, Start):
+                assert effect.request.ids == (*PROMPT, *truth)[: len(effect.request.ids)]
+            loading = loading or isinstance(effect, Load)
+        if loading and rng.random() < 0.5:
+            sessions.loaded("s", log_of(truth), 0.0)
+            loading = False
+    if loading:
+        sessions.loaded("s", log_of(truth), 0.0)
+    assert sessions.tokens == 43

@@ -1,0 +1,424 @@
+"""The device's shell on the in-memory broker and a virtual clock: what a scheduler sees of it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from services.draft_worker.worker import DraftWorker
+from shared.broker.contract import Broker, BrokerAway, BrokerFull, CommitRow
+from shared.broker.memory_broker import MemoryBroker, MemoryServer
+from shared.compute.compute import InlineCompute
+from shared.compute.modelled_drafter import ModelledDrafter
+from shared.protocol import wire
+from shared.protocol.keys import Keys
+from shared.protocol.limits import PROTOCOL_VERSION
+from shared.protocol.messages import Close, Draft, Heartbeat, Message, Open, Resync, Submit, Tune, Verdict
+from shared.protocol.session import SessionSpec
+from shared.protocol.wire import decode
+from shared.runtime.ids import Ids
+from shared.runtime.presence import Superseded
+from shared.runtime.service import Refused
+from shared.runtime.settings import DraftWorkerSettings, load
+from shared.speculative.params import SamplingParams
+from tests.harness.virtual import run_virtual
+
+VOCAB = 500
+PROMPT = tuple(range(1, 25))
+KEYS = Keys()
+DEPLOYMENT = {"protocol": str(PROTOCOL_VERSION), "target": "modelled", "vocabulary": f"modelled-{VOCAB}"}
+
+
+class World:
+    """A device under test, and the rest of the stack played by hand."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.server = MemoryServer()
+        self.broker = MemoryBroker(self.server)
+        self.settings = load(DraftWorkerSettings, name="d", drafter="modelled", **settings)
+        self.registry = CollectorRegistry()
+        self.drafter = ModelledDrafter(0.8, draft_ms=8, vocab=VOCAB, capacity=2, kv_tokens=200)
+        self.stop = asyncio.Event()
+        self.address = ""
+        self.worker: DraftWorker
+        self.task: asyncio.Task[None]
+
+    async def start(self, broker: Broker | None = None, deployment: dict[str, str] | None = None) -> None:
+        """Run the device and wait until it has registered."""
+        self.launch(broker)
+        await self.broker.put(KEYS.deployment, deployment or DEPLOYMENT)
+        await self.broker.make_groups([KEYS.draft])
+        await self.registered()
+
+    def launch(self, broker: Broker | None = None) -> None:
+        self.worker = DraftWorker(
+            self.settings,
+            broker or MemoryBroker(self.server),
+            self.drafter,
+            InlineCompute(),
+            Ids(1),
+            self.registry,
+        )
+        self.task = asyncio.create_task(self.worker.run(self.stop))
+
+    async def registered(self) -> Heartbeat:
+        for _ in range(200):
+            beats = await self.broker.alive("draft_worker")
+            if beats and f"d:{beats[0].generation}" != self.address:
+                self.address = f"d:{beats[0].generation}"
+                return beats[0]
+            await asyncio.sleep(0.1)
+        raise AssertionError("the device did not register")
+
+    async def submit(self, session: str = "s", prompt: tuple[int, ...] = PROMPT) -> None:
+        """A session placed on the device, with its log."""
+        spec = SessionSpec(session, prompt, SamplingParams(7, VOCAB), 64, (), "g:1", 60_000)
+        await self.broker.submit(spec, Submit(session, len(prompt), 64, 60_000, "g:1"))
+        await self.broker.place(session, 1, "v", self.address)
+
+    async def send(self, *messages: Message) -> None:
+        for message in messages:
+            await self.broker.send(KEYS.inbox(self.address), message)
+
+    async def replies(self, wait_s: float = 1.0) -> list[Draft | Resync]:
+        """What the device has sent within wait_s."""
+        await asyncio.sleep(wait_s)
+        entries = await self.broker.read_group([KEYS.draft], "scheduler", 100, 0.01)
+        await self.broker.ack(KEYS.draft, [entry.id for entry in entries])
+        messages = [decode(entry.data) for entry in entries]
+        assert all(isinstance(message, Draft | Resync) for message in messages)
+        return [message for message in messages if isinstance(message, Draft | Resync)]
+
+    async def opened(self, session: str = "s", prompt: tuple[int, ...] = PROMPT) -> None:
+        """Open a session and see it ready."""
+        await self.submit(session, prompt)
+        await self.send(Open(session, 1, len(prompt)))
+        assert await self.replies() == [Resync(session, 1, self.address, len(prompt), "ready")]
+
+    def count(self, name: str, **labels: str) -> float:
+        return self.registry.get_sample_value(name, labels) or 0.0
+
+
+def verdict(base: int, tokens: tuple[int, ...], next_k: int = 4, session: str = "s") -> Verdict:
+    return Verdict(session, 1, 1, base, tokens, base + len(tokens), next_k=next_k)
+
+
+def play(scene: Callable[[World], Awaitable[None]], **settings: Any) -> None:
+    """Run a scene on a virtual clock; the device stops in the end and holds nothing."""
+
+    async def run() -> None:
+        world = World(**settings)
+        try:
+            await scene(world)
+        finally:
+            world.stop.set()
+            if hasattr(world, "task"):
+                await asyncio.wait([world.task])
+        if world.task.exception() is None:
+            assert world.drafter.sessions() == frozenset()
+
+    run_virtual(run())
+
+
+def test_open_verdict_draft_close() -> None:
+    async def scene(world: World) -> None:
+        await world.start()
+        await world.opened()
+        await world.send(verdict(24, (99,)))
+        (draft,) = await world.replies()
+        assert isinstance(draft, Draft)
+        assert (draft.base_len, draft.epoch, draft.device, len(draft.tokens)) == (25, 1, world.address, 4)
+        assert draft.draft_us >= 4 * 8000
+        await world.send(Close("s", 1, "stop"))
+        assert await world.replies() == []
+        assert world.drafter.sessions() == frozenset()
+        assert world.count("outrider_device_drafted_tokens_total") == 4 + 8  # and the calibration's
+        assert world.count("outrider_device_sessions") == 0
+
+    play(scene)
+
+
+def test_verdicts_late_twice_out_of_order_and_with_a_gap() -> None:
+    async def scene(world: World) -> None:
+        await world.start()
+        await world.opened()
+        await world.send(verdict(24, (99,)), verdict(24, (99,)))
+        assert [len(message.tokens) for message in await world.replies() if isinstance(message, Draft)] == [4]
+        # The verdict between is missing, as when the inbox was cut: the log has it.
+        row = Verdict("s", 1, 2, 24, (99, 98, 97), 27)
+        await world.broker.commit("v", "", [CommitRow(row, "", "")])
+        row = Verdict("s", 1, 3, 27, (96,), 28, next_k=3)
+        await world.broker.commit("v", "", [CommitRow(row, world.address, "")])
+        (draft,) = await world.replies()
+        assert isinstance(draft, Draft)
+        assert (draft.base_len, len(draft.tokens)) == (28, 3)
+        await world.send(verdict(24, (99,)), verdict(24, (99, 98)))  # late
+        assert await world.replies() == []
+        assert world.count("outrider_device_refused_total", reason="gap") == 1
+        assert world.count("outrider_device_refused_total", reason="late") == 2
+
+    play(scene)
+
+
+def test_k_zero_only_catches_up() -> None:
+    async def scene(world: World) -> None:
+        await world.start()
+        await world.opened()
+        await world.send(verdict(24, (99,), next_k=0))
+        assert await world.replies() == []
+        await world.send(verdict(25, (98,), next_k=2))
+        (draft,) = await world.replies()
+        assert isinstance(draft, Draft)
+        assert len(draft.tokens) == 2
+
+    play(scene)
+
+
+def test_an_unknown_session_is_lost_once_and_can_be_opened_again() -> None:
+    async def scene(world: World) -> None:
+        await world.start()
+        await world.submit()
+        await world.send(verdict(24, (99,)), verdict(25, (98,)))
+        assert await world.replies() == [Resync("s", 1, world.address, 25, "lost")]
+        await world.send(Open("s", 1, 24))
+        assert await world.replies() == [Resync("s", 1, world.address, 24, "ready")]
+
+    play(scene)
+
+
+def test_no_capacity_for_a_session_too_many_or_too_long() -> None:
+    async def scene(world: World) -> None:
+        await world.start()
+        await world.opened("a", PROMPT)
+        await world.submit("b", (5,) * 190)
+        await world.send(Open("b", 1, 190))
+        assert await world.replies() == [Resync("b", 1, world.address, 190, "no_capacity")]
+        await world.opened("c", PROMPT)
+        await world.submit("d")
+        await world.send(Open("d", 1, 24))
+        assert await world.replies() == [Resync("d", 1, world.address, 0, "no_capacity")]
+
+    play(scene)
+
+
+def test_malformed_messages_are_dead_lettered_and_nobody_is_hurt() -> None:
+    async def scene(world: World) -> None:
+        await world.start()
+        await world.opened()
+        inbox = KEYS.inbox(world.address)
+        for data in (b"", b"\x07\x01", b"\x01garbage", wire.encode(verdict(24, (99,)))[:-3]):
+            world.server.add(inbox, data)
+        await world.send(Tune(3), verdict(24, (99,)))
+        (draft,) = await world.replies()
+        assert isinstance(draft, Draft)
+        assert world.count("outrider_device_refused_total", reason="undecodable") == 4
+        assert await world.broker.length(KEYS.dead) == 4
+        assert world.drafter.threads == 3
+
+    play(scene)
+
+
+def test_stopping_gives_the_sessions_back_and_shows_no_room() -> None:
+    async def scene(world: World) -> None:
+        await world.start()
+        await world.opened()
+        world.stop.set()
+        assert await world.replies(3.0) == [Resync("s", 1, world.address, 24, "gone")]
+        assert world.task.done()
+        (beat,) = await world.broker.alive("draft_worker")
+        assert beat.capacity == 0
+
+    play(scene)
+
+
+def test_the_heartbeat_tells_speed_link_and_load() -> None:
+    async def scene(world: World) -> None:
+        await world.start()
+        await world.opened()
+        await asyncio.sleep(2)
+        (beat,) = await world.broker.alive("draft_worker")
+        assert (beat.capacity, beat.load, beat.vocabulary) == (2, 1, f"modelled-{VOCAB}")
+        assert 8000 <= beat.draft_us_per_token <= 20_000
+        assert beat.rtt_us == pytest.approx(100_000, abs=2000)  # the emulated link, there and back
+        assert beat.busy_us > 0
+
+    play(scene, link_ms=50.0)
+
+
+def test_the_emulated_link_delays_each_way_in_order() -> None:
+    async def scene(world: World) -> None:
+        await world.start()
+        await world.submit()
+        began = asyncio.get_running_loop().time()
+        await world.send(Open("s", 1, 24), verdict(24, (99,), next_k=1), verdict(25, (98,), next_k=2))
+        messages: list[Draft | Resync] = []
+        while not any(isinstance(message, Draft) for message in messages):
+            messages += await world.replies(0.01)
+        took_s = asyncio.get_running_loop().time() - began
+        assert 0.2 <= took_s <= 0.35  # there, the log there and back, back
+        assert [type(message) for message in messages] == [Resync, Draft]
+        assert messages[-1].base_len == 26
+
+    play(scene, link_ms=50.0)
+
+
+def test_the_device_waits_for_the_core() -> None:
+    async def scene(world: World) -> None:
+        world.launch()
+        await asyncio.sleep(5)
+        assert "waiting for the core" in (world.worker.objection() or "")
+        assert await world.broker.alive("draft_worker") == []
+        await world.broker.put(KEYS.deployment, DEPLOYMENT)
+        await world.registered()
+        assert world.worker.objection() is None
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"vocabulary": "other"}, "vocabulary is not that of modelled"),
+        ({"protocol": "9"}, "protocol version 9"),
+    ],
+)
+def test_another_vocabulary_or_version_is_refused(change: dict[str, str], why: str) -> None:
+    async def scene(world: World) -> None:
+        world.launch()
+        await world.broker.put(KEYS.deployment, DEPLOYMENT | change)
+        await asyncio.wait([world.task], timeout=5)
+        with pytest.RaisesGroup(pytest.RaisesExc(Refused, match=why)):
+            await world.task
+        assert await world.broker.alive("draft_worker") == []
+
+    play(scene)
+
+
+def test_a_core_that_comes_back_with_another_vocabulary_ends_the_device() -> None:
+    async def scene(world: World) -> None:
+        await world.start()
+        await world.broker.put(KEYS.deployment, DEPLOYMENT | {"vocabulary": "other"})
+        await asyncio.wait([world.task], timeout=5)
+        with pytest.RaisesGroup(Refused, flatten_subgroups=True):
+            await world.task
+
+    play(scene)
+
+
+def test_a_newer_device_of_the_same_name_displaces_this_one() -> None:
+    async def scene(world: World) -> None:
+        await world.start()
+        generation = await world.broker.next_generation()
+        await world.broker.beat(Heartbeat("draft_worker", "d", generation), 4.0)
+        await asyncio.wait([world.task], timeout=5)
+        with pytest.RaisesGroup(Superseded, flatten_subgroups=True):
+            await world.task
+
+    play(scene)
+
+
+def test_a_broker_that_lost_its_data_is_joined_anew_with_nothing_held() -> None:
+    async def scene(world: World) -> None:
+        await world.start()
+        await world.opened()
+        world.server.wipe()
+        await world.broker.put(KEYS.deployment, DEPLOYMENT)
+        await world.broker.make_groups([KEYS.draft])
+        old = world.address
+        await world.registered()
+        assert world.address != old
+        assert world.drafter.sessions() == frozenset()
+        await world.opened()
+
+    play(scene)
+
+
+class Flaky(MemoryBroker):
+    """A broker that can be full or away, for one process."""
+
+    full = away = False
+
+    async def push(self, stream: str, message: Message) -> None:
+        if self.full:
+            raise BrokerFull(stream)
+        await super().push(stream, message)
+
+    async def _do(self, operation: str, *rest: Any, **more: Any) -> Any:
+        if self.away:
+            await asyncio.sleep(0.01)
+            raise BrokerAway(operation)
+        return await super()._do(operation, *rest, **more)
+
+
+def test_a_full_stream_is_tried_again_while_the_draft_is_of_use() -> None:
+    async def scene(world: World) -> None:
+        broker = Flaky(world.server)
+        await world.start(broker)
+        await world.opened()
+        broker.full = True
+        await world.send(verdict(24, (99,)))
+        assert await world.replies() == []
+        await world.send(verdict(25, (98,), next_k=2))  # overtakes the draft that could not be sent
+        assert await world.replies() == []
+        broker.full = False
+        (draft,) = await world.replies()
+        assert (draft.base_len, world.count("outrider_device_broker_full_total") > 2) == (26, True)
+
+    play(scene)
+
+
+def test_a_short_absence_of_the_broker_only_delays() -> None:
+    async def scene(world: World) -> None:
+        broker = Flaky(world.server)
+        await world.start(broker)
+        await world.opened()
+        await world.send(verdict(24, (99,)))
+        broker.away = True
+        assert await world.replies(2.0) == []
+        assert world.worker.objection() == "the broker is away"
+        broker.away = False
+        (draft,) = await world.replies()
+        assert draft.base_len == 25
+
+    play(scene)
+
+
+def test_a_long_absence_frees_everything() -> None:
+    async def scene(world: World) -> None:
+        broker = Flaky(world.server)
+        await world.start(broker)
+        await world.opened()
+        broker.away = True
+        await asyncio.sleep(8)
+        assert world.drafter.sessions() == frozenset()
+        broker.away = False
+        await asyncio.sleep(1)
+        assert world.worker.objection() is None
+        await world.send(Open("s", 1, 24))
+        assert await world.replies() == [Resync("s", 1, world.address, 24, "ready")]
+
+    play(scene)
+
+
+def test_a_session_that_ended_unheard_is_freed() -> None:
+    async def scene(world: World) -> None:
+        await world.start()
+        await world.opened()
+        await world.broker.end("s", Close("s", 1, "deadline"), "", "", "")
+        await asyncio.sleep(15)
+        assert world.drafter.sessions() == frozenset()
+
+    play(scene)
+
+
+def test_spans_are_written_when_asked_for() -> None:
+    async def scene(world: World) -> None:
+        await world.start()
+        await world.opened()
+        await world.send(verdict(24, (99,)))
+        await asyncio.sleep(3)
+        assert await world.broker.length(KEYS.trace) == 2
+
+    play(scene, trace=True)

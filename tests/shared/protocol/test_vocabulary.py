@@ -12,8 +12,8 @@ from shared.protocol.vocabulary import (
     VocabularyError,
     added,
     byte_level,
-    first_different_block,
     first_differences,
+    first_different_block,
     sentencepiece,
     vocabulary_of_tokenizer_json,
 )

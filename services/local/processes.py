@@ -40,7 +40,7 @@ class Supervised:
         self.log_file = log_dir / f"{spec.name}.log"
         self.restarts = 0
         self._process: asyncio.subprocess.Process | None = None
-        self._stopping = False
+        self._stopping = asyncio.Event()
 
     @property
     def pid(self) -> int:
@@ -48,29 +48,21 @@ class Supervised:
         running = self._process is not None and self._process.returncode is None
         return self._process.pid if running and self._process else 0
 
-    @property
-    def stopping(self) -> bool:
-        """Whether `stop` was called."""
-        return self._stopping
-
     async def start(self) -> None:
         """Start the first incarnation."""
         self._process = await self._spawn()
 
     async def watch(self) -> None:
         """Restart it whenever it dies. Raises ProcessFailed when that does not help; returns after `stop`."""
-        while not self.stopping:
-            process = self._process
-            if process is None:
-                return
-            code = await process.wait()
-            if self.stopping:
+        while not self._stopping.is_set():
+            code = await self._ended()
+            if self._stopping.is_set():
                 return
             if code in FINAL_CODES:
                 raise ProcessFailed(f"{self.spec.name} ended with code {code}: {self.last_words()}")
             await asyncio.sleep(BACKOFF_S[min(self.restarts, len(BACKOFF_S) - 1)])
             self.restarts += 1
-            if not self.stopping:
+            if not self._stopping.is_set():
                 self._process = await self._spawn()
 
     def kill(self, signum: signal.Signals = signal.SIGKILL) -> None:
@@ -80,7 +72,7 @@ class Supervised:
 
     async def stop(self) -> None:
         """SIGTERM, then SIGKILL after STOP_S."""
-        self._stopping = True
+        self._stopping.set()
         process = self._process
         if process is None or process.returncode is not None:
             return
@@ -97,6 +89,12 @@ class Supervised:
             return " / ".join(self.log_file.read_text(errors="replace").strip().splitlines()[-lines:])
         except OSError:
             return "(no log)"
+
+    async def _ended(self) -> int:
+        """Wait for the running incarnation; its exit code. Raises RuntimeError before `start`."""
+        if self._process is None:
+            raise RuntimeError(f"{self.spec.name} was not started")
+        return await self._process.wait()
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         self.log_file.parent.mkdir(parents=True, exist_ok=True)

@@ -12,9 +12,9 @@ from types import TracebackType
 from typing import Any, Final
 
 import aiohttp
-from shared.broker.embedded import server_argv
 
 from services.local.processes import ProcessFailed, Spec, Supervised
+from shared.broker.embedded import server_argv
 
 READY_S: Final = 120.0
 HOST: Final = "127.0.0.1"

@@ -144,7 +144,8 @@ class Incarnation:
 
     def _say(self, message: Draft | Resync) -> None:
         if isinstance(message, Resync):
-            log.info("resync", session=message.session, reason=message.reason, length=message.base_len)
+            level = log.debug if message.reason == "ready" else log.info
+            level("resync", session=message.session, reason=message.reason, length=message.base_len)
         self._outbox.put(message)
 
     def _begin_load(self, session: str) -> None:

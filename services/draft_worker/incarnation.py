@@ -83,9 +83,9 @@ class Incarnation:
 
     async def look_up_silent(self) -> None:
         """Sessions nobody spoke of for a while may have ended or moved without our hearing of it."""
-        before = asyncio.get_running_loop().time() - SILENT_S
-        for session in self.sessions.silent(before):
-            self._do(self.sessions.checked(session, await self._head(session)))
+        now = asyncio.get_running_loop().time()
+        for session in self.sessions.silent(now - SILENT_S):
+            self._do(self.sessions.checked(session, await self._head(session), now))
 
     # --- turns --------------------------------------------------------------------------------------
 

@@ -224,7 +224,9 @@ def _entries(vocab: Any, rows: int) -> Iterator[Entry]:
         raise VocabularyError("only byte-level BPE and SentencePiece vocabularies are handled")
     for token in range(rows):
         text = llama.llama_vocab_get_text(vocab, token).decode("utf-8", "replace")
-        special = bool(llama.llama_vocab_get_attr(vocab, token) & _ADDED)
+        attr = llama.llama_vocab_get_attr(vocab, token)
+        # llama.cpp makes an ordinary token that looks like an end mark (Qwen's "</s>") a control one too.
+        special = bool(attr & _ADDED) and not attr & llama.LLAMA_TOKEN_ATTR_NORMAL
         yield Entry(token, added(text) if special else spell(text), special)
 
 

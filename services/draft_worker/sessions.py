@@ -134,9 +134,13 @@ class Sessions:
                 effects += self._verdict(verdict, now)
         return effects
 
-    def checked(self, name: str, head: SessionHead | None) -> list[Effect]:
+    def checked(self, name: str, head: SessionHead | None, now: float) -> list[Effect]:
         """The head of a session nobody spoke of was read: it may have ended or moved without our hearing of it."""
-        return [] if name not in self._sessions or self._ours(head) else self._drop(name)
+        session = self._sessions.get(name)
+        if session is None:
+            return []
+        session.heard = now
+        return [] if self._ours(head) else self._drop(name)
 
     def finished(self, result: DraftResult, wait_us: int) -> list[Effect]:
         """The drafter finished a request. wait_us: from the cause's arrival to the start of computing."""

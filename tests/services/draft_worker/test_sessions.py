@@ -267,9 +267,10 @@ def test_silent_sessions_are_looked_up_and_dropped_when_they_ended() -> None:
     sessions.receive(verdict(3, (9,)), 5.0)
     assert sessions.silent(5.0) == []
     assert sessions.silent(6.0) == ["s"]
-    assert sessions.checked("s", log_of().head) == []
-    assert sessions.checked("s", log_of(finish="cancel").head) == [Forget("s")]
-    assert sessions.checked("s", None) == []
+    assert sessions.checked("s", log_of().head, 7.0) == []
+    assert sessions.silent(6.5) == []
+    assert sessions.checked("s", log_of(finish="cancel").head, 8.0) == [Forget("s")]
+    assert sessions.checked("s", None, 9.0) == []
 
 
 def test_only_fresh_messages_are_worth_a_second_try() -> None:

@@ -14,7 +14,7 @@ from redis import exceptions
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 
 from shared.broker.contract import BrokerAway, BrokerFull
-from shared.broker.scripts import Script
+from shared.broker.script import Script
 
 Argument = str | bytes | int
 

@@ -18,7 +18,7 @@ from shared.broker.contract import (
     Outcome,
     UnknownSession,
 )
-from shared.broker.scripts import script
+from shared.broker.script import script
 from shared.protocol import limits, wire
 from shared.protocol.keys import Keys
 from shared.protocol.messages import Close, Heartbeat, Message, Role, StagedBatch, Submit

@@ -1,4 +1,4 @@
--- Prepended to every script, after the constants that scripts.py writes down (GROUP, VERDICT.epoch, ...).
+-- Prepended to every script, after the constants that script.py writes down (GROUP, VERDICT.epoch, ...).
 
 local function now_ms()
   local time = redis.call('TIME')

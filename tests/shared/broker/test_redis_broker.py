@@ -12,7 +12,7 @@ from shared.broker.connect import connect
 from shared.broker.contract import Broker, BrokerAway, CommitRow
 from shared.broker.embedded import EmbeddedBroker, NoServer, server_argv
 from shared.broker.redis_broker import RedisBroker
-from shared.broker.scripts import script
+from shared.broker.script import script
 from shared.protocol import wire
 from shared.protocol.messages import Cancel, Verdict
 from shared.runtime.settings import Common

@@ -104,7 +104,7 @@ def first_stage(logits: Tensor, rows: Rows, width: int) -> First:
     best = noisy.argmax(dim=1, keepdim=True)
     held = torch.where(limit <= width, _at(mass, limit), everything)
     rest = (held - _at(mass, limit.clamp(max=K))).clamp(min=0.0)  # 0 where limit <= K
-    bucket = rest.log() + gumbel(rows.keys, rows.keys.new_tensor([[vocab]]))
+    bucket = rest.log() + gumbel(rows.keys, torch.full_like(rows.keys, vocab))
 
     last_used = torch.where(limit <= width, limit, K)
     ranked_enough = (rows.limit <= width) | (rows.limit == vocab)  # else `everything` is not the mass

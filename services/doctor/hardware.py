@@ -22,6 +22,11 @@ def hardware() -> dict[str, Any]:
     }
 
 
+def busy_share() -> float:
+    """Share of the cores that was in use over the last minute."""
+    return os.getloadavg()[0] / (os.cpu_count() or 1)
+
+
 def versions() -> dict[str, str]:
     """Of Python and the packages that matter for speed."""
     found = {"python": platform.python_version()}

@@ -1,6 +1,7 @@
 """The doctor's round: look, measure, say whether speculation pays, write the profile."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,16 +18,18 @@ from services.models.resolve import ModelError, resolve
 
 LONGEST: Final = 8  # draft length looked at
 TEMPERATURES: Final = (0.0, 1.0)
+BUSY: Final = 0.25  # share of the cores in use beyond which figures mislead
 WELL: Final = 0
 UNWELL: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Everything that was measured; alphas by temperature."""
+    """Everything that was measured; alphas by temperature; busy_before: share of the cores others used."""
 
     costs: Costs
     alphas: Mapping[float, float]
+    busy_before: float
     target_dtype: str
 
 
@@ -48,15 +51,19 @@ def run_doctor(target: str, *, quick: bool, out: Path) -> int:
         return UNWELL
     if not quick:
         console.print("\nMeasuring (about a minute): nothing else should run on this machine")
-        measured = measure(folder, draft)
+        busy = hardware.busy_share()
+        if busy > BUSY:
+            console.print(f"It is busy now ({busy:.0%} of its cores): the figures will be worse than it is")
+        measured = measure(folder, draft, busy)
         tell(console, measured)
         write(out, name, measured)
         console.print(f"\nWritten to {out}")
     return WELL
 
 
-def measure(folder: Path, draft: Path) -> Measured:
+def measure(folder: Path, draft: Path, busy: float) -> Measured:
     """Load both models and measure them, one thread for the draft model, all cores for the target."""
+    os.environ.setdefault("TQDM_DISABLE", "1")  # read when transformers is first loaded
     from services.doctor import measure as measuring  # noqa: PLC0415  # loads nothing heavy before it is needed
     from services.draft_worker.llama_drafter import Limits, LlamaDrafter  # noqa: PLC0415  # a native library
     from services.verifier.build import warm  # noqa: PLC0415
@@ -73,14 +80,19 @@ def measure(folder: Path, draft: Path) -> Measured:
         devices=min(2, hardware.hardware()["cores"]),
     )
     drafter.close()
-    return Measured(costs, alphas, json.loads((folder / "config.json").read_text()).get("dtype", "float32"))
+    return Measured(
+        costs, alphas, busy, json.loads((folder / "config.json").read_text()).get("dtype", "float32")
+    )
 
 
 def tell(console: Console, measured: Measured) -> None:
     """The figures, the formula, and whether speculation pays."""
     costs = measured.costs
-    console.print(f"\nDraft model, 1 thread: {_figures(costs.draft_ms, 'ms a decode of {} sessions')}")
-    console.print("Target, all cores, ms a pass:")
+    console.print("\nDraft model, 1 thread, ms a decode:")
+    table = Table(*(f"{n} session{'s' if n > 1 else ''}" for n in costs.draft_ms), box=None)
+    table.add_row(*(f"{ms:.1f}" for ms in costs.draft_ms.values()))
+    console.print(table)
+    console.print("Target, all cores, ms a pass by rows and new tokens a row:")
     widths = sorted(next(iter(costs.verify_ms.values())))
     table = Table("rows", *(f"{width} new" for width in widths), box=None)
     for users, row in costs.verify_ms.items():
@@ -118,6 +130,7 @@ def write(out: Path, name: str, measured: Measured) -> None:
     profile: dict[str, Any] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": hardware.hardware(),
+        "busy_before": round(measured.busy_before, 2),
         "versions": hardware.versions(),
         "model": name,
         "target_dtype": measured.target_dtype,
@@ -147,10 +160,6 @@ def local(folder: Path) -> checks.Finding:
     return checks.Finding(
         "models", True, f"{folder}: not in the cache, so there are no hashes to compare with"
     )
-
-
-def _figures(measured: Mapping[int, float], words: str) -> str:
-    return ", ".join(f"{ms:.1f} {words.format(n)}" for n, ms in measured.items())
 
 
 def _rounded(measured: Mapping[Any, float]) -> dict[str, float]:

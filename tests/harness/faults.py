@@ -30,11 +30,26 @@ class Fault:
     kind: CallFault | MessageFault
 
 
+class Weather:
+    """Whether the broker can be reached at all."""
+
+    def __init__(self) -> None:
+        self.down = False
+
+
 class Line:
     """The calls and messages of one process, counted on over its incarnations, and its latency."""
 
-    def __init__(self, process: str, faults: Iterable[Fault], rng: random.Random, latency_s: float) -> None:
+    def __init__(
+        self,
+        process: str,
+        faults: Iterable[Fault],
+        rng: random.Random,
+        latency_s: float,
+        weather: Weather,
+    ) -> None:
         self.process = process
+        self.weather = weather
         self.calls: list[str] = []  # operations, in order
         self.messages: list[str] = []  # streams, in order
         self.hit: Counter[str] = Counter()
@@ -88,7 +103,7 @@ class Incarnation:
         kind = self._befalls[asyncio.current_task()] = self.line.call(operation)
         if kind == "die":
             await self._die()
-        if kind == "away":
+        if kind == "away" or (self.line.weather.down and operation != "compute"):
             raise BrokerAway("cut before")
         if kind == "delay":
             await self._pass(DELAY_S)
@@ -98,7 +113,7 @@ class Incarnation:
         kind = self._befalls.pop(asyncio.current_task(), None)
         if kind == "die_after":
             await self._die()
-        if kind == "away_after":
+        if kind == "away_after" or (self.line.weather.down and operation != "compute"):
             raise BrokerAway("cut after")
         if kind == "delay_after":
             await self._pass(DELAY_S)

@@ -6,18 +6,17 @@ A process that dies comes back after a moment, with nothing but its name. `play`
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 
 from services.draft_worker.worker import DraftWorker
 from services.gateway.session import Ask, Emitted, Failed
-from services.gateway.sessions import Sessions, Stream, Unavailable
+from services.gateway.sessions import Sessions, Unavailable
+from services.gateway.openai_schema import Stream
 from services.scheduler.scheduler import Scheduler
 from services.verifier.verifier import Verifier
-from shared.broker.contract import Broker
+from shared.broker.contract import Broker, UnknownSession
 from shared.broker.memory_broker import MemoryBroker, MemoryServer
 from shared.compute.modelled import STOP, expected_text
 from shared.compute.modelled_drafter import ModelledDrafter
@@ -33,88 +32,16 @@ from shared.runtime.settings import (
 )
 from shared.runtime.watch import BrokerWatch
 from shared.speculative.params import SamplingParams
-from tests.harness.faults import Fault, FaultyCompute, Incarnation, Line
+from tests.harness.faults import FaultyCompute, Incarnation, Line, Weather
+from tests.harness.process import Process, owned_task
+from tests.harness.scenario import Scenario, User
 from tests.harness.virtual import run_virtual
 
 VOCAB: Final = 500
-RESTART_S: Final = 0.3
+RECOVERED_S: Final = 5.0
 WARM_S: Final = 1.2  # by then everybody has registered, and the scheduler knows
 LONGEST_S: Final = 300.0  # of virtual time, for all sessions to end
 FREE_S: Final = 200.0  # after that, for everything to be freed
-
-_incarnation: ContextVar[Incarnation | None] = ContextVar("incarnation", default=None)
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """A stack, its users, and what befalls them."""
-
-    policy: str = "fixed-k"
-    k: int = 4
-    users: int = 2
-    tokens: int = 16
-    prompt: int = 24
-    verifiers: int = 1
-    devices: int = 2
-    sharing: bool = True
-    alpha: float = 0.7
-    stop_every: int = 0
-    kv_tokens: int = 4096
-    spread_s: float = 0.05  # users arrive within this time
-    latency_s: float = 0.001  # most of one way to the broker
-    seed: int = 1
-    faults: tuple[Fault, ...] = ()
-
-
-@dataclass(slots=True)
-class User:
-    """What one user asked and got."""
-
-    prompt: tuple[int, ...]
-    sampling: SamplingParams
-    expected: tuple[int, ...]
-    tokens: list[int] = field(default_factory=list)
-    end: str = ""  # finish, or the reason of a failure
-    gateway_died: bool = False
-
-
-class Process:
-    """A service that is started again when it dies."""
-
-    def __init__(
-        self, line: Line, start: Callable[[Incarnation], Callable[[asyncio.Event], Awaitable[None]]]
-    ) -> None:
-        self.line = line
-        self.stop = asyncio.Event()
-        self.lives = 0
-        self.errors: list[BaseException] = []
-        self._start = start
-        self.incarnation = Incarnation(line)
-
-    async def live(self) -> None:
-        """One incarnation after another, until stop is set."""
-        while not self.stop.is_set():
-            self.lives += 1
-            self.incarnation = Incarnation(self.line)
-            _incarnation.set(self.incarnation)
-            task = asyncio.create_task(self._life(self.incarnation))
-            _incarnation.set(None)
-            await asyncio.wait([task])
-            await self._bury(self.incarnation)
-            if self.incarnation.alive and not task.cancelled() and (error := task.exception()) is not None:
-                self.errors.append(error)
-                return
-            if not self.stop.is_set():
-                await asyncio.sleep(RESTART_S)
-
-    async def _life(self, incarnation: Incarnation) -> None:
-        await self._start(incarnation)(self.stop)
-
-    async def _bury(self, incarnation: Incarnation) -> None:
-        while left := [task for task in incarnation.tasks if not task.done()]:
-            for task in left:
-                task.cancel()
-            await asyncio.sleep(0)
 
 
 class World:
@@ -123,6 +50,7 @@ class World:
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
         self.rng = random.Random(scenario.seed)  # noqa: S311  # no secrets
+        self.weather = Weather()
         self.keys = Keys()
         self.server = MemoryServer()
         self.broker = MemoryBroker(self.server)
@@ -148,7 +76,7 @@ class World:
     ) -> None:
         scenario = self.scenario
         rng = random.Random(f"{scenario.seed} {name}")  # noqa: S311
-        line = Line(name, scenario.faults, rng, scenario.latency_s)
+        line = Line(name, scenario.faults, rng, scenario.latency_s, self.weather)
 
         def start(incarnation: Incarnation) -> Callable[[asyncio.Event], Awaitable[None]]:
             return make(name, incarnation, MemoryBroker(self.server, link=incarnation))
@@ -207,7 +135,7 @@ class World:
         """Half of each prompt is alike, so that there is something to share."""
         scenario, users = self.scenario, []
         for _ in range(scenario.users):
-            common = tuple(range(1, scenario.prompt // 2 + 1))
+            common = tuple(1 + i % (VOCAB - 1) for i in range(scenario.prompt // 2))
             own = tuple(self.rng.randrange(1, VOCAB) for _ in range(scenario.prompt - len(common)))
             sampling = SamplingParams(seed=self.rng.getrandbits(32), vocab=VOCAB)
             expected = expected_text(common + own, sampling, scenario.tokens, scenario.stop_every)
@@ -221,6 +149,7 @@ class World:
         while (opened := await self._open(ask)) is None:
             await asyncio.sleep(0.1)
         stream, life = opened
+        user.session = stream.members[0].spec.session
         events = aiter(stream)
         while not user.end:
             step = asyncio.ensure_future(anext(events))
@@ -254,17 +183,15 @@ class World:
     # --- from start to end --------------------------------------------------------------------------
     async def play(self) -> list[User]:
         """Run the scenario; its users. Raises AssertionError when anything is not as it has to be."""
-        asyncio.get_running_loop().set_task_factory(_owned_task)
+        asyncio.get_running_loop().set_task_factory(owned_task)
         lives = {name: asyncio.create_task(process.live()) for name, process in self.processes.items()}
-        users = self.users()
-        try:
-            async with asyncio.timeout(LONGEST_S):
-                await asyncio.gather(
-                    *(self.use(user, WARM_S + self.rng.random() * self.scenario.spread_s) for user in users)
-                )
-        except TimeoutError:
-            raise AssertionError(f"not all ended: {[(u.end, len(u.tokens)) for u in users]}") from None
-        self._judge(users)
+        befalls = asyncio.create_task(self._befall())
+        users = await self._wave(WARM_S)
+        await befalls
+        await self._judge(users, self.scenario.breaks)
+        if self.scenario.breaks:
+            users = await self._wave(RECOVERED_S)
+            await self._judge(users)
         await self._freed()
         for process in self.processes.values():
             process.stop.set()
@@ -275,16 +202,50 @@ class World:
             assert not process.errors, f"{process.line.process} raised {process.errors}"
         return users
 
-    def _judge(self, users: Sequence[User]) -> None:
+    async def _wave(self, after_s: float) -> list[User]:
+        """Users that come within `spread_s`; all have ended."""
+        users = self.users()
+        try:
+            async with asyncio.timeout(LONGEST_S):
+                await asyncio.gather(
+                    *(self.use(user, after_s + self.rng.random() * self.scenario.spread_s) for user in users)
+                )
+        except TimeoutError:
+            raise AssertionError(f"not all ended: {[(u.end, len(u.tokens)) for u in users]}") from None
+        return users
+
+    async def _befall(self) -> None:
+        """What befalls the whole, a while after the first user has come."""
+        await asyncio.sleep(WARM_S + 0.25)
+        for name in self.scenario.gone:
+            self.processes[name].returns = False
+            self.processes[name].incarnation.kill()
+        if self.scenario.outage_s or self.scenario.wiped:
+            self.weather.down = True
+            if self.scenario.wiped:
+                self.server.wipe()
+            await asyncio.sleep(self.scenario.outage_s)
+            self.weather.down = False
+
+    async def _judge(self, users: Sequence[User], breaks: bool = False) -> None:
+        """Each user has the text, all of it, once; who was cut off has the beginning of it. So has the log."""
         for process in self.processes.values():
             assert not process.errors, f"{process.line.process} raised {process.errors}"
-        for index, user in enumerate(users):
+        for user in users:
+            cut = user.gateway_died or (breaks and user.end.startswith("broker:"))
             got = tuple(user.tokens)
-            if user.gateway_died:
-                assert got == user.expected[: len(got)], f"user {index}: {got}, expected {user.expected}"
+            try:
+                log = (await self.broker.load(user.session)).committed
+            except UnknownSession:
+                assert self.scenario.wiped
+                log = got
+            told = f"{user.session} ({user.end}): {got}, log {log}, expected {user.expected}"
+            if cut:
+                assert got == user.expected[: len(got)], told
+                assert log == user.expected[: len(log)], told
             else:
-                assert got == user.expected, f"user {index} ({user.end}): {got}, expected {user.expected}"
-                assert user.end == ("stop" if STOP in user.expected else "length")
+                assert got == log == user.expected, told
+                assert user.end == ("stop" if STOP in user.expected else "length"), told
 
     async def _freed(self) -> None:
         """Nothing is left anywhere: not in a cache, not in a service's state, not in the broker."""
@@ -297,15 +258,29 @@ class World:
     async def leftovers(self) -> dict[str, Any]:
         """What is still held, by where."""
         keys, streams = self.keys, [self.keys.submit, self.keys.draft, self.keys.verdicts]
-        streams += [keys.staged(name) for name in names("verifier", self.scenario.verifiers)]
+        gone = self.scenario.gone  # what a process that is gone for good has not read stays
+        all_verifiers = names("verifier", self.scenario.verifiers)
+        streams += [self.keys.staged(name) for name in all_verifiers if name not in gone]
         left: dict[str, Any] = {"live": await self.broker.live()}
         left |= {stream: self.server.length(stream) for stream in streams}
-        lasting = {*streams, keys.live, keys.generation, keys.term, keys.policy, keys.deployment}
+        lasting = {
+            *streams,
+            *map(self.keys.staged, gone),
+            keys.live,
+            keys.generation,
+            keys.term,
+            keys.policy,
+            keys.deployment,
+        }
         left["keys without expiry"] = self.server.lasting() - lasting
         for name, verifier in self.verifiers.items():
+            if name in gone:
+                continue
             left[f"{name} cache"] = set(self.targets[name].sessions())
             left[f"{name} sessions"] = len(verifier.sessions)
         for name, drafter in self.drafters.items():
+            if name in gone:
+                continue
             left[f"{name} cache"] = set(drafter.sessions())
         if self.scheduler is not None and self.scheduler.core is not None:
             left["scheduler"] = set(self.scheduler.core.sessions)
@@ -328,13 +303,3 @@ def play(scenario: Scenario) -> World:
         return world
 
     return run_virtual(main())
-
-
-def _owned_task(loop: asyncio.AbstractEventLoop, coro: Any, context: Any = None) -> asyncio.Task[Any]:
-    """Every task belongs to the incarnation that made it, so that it can be killed."""
-    task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, context=context)
-    owner = _incarnation.get()
-    if owner is not None:
-        owner.tasks.add(task)
-        task.add_done_callback(owner.tasks.discard)
-    return task

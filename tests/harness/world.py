@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from services.draft_worker.worker import DraftWorker
 from services.gateway.session import Ask, Emitted, Failed
 from services.gateway.sessions import Sessions, Unavailable
-from services.gateway.openai_schema import Stream
+from services.gateway.stream import Stream
 from services.scheduler.scheduler import Scheduler
 from services.verifier.verifier import Verifier
 from shared.broker.contract import Broker, UnknownSession

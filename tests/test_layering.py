@@ -23,7 +23,7 @@ KEPT_TO = {
     "transformers": ["services/verifier/*", "services/models/*", "services/doctor*"],
     "accelerate": ["services/verifier/*"],
     "llama_cpp": ["services/draft_worker/*", "services/models/*", "services/doctor*"],
-    "redis": ["shared/broker/*"],
+    "redis": ["shared/broker/*", "services/local/orchestration.py"],
     "aiohttp": ["services/gateway/*", "services/local/*", "shared/runtime/health.py", "loadgen/*"],
 }
 # Modules nobody imports but these files: time comes from the running loop, threads from Compute, ids from Ids.
@@ -35,6 +35,7 @@ ALONE = {
     "random": ["shared/runtime/ids.py"],
     "secrets": ["shared/runtime/ids.py"],
     "time": [
+        "shared/runtime/service.py",  # makes the loop's clock
         "services/verifier/bench*",  # measures; serves nobody
         "services/verifier/reference*",
         "services/models/measure.py",

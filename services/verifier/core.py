@@ -33,6 +33,7 @@ class Session:
     """A session as its log stood at the last commit. `joined` orders sessions by their first row here.
 
     trusted False: a commit came out otherwise than expected, so the log has to be read before the next row.
+    unfit: why the target cannot serve it at all, "" when it can.
     """
 
     spec: SessionSpec
@@ -41,6 +42,7 @@ class Session:
     finish: Finish
     joined: int
     trusted: bool = True
+    unfit: str = ""
 
     @property
     def length(self) -> int:
@@ -62,9 +64,21 @@ class Settled:
     path: tuple[int, ...] = ()
 
 
-def opened(log: SessionLog, joined: int) -> Session:
+def opened(log: SessionLog, joined: int, bounds: Bounds) -> Session:
     """A session from its log."""
-    return Session(log.spec, log.head.epoch, list(log.ids), log.head.finish, joined)
+    unfit = misfit(log.spec, bounds)
+    return Session(log.spec, log.head.epoch, list(log.ids), log.head.finish, joined, unfit=unfit)
+
+
+def misfit(spec: SessionSpec, bounds: Bounds) -> str:
+    """Why the target cannot serve such a session, "" when it can. The gateway refuses these; we do not rely on it."""
+    if not spec.prompt:
+        return "empty prompt"
+    if len(spec.prompt) + spec.max_tokens > bounds.session_tokens:
+        return f"prompt and completion exceed {bounds.session_tokens} tokens"
+    if not 0 <= min(spec.prompt) <= max(spec.prompt) < bounds.vocab:
+        return f"prompt token beyond the vocabulary of {bounds.vocab}"
+    return ""
 
 
 def wants_log(row: StagedRow, session: Session | None) -> bool:
@@ -87,11 +101,11 @@ def judge(row: StagedRow, session: Session | None, bounds: Bounds) -> Verdict | 
         return refusal(row, "stale", f"epoch {row.epoch}, the log is at {session.epoch}")
     if session.finish or (row.base_len < session.length and row.feed_to == row.base_len):
         return told_again(row)
-    wrong = fault(row, session, bounds)
+    wrong = session.unfit or fault(row, session, bounds)
     return refusal(row, "error", wrong) if wrong else None
 
 
-def fault(row: StagedRow, session: Session, bounds: Bounds) -> str:  # noqa: PLR0911  # one line a fault
+def fault(row: StagedRow, session: Session, bounds: Bounds) -> str:
     """What is wrong with a row, "" when nothing is."""
     if row.base_len > session.length:
         return f"base_len {row.base_len} in the future, committed {session.length}"
@@ -103,10 +117,6 @@ def fault(row: StagedRow, session: Session, bounds: Bounds) -> str:  # noqa: PLR
         return f"token {max(row.tokens)} beyond the vocabulary of {bounds.vocab}"
     if row.parents and not _is_tree(row.parents, len(row.tokens)):
         return "parents do not form a tree over the draft"
-    if len(session.spec.prompt) + session.spec.max_tokens > bounds.session_tokens:
-        return f"prompt and completion exceed {bounds.session_tokens} tokens"
-    if any(not 0 <= token < bounds.vocab for token in session.spec.prompt):
-        return f"prompt token beyond the vocabulary of {bounds.vocab}"
     return ""
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
-from services.verifier.core import Session, opened, wants_log
+from services.verifier.core import Bounds, Session, opened, wants_log
 from services.verifier.metrics import Metrics
 from services.verifier.steady import Steady
 from services.verifier.step import adopt
@@ -30,6 +30,7 @@ class Sessions:
         self._verifier = verifier
         self._broker = broker
         self._target = target
+        self._bounds = Bounds(target.vocab, target.max_context, target.pool_tokens)
         self._compute = compute
         self._metrics = metrics
         self._known: dict[str, Session] = {}
@@ -118,9 +119,9 @@ class Sessions:
         known = self._known.get(name)
         if known is None:
             self._joined += 1
-            session = opened(found, self._joined)
+            session = opened(found, self._joined, self._bounds)
         else:
-            session = opened(found, known.joined)
+            session = opened(found, known.joined, self._bounds)
             await self._compute.run(partial(adopt, self._target, known, session))
         if session.finish:
             await self.drop([name])

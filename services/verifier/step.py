@@ -33,10 +33,11 @@ def prepare(
     protect: list[str] = []
     for row, session in sorted(rows, key=lambda pair: pair[1].joined):
         length = row.feed_to + len(useful_draft(row, session)[0])
-        if not target.admit(row.session, session.spec.prompt, [*protect, row.session], length):
+        protect.append(row.session)
+        if not target.admit(row.session, session.spec.prompt, protect, length):
+            protect.pop()
             answers.append((row, refusal(row, "no_pages", f"no KV pages for {length} tokens")))
             continue
-        protect.append(row.session)
         cached = target.cached(row.session)
         fed = target_row(row, session, cached, spare)
         if fed is None:

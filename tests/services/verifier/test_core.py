@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.verifier.core import Bounds, Session, cut, judge, settle, target_row, useful_draft, wants_log
+from services.verifier.core import (
+    Bounds,
+    Session,
+    cut,
+    judge,
+    misfit,
+    settle,
+    target_row,
+    useful_draft,
+    wants_log,
+)
 from shared.compute.target import Choices
 from shared.protocol.messages import StagedRow, TokenLogprobs
 from shared.protocol.session import SessionSpec
@@ -62,10 +72,21 @@ def test_a_session_that_no_log_knows_is_refused() -> None:
     assert verdict.status == "error"
 
 
-def test_what_the_pool_can_never_hold_is_refused() -> None:
-    verdict = judge(GOOD, session(9, 9, max_tokens=61), BOUNDS)
-    assert verdict is not None
-    assert verdict.message == "prompt and completion exceed 64 tokens"
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        (replace(session().spec, max_tokens=61), "prompt and completion exceed 64 tokens"),
+        (replace(session().spec, prompt=(1, 100)), "prompt token beyond the vocabulary of 100"),
+        (replace(session().spec, prompt=()), "empty prompt"),
+        (replace(session().spec, max_tokens=60), ""),
+    ],
+)
+def test_what_the_target_can_never_serve_is_refused(spec: SessionSpec, says: str) -> None:
+    assert misfit(spec, BOUNDS) == says
+    unfit = session(9, 9)
+    unfit.unfit = misfit(spec, BOUNDS)
+    verdict = judge(GOOD, unfit, BOUNDS)
+    assert (verdict.message if verdict else "") == says
 
 
 def test_rows_behind_the_log_or_of_finished_sessions_are_answered_from_it() -> None:

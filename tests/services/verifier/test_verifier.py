@@ -277,6 +277,31 @@ async def test_a_pass_that_raises_costs_only_the_row_at_fault() -> None:
         assert [verdict.length for verdict in told] == [42, 42]
 
 
+@on_bench
+async def test_a_drafted_tree_commits_its_path_and_the_text_goes_on() -> None:
+    async with Bench() as bench:
+        await bench.session("a")
+        text = expected_text(PROMPT, sampling(), 20)
+        tree = row("a", 40, 999, text[0], 998, text[1], parents=(-1, -1, 1, 1))
+        (verdict,) = await bench.ask(tree)
+        assert (verdict.length, verdict.drafted, verdict.accepted) == (43, 4, 2)
+        (verdict,) = await bench.ask(row("a", 43, text[3]))
+        assert (verdict.length, verdict.accepted) == (45, 1)
+        assert (await bench.broker.load("a")).committed == text[:5]
+
+
+@on_bench
+async def test_a_prefix_that_another_session_has_is_not_fed_again() -> None:
+    async with Bench() as bench:
+        for name in "ab":
+            await bench.session(name)
+        await bench.ask(row("a", 40))
+        fed = bench.count("fed_tokens_total")
+        await bench.ask(row("b", 40))
+        assert bench.count("fed_tokens_total") - fed == 40 - 32
+        assert (await bench.broker.load("b")).committed == expected_text(PROMPT, sampling(), 1)
+
+
 class Killed(BaseException):
     """The process is gone."""
 

@@ -30,8 +30,9 @@ def update_fleet(state: State, fleet: Fleet, now: float, trusted: bool) -> None:
             give_device(state, session, now)
     for session_id in list(state.unplaced):
         place(state, state.sessions[session_id], now)
-    for session_id in list(state.deviceless):
-        if not give_device(state, state.sessions[session_id], now):
+    waiting = [state.sessions[session_id] for session_id in state.deviceless]
+    for session in [s for s in waiting if s.offer_after <= now]:
+        if not give_device(state, session, now):
             break  # no room anywhere
 
 

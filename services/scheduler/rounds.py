@@ -5,7 +5,7 @@ from typing import Final
 from services.scheduler import moves
 from services.scheduler.effects import ReadHead
 from services.scheduler.session import HeldDraft, Session
-from services.scheduler.state import FIRST_PENALTY_S, MOST_MISSES, MOST_PENALTY_S, State
+from services.scheduler.state import FIRST_PENALTY_S, MOST_MISSES, MOST_PENALTY_S, REFUSED_S, State
 from shared.protocol.messages import Draft, Resync, Verdict
 
 RETRY_S: Final = 0.02  # when the verifier had no pages
@@ -50,6 +50,7 @@ def on_resync(state: State, resync: Resync, now: float) -> None:
             moves.reopen(state, session, now)
         case "no_capacity":
             state.metrics.moves.labels("device").inc()
+            session.offer_after = now + REFUSED_S
             moves.give_device(state, session, now, refused=resync.device)
         case "gone":
             state.leaving.add(resync.device)

@@ -308,10 +308,10 @@ class Scheduler:
             learnt = False
             for kind in fx.ORDER:
                 some = [effect for effect in effects if type(effect) is kind]
-                if kind is fx.Stage:
-                    for effect in some:
+                if kind is fx.Stage or len(some) == 1:
+                    for effect in some:  # batches keep their order
                         learnt |= await self._perform(core, effect)
-                else:
+                elif some:
                     learnt |= any(await asyncio.gather(*(self._perform(core, effect) for effect in some)))
             effects = core.tick(asyncio.get_running_loop().time()) if learnt else ()
 

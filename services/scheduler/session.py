@@ -51,6 +51,7 @@ class Session:
     caught_up: bool = True
     draft_after: float = 0.0  # k = 0 until then, after drafts that did not come
     penalty_s: float = 0.5  # the next such time
+    offer_after: float = 0.0  # without a device until then: the last one refused it
     adopted: bool = False  # read from the log by a scheduler that starts; whose move it is is not known yet
     held: HeldDraft | None = None
     acceptance: Acceptance = field(default_factory=Acceptance)

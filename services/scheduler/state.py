@@ -18,6 +18,7 @@ from shared.protocol import limits
 FIRST_PENALTY_S: Final = 0.5
 MOST_PENALTY_S: Final = 30.0
 LEAST_DRAFT_WAIT_S: Final = 0.5
+REFUSED_S: Final = 5.0  # before a session that a device refused is offered to devices again
 MOST_MISSES: Final = 5  # the wait for a verdict doubles this often
 
 
@@ -45,11 +46,16 @@ class Estimates:
 
     def device(self, address: str) -> DeviceEstimate:
         """Of the device at this address."""
-        return self.devices.setdefault(name_of(address), DeviceEstimate())
+        name = name_of(address)
+        if name not in self.devices:
+            self.devices[name] = DeviceEstimate()
+        return self.devices[name]
 
     def verifier(self, name: str) -> VerifyCost:
         """Of this verifier."""
-        return self.verifiers.setdefault(name, VerifyCost())
+        if name not in self.verifiers:
+            self.verifiers[name] = VerifyCost()
+        return self.verifiers[name]
 
 
 class State:

@@ -121,6 +121,19 @@ def test_a_device_that_has_no_room_or_leaves_is_not_asked_again_at_once() -> Non
         assert desk.row("s").next_k == 0
 
 
+def test_a_session_that_the_only_device_refused_is_offered_again_after_a_while() -> None:
+    desk = Desk()
+    desk.start("s")
+    desk.take(desk.resync("s", "no_capacity"))
+    assert desk.session("s").device == ""
+    desk.now += 1.0
+    desk.fleet()
+    assert desk.sent(Open) == []
+    desk.now += 5.0
+    desk.fleet()
+    assert [device for device, _ in desk.sent(Open)] == ["d:1"]
+
+
 def test_a_dead_verifiers_sessions_move_with_a_new_epoch() -> None:
     desk = Desk(verifiers=("v:1",), prefill_tokens=64)
     desk.start("a", "b")

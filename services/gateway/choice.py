@@ -14,6 +14,7 @@ class Piece:
     """What one event adds to a choice. Tokens, logprobs, offsets and accepted are parallel lists.
 
     offsets: characters of text decided before each token (text_offset of OpenAI's completions).
+    accepted_chars: how much of `text`, from its beginning, accepted drafts brought.
     """
 
     text: str = ""
@@ -21,6 +22,7 @@ class Piece:
     logprobs: list[TokenLogprobs] = field(default_factory=list)
     offsets: list[int] = field(default_factory=list)
     accepted: list[bool] = field(default_factory=list)
+    accepted_chars: int = 0
     finish: str = ""
 
     def extend(self, later: "Piece") -> None:
@@ -53,6 +55,8 @@ class Choice:
                 piece.logprobs.append(event.logprobs[i])
             if token not in self._stop_ids:  # a stop token ends the text, it is no part of it
                 self._decoded(self._detokenizer.push(token), piece)
+            if i < event.accepted:
+                piece.accepted_chars = len(piece.text)
             if self._scanner.found:
                 piece.finish = "stop"
                 return piece

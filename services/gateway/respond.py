@@ -171,6 +171,8 @@ class Responder:
         if self._job.spans:
             extra["tokens"] = piece.tokens
             extra["accepted"] = piece.accepted if parallel else sum(piece.accepted)
+            if not parallel:
+                extra["accepted_chars"] = piece.accepted_chars
         return extra
 
 

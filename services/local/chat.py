@@ -45,13 +45,12 @@ async def _answer(session: aiohttp.ClientSession, body: dict[str, Any], console:
             if "error" in event:
                 raise CommandError(event["error"]["message"])
             usage = event.get("usage") or usage
-            accepted = (event.get("outrider") or {}).get("accepted", 0)
+            accepted = (event.get("outrider") or {}).get("accepted_chars", 0)
             for choice in event.get("choices", []):
                 piece = choice["delta"].get("content") or ""
                 text += piece
-                console.print(
-                    piece, end="", style="green" if accepted else None, markup=False, soft_wrap=True
-                )
+                for part, style in ((piece[:accepted], "green"), (piece[accepted:], None)):
+                    console.print(part, end="", style=style, markup=False, soft_wrap=True)
     console.print()
     console.print(_footer(usage), style="dim")
     return text

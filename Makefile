@@ -39,7 +39,7 @@ lint: setup ## ruff, mypy in strict mode, layering
 	@$(BIN)/python -m pytest -q tests/test_layering.py
 
 bench: demo-model ## packed against padded verification, orchestration overhead; 1.5B where fetched
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m services.verifier.bench_packed
 
 exactness: demo-model ## every policy, load and crash against the target alone; resumable
 	@$(BIN)/python -m tests.exactness

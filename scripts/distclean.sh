@@ -3,7 +3,7 @@
 set -eu
 cache=${OUTRIDER_CACHE:-$HOME/.cache/outrider}
 found=
-for folder in .venv .outrider "$cache"/*; do
+for folder in .venv .outrider "$cache/models" "$cache/downloads" "$cache/wheels" "$cache/dequantised"; do
     if [ -e "$folder" ]; then
         du -sh "$folder"
         found=1
@@ -25,5 +25,6 @@ if [ "${YES:-}" != 1 ]; then
     esac
 fi
 make --no-print-directory clean
-rm -rf "$cache"
+rm -rf "$cache/models" "$cache/downloads" "$cache/wheels" "$cache/dequantised"
+rmdir "$cache" 2>/dev/null || true
 echo "deleted"

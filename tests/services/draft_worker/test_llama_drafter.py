@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from services.draft_worker.bench import waits_ms
 from services.draft_worker.llama_drafter import Limits, LlamaDrafter, ModelFileError
 from shared.compute.drafter import DraftRequest, DraftResult, NoCapacity
 from shared.protocol.vocabulary import Entry, vocabulary_of_tokenizer_json
@@ -274,6 +275,7 @@ def test_a_truncated_file_is_named_with_the_reason(tmp_path: Path, models_dir: P
 
 MEMORY = """
 import sys, psutil
+from services.draft_worker.bench import waits_ms
 from services.draft_worker.llama_drafter import Limits, LlamaDrafter
 from services.draft_worker import __main__
 from shared.compute.drafter import DraftRequest
@@ -314,3 +316,9 @@ for module in pkgutil.iter_modules(services.draft_worker.__path__, "services.dra
     __import__(module.name)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_bench_waits_are_first_come_first_served() -> None:
+    assert waits_ms(10.0, 8) == (40.0, 40.0)
+    assert waits_ms(5.0, 4) == (30.0, 40.0)
+    assert waits_ms(2.0, 1) == (36.0, 64.0)

@@ -317,7 +317,7 @@ def main(argv: list[str] | None = None) -> None:
     before = json.loads(out.read_text()) if out.is_file() and not args.quick else {}
     results = {**about, "models": before.get("models", {}) if about.items() <= before.items() else {}}
     wanted = ("smollm2",) if args.quick else tuple(MODELS)
-    for model, dtype in ((model, dtype) for model in wanted for dtype in MODELS[model]):
+    for model, dtype in [(one, dtype) for one in wanted for dtype in MODELS[one]]:
         folder, name = (args.models or cache / "models") / model / "target", f"{model} {dtype}"
         if not (folder / "config.json").is_file():
             print(f"{name}: not fetched, skipped ({folder})")

@@ -89,7 +89,10 @@ class GroupPass:
 
     def _build_mask(self, window: int | None) -> Tensor | None:
         group = self._group
-        if len(group.rows) == 1 and group.queries == 1 and (window is None or group.length <= window):
+        alone = (
+            len(group.rows) == 1 and group.queries == 1 and self._slots is None
+        )  # reads no position in vain
+        if alone and (window is None or group.length <= window):
             return None
         device = self._like.device
         key = torch.arange(self._positions, device=device)

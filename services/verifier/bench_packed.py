@@ -15,7 +15,7 @@ import platform
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from unittest import mock
 import numpy as np
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, DynamicCache
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 from services.verifier import torch_target
 from services.verifier.head import Head
@@ -77,16 +77,16 @@ class Sides:
         shared = {
             id(weight): weight for weight in self._model.parameters()
         }  # deepcopy takes these as they are
+        twin = deepcopy(self._model, shared)
         self.target = TorchTarget(
-            deepcopy(self._model, shared),
+            twin,
             vocabulary="",
             vocab=self._vocab,
             kv_tokens=KV_TOKENS,
             prefix_sharing=False,
         )
-        generator = torch.Generator().manual_seed(0)
-        ids = torch.randint(1000, self._vocab - 1000, (rows, CONTEXT + LONGEST), generator=generator)
-        self._ids: list[list[int]] = ids.tolist()
+        self.linears = [module for module in twin.modules() if type(module).__name__.endswith("Linear")]
+        self._ids = texts(folder, rows)
         self._sessions = [f"s{row}" for row in range(rows)]
         self._cache = self._prefill()
 
@@ -175,6 +175,18 @@ class Sides:
         ]
 
 
+def texts(folder: Path, rows: int) -> list[list[int]]:
+    """Ids of running text, a different passage of our own documentation for each row. [rows, CONTEXT + LONGEST]"""
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    pages = sorted((Path(__file__).resolve().parents[2] / "docs").glob("*.md"))
+    ids: list[int] = tokenizer.encode("\n".join(page.read_text() for page in pages))
+    length = CONTEXT + LONGEST
+    step = (len(ids) - length) // rows
+    if step < 1:
+        raise ValueError(f"docs/ has {len(ids)} tokens, too few for {rows} passages of {length}")
+    return [ids[row * step : row * step + length] for row in range(rows)]
+
+
 def measure(sides: Sides, todo: list[Cell], repeats: int) -> list[dict[str, Any]]:
     """Interleaved timings of all cells, with the shares of the packed side."""
     runs = {cell: (sides.packed(cell), sides.padded(cell)) for cell in todo}
@@ -227,7 +239,7 @@ def shares(sides: Sides, packed: tuple[Run, Callable[[], None]]) -> dict[str, fl
     run, reset = packed
     spent = {"linear": 0.0, "attention": 0.0, "sampling": 0.0}
     whole = 0.0
-    with _stopwatches(spent):
+    with _stopwatches(sides.linears, spent):
         for _ in range(SHARE_PASSES):
             reset()
             begun = time.perf_counter()
@@ -237,7 +249,7 @@ def shares(sides: Sides, packed: tuple[Run, Callable[[], None]]) -> dict[str, fl
 
 
 @contextmanager
-def _stopwatches(spent: dict[str, float]) -> Iterator[None]:
+def _stopwatches(linears: list[nn.Module], spent: dict[str, float]) -> Iterator[None]:
     """Times the calls that the parts consist of; a part within a part (the head's linear layer) counts once."""
     inside = False
 
@@ -255,12 +267,13 @@ def _stopwatches(spent: dict[str, float]) -> Iterator[None]:
 
         return call
 
-    with (
-        mock.patch.object(nn.Linear, "forward", watched(nn.Linear.forward, "linear")),
-        mock.patch.object(Head, "logits", watched(Head.logits, "linear")),
-        mock.patch.object(PackedPass, "attend", watched(PackedPass.attend, "attention")),
-        mock.patch.object(torch_target, "draw_rows", watched(torch_rule.draw_rows, "sampling")),
-    ):
+    with ExitStack() as stack:
+        for linear in linears:
+            stack.enter_context(mock.patch.object(linear, "forward", watched(linear.forward, "linear")))
+        stack.enter_context(mock.patch.object(Head, "logits", watched(Head.logits, "linear")))
+        stack.enter_context(mock.patch.object(PackedPass, "attend", watched(PackedPass.attend, "attention")))
+        draw = watched(torch_rule.draw_rows, "sampling")
+        stack.enter_context(mock.patch.object(torch_target, "draw_rows", draw))
         yield
 
 

@@ -68,20 +68,22 @@ def widened(x: Tensor, weight: Tensor) -> Tensor:
 
 def fit_linears(model: nn.Module) -> None:
     """Replace the model's linear layers by the form that is fastest where it runs. A GPU's stay as they are."""
-    linears = {name: module for name, module in model.named_modules() if type(module) is nn.Linear}
-    if not linears or next(iter(linears.values())).weight.device.type != "cpu":
+    linears = [module for module in model.modules() if type(module) is nn.Linear]
+    if not linears or linears[0].weight.device.type != "cpu":
         return
-    dtype = next(iter(linears.values())).weight.dtype
-    embedding = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    weights = [linear.weight for linear in linears.values() if id(linear.weight) not in embedding]
-    small = sum(weight.nbytes for weight in weights) <= PLAIN_BYTES
-    for name, linear in linears.items():
-        parent, _, field = name.rpartition(".")
-        if dtype == torch.float32 and reorders():
-            keep_plain = small or id(linear.weight) in embedding  # a tied head's weight is there anyway
-            setattr(model.get_submodule(parent), field, ReorderedLinear(linear, keep_plain))
-        elif dtype == torch.bfloat16 and not computes_bfloat16():
-            setattr(model.get_submodule(parent), field, WidenedLinear(linear))
+    dtype = linears[0].weight.dtype
+    tied = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    small = sum(linear.weight.nbytes for linear in linears if id(linear.weight) not in tied) <= PLAIN_BYTES
+    del linears  # so that each weight goes when its other layout is there
+    for parent in list(model.modules()):
+        for name, linear in list(parent.named_children()):
+            if type(linear) is not nn.Linear:
+                continue
+            if dtype == torch.float32 and reorders():
+                keep_plain = small or id(linear.weight) in tied  # a tied weight is there anyway
+                setattr(parent, name, ReorderedLinear(linear, keep_plain))
+            elif dtype == torch.bfloat16 and not computes_bfloat16():
+                setattr(parent, name, WidenedLinear(linear))
 
 
 def reorders() -> bool:

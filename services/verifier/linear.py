@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 PLAIN_BYTES: Final = 512 << 20  # layouts for single rows are kept beside the others while they are this small
-FEW_ROWS: Final = 2  # rows up to which the weight as it came is faster
+FEW_ROWS: Final = 3  # rows up to which the weight as it came is faster
 PIECE_BYTES: Final = 1 << 20  # of float32 weight widened at once
 
 _reorder: Any = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None)

@@ -84,6 +84,9 @@ def fit_linears(model: nn.Module) -> None:
                 setattr(parent, name, ReorderedLinear(linear, keep_plain))
             elif dtype == torch.bfloat16 and not computes_bfloat16():
                 setattr(parent, name, WidenedLinear(linear))
+    if dtype == torch.float32 and reorders() and not small:
+        for parameter in model.parameters():  # those left may hold a whole mapped file of weights in memory
+            parameter.data = parameter.data.clone()
 
 
 def reorders() -> bool:

@@ -8,6 +8,7 @@ model hands through to attention: `model(..., packed=PackedPass(...))`.
 from collections.abc import Sequence
 from typing import Any, Final
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,8 +25,8 @@ class KvStore:
 
     def __init__(self, shape: Shape, slots: int, dtype: torch.dtype, device: torch.device) -> None:
         size = (shape.layers, slots, shape.kv_heads, shape.head_dim)
-        self.keys = torch.zeros(size, dtype=dtype, device=device)
-        self.values = torch.zeros(size, dtype=dtype, device=device)
+        self.keys = zeros(size, dtype, device)
+        self.values = zeros(size, dtype, device)
         self.slots = slots
 
     def move(self, source: Sequence[int] | Tensor, target: Sequence[int] | Tensor) -> None:
@@ -34,6 +35,13 @@ class KvStore:
         read, write = torch.as_tensor(source, device=device), torch.as_tensor(target, device=device)
         for stored in (self.keys, self.values):
             stored.index_copy_(1, write, stored.index_select(1, read))
+
+
+def zeros(size: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """torch.zeros; on a CPU a page of memory is not taken before it is written, which NumPy leaves to the system."""
+    if device.type != "cpu":
+        return torch.zeros(size, dtype=dtype, device=device)
+    return torch.from_numpy(np.zeros((*size[:-1], size[-1] * dtype.itemsize), dtype=np.uint8)).view(dtype)
 
 
 class GroupPass:

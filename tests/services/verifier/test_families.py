@@ -59,10 +59,6 @@ LONG = {
             Gemma3TextConfig(**SIZE, head_dim=16, use_bidirectional_attention=True, sliding_window=8),
             "looks ahead",
         ),
-        (
-            Gemma3TextConfig(**SIZE, head_dim=16, layer_types=["chunked_attention", *SLIDING[1:]]),
-            "'chunked_attention'",
-        ),
         (Gemma3Config(), "images"),
         (Gemma3nTextConfig(), "gemma3n_text"),
         (Gemma2Config(**SIZE, sliding_window=None), "without a window"),
@@ -89,4 +85,11 @@ def test_layers_that_share_kv_are_refused() -> None:
     config = configs()["llama"]
     config.num_kv_shared_layers = 2
     with pytest.raises(UnsupportedModel, match="share"):
+        shape_of(config)
+
+
+def test_other_layer_types_are_refused() -> None:
+    config = configs()["gemma3"]
+    config.layer_types = ["chunked_attention", *SLIDING[1:]]
+    with pytest.raises(UnsupportedModel, match="'chunked_attention'"):
         shape_of(config)

@@ -15,7 +15,9 @@ pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 
 @pytest.fixture(params=[True, False], ids=["sharing", "no-sharing"])
-async def stack(request: pytest.FixtureRequest, models_dir: Path, tmp_path: Path) -> AsyncIterator[LocalStack]:
+async def stack(
+    request: pytest.FixtureRequest, models_dir: Path, tmp_path: Path
+) -> AsyncIterator[LocalStack]:
     async with LocalStack(options(models_dir, request.param, tmp_path)) as running:
         yield running
 

@@ -54,11 +54,6 @@ class Conservation(RuleBasedStateMachine):
         assert all(self.order.index(other) > self.order.index(name) for other in gone)
         assert len(self.pool.table(name)) * PAGE >= length
         assert self.pool.length(name) < max(len(self.prompts[name]), 1) or before[name]
-        for source, to in self.pool.copies:
-            assert to in self.pool.table(name)
-            assert self.pool._refs[to] == 1
-            assert source in self.pool._hash_of
-            assert source in self.pool._refs or source in self.pool._warm
         self.pool.fed(name, length)
 
     @rule(name=sessions, cut=st.integers(0, 9))
@@ -218,38 +213,6 @@ def test_runs_start_at_equal_distances() -> None:
         admitted(pool, name, [1] * 9)
     assert sorted(pool.table(name)[0] for name in "abcdefgh") == list(range(0, 64, 8))
     assert all(pool.table(name)[2] == pool.table(name)[0] + 2 for name in "abcdefgh")
-
-
-def test_a_short_shared_prefix_is_copied_to_keep_a_run() -> None:
-    pool = PagePool(64, PAGE, contiguous=True)
-    admitted(pool, "a", list(range(10)))
-    assert pool.admit("b", list(range(10)), ["b"], 10)
-    assert pool.length("b") == 8
-    assert pool.table("b") == [32, 33, 34]
-    assert pool.copies == [(0, 32), (1, 33)]
-    pool.forget("a")
-    pool.forget("b")
-    assert pool.admit("c", list(range(10)), ["c"], 10)  # the pages after it are free by now
-    assert (pool.table("c"), pool.copies) == ([0, 1, 2], [])
-
-
-def test_a_long_shared_prefix_is_not_copied() -> None:
-    pool = PagePool(64, PAGE, contiguous=True)
-    prompt = list(range(9 * PAGE + 1))
-    admitted(pool, "a", prompt)
-    assert pool.admit("b", prompt, ["b"], len(prompt))
-    assert pool.table("b")[:9] == pool.table("a")[:9]
-    assert pool.copies == []
-
-
-def test_nobody_is_pushed_out_for_a_copy() -> None:
-    pool = PagePool(6, PAGE, contiguous=True)
-    admitted(pool, "a", list(range(10)))
-    admitted(pool, "old", [1])
-    admitted(pool, "z", [60])
-    assert pool.admit("b", list(range(10)), ["b"], 10)
-    assert pool.copies == []
-    assert pool.table("b")[:2] == pool.table("a")[:2]
 
 
 def test_roundest() -> None:

@@ -136,12 +136,9 @@ def test_a_tree_equals_a_pass_for_each_path(name: str) -> None:
         assert (seen.logits - plain_logits(plain, ids)[-1]).abs().amax(dim=1).min() < TOLERANCE
 
 
-@pytest.mark.parametrize(("contiguous", "pages"), [(True, 5 + 5 + 5), (False, 5 + 1 + 1)])
-def test_shared_prefixes_change_nothing(contiguous: bool, pages: int) -> None:
-    """Referred to where pages are gathered, copied where that keeps a run."""
+def test_shared_prefixes_change_nothing() -> None:
     config = CONFIGS["llama"]
     model, plain = target(config), build(config)
-    model._pool._contiguous = contiguous
     seen = Seen(model)
     prefix = list(range(3, 20))
     for session in "abc":
@@ -150,7 +147,7 @@ def test_shared_prefixes_change_nothing(contiguous: bool, pages: int) -> None:
         assert fed.start == (0 if session == "a" else 16)
         model.forward([fed])
         assert (seen.logits[0] - plain_logits(plain, text)[-1]).abs().max() < TOLERANCE
-    assert model.pages() == (pages, 128)
+    assert model.pages() == (5 + 1 + 1, 128)
 
 
 def test_eviction_leaves_the_others_right() -> None:

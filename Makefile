@@ -40,6 +40,7 @@ lint: setup ## ruff, mypy in strict mode, layering
 
 bench: demo-model ## packed against padded verification, orchestration overhead; 1.5B where fetched
 	@$(BIN)/python -m services.verifier.bench_packed
+	@$(BIN)/python -m services.local.orchestration
 
 exactness: demo-model ## every policy, load and crash against the target alone; resumable
 	@$(BIN)/python -m tests.exactness

@@ -48,7 +48,8 @@ class Reference:
 
     def __init__(self, folder: Path, dtype: torch.dtype = torch.float32) -> None:
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+        self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+        self._model.train(mode=False)
         eos = self._model.generation_config.eos_token_id
         self._stops = set(eos if isinstance(eos, list) else [eos])
 
@@ -81,7 +82,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Decode cases with the target alone.")
     parser.add_argument("--model", type=Path, required=True, help="folder of the target")
     parser.add_argument("--cases", type=Path, required=True, help="JSON list of cases")
-    parser.add_argument("--out", type=Path, required=True, help="JSON of answers by case id; resumed if it exists")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="JSON of answers by case id; resumed if it exists"
+    )
     parser.add_argument("--threads", type=int, default=0, help="0 = torch's default")
     args = parser.parse_args(argv)
     if args.threads:
@@ -96,7 +99,9 @@ def main(argv: list[str] | None = None) -> None:
         draft = args.out.with_suffix(".part")
         draft.write_text(json.dumps(answers) + "\n")
         draft.replace(args.out)
-        print(f"reference {number}/{len(missing)} {case.id} margin {answers[case.id]['margin']:.2e}", flush=True)
+        print(
+            f"reference {number}/{len(missing)} {case.id} margin {answers[case.id]['margin']:.2e}", flush=True
+        )
     if not missing:
         print(f"reference: all {len(cases)} cases at hand in {args.out}", file=sys.stderr)
 

@@ -63,7 +63,7 @@ class ModelledPool:
                 self._content[page] = tokens
 
     def reserve(
-        self, session: str, length: int, protect: Sequence[str], evicted: Callable[[str], None]
+        self, session: str, length: int, protect: Sequence[str], evicted: Callable[[str], object]
     ) -> bool:
         """Pages for `length` tokens, others pushed out where needed. False, and nobody harmed, when it cannot be."""
         self._enter(session)

@@ -104,7 +104,9 @@ class VerifierSettings(Common):
     page_tokens: int = Field(16, ge=1, le=1024)
     prefix_sharing: bool = True
     max_context: int = Field(8192, ge=16, le=1 << 20)
-    feed_tokens: int = Field(1024, ge=16, le=65536, description="prefill and rebuild tokens in one batch at most")
+    feed_tokens: int = Field(
+        1024, ge=16, le=65536, description="prefill and rebuild tokens in one batch at most"
+    )
     # Of the modelled target:
     model_vocab: int = Field(49152, ge=2, le=1 << 24)
     model_beta_ms: float = Field(20.0, ge=0, le=60_000)

@@ -43,7 +43,7 @@ def spread(faults: Sequence[Fault], n: int) -> list[Fault]:
 
 def mixture(seed: int) -> Scenario:
     """Some stack, some users, and several faults at once, most of them in mid-generation."""
-    rng = random.Random(seed)  # noqa: S311  # no secrets
+    rng = random.Random(seed)  # no secrets
     scenario = Scenario(
         policy=rng.choice(POLICIES),
         k=rng.choice([1, 4, 8]),

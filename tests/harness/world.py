@@ -49,7 +49,7 @@ class World:
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
-        self.rng = random.Random(scenario.seed)  # noqa: S311  # no secrets
+        self.rng = random.Random(scenario.seed)  # no secrets
         self.weather = Weather()
         self.keys = Keys()
         self.server = MemoryServer()
@@ -75,7 +75,7 @@ class World:
         make: Callable[[str, Incarnation, Broker], Callable[[asyncio.Event], Awaitable[None]]],
     ) -> None:
         scenario = self.scenario
-        rng = random.Random(f"{scenario.seed} {name}")  # noqa: S311
+        rng = random.Random(f"{scenario.seed} {name}")
         line = Line(name, scenario.faults, rng, scenario.latency_s, self.weather)
 
         def start(incarnation: Incarnation) -> Callable[[asyncio.Event], Awaitable[None]]:

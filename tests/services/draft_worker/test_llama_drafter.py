@@ -152,7 +152,7 @@ def test_a_draft_equals_a_plain_decode(drafter: LlamaDrafter, plain: Plain, samp
 @pytest.mark.model
 def test_sessions_rollbacks_and_interleavings_do_not_show(drafter: LlamaDrafter, plain: Plain) -> None:
     """Sessions start, are verified (a part of the draft, then another token), restart and end at any step."""
-    rng = random.Random(5)  # noqa: S311
+    rng = random.Random(5)
     samplings = {
         name: SamplingParams(i, V, temperature)
         for i, (name, temperature) in enumerate(zip("abc", (0.0, 0.7, 1.0), strict=True))
@@ -210,7 +210,7 @@ def test_bounds_are_refused_and_forgetting_frees(drafter: LlamaDrafter) -> None:
 @pytest.mark.model
 def test_a_full_cache_of_many_rounds_never_lacks_a_cell(drafter: LlamaDrafter) -> None:
     """Sessions at the bound, rolled back again and again: fragmentation must not cost cells."""
-    rng = random.Random(3)  # noqa: S311
+    rng = random.Random(3)
     greedy = SamplingParams(1, V)
     known = {name: ids_of(110, ord(name)) for name in "abcd"}
     for _ in range(6):

@@ -286,7 +286,7 @@ def test_only_fresh_messages_are_worth_a_second_try() -> None:
 @pytest.mark.parametrize("seed", range(40))
 def test_any_order_of_any_repeats_ends_at_the_truth(seed: int) -> None:
     """Verdicts dropped, doubled and shuffled, logs read late: what is drafted on is always a prefix of the truth."""
-    rng = random.Random(seed)  # noqa: S311
+    rng = random.Random(seed)
     truth = tuple(rng.randrange(100) for _ in range(40))
     cuts = sorted({0, 40, *(rng.randrange(1, 40) for _ in range(12))})
     verdicts = [verdict(3 + a, truth[a:b], next_k=rng.randrange(4)) for a, b in itertools.pairwise(cuts)]

@@ -85,7 +85,7 @@ class World:
         trouble: float,
         calm_at: float,
     ) -> None:
-        self.rng = random.Random(seed)  # noqa: S311  # not secrets
+        self.rng = random.Random(seed)  # not secrets
         self.now = 10.0
         self.calm_at = self.now + calm_at
         self.trouble = trouble

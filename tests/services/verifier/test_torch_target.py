@@ -62,7 +62,7 @@ def test_ragged_rounds_with_rollback_equal_plain_passes(name: str, contiguous: b
     model, plain = target(CONFIGS[name]), build(CONFIGS[name])
     model._pool._contiguous = contiguous
     seen = Seen(model)
-    rng = random.Random(3)  # noqa: S311  # a test's own choices
+    rng = random.Random(3)  # a test's own choices
     texts = {f"s{i}": [rng.randrange(VOCAB) for _ in range(rng.choice((1, 4, 9, 17)))] for i in range(6)}
     for _ in range(7):
         batch = rng.sample(sorted(texts), rng.randint(1, 6))

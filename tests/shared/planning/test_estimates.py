@@ -18,7 +18,7 @@ def test_alpha_is_accepted_over_accepted_and_rejected_rounds() -> None:
 def test_alpha_starts_from_the_prior_and_follows_a_change() -> None:
     acceptance = Acceptance()
     assert acceptance.alpha == pytest.approx(0.7)
-    draw = random.Random(1)  # noqa: S311  # not secrets
+    draw = random.Random(1)  # not secrets
     for true_alpha in (0.9, 0.4):
         for _ in range(400):
             accepted = next((i for i in range(4) if draw.random() > true_alpha), 4)
@@ -43,7 +43,7 @@ def test_a_devices_turnaround_is_drafting_and_the_rest() -> None:
 
 
 def test_verify_cost_is_fitted() -> None:
-    law, fit, draw = Packed(20.0, 1.5, 0.01), VerifyCost(), random.Random(2)  # noqa: S311
+    law, fit, draw = Packed(20.0, 1.5, 0.01), VerifyCost(), random.Random(2)
     assert fit.law() is None
     for _ in range(60):
         rows = [(draw.randint(1, 9), draw.randint(10, 900)) for _ in range(draw.randint(1, 8))]

@@ -42,5 +42,7 @@ def test_bad_settings_are_named(name: str, value: str, words: str, monkeypatch: 
 
 def test_an_unknown_name_in_the_env_file_is_an_error(empty_folder: Path) -> None:
     (empty_folder / ".env").write_text("OUTRIDER_POLICEY=fixed-k\n")
-    with pytest.raises(SettingsError, match=r"OUTRIDER_POLICEY: no such setting; known are .*OUTRIDER_POLICY"):
+    with pytest.raises(
+        SettingsError, match=r"OUTRIDER_POLICEY: no such setting; known are .*OUTRIDER_POLICY"
+    ):
         load(SchedulerSettings)

@@ -1,7 +1,8 @@
 """`outrider demo`: eight users under the four policies, checked against the target alone.
 
-For every policy the thread split that is best for it on two cores: with the target alone, and under fixed-k, where
-drafting and verifying alternate, the verifier takes both; under cyclic-k they overlap and it takes one. (docs/benchmarks.md)
+For every policy the thread split that is best for it on two cores (docs/benchmarks.md): with the target alone, and
+under fixed-k, where drafting and verifying alternate, the verifier takes both; under cyclic-k they overlap and it
+takes one.
 """
 
 import asyncio

@@ -5,6 +5,7 @@ not know, so causality, windows and draft trees are ours to apply. The pass is t
 model hands through to attention: `model(..., packed=PackedPass(...))`.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -28,10 +29,10 @@ class KvStore:
         self.values = zeros(size, dtype, device)
         self.slots = slots
 
-    def move(self, source: list[int], target: list[int]) -> None:
+    def move(self, source: Sequence[int] | Tensor, target: Sequence[int] | Tensor) -> None:
         """Copy the KV of slots, in every layer. Sources are read before targets are written."""
         device = self.keys.device
-        read, write = torch.tensor(source, device=device), torch.tensor(target, device=device)
+        read, write = torch.as_tensor(source, device=device), torch.as_tensor(target, device=device)
         for stored in (self.keys, self.values):
             stored.index_copy_(1, write, stored.index_select(1, read))
 

@@ -13,6 +13,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from typing import Final
+
+COPIED_PAGES: Final = 8  # shared prefixes up to this are copied where that keeps a session in one run
 
 
 @dataclass(slots=True)
@@ -32,7 +35,9 @@ class PagePool:
     A session may push out only sessions that joined after it, the youngest first: so the oldest always gets
     on, and no two push each other out in turn.
 
-    contiguous: keep each session's pages in one run where possible (a CPU reads a run without copying).
+    contiguous: keep each session's pages in one run where possible (a CPU reads a run without copying). A short
+    shared prefix, a chat template say, is copied to its new holder's run then: admit() leaves the pairs of
+    pages in `copies`, for the caller to carry out before anything else.
     """
 
     def __init__(
@@ -51,6 +56,7 @@ class PagePool:
         self._warm: dict[int, None] = {}  # first in, first out
         self._hash_of: dict[int, bytes] = {}  # of published pages, held or warm
         self._page_of: dict[bytes, int] = {}
+        self.copies: list[tuple[int, int]] = []  # (source, target)
 
     @property
     def used(self) -> int:
@@ -74,9 +80,8 @@ class PagePool:
         """
         table = self._tables.get(session) or self._join(session)
         new = not table.pages
-        if new and self._sharing:
-            self._share(table, prompt)
-        needed = -(-length // self.page_tokens) - len(table.pages)
+        copied = self._share(table, prompt, length) if new and self._sharing else []
+        needed = max(-(-length // self.page_tokens), len(copied)) - len(table.pages)
         victims = self._victims(table, needed - len(self._blank) - len(self._warm), protect)
         if victims is None:
             if new:
@@ -88,6 +93,9 @@ class PagePool:
             page = self._take(table.pages[-1] + 1 if table.pages else None)
             self._refs[page] = 1
             table.pages.append(page)
+        self.copies = list(zip(copied, table.pages[: len(copied)], strict=True))
+        for page in copied:
+            self._drop(page)
         return True
 
     def fed(self, session: str, length: int) -> None:
@@ -124,18 +132,31 @@ class PagePool:
         self._tables[session] = _Table(self._joined)
         return self._tables[session]
 
-    def _share(self, table: _Table, prompt: Sequence[int]) -> None:
+    def _share(self, table: _Table, prompt: Sequence[int], length: int) -> list[int]:
+        """Hold the published pages of the prompt's prefix. Gives those to be copied; the others are in the table."""
         table.prefixes = prefix_hashes(prompt, self.page_tokens)
         shareable = (len(prompt) - 1) // self.page_tokens if prompt else 0
+        found: list[int] = []
         for prefix in table.prefixes[:shareable]:
             page = self._page_of.get(prefix)
             if page is None:
                 break
             self._warm.pop(page, None)
             self._refs[page] += 1
-            table.pages.append(page)
-        table.published = len(table.pages)
-        table.length = table.published * self.page_tokens
+            found.append(page)
+        table.length = len(found) * self.page_tokens
+        if self._to_be_copied(found, -(-length // self.page_tokens)):
+            return found
+        table.pages, table.published = found, len(found)
+        return []
+
+    def _to_be_copied(self, found: list[int], pages: int) -> bool:
+        """Whether shared pages would break a run that a copy of them, without pushing anybody out, would not."""
+        if not self._contiguous or not 0 < len(found) <= COPIED_PAGES:
+            return False
+        after = found[-1] + 1
+        in_run = found == list(range(found[0], after)) and (after in self._blank or after in self._warm)
+        return not in_run and max(pages, len(found)) <= len(self._blank) + len(self._warm)
 
     def _victims(self, table: _Table, missing: int, protect: Sequence[str]) -> list[_Table] | None:
         """Who has to go for `missing` more pages, or None when that is not enough."""

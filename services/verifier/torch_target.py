@@ -65,9 +65,16 @@ class TorchTarget:
         """See TargetModel.cached."""
         return self._pool.length(session)
 
+    @torch.inference_mode()
     def admit(self, session: str, prompt: Sequence[int], protect: Sequence[str], length: int) -> bool:
         """See TargetModel.admit."""
-        return length <= self.max_context and self._pool.admit(session, prompt, protect, length)
+        if length > self.max_context or not self._pool.admit(session, prompt, protect, length):
+            return False
+        if self._pool.copies:
+            pages = torch.tensor(self._pool.copies).T[:, :, None] * self._page_tokens
+            source, to = (pages + torch.arange(self._page_tokens)).flatten(1)
+            self._store.move(source, to)
+        return True
 
     @torch.inference_mode()
     def forward(self, rows: Sequence[TargetRow]) -> list[Choices]:

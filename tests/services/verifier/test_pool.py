@@ -5,18 +5,17 @@ from itertools import combinations
 import hypothesis.strategies as st
 import pytest
 from hypothesis import settings
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from services.verifier.pool import PagePool, prefix_hashes, roundest
 
 PAGE = 4
-PROMPTS = [list(range(n)) for n in (1, 3, 4, 5, 8, 9, 13)] + [[7, *range(1, 12)], [0, 1, 2, 3, 9, 9, 9, 9, 9]]
+NAMES = st.sampled_from("abcdefgh")
+PROMPTS = [list(range(n)) for n in (1, 4, 5, 9, 13, 16)] + [[7, *range(1, 12)], [0, 1, 2, 3, 9, 9, 9, 9, 9]]
 
 
 class Conservation(RuleBasedStateMachine):
     """Whatever sessions do, every page is held, blank or warm, and a page that two hold is never written."""
-
-    sessions = Bundle("sessions")
 
     @staticmethod
     def make() -> PagePool:
@@ -27,36 +26,41 @@ class Conservation(RuleBasedStateMachine):
         self.pool = self.make()
         self.prompts: dict[str, list[int]] = {}
         self.order: list[str] = []
-        self.written: dict[str, int] = {}  # positions the session may have drafted up to
 
-    @rule(target=sessions, name=st.sampled_from("abcdefgh"), prompt=st.sampled_from(PROMPTS))
-    def join(self, name: str, prompt: list[int]) -> str:
-        if name not in self.prompts:
-            self.prompts[name] = prompt
-        return name
-
-    @rule(name=sessions, more=st.integers(0, 9), protect=st.sets(st.sampled_from("abcdefgh"), max_size=3))
-    def feed(self, name: str, more: int, protect: set[str]) -> None:
-        if name not in self.prompts:
-            return
+    @rule(
+        name=NAMES,
+        prompt=st.sampled_from(PROMPTS),
+        more=st.integers(-12, 9),
+        protect=st.sets(NAMES, max_size=3),
+    )
+    def feed(self, name: str, prompt: list[int], more: int, protect: set[str]) -> None:
+        """A row of a new session or of one that keeps its prompt: a chunk of the prompt, or beyond."""
+        prompt = self.prompts.setdefault(name, prompt)
         if name not in self.order:
             self.order.append(name)
         before = {other: self.pool.length(other) for other in self.order}
         holding = {other for other in self.order if self.pool.length(other)}
-        length = max(self.pool.length(name), len(self.prompts[name])) + more
+        length = max(self.pool.length(name), 1, len(prompt) + more)
         free = self.pool.pages - self.pool.used
-        if not self.pool.admit(name, self.prompts[name], [*protect, name], length):
+        if not self.pool.admit(name, prompt, [*protect, name], length):
             assert before == {other: self.pool.length(other) for other in self.order}
             assert free == self.pool.pages - self.pool.used
             return
         gone = {other for other in holding if not self.pool.length(other)}
         assert not gone & (protect | {name})
         assert all(self.order.index(other) > self.order.index(name) for other in gone)
-        assert len(self.pool.table(name)) * PAGE >= length
-        assert self.pool.length(name) < max(len(self.prompts[name]), 1) or before[name]
-        self.pool.fed(name, length)
+        assert len(self.pool.table(name)) * PAGE >= max(length, self.pool.length(name))
+        assert self.pool.length(name) < max(len(prompt), 1) or before[name]
+        found = 0 if before[name] else self.pool.length(name) // PAGE
+        assert len(self.pool.copies) in (0, found)
+        for source, to in self.pool.copies:
+            assert to in self.pool.table(name)
+            assert self.pool._refs[to] == 1
+            assert source in self.pool._hash_of
+            assert source in self.pool._refs or source in self.pool._warm
+        self.pool.fed(name, max(length, self.pool.length(name)))
 
-    @rule(name=sessions, cut=st.integers(0, 9))
+    @rule(name=NAMES, cut=st.integers(0, 9))
     def roll_back(self, name: str, cut: int) -> None:
         if self.pool.length(name) > len(self.prompts.get(name, ())):
             length = max(len(self.prompts[name]), self.pool.length(name) - cut)
@@ -64,7 +68,7 @@ class Conservation(RuleBasedStateMachine):
             assert self.pool.length(name) == length
             assert len(self.pool.table(name)) == -(-length // PAGE)
 
-    @rule(name=sessions)
+    @rule(name=NAMES)
     def leave(self, name: str) -> None:
         self.pool.forget(name)
         self.prompts.pop(name, None)
@@ -99,7 +103,7 @@ class ContiguousConservation(Conservation):
 
     @staticmethod
     def make() -> PagePool:
-        return PagePool(12, PAGE, contiguous=True)
+        return PagePool(20, PAGE, contiguous=True)  # room enough to copy in
 
 
 class UnsharedConservation(Conservation):
@@ -213,6 +217,46 @@ def test_runs_start_at_equal_distances() -> None:
         admitted(pool, name, [1] * 9)
     assert sorted(pool.table(name)[0] for name in "abcdefgh") == list(range(0, 64, 8))
     assert all(pool.table(name)[2] == pool.table(name)[0] + 2 for name in "abcdefgh")
+
+
+def test_a_short_shared_prefix_is_copied_to_keep_a_run() -> None:
+    pool = PagePool(64, PAGE, contiguous=True)
+    admitted(pool, "a", list(range(10)))
+    assert pool.admit("b", list(range(10)), ["b"], 10)
+    assert pool.length("b") == 8
+    assert pool.table("b") == [32, 33, 34]
+    assert pool.copies == [(0, 32), (1, 33)]
+    pool.forget("a")
+    pool.forget("b")
+    assert pool.admit("c", list(range(10)), ["c"], 10)  # the pages after it are free by now
+    assert (pool.table("c"), pool.copies) == ([0, 1, 2], [])
+
+
+def test_a_first_chunk_shorter_than_what_is_shared() -> None:
+    """Pages for the whole copy, whatever the first row asks for."""
+    pool = PagePool(64, PAGE, contiguous=True)
+    admitted(pool, "a", list(range(10)))
+    assert pool.admit("b", list(range(10)), ["b"], 3)
+    assert (pool.length("b"), pool.table("b"), pool.copies) == (8, [32, 33], [(0, 32), (1, 33)])
+
+
+def test_a_long_shared_prefix_is_not_copied() -> None:
+    pool = PagePool(64, PAGE, contiguous=True)
+    prompt = list(range(9 * PAGE + 1))
+    admitted(pool, "a", prompt)
+    assert pool.admit("b", prompt, ["b"], len(prompt))
+    assert pool.table("b")[:9] == pool.table("a")[:9]
+    assert pool.copies == []
+
+
+def test_nobody_is_pushed_out_for_a_copy() -> None:
+    pool = PagePool(6, PAGE, contiguous=True)
+    admitted(pool, "a", list(range(10)))
+    admitted(pool, "old", [1])
+    admitted(pool, "z", [60])
+    assert pool.admit("b", list(range(10)), ["b"], 10)
+    assert pool.copies == []
+    assert pool.table("b")[:2] == pool.table("a")[:2]
 
 
 def test_roundest() -> None:

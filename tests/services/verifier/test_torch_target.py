@@ -136,9 +136,12 @@ def test_a_tree_equals_a_pass_for_each_path(name: str) -> None:
         assert (seen.logits - plain_logits(plain, ids)[-1]).abs().amax(dim=1).min() < TOLERANCE
 
 
-def test_shared_prefixes_change_nothing() -> None:
+@pytest.mark.parametrize(("contiguous", "pages"), [(True, 5 + 5 + 5), (False, 5 + 1 + 1)])
+def test_shared_prefixes_change_nothing(contiguous: bool, pages: int) -> None:
+    """Referred to where pages are gathered, copied where that keeps a run."""
     config = CONFIGS["llama"]
     model, plain = target(config), build(config)
+    model._pool._contiguous = contiguous
     seen = Seen(model)
     prefix = list(range(3, 20))
     for session in "abc":
@@ -147,7 +150,21 @@ def test_shared_prefixes_change_nothing() -> None:
         assert fed.start == (0 if session == "a" else 16)
         model.forward([fed])
         assert (seen.logits[0] - plain_logits(plain, text)[-1]).abs().max() < TOLERANCE
-    assert model.pages() == (5 + 1 + 1, 128)
+    assert model.pages() == (pages, 128)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_one_query_alone_over_scattered_pages_sees_its_own_positions_only(name: str) -> None:
+    """Pages are gathered whole: what lies behind the last position belongs to nobody, or to somebody else."""
+    model, plain = target(CONFIGS[name]), build(CONFIGS[name])
+    model._pool._contiguous = False
+    model.fill_with_noise()
+    seen = Seen(model)
+    text = [(3 * i + 2) % VOCAB for i in range(6)]
+    for _ in range(12):  # page ends and windows are crossed on the way
+        model.forward([row(model, "a", text)])
+        assert (seen.logits[0] - plain_logits(plain, text)[-1]).abs().max() < TOLERANCE
+        text.append(text[-1] * 5 % VOCAB)
 
 
 def test_eviction_leaves_the_others_right() -> None:

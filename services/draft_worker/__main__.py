@@ -1,6 +1,7 @@
 """`python -m services.draft_worker`: one device, from settings."""
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -26,6 +27,7 @@ async def run(stop: asyncio.Event) -> None:
     """Build the device and serve until stop is set."""
     settings = load(DraftWorkerSettings)
     logs.configure(settings.log_level, settings.log_format, role="draft_worker", name=settings.name)
+    os.nice(settings.nice)  # before the first thread: they inherit it
     compute = ThreadCompute("drafter")
     drafter, explain = await compute.run(lambda: make_drafter(settings))
     broker = RedisBroker(settings.broker_url, settings.shard, settings.stream_limit)

@@ -1,6 +1,7 @@
 """The drafter's loop: orders in, one decode a turn, finished drafts out. The drafter is touched here only."""
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -11,8 +12,11 @@ from shared.compute.compute import Compute
 from shared.compute.drafter import Drafter, DraftRequest, DraftResult, NoCapacity
 from shared.speculative.params import SamplingParams
 
+CALIBRATIONS: Final = 3  # drafts before anybody asks
+REMEMBERED: Final = (
+    16  # drafts, of which the fastest counts: what else ran on the machine made the others slower
+)
 CALIBRATION: Final = DraftRequest("calibration", (1,) * 8, 8, SamplingParams(seed=0, vocab=2))
-WEIGHT: Final = 0.2  # of the newest draft in the running mean of microseconds per token
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +38,26 @@ class Turn:
 
 
 class ComputeLoop:
-    """Orders of one session replace each other: only the newest counts, the KV cache finds itself again."""
+    """Orders of one session replace each other: only the newest counts, the KV cache finds itself again.
+
+    Speeds are of sessions that draft alone, whatever the load: so the figures of devices compare.
+    """
 
     def __init__(self, drafter: Drafter, compute: Compute, metrics: Metrics) -> None:
-        self.us_per_token = 0
         self.busy_us = 0
         self._drafter, self._compute, self._metrics = drafter, compute, metrics
         self._orders: dict[str, Start | Forget] = {}
         self._threads = 0  # to be set, 0 = leave
         self._begun: dict[str, tuple[float, float]] = {}  # session -> (cause arrived, computing started)
+        self._speeds: deque[int] = deque(maxlen=REMEMBERED)  # microseconds per token
+        self._crowded: set[str] = set()  # sessions under way that shared a decode
         self._busy = False
         self._awake = asyncio.Event()
+
+    @property
+    def us_per_token(self) -> int:
+        """Microseconds to draft a token for one session; 0 = not measured yet."""
+        return min(self._speeds, default=0)
 
     def order(self, order: Start | Forget) -> None:
         """Have it done in the next turn."""
@@ -72,9 +85,11 @@ class ComputeLoop:
 
     async def calibrate(self) -> None:
         """Measure the speed before anybody asks: a device without a figure is not planned with."""
-        self.order(Start(CALIBRATION, asyncio.get_running_loop().time()))
-        while not (await self.turn()).finished:
-            pass
+        for _ in range(CALIBRATIONS):
+            self.order(Start(CALIBRATION, asyncio.get_running_loop().time()))
+            finished: Sequence[Finished] = ()
+            while not finished:
+                finished = (await self.turn()).finished
         await self.forget([CALIBRATION.session])
 
     async def forget(self, sessions: Sequence[str]) -> None:
@@ -94,6 +109,7 @@ class ComputeLoop:
                 self._begun[session] = (order.since, now)
             else:
                 self._begun.pop(session, None)
+                self._crowded.discard(session)
         refused, self._busy = await self._compute.run(lambda: self._apply(list(orders.values()), threads))
         return refused
 
@@ -114,6 +130,8 @@ class ComputeLoop:
         return refused, self._drafter.busy()
 
     async def _step(self) -> Sequence[DraftResult]:
+        if len(self._begun) > 1:
+            self._crowded |= self._begun.keys()
         loop = asyncio.get_running_loop()
         began = loop.time()
         results, self._busy = await self._compute.run(
@@ -127,10 +145,11 @@ class ComputeLoop:
     def _finish(self, result: DraftResult) -> Finished:
         now = asyncio.get_running_loop().time()
         since, started = self._begun.pop(result.session, (now, now))
+        alone = result.session not in self._crowded
+        self._crowded.discard(result.session)
         if result.tokens:
-            newest = result.draft_us / len(result.tokens)
-            mean = self.us_per_token or newest
-            self.us_per_token = round(mean + WEIGHT * (newest - mean))
+            if alone:
+                self._speeds.append(result.draft_us // len(result.tokens))
             self._metrics.drafts.inc()
             self._metrics.drafted.inc(len(result.tokens))
             self._metrics.draft_seconds.inc(result.draft_us / 1e6)

@@ -1,7 +1,8 @@
 """Bookkeeping of one KV cache that many sessions share. Pure: no model, no I/O.
 
 `KvBook` knows which tokens each sequence holds and how many cells are promised to whom, so that a decode
-never lacks a cell. `next_batch` decides what the next decode feeds.
+never lacks a cell. Sessions that begin alike share what is computed already, also with sessions that have left: the
+next turn of a chat begins with the last one. `next_batch` decides what the next decode feeds.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from shared.compute.drafter import DraftRequest, NoCapacity
 
 SHORT: Final = 16  # a draft that lacks at most this many tokens is fed whole, before any prefill
 PREFILL_ALONE: Final = 64  # prefill tokens in a decode when nobody drafts: bounds what a new draft waits for
+LEAST_SHARED: Final = 8  # tokens that make a common beginning worth sharing
 PREFILL_BESIDE: Final = 16  # prefill tokens in a decode beside drafts: about as dear as the drafts themselves
 
 
@@ -22,6 +24,26 @@ class Track:
     sequence: int
     held: list[int] = field(default_factory=list)
     promised: int = 0  # cells it may come to use, >= len(held)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """To be done to the cache: sequence keeps its first `keep` positions."""
+
+    sequence: int
+    keep: int
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """To be done to the cache: the first `length` positions of a sequence are also those of another, empty one."""
+
+    sequence: int
+    to: int
+    length: int
+
+
+Change = Cut | Copy
 
 
 @dataclass(slots=True)
@@ -63,21 +85,26 @@ class Piece:
 
 
 class KvBook:
-    """cells: KV tokens of all sessions together; sequences: sessions at once; context: positions of one session."""
+    """cells: KV tokens of all sessions together; context: positions of one session; sessions: at once.
 
-    def __init__(self, cells: int, sequences: int, context: int) -> None:
+    kept: sessions that have left and whose tokens stay while nobody needs the cells, the oldest going first.
+    """
+
+    def __init__(self, cells: int, sessions: int, context: int, kept: int = 0) -> None:
         self.cells = cells
         self.context = min(context, cells)
         self.tracks: dict[str, Track] = {}
-        self._free = list(range(sequences - 1, -1, -1))
+        self.kept: list[Track] = []  # oldest first
+        self._sessions, self._most_kept = sessions, kept
+        self._free = list(range(sessions + kept - 1, -1, -1))
 
     @property
     def promised(self) -> int:
-        """Cells that are used or promised."""
+        """Cells that are used or promised, but for those of sessions that have left."""
         return sum(track.promised for track in self.tracks.values())
 
-    def admit(self, request: DraftRequest) -> tuple[Work, int]:
-        """The work for a request, and how many cached tokens it keeps; the caller rolls the rest back.
+    def admit(self, request: DraftRequest) -> tuple[Work, list[Change]]:
+        """The work for a request, and what the caller has to do to the cache before, in this order.
 
         The last id is fed again when a draft is wanted and everything is cached: the draft starts from its
         logits. Raises NoCapacity, and then nothing has changed, when the ids do not fit. A draft that does
@@ -94,28 +121,54 @@ class KvBook:
             raise NoCapacity(
                 f"{need} KV tokens wanted, {max(self.cells - others, 0)} of {self.cells} are free"
             )
+        changes: list[Change] = []
         if track is None:
-            track = self._open(request.session)
+            track = self._open(request, changes)
         keep = common_prefix(track.held, request.ids)
         if request.k > 0:
             keep = min(keep, need - 1)
         k = min(request.k, min(self.context, self.cells - others) - need + 1)
         track.promised = need + max(k - 1, 0)
         del track.held[keep:]
-        return Work(request, track, k), keep
+        changes.append(Cut(track.sequence, keep))
+        while self.promised + sum(len(left.held) for left in self.kept) > self.cells:
+            changes.append(self._drop_oldest())
+        return Work(request, track, k), changes
 
-    def close(self, session: str) -> Track | None:
-        """Take a session out; its sequence may be given to another. None when it is unknown."""
+    def close(self, session: str, keep: bool = True) -> list[Change]:
+        """Take a session out, and what to do to the cache. keep: its tokens may stay for those that begin alike."""
         track = self.tracks.pop(session, None)
-        if track is not None:
-            self._free.append(track.sequence)
+        if track is None:
+            return []
+        if keep and track.held:
+            self.kept.append(track)
+            return [self._drop_oldest()] if len(self.kept) > self._most_kept else []
+        self._free.append(track.sequence)
+        return [Cut(track.sequence, 0)]
+
+    def _open(self, request: DraftRequest, changes: list[Change]) -> Track:
+        """A new session's track, with what it shares: a track that was left, taken over, or a copy."""
+        if len(self.tracks) >= self._sessions:
+            raise NoCapacity(f"{len(self.tracks)} sessions are open")
+        lengths = [(common_prefix(track.held, request.ids), track) for track in self.kept]
+        lengths += [(common_prefix(track.held, request.ids), track) for track in self.tracks.values()]
+        length, source = max(lengths, key=lambda pair: pair[0], default=(0, None))
+        left = source is not None and any(source is track for track in self.kept)
+        if source is None or length < LEAST_SHARED:
+            track = Track(self._free.pop())
+        elif left and 2 * length >= len(source.held):  # most likely the same conversation
+            self.kept = [other for other in self.kept if other is not source]
+            track = source
+        else:
+            track = Track(self._free.pop(), source.held[:length])
+            changes.append(Copy(source.sequence, track.sequence, length))
+        self.tracks[request.session] = track
         return track
 
-    def _open(self, session: str) -> Track:
-        if not self._free:
-            raise NoCapacity(f"{len(self.tracks)} sessions are open")
-        self.tracks[session] = Track(self._free.pop())
-        return self.tracks[session]
+    def _drop_oldest(self) -> Cut:
+        track = self.kept.pop(0)
+        self._free.append(track.sequence)
+        return Cut(track.sequence, 0)
 
 
 def next_batch(works: Sequence[Work]) -> list[Piece]:

@@ -14,7 +14,7 @@ import llama_cpp as llama
 import numpy as np
 import structlog
 
-from services.draft_worker.kv import PREFILL_ALONE, SHORT, KvBook, Piece, Work, next_batch
+from services.draft_worker.kv import PREFILL_ALONE, SHORT, Change, Copy, Cut, KvBook, Piece, Work, next_batch
 from shared.compute.drafter import DraftRequest, DraftResult
 from shared.protocol.vocabulary import Entry, Vocabulary, VocabularyError, added, byte_level, sentencepiece
 from shared.speculative.draw import draw
@@ -39,6 +39,12 @@ class Limits:
     sessions: int = 8
     kv_tokens: int = 4096
 
+    @property
+    def kept(self) -> int:
+        """Sessions that have left and may still be held: as many as there are at once, as far as llama.cpp counts."""
+        most: int = llama.llama_max_parallel_sequences()
+        return max(0, min(self.sessions, most - self.sessions))
+
 
 class LlamaDrafter:
     """Drafter on a GGUF file. Raises ModelFileError when the file cannot be used."""
@@ -54,7 +60,8 @@ class LlamaDrafter:
         self.vocabulary, self.vocab = vocabulary.hash, vocabulary.size
         self._context = _context(self._model, limits, threads, self.path)
         self._memory = llama.llama_get_memory(self._context)
-        self._book = KvBook(limits.kv_tokens, limits.sessions, _positions(self._model, limits))
+        positions = _positions(self._model, limits)
+        self._book = KvBook(limits.kv_tokens, limits.sessions, positions, limits.kept)
         self._works: dict[str, Work] = {}  # oldest first
         self._batch = llama.llama_batch_init(SHORT * limits.sessions + PREFILL_ALONE, 0, 1)
         self._warm_up()
@@ -68,8 +75,8 @@ class LlamaDrafter:
 
     def start(self, request: DraftRequest) -> None:
         """See Drafter.start."""
-        work, keep = self._book.admit(request)
-        self._roll_back(work.track.sequence, keep)
+        work, changes = self._book.admit(request)
+        self._change(changes)
         self._works.pop(request.session, None)
         self._works[request.session] = work
 
@@ -96,9 +103,7 @@ class LlamaDrafter:
     def forget(self, session: str) -> None:
         """See Drafter.forget."""
         self._works.pop(session, None)
-        track = self._book.close(session)
-        if track is not None:
-            self._roll_back(track.sequence, 0)
+        self._change(self._book.close(session))
 
     def set_threads(self, threads: int) -> None:
         """See Drafter.set_threads."""
@@ -113,7 +118,7 @@ class LlamaDrafter:
 
     @property
     def kv_tokens(self) -> int:
-        """KV cells in use."""
+        """KV cells that sessions use."""
         return sum(len(track.held) for track in self._book.tracks.values())
 
     def _feeding(self) -> bool:
@@ -127,12 +132,13 @@ class LlamaDrafter:
             return []
         log.error("decode failed", code=code, pieces=len(pieces), kv_tokens=self.kv_tokens)
         for piece in pieces:
-            self._roll_back(piece.work.track.sequence, piece.start)
+            self._change([Cut(piece.work.track.sequence, piece.start)])
         if len(pieces) > 1:
             return [result for piece in pieces for result in self._decode([piece])]
         work = pieces[0].work
         reason = "no KV cell is free" if code == _NO_SLOT else f"llama_decode answered {code}"
-        self.forget(work.request.session)
+        self._works.pop(work.request.session, None)
+        self._change(self._book.close(work.request.session, keep=False))
         return [_result(work, reason)]
 
     def _run(self, pieces: Sequence[Piece]) -> int:
@@ -162,8 +168,12 @@ class LlamaDrafter:
                 )
                 work.drafted.append(draw(logits, work.request.sampling, len(work.track.held)))
 
-    def _roll_back(self, sequence: int, keep: int) -> None:
-        llama.llama_memory_seq_rm(self._memory, sequence, keep, -1)
+    def _change(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            if isinstance(change, Copy):
+                llama.llama_memory_seq_cp(self._memory, change.sequence, change.to, 0, change.length)
+            else:
+                llama.llama_memory_seq_rm(self._memory, change.sequence, change.keep, -1)
 
     def _warm_up(self) -> None:
         """One decode, so that the first draft does not pay for pages that were never touched."""
@@ -203,8 +213,8 @@ def _context(model: Any, limits: Limits, threads: int, path: Path) -> Any:
     params.n_ctx = limits.kv_tokens
     params.n_batch = SHORT * limits.sessions + PREFILL_ALONE
     params.n_ubatch = MICRO_BATCH
-    params.n_seq_max = limits.sessions
-    params.n_outputs_max = limits.sessions  # one row of logits per session, not per token
+    params.n_seq_max = limits.sessions + limits.kept
+    params.n_outputs_max = params.n_seq_max  # one row of logits per sequence, not per token
     params.n_threads = params.n_threads_batch = threads
     params.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_ENABLED
     params.kv_unified = True  # a long session may use what short ones leave

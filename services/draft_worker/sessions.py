@@ -15,6 +15,9 @@ from shared.protocol.session import SessionHead, SessionLog
 from shared.speculative.params import SamplingParams
 
 REMEMBERED: Final = 4096  # sessions that left, so that their late verdicts are told from unknown ones
+CATCH_UP: Final = (
+    64  # committed tokens that nobody asked a draft after are fed so many at a time, or with the next draft
+)
 HELD_BACK: Final = 64  # verdicts kept while a log is read; more are found in the log when a gap shows
 
 
@@ -77,6 +80,7 @@ class Session:
     loading: bool = False
     held_back: list[Verdict] = field(default_factory=list)  # came while the log was read
     asked: int = -1  # k of the request under way, -1 = none
+    asked_at: int = 0  # length at which the last request was made
     drafted_at: int = 0  # length at which a draft was last asked for
     ready: bool = False  # the scheduler has been told that we caught up
 
@@ -240,13 +244,16 @@ class Sessions:
             return [Refuse("repeated")]
         session.ids.extend(verdict.tokens[overlap:])
         session.round = verdict.round
+        idle = verdict.next_k == 0 and session.asked < 0
+        if idle and len(session.ids) - session.asked_at < CATCH_UP:
+            return []
         return self._ask(session, verdict.next_k, now)
 
     def _ask(self, session: Session, k: int, now: float) -> list[Effect]:
         """Draft k tokens after all that is known; k = 0: feed it in idle time."""
         if session.sampling is None:  # its log was never read
             return self._load(session)
-        session.asked = k
+        session.asked, session.asked_at = k, len(session.ids)
         if k > 0:
             session.drafted_at = len(session.ids)
         return [Start(DraftRequest(session.id, tuple(session.ids), k, session.sampling), now)]

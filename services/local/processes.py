@@ -105,7 +105,9 @@ class Supervised:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # a terminal's Ctrl-C reaches only the supervisor, which stops in order
+                # A terminal's Ctrl-C reaches only the supervisor, which stops in order. Not a session of its own:
+                # Linux shares the processor among sessions first and heeds `nice` only within one.
+                process_group=0,
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
 

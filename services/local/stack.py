@@ -17,6 +17,9 @@ from services.local.processes import ProcessFailed, Spec, Supervised
 from shared.broker.embedded import server_argv
 
 READY_S: Final = 120.0
+# On one machine drafts get the time that verification leaves: everybody waits for a verification, and its threads
+# wait for each other, so that one that is held up holds up all.
+DRAFT_NICE: Final = 10
 HOST: Final = "127.0.0.1"
 
 
@@ -171,7 +174,7 @@ def specs(options: Options) -> list[Spec]:
         "OUTRIDER_MODEL_DIR": str(options.target_dir or ""),
         **options.env,
     }
-    drafting = {"OUTRIDER_DRAFT_MODEL": str(options.draft_model or "")}
+    drafting = {"OUTRIDER_DRAFT_MODEL": str(options.draft_model or ""), "OUTRIDER_NICE": str(DRAFT_NICE)}
     if options.modelled:
         common |= {"OUTRIDER_TARGET": "modelled"}
         drafting |= {"OUTRIDER_DRAFTER": "modelled"}

@@ -33,6 +33,9 @@ CANDIDATES: Final = (
     DraftRecipe("source.gguf", "IQ4_NL", embeddings="Q5_0"),
     DraftRecipe("source.gguf", "Q4_1", embeddings="Q4_0"),
     DraftRecipe("source.gguf", "Q4_K_S"),
+    DraftRecipe("source.gguf", "Q4_K_S", embeddings="IQ4_NL"),
+    DraftRecipe("source.gguf", "Q5_0", embeddings="IQ4_NL"),
+    DraftRecipe("source.gguf", "Q5_0", pure=True),
 )
 
 

@@ -6,7 +6,9 @@ from typing import Final
 
 from shared.planning.cost import CostLaw, Row
 
-LEAST_TOKENS: Final = 32  # so that a prompt gets on, whatever the law says
+LEAST_TOKENS: Final = (
+    128  # so that prompts get on, whatever the law says; fewer would pay for the weights too often
+)
 
 
 def chunk_budget(most: int, rows: Sequence[Row], law: CostLaw | None, stall_ms: float) -> int:

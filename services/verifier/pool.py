@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final
 
-COPIED_PAGES: Final = 8  # shared prefixes up to this are copied where that keeps a session in one run
+COPIED_PAGES: Final = 8  # shared prefixes up to this are copied where sessions are kept in runs
 
 
 @dataclass(slots=True)
@@ -35,9 +35,10 @@ class PagePool:
     A session may push out only sessions that joined after it, the youngest first: so the oldest always gets
     on, and no two push each other out in turn.
 
-    contiguous: keep each session's pages in one run where possible (a CPU reads a run without copying). A short
-    shared prefix, a chat template say, is copied to its new holder's run then: admit() leaves the pairs of
-    pages in `copies`, for the caller to carry out before anything else.
+    contiguous: keep each session's pages in one run where possible, and the runs at equal distances (a CPU reads
+    those without copying, several in one call). A short shared prefix, a chat template say, is copied to its new
+    holder's run then: admit() leaves the pairs of pages in `copies`, for the caller to carry out before anything
+    else.
     """
 
     def __init__(
@@ -151,12 +152,9 @@ class PagePool:
         return []
 
     def _to_be_copied(self, found: list[int], pages: int) -> bool:
-        """Whether shared pages would break a run that a copy of them, without pushing anybody out, would not."""
-        if not self._contiguous or not 0 < len(found) <= COPIED_PAGES:
-            return False
-        after = found[-1] + 1
-        in_run = found == list(range(found[0], after)) and (after in self._blank or after in self._warm)
-        return not in_run and max(pages, len(found)) <= len(self._blank) + len(self._warm)
+        """Whether a copy of shared pages keeps a run where runs are best, and pushes nobody out."""
+        short = self._contiguous and 0 < len(found) <= COPIED_PAGES
+        return short and max(pages, len(found)) <= len(self._blank) + len(self._warm)
 
     def _victims(self, table: _Table, missing: int, protect: Sequence[str]) -> list[_Table] | None:
         """Who has to go for `missing` more pages, or None when that is not enough."""

@@ -208,6 +208,29 @@ def test_bounds_are_refused_and_forgetting_frees(drafter: LlamaDrafter) -> None:
 
 
 @pytest.mark.model
+def test_what_sessions_share_does_not_show(drafter: LlamaDrafter, plain: Plain) -> None:
+    """A live session's beginning, one that was left, and one whose owner has been rolled back since."""
+    greedy = SamplingParams(1, V)
+    template, ends = ids_of(40, 21), [ids_of(6, seed) for seed in range(22, 27)]
+
+    def drafted(session: str, ids: tuple[int, ...]) -> None:
+        drafter.start(DraftRequest(session, ids, 3, greedy))
+        assert same(finish(drafter)[session].tokens, plain.draft(ids, 3, greedy)), session
+
+    drafted("a", (*template, *ends[0]))
+    drafted("b", (*template, *ends[1]))
+    drafted("a", template[:20])
+    drafted("c", (*template, *ends[2]))
+    drafter.forget("b")
+    drafted("d", (*template, *ends[1], *ends[3]))
+    drafted("c", (*template, *ends[2], *ends[4]))
+    drafter.forget("a")
+    drafter.forget("c")
+    drafted("e", (*template, *ends[2]))
+    drafted("d", (*template, *ends[1], *ends[3]))
+
+
+@pytest.mark.model
 def test_a_full_cache_of_many_rounds_never_lacks_a_cell(drafter: LlamaDrafter) -> None:
     """Sessions at the bound, rolled back again and again: fragmentation must not cost cells."""
     rng = random.Random(3)

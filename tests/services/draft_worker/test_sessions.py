@@ -5,7 +5,17 @@ import random
 
 import pytest
 
-from services.draft_worker.sessions import Effect, Forget, Load, Refuse, Say, Sessions, Start, Threads
+from services.draft_worker.sessions import (
+    CATCH_UP,
+    Effect,
+    Forget,
+    Load,
+    Refuse,
+    Say,
+    Sessions,
+    Start,
+    Threads,
+)
 from shared.compute.drafter import DraftResult
 from shared.protocol.messages import Cancel, Close, Draft, Open, Resync, Tune, Verdict
 from shared.protocol.session import SessionHead, SessionLog, SessionSpec
@@ -72,10 +82,19 @@ def test_a_verdict_starts_a_draft_and_the_draft_is_sent() -> None:
     assert said == Say(Draft("s", 1, 6, 4, DEVICE, (5, 6, 7, 8), (), 800, 30))
 
 
-def test_next_k_zero_feeds_in_idle_time_and_says_nothing() -> None:
+def test_next_k_zero_is_fed_many_at_a_time_and_says_nothing() -> None:
     sessions = opened()
-    start(sessions.receive(verdict(3, (9,), next_k=0), 0.0), 4, 0)
-    assert sessions.finished(DraftResult("s", 4, (), 10), 0) == []
+    for length in range(3, 2 + CATCH_UP):
+        assert sessions.receive(verdict(length, (9,), next_k=0), 0.0) == []
+    start(sessions.receive(verdict(2 + CATCH_UP, (9,), next_k=0), 0.0), 3 + CATCH_UP, 0)
+    assert sessions.finished(DraftResult("s", 3 + CATCH_UP, (), 10), 0) == []
+    assert sessions.receive(verdict(3 + CATCH_UP, (9,), next_k=0), 0.0) == []
+
+
+def test_next_k_zero_takes_the_place_of_a_draft_under_way() -> None:
+    sessions = opened()
+    start(sessions.receive(verdict(3, (9,)), 0.0), 4, 4)
+    start(sessions.receive(verdict(4, (9,), next_k=0), 0.0), 5, 0)
 
 
 def test_a_draft_that_overtook_the_prefill_is_sent_after_ready() -> None:

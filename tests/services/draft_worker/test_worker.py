@@ -134,7 +134,7 @@ def test_open_verdict_draft_close() -> None:
         await world.send(Close("s", 1, "stop"))
         assert await world.replies() == []
         assert world.drafter.sessions() == frozenset()
-        assert world.count("outrider_device_drafted_tokens_total") == 4 + 8  # and the calibration's
+        assert world.count("outrider_device_drafted_tokens_total") == 4 + 3 * 8  # and the calibration's
         assert world.count("outrider_device_sessions") == 0
 
     play(scene)

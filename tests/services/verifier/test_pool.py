@@ -226,10 +226,18 @@ def test_a_short_shared_prefix_is_copied_to_keep_a_run() -> None:
     assert pool.length("b") == 8
     assert pool.table("b") == [32, 33, 34]
     assert pool.copies == [(0, 32), (1, 33)]
-    pool.forget("a")
-    pool.forget("b")
-    assert pool.admit("c", list(range(10)), ["c"], 10)  # the pages after it are free by now
-    assert (pool.table("c"), pool.copies) == ([0, 1, 2], [])
+
+
+def test_runs_are_at_equal_distances_whatever_was_there_before() -> None:
+    pool = PagePool(64, PAGE, contiguous=True)
+    for names in ("abc", "defgh", "hgfedcba"):
+        for name in names:
+            admitted(pool, name, [*range(8), ord(name)])
+        firsts = sorted(pool.table(name)[0] for name in names)
+        for name in names:
+            assert pool.table(name) == list(range(pool.table(name)[0], pool.table(name)[0] + 3))
+            pool.forget(name)
+    assert firsts == list(range(0, 64, 8))
 
 
 def test_a_first_chunk_shorter_than_what_is_shared() -> None:

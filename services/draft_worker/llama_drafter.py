@@ -41,9 +41,9 @@ class Limits:
 
     @property
     def kept(self) -> int:
-        """Sessions that have left and may still be held: as many as there are at once, as far as llama.cpp counts."""
+        """Sessions that have left and are still held. Few: attention looks at their cells, too (1 % of a decode each)."""
         most: int = llama.llama_max_parallel_sequences()
-        return max(0, min(self.sessions, most - self.sessions))
+        return max(0, min(self.sessions // 2, most - self.sessions))
 
 
 class LlamaDrafter:

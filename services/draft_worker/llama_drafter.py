@@ -41,7 +41,7 @@ class Limits:
 
     @property
     def kept(self) -> int:
-        """Sessions that have left and are still held. Few: attention looks at their cells, too (1 % of a decode each)."""
+        """Sessions that have left and are still held. Few: attention looks at their cells, too."""
         most: int = llama.llama_max_parallel_sequences()
         return max(0, min(self.sessions // 2, most - self.sessions))
 

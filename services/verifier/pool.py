@@ -38,7 +38,7 @@ class PagePool:
     contiguous: keep each session's pages in one run where possible, and the runs at equal distances (a CPU reads
     those without copying, several in one call). A short shared prefix, a chat template say, is copied to its new
     holder's run then: admit() leaves the pairs of pages in `copies`, for the caller to carry out before anything
-    else.
+    else, all sources read before a target is written.
     """
 
     def __init__(
@@ -95,8 +95,6 @@ class PagePool:
             self._refs[page] = 1
             table.pages.append(page)
         self.copies = list(zip(copied, table.pages[: len(copied)], strict=True))
-        for page in copied:
-            self._drop(page)
         return True
 
     def fed(self, session: str, length: int) -> None:
@@ -134,7 +132,10 @@ class PagePool:
         return self._tables[session]
 
     def _share(self, table: _Table, prompt: Sequence[int], length: int) -> list[int]:
-        """Hold the published pages of the prompt's prefix. Gives those to be copied; the others are in the table."""
+        """Find the published pages of the prompt's prefix. Gives them when they are to be copied, else they are held.
+
+        Those to be copied are not held: a page may be its own copy's target, or that of another.
+        """
         table.prefixes = prefix_hashes(prompt, self.page_tokens)
         shareable = (len(prompt) - 1) // self.page_tokens if prompt else 0
         found: list[int] = []
@@ -142,12 +143,13 @@ class PagePool:
             page = self._page_of.get(prefix)
             if page is None:
                 break
-            self._warm.pop(page, None)
-            self._refs[page] += 1
             found.append(page)
         table.length = len(found) * self.page_tokens
         if self._to_be_copied(found, -(-length // self.page_tokens)):
             return found
+        for page in found:
+            self._warm.pop(page, None)
+            self._refs[page] += 1
         table.pages, table.published = found, len(found)
         return []
 

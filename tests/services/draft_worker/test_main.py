@@ -90,7 +90,7 @@ def test_it_joins_shows_metrics_and_drains_on_sigterm(redis_url: str) -> None:
         else:
             pytest.fail("the device did not register")
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as response:
-            assert "outrider_device_drafted_tokens_total 8.0" in response.read().decode()
+            assert "outrider_device_drafted_tokens_total 24.0" in response.read().decode()
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz") as response:
             assert response.status == 200
     finally:

@@ -26,6 +26,7 @@ class Conservation(RuleBasedStateMachine):
         self.pool = self.make()
         self.prompts: dict[str, list[int]] = {}
         self.order: list[str] = []
+        self.kv = {page: [-1] * PAGE for page in range(self.pool.pages)}  # what is written where
 
     @rule(
         name=NAMES,
@@ -53,11 +54,12 @@ class Conservation(RuleBasedStateMachine):
         assert self.pool.length(name) < max(len(prompt), 1) or before[name]
         found = 0 if before[name] else self.pool.length(name) // PAGE
         assert len(self.pool.copies) in (0, found)
-        for source, to in self.pool.copies:
-            assert to in self.pool.table(name)
-            assert self.pool._refs[to] == 1
-            assert source in self.pool._hash_of
-            assert source in self.pool._refs or source in self.pool._warm
+        copied = {to: list(self.kv[source]) for source, to in self.pool.copies}
+        assert all(to in self.pool.table(name) and self.pool._refs[to] == 1 for to in copied)
+        self.kv.update(copied)
+        for position in range(self.pool.length(name), length):
+            page = self.kv[self.pool.table(name)[position // PAGE]]
+            page[position % PAGE] = prompt[position] if position < len(prompt) else ord(name)
         self.pool.fed(name, max(length, self.pool.length(name)))
 
     @rule(name=NAMES, cut=st.integers(0, 9))
@@ -86,6 +88,14 @@ class Conservation(RuleBasedStateMachine):
         assert set(pool._warm) <= set(pool._hash_of)
         assert not set(pool._blank) & set(pool._hash_of)
         assert {pool._page_of[prefix]: prefix for prefix in pool._page_of} == pool._hash_of
+
+    @invariant()
+    def everybody_finds_its_own_text(self) -> None:
+        for name in self.order:
+            for position in range(self.pool.length(name)):
+                page = self.kv[self.pool.table(name)[position // PAGE]]
+                prompt = self.prompts[name]
+                assert page[position % PAGE] == (prompt[position] if position < len(prompt) else ord(name))
 
     @invariant()
     def shared_pages_are_full_prompt_pages(self) -> None:

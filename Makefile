@@ -6,7 +6,7 @@ MODELS ?= smollm2
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup models lint bench exactness gpu-bench clean distclean demo-model
+.PHONY: help demo test setup models lint bench pair exactness gpu-bench clean distclean demo-model
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | while IFS='|' read -r t h; do printf '  make %-11s %s\n' "$$t" "$$h"; done
@@ -41,6 +41,11 @@ lint: setup ## ruff, mypy in strict mode, layering
 bench: demo-model ## packed against padded verification, orchestration overhead; 1.5B where fetched
 	@$(BIN)/python -m services.verifier.bench_packed
 	@$(BIN)/python -m services.local.orchestration
+	@$(BIN)/python -m services.local.orchestration --real smollm2 --out .outrider/orchestration-smollm2.json
+	@$(BIN)/python -m services.models.drift
+
+pair: setup ## the real pair beside transformers' generate and assisted generation (make models MODELS=qwen2.5-coder)
+	@$(BIN)/python -m services.local.pair
 
 exactness: demo-model ## every policy, load and crash against the target alone; resumable
 	@$(BIN)/python -m tests.exactness

@@ -9,7 +9,7 @@ ROLE: Final = "draft_worker"
 
 
 def spans_of(name: str, draft: Draft, finished: Finished) -> list[Span]:
-    """The spans of one draft, on this host's monotonic clock (offset 0)."""
+    """The spans of one draft, on this host's monotonic clock."""
     started = round(finished.started * 1e6)
     arrived = max(started - finished.wait_us, 0)
     ended = round(finished.ended * 1e6)

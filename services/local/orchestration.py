@@ -1,10 +1,12 @@
 """What orchestration costs: the time of a round that is neither drafting nor verifying.
 
     python -m services.local.orchestration [--out FILE]
+    python -m services.local.orchestration --real smollm2
 
 For the last-arriving member of each batch: from one verdict to the next, minus its draft and its verification.
 Read from the trace of a real stack (processes, broker, sockets) with modelled compute, so that nothing but the
-orchestration varies. Beside it: broker commands and scripts a round.
+orchestration varies; --real measures the demo's models and requests instead, all on one machine, where
+orchestration waits for processors as well. Beside it: broker commands and scripts a round.
 """
 
 import argparse
@@ -22,15 +24,17 @@ from rich.console import Console
 from rich.table import Table
 
 from loadgen.client import Client
+from loadgen.prompts import demo_cases
 from loadgen.request import ChatRequest
 from loadgen.result import write_result
 from services.local.admin import Admin
 from services.local.stack import LocalStack, Options, Ports
+from services.models.resolve import resolve
 from shared.protocol.keys import Keys
 from shared.protocol.messages import Span
 from shared.protocol.wire import decode_as
 
-POLICIES: Final = (("fixed-k", 4), ("cyclic-k", 4))
+POLICIES: Final = (("fixed-k", 4, 2), ("cyclic-k", 4, 1))  # k, the verifier's threads
 USERS: Final = 8
 TOKENS: Final = 256
 WARM_UP: Final = 0.1  # share of the rounds that is cut at the start
@@ -79,13 +83,25 @@ async def command_counts(redis: Redis) -> dict[str, int]:
     return {name.removeprefix("cmdstat_"): int(stat["calls"]) for name, stat in stats.items()}
 
 
-async def measure(policy: str, k: int, state_dir: Path) -> dict[str, Any]:
-    """One policy on a fresh stack of modelled compute; figures in milliseconds."""
-    env = {"OUTRIDER_TRACE": "1", "OUTRIDER_MODEL_DRAFT_MS": "5", "OUTRIDER_MODEL_BETA_MS": "30"}
+def setting(real: str, state_dir: Path) -> tuple[Options, list[ChatRequest]]:
+    """The stack and what is asked of it. real: name of a model, "" = modelled compute."""
+    env = {"OUTRIDER_TRACE": "1"}
+    if real:
+        target, draft, name = resolve(real)
+        env |= {"OUTRIDER_DTYPE": "float32"}
+        requests = [ChatRequest(model=name, max_tokens=64, **case) for case in demo_cases(USERS)]
+        return Options(target, draft, name, ports=Ports.free(), state_dir=state_dir, env=env), requests
+    env |= {"OUTRIDER_MODEL_DRAFT_MS": "5", "OUTRIDER_MODEL_BETA_MS": "30"}
+    requests = [ChatRequest(f"u{i}", "modelled", f"prompt {i}", TOKENS, seed=i + 1) for i in range(USERS)]
     options = Options(modelled=True, served_name="modelled", ports=Ports.free(), state_dir=state_dir, env=env)
+    return options, requests
+
+
+async def measure(policy: str, k: int, threads: int, real: str, state_dir: Path) -> dict[str, Any]:
+    """One policy on a fresh stack; figures in milliseconds. threads: of the verifier."""
+    options, requests = setting(real, state_dir)
     async with LocalStack(options) as stack, Client(stack.url) as client, Admin(stack.url) as admin:
-        await admin.set_policy(policy, k)
-        requests = [ChatRequest(f"u{i}", "modelled", f"prompt {i}", TOKENS, seed=i + 1) for i in range(USERS)]
+        await admin.set_policy(policy, k, threads)
         async with Redis.from_url(stack.broker_url) as redis:
             before = await command_counts(redis)
             records = await client.chat_all(requests)
@@ -109,14 +125,14 @@ async def measure(policy: str, k: int, state_dir: Path) -> dict[str, Any]:
     }
 
 
-async def run(out: Path, state_dir: Path) -> None:
+async def run(out: Path, real: str, state_dir: Path) -> None:
     """Every policy; a table and the result file."""
     console = Console()
     results = {}
-    for policy, k in POLICIES:
-        with console.status(f"{policy} k={k}: {USERS} users × {TOKENS} tokens, modelled compute"):
-            results[policy] = await measure(policy, k, state_dir)
-    write_result(out, "orchestration", {"users": USERS, "tokens": TOKENS}, {"policies": results})
+    for policy, k, threads in POLICIES:
+        with console.status(f"{policy} k={k}: {USERS} users, {real or 'modelled compute'}"):
+            results[policy] = await measure(policy, k, threads, real, state_dir)
+    write_result(out, "orchestration", {"users": USERS, "model": real or "modelled"}, {"policies": results})
     table = Table(
         title="orchestration: verdict to verdict, minus draft, minus verification (last-arriving member)"
     )
@@ -134,10 +150,11 @@ async def run(out: Path, state_dir: Path) -> None:
 def main() -> None:
     """Command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Measure what orchestration costs.")
-    parser.add_argument("--out", type=Path, default=Path("docs/results/orchestration.json"))
+    parser.add_argument("--real", default="", metavar="MODEL", help="measure a real stack, e.g. smollm2")
+    parser.add_argument("--out", type=Path, default=Path(".outrider/orchestration.json"))
     parser.add_argument("--state", type=Path, default=Path(".outrider/orchestration"))
     args = parser.parse_args()
-    asyncio.run(run(args.out, args.state))
+    asyncio.run(run(args.out, args.real, args.state))
 
 
 if __name__ == "__main__":

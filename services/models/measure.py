@@ -43,13 +43,13 @@ class Sample:
     params: SamplingParams
 
 
-def samples(target: Path, tokens: int, temperatures: Sequence[float]) -> list[Sample]:
+def samples(target: Path, tokens: int, temperatures: Sequence[float], dtype: str = "auto") -> list[Sample]:
     """The target's text for every prompt and temperature, up to its stop token or `tokens` tokens."""
     import torch  # noqa: PLC0415  # heavy; only this measurement needs them
     import transformers  # noqa: PLC0415
 
     tokenizer: Any = transformers.AutoTokenizer.from_pretrained(target)
-    model: Any = transformers.AutoModelForCausalLM.from_pretrained(target, dtype="auto")
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(target, dtype=dtype)
     model.eval()
     stops = model.generation_config.eos_token_id
     stops = set(stops if isinstance(stops, list) else [stops])

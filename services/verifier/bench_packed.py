@@ -5,10 +5,11 @@
 Padded is how transformers verifies a batch: every row padded to the longest, one call of the model with its own
 DynamicCache. Both sides hold the same 256 tokens of context a row, run the same weights in the same dtype on the
 same threads, and draw their tokens with the same sampler. Repeats are interleaved, the order of the two sides
-flipped each time. Finished models are kept in the file, so it can be resumed.
+flipped each time. Finished models are kept in the file, so a run of the same code can be resumed.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -309,6 +310,14 @@ def cpu_name() -> str:
     return found[1].strip() if found else platform.processor() or platform.machine()
 
 
+def code_hash() -> str:
+    """Of the verifier, so that results of other code are not taken for its own."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
 def main(argv: list[str] | None = None) -> None:
     """Command line; see the module's docstring."""
     parser = argparse.ArgumentParser(prog="python -m services.verifier.bench_packed")
@@ -318,15 +327,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=12)
     parser.add_argument("--threads", type=int, default=0, help="0 = torch's default")
     parser.add_argument("--models", type=Path, help="folder of models (default OUTRIDER_CACHE/models)")
-    parser.add_argument("--out", type=Path, help="JSON file (default docs/results/bench-packed-<cpu>.json)")
+    parser.add_argument("--out", type=Path, help="JSON file (default .outrider/bench-packed.json)")
     args = parser.parse_args(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
     cache = Path(os.environ.get("OUTRIDER_CACHE", "~/.cache/outrider")).expanduser()
     cpu = cpu_name()
-    about = {"cpu": cpu, "threads": torch.get_num_threads(), "torch": torch.__version__}
-    slug = re.sub(r"[^a-z0-9]+", "-", cpu.lower()).strip("-")
-    out = args.out or Path("docs/results") / f"bench-packed-{slug}.json"
+    about = {"cpu": cpu, "threads": torch.get_num_threads(), "torch": torch.__version__, "code": code_hash()}
+    out = args.out or Path(".outrider/bench-packed.json")
     before = json.loads(out.read_text()) if out.is_file() and not args.quick else {}
     results = {**about, "models": before.get("models", {}) if about.items() <= before.items() else {}}
     wanted = ("smollm2",) if args.quick else tuple(MODELS)

@@ -9,6 +9,7 @@ float32 piece by piece, small enough to stay in the core's cache, and the result
 arithmetic of such instructions, which sum in float32 as well.
 """
 
+import os
 from typing import Any, Final
 
 import torch
@@ -18,6 +19,9 @@ from torch import Tensor, nn
 PLAIN_BYTES: Final = 512 << 20  # layouts for single rows are kept beside the others while they are this small
 FEW_ROWS: Final = 3  # rows up to which the weight as it came is faster
 PIECE_BYTES: Final = 1 << 20  # of float32 weight widened at once
+# oneDNN keeps compiled code for every shape it has met, about 3 MB for each number of rows; by default for so many
+# that it comes to half a gigabyte. This many are about 18 numbers of rows; a new one costs 2 ms.
+KEPT_SHAPES: Final = "128"
 
 _reorder: Any = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None)
 _linear: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
@@ -68,6 +72,7 @@ def widened(x: Tensor, weight: Tensor) -> Tensor:
 
 def fit_linears(model: nn.Module) -> None:
     """Replace the model's linear layers by the form that is fastest where it runs. A GPU's stay as they are."""
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_SHAPES)  # read at the first product
     linears = [module for module in model.modules() if type(module) is nn.Linear]
     if not linears or linears[0].weight.device.type != "cpu":
         return

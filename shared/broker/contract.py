@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
-from shared.protocol.messages import Close, Heartbeat, Message, Role, StagedBatch, Submit, Verdict
+from shared.protocol.messages import Close, Heartbeat, Message, Role, Span, StagedBatch, Submit, Verdict
 from shared.protocol.session import SessionHead, SessionLog, SessionSpec
 
 GROUP: Final = "outrider"  # consumer group of every work stream
@@ -213,7 +213,7 @@ class Broker(Protocol):
     async def beat(self, heartbeat: Heartbeat, ttl_s: float) -> None:
         """Write a heartbeat. A lower generation never overwrites a higher one: raises LeaseLost then.
 
-        Also keeps the process's inbox or reply stream from expiring.
+        Also keeps the process's inbox or reply stream from expiring, and compares the broker's clock with ours.
         """
         ...
 
@@ -229,6 +229,6 @@ class Broker(Protocol):
         """Read a small hash; {} when there is none."""
         ...
 
-    async def trace(self, spans: Sequence[Message]) -> None:
-        """Append spans to the capped trace stream."""
+    async def trace(self, spans: Sequence[Span]) -> None:
+        """Append spans to the capped trace stream, with our clock's offset as the heartbeats have shown it."""
         ...

@@ -5,15 +5,17 @@ Messages pass as bytes through `wire`, as they do there. See contract.py for wha
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from shared.broker.checks import check_close, check_rows, heartbeats
+from shared.broker.clock_offset import ClockOffset
 from shared.broker.contract import BrokerAway, CommitOutcome, CommitRow, Entry
 from shared.broker.memory_scripts import MemoryScripts
 from shared.broker.memory_server import MemoryServer
 from shared.protocol import wire
 from shared.protocol.keys import Keys
-from shared.protocol.messages import Close, Heartbeat, Message, Role, StagedBatch, Submit
+from shared.protocol.messages import Close, Heartbeat, Message, Role, Span, StagedBatch, Submit
 from shared.protocol.session import SessionHead, SessionLog, SessionSpec
 
 __all__ = ["Link", "MemoryBroker", "MemoryServer"]
@@ -62,6 +64,7 @@ class MemoryBroker:
         self._keys = Keys(shard)
         self._link = link or Direct()
         self._scripts = MemoryScripts(server, self._keys, stream_limit, self._link.copies)
+        self._clock = ClockOffset()
         self._closed = False
 
     # --- connection ---------------------------------------------------------------------------------
@@ -186,8 +189,10 @@ class MemoryBroker:
         return await self._do("next_generation", lambda: self._server.next_number(self._keys.generation))
 
     async def beat(self, heartbeat: Heartbeat, ttl_s: float) -> None:
-        data = wire.encode(heartbeat)
-        await self._do("beat", lambda: self._scripts.beat(heartbeat, data, ttl_s), len(data))
+        loop = asyncio.get_running_loop()
+        sent, data = loop.time(), wire.encode(heartbeat)
+        broker_us = await self._do("beat", lambda: self._scripts.beat(heartbeat, data, ttl_s), len(data))
+        self._clock.observe(sent, loop.time(), broker_us)
 
     async def alive(self, role: Role) -> list[Heartbeat]:
         messages = await self._do(
@@ -201,8 +206,8 @@ class MemoryBroker:
     async def get(self, key: str) -> dict[str, str]:
         return await self._do("get", lambda: dict(self._server.get(key, dict) or {}))
 
-    async def trace(self, spans: Sequence[Message]) -> None:
-        packed = [wire.encode(span) for span in spans]
+    async def trace(self, spans: Sequence[Span]) -> None:
+        packed = [wire.encode(replace(span, offset_us=self._clock.us)) for span in spans]
         await self._do("trace", lambda: self._scripts.trace(packed), sum(map(len, packed)))
 
     # --- below --------------------------------------------------------------------------------------

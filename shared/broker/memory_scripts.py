@@ -231,7 +231,7 @@ class MemoryScripts:
         self.settle(self._keys.draft, drafts)
 
     # --- who is there -------------------------------------------------------------------------------
-    def beat(self, heartbeat: Heartbeat, data: bytes, ttl_s: float) -> None:
+    def beat(self, heartbeat: Heartbeat, data: bytes, ttl_s: float) -> int:
         """beat.lua"""
         role, name, generation = heartbeat.role, heartbeat.name, heartbeat.generation
         key = self._keys.alive(role, name)
@@ -242,6 +242,7 @@ class MemoryScripts:
         self._server.expire(key, ttl_s)
         for inbox in self._keys.own(role, f"{name}:{generation}"):
             self._server.expire(inbox, limits.INBOX_KEPT_S)
+        return 1000 * self._server.now_ms()
 
     def alive(self, role: str) -> list[bytes]:
         """alive.lua"""

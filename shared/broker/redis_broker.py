@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, cast
 
 from redis.exceptions import ResponseError
 
 from shared.broker.checks import as_finish, check_close, check_rows, heartbeats
+from shared.broker.clock_offset import ClockOffset
 from shared.broker.connections import Argument, Connections
 from shared.broker.contract import (
     GROUP,
@@ -21,7 +23,7 @@ from shared.broker.contract import (
 from shared.broker.script import script
 from shared.protocol import limits, wire
 from shared.protocol.keys import Keys
-from shared.protocol.messages import Close, Heartbeat, Message, Role, StagedBatch, Submit
+from shared.protocol.messages import Close, Heartbeat, Message, Role, Span, StagedBatch, Submit
 from shared.protocol.session import SessionHead, SessionLog, SessionSpec
 
 BLOCK_S: Final = 2.0  # longest single BLOCK; longer waits are made of these
@@ -34,6 +36,7 @@ class RedisBroker:
         self._redis = Connections(url)
         self._keys = Keys(shard)
         self._limit = stream_limit
+        self._clock = ClockOffset()
 
     # --- connection ---------------------------------------------------------------------------------
     async def run_id(self) -> str:
@@ -187,7 +190,12 @@ class RedisBroker:
             self._keys.names(role),
             *self._keys.own(role, f"{name}:{heartbeat.generation}"),
         ]
-        if not await self._run("beat", keys, heartbeat.generation, wire.encode(heartbeat), _ms(ttl_s), name):
+        loop = asyncio.get_running_loop()
+        sent, data = loop.time(), wire.encode(heartbeat)
+        broker_us = int(await self._run("beat", keys, heartbeat.generation, data, _ms(ttl_s), name))
+        if broker_us:
+            self._clock.observe(sent, loop.time(), broker_us)
+        else:
             raise LeaseLost(f"{role} {name} has a newer generation than {heartbeat.generation}")
 
     async def alive(self, role: Role) -> list[Heartbeat]:
@@ -203,9 +211,10 @@ class RedisBroker:
         parts = [_text(part) for part in await self._redis.call("HGETALL", key)]
         return dict(zip(parts[::2], parts[1::2], strict=True))
 
-    async def trace(self, spans: Sequence[Message]) -> None:
+    async def trace(self, spans: Sequence[Span]) -> None:
         if spans:
-            await self._run("trace", [self._keys.trace], *(wire.encode(span) for span in spans))
+            packed = [wire.encode(replace(span, offset_us=self._clock.us)) for span in spans]
+            await self._run("trace", [self._keys.trace], *packed)
 
     # --- below --------------------------------------------------------------------------------------
     async def _run(self, name: str, keys: Sequence[str], *arguments: Argument) -> Any:

@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- Write a heartbeat, unless a newer incarnation has the name.
 -- KEYS: alive, names, then the process's inbox or reply stream, if it has one.
--- ARGV: generation, heartbeat, ttl ms, name. Returns 0 when a higher generation is there.
+-- ARGV: generation, heartbeat, ttl ms, name. Returns 0 when a higher generation is there, else the
+-- broker's clock in microseconds.
 local held = tonumber(redis.call('HGET', KEYS[1], 'generation') or 0)
 if held > tonumber(ARGV[1]) then
   return 0
@@ -15,4 +16,5 @@ redis.call('PEXPIRE', KEYS[2], math.max(ttl, redis.call('PTTL', KEYS[2])))
 for i = 3, #KEYS do
   redis.call('EXPIRE', KEYS[i], INBOX_KEPT_S)
 end
-return 1
+local time = redis.call('TIME')
+return tonumber(time[1]) * 1000000 + tonumber(time[2])

@@ -312,7 +312,7 @@ async def test_small_hashes_are_replaced(broker: Broker, keys: Keys) -> None:
 
 
 async def test_spans_are_appended(world: World) -> None:
-    spans = [Span("verifier", "core", "s1", 1, n, "verify", 1, 2, 3, -4) for n in range(3)]
+    spans = [Span("verifier", "core", "s1", 1, n, "verify", 1, 2, 3, 0) for n in range(3)]
     await world.broker.trace([])
     await world.broker.trace(spans)
     entries = await world.broker.read_inbox(world.keys.trace, "0", 9, 0)

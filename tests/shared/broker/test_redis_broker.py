@@ -14,7 +14,7 @@ from shared.broker.embedded import EmbeddedBroker, NoServer, server_argv
 from shared.broker.redis_broker import RedisBroker
 from shared.broker.script import script
 from shared.protocol import wire
-from shared.protocol.messages import Cancel, Verdict
+from shared.protocol.messages import Cancel, Heartbeat, Span, Verdict
 from shared.runtime.settings import Common
 from tests.shared.broker.test_session_log import open_session, row
 from tests.shared.broker.worlds import RedisWorld
@@ -30,6 +30,18 @@ async def test_killed_idle_connections_are_not_noticed(redis_world: RedisWorld) 
         assert await kill_clients(redis_world) >= 5
         await asyncio.sleep(0.02)
         await redis_world.broker.ping()
+
+
+async def test_spans_carry_the_offset_of_our_clock(redis_world: RedisWorld) -> None:
+    """An entry's id is the broker's clock in milliseconds."""
+    broker, loop = redis_world.broker, asyncio.get_running_loop()
+    await broker.beat(Heartbeat("verifier", "core", 1), 5)
+    now_us = round(loop.time() * 1e6)
+    await broker.trace([Span("verifier", "core", "s1", 1, 1, "verify", now_us, now_us + 1, 3, 0)])
+    (entry,) = await broker.read_inbox(redis_world.keys.trace, "0", 9, 0)
+    span = wire.decode_as(Span, entry.data)
+    broker_ms = int(entry.id.partition("-")[0])
+    assert abs((span.start_us + span.offset_us) / 1e3 - broker_ms) < 500  # by our clock it would be years
 
 
 async def test_a_killed_reader_is_away_and_finds_its_entries_again(redis_world: RedisWorld) -> None:

@@ -53,12 +53,16 @@ def test_then_torchs_own_index(setup: Any, monkeypatch: pytest.MonkeyPatch) -> N
     assert "CPU index" in words
 
 
-def test_then_the_plain_pin_unless_it_brings_cuda(setup: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_then_the_plain_pin_which_says_what_it_brings(setup: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     answering(setup, monkeypatch, local=False, index=False, cuda=False)
-    assert setup.torch_source("cpu", "2.13.0")[:2] == ("torch==2.13.0", [])
+    requirement, options, words = setup.torch_source("cpu", "2.13.0")
+    assert (requirement, options) == ("torch==2.13.0", [])
+    assert "CUDA" in words
+    assert "come along" not in words
     answering(setup, monkeypatch, local=False, index=False, cuda=True)
-    with pytest.raises(setup.SetupError, match="make TORCH=cuda takes it"):
-        setup.torch_source("cpu", "2.13.0")
+    requirement, options, words = setup.torch_source("cpu", "2.13.0")
+    assert (requirement, options) == ("torch==2.13.0", [])
+    assert "CUDA packages come along" in words
 
 
 def test_cuda_is_never_a_cpu_wheel(setup: Any) -> None:

@@ -148,7 +148,9 @@ def torch_source(flavour, version):
             "torch %s is not to be had: neither pip's index nor %s has it or answers" % (version, CPU_INDEX)
         )
     if any(package["metadata"]["name"].lower().startswith(("nvidia-", "cuda-")) for package in everything):
-        words = "%s, plain pin: torch's CPU index does not answer, so its CUDA packages come along (several GB)"
+        words = (
+            "%s, plain pin: torch's CPU index does not answer, so its CUDA packages come along (several GB)"
+        )
         return plain, [], words % version
     return plain, [], "%s, plain pin (no CUDA packages come with it)" % version
 

@@ -1,0 +1,14 @@
+"""The core: packed verification of many users' drafts (docs/architecture.md).
+
+oneDNN, and torch above it, keep compiled code for every shape they have met, about 3 MB for each number of rows in a
+batch, by default until it comes to half a gigabyte. KEPT_SHAPES are a dozen numbers of rows; a new one costs 2 ms.
+Both read the limit when torch is loaded, so it is set before anything here loads it.
+"""
+
+import os
+from typing import Final
+
+KEPT_SHAPES: Final = "64"
+
+for _cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+    os.environ.setdefault(_cache, KEPT_SHAPES)

@@ -9,7 +9,6 @@ float32 piece by piece, small enough to stay in the core's cache, and the result
 arithmetic of such instructions, which sum in float32 as well.
 """
 
-import os
 from typing import Any, Final
 
 import torch
@@ -17,11 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 PLAIN_BYTES: Final = 512 << 20  # layouts for single rows are kept beside the others while they are this small
+REORDERED_FROM: Final = (
+    400_000  # weights of a layer; smaller ones stay in the cache and gain nothing (measured)
+)
 FEW_ROWS: Final = 3  # rows up to which the weight as it came is faster
 PIECE_BYTES: Final = 1 << 20  # of float32 weight widened at once
-# oneDNN keeps compiled code for every shape it has met, about 3 MB for each number of rows; by default for so many
-# that it comes to half a gigabyte. This many are about 18 numbers of rows; a new one costs 2 ms.
-KEPT_SHAPES: Final = "128"
 
 _reorder: Any = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None)
 _linear: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
@@ -72,7 +71,6 @@ def widened(x: Tensor, weight: Tensor) -> Tensor:
 
 def fit_linears(model: nn.Module) -> None:
     """Replace the model's linear layers by the form that is fastest where it runs. A GPU's stay as they are."""
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_SHAPES)  # read at the first product
     linears = [module for module in model.modules() if type(module) is nn.Linear]
     if not linears or linears[0].weight.device.type != "cpu":
         return
@@ -84,7 +82,7 @@ def fit_linears(model: nn.Module) -> None:
         for name, linear in list(parent.named_children()):
             if type(linear) is not nn.Linear:
                 continue
-            if dtype == torch.float32 and reorders():
+            if dtype == torch.float32 and reorders() and linear.weight.numel() >= REORDERED_FROM:
                 keep_plain = small or id(linear.weight) in tied  # a tied weight is there anyway
                 setattr(parent, name, ReorderedLinear(linear, keep_plain))
             elif dtype == torch.bfloat16 and not computes_bfloat16():

@@ -12,6 +12,7 @@ from services.verifier.linear import fit_linears
 from services.verifier.packed import NAME, KvStore, PackedPass
 from services.verifier.packing import Packing, Placed, choice_positions, pack, run_of
 from services.verifier.pool import PagePool
+from services.verifier.trim import Trimmer
 from shared.compute.target import Choices, TargetRow
 from shared.speculative.torch_rule import draw_rows
 
@@ -54,6 +55,7 @@ class TorchTarget:
         device: torch.device = model.device
         self._store = KvStore(self._shape, self.pool_tokens, model.dtype, device)
         self._call_cost = CALL_COST[device.type]
+        self._trimmer = Trimmer() if device.type == "cpu" else None
         self._pool = PagePool(
             self.pool_tokens // page_tokens,
             page_tokens,
@@ -95,6 +97,8 @@ class TorchTarget:
             logits = self._head.logits(hidden[self._to_device(packing.chosen)])
             for placed, choices in zip(packing.choosers, self._choose(packing, logits), strict=True):
                 answers[placed.index] = choices
+        if self._trimmer:
+            self._trimmer.passed()
         return answers
 
     @torch.inference_mode()

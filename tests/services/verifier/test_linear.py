@@ -4,9 +4,15 @@ import pytest
 import torch
 from torch import nn
 
+from services.verifier import linear
 from services.verifier import linear as layouts
 from services.verifier.head import Head
 from services.verifier.linear import ReorderedLinear, WidenedLinear, fit_linears, widened
+
+
+@pytest.fixture(autouse=True)
+def small_layers_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "REORDERED_FROM", 0)
 
 
 def model(dtype: torch.dtype) -> nn.Module:

@@ -182,7 +182,7 @@ def figures(runs: dict[Entrant, list[Run]]) -> list[dict[str, Any]]:
                 "users": entrant.users,
                 "tokens_per_s": statistics.median(run.tokens / run.seconds for run in mine),
                 "range": sorted(run.tokens / run.seconds for run in mine),
-                "tau": statistics.median(run.tau for run in mine),
+                "tau": statistics.median(run.tau for run in mine) if entrant.policy else None,
                 "texts_as_generate": sum(same) / len(same),
                 "policy": f"{entrant.policy} k={entrant.k}" if entrant.policy else "",
                 "threads": [entrant.verifier_threads, entrant.draft_threads],
@@ -197,7 +197,7 @@ def show(rows: list[dict[str, Any]], console: Console) -> None:
     for heading in ("", "users", "tok/s", "range", "τ", "policy"):
         table.add_column(heading)
     for row in rows:
-        low, *_, high = row["range"]
+        low, high = row["range"][0], row["range"][-1]
         tau = f"{row['tau']:.2f}" if row["policy"] else ""
         table.add_row(
             row["name"],

@@ -50,6 +50,8 @@ class Incarnation:
         self._arrivals: DelayLine[Entry] = DelayLine(link_s)
         self._outbox = Outbox(broker, keys.draft, link_s, ids, metrics, sessions.wants)
         self._loads: set[asyncio.Task[None]] = set()
+        metrics.sessions.set_function(lambda: len(sessions))
+        metrics.kv_tokens.set_function(lambda: sessions.tokens)
 
     async def run(self, watch: BrokerWatch, over: asyncio.Event) -> None:
         """Serve; `leave` comes after it."""
@@ -139,8 +141,6 @@ class Incarnation:
                     self._metrics.refused.labels(reason).inc()
                 case Threads(threads):
                     self._computing.set_threads(threads)
-        self._metrics.sessions.set(len(self.sessions))
-        self._metrics.kv_tokens.set(self.sessions.tokens)
 
     def _say(self, message: Draft | Resync) -> None:
         if isinstance(message, Resync):

@@ -1,13 +1,12 @@
 """What a device sends: over the link, in order within a session, again when the stream is full or away."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from services.draft_worker.link import DelayLine
 from services.draft_worker.metrics import Metrics
-from shared.broker.contract import Broker, BrokerAway, BrokerFull
+from shared.broker.contract import Broker, BrokerAway
 from shared.protocol import wire
 from shared.protocol.messages import Draft, Resync
 from shared.runtime.ids import Ids
@@ -45,19 +44,18 @@ class Outbox:
         self._line.close()
 
     async def turn(self) -> None:
-        """Send what is due: sessions side by side. What fails is put back. Raises BrokerAway."""
-        by_session: dict[str, list[Reply]] = defaultdict(list)
-        for message in await self._line.take():
-            by_session[message.session].append(message)
-        unsent = await asyncio.gather(*(self._send(messages) for messages in by_session.values()))
-        failed = [(message, error) for messages, error in unsent for message in messages if error]
-        if not failed:
-            return
-        self._line.put_back([message for message, _ in failed if self._wanted(message)])
-        away = next((error for _, error in failed if isinstance(error, BrokerAway)), None)
-        if away is not None:
-            raise away
-        await asyncio.sleep(self._ids.jitter(0.005, 0.02))
+        """Send what is due, all at once. What the stream has no room for is put back. Raises BrokerAway."""
+        due = await self._line.take()
+        sent = 0
+        try:
+            sent = await self._broker.push_many(self._stream, due)
+        finally:  # of what was lost on its way it is not known whether it arrived; to send it twice does no harm
+            self._line.put_back([message for message in due[sent:] if self._wanted(message)])
+        for message in due[:sent]:
+            self._metrics.link_bytes.labels("out").inc(len(wire.encode(message)))
+        if sent < len(due):
+            self._metrics.full.inc()
+            await asyncio.sleep(self._ids.jitter(0.005, 0.02))
 
     async def flush(self) -> None:
         """Send the rest, for FLUSH_S at most."""
@@ -68,16 +66,3 @@ class Outbox:
                 await self.turn()
             except BrokerAway:
                 return
-
-    async def _send(self, messages: Sequence[Reply]) -> tuple[Sequence[Reply], Exception | None]:
-        """Send one session's messages in order; those that were not, and why."""
-        for index, message in enumerate(messages):
-            try:
-                await self._broker.push(self._stream, message)
-            except BrokerFull as error:
-                self._metrics.full.inc()
-                return messages[index:], error
-            except BrokerAway as error:
-                return messages[index:], error
-            self._metrics.link_bytes.labels("out").inc(len(wire.encode(message)))
-        return (), None

@@ -166,7 +166,7 @@ class DraftWorker:
             name=self._name,
             generation=self._generation,
             vocabulary=self._drafter.vocabulary,
-            capacity=load if self._objection else self._drafter.capacity,
+            capacity=0 if self._objection else self._drafter.capacity,
             load=load,
             draft_us_per_token=self._computing.us_per_token,
             rtt_us=round(self._rtt_s * 1e6),

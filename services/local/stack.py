@@ -174,10 +174,11 @@ def specs(options: Options) -> list[Spec]:
         "OUTRIDER_MODEL_DIR": str(options.target_dir or ""),
         **options.env,
     }
-    drafting = {"OUTRIDER_DRAFT_MODEL": str(options.draft_model or ""), "OUTRIDER_NICE": str(DRAFT_NICE)}
     if options.modelled:
         common |= {"OUTRIDER_TARGET": "modelled"}
-        drafting |= {"OUTRIDER_DRAFTER": "modelled"}
+        drafting = {"OUTRIDER_DRAFTER": "modelled"}
+    else:
+        drafting = {"OUTRIDER_DRAFT_MODEL": str(options.draft_model or ""), "OUTRIDER_NICE": str(DRAFT_NICE)}
     services = [
         ("verifier", "verifier", 2, {"OUTRIDER_NAME": "verifier"}),
         ("scheduler", "scheduler", 1, {"OUTRIDER_NAME": "scheduler"}),

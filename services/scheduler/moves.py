@@ -15,6 +15,7 @@ from shared.protocol.messages import Close, Finish, Heartbeat, Open, Tune
 def update_fleet(state: State, fleet: Fleet, now: float, trusted: bool) -> None:
     """Take in who is alive. trusted: absence means death (not so right after a start or an absence of the broker)."""
     before, state.fleet = state.fleet, fleet
+    state.loads.hear(fleet.devices.values(), now)
     tune(state, _newcomers(before.verifiers, fleet.verifiers), _newcomers(before.devices, fleet.devices))
     alive = {address(beat) for beat in fleet.devices.values()}
     state.leaving &= alive
@@ -111,7 +112,7 @@ def _newcomers(before: Mapping[str, Heartbeat], after: Mapping[str, Heartbeat]) 
 def _choose_device(state: State, session: Session, refused: str = "") -> None:
     session.device = choose_device(state.fleet, session.device_wanted, state.loads, state.leaving | {refused})
     if session.device:
-        state.loads[session.device] += 1
+        state.loads.join(session.device)
         state.deviceless.pop(session.id, None)
     else:
         state.deviceless[session.id] = None

@@ -1,6 +1,6 @@
 """Who is there, and which device and verifier a session gets."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -46,30 +46,24 @@ class Fleet:
         return beat is not None and address(beat) == gateway
 
 
-def choose_device(fleet: Fleet, wanted: str, loads: Mapping[str, int], refused: Collection[str]) -> str:
+def choose_device(fleet: Fleet, wanted: str, load: Callable[[str], int], refused: Collection[str]) -> str:
     """Address of the device asked for, or else of the one with most speed to spare; "" when none has room.
 
-    loads: sessions this scheduler has placed, by address; a device's own figure counts where it is higher (other
-    shards). refused: addresses that take no session now.
+    load: sessions of a device, by its address. refused: addresses that take no session now.
     """
     room = {
         address(beat): beat
         for beat in fleet.devices.values()
-        if _load(beat, loads) < beat.capacity and address(beat) not in refused
+        if load(address(beat)) < beat.capacity and address(beat) not in refused
     }
     asked = fleet.devices.get(wanted)
     if asked is not None and address(asked) in room:
         return address(asked)
-    return max(room, key=lambda device: _spare(room[device], loads), default="")
+    return max(room, key=lambda device: _spare(room[device], load(device)), default="")
 
 
-def _load(beat: Heartbeat, loads: Mapping[str, int]) -> int:
-    return max(beat.load, loads.get(address(beat), 0))
-
-
-def _spare(beat: Heartbeat, loads: Mapping[str, int]) -> tuple[float, int]:
+def _spare(beat: Heartbeat, load: int) -> tuple[float, int]:
     """Tokens a second for one more session, then free places."""
-    load = _load(beat, loads)
     speed = 1e6 / (beat.draft_us_per_token or UNKNOWN_DRAFT_US)
     return speed / (load + 1), beat.capacity - load
 

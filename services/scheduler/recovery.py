@@ -62,7 +62,7 @@ def adopt(state: State, head: SessionHead, now: float) -> None:
         moves.place(state, session, now)
         return
     if session.device:
-        state.loads[session.device] += 1
+        state.loads.join(session.device)
     else:
         state.deviceless[session.id] = None
     if session.verifier not in state.verifiers:  # dead, or not heard of yet

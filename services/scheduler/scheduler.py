@@ -33,6 +33,7 @@ CONSUMER: Final = "scheduler"  # of whoever is active: entries it had not finish
 READ_COUNT: Final = 1024
 LONGEST_READ_S: Final = 0.25  # so that news of the fleet and the lease are not kept waiting
 LOOK_S: Final = HEARTBEAT_S / 2
+FRESH_S: Final = 0.05  # a new session is placed by what is known of the fleet at most so long ago
 SWEEP_S: Final = 5.0
 HEADS_AT_ONCE: Final = 64
 
@@ -66,6 +67,7 @@ class Scheduler:
         self._began_at = 0.0
         self._sweep_at = 0.0
         self._fleet: Fleet | None = None  # news that the core has not seen
+        self._looked_at = 0.0
 
     def objection(self) -> str | None:
         """Why it is not ready; None when it is, as a standby too."""
@@ -106,8 +108,12 @@ class Scheduler:
 
     async def _look_around(self) -> None:
         """Who is alive, for the next turn."""
-        self._fleet = await self._read_fleet()
+        await self._look()
         await asyncio.sleep(LOOK_S)
+
+    async def _look(self) -> None:
+        self._fleet = await self._read_fleet()
+        self._looked_at = asyncio.get_running_loop().time()
 
     async def _keep_lease(self) -> None:
         """Renew three times as often as needed. Losing it ends the term at once."""
@@ -164,6 +170,9 @@ class Scheduler:
         wake = core.next_wake()
         block_s = LONGEST_READ_S if wake is None else min(LONGEST_READ_S, max(0.0, wake - loop.time()))
         entries = await self._broker.read_group(self._streams, CONSUMER, READ_COUNT, block_s)
+        submitted = any(entry.stream == self._keys.submit for entry in entries)
+        if submitted and loop.time() > self._looked_at + FRESH_S:
+            await self._look()
         if core is not self.core:
             return  # the term is over; whoever has the next finds the entries pending
         now = loop.time()

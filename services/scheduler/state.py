@@ -1,10 +1,10 @@
 """Everything the core knows, and the few ways in which a session changes."""
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
 from services.scheduler.effects import AckDraft, Effect
+from services.scheduler.loads import Loads
 from services.scheduler.metrics import Metrics
 from services.scheduler.placement import Fleet, name_of
 from services.scheduler.session import HeldDraft, Session
@@ -72,7 +72,7 @@ class State:
         self.deviceless: dict[str, None] = {}  # no device had room
         self.verifiers: dict[str, Verifier] = {}
         self.fleet = Fleet()
-        self.loads: Counter[str] = Counter()  # sessions by device address
+        self.loads = Loads()
         self.leaving: set[str] = set()  # devices (addresses) that said they drain
         self.threads: tuple[int, int] = (0, 0)  # of verifiers and devices, 0 = theirs
         self.timers = Timers()
@@ -138,7 +138,7 @@ class State:
     def leave_device(self, session: Session) -> None:
         """It has no device any more."""
         if session.device:
-            self.loads[session.device] -= 1
+            self.loads.leave(session.device)
         session.device = ""
         self.deviceless.pop(session.id, None)
 

@@ -51,7 +51,8 @@ class Reader:
     async def next(self, wait_s: float) -> Inbound | None:
         """The next message; None when there is none for so long."""
         try:
-            return await asyncio.wait_for(self._inbound.get(), wait_s)
+            async with asyncio.timeout(wait_s):
+                return await self._inbound.get()
         except TimeoutError:
             return None
 

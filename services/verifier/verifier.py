@@ -213,7 +213,6 @@ class Verifier:
         answers += waiting + await self._forward(feeds)
         ended = loop.time()
         self._busy_s += ended - begun
-        self.metrics.step(inbound.read_at, begun, started, ended)
         queue_us, verify_us = round((started - inbound.read_at) * 1e6), round((ended - started) * 1e6)
         await self._commit(
             inbound.entry,
@@ -226,6 +225,7 @@ class Verifier:
             ],
             steady,
         )
+        self.metrics.step(inbound.read_at, begun, started, ended)
         idle_since, self._idle_since = self._idle_since, ended
         if self._settings.trace:
             await self._broker.trace(spans(self.name, batch, idle_since, started, ended))

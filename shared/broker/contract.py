@@ -94,6 +94,10 @@ class Broker(Protocol):
         """Add to a work stream. Raises BrokerFull at its bound."""
         ...
 
+    async def push_many(self, stream: str, messages: Sequence[Message]) -> int:
+        """Add to a work stream as many as it has room for, in order and at once. How many that were."""
+        ...
+
     async def send(self, inbox: str, message: Message) -> None:
         """Add to an inbox or reply stream (capped, expiring)."""
         ...

@@ -82,8 +82,14 @@ class MemoryBroker:
 
     # --- streams ------------------------------------------------------------------------------------
     async def push(self, stream: str, message: Message) -> None:
-        data = wire.encode(message)
-        await self._do("push", lambda: self._scripts.push(stream, data), len(data))
+        if not await self.push_many(stream, [message]):
+            raise self._scripts.no_room(stream)
+
+    async def push_many(self, stream: str, messages: Sequence[Message]) -> int:
+        packed = [wire.encode(message) for message in messages]
+        if not packed:
+            return 0
+        return await self._do("push", lambda: self._scripts.push(stream, packed), sum(map(len, packed)))
 
     async def send(self, inbox: str, message: Message) -> None:
         data = wire.encode(message)

@@ -66,10 +66,12 @@ class MemoryScripts:
         self._copies = copies
 
     # --- streams ------------------------------------------------------------------------------------
-    def push(self, stream: str, data: bytes) -> None:
+    def push(self, stream: str, messages: Sequence[bytes]) -> int:
         """push.lua"""
-        self._room(stream)
-        self._add_work(stream, data)
+        added = max(0, min(self._limit - self._server.length(stream), len(messages)))
+        for data in messages[:added]:
+            self._add_work(stream, data)
+        return added
 
     def send(self, inbox: str, data: bytes) -> None:
         """send.lua"""
@@ -261,9 +263,13 @@ class MemoryScripts:
         if self._server.full:
             raise BrokerFull("the broker's memory is full")
 
+    def no_room(self, stream: str) -> BrokerFull:
+        """What to raise when a work stream is at its bound."""
+        return BrokerFull(f"{stream} holds {self._limit} entries")
+
     def _room(self, stream: str) -> None:
         if self._server.length(stream) >= self._limit:
-            raise BrokerFull(f"{stream} holds {self._limit} entries")
+            raise self.no_room(stream)
 
     def _add_work(self, stream: str, data: bytes) -> None:
         for _ in range(self._copies(stream, data)):

@@ -53,8 +53,12 @@ class RedisBroker:
 
     # --- streams ------------------------------------------------------------------------------------
     async def push(self, stream: str, message: Message) -> None:
-        if not await self._run("push", [stream], self._limit, wire.encode(message)):
+        if not await self.push_many(stream, [message]):
             raise BrokerFull(f"{stream} holds {self._limit} entries")
+
+    async def push_many(self, stream: str, messages: Sequence[Message]) -> int:
+        packed = [wire.encode(message) for message in messages]
+        return int(await self._run("push", [stream], self._limit, *packed)) if packed else 0
 
     async def send(self, inbox: str, message: Message) -> None:
         await self._run("send", [inbox], wire.encode(message))

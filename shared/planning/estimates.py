@@ -71,6 +71,8 @@ class VerifyCost:
     """Least squares of pass times on (1, Σ new tokens, Σ cached tokens), old passes fading."""
 
     LEAST: Final = 6  # passes before there is a law
+    OFTEN: Final = 64  # fitted after each pass up to here
+    SELDOM: Final = 8  # then after so many
 
     def __init__(self, decay: float = 0.995) -> None:
         self._decay = decay
@@ -85,14 +87,12 @@ class VerifyCost:
         self._gram = self._decay * self._gram + np.outer(x, x)
         self._moment = self._decay * self._moment + x * verify_ms
         self._seen += 1
-        self._law = None
+        # Fitted now, while devices draft, and not when a batch is to be closed; an old law hardly moves.
+        if self.LEAST <= self._seen < self.OFTEN or self._seen % self.SELDOM == 0:
+            self._law = Packed(*_nonnegative(self._gram, self._moment))
 
     def law(self) -> Packed | None:
         """The fitted law; None before there is enough to go by. No coefficient is negative."""
-        if self._seen < self.LEAST:
-            return None
-        if self._law is None:
-            self._law = Packed(*_nonnegative(self._gram, self._moment))
         return self._law
 
 

@@ -5,23 +5,26 @@
 -- Returns {outcome, committed length, outcome, committed length, ...}, see CommitOutcome.
 local VERDICTS, STAGED, LIVE = KEYS[1], KEYS[2], KEYS[3]
 
+local to_gateways, to_scheduler, to_devices = {}, {}, {} -- {stream, message}, sent at the end
+
 local function message(verdict)
   return VERSION .. cmsgpack.pack(verdict)
 end
 
 local function tell_scheduler(verdict)
   verdict[VERDICT.tokens], verdict[VERDICT.logprobs] = {}, {}
-  add_work(VERDICTS, message(verdict))
+  to_scheduler[#to_scheduler + 1] = {VERDICTS, message(verdict)}
 end
 
--- full: the bytes for the gateway; device and scheduler get less of it.
+-- full: the bytes for the gateway; the device gets no logprobs, the scheduler no tokens either.
 local function tell_all(row, verdict, full)
   if row.gateway ~= LIVE then
-    add_inbox(row.gateway, full)
+    to_gateways[#to_gateways + 1] = {row.gateway, full}
   end
-  verdict[VERDICT.logprobs] = {}
   if row.device ~= LIVE then
-    add_inbox(row.device, message(verdict))
+    local logprobs = verdict[VERDICT.logprobs]
+    verdict[VERDICT.logprobs] = {}
+    to_devices[#to_devices + 1] = {row.device, #logprobs > 0 and message(verdict) or full}
   end
   tell_scheduler(verdict)
 end
@@ -32,7 +35,8 @@ local function append(key, values)
   end
 end
 
-local function commit(row, verdict)
+-- first: nothing was committed before.
+local function commit(row, verdict, first)
   local entries = {}
   for i, entry in ipairs(verdict[VERDICT.logprobs]) do
     entries[i] = cmsgpack.pack(entry)
@@ -42,7 +46,7 @@ local function commit(row, verdict)
   local finish = verdict[VERDICT.finish]
   if finish ~= '' then
     finish_session(row.session, row.ids, row.logprobs, LIVE, verdict[VERDICT.session], finish)
-  elseif redis.call('LLEN', row.ids) == #verdict[VERDICT.tokens] then -- just made: they go when their session goes
+  elseif first then -- just made: they go when their session goes
     local at = redis.call('PEXPIRETIME', row.session)
     redis.call('PEXPIREAT', row.ids, at)
     redis.call('PEXPIREAT', row.logprobs, at)
@@ -104,7 +108,7 @@ local function settle_row(row)
     return 'answered', length
   end
   local added = #verdict[VERDICT.tokens]
-  commit(row, verdict)
+  commit(row, verdict, length == tonumber(prompt_len))
   return 'committed', length + added
 end
 
@@ -124,6 +128,12 @@ for _, row in ipairs(rows) do
   outcomes[#outcomes + 1] = outcome
   outcomes[#outcomes + 1] = length
 end
+-- A server answers waiting readers in reverse: the devices, who have the next move, come first.
+add_inboxes(to_gateways)
+for _, told in ipairs(to_scheduler) do
+  add_work(told[1], told[2])
+end
+add_inboxes(to_devices)
 if ARGV[1] ~= '' then
   settle(STAGED, ARGV[1])
 end

@@ -20,9 +20,17 @@ local function add_work(stream, data)
 end
 
 -- Inboxes and replies are capped, and expire unless their reader's heartbeat puts that off.
-local function add_inbox(stream, data)
-  redis.call('XADD', stream, 'MAXLEN', '~', INBOX_CAP, '*', 'd', data)
-  redis.call('EXPIRE', stream, INBOX_KEPT_S, 'NX')
+-- told: {{stream, message}, ...}
+local function add_inboxes(told)
+  local expires = {}
+  for _, pair in ipairs(told) do
+    local stream = pair[1]
+    redis.call('XADD', stream, 'MAXLEN', '~', INBOX_CAP, '*', 'd', pair[2])
+    if not expires[stream] then
+      redis.call('EXPIRE', stream, INBOX_KEPT_S, 'NX')
+      expires[stream] = true
+    end
+  end
 end
 
 -- XACK leaves the entry in the stream; an acknowledged one is of no use to anybody.

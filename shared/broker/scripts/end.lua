@@ -17,6 +17,6 @@ if ARGV[5] == 'verifier' then
   end
 end
 for i = inboxes, #KEYS do
-  add_inbox(KEYS[i], ARGV[3])
+  add_inboxes({{KEYS[i], ARGV[3]}})
 end
 return was_live

@@ -1,14 +1,14 @@
 """The device's shell on the in-memory broker and a virtual clock: what a scheduler sees of it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from services.draft_worker.worker import DraftWorker
-from shared.broker.contract import Broker, BrokerAway, BrokerFull, CommitRow
+from shared.broker.contract import Broker, BrokerAway, CommitRow
 from shared.broker.memory_broker import MemoryBroker, MemoryServer
 from shared.compute.compute import InlineCompute
 from shared.compute.modelled_drafter import ModelledDrafter
@@ -340,10 +340,8 @@ class Flaky(MemoryBroker):
 
     full = away = False
 
-    async def push(self, stream: str, message: Message) -> None:
-        if self.full:
-            raise BrokerFull(stream)
-        await super().push(stream, message)
+    async def push_many(self, stream: str, messages: Sequence[Message]) -> int:
+        return 0 if self.full else await super().push_many(stream, messages)
 
     async def _do(self, operation: str, *rest: Any, **more: Any) -> Any:
         if self.away:

@@ -1,8 +1,11 @@
 """Processes that come, go and return."""
 
+from collections import Counter
+
 from services.scheduler.effects import AckDraft, End, Place, Stage
+from services.scheduler.loads import Loads
 from services.scheduler.placement import Fleet, choose_device, choose_verifier
-from shared.protocol.messages import Close, Open
+from shared.protocol.messages import Cancel, Close, Open
 from tests.services.scheduler.desk import Desk, beat
 
 
@@ -15,20 +18,43 @@ def test_sessions_go_where_most_speed_is_to_spare() -> None:
         beat("draft_worker", "fast:1", draft_us=5_000),
         beat("draft_worker", "slow:1", draft_us=15_000),
     )
-    fleet, loads, chosen = devices(fast, slow), {}, []
+    fleet, loads, chosen = devices(fast, slow), Loads(), []
     for _ in range(8):
         chosen.append(choose_device(fleet, "", loads, ()))
-        loads[chosen[-1]] = loads.get(chosen[-1], 0) + 1
+        loads.join(chosen[-1])
     assert chosen.count("fast:1") == 6
 
 
 def test_a_device_asked_for_is_taken_while_it_has_room() -> None:
     fleet = devices(beat("draft_worker", "a:1"), beat("draft_worker", "b:4", capacity=2, draft_us=90_000))
-    assert choose_device(fleet, "b", {}, ()) == "b:4"
-    assert choose_device(fleet, "b", {"b:4": 2}, ()) == "a:1"
-    assert choose_device(fleet, "b", {}, {"b:4"}) == "a:1"
-    assert choose_device(fleet, "gone", {}, ()) == "a:1"
-    assert choose_device(devices(beat("draft_worker", "a:1", capacity=2, load=2)), "", {}, ()) == ""
+    idle, full = Counter[str](), Counter({"b:4": 2})
+    assert choose_device(fleet, "b", idle.__getitem__, ()) == "b:4"
+    assert choose_device(fleet, "b", full.__getitem__, ()) == "a:1"
+    assert choose_device(fleet, "b", idle.__getitem__, {"b:4"}) == "a:1"
+    assert choose_device(fleet, "gone", idle.__getitem__, ()) == "a:1"
+
+
+def test_sessions_that_have_just_left_a_device_do_not_count_there() -> None:
+    desk = Desk(devices=("a:1", "b:1"))
+    desk.start("s", "t", "u", "v")
+    desk.take(*(Cancel(name) for name in "stuv"))
+    crowded = [beat("draft_worker", "a:1", load=2), beat("draft_worker", "b:1")]  # a was the first to beat
+    desk.fleet(crowded)
+    desk.submit("w", "x", "y", "z")
+    assert sorted(desk.session(name).device for name in "wxyz") == ["a:1", "a:1", "b:1", "b:1"]
+
+
+def test_sessions_of_other_shards_count() -> None:
+    loads = Loads()
+    loads.join("a:1")
+    loads.hear([beat("draft_worker", "a:1", load=4)], now=10.0)
+    assert loads("a:1") == 4
+    loads.leave("a:1")
+    loads.hear([beat("draft_worker", "a:1", load=4)], now=10.5)  # the fourth may be the one that has left us
+    assert loads("a:1") == 3
+    loads.hear([beat("draft_worker", "a:1", load=4)], now=13.0)
+    assert loads("a:1") == 4
+    assert choose_device(devices(beat("draft_worker", "a:1", capacity=4)), "", loads, ()) == ""
 
 
 def test_a_verifier_with_the_fewest_sessions() -> None:

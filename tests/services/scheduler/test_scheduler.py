@@ -380,3 +380,16 @@ def test_a_live_session_whose_submit_was_lost_is_found() -> None:
 def test_an_unknown_policy_is_a_setting_error_that_names_it() -> None:
     with pytest.raises(SettingsError, match=r"OUTRIDER_POLICY.*'best'.*cyclic-k"):
         Stack().scheduler(policy="best")
+
+
+def test_a_device_that_has_just_come_gets_its_share_of_new_sessions() -> None:
+    async def play(stack: Stack) -> None:
+        async with running(stack.scheduler().run(asyncio.Event())):
+            await asyncio.sleep(0.2)  # after a look at the fleet, well before the next
+            await stack.broker.beat(Heartbeat("draft_worker", "e", 1, capacity=64), 4.0)
+            await stack.submit("s", "t")
+            await asyncio.sleep(0.02)
+            heads = [await stack.broker.head(name) for name in ("s", "t")]
+            assert {head.device for head in heads} == {"d:1", "e:1"}
+
+    on_a_stack(play)

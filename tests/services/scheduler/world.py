@@ -146,7 +146,7 @@ class World:
             "sessions": state.sessions,
             "entries": self.entries,
             "holding": state.holding,
-            "loads": +state.loads,
+            "loads": state.loads.ours(),
             "phases": +state.metrics.phases,
             "unplaced": state.unplaced,
             "deviceless": state.deviceless,

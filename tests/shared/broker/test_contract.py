@@ -94,6 +94,17 @@ async def test_push_refuses_at_the_bound(broker: Broker, keys: Keys) -> None:
     assert await broker.length(keys.draft) == LIMIT
 
 
+async def test_of_many_as_many_are_added_as_there_is_room_for(broker: Broker, keys: Keys) -> None:
+    messages = [cancel(n) for n in range(LIMIT + 2)]
+    await broker.make_groups([keys.draft])
+    assert await broker.push_many(keys.draft, []) == 0
+    assert await broker.push_many(keys.draft, messages[:3]) == 3
+    assert await broker.push_many(keys.draft, messages[3:]) == LIMIT - 3
+    assert await broker.push_many(keys.draft, messages[-1:]) == 0
+    read = await broker.read_group([keys.draft], "scheduler", 2 * LIMIT, 0)
+    assert [wire.decode(entry.data) for entry in read] == messages[:LIMIT]
+
+
 async def test_groups_begin_at_the_start_and_are_made_once(broker: Broker, keys: Keys) -> None:
     await broker.push(keys.submit, cancel(1))
     await broker.make_groups([keys.submit, keys.draft])

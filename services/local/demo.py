@@ -84,7 +84,7 @@ async def run_demo(
 ENTRANTS: Final = (
     Entrant("autoregressive", 0, 2, 1),
     Entrant("greedy-batch", 0, 2, 1),
-    Entrant("fixed-k", 3, 2, 1),
+    Entrant("fixed-k", 2, 2, 1),
     Entrant("cyclic-k", 3, 1, 1),
 )
 

@@ -6,11 +6,12 @@ from typing import Final
 
 import structlog
 
-from services.draft_worker.compute_loop import ComputeLoop, Finished
+from services.draft_worker.compute_loop import ComputeLoop
 from services.draft_worker.link import DelayLine
 from services.draft_worker.metrics import Metrics
 from services.draft_worker.outbox import Outbox
 from services.draft_worker.sessions import Effect, Forget, Load, Refuse, Say, Sessions, Start, Threads
+from services.draft_worker.timeline import Timeline
 from shared.broker.contract import Broker, BrokerAway, Entry, UnknownSession
 from shared.protocol import wire
 from shared.protocol.keys import Keys
@@ -41,14 +42,15 @@ class Incarnation:
         link_s: float,
         ids: Ids,
         metrics: Metrics,
+        timeline: Timeline,
     ) -> None:
         self.sessions = sessions
-        self.spans: list[tuple[Draft, Finished]] = []  # drafts since they were last taken, for the timeline
         self._computing, self._broker, self._metrics = computing, broker, metrics
+        self._timeline = timeline
         self._keys, self._inbox, self._after = keys, keys.inbox(address), "0"
         self._link_s = link_s
         self._arrivals: DelayLine[Entry] = DelayLine(link_s)
-        self._outbox = Outbox(broker, keys.draft, link_s, ids, metrics, sessions.wants)
+        self._outbox = Outbox(broker, keys.draft, link_s, ids, metrics, sessions.wants, timeline)
         self._loads: set[asyncio.Task[None]] = set()
         metrics.sessions.set_function(lambda: len(sessions))
         metrics.kv_tokens.set_function(lambda: sessions.tokens)
@@ -119,11 +121,9 @@ class Incarnation:
             self._do(self.sessions.refused(session))
         for finished in turn.finished:
             effects = self.sessions.finished(finished.result, finished.wait_us)
-            self.spans += [
-                (effect.message, finished)
-                for effect in effects
-                if isinstance(effect, Say) and isinstance(effect.message, Draft)
-            ]
+            for effect in effects:
+                if isinstance(effect, Say) and isinstance(effect.message, Draft):
+                    self._timeline.drafted(effect.message, finished)
             self._do(effects)
 
     # --- effects ------------------------------------------------------------------------------------

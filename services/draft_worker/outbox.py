@@ -6,6 +6,7 @@ from typing import Final
 
 from services.draft_worker.link import DelayLine
 from services.draft_worker.metrics import Metrics
+from services.draft_worker.timeline import Timeline
 from shared.broker.contract import Broker, BrokerAway
 from shared.protocol import wire
 from shared.protocol.messages import Draft, Resync
@@ -26,14 +27,16 @@ class Outbox:
         ids: Ids,
         metrics: Metrics,
         wanted: Callable[[Reply], bool],
+        timeline: Timeline,
     ) -> None:
         self._broker, self._stream, self._ids, self._metrics = broker, stream, ids, metrics
         self._wanted = wanted
-        self._line: DelayLine[Reply] = DelayLine(link_s)
+        self._timeline = timeline
+        self._line: DelayLine[tuple[float, Reply]] = DelayLine(link_s)  # (put when, what)
 
     def put(self, message: Reply) -> None:
         """Send it as soon as the link allows."""
-        self._line.put(message)
+        self._line.put((asyncio.get_running_loop().time(), message))
 
     def clear(self) -> None:
         """Drop what was not sent."""
@@ -48,11 +51,14 @@ class Outbox:
         due = await self._line.take()
         sent = 0
         try:
-            sent = await self._broker.push_many(self._stream, due)
+            sent = await self._broker.push_many(self._stream, [message for _, message in due])
         finally:  # of what was lost on its way it is not known whether it arrived; to send it twice does no harm
-            self._line.put_back([message for message in due[sent:] if self._wanted(message)])
-        for message in due[:sent]:
+            self._line.put_back([item for item in due[sent:] if self._wanted(item[1])])
+        now = asyncio.get_running_loop().time()
+        for since, message in due[:sent]:
             self._metrics.link_bytes.labels("out").inc(len(wire.encode(message)))
+            if isinstance(message, Draft):
+                self._timeline.sent(message, since, now)
         if sent < len(due):
             self._metrics.full.inc()
             await asyncio.sleep(self._ids.jitter(0.005, 0.02))

@@ -1,19 +1,50 @@
-"""What a device adds to a timeline: how long a verdict waited here, and when its draft was computed. Pure."""
+"""What a device adds to a timeline: how long a verdict waited here, when its draft was computed, and its way out."""
 
-from typing import Final
+from typing import Final, Literal
 
 from services.draft_worker.compute_loop import Finished
 from shared.protocol.messages import Draft, Span
 
-ROLE: Final = "draft_worker"
+MOST: Final = 4096  # spans kept between two writes; beyond it the newest are dropped
 
 
-def spans_of(name: str, draft: Draft, finished: Finished) -> list[Span]:
-    """The spans of one draft, on this host's monotonic clock."""
-    started = round(finished.started * 1e6)
-    arrived = max(started - finished.wait_us, 0)
-    ended = round(finished.ended * 1e6)
-    return [
-        Span(ROLE, name, draft.session, draft.epoch, draft.round, "wait", arrived, started, 0, 0),
-        Span(ROLE, name, draft.session, draft.epoch, draft.round, "draft", started, ended, 0, 0),
-    ]
+class Timeline:
+    """Spans on this host's monotonic clock, for somebody to write now and then. With tracing off never filled."""
+
+    def __init__(self, name: str, on: bool) -> None:
+        self._name = name
+        self._on = on
+        self._spans: list[Span] = []
+
+    def drafted(self, draft: Draft, finished: Finished) -> None:
+        """A draft was computed."""
+        arrived = finished.started - finished.wait_us / 1e6
+        self._add(draft, "wait", arrived, finished.started)
+        self._add(draft, "draft", finished.started, finished.ended)
+
+    def sent(self, draft: Draft, since: float, now: float) -> None:
+        """The broker has a draft that was ready to be sent since then; an emulated link is part of it."""
+        self._add(draft, "link", since, now)
+
+    def take(self) -> list[Span]:
+        """What has come since the last call."""
+        spans, self._spans = self._spans, []
+        return spans
+
+    def _add(self, draft: Draft, kind: Literal["wait", "draft", "link"], start: float, end: float) -> None:
+        if self._on and len(self._spans) < MOST:
+            start_us, end_us = max(0, round(start * 1e6)), round(end * 1e6)
+            self._spans.append(
+                Span(
+                    "draft_worker",
+                    self._name,
+                    draft.session,
+                    draft.epoch,
+                    draft.round,
+                    kind,
+                    start_us,
+                    end_us,
+                    0,
+                    0,
+                )
+            )

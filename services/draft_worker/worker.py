@@ -12,7 +12,7 @@ from services.draft_worker.handshake import explain_by_hash, objection
 from services.draft_worker.incarnation import Incarnation
 from services.draft_worker.metrics import Metrics
 from services.draft_worker.sessions import Sessions
-from services.draft_worker.timeline import spans_of
+from services.draft_worker.timeline import Timeline
 from shared.broker.contract import Broker, BrokerAway
 from shared.compute.compute import Compute
 from shared.compute.drafter import Drafter
@@ -55,6 +55,7 @@ class DraftWorker:
         self._link_s = settings.link_ms / 1e3
         self._rtt_s = 0.0
         self._metrics = Metrics(registry)
+        self._timeline = Timeline(self._name, settings.trace)
         self._computing = ComputeLoop(drafter, compute, self._metrics)
         self._watch = BrokerWatch(broker)
         self._watch.on_change(self._on_broker)
@@ -132,6 +133,7 @@ class DraftWorker:
             self._link_s,
             self._ids,
             self._metrics,
+            self._timeline,
         )
         presence = Presence(self._broker, self._heartbeat)
         async with asyncio.TaskGroup() as tasks:
@@ -151,13 +153,8 @@ class DraftWorker:
             self._check(deployment)
         if self._serving is not None:
             await self._serving.look_up_silent()
-            await self._write_spans(self._serving)
+        await self._broker.trace(self._timeline.take())
         await _pause(self._over, HEARTBEAT_S)
-
-    async def _write_spans(self, serving: Incarnation) -> None:
-        drafts, serving.spans = serving.spans, []
-        if drafts and self._settings.trace:
-            await self._broker.trace([span for pair in drafts for span in spans_of(self._name, *pair)])
 
     def _heartbeat(self) -> Heartbeat:
         load = len(self._serving.sessions) if self._serving else 0

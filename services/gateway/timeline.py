@@ -1,8 +1,9 @@
 """The gateway's part of a timeline: how long each session waited for its first tokens."""
 
+from contextlib import suppress
 from typing import Final
 
-from shared.broker.contract import Broker, BrokerAway, BrokerFull
+from shared.broker.contract import Broker, BrokerAway
 from shared.protocol.messages import Span
 
 MOST: Final = 1000  # spans kept between two writes; beyond it the newest are dropped
@@ -28,7 +29,5 @@ class Timeline:
         if not self._spans:
             return
         spans, self._spans = self._spans, []
-        try:
+        with suppress(BrokerAway):
             await self._broker.trace(spans)
-        except (BrokerAway, BrokerFull):
-            return

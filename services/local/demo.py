@@ -183,19 +183,13 @@ def show(console: Console, records: list[Record], report: dict[str, dict[str, An
         console.print(f"[bold]{record.request.prompt}[/]")
         console.print(record.text.strip(), markup=False)
         console.print()
-    table = Table(title="8 users, one machine; the same text under every policy")
-    for heading in (
-        "policy",
-        "tok/s",
-        "× autoregressive",
-        "α",
-        "τ",
-        "TTFT ms",
-        "TPOT ms",
-        "threads v+d",
-        "identical",
-    ):
-        table.add_column(heading, justify="left" if heading == "policy" else "right")
+    table = Table(
+        title="8 users, one machine; the same text under every policy",
+        caption="×: times autoregressive. TTFT, TPOT: ms. v+d: threads, verifier + draft worker.",
+    )
+    for heading in ("policy", "tok/s", "×", "α", "τ", "TTFT", "TPOT", "v+d", "same"):
+        left = heading == "policy"
+        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
     for policy, row in report.items():
         table.add_row(
             f"{policy} k={row['k']}" if row["k"] else policy,

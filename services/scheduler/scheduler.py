@@ -5,7 +5,7 @@ broker was away or the lease was lost, the term is over and a new one begins the
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
 import structlog
@@ -14,9 +14,10 @@ from prometheus_client import CollectorRegistry
 from services.scheduler import effects as fx
 from services.scheduler.core import Core, Unexpected
 from services.scheduler.metrics import Metrics
+from services.scheduler.performer import Performer, head_of
 from services.scheduler.placement import Fleet
 from services.scheduler.state import Config, Estimates
-from shared.broker.contract import Broker, BrokerAway, BrokerFull, Entry, LeaseLost, UnknownSession
+from shared.broker.contract import Broker, BrokerAway, Entry, LeaseLost
 from shared.planning.policies import UnknownPolicy, make_policy
 from shared.protocol import wire
 from shared.protocol.keys import Keys
@@ -60,6 +61,7 @@ class Scheduler:
         self._ids = ids
         self._keys = Keys(settings.shard)
         self._streams = (self._keys.submit, self._keys.draft, self._keys.verdicts)
+        self._performer = Performer(broker, self._keys, lambda core: core is self.core, lambda: self._holder)
         self._estimates = Estimates()
         self._generation = 0
         self._term = 0
@@ -180,7 +182,7 @@ class Scheduler:
             fleet, self._fleet = self._fleet, None
             core.fleet(fleet, now, trusted=now > self._began_at + HEARTBEAT_TTL_S)
         done = [entry for entry in entries if await self._message(core, entry, now)]
-        await self._do(core, core.tick(now))
+        await self._performer.do(core, core.tick(now))
         await self._ack(core, done)
         if now >= self._sweep_at:
             await self._sweep(core)
@@ -248,7 +250,7 @@ class Scheduler:
         log.info(
             "term begun", term=term, sessions=len(core.sessions), policy=core.policy.name, k=core.policy.k
         )
-        await self._do(core, core.tick(now))
+        await self._performer.do(core, core.tick(now))
         await self._ack(core, done)
 
     async def _new_core(self, term: int) -> Core:
@@ -273,7 +275,7 @@ class Scheduler:
             except (KeyError, ValueError) as error:
                 log.warning("kept policy not understood", kept=kept, why=str(error))
         else:
-            await self._perform(core, fx.Persist({**core.policy_fields(), "source": "settings"}))
+            await self._performer.perform(core, fx.Persist({**core.policy_fields(), "source": "settings"}))
         return core
 
     async def _sweep(self, core: Core) -> None:
@@ -289,7 +291,7 @@ class Scheduler:
         done = [entry for entry in left if await self._message(core, entry, now, again=True)]
         for head in heads:
             core.head(head, now)
-        await self._do(core, core.tick(now))
+        await self._performer.do(core, core.tick(now))
         await self._ack(core, done)
 
     async def _heads(self, sessions: Iterable[str]) -> list[SessionHead]:
@@ -297,73 +299,9 @@ class Scheduler:
         heads: list[SessionHead | None] = []
         for first in range(0, len(wanted), HEADS_AT_ONCE):
             some = wanted[first : first + HEADS_AT_ONCE]
-            heads += await asyncio.gather(*(self._head(session) for session in some))
+            heads += await asyncio.gather(*(head_of(self._broker, session) for session in some))
         return [head for head in heads if head is not None]
-
-    async def _head(self, session: str) -> SessionHead | None:
-        try:
-            return await self._broker.head(session)
-        except UnknownSession:
-            return None
 
     async def _read_fleet(self) -> Fleet:
         alive = self._broker.alive
         return Fleet.of(*await asyncio.gather(alive("draft_worker"), alive("verifier"), alive("gateway")))
-
-    # --- effects ----------------------------------------------------------------------------------------
-    async def _do(self, core: Core, effects: Sequence[fx.Effect]) -> None:
-        """Do all of it, kind by kind; what is learnt on the way may lead to more."""
-        while effects and core is self.core:
-            learnt = False
-            for kind in fx.ORDER:
-                some = [effect for effect in effects if type(effect) is kind]
-                if kind is fx.Stage or len(some) == 1:
-                    for effect in some:  # batches keep their order
-                        learnt |= await self._perform(core, effect)
-                elif some:
-                    learnt |= any(await asyncio.gather(*(self._perform(core, effect) for effect in some)))
-            effects = core.tick(asyncio.get_running_loop().time()) if learnt else ()
-
-    async def _perform(self, core: Core, effect: fx.Effect) -> bool:
-        """One effect. True when the core was told something."""
-        try:
-            return await self._act(core, effect)
-        except BrokerFull:
-            log.warning("broker full", not_done=type(effect).__name__)
-            if isinstance(effect, fx.Stage):
-                core.refused(effect, asyncio.get_running_loop().time())
-            return isinstance(effect, fx.Stage)
-
-    async def _act(self, core: Core, effect: fx.Effect) -> bool:
-        broker, keys = self._broker, self._keys
-        match effect:
-            case fx.Stage():
-                await broker.stage(effect.verifier, effect.batch, effect.drafts, self._holder)
-            case fx.Place():
-                log.debug("placed", session=effect.session, epoch=effect.epoch, device=effect.device)
-                if not await broker.place(effect.session, effect.epoch, effect.verifier, effect.device):
-                    return await self._tell_head(core, effect.session)
-            case fx.Send():
-                await broker.send(keys.inbox(effect.device), effect.message)
-            case fx.Tell():
-                await broker.push(keys.staged(effect.verifier), effect.message)
-            case fx.End():
-                log.info("session ended", session=effect.session, finish=effect.close.finish)
-                await broker.end(effect.session, effect.close, effect.verifier, effect.device, effect.gateway)
-            case fx.AckDraft():
-                await broker.ack(keys.draft, [effect.entry])
-            case fx.ReadHead():
-                return await self._tell_head(core, effect.session)
-            case fx.Persist():
-                await broker.put(keys.policy, effect.fields)
-            case fx.Trace():
-                await broker.trace(effect.spans)
-        return False
-
-    async def _tell_head(self, core: Core, session: str) -> bool:
-        head = await self._head(session)
-        if head is None:
-            core.gone(session)
-        else:
-            core.head(head, asyncio.get_running_loop().time())
-        return True

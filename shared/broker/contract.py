@@ -234,5 +234,8 @@ class Broker(Protocol):
         ...
 
     async def trace(self, spans: Sequence[Span]) -> None:
-        """Append spans to the capped trace stream, with our clock's offset as the heartbeats have shown it."""
+        """Append spans to the capped trace stream, with our clock's offset as the heartbeats have shown it.
+
+        A broker whose memory is full takes none, and nothing is raised: a timeline is no record.
+        """
         ...

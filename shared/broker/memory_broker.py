@@ -5,12 +5,13 @@ Messages pass as bytes through `wire`, as they do there. See contract.py for wha
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from shared.broker.checks import check_close, check_rows, heartbeats
 from shared.broker.clock_offset import ClockOffset
-from shared.broker.contract import BrokerAway, CommitOutcome, CommitRow, Entry
+from shared.broker.contract import BrokerAway, BrokerFull, CommitOutcome, CommitRow, Entry
 from shared.broker.memory_scripts import MemoryScripts
 from shared.broker.memory_server import MemoryServer
 from shared.protocol import wire
@@ -214,7 +215,8 @@ class MemoryBroker:
 
     async def trace(self, spans: Sequence[Span]) -> None:
         packed = [wire.encode(replace(span, offset_us=self._clock.us)) for span in spans]
-        await self._do("trace", lambda: self._scripts.trace(packed), sum(map(len, packed)))
+        with suppress(BrokerFull):
+            await self._do("trace", lambda: self._scripts.trace(packed), sum(map(len, packed)))
 
     # --- below --------------------------------------------------------------------------------------
     async def _do(

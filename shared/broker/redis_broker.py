@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final, cast
 
@@ -218,7 +219,8 @@ class RedisBroker:
     async def trace(self, spans: Sequence[Span]) -> None:
         if spans:
             packed = [wire.encode(replace(span, offset_us=self._clock.us)) for span in spans]
-            await self._run("trace", [self._keys.trace], *packed)
+            with suppress(BrokerFull):
+                await self._run("trace", [self._keys.trace], *packed)
 
     # --- below --------------------------------------------------------------------------------------
     async def _run(self, name: str, keys: Sequence[str], *arguments: Argument) -> Any:

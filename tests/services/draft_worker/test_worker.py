@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -15,9 +16,20 @@ from shared.compute.modelled_drafter import ModelledDrafter
 from shared.protocol import wire
 from shared.protocol.keys import Keys
 from shared.protocol.limits import PROTOCOL_VERSION
-from shared.protocol.messages import Close, Draft, Heartbeat, Message, Open, Resync, Submit, Tune, Verdict
+from shared.protocol.messages import (
+    Close,
+    Draft,
+    Heartbeat,
+    Message,
+    Open,
+    Resync,
+    Span,
+    Submit,
+    Tune,
+    Verdict,
+)
 from shared.protocol.session import SessionSpec
-from shared.protocol.wire import decode
+from shared.protocol.wire import decode, decode_as
 from shared.runtime.ids import Ids
 from shared.runtime.presence import Superseded
 from shared.runtime.service import Refused
@@ -417,6 +429,10 @@ def test_spans_are_written_when_asked_for() -> None:
         await world.opened()
         await world.send(verdict(24, (99,)))
         await asyncio.sleep(3)
-        assert await world.broker.length(KEYS.trace) == 2
+        entries = await world.broker.read_inbox(KEYS.trace, "0", 64, 0)
+        spans = [decode_as(Span, entry.data) for entry in entries]
+        assert [span.kind for span in spans] == ["wait", "draft", "link"]
+        assert all(a.end_us == b.start_us for a, b in pairwise(spans))
+        assert spans[-1].end_us - spans[-1].start_us == 30_000
 
-    play(scene, trace=True)
+    play(scene, trace=True, link_ms=30)

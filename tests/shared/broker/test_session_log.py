@@ -10,7 +10,16 @@ import pytest
 from shared.broker.contract import Broker, BrokerFull, CommitOutcome, CommitRow, UnknownSession
 from shared.protocol import limits, wire
 from shared.protocol.keys import Keys
-from shared.protocol.messages import Cancel, Close, Heartbeat, StagedBatch, Submit, TokenLogprobs, Verdict
+from shared.protocol.messages import (
+    Cancel,
+    Close,
+    Heartbeat,
+    Span,
+    StagedBatch,
+    Submit,
+    TokenLogprobs,
+    Verdict,
+)
 from shared.protocol.session import SessionSpec
 from shared.speculative.params import SamplingParams
 from tests.shared.broker.worlds import LIMIT, World
@@ -421,6 +430,8 @@ async def test_full_memory_refuses_new_sessions_and_lets_the_others_end(world: W
         await open_session(broker, "s3")
     with pytest.raises(BrokerFull, match="memory"):
         await broker.put(keys.deployment, {"a": "b"})
+    await broker.trace([Span("gateway", "g", "s1", 0, 0, "wait", 1, 2, 0, 0)])
+    assert await broker.length(keys.trace) == 0
     assert await broker.live() == {"s1", "s2"}
     assert await broker.run_id()
     generation = await broker.next_generation()

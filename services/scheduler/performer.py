@@ -1,0 +1,92 @@
+"""What the core asks for, done through the broker."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from services.scheduler import effects as fx
+from services.scheduler.core import Core
+from shared.broker.contract import Broker, BrokerFull, UnknownSession
+from shared.protocol.keys import Keys
+from shared.protocol.session import SessionHead
+
+log = structlog.get_logger()
+
+
+class Performer:
+    """in_force(core): whether its term still runs; holder(): who stages, for the lease.
+
+    Methods raise BrokerAway and LeaseLost: the term is over then.
+    """
+
+    def __init__(
+        self, broker: Broker, keys: Keys, in_force: Callable[[Core], bool], holder: Callable[[], str]
+    ) -> None:
+        self._broker, self._keys = broker, keys
+        self._in_force, self._holder = in_force, holder
+
+    async def do(self, core: Core, effects: Sequence[fx.Effect]) -> None:
+        """Do all of it, kind by kind; what is learnt on the way may lead to more."""
+        while effects and self._in_force(core):
+            learnt = False
+            for kind in fx.ORDER:
+                some = [effect for effect in effects if type(effect) is kind]
+                if kind is fx.Stage or len(some) == 1:
+                    for effect in some:  # batches keep their order
+                        learnt |= await self.perform(core, effect)
+                elif some:
+                    learnt |= any(await asyncio.gather(*(self.perform(core, effect) for effect in some)))
+            effects = core.tick(asyncio.get_running_loop().time()) if learnt else ()
+
+    async def perform(self, core: Core, effect: fx.Effect) -> bool:
+        """One effect. True when the core was told something."""
+        try:
+            return await self._act(core, effect)
+        except BrokerFull:
+            log.warning("broker full", not_done=type(effect).__name__)
+            if isinstance(effect, fx.Stage):
+                core.refused(effect, asyncio.get_running_loop().time())
+            return isinstance(effect, fx.Stage)
+
+    async def _act(self, core: Core, effect: fx.Effect) -> bool:
+        broker, keys = self._broker, self._keys
+        match effect:
+            case fx.Stage():
+                await broker.stage(effect.verifier, effect.batch, effect.drafts, self._holder())
+            case fx.Place():
+                log.debug("placed", session=effect.session, epoch=effect.epoch, device=effect.device)
+                if not await broker.place(effect.session, effect.epoch, effect.verifier, effect.device):
+                    return await self._tell_head(core, effect.session)
+            case fx.Send():
+                await broker.send(keys.inbox(effect.device), effect.message)
+            case fx.Tell():
+                await broker.push(keys.staged(effect.verifier), effect.message)
+            case fx.End():
+                log.info("session ended", session=effect.session, finish=effect.close.finish)
+                await broker.end(effect.session, effect.close, effect.verifier, effect.device, effect.gateway)
+            case fx.AckDraft():
+                await broker.ack(keys.draft, [effect.entry])
+            case fx.ReadHead():
+                return await self._tell_head(core, effect.session)
+            case fx.Persist():
+                await broker.put(keys.policy, effect.fields)
+            case fx.Trace():
+                await broker.trace(effect.spans)
+        return False
+
+    async def _tell_head(self, core: Core, session: str) -> bool:
+        head = await head_of(self._broker, session)
+        if head is None:
+            core.gone(session)
+        else:
+            core.head(head, asyncio.get_running_loop().time())
+        return True
+
+
+async def head_of(broker: Broker, session: str) -> SessionHead | None:
+    """Where a session stands in its log; None when there is none."""
+    try:
+        return await broker.head(session)
+    except UnknownSession:
+        return None

@@ -93,7 +93,7 @@ class Sessions:
         try:
             for index, ask in enumerate(asks):
                 await self._submit(self._new(index, ask, stream))
-        except BaseException:
+        except BaseException:  # cancelled as well: sessions opened so far must not run on
             stream.close()
             raise
         return stream

@@ -74,7 +74,7 @@ class LocalStack:
         try:
             await self.start()
             await self.wait_ready()
-        except BaseException:
+        except BaseException:  # Ctrl-C as well: no process may be left behind
             await self.stop()
             raise
         return self

@@ -77,7 +77,7 @@ def new(name: str, fill: Callable[[Folder], None], report: Report) -> Folder:
         folder.path.mkdir(parents=True)
         try:
             fill(folder)
-        except BaseException:
+        except BaseException:  # Ctrl-C as well: half a model must not look like one
             store.remove(name)
             raise
     return folder

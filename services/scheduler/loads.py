@@ -8,7 +8,7 @@ from services.scheduler.placement import address
 from shared.protocol.limits import HEARTBEAT_S
 from shared.protocol.messages import Heartbeat
 
-STALE_S: Final = 2 * HEARTBEAT_S  # a heartbeat in hand is this old at most
+STALE_S: Final = 2 * HEARTBEAT_S  # as old as a heartbeat in hand usually is at most
 
 
 class Loads:

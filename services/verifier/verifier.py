@@ -257,7 +257,7 @@ class Verifier:
         rows = [fed.target_row for fed in feeds]
         try:
             answers = await self._compute.run(lambda: verify(self._target, feeds), self._target.cost_s(rows))
-        except Exception:
+        except Exception:  # whatever torch raises: one row's fault must not end the others
             log.exception("forward pass failed", sessions=[row.session for row in rows])
             self.metrics.forward_errors.inc()
         else:

@@ -1,0 +1,94 @@
+"""Policy, status, keys of the admin, draining, metrics."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.services.gateway.reading import TEXT, stream, text_of
+from tests.services.gateway.stack import KEYS, running_stack, until
+from tests.services.gateway.tokenizers_for_tests import byte_bpe
+
+
+async def test_the_policy_is_changed_and_shown() -> None:
+    async with running_stack() as stack:
+        status, body = await stack.post("/admin/policy", policy="cyclic-k", k=6)
+        assert (status, body["applied"], body["policy"], body["k"]) == (200, True, "cyclic-k", 6)
+        assert (stack.core.controls[0].policy, stack.core.controls[0].k) == ("cyclic-k", 6)
+        async with stack.client.get("/admin/policy") as response:
+            assert (await response.json())["policy"] == "cyclic-k"
+        status, body = await stack.post("/admin/policy", policy="no-such")
+        assert (status, body["error"]["param"]) == (400, "policy")
+        assert (await stack.post("/admin/policy", k=65))[0] == 400
+        async with stack.client.post("/admin/policy", data=b'{"policy": "fixed-k"}') as response:
+            assert response.status == 415
+
+
+async def test_the_status_has_what_the_command_shows() -> None:
+    async with running_stack() as stack:
+        await stack.complete()
+        async with stack.client.get("/admin/status") as response:
+            body = await response.json()
+        assert body["deployment"]["context"] == 512
+        assert body["totals"]["tokens"] == len(byte_bpe().encode(TEXT))
+        assert body["totals"]["rejections"] > 0
+        assert [row["name"] for row in body["gateways"]] == ["gateway"]
+        assert (body["sessions"], body["devices"], body["verifiers"]) == (0, [], [])
+        assert {"policy", "k"} <= set(body["policy"])
+
+
+async def test_admin_keys(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text("root\n")
+    async with running_stack(admin_keys_file=str(path)) as stack:
+        async with stack.client.get("/admin/status") as response:
+            assert response.status == 401
+        async with stack.client.get("/admin/status", headers={"Authorization": "Bearer root"}) as response:
+            assert response.status == 200
+
+
+async def test_it_drains() -> None:
+    async with running_stack() as stack:
+        stack.core.pause_s = 0.05
+        call = asyncio.create_task(stream(stack))
+        await until(lambda: stack.core.submits)
+        stack.stop.set()
+        await until(lambda: stack.gateway.api.objection() is not None)
+        assert (await stack.complete())[0] == 503
+        assert text_of(await call) == TEXT
+        async with asyncio.timeout(5):
+            await stack.running
+
+
+async def test_draining_has_a_bound() -> None:
+    async with running_stack(drain_s=0.2) as stack:
+        stack.core.hold.clear()
+        call = asyncio.create_task(stack.complete())
+        await until(lambda: stack.core.submits)
+        stack.stop.set()
+        assert (await call)[0] == 503
+        await until(lambda: stack.core.cancels)
+        async with asyncio.timeout(5):
+            await stack.running
+
+
+async def test_metrics_count_what_happened() -> None:
+    async with running_stack() as stack:
+        await stack.complete()
+        await stack.complete(model="other")
+        value = stack.gateway._registry.get_sample_value
+        labels = {"endpoint": "/v1/completions"}
+        assert value("outrider_gateway_requests_total", labels | {"status": "200"}) == 1
+        assert value("outrider_gateway_requests_total", labels | {"status": "404"}) == 1
+        tokens = len(byte_bpe().encode(TEXT))
+        assert value("outrider_gateway_tokens_total", {"kind": "completion"}) == tokens
+        assert value("outrider_gateway_ttft_seconds_count") == 1
+        assert value("outrider_gateway_sessions") == 0
+        assert value("outrider_gateway_session_events_total", {"event": "reply_bytes"}) > 0
+
+
+async def test_a_trace_has_the_wait_for_the_first_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.gateway.sessions.TICK_S", 0.05)
+    async with running_stack(trace=True) as stack:
+        await stack.complete()
+        await until(lambda: stack.link.server.length(KEYS.trace) == 1)

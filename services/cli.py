@@ -17,6 +17,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(models_app, name="models", help="Fetch, list, add, requantize, verify and remove models.")
+paper_app = typer.Typer(name="paper", no_args_is_help=True)
+app.add_typer(paper_app, name="paper", help="Published figures from the papers' own models, beside ours.")
 
 StateDir = Annotated[
     Path, typer.Option(envvar="OUTRIDER_STATE", help="Where a running stack keeps its state.")
@@ -25,6 +27,11 @@ Url = Annotated[str, typer.Option(help="Gateway; empty = the stack that `outride
 ApiKey = Annotated[str, typer.Option(envvar="OUTRIDER_API_KEY", help="Key for a gateway that asks for one.")]
 
 STATE = Path(".outrider")
+QUESTION = (
+    '{"server": {"law": "packed", "beta_ms": 30, "per_token_ms": 1.4, "per_context_ms": 0.001, "memory_bytes": 1e9, '
+    '"kv_bytes_per_token": 46080}, "users": [{"id": "u1", "alpha": 0.78, "prefix": 512, "draft_ms_per_token": 12, '
+    '"comm_ms": 3}], "objective": "throughput", "solver": "auto"}'
+)
 
 
 @app.command()
@@ -160,6 +167,44 @@ def doctor(
     from services.doctor import run_doctor
 
     raise typer.Exit(run_doctor(target, quick=quick, out=out))
+
+
+@app.command(epilog=f"A question: {QUESTION}")
+def plan(
+    question: Annotated[str, typer.Argument(help="File with the question in JSON; - = stdin.")] = "-",
+    profile: Annotated[
+        Path | None, typer.Option(help="Profile that gives the server (`outrider calibrate`).")
+    ] = None,
+) -> None:
+    """Plan batches and draft lengths for the users and the server of a question; prints JSON.
+
+    law "packed" takes beta_ms, per_token_ms, per_context_ms, memory_bytes, kv_bytes_per_token; "padded" the paper's
+    layers, hidden, ffn, c (ms per operation), beta_ms, memory_bytes. objective: throughput, weighted or fair. solver:
+    auto, outrider, exact (few users) or paper.
+    """
+    import json
+
+    from services.planner.ask import Infeasible, QuestionError, ask
+
+    try:
+        print(json.dumps(ask(question, profile), indent=2))
+    except (QuestionError, Infeasible, ValueError, OSError) as error:
+        _leave(f"plan: {error}")
+
+
+@paper_app.command("dip-sd")
+def paper_dip_sd(
+    out: Annotated[Path, typer.Option(help="Folder for CSV and picture.")] = STATE / "paper",
+) -> None:
+    """DiP-SD's headline ratios, published and ours, and sweeps over users and acceptance."""
+    from services.planner.paper_dip_sd import run
+
+    run(out)
+
+
+@paper_app.callback()
+def _paper() -> None:
+    """Published figures from the papers' own models, beside ours."""
 
 
 def _pair(target: str, draft: str) -> tuple[Path, Path, str]:

@@ -2,10 +2,32 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 # One row of a pass: (new tokens, tokens cached before them).
 Row = tuple[int, int]
+# A number, or an array of them: laws are computed for one batch or for many at once.
+Real = float | npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a pass is to the verifier; for many passes every field is an array."""
+
+    rows: Real
+    new: Real  # tokens of all rows
+    longest: Real  # new tokens of the longest row
+    cached: Real  # tokens of all rows, before the new ones
+    prefix: Real  # cached tokens of the longest
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> "Shape":
+        """The shape of one pass over these rows, of which there must be one."""
+        new, cached = [n for n, _ in rows], [c for _, c in rows]
+        return cls(len(rows), sum(new), max(new), sum(cached), max(cached))
 
 
 class CostLaw(Protocol):
@@ -13,6 +35,10 @@ class CostLaw(Protocol):
 
     def cost_ms(self, rows: Sequence[Row]) -> float:
         """Milliseconds of one forward pass over rows; 0.0 without rows."""
+        ...
+
+    def pass_ms(self, shape: Shape) -> Real:
+        """Milliseconds of a pass, or of many."""
         ...
 
 
@@ -26,10 +52,11 @@ class Packed:
 
     def cost_ms(self, rows: Sequence[Row]) -> float:
         """See CostLaw."""
-        if not rows:
-            return 0.0
-        new, cached = sum(n for n, _ in rows), sum(c for _, c in rows)
-        return self.beta_ms + self.per_token_ms * new + self.per_context_ms * cached
+        return float(self.pass_ms(Shape.of(rows))) if rows else 0.0
+
+    def pass_ms(self, shape: Shape) -> Real:
+        """See CostLaw."""
+        return self.beta_ms + self.per_token_ms * shape.new + self.per_context_ms * shape.cached
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +75,10 @@ class Padded:
 
     def cost_ms(self, rows: Sequence[Row]) -> float:
         """See CostLaw."""
-        if not rows:
-            return 0.0
-        longest, prefix = max(n for n, _ in rows), max(c for _, c in rows)
-        width = 2 * self.hidden + prefix + longest + self.feed_forward
-        operations = 4 * self.layers * self.hidden * longest * width
-        return self.ms_per_operation * len(rows) * operations + self.beta_ms
+        return float(self.pass_ms(Shape.of(rows))) if rows else 0.0
+
+    def pass_ms(self, shape: Shape) -> Real:
+        """See CostLaw."""
+        width = 2 * self.hidden + shape.prefix + shape.longest + self.feed_forward
+        operations = 4 * self.layers * self.hidden * shape.longest * width
+        return self.ms_per_operation * shape.rows * operations + self.beta_ms

@@ -15,10 +15,14 @@ from dataclasses import dataclass
 from math import inf
 from typing import Protocol
 
+import numpy as np
+
+from shared.planning.cost import Packed, Padded, Real, Shape
+
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """One user. alpha: chance that a drafted token is accepted; comm_ms: verdict there and draft back, together."""
+    """One user. alpha: chance in [0, 1) that a drafted token is accepted; comm_ms: both ways of a round together."""
 
     id: str
     alpha: float
@@ -29,81 +33,63 @@ class User:
 
     def emitted(self, length: int) -> float:
         """Expected tokens of a round with a draft of this length."""
-        return float(length + 1) if self.alpha == 1.0 else (1 - self.alpha ** (length + 1)) / (1 - self.alpha)
+        return (1 - self.alpha ** (length + 1)) / (1 - self.alpha)
 
     def ready_ms(self, length: int) -> float:
         """From its verdict to its draft's arrival."""
         return length * self.draft_ms + self.comm_ms
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """What a batch is to the server. longest: of the drafts, 0 = nobody drafts; drafted: tokens of all of them."""
-
-    users: int
-    longest: int
-    drafted: int
-    prefix: int  # the longest
-    prefixes: int  # of all of them
-
-
 class Server(Protocol):
-    """A verifier: the time and the room that a batch takes."""
+    """A verifier: the time and the room that a batch takes. Numbers, or arrays of many batches."""
 
-    def verify_ms(self, shape: Shape) -> float:
-        """Milliseconds of verifying one batch."""
+    def verify_ms(self, users: Real, longest: Real, drafted: Real, prefix: Real, prefixes: Real) -> Real:
+        """Milliseconds. longest: draft; drafted: tokens of all drafts; prefix: the longest; prefixes: their sum."""
         ...
 
-    def fits(self, users: int, prefix: int, prefixes: int) -> bool:
-        """Whether the memory holds a batch. prefix: the longest; prefixes: the sum."""
+    def room_bytes(self, users: Real, prefix: Real, prefixes: Real) -> Real:
+        """Memory that verifying the batch needs."""
+        ...
+
+    @property
+    def memory_bytes(self) -> float:
+        """Memory that there is."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class PaddedServer:
-    """The paper's law: every row padded to the longest, c · b · F(L, I) + beta.
+    """The paper's: rows padded to the longest draft (at least one token) and to the longest prefix."""
 
-    F(L, I) = 4·J·h1·L·(2·h1 + I + L + h2) operations a row: J layers, h1 hidden and h2 feed-forward size, I the
-    longest prefix, L the longest draft, at least 1. Memory: J·(8·h1² + 4·h1·h2) + 4·J·h1·b·I bytes.
-    """
-
-    layers: int
-    hidden: int
-    ffn: int
-    c: float  # ms per operation
-    beta_ms: float
+    law: Padded
     memory_bytes: float = inf
 
-    def verify_ms(self, shape: Shape) -> float:
+    def verify_ms(self, users: Real, longest: Real, drafted: Real, prefix: Real, prefixes: Real) -> Real:
         """See Server."""
-        long = max(1, shape.longest)
-        operations = 4 * self.layers * self.hidden * long * (2 * self.hidden + shape.prefix + long + self.ffn)
-        return self.c * shape.users * operations + self.beta_ms
+        long = np.maximum(1, longest)
+        return self.law.pass_ms(Shape(users, users * long, long, prefixes, prefix))
 
-    def fits(self, users: int, prefix: int, prefixes: int) -> bool:
-        """See Server."""
-        weights = self.layers * (8 * self.hidden**2 + 4 * self.hidden * self.ffn)
-        return weights + 4 * self.layers * self.hidden * users * prefix <= self.memory_bytes
+    def room_bytes(self, users: Real, prefix: Real, prefixes: Real) -> Real:
+        """J·(8·h1² + 4·h1·h2) + 4·J·h1·b·I: weights, and keys and values."""
+        layers, hidden, ffn = self.law.layers, self.law.hidden, self.law.feed_forward
+        return layers * (8 * hidden**2 + 4 * hidden * ffn) + 4 * layers * hidden * users * prefix
 
 
 @dataclass(frozen=True, slots=True)
 class PackedServer:
-    """Ours: a row costs what it is, beta + per_token · Σ (l + 1) + per_context · Σ prefix; so does its memory."""
+    """Ours: a row costs what it is, draft and one token more; so does its memory."""
 
-    beta_ms: float
-    per_token_ms: float
-    per_context_ms: float = 0.0
+    law: Packed
     memory_bytes: float = inf
     kv_bytes_per_token: float = 0.0
 
-    def verify_ms(self, shape: Shape) -> float:
+    def verify_ms(self, users: Real, longest: Real, drafted: Real, prefix: Real, prefixes: Real) -> Real:
         """See Server."""
-        verified = shape.users + shape.drafted
-        return self.beta_ms + self.per_token_ms * verified + self.per_context_ms * shape.prefixes
+        return self.law.pass_ms(Shape(users, users + drafted, longest + 1, prefixes, prefix))
 
-    def fits(self, users: int, prefix: int, prefixes: int) -> bool:
-        """See Server."""
-        return self.kv_bytes_per_token * prefixes <= self.memory_bytes
+    def room_bytes(self, users: Real, prefix: Real, prefixes: Real) -> Real:
+        """Keys and values of the prefixes."""
+        return self.kv_bytes_per_token * prefixes
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +119,10 @@ class Split:
     lengths: tuple[int, ...]
 
 
-def shape_of(users: Sequence[User], lengths: Sequence[int]) -> Shape:
-    """The shape of one batch of these users with these draft lengths."""
+def verify_ms(server: Server, users: Sequence[User], lengths: Sequence[int]) -> float:
+    """t_v of one batch of these users with these draft lengths."""
     prefixes = [user.prefix for user in users]
-    return Shape(len(users), max(lengths), sum(lengths), max(prefixes), sum(prefixes))
+    return float(server.verify_ms(len(users), max(lengths), sum(lengths), max(prefixes), sum(prefixes)))
 
 
 def cycle_ms(problem: Problem, split: Split) -> float:
@@ -145,7 +131,7 @@ def cycle_ms(problem: Problem, split: Split) -> float:
     for batch in split.batches:
         users = [problem.users[m] for m in batch]
         lengths = [split.lengths[m] for m in batch]
-        verify = problem.server.verify_ms(shape_of(users, lengths))
+        verify = verify_ms(problem.server, users, lengths)
         ready = max(user.ready_ms(length) for user, length in zip(users, lengths, strict=True))
         total += verify
         slowest = max(slowest, ready + verify)

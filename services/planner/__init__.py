@@ -1,0 +1,1 @@
+"""The planner on the command line: `outrider plan`, `outrider paper`."""

@@ -1,0 +1,51 @@
+"""Seeded random problems to measure planners on: unlike users, and servers from all overhead to all compute."""
+
+import numpy as np
+
+from shared.planning import dip_sd
+from shared.planning.cost import Packed, Padded
+from shared.planning.problem import Bounds, PackedServer, PaddedServer, Problem, Server, User
+
+LAWS = ("padded", "packed")
+
+
+def heterogeneous(seed: int, users: int, *, law: str, max_draft: int = 20, min_draft: int = 1) -> Problem:
+    """Speeds × 1 to 6, α .5 to .95, links 3 to 80 ms, three lengths of prefix, three weights.
+
+    The server is the paper's with β, and with the cost of an operation or a token, of three sizes each.
+    """
+    draw = np.random.default_rng(seed)
+    return Problem(_users(draw, users), _server(draw, law), Bounds(max_draft, min_draft))
+
+
+def of_classes(seed: int, users: int, classes: int, *, law: str) -> Problem:
+    """So many users of so few kinds."""
+    draw = np.random.default_rng(seed)
+    kinds = _users(draw, classes)
+    everyone = tuple(
+        User(f"u{m}", kind.alpha, kind.prefix, kind.draft_ms, kind.comm_ms, kind.weight)
+        for m, kind in ((m, kinds[m % classes]) for m in range(users))
+    )
+    return Problem(everyone, _server(draw, law))
+
+
+def _users(draw: np.random.Generator, count: int) -> tuple[User, ...]:
+    speed = dip_sd.draft_ms() * draw.uniform(1, 6, count) / draw.choice([1.0, 3.0], count)
+    alpha, comm = draw.uniform(0.5, 0.95, count), draw.uniform(3, 80, count)
+    prefix, weight = draw.choice([128, 512, 1024], count), draw.choice([0.5, 1.0, 2.0], count)
+    return tuple(
+        User(f"u{m}", float(alpha[m]), int(prefix[m]), float(speed[m]), float(comm[m]), float(weight[m]))
+        for m in range(count)
+    )
+
+
+def _server(draw: np.random.Generator, law: str) -> Server:
+    beta = float(draw.choice([95.1074, 40.0, 10.0]))
+    if law == "padded":
+        scale, paper = float(draw.choice([1, 10, 40])), dip_sd.SERVER
+        return PaddedServer(
+            Padded(beta, scale * paper.ms_per_operation, paper.layers, paper.hidden, paper.feed_forward),
+            dip_sd.MEMORY_BYTES,
+        )
+    per_token, per_context = float(draw.choice([0.5, 3.0, 10.0])), float(draw.choice([0.0, 0.002]))
+    return PackedServer(Packed(beta, per_token, per_context), 1e11, 1e5)

@@ -1,0 +1,1 @@
+"""Solvers of DiP-SD's problem: the paper's, exact ones, and ours."""

@@ -1,0 +1,126 @@
+"""A problem as arrays: what the solvers compute with."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.planning.objective import Objective
+from shared.planning.problem import Bounds, PackedServer, Problem, Server
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """M users. `count` of each: how many equal ones it stands for.
+
+    `value[m, l]`, [M, max_draft + 2]: what user m adds with a draft of l tokens; -inf below min_draft, and in the
+    last column, so that l = -1 means "cannot".
+    """
+
+    server: Server
+    bounds: Bounds
+    objective: Objective
+    draft_ms: Floats
+    comm_ms: Floats
+    prefix: Floats
+    weight: Floats
+    count: Floats
+    value: Floats
+
+    def __len__(self) -> int:
+        return len(self.draft_ms)
+
+    @classmethod
+    def of(cls, problem: Problem, objective: Objective, counts: list[int] | None = None) -> "Arrays":
+        """Of a problem. counts: how many equal users each stands for; None = one."""
+        users, bounds = problem.users, problem.bounds
+        column = {
+            name: np.array([getattr(user, name) for user in users], dtype=np.float64)
+            for name in ("alpha", "draft_ms", "comm_ms", "prefix", "weight")
+        }
+        return cls(
+            server=problem.server,
+            bounds=bounds,
+            objective=objective,
+            draft_ms=np.maximum(column["draft_ms"], 1e-9),
+            comm_ms=column["comm_ms"],
+            prefix=column["prefix"],
+            weight=column["weight"],
+            count=np.array(counts or [1] * len(users), dtype=np.float64),
+            value=_values(column["alpha"], column["weight"], bounds, objective),
+        )
+
+    def pooled(self, order: Ints, starts: Ints) -> "Arrays":
+        """Pieces [P] of users who follow each other in the order, each as its members are on average."""
+        count = np.add.reduceat(self.count[order], starts)
+
+        def mean(of: Floats) -> Floats:
+            weighed = of[order] * self.count[order].reshape((-1,) + (1,) * (of.ndim - 1))
+            return np.add.reduceat(weighed, starts, axis=0) / count.reshape((-1,) + (1,) * (of.ndim - 1))
+
+        columns = {name: mean(getattr(self, name)) for name in ("draft_ms", "comm_ms", "prefix", "weight", "value")}
+        if not self.packed:
+            columns["prefix"] = np.maximum.reduceat(self.prefix[order], starts)
+        return replace(self, count=count, **columns)
+
+    @cached_property
+    def alone_ms(self) -> tuple[Floats, Floats]:
+        """t_v of each user alone with a draft of one token, and of two."""
+        one, two = (np.asarray(self.server.verify_ms(1.0, n, n, self.prefix, self.prefix)) for n in (1.0, 2.0))
+        return one, two
+
+    @cached_property
+    def packed(self) -> bool:
+        """Whether rows cost what they are, and not all as much as the longest."""
+        return isinstance(self.server, PackedServer)
+
+    @cached_property
+    def all_weight(self) -> float:
+        """The sum of all users' weights."""
+        return float((self.weight * self.count).sum())
+
+    @cached_property
+    def most_value(self) -> float:
+        """What all users add with the longest drafts."""
+        return float((self.value[:, self.bounds.max_draft] * self.count).sum())
+
+    @cached_property
+    def worst_score(self) -> float:
+        """Below any plan's: the least value in a cycle of thirty years."""
+        least = float((self.value[:, self.bounds.min_draft] * self.count).sum())
+        return float(self.objective.score(least, self.all_weight, 1e12))
+
+    @cached_property
+    def max_batches(self) -> int:
+        """Batches at most."""
+        everyone = int(self.count.sum())
+        return everyone if self.bounds.max_batches is None else min(everyone, self.bounds.max_batches)
+
+    def drafts(self, members: Ints, slack_ms: Floats) -> Ints:
+        """Tokens that members [E] draft within slack_ms [E, ...] after the link; -1 = the link alone takes longer.
+
+        A trace of slack is forgiven, so that a draft fits into the very time that it takes.
+        """
+        shape = (-1,) + (1,) * (slack_ms.ndim - 1)
+        comm, speed = self.comm_ms[members].reshape(shape), self.draft_ms[members].reshape(shape)
+        tokens = np.floor((slack_ms - comm) / speed + 1e-9)
+        return np.clip(tokens, -1, self.bounds.max_draft).astype(np.int64)
+
+
+def _values(alpha: Floats, weight: Floats, bounds: Bounds, objective: Objective) -> Floats:
+    lengths = np.arange(bounds.max_draft + 1)
+    emitted = (1 - alpha[:, None] ** (lengths + 1)) / (1 - alpha[:, None])  # [M, max_draft + 1]
+    value = emitted
+    if objective.name == "weighted":
+        value = weight[:, None] * emitted
+    elif objective.name == "fair":
+        value = weight[:, None] * np.log(emitted)
+    value[:, : bounds.min_draft] = -np.inf
+    return np.concatenate([value, np.full((len(alpha), 1), -np.inf)], axis=1)
+
+

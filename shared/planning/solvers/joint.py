@@ -1,0 +1,142 @@
+"""Batches and lengths together: users in a good order, cut into batches by dynamic programming.
+
+Given a cap on every loop and a price of a verify millisecond, a plan's worth is a sum over batches, so the best cuts
+of an order are one pass of dynamic programming. Users lose least by sharing a batch with those who draft equally far
+(rows are padded) and equally long (the last one's draft holds up the others), each as far as the cap affords, but no
+token that earns less than its verification costs. All caps, orders and prices are computed in one sweep. More than
+PIECES users are pooled into that many pieces, each as its members are on average.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from shared.planning.solvers.arrays import Arrays, Floats, Ints
+from shared.planning.solvers.caps import cap_range
+from shared.planning.solvers.graphs import line
+from shared.planning.solvers.options import LEVELS, Batches, Options
+from shared.planning.solvers.paths import Graph, best_at_prices
+
+PIECES = 28
+FINE = 96  # caps of which the promising ones are found
+CAPS = 12  # of those, tried
+NEARER = np.array([-0.67, -0.33, 0.33, 0.67])  # steps from the best of them
+PRICES = np.array([0.0, 0.35, 0.7, 1.0])  # of what a millisecond of the cycle is worth
+Members = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Batches of users, the score that they had where they were found, and the cap there (ms)."""
+
+    score: float
+    cap_ms: float
+    batches: tuple[Members, ...]
+
+
+def partitions(arrays: Arrays, score: float) -> list[Partition]:
+    """Promising ways to split users into batches, best first. score: of some plan, to set prices by."""
+    caps = np.geomspace(*promising_caps(arrays, score), CAPS)
+    found = _look(arrays, caps, score)
+    if not found:
+        return []
+    best = max(found.values(), key=lambda partition: partition.score)
+    step = (caps[-1] / caps[0]) ** (1 / (CAPS - 1))
+    found |= _look(arrays, best.cap_ms * step**NEARER, max(score, best.score), found)
+    return sorted(found.values(), key=lambda partition: -partition.score)
+
+
+def promising_caps(arrays: Arrays, score: float) -> tuple[float, float]:
+    """Of all caps, those within which a plan might score this much: as if every user were verified alone, and free."""
+    caps = np.geomspace(*cap_range(arrays), FINE)
+    slack = caps - arrays.alone_ms[0][:, None]
+    drafts = np.maximum(arrays.drafts(np.arange(len(arrays)), slack), arrays.bounds.min_draft)
+    value = (np.take_along_axis(arrays.value, drafts, axis=1) * arrays.count[:, None]).sum(axis=0)
+    likely = np.flatnonzero(arrays.objective.score(value, arrays.all_weight, caps) >= score)
+    if len(likely) == 0:
+        return float(caps[0]), float(caps[-1])
+    return float(caps[likely[0]]), float(caps[min(likely[-1] + 1, FINE - 1)])
+
+
+def _look(
+    arrays: Arrays, caps: Floats, score: float, known: dict[frozenset[Members], Partition] | None = None
+) -> dict[frozenset[Members], Partition]:
+    """The best partitions at these caps, at prices by this score."""
+    tries = list(_tries(arrays, caps, score))
+    pieces = [_pieces(arrays, order) for _, order in tries]
+    count = len(pieces[0])
+    segments, graph = line(count, arrays.bounds.min_batches, min(arrays.max_batches, count))
+    pooled = arrays.pooled(np.concatenate([order for _, order in tries]), _starts(pieces))
+    each = np.arange(len(tries))[:, None]
+    members = (segments.members + each * count).ravel()
+    starts = (segments.starts + each * len(segments.members)).ravel()
+    try_caps = np.array([cap for cap, _ in tries])
+    options = Options(Batches(pooled, members, starts), np.repeat(try_caps, len(segments.starts)), LEVELS)
+    found = dict(known or {})
+    for which, batches, total in _paths(arrays, options, graph, try_caps, score):
+        cap = float(try_caps[which])
+        groups = [segments[batch] for batch in batches]
+        split = tuple(tuple(sorted(int(m) for piece in group for m in pieces[which][piece])) for group in groups)
+        key = frozenset(split)
+        if key not in found or found[key].score < total:
+            found[key] = Partition(total, cap, split)
+    return found
+
+
+def _paths(
+    arrays: Arrays, options: Options, graph: Graph, caps: Floats, score: float
+) -> Iterator[tuple[int, tuple[int, ...], float]]:
+    """(try, batches, score) of the best path of every try at every price."""
+    shape = (len(caps), -1, options.values.shape[1])
+    values, verify = options.values.reshape(shape), options.verify_ms.reshape(shape)  # [tries, segments, K]
+    price = np.array([arrays.objective.price(score, arrays.all_weight, float(cap)) for cap in caps])
+    prices = price[:, None] * PRICES  # [tries, P]
+    worth = values[:, None] - prices[:, :, None, None] * verify[:, None]  # [tries, P, segments, K]
+    option = worth.argmax(axis=3)
+    best = np.take_along_axis(worth, option[..., None], axis=3)[..., 0]
+    columns = best.reshape(-1, best.shape[2]).T
+    for column, batches in enumerate(best_at_prices(graph, columns)):
+        which, at = divmod(column, len(PRICES))
+        if batches is not None:
+            rows = np.array(batches)
+            taken = option[which, at, rows]
+            value, time = values[which, rows, taken].sum(), verify[which, rows, taken].sum()
+            yield which, batches, float(arrays.objective.score(value, arrays.all_weight, max(caps[which], time)))
+
+
+def _tries(arrays: Arrays, caps: Floats, score: float) -> Iterator[tuple[float, Ints]]:
+    """Caps, each with the orders that differ."""
+    for cap in caps:
+        price = arrays.objective.price(score, arrays.all_weight, float(cap))
+        seen = set()
+        for order in (order for share in PRICES[1:] for order in _orders(arrays, float(cap), share * price)):
+            if order.tobytes() not in seen:
+                seen.add(order.tobytes())
+                yield float(cap), order
+
+
+def _orders(arrays: Arrays, cap: float, price: float) -> Iterator[Ints]:
+    """Users by the draft they would send if alone within the cap, at this price; and by how long that takes them."""
+    alone, longer = arrays.alone_ms
+    afforded = (cap - alone - arrays.comm_ms) / arrays.draft_ms
+    least, most = arrays.bounds.min_draft, arrays.bounds.max_draft
+    gain = np.diff(arrays.value[:, least : most + 1], axis=1)
+    wished = least + (gain > price * (longer - alone)[:, None]).sum(axis=1)
+    length = np.maximum(np.minimum(np.floor(afforded), wished), least)
+    ready = length * arrays.draft_ms + arrays.comm_ms
+    if not arrays.packed:
+        yield np.lexsort((ready, arrays.prefix, length))
+    yield np.lexsort((arrays.prefix, ready))
+
+
+def _pieces(arrays: Arrays, order: Ints) -> list[Ints]:
+    """At most PIECES runs of users who are neighbours in the order."""
+    if len(order) <= PIECES:
+        return list(order[:, None])
+    return np.array_split(order, PIECES)
+
+
+def _starts(pieces: list[list[Ints]]) -> Ints:
+    sizes = np.array([len(piece) for each in pieces for piece in each])
+    return np.cumsum(sizes) - sizes

@@ -1,0 +1,28 @@
+"""Draft lengths for batches that are given: exact, without a MILP.
+
+The batches are a chain of nodes with one arc each; the rest is the search over caps.
+"""
+
+from collections.abc import Sequence
+
+from shared.planning.problem import Split
+from shared.planning.solvers.arrays import Arrays
+from shared.planning.solvers.caps import TOLERANCE, best_plan, cap_range
+from shared.planning.solvers.graphs import chain
+from shared.planning.solvers.options import Batches
+
+
+def best_lengths(
+    arrays: Arrays,
+    batches: Sequence[Sequence[int]],
+    above: float,
+    caps: tuple[float, float] | None = None,
+    tolerance: float = TOLERANCE,
+) -> Split | None:
+    """The best plan with these batches; None where none scores more than above.
+
+    caps: only plans whose longest loop is within (ms). tolerance: see best_plan.
+    """
+    graph = chain(len(batches))
+    found = best_plan(Batches.of(arrays, batches), graph, above, caps or cap_range(arrays), tolerance)
+    return found.split if found else None

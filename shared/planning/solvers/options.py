@@ -1,0 +1,152 @@
+"""What batches can be within a cap on their own loops: pairs of verify time and value, and the lengths behind them.
+
+A *cap* C bounds t_d(n) + t_v(n), from a batch's verdicts to its next ones. Given C and what the batch may verify (the
+longest draft L under the padded law, drafted tokens D under the packed one), t_v is known, so each user's longest
+affordable draft is floor((C - t_v - comm) / draft time): the cap decouples the users. Exact for both laws.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from shared.planning.solvers.arrays import Arrays, Floats, Ints
+
+LEVELS = 24  # of D, where a solver may be a little off
+
+
+class Batches:
+    """A batches laid end to end: members [E], and where each batch starts in them [A]."""
+
+    def __init__(self, arrays: Arrays, members: Ints, starts: Ints) -> None:
+        self.arrays, self.members, self.starts = arrays, members, starts
+        marks = np.zeros(len(members), dtype=np.int64)
+        marks[starts] = 1
+        self.owner: Ints = np.cumsum(marks) - 1  # [E]
+        self.count = arrays.count[members]
+        self.users = self.sum(self.count)  # [A]
+        self.prefix = np.maximum.reduceat(arrays.prefix[members], starts)
+        self.prefixes = self.sum(arrays.prefix[members] * self.count)
+        room = arrays.server.room_bytes(self.users, self.prefix, self.prefixes)
+        self.fits = np.broadcast_to(np.asarray(room) <= arrays.server.memory_bytes, self.users.shape)
+
+    @classmethod
+    def of(cls, arrays: Arrays, batches: Sequence[Sequence[int]]) -> "Batches":
+        """Of batches of users' indices, none of them empty."""
+        sizes = np.array([len(batch) for batch in batches])
+        flat = np.concatenate([np.asarray(batch, dtype=np.int64) for batch in batches])
+        return cls(arrays, flat, np.cumsum(sizes) - sizes)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def sum(self, of: Floats) -> Floats:
+        """Σ over each batch's members, [E, ...] → [A, ...]."""
+        return np.add.reduceat(of, self.starts, axis=0)
+
+    def slice_of(self, batch: int) -> slice:
+        """Where one batch's members lie."""
+        last = batch + 1 == len(self.starts)
+        return slice(int(self.starts[batch]), len(self.members) if last else int(self.starts[batch + 1]))
+
+    def members_of(self, batch: int) -> Ints:
+        """One batch's members."""
+        return self.members[self.slice_of(batch)]
+
+    def verify_ms(self, level: Floats) -> Floats:
+        """t_v for levels [A, K]: of the longest draft, or of drafted tokens."""
+        column = (self.users[:, None], level, level, self.prefix[:, None], self.prefixes[:, None])
+        return np.asarray(self.arrays.server.verify_ms(*column))
+
+    @cached_property
+    def tokens(self) -> "_Tokens":
+        """The members' tokens, where the packed law needs them."""
+        return _Tokens(self)
+
+
+class Options:
+    """K options of each of A batches within its cap. Those that cannot be have the value -inf."""
+
+    def __init__(self, batches: Batches, caps_ms: Floats | float, levels: int | None = None) -> None:
+        """caps_ms: one for all, or of each batch [A]. levels: of D at most (packed law); None = all, which is exact."""
+        arrays = batches.arrays
+        self._batches = batches
+        self._caps = np.broadcast_to(np.asarray(caps_ms, dtype=np.float64), (len(batches),))
+        self._level = self._levels(levels)
+        self.verify_ms = batches.verify_ms(self._level)  # [A, K]
+        afforded = arrays.drafts(batches.members, (self._caps[:, None] - self.verify_ms)[batches.owner])  # [E, K]
+        if arrays.packed:
+            self.values = batches.tokens.value(afforded, self._level)
+        else:
+            lengths = np.minimum(afforded, self._level.astype(np.int64)[batches.owner])
+            each = arrays.value[batches.members[:, None], lengths] * batches.count[:, None]
+            self.values = batches.sum(each)  # [A, K]
+        self.values[~batches.fits] = -np.inf
+
+    def lengths(self, batch: int, option: int) -> list[int]:
+        """Draft lengths of one batch's members, in their order, under an option that can be."""
+        mine, arrays = self._batches.slice_of(batch), self._batches.arrays
+        members = self._batches.members[mine]
+        slack = np.full(len(members), self._caps[batch] - self.verify_ms[batch, option])
+        lengths = arrays.drafts(members, slack)
+        if arrays.packed:
+            lengths = self._batches.tokens.lengths(mine, lengths, float(self._level[batch, option]))
+        return [int(length) for length in np.minimum(lengths, int(self._level[batch, option]))]
+
+    def _levels(self, levels: int | None) -> Floats:
+        """[A, K]; K = 1 + max_draft - min_draft under the padded law."""
+        batches, arrays = self._batches, self._batches.arrays
+        bounds = arrays.bounds
+        if not arrays.packed:
+            lengths = np.arange(bounds.min_draft, bounds.max_draft + 1, dtype=np.float64)
+            return np.broadcast_to(lengths, (len(batches), len(lengths)))
+        least = batches.users * bounds.min_draft
+        shortest = (self._caps - batches.verify_ms(least[:, None])[:, 0])[batches.owner]
+        afforded = np.maximum(arrays.drafts(batches.members, shortest), bounds.min_draft)
+        top = batches.sum(afforded * batches.count)
+        steps = int((top - least).max()) + 1
+        if levels is None or steps <= levels:
+            return np.minimum(least[:, None] + np.arange(steps), top[:, None])
+        return np.floor(least[:, None] + (top - least)[:, None] * np.linspace(0, 1, levels) + 1e-9)
+
+
+class _Tokens:
+    """Packed law: D tokens go where they are worth most, token by token; right because gains fall with length."""
+
+    def __init__(self, batches: Batches) -> None:
+        self._batches, arrays = batches, batches.arrays
+        self._least, most = arrays.bounds.min_draft, arrays.bounds.max_draft
+        self._each = most - self._least  # tokens of a user
+        value = arrays.value[batches.members]
+        gain = np.diff(value[:, self._least : most + 1], axis=1)  # [E, each]: of token least + 1, least + 2, ...
+        who, nth = np.indices(gain.shape)
+        order = np.lexsort((nth.ravel(), -gain.ravel(), batches.owner[who.ravel()]))
+        self._gain, self._who, self._nth = gain.ravel()[order], who.ravel()[order], nth.ravel()[order] + self._least
+        self._units = batches.count[self._who]
+        self._owner = batches.owner[self._who]
+        self._starts = batches.starts * self._each
+        self._base = value[:, self._least] * batches.count
+
+    def value(self, afforded: Ints, level: Floats) -> Floats:
+        """Σ of users' values for drafted tokens [A, K] within what each can [E, K]."""
+        batches = self._batches
+        value = batches.sum(np.where(afforded >= self._least, self._base[:, None], -np.inf))
+        if self._each == 0:
+            return value
+        units = np.where(self._nth[:, None] < afforded[self._who], self._units[:, None], 0.0)  # [tokens, K]
+        before = np.cumsum(units, axis=0) - units
+        before -= before[self._starts][self._owner]
+        budget = (level - self._least * batches.users[:, None])[self._owner]
+        taken = np.clip(budget - before, 0.0, units)
+        return value + np.add.reduceat(taken * self._gain[:, None], self._starts, axis=0)
+
+    def lengths(self, mine: slice, afforded: Ints, level: float) -> Ints:
+        """Of one batch's members, whose place among all is `mine`."""
+        lengths = np.full(len(afforded), self._least, dtype=np.int64)
+        left = level - self._least * self._batches.count[mine].sum()
+        tokens = slice(mine.start * self._each, mine.stop * self._each)
+        for who, nth, units in zip(self._who[tokens] - mine.start, self._nth[tokens], self._units[tokens], strict=True):
+            if nth < afforded[who] and left >= units:
+                lengths[who] = nth + 1
+                left -= units
+        return lengths

@@ -1,0 +1,78 @@
+"""Our solver: the joint dynamic programme, then local search, then exact lengths.
+
+From N = 1 on, with l = 0 where it may be. Warm, it starts from the batches in force and moves changed users only.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from shared.planning.problem import Split
+from shared.planning.solvers.arrays import Arrays
+from shared.planning.solvers.caps import cap_range
+from shared.planning.solvers.joint import partitions, promising_caps
+from shared.planning.solvers.lengths import best_lengths
+from shared.planning.solvers.neighbours import improve
+from shared.planning.solvers.plan import Plan
+from shared.planning.solvers.scan import Members, scan
+
+STARTS = 24  # partitions whose lengths are scanned
+IMPROVED = 5  # of them, searched around
+ROUNDS = 8  # of local search
+WARM_ROUNDS = 2
+WIDE = np.array([0.7, 0.8, 0.88, 0.94, 1.0, 1.06, 1.14, 1.25, 1.4])
+PLAIN_CAPS = 16
+ALONE = 64  # more users are not all tried alone
+EXACT_USERS = 16  # up to whom lengths are made exact at the end
+
+
+def solve(arrays: Arrays) -> Plan | None:
+    """A plan from nothing; None where nothing that was found fits into memory and bounds."""
+    plain = _plainest(arrays)
+    least = max((plan.score for plan in plain), default=arrays.worst_score)
+    starts = partitions(arrays, least)[:STARTS]
+    caps = np.array([start.cap_ms * WIDE for start in starts])
+    scanned = scan(arrays, [start.batches for start in starts], caps, starts[0].score) if starts else []
+    plans = sorted([*plain, *(plan for plan in scanned if plan)], key=lambda plan: -plan.score)
+    if not plans:
+        return None
+    improved = [improve(arrays, plan, ROUNDS) for plan in plans[:IMPROVED]]
+    best = max(improved, key=lambda plan: plan.score)
+    return polish(arrays, best) if len(arrays) <= EXACT_USERS else best
+
+
+def _plainest(arrays: Arrays) -> list[Plan]:
+    """Everybody in one batch, and everybody alone, where that may be."""
+    users = range(len(arrays))
+    both: dict[int, list[Members]] = {1: [tuple(users)], len(arrays): [(m,) for m in users]}
+    allowed = [both[n] for n in both if arrays.bounds.min_batches <= n <= arrays.max_batches and n <= ALONE]
+    caps = np.geomspace(*cap_range(arrays), PLAIN_CAPS)
+    found = scan(arrays, allowed, np.tile(caps, (len(allowed), 1)), arrays.worst_score) if allowed else []
+    return [plan for plan in found if plan]
+
+
+def polish(arrays: Arrays, plan: Plan) -> Plan:
+    """Exact lengths for its batches."""
+    split = best_lengths(arrays, plan.split.batches, plan.score, promising_caps(arrays, plan.score), 1e-4)
+    return Plan.of(arrays, split) if split else plan
+
+
+def replan(
+    arrays: Arrays, batches: Sequence[Members], cycle_ms: float, changed: Sequence[int]
+) -> Plan | None:
+    """A plan from one in force; None where its batches no longer fit, and where solve() has to start anew.
+
+    batches: of users by their index now, without those who left; who is in none joins the smallest. cycle_ms: of the
+    plan in force. changed: users who may move.
+    """
+    kept = [list(batch) for batch in batches if batch] or [[]]
+    placed = {m for batch in kept for m in batch}
+    newcomers = [m for m in range(len(arrays)) if m not in placed]
+    for m in newcomers:
+        min(kept, key=len).append(m)
+    now = tuple(tuple(sorted(batch)) for batch in kept)
+    nothing = Plan.of(arrays, Split(now, (arrays.bounds.min_draft,) * len(arrays)))
+    started = scan(arrays, [now], (cycle_ms * WIDE)[None], nothing.score)[0]
+    return improve(arrays, started, WARM_ROUNDS, [*changed, *newcomers]) if started else None
+
+

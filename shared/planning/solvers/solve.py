@@ -1,0 +1,65 @@
+"""One door to all solvers."""
+
+from collections.abc import Callable
+from math import inf
+from typing import Literal, get_args
+
+from shared.planning.objective import Objective
+from shared.planning.problem import Problem
+from shared.planning.solvers import exact, outrider, paper
+from shared.planning.solvers.arrays import Arrays
+from shared.planning.solvers.plan import Plan
+
+SolverName = Literal["auto", "outrider", "exact", "paper"]
+SOLVERS: tuple[SolverName, ...] = get_args(SolverName)
+AUTO_EXACT = 6  # users up to whom `auto` searches all plans
+
+
+class Infeasible(ValueError):
+    """No plan keeps to memory and bounds; the text says what to change."""
+
+
+def solve(
+    problem: Problem,
+    objective: Objective,
+    solver: SolverName = "auto",
+    *,
+    seconds_left: Callable[[], float] = lambda: inf,
+) -> tuple[Plan, SolverName]:
+    """The best plan that a solver finds, and which solver that was.
+
+    seconds_left: `paper` raises OutOfTime when it is up. Raises Infeasible, and ValueError for more users than `exact`
+    takes.
+    """
+    arrays = Arrays.of(problem, objective)
+    _check(problem, arrays)
+    if solver == "auto":
+        solver = "exact" if len(arrays) <= AUTO_EXACT else "outrider"
+    if solver == "exact" and len(arrays) > exact.MAX_USERS:
+        raise ValueError(f"solver: exact takes at most {exact.MAX_USERS} users, not {len(arrays)}; take outrider")
+    plan = {
+        "outrider": lambda: outrider.solve(arrays),
+        "exact": lambda: exact.solve(arrays, outrider.solve(arrays)),
+        "paper": lambda: paper.solve(arrays, seconds_left),
+    }[solver]()
+    if plan is None:
+        raise Infeasible(
+            "memory_bytes and max_batches: the users do not fit; give the server more memory or allow more batches"
+        )
+    return plan, solver
+
+
+def _check(problem: Problem, arrays: Arrays) -> None:
+    """What no plan can mend."""
+    for user in problem.users:
+        need = float(problem.server.room_bytes(1, user.prefix, user.prefix))
+        if need > problem.server.memory_bytes:
+            raise Infeasible(
+                f"memory_bytes: user {user.id!r} with prefix {user.prefix} alone needs {need:.4g} bytes, "
+                f"the server has {problem.server.memory_bytes:.4g}"
+            )
+    if problem.bounds.min_batches > arrays.max_batches:
+        raise Infeasible(
+            f"min_batches: {problem.bounds.min_batches} batches, but no more than {arrays.max_batches} are possible "
+            f"with {len(arrays)} users"
+        )

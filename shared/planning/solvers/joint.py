@@ -20,9 +20,7 @@ from shared.planning.solvers.paths import Graph, best_at_prices
 
 PIECES = 28
 FINE = 96  # caps of which the promising ones are found
-CAPS = 12  # of those, tried
-NEARER = np.array([-0.67, -0.33, 0.33, 0.67])  # steps from the best of them
-PRICES = np.array([0.0, 0.35, 0.7, 1.0])  # of what a millisecond of the cycle is worth
+PRICES = np.array([0.03, 0.3, 0.65, 1.0])  # of what a millisecond of the cycle is worth
 Members = tuple[int, ...]
 
 
@@ -35,15 +33,25 @@ class Partition:
     batches: tuple[Members, ...]
 
 
-def partitions(arrays: Arrays, score: float) -> list[Partition]:
-    """Promising ways to split users into batches, best first. score: of some plan, to set prices by."""
-    caps = np.geomspace(*promising_caps(arrays, score), CAPS)
-    found = _look(arrays, caps, score)
-    if not found:
-        return []
-    best = max(found.values(), key=lambda partition: partition.score)
-    step = (caps[-1] / caps[0]) ** (1 / (CAPS - 1))
-    found |= _look(arrays, best.cap_ms * step**NEARER, max(score, best.score), found)
+def partitions(arrays: Arrays, caps: Floats, score: float) -> list[Partition]:
+    """Promising ways to split users into batches, best first. caps: ms, to look at; score: some plan's, for prices."""
+    tries = list(_tries(arrays, caps, score))
+    pieces = [_pieces(order) for _, order in tries]
+    count = len(pieces[0])
+    segments, graph = line(count, arrays.bounds.min_batches, min(arrays.max_batches, count))
+    pooled = arrays.pooled(np.concatenate([order for _, order in tries]), _starts(pieces))
+    each = np.arange(len(tries))[:, None]
+    members = (segments.members + each * count).ravel()
+    starts = (segments.starts + each * len(segments.members)).ravel()
+    try_caps = np.array([cap for cap, _ in tries])
+    options = Options(Batches(pooled, members, starts), np.repeat(try_caps, len(segments.starts)), LEVELS)
+    found: dict[frozenset[Members], Partition] = {}
+    for which, batches, total in _paths(arrays, options, graph, try_caps, score):
+        groups = [segments[batch] for batch in batches]
+        split = tuple(tuple(sorted(int(m) for piece in group for m in pieces[which][piece])) for group in groups)
+        key = frozenset(split)
+        if key not in found or found[key].score < total:
+            found[key] = Partition(total, float(try_caps[which]), split)
     return sorted(found.values(), key=lambda partition: -partition.score)
 
 
@@ -57,31 +65,6 @@ def promising_caps(arrays: Arrays, score: float) -> tuple[float, float]:
     if len(likely) == 0:
         return float(caps[0]), float(caps[-1])
     return float(caps[likely[0]]), float(caps[min(likely[-1] + 1, FINE - 1)])
-
-
-def _look(
-    arrays: Arrays, caps: Floats, score: float, known: dict[frozenset[Members], Partition] | None = None
-) -> dict[frozenset[Members], Partition]:
-    """The best partitions at these caps, at prices by this score."""
-    tries = list(_tries(arrays, caps, score))
-    pieces = [_pieces(arrays, order) for _, order in tries]
-    count = len(pieces[0])
-    segments, graph = line(count, arrays.bounds.min_batches, min(arrays.max_batches, count))
-    pooled = arrays.pooled(np.concatenate([order for _, order in tries]), _starts(pieces))
-    each = np.arange(len(tries))[:, None]
-    members = (segments.members + each * count).ravel()
-    starts = (segments.starts + each * len(segments.members)).ravel()
-    try_caps = np.array([cap for cap, _ in tries])
-    options = Options(Batches(pooled, members, starts), np.repeat(try_caps, len(segments.starts)), LEVELS)
-    found = dict(known or {})
-    for which, batches, total in _paths(arrays, options, graph, try_caps, score):
-        cap = float(try_caps[which])
-        groups = [segments[batch] for batch in batches]
-        split = tuple(tuple(sorted(int(m) for piece in group for m in pieces[which][piece])) for group in groups)
-        key = frozenset(split)
-        if key not in found or found[key].score < total:
-            found[key] = Partition(total, cap, split)
-    return found
 
 
 def _paths(
@@ -130,7 +113,7 @@ def _orders(arrays: Arrays, cap: float, price: float) -> Iterator[Ints]:
     yield np.lexsort((arrays.prefix, ready))
 
 
-def _pieces(arrays: Arrays, order: Ints) -> list[Ints]:
+def _pieces(order: Ints) -> list[Ints]:
     """At most PIECES runs of users who are neighbours in the order."""
     if len(order) <= PIECES:
         return list(order[:, None])

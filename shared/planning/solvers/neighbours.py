@@ -16,7 +16,7 @@ from shared.planning.solvers.scan import Members, scan
 
 CAPS = np.array([0.8, 0.9, 1.0, 1.1, 1.25])  # of the plan's cycle: where changes are scored
 AROUND = np.array([0.75, 0.84, 0.9, 0.95, 0.98, 1.0, 1.02, 1.05, 1.1, 1.18, 1.3])  # where the best of them are
-SHARES = (0.0, 0.5, 1.0)  # prices, of what a millisecond of the cycle is worth
+SHARES = (0.02, 0.5, 1.0)  # prices, of what a millisecond of the cycle is worth
 TRIED = 6  # changes whose lengths are scanned
 SLACK = 0.02  # a change scored this much below the plan may still be better once its lengths are scanned
 CHANGES = 600  # scored at once
@@ -47,7 +47,7 @@ def improve(arrays: Arrays, plan: Plan, rounds: int, users: Sequence[int] | None
 
 def relength(arrays: Arrays, partitions: Sequence[Sequence[Members]], plan: Plan) -> Plan:
     """The best that lengths make of these partitions, if better than a plan of about the same cycle; else that."""
-    caps = np.tile(plan.cycle_ms * AROUND, (len(partitions), 1))
+    caps = np.tile(np.append(plan.cycle_ms * AROUND, plan.loop_ms * (1 - 1e-6)), (len(partitions), 1))
     found = [better for better in scan(arrays, partitions, caps, plan.score) if better is not None]
     return max([plan, *found], key=lambda each: each.score)
 
@@ -64,7 +64,7 @@ def _best_changes(arrays: Arrays, plan: Plan, users: Sequence[int]) -> list[list
     batches = Batches.of(arrays, list(distinct))
     rows = np.array([(row[first], row[second]) for first, second in (change.becomes for change in changes)])
     gone = np.array([(change.first, change.second) for change in changes])
-    caps = plan.cycle_ms * CAPS
+    caps = np.append(plan.cycle_ms * CAPS, plan.loop_ms * (1 - 1e-6))
     scores = np.max([_scores(arrays, plan, batches, float(cap), rows, gone) for cap in caps], axis=0)
     best = [n for n in np.argsort(-scores, kind="stable")[:TRIED] if scores[n] > plan.score - SLACK * abs(plan.score)]
     return [_apply(plan, changes[n]) for n in best]

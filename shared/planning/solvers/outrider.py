@@ -16,11 +16,15 @@ from shared.planning.solvers.neighbours import improve
 from shared.planning.solvers.plan import Plan
 from shared.planning.solvers.scan import Members, scan
 
-STARTS = 24  # partitions whose lengths are scanned
-IMPROVED = 5  # of them, searched around
+CAPS = 8  # looked at first, over all that are promising
+NEARER = 4  # plans that are then asked for with shorter loops
+LOOKS = 3
+SCANNED = 10  # partitions of a look whose lengths are scanned
+IMPROVED = 2  # plans that are searched around
 ROUNDS = 8  # of local search
 WARM_ROUNDS = 2
-WIDE = np.array([0.7, 0.8, 0.88, 0.94, 1.0, 1.06, 1.14, 1.25, 1.4])
+WIDE = np.array([0.7, 0.8, 0.88, 0.94, 1.0, 1.06, 1.14, 1.25, 1.4])  # caps of a scan, of a cap
+SHORTER = 1 - 1e-6
 PLAIN_CAPS = 16
 ALONE = 64  # more users are not all tried alone
 EXACT_USERS = 16  # up to whom lengths are made exact at the end
@@ -28,17 +32,23 @@ EXACT_USERS = 16  # up to whom lengths are made exact at the end
 
 def solve(arrays: Arrays) -> Plan | None:
     """A plan from nothing; None where nothing that was found fits into memory and bounds."""
-    plain = _plainest(arrays)
-    least = max((plan.score for plan in plain), default=arrays.worst_score)
-    starts = partitions(arrays, least)[:STARTS]
-    caps = np.array([start.cap_ms * WIDE for start in starts])
-    scanned = scan(arrays, [start.batches for start in starts], caps, starts[0].score) if starts else []
-    plans = sorted([*plain, *(plan for plan in scanned if plan)], key=lambda plan: -plan.score)
-    if not plans:
-        return None
+    plans = _plainest(arrays)
+    best = max((plan.score for plan in plans), default=arrays.worst_score)
+    caps = np.geomspace(*promising_caps(arrays, best), CAPS)
+    known: set[frozenset[Members]] = set()
+    for _ in range(LOOKS):
+        found = [p for p in partitions(arrays, caps, best) if frozenset(p.batches) not in known][:SCANNED]
+        known |= {frozenset(partition.batches) for partition in found}
+        around = np.array([partition.cap_ms * WIDE for partition in found])
+        scanned = scan(arrays, [p.batches for p in found], around, max(best, found[0].score)) if found else []
+        plans = sorted([*plans, *(plan for plan in scanned if plan)], key=lambda plan: -plan.score)
+        if not plans:
+            return None
+        best = plans[0].score
+        caps = np.unique([plan.loop_ms * SHORTER for plan in plans[:NEARER]])
     improved = [improve(arrays, plan, ROUNDS) for plan in plans[:IMPROVED]]
-    best = max(improved, key=lambda plan: plan.score)
-    return polish(arrays, best) if len(arrays) <= EXACT_USERS else best
+    plan = max(improved, key=lambda plan: plan.score)
+    return polish(arrays, plan) if len(arrays) <= EXACT_USERS else plan
 
 
 def _plainest(arrays: Arrays) -> list[Plan]:

@@ -11,12 +11,13 @@ from shared.planning.solvers.options import Batches
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan, its score, its cycle S and the part of it that the verifier is busy, in ms."""
+    """A plan and its score; in ms its cycle S, the part of it that the verifier is busy, and the longest loop."""
 
     score: float
     split: Split
     cycle_ms: float
     busy_ms: float
+    loop_ms: float
 
     @classmethod
     def of(cls, arrays: Arrays, split: Split) -> "Plan":
@@ -28,6 +29,7 @@ class Plan:
         verify = batches.verify_ms(level[:, None])[:, 0]
         loop = length * arrays.draft_ms[members] + arrays.comm_ms[members] + verify[batches.owner]
         busy = float(verify.sum())
-        cycle = max(busy, float(loop.max()))
+        longest = float(loop.max())
+        cycle = max(busy, longest)
         value = float((arrays.value[members, length.astype(np.int64)] * count).sum())
-        return cls(float(arrays.objective.score(value, arrays.all_weight, cycle)), split, cycle, busy)
+        return cls(float(arrays.objective.score(value, arrays.all_weight, cycle)), split, cycle, busy, longest)

@@ -13,7 +13,7 @@ from shared.planning.solvers.options import LEVELS, Batches, Options
 from shared.planning.solvers.plan import Plan
 
 FILLS = 2
-PRICES = np.array([0.0, 0.3, 0.6, 0.8, 1.0, 1.25])  # of what a millisecond of the cycle is worth
+PRICES = np.array([0.02, 0.3, 0.6, 0.8, 1.0, 1.25])  # of what a millisecond of the cycle is worth
 Members = tuple[int, ...]
 
 

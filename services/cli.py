@@ -184,11 +184,11 @@ def plan(
     """
     import json
 
-    from services.planner.ask import Infeasible, QuestionError, ask
+    from services.planner.ask import ask
 
     try:
         print(json.dumps(ask(question, profile), indent=2))
-    except (QuestionError, Infeasible, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         _leave(f"plan: {error}")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.planning.question import Question, QuestionError, answer, read_question
-from shared.planning.solvers.solve import Infeasible, solve
+from shared.planning.solvers.solve import solve
 
 
 def ask(source: str, profile: Path | None) -> dict[str, Any]:
@@ -46,5 +46,3 @@ def _with_server(data: dict[str, Any], profile: Path) -> dict[str, Any]:
     if "server" not in measured:
         raise QuestionError(f"{profile}: has no `server`; make a profile with `outrider calibrate`")
     return {**data, "server": measured["server"]}
-
-

@@ -111,12 +111,18 @@ def draw(path: Path, by_users: Sequence[Point], by_alpha: Sequence[Point]) -> No
         for alpha in SWEPT_ALPHAS:
             points = [p for p in by_users if p.alpha == alpha]
             axes[row][0].plot(
-                [p.users for p in points], [getattr(p, measure) for p in points], marker="o", label=f"α = {alpha:g}"
+                [p.users for p in points],
+                [getattr(p, measure) for p in points],
+                marker="o",
+                label=f"α = {alpha:g}",
             )
         for users in SWEPT_USERS:
             points = [p for p in by_alpha if p.users == users]
             axes[row][1].plot(
-                [p.alpha for p in points], [getattr(p, measure) for p in points], marker="o", label=f"M = {users}"
+                [p.alpha for p in points],
+                [getattr(p, measure) for p in points],
+                marker="o",
+                label=f"M = {users}",
             )
         for column, name in ((0, "users M"), (1, "acceptance α")):
             axes[row][column].set(xlabel=name, ylabel=label)

@@ -36,7 +36,9 @@ class PaddedLaw(_Strict):
 
     def server(self) -> Server:
         """As the planner takes it."""
-        return PaddedServer(Padded(self.beta_ms, self.c, self.layers, self.hidden, self.ffn), self.memory_bytes)
+        return PaddedServer(
+            Padded(self.beta_ms, self.c, self.layers, self.hidden, self.ffn), self.memory_bytes
+        )
 
 
 class PackedLaw(_Strict):

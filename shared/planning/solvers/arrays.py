@@ -12,6 +12,7 @@ from shared.planning.problem import Bounds, PackedServer, Problem, Server
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+GAINS = 24
 
 
 @dataclass(frozen=True)
@@ -63,15 +64,32 @@ class Arrays:
             weighed = of[order] * self.count[order].reshape((-1,) + (1,) * (of.ndim - 1))
             return np.add.reduceat(weighed, starts, axis=0) / count.reshape((-1,) + (1,) * (of.ndim - 1))
 
-        columns = {name: mean(getattr(self, name)) for name in ("draft_ms", "comm_ms", "prefix", "weight", "value")}
-        if not self.packed:
-            columns["prefix"] = np.maximum.reduceat(self.prefix[order], starts)
-        return replace(self, count=count, **columns)
+        return replace(
+            self,
+            count=count,
+            draft_ms=mean(self.draft_ms),
+            comm_ms=mean(self.comm_ms),
+            prefix=mean(self.prefix) if self.packed else np.maximum.reduceat(self.prefix[order], starts),
+            weight=mean(self.weight),
+            value=mean(self.value),
+        )
+
+    @cached_property
+    def wished(self) -> Ints:
+        """The longest drafts [M, K] of which every token gains at least so much, for GAINS thresholds that matter."""
+        gain = np.diff(self.value[:, self.bounds.min_draft : self.bounds.max_draft + 1], axis=1)
+        if gain.shape[1] == 0:
+            return np.full((len(self), 1), self.bounds.min_draft)
+        least = np.quantile(gain, np.linspace(0, 1, GAINS))
+        least[-1] = np.inf  # nobody drafts more than it must
+        return self.bounds.min_draft + (gain[:, :, None] >= np.unique(least)).sum(axis=1)
 
     @cached_property
     def alone_ms(self) -> tuple[Floats, Floats]:
         """t_v of each user alone with a draft of one token, and of two."""
-        one, two = (np.asarray(self.server.verify_ms(1.0, n, n, self.prefix, self.prefix)) for n in (1.0, 2.0))
+        one, two = (
+            np.asarray(self.server.verify_ms(1.0, n, n, self.prefix, self.prefix)) for n in (1.0, 2.0)
+        )
         return one, two
 
     @cached_property
@@ -122,5 +140,3 @@ def _values(alpha: Floats, weight: Floats, bounds: Bounds, objective: Objective)
         value = weight[:, None] * np.log(emitted)
     value[:, : bounds.min_draft] = -np.inf
     return np.concatenate([value, np.full((len(alpha), 1), -np.inf)], axis=1)
-
-

@@ -13,7 +13,7 @@ import numpy as np
 
 from shared.planning.problem import Split
 from shared.planning.solvers.arrays import Arrays, Floats
-from shared.planning.solvers.options import Batches, Options
+from shared.planning.solvers.options import Batches, Options, exact
 from shared.planning.solvers.paths import Cut, Graph, Pareto, Path
 
 TOLERANCE = 1e-9  # relative, of a score: plans this close are equal
@@ -90,13 +90,13 @@ class _Search:
         """Take the best plan with all loops within high, if it is one; a bound on plans whose longest is in between."""
         arrays = self._arrays
         cut = Cut.at(arrays, self._target(), low)
-        options = Options(self._batches, high)
+        options = exact(self._batches, high)
         pareto = Pareto(self._graph, options, cut, arrays.bounds.min_batches, arrays.max_batches)
         time, value = pareto.ends()
         if len(time) == 0:
             return -np.inf
         real = self._scores(time, value, high)
-        if real.max() > self._score:
+        if real.max() > self._target():
             self._score = float(real.max())
             path = pareto.path(int(real.argmax()))
             self._best = Found(self._score, spell(path, self._batches, options))

@@ -34,11 +34,17 @@ def chain(batches: int) -> Graph:
 
 
 @lru_cache(maxsize=16)
-def line(pieces: int, least: int, most: int) -> tuple[Groups, Graph]:
-    """Runs of neighbours, and the graph of cuts; with a layer for each count of batches where that is bounded."""
+def line(pieces: int, longest: int, least: int, most: int) -> tuple[Groups, Graph]:
+    """Runs of neighbours, and the graph of cuts; with a layer for each count of batches where that is bounded.
+
+    longest: pieces of a run at most. least, most: batches.
+    """
     begin, end = np.triu_indices(pieces)
-    end = end + 1
-    groups, which = Groups.of([np.arange(a, b) for a, b in zip(begin, end, strict=True)]), np.arange(len(begin))
+    begin, end = begin[end - begin < longest], end[end - begin < longest] + 1
+    groups, which = (
+        Groups.of([np.arange(a, b) for a, b in zip(begin, end, strict=True)]),
+        np.arange(len(begin)),
+    )
     if least <= 1 and most >= pieces:
         return groups, Graph(begin, end, which, pieces)
     tails, heads, batch = [], [], []

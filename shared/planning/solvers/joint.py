@@ -4,7 +4,7 @@ Given a cap on every loop and a price of a verify millisecond, a plan's worth is
 of an order are one pass of dynamic programming. Users lose least by sharing a batch with those who draft equally far
 (rows are padded) and equally long (the last one's draft holds up the others), each as far as the cap affords, but no
 token that earns less than its verification costs. All caps, orders and prices are computed in one sweep. More than
-PIECES users are pooled into that many pieces, each as its members are on average.
+PIECES users are pooled into pieces that surely fit into memory, each as its members are on average.
 """
 
 from collections.abc import Iterator
@@ -15,10 +15,11 @@ import numpy as np
 from shared.planning.solvers.arrays import Arrays, Floats, Ints
 from shared.planning.solvers.caps import cap_range
 from shared.planning.solvers.graphs import line
-from shared.planning.solvers.options import LEVELS, Batches, Options
+from shared.planning.solvers.options import Batches, Options, quick
 from shared.planning.solvers.paths import Graph, best_at_prices
 
 PIECES = 28
+ROOM = 3  # pieces of a batch at least, where memory is short
 FINE = 96  # caps of which the promising ones are found
 PRICES = np.array([0.03, 0.3, 0.65, 1.0])  # of what a millisecond of the cycle is worth
 Members = tuple[int, ...]
@@ -36,19 +37,21 @@ class Partition:
 def partitions(arrays: Arrays, caps: Floats, score: float) -> list[Partition]:
     """Promising ways to split users into batches, best first. caps: ms, to look at; score: some plan's, for prices."""
     tries = list(_tries(arrays, caps, score))
-    pieces = [_pieces(order) for _, order in tries]
-    count = len(pieces[0])
-    segments, graph = line(count, arrays.bounds.min_batches, min(arrays.max_batches, count))
+    count, longest = _pieces(arrays)
+    pieces = [np.array_split(order, count) for _, order in tries]
+    segments, graph = line(count, longest, arrays.bounds.min_batches, min(arrays.max_batches, count))
     pooled = arrays.pooled(np.concatenate([order for _, order in tries]), _starts(pieces))
     each = np.arange(len(tries))[:, None]
     members = (segments.members + each * count).ravel()
     starts = (segments.starts + each * len(segments.members)).ravel()
     try_caps = np.array([cap for cap, _ in tries])
-    options = Options(Batches(pooled, members, starts), np.repeat(try_caps, len(segments.starts)), LEVELS)
+    options = quick(Batches(pooled, members, starts), np.repeat(try_caps, len(segments.starts)))
     found: dict[frozenset[Members], Partition] = {}
     for which, batches, total in _paths(arrays, options, graph, try_caps, score):
         groups = [segments[batch] for batch in batches]
-        split = tuple(tuple(sorted(int(m) for piece in group for m in pieces[which][piece])) for group in groups)
+        split = tuple(
+            tuple(sorted(int(m) for piece in group for m in pieces[which][piece])) for group in groups
+        )
         key = frozenset(split)
         if key not in found or found[key].score < total:
             found[key] = Partition(total, float(try_caps[which]), split)
@@ -85,7 +88,11 @@ def _paths(
             rows = np.array(batches)
             taken = option[which, at, rows]
             value, time = values[which, rows, taken].sum(), verify[which, rows, taken].sum()
-            yield which, batches, float(arrays.objective.score(value, arrays.all_weight, max(caps[which], time)))
+            yield (
+                which,
+                batches,
+                float(arrays.objective.score(value, arrays.all_weight, max(caps[which], time))),
+            )
 
 
 def _tries(arrays: Arrays, caps: Floats, score: float) -> Iterator[tuple[float, Ints]]:
@@ -113,13 +120,22 @@ def _orders(arrays: Arrays, cap: float, price: float) -> Iterator[Ints]:
     yield np.lexsort((arrays.prefix, ready))
 
 
-def _pieces(order: Ints) -> list[Ints]:
-    """At most PIECES runs of users who are neighbours in the order."""
-    if len(order) <= PIECES:
-        return list(order[:, None])
-    return np.array_split(order, PIECES)
+def _pieces(arrays: Arrays) -> tuple[int, int]:
+    """Into how many pieces users are pooled, and how many of these a batch can have.
+
+    A batch of the longest prefixes has room for some pieces still.
+    """
+    users = len(arrays)
+    size = np.arange(1, users + 1)
+    surely, perhaps = (
+        int((np.asarray(arrays.server.room_bytes(size, p, size * p)) <= arrays.server.memory_bytes).sum())
+        for p in (arrays.prefix.max(), arrays.prefix.min())
+    )
+    each = max(1, min(-(-users // PIECES), surely // ROOM, users // arrays.bounds.min_batches))
+    count = -(-users // each)
+    return count, min(count, perhaps // each + 1)
 
 
 def _starts(pieces: list[list[Ints]]) -> Ints:
     sizes = np.array([len(piece) for each in pieces for piece in each])
-    return np.cumsum(sizes) - sizes
+    return np.asarray(np.cumsum(sizes) - sizes)

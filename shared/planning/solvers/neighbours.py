@@ -10,16 +10,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared.planning.solvers.arrays import Arrays, Floats, Ints
-from shared.planning.solvers.options import LEVELS, Batches, Options
+from shared.planning.solvers.options import Batches, quick
 from shared.planning.solvers.plan import Plan
 from shared.planning.solvers.scan import Members, scan
 
 CAPS = np.array([0.8, 0.9, 1.0, 1.1, 1.25])  # of the plan's cycle: where changes are scored
-AROUND = np.array([0.75, 0.84, 0.9, 0.95, 0.98, 1.0, 1.02, 1.05, 1.1, 1.18, 1.3])  # where the best of them are
+AROUND = np.array(
+    [0.75, 0.84, 0.9, 0.95, 0.98, 1.0, 1.02, 1.05, 1.1, 1.18, 1.3]
+)  # where the best of them are
 SHARES = (0.02, 0.5, 1.0)  # prices, of what a millisecond of the cycle is worth
 TRIED = 6  # changes whose lengths are scanned
 SLACK = 0.02  # a change scored this much below the plan may still be better once its lengths are scanned
-CHANGES = 600  # scored at once
+CHANGES = 600  # scored at once, at most
+MEMBERS = 40_000  # of the batches that they make, at most
 NEAR = 4  # users of another batch that one may swap with
 
 
@@ -66,7 +69,11 @@ def _best_changes(arrays: Arrays, plan: Plan, users: Sequence[int]) -> list[list
     gone = np.array([(change.first, change.second) for change in changes])
     caps = np.append(plan.cycle_ms * CAPS, plan.loop_ms * (1 - 1e-6))
     scores = np.max([_scores(arrays, plan, batches, float(cap), rows, gone) for cap in caps], axis=0)
-    best = [n for n in np.argsort(-scores, kind="stable")[:TRIED] if scores[n] > plan.score - SLACK * abs(plan.score)]
+    best = [
+        n
+        for n in np.argsort(-scores, kind="stable")[:TRIED]
+        if scores[n] > plan.score - SLACK * abs(plan.score)
+    ]
     return [_apply(plan, changes[n]) for n in best]
 
 
@@ -77,7 +84,7 @@ def _apply(plan: Plan, change: _Change) -> list[Members]:
 
 def _scores(arrays: Arrays, plan: Plan, batches: Batches, cap: float, rows: Ints, gone: Ints) -> Floats:
     """Of every change [n], with the options of all batches chosen at one price, the best of some."""
-    options = Options(batches, cap, LEVELS)
+    options = quick(batches, cap)
     price = arrays.objective.price(plan.score, arrays.all_weight, cap)
     best = np.full(len(rows), -np.inf)
     for share in SHARES:
@@ -89,13 +96,18 @@ def _scores(arrays: Arrays, plan: Plan, batches: Batches, cap: float, rows: Ints
         stays = (now != gone[:, :1]) & (now != gone[:, 1:])  # [n, batches]
         all_value = np.where(stays, value[now], 0.0).sum(axis=1) + value[rows].sum(axis=1)
         all_time = np.where(stays, time[now], 0.0).sum(axis=1) + time[rows].sum(axis=1)
-        best = np.maximum(best, arrays.objective.score(all_value, arrays.all_weight, np.maximum(cap, all_time)))
+        best = np.maximum(
+            best, arrays.objective.score(all_value, arrays.all_weight, np.maximum(cap, all_time))
+        )
     return best
 
 
 def _changes(arrays: Arrays, plan: Plan, users: Sequence[int]) -> list[_Change]:
-    """At most CHANGES of all moves, new batches, joined batches and swaps of users who draft alike."""
+    """Moves, new batches, joined batches and swaps of users who draft alike: all of them, or of evenly chosen users."""
     batches = plan.split.batches
+    each = len(batches) * (1 + NEAR)  # changes of one user, at most
+    most = min(CHANGES, MEMBERS * len(batches) // (2 * len(arrays)))
+    users = users[:: max(1, -(-len(users) * each // most))] if most else []
     home = {m: n for n, batch in enumerate(batches) for m in batch}
     may_open, may_close = len(batches) < arrays.max_batches, len(batches) > arrays.bounds.min_batches
     changes: list[_Change] = []
@@ -111,7 +123,9 @@ def _changes(arrays: Arrays, plan: Plan, users: Sequence[int]) -> list[_Change]:
         if left and may_open:
             changes.append(_Change(here, -1, (left, (user,))))
         changes += [
-            _Change(here, home[other], (_with(left, other), _with(_without(batches[home[other]], other), user)))
+            _Change(
+                here, home[other], (_with(left, other), _with(_without(batches[home[other]], other), user))
+            )
             for other in _alike(arrays, plan, user)
         ]
     if may_close:
@@ -120,7 +134,7 @@ def _changes(arrays: Arrays, plan: Plan, users: Sequence[int]) -> list[_Change]:
             for one in range(len(batches))
             for other in range(one)
         ]
-    return changes[:: -(-len(changes) // CHANGES)] if changes else []
+    return changes
 
 
 def _alike(arrays: Arrays, plan: Plan, user: int) -> Iterator[int]:

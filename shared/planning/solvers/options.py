@@ -12,8 +12,6 @@ import numpy as np
 
 from shared.planning.solvers.arrays import Arrays, Floats, Ints
 
-LEVELS = 24  # of D, where a solver may be a little off
-
 
 class Batches:
     """A batches laid end to end: members [E], and where each batch starts in them [A]."""
@@ -58,6 +56,13 @@ class Batches:
         column = (self.users[:, None], level, level, self.prefix[:, None], self.prefixes[:, None])
         return np.asarray(self.arrays.server.verify_ms(*column))
 
+    def value(self, lengths: Ints) -> Floats:
+        """Σ of users' values with these drafts, [E, K] → [A, K]; -inf where a draft is -1 or memory is short."""
+        each = self.arrays.value[self.members[:, None], lengths] * self.count[:, None]
+        value = self.sum(each)
+        value[~self.fits] = -np.inf
+        return value
+
     @cached_property
     def tokens(self) -> "_Tokens":
         """The members' tokens, where the packed law needs them."""
@@ -67,61 +72,117 @@ class Batches:
 class Options:
     """K options of each of A batches within its cap. Those that cannot be have the value -inf."""
 
-    def __init__(self, batches: Batches, caps_ms: Floats | float, levels: int | None = None) -> None:
-        """caps_ms: one for all, or of each batch [A]. levels: of D at most (packed law); None = all, which is exact."""
-        arrays = batches.arrays
+    verify_ms: Floats  # [A, K], at least what an option takes
+    values: Floats  # [A, K]
+
+    def __init__(self, batches: Batches, caps_ms: Floats | float) -> None:
+        """caps_ms: one for all, or of each batch [A]."""
         self._batches = batches
         self._caps = np.broadcast_to(np.asarray(caps_ms, dtype=np.float64), (len(batches),))
-        self._level = self._levels(levels)
-        self.verify_ms = batches.verify_ms(self._level)  # [A, K]
-        afforded = arrays.drafts(batches.members, (self._caps[:, None] - self.verify_ms)[batches.owner])  # [E, K]
-        if arrays.packed:
-            self.values = batches.tokens.value(afforded, self._level)
-        else:
-            lengths = np.minimum(afforded, self._level.astype(np.int64)[batches.owner])
-            each = arrays.value[batches.members[:, None], lengths] * batches.count[:, None]
-            self.values = batches.sum(each)  # [A, K]
-        self.values[~batches.fits] = -np.inf
 
     def lengths(self, batch: int, option: int) -> list[int]:
         """Draft lengths of one batch's members, in their order, under an option that can be."""
-        mine, arrays = self._batches.slice_of(batch), self._batches.arrays
-        members = self._batches.members[mine]
-        slack = np.full(len(members), self._caps[batch] - self.verify_ms[batch, option])
-        lengths = arrays.drafts(members, slack)
-        if arrays.packed:
-            lengths = self._batches.tokens.lengths(mine, lengths, float(self._level[batch, option]))
-        return [int(length) for length in np.minimum(lengths, int(self._level[batch, option]))]
+        raise NotImplementedError
 
-    def _levels(self, levels: int | None) -> Floats:
-        """[A, K]; K = 1 + max_draft - min_draft under the padded law."""
-        batches, arrays = self._batches, self._batches.arrays
-        bounds = arrays.bounds
-        if not arrays.packed:
-            lengths = np.arange(bounds.min_draft, bounds.max_draft + 1, dtype=np.float64)
-            return np.broadcast_to(lengths, (len(batches), len(lengths)))
-        least = batches.users * bounds.min_draft
-        shortest = (self._caps - batches.verify_ms(least[:, None])[:, 0])[batches.owner]
-        afforded = np.maximum(arrays.drafts(batches.members, shortest), bounds.min_draft)
-        top = batches.sum(afforded * batches.count)
-        steps = int((top - least).max()) + 1
-        if levels is None or steps <= levels:
-            return np.minimum(least[:, None] + np.arange(steps), top[:, None])
-        return np.floor(least[:, None] + (top - least)[:, None] * np.linspace(0, 1, levels) + 1e-9)
+    def _afforded(self, verify_ms: Floats) -> Ints:
+        """The longest drafts within the cap beside verifications [A, K]: [E, K]; -1 = the link alone takes longer."""
+        slack = (self._caps[:, None] - verify_ms)[self._batches.owner]
+        return self._batches.arrays.drafts(self._batches.members, slack)
+
+    def _most(self) -> tuple[Floats, Ints]:
+        """Levels of the shortest drafts [A], and the longest drafts beside those [E]."""
+        batches, least = self._batches, self._batches.arrays.bounds.min_draft
+        shortest = batches.users * least if batches.arrays.packed else np.full(len(batches), float(least))
+        return shortest, np.maximum(self._afforded(batches.verify_ms(shortest[:, None]))[:, 0], least)
+
+
+class ByLength(Options):
+    """Padded law: one option for each longest draft L. Exact."""
+
+    def __init__(self, batches: Batches, caps_ms: Floats | float) -> None:
+        super().__init__(batches, caps_ms)
+        arrays = batches.arrays
+        levels = np.arange(arrays.bounds.min_draft, int(self._most()[1].max()) + 1, dtype=np.int64)
+        self.verify_ms = batches.verify_ms(np.tile(levels.astype(np.float64), (len(batches), 1)))
+        self._lengths = np.minimum(self._afforded(self.verify_ms), levels)
+        self.values = batches.value(self._lengths)
+
+    def lengths(self, batch: int, option: int) -> list[int]:
+        """See Options."""
+        return [int(length) for length in self._lengths[self._batches.slice_of(batch), option]]
+
+
+class ByGain(Options):
+    """Packed law: one option for each least gain that a token must have. Nearly exact, and quick for many batches."""
+
+    def __init__(self, batches: Batches, caps_ms: Floats | float) -> None:
+        super().__init__(batches, caps_ms)
+        wished = batches.arrays.wished[batches.members]  # [E, K]
+        _, most = self._most()
+        drafted = batches.sum(np.minimum(wished, most[:, None]) * batches.count[:, None])  # too many: t_v is too long
+        self._lengths = np.minimum(self._afforded(batches.verify_ms(drafted)), wished)
+        self.verify_ms = batches.verify_ms(batches.sum(self._lengths * batches.count[:, None]))
+        self.values = batches.value(self._lengths)
+
+    def lengths(self, batch: int, option: int) -> list[int]:
+        """See Options."""
+        return [int(length) for length in self._lengths[self._batches.slice_of(batch), option]]
+
+
+class ByTokens(Options):
+    """Packed law: one option for each sum D of drafted tokens, which go where they are worth most. Exact.
+
+    Right because a user's gains fall with length, so the D best tokens within what everybody affords are the first of
+    each user's.
+    """
+
+    def __init__(self, batches: Batches, caps_ms: Floats | float) -> None:
+        super().__init__(batches, caps_ms)
+        shortest, most = self._most()
+        top = batches.sum(most * batches.count)
+        steps = np.arange(int((top - shortest).max()) + 1)
+        self._level = np.minimum(shortest[:, None] + steps, top[:, None])
+        self.verify_ms = batches.verify_ms(self._level)
+        self.values = batches.tokens.value(self._afforded(self.verify_ms), self._level)
+        self.values[~batches.fits] = -np.inf
+
+    def lengths(self, batch: int, option: int) -> list[int]:
+        """See Options."""
+        mine, arrays = self._batches.slice_of(batch), self._batches.arrays
+        slack = np.full(mine.stop - mine.start, self._caps[batch] - self.verify_ms[batch, option])
+        afforded = arrays.drafts(self._batches.members[mine], slack)
+        level = float(self._level[batch, option])
+        return [int(length) for length in self._batches.tokens.lengths(mine, afforded, level)]
+
+
+def quick(batches: Batches, caps_ms: Floats | float) -> Options:
+    """Options for looking at many batches."""
+    return (ByGain if batches.arrays.packed else ByLength)(batches, caps_ms)
+
+
+def exact(batches: Batches, caps_ms: Floats | float) -> Options:
+    """All options that are worth having."""
+    return (ByTokens if batches.arrays.packed else ByLength)(batches, caps_ms)
 
 
 class _Tokens:
-    """Packed law: D tokens go where they are worth most, token by token; right because gains fall with length."""
+    """All tokens that the members may draft, the most valuable of each batch first."""
 
     def __init__(self, batches: Batches) -> None:
         self._batches, arrays = batches, batches.arrays
         self._least, most = arrays.bounds.min_draft, arrays.bounds.max_draft
         self._each = most - self._least  # tokens of a user
         value = arrays.value[batches.members]
-        gain = np.diff(value[:, self._least : most + 1], axis=1)  # [E, each]: of token least + 1, least + 2, ...
+        gain = np.diff(
+            value[:, self._least : most + 1], axis=1
+        )  # [E, each]: of token least + 1, least + 2, ...
         who, nth = np.indices(gain.shape)
         order = np.lexsort((nth.ravel(), -gain.ravel(), batches.owner[who.ravel()]))
-        self._gain, self._who, self._nth = gain.ravel()[order], who.ravel()[order], nth.ravel()[order] + self._least
+        self._gain, self._who, self._nth = (
+            gain.ravel()[order],
+            who.ravel()[order],
+            nth.ravel()[order] + self._least,
+        )
         self._units = batches.count[self._who]
         self._owner = batches.owner[self._who]
         self._starts = batches.starts * self._each
@@ -145,7 +206,9 @@ class _Tokens:
         lengths = np.full(len(afforded), self._least, dtype=np.int64)
         left = level - self._least * self._batches.count[mine].sum()
         tokens = slice(mine.start * self._each, mine.stop * self._each)
-        for who, nth, units in zip(self._who[tokens] - mine.start, self._nth[tokens], self._units[tokens], strict=True):
+        for who, nth, units in zip(
+            self._who[tokens] - mine.start, self._nth[tokens], self._units[tokens], strict=True
+        ):
             if nth < afforded[who] and left >= units:
                 lengths[who] = nth + 1
                 left -= units

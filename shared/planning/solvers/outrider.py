@@ -19,7 +19,8 @@ from shared.planning.solvers.scan import Members, scan
 CAPS = 8  # looked at first, over all that are promising
 NEARER = 4  # plans that are then asked for with shorter loops
 LOOKS = 3
-SCANNED = 10  # partitions of a look whose lengths are scanned
+SCANNED = range(2, 11)  # partitions of a look whose lengths are scanned; fewer for many users
+SCANNED_USERS = 20_000  # of them all
 IMPROVED = 2  # plans that are searched around
 ROUNDS = 8  # of local search
 WARM_ROUNDS = 2
@@ -36,8 +37,9 @@ def solve(arrays: Arrays) -> Plan | None:
     best = max((plan.score for plan in plans), default=arrays.worst_score)
     caps = np.geomspace(*promising_caps(arrays, best), CAPS)
     known: set[frozenset[Members]] = set()
+    most = min(max(SCANNED_USERS // len(arrays), SCANNED[0]), SCANNED[-1])
     for _ in range(LOOKS):
-        found = [p for p in partitions(arrays, caps, best) if frozenset(p.batches) not in known][:SCANNED]
+        found = [p for p in partitions(arrays, caps, best) if frozenset(p.batches) not in known][:most]
         known |= {frozenset(partition.batches) for partition in found}
         around = np.array([partition.cap_ms * WIDE for partition in found])
         scanned = scan(arrays, [p.batches for p in found], around, max(best, found[0].score)) if found else []
@@ -84,5 +86,3 @@ def replan(
     nothing = Plan.of(arrays, Split(now, (arrays.bounds.min_draft,) * len(arrays)))
     started = scan(arrays, [now], (cycle_ms * WIDE)[None], nothing.score)[0]
     return improve(arrays, started, WARM_ROUNDS, [*changed, *newcomers]) if started else None
-
-

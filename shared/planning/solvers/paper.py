@@ -56,7 +56,11 @@ def associate(
     total = []
     for n in range(count):
         mine = [member[m][n] for m in users]
-        time = _packed(program, arrays, mine, drafts) if arrays.packed else _padded(program, arrays, mine, drafts)
+        time = (
+            _packed(program, arrays, mine, drafts)
+            if arrays.packed
+            else _padded(program, arrays, mine, drafts)
+        )
         if time is None:
             return None
         total += time
@@ -71,10 +75,9 @@ def associate(
 
 def _packed(program: Milp, arrays: Arrays, mine: list[int], drafts: Floats) -> list[tuple[int, float]]:
     """Terms of a batch's verify time, linear in who is in it; and its memory."""
-    zero, one = np.zeros(1), np.ones(1)
-    base = float(arrays.server.verify_ms(zero, zero, zero, zero, zero)[0])
-    alone = arrays.server.verify_ms(one, drafts, drafts, arrays.prefix, arrays.prefix) - base
-    room = arrays.server.room_bytes(one, arrays.prefix, arrays.prefix)
+    base = float(arrays.server.verify_ms(0.0, 0.0, 0.0, 0.0, 0.0))
+    alone = np.asarray(arrays.server.verify_ms(1.0, drafts, drafts, arrays.prefix, arrays.prefix)) - base
+    room = np.asarray(arrays.server.room_bytes(1.0, arrays.prefix, arrays.prefix))
     constant = program.one_of([0.0])[0]
     program.row([(m, 1.0) for m in mine], low=1.0)
     program.row(list(zip(mine, room, strict=True)), high=arrays.server.memory_bytes)
@@ -97,7 +100,7 @@ def _padded(program: Milp, arrays: Arrays, mine: list[int], drafts: Floats) -> l
     for m, user in enumerate(mine):
         holds = (longest >= drafts[m]) & (prefix >= arrays.prefix[m])
         program.row([(user, 1.0), *((z, -1.0) for z, ok in zip(chosen, holds, strict=True) if ok)], high=0.0)
-    time = arrays.server.verify_ms(size, longest, size * longest, prefix, size * prefix)
+    time = np.asarray(arrays.server.verify_ms(size, longest, size * longest, prefix, size * prefix))
     return list(zip(chosen, time, strict=True))
 
 
@@ -125,7 +128,9 @@ def _lengths_at(
     rows = Batches.of(arrays, batches)
     program = Milp()
     cycle = program.variable(cost=price)
-    length = [program.one_of(-arrays.value[m, least : most + 1]) for m in range(len(arrays))]  # [user][l - least]
+    length = [
+        program.one_of(-arrays.value[m, least : most + 1]) for m in range(len(arrays))
+    ]  # [user][l - least]
     total = []
     for n, batch in enumerate(batches):
         times = len(batch) if arrays.packed else 1

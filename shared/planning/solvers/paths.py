@@ -22,7 +22,7 @@ NEVER = 1e30  # ms
 
 @dataclass(frozen=True)
 class Graph:
-    """Arcs [A] from `tail` to `head`, ordered by tail; tail < head. Nodes 0 to `last`. `batch`: which one an arc adds."""
+    """Arcs [A] from `tail` to `head`, ordered by tail; tail < head. Nodes 0 to `last`. `batch`: what an arc adds."""
 
     tail: Ints
     head: Ints
@@ -102,7 +102,10 @@ class _Labels:
     @staticmethod
     def join(parts: "list[_Labels]") -> "_Labels":
         return _Labels(
-            *(np.concatenate([getattr(part, name) for part in parts]) for name in _Labels.__dataclass_fields__)
+            *(
+                np.concatenate([getattr(part, name) for part in parts])
+                for name in _Labels.__dataclass_fields__
+            )
         )
 
 
@@ -179,7 +182,9 @@ class Pareto:
 
     def _walk(self) -> None:
         none = np.array([-1])
-        arriving = {0: [_Labels(np.zeros(1), np.zeros(1), np.zeros(1, dtype=np.int64), none, none, none, none)]}
+        arriving = {
+            0: [_Labels(np.zeros(1), np.zeros(1), np.zeros(1, dtype=np.int64), none, none, none, none)]
+        }
         for node in range(self._graph.last + 1):
             if node not in arriving:
                 continue
@@ -208,14 +213,17 @@ class Pareto:
         for part_label, part_which in zip(np.split(label, edges), np.split(which, edges), strict=True):
             if len(part_which) == 0:
                 continue
-            yield int(head[part_which[0]]), _Labels(
-                time[part_label, part_which],
-                value[part_label, part_which],
-                labels.batches[part_label] + 1,
-                np.full(len(part_label), node),
-                part_label,
-                batch[part_which],
-                option[part_which],
+            yield (
+                int(head[part_which[0]]),
+                _Labels(
+                    time[part_label, part_which],
+                    value[part_label, part_which],
+                    labels.batches[part_label] + 1,
+                    np.full(len(part_label), node),
+                    part_label,
+                    batch[part_which],
+                    option[part_which],
+                ),
             )
 
 

@@ -32,4 +32,6 @@ class Plan:
         longest = float(loop.max())
         cycle = max(busy, longest)
         value = float((arrays.value[members, length.astype(np.int64)] * count).sum())
-        return cls(float(arrays.objective.score(value, arrays.all_weight, cycle)), split, cycle, busy, longest)
+        return cls(
+            float(arrays.objective.score(value, arrays.all_weight, cycle)), split, cycle, busy, longest
+        )

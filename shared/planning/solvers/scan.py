@@ -9,7 +9,7 @@ import numpy as np
 
 from shared.planning.problem import Split
 from shared.planning.solvers.arrays import Arrays, Floats, Ints
-from shared.planning.solvers.options import LEVELS, Batches, Options
+from shared.planning.solvers.options import Batches, Options, quick
 from shared.planning.solvers.plan import Plan
 
 FILLS = 2
@@ -29,7 +29,7 @@ def scan(
     sizes = np.repeat([len(partition) for partition in partitions], tries)
     starts = np.cumsum(sizes) - sizes  # of each try among the rows
     caps = caps_ms.ravel()
-    options = Options(Batches.of(arrays, flat), np.repeat(caps, sizes), LEVELS)
+    options = quick(Batches.of(arrays, flat), np.repeat(caps, sizes))
     value, time, taken = _choose(arrays, options, np.repeat(caps, sizes), score, starts)
     scores = arrays.objective.score(value, arrays.all_weight, np.maximum(caps[:, None], time))  # [tries, P]
     found: list[Plan | None] = []

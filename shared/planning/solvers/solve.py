@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from shared.planning.objective import Objective
 from shared.planning.problem import Problem
-from shared.planning.solvers import exact, outrider, paper
+from shared.planning.solvers import exact, outrider
 from shared.planning.solvers.arrays import Arrays
 from shared.planning.solvers.plan import Plan
 
@@ -36,12 +36,17 @@ def solve(
     if solver == "auto":
         solver = "exact" if len(arrays) <= AUTO_EXACT else "outrider"
     if solver == "exact" and len(arrays) > exact.MAX_USERS:
-        raise ValueError(f"solver: exact takes at most {exact.MAX_USERS} users, not {len(arrays)}; take outrider")
-    plan = {
-        "outrider": lambda: outrider.solve(arrays),
-        "exact": lambda: exact.solve(arrays, outrider.solve(arrays)),
-        "paper": lambda: paper.solve(arrays, seconds_left),
-    }[solver]()
+        raise ValueError(
+            f"solver: exact takes at most {exact.MAX_USERS} users, not {len(arrays)}; take outrider"
+        )
+    if solver == "exact":
+        plan = exact.solve(arrays, outrider.solve(arrays))
+    elif solver == "paper":
+        from shared.planning.solvers import paper  # noqa: PLC0415  # SciPy, where it is asked for
+
+        plan = paper.solve(arrays, seconds_left)
+    else:
+        plan = outrider.solve(arrays)
     if plan is None:
         raise Infeasible(
             "memory_bytes and max_batches: the users do not fit; give the server more memory or allow more batches"

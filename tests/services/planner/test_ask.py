@@ -25,7 +25,14 @@ QUESTION: dict[str, Any] = {
     "objective": "throughput",
     "solver": "auto",
     "users": [
-        {"id": f"u{m}", "alpha": 0.95, "prefix": 512, "draft_ms_per_token": 33.914511, "comm_ms": 3.0, "weight": 1.0}
+        {
+            "id": f"u{m}",
+            "alpha": 0.95,
+            "prefix": 512,
+            "draft_ms_per_token": 33.914511,
+            "comm_ms": 3.0,
+            "weight": 1.0,
+        }
         for m in range(6)
     ],
 }
@@ -34,7 +41,12 @@ QUESTION: dict[str, Any] = {
 def outrider_plan(question: object, *more: str) -> subprocess.CompletedProcess[str]:
     text = question if isinstance(question, str) else json.dumps(question)
     return subprocess.run(
-        [sys.executable, "-m", "services.cli", "plan", *more], input=text, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "services.cli", "plan", *more],
+        input=text,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
 
 

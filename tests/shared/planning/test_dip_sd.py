@@ -31,18 +31,20 @@ def test_how_many_users_fit_into_one_batch() -> None:
 def test_the_headlines(users, alpha, batches, length, tokens_per_s, over_greedy) -> None:
     problem = dip_sd.cohort(users, alpha)
     each = users // batches
-    split = Split(
-        tuple(tuple(range(n * each, (n + 1) * each)) for n in range(batches)), (length,) * users
-    )
+    split = Split(tuple(tuple(range(n * each, (n + 1) * each)) for n in range(batches)), (length,) * users)
     assert rate(problem, split) == pytest.approx(tokens_per_s, abs=5e-5)
-    assert rate(problem, split) / dip_sd.greedy_batch_tokens_per_s(problem) == pytest.approx(over_greedy, abs=5e-5)
+    assert rate(problem, split) / dip_sd.greedy_batch_tokens_per_s(problem) == pytest.approx(
+        over_greedy, abs=5e-5
+    )
 
 
 def test_the_first_headline_over_one_at_a_time() -> None:
     problem = dip_sd.cohort(14)
     assert dip_sd.autoregressive_tokens_per_s(problem) == pytest.approx(10.451193, abs=5e-7)
     split = Split((tuple(range(7)), tuple(range(7, 14))), (3,) * 14)
-    assert rate(problem, split) / dip_sd.autoregressive_tokens_per_s(problem) == pytest.approx(17.8888, abs=5e-5)
+    assert rate(problem, split) / dip_sd.autoregressive_tokens_per_s(problem) == pytest.approx(
+        17.8888, abs=5e-5
+    )
 
 
 @pytest.mark.parametrize(("users", "alpha", "least"), [(14, 0.78, 186.9595), (6, 0.95, 117.5596)])

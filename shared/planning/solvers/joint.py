@@ -16,12 +16,13 @@ from shared.planning.solvers.arrays import Arrays, Floats, Ints
 from shared.planning.solvers.caps import cap_range
 from shared.planning.solvers.graphs import line
 from shared.planning.solvers.options import Batches, Options, quick
-from shared.planning.solvers.paths import Graph, best_at_prices
+from shared.planning.solvers.paths import Graph, best_paths
 
 PIECES = 28
 ROOM = 3  # pieces of a batch at least, where memory is short
 FINE = 96  # caps of which the promising ones are found
 PRICES = np.array([0.03, 0.3, 0.65, 1.0])  # of what a millisecond of the cycle is worth
+ORDERS = (0.3, 1.0)  # prices at which users are ordered, likewise
 Members = tuple[int, ...]
 
 
@@ -34,7 +35,7 @@ class Partition:
     batches: tuple[Members, ...]
 
 
-def partitions(arrays: Arrays, caps: Floats, score: float) -> list[Partition]:
+def partitions(arrays: Arrays, caps: Floats, score: float) -> Iterator[Partition]:
     """Promising ways to split users into batches, best first. caps: ms, to look at; score: some plan's, for prices."""
     tries = list(_tries(arrays, caps, score))
     count, longest = _pieces(arrays)
@@ -46,16 +47,13 @@ def partitions(arrays: Arrays, caps: Floats, score: float) -> list[Partition]:
     starts = (segments.starts + each * len(segments.members)).ravel()
     try_caps = np.array([cap for cap, _ in tries])
     options = quick(Batches(pooled, members, starts), np.repeat(try_caps, len(segments.starts)))
-    found: dict[frozenset[Members], Partition] = {}
-    for which, batches, total in _paths(arrays, options, graph, try_caps, score):
-        groups = [segments[batch] for batch in batches]
-        split = tuple(
-            tuple(sorted(int(m) for piece in group for m in pieces[which][piece])) for group in groups
-        )
-        key = frozenset(split)
-        if key not in found or found[key].score < total:
-            found[key] = Partition(total, float(try_caps[which]), split)
-    return sorted(found.values(), key=lambda partition: -partition.score)
+    paths, scores = _paths(arrays, options, graph, try_caps, score)
+    for index in np.argsort(-scores, kind="stable"):
+        if scores[index] == -np.inf:
+            return
+        which, path = index // len(PRICES), paths[index]
+        groups = (np.concatenate([pieces[which][n] for n in segments[batch]]) for batch in path[path >= 0])
+        yield Partition(float(scores[index]), float(try_caps[which]), tuple(tuple(sorted(g.tolist())) for g in groups))
 
 
 def promising_caps(arrays: Arrays, score: float) -> tuple[float, float]:
@@ -72,8 +70,8 @@ def promising_caps(arrays: Arrays, score: float) -> tuple[float, float]:
 
 def _paths(
     arrays: Arrays, options: Options, graph: Graph, caps: Floats, score: float
-) -> Iterator[tuple[int, tuple[int, ...], float]]:
-    """(try, batches, score) of the best path of every try at every price."""
+) -> tuple[Ints, Floats]:
+    """The best path of every try at every price [tries · P, batches], and its score."""
     shape = (len(caps), -1, options.values.shape[1])
     values, verify = options.values.reshape(shape), options.verify_ms.reshape(shape)  # [tries, segments, K]
     price = np.array([arrays.objective.price(score, arrays.all_weight, float(cap)) for cap in caps])
@@ -81,18 +79,14 @@ def _paths(
     worth = values[:, None] - prices[:, :, None, None] * verify[:, None]  # [tries, P, segments, K]
     option = worth.argmax(axis=3)
     best = np.take_along_axis(worth, option[..., None], axis=3)[..., 0]
-    columns = best.reshape(-1, best.shape[2]).T
-    for column, batches in enumerate(best_at_prices(graph, columns)):
-        which, at = divmod(column, len(PRICES))
-        if batches is not None:
-            rows = np.array(batches)
-            taken = option[which, at, rows]
-            value, time = values[which, rows, taken].sum(), verify[which, rows, taken].sum()
-            yield (
-                which,
-                batches,
-                float(arrays.objective.score(value, arrays.all_weight, max(caps[which], time))),
-            )
+    paths = best_paths(graph, best.reshape(-1, best.shape[2]).T)
+    which = np.repeat(np.arange(len(caps)), len(PRICES))[:, None]
+    taken = np.take_along_axis(option.reshape(-1, option.shape[2]), np.maximum(paths, 0), axis=1)
+    value = np.where(paths >= 0, values[which, paths, taken], 0.0).sum(axis=1)
+    time = np.where(paths >= 0, verify[which, paths, taken], 0.0).sum(axis=1)
+    cycle = np.maximum(caps[which[:, 0]], time)
+    scores = np.asarray(arrays.objective.score(value, arrays.all_weight, cycle))
+    return paths, np.where((paths >= 0).any(axis=1), scores, -np.inf)
 
 
 def _tries(arrays: Arrays, caps: Floats, score: float) -> Iterator[tuple[float, Ints]]:
@@ -100,7 +94,7 @@ def _tries(arrays: Arrays, caps: Floats, score: float) -> Iterator[tuple[float, 
     for cap in caps:
         price = arrays.objective.price(score, arrays.all_weight, float(cap))
         seen = set()
-        for order in (order for share in PRICES[1:] for order in _orders(arrays, float(cap), share * price)):
+        for order in (order for share in ORDERS for order in _orders(arrays, float(cap), share * price)):
             if order.tobytes() not in seen:
                 seen.add(order.tobytes())
                 yield float(cap), order

@@ -3,20 +3,21 @@
 From N = 1 on, with l = 0 where it may be. Warm, it starts from the batches in force and moves changed users only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from shared.planning.problem import Split
 from shared.planning.solvers.arrays import Arrays
 from shared.planning.solvers.caps import cap_range
-from shared.planning.solvers.joint import partitions, promising_caps
+from shared.planning.solvers.joint import Partition, partitions, promising_caps
 from shared.planning.solvers.lengths import best_lengths
 from shared.planning.solvers.neighbours import improve
 from shared.planning.solvers.plan import Plan
 from shared.planning.solvers.scan import Members, scan
 
-CAPS = 8  # looked at first, over all that are promising
+CAPS = range(8, 25)  # looked at first, over all that are promising; fewer for many users
+CAP_USERS = 160  # of them all
 NEARER = 4  # plans that are then asked for with shorter loops
 LOOKS = 3
 SCANNED = range(2, 11)  # partitions of a look whose lengths are scanned; fewer for many users
@@ -35,12 +36,11 @@ def solve(arrays: Arrays) -> Plan | None:
     """A plan from nothing; None where nothing that was found fits into memory and bounds."""
     plans = _plainest(arrays)
     best = max((plan.score for plan in plans), default=arrays.worst_score)
-    caps = np.geomspace(*promising_caps(arrays, best), CAPS)
+    caps = np.geomspace(*promising_caps(arrays, best), _between(CAPS, CAP_USERS // len(arrays)))
     known: set[frozenset[Members]] = set()
-    most = min(max(SCANNED_USERS // len(arrays), SCANNED[0]), SCANNED[-1])
+    most = _between(SCANNED, SCANNED_USERS // len(arrays))
     for _ in range(LOOKS):
-        found = [p for p in partitions(arrays, caps, best) if frozenset(p.batches) not in known][:most]
-        known |= {frozenset(partition.batches) for partition in found}
+        found = _unknown(partitions(arrays, caps, best), known, most)
         around = np.array([partition.cap_ms * WIDE for partition in found])
         scanned = scan(arrays, [p.batches for p in found], around, max(best, found[0].score)) if found else []
         plans = sorted([*plans, *(plan for plan in scanned if plan)], key=lambda plan: -plan.score)
@@ -51,6 +51,23 @@ def solve(arrays: Arrays) -> Plan | None:
     improved = [improve(arrays, plan, ROUNDS) for plan in plans[:IMPROVED]]
     plan = max(improved, key=lambda plan: plan.score)
     return polish(arrays, plan) if len(arrays) <= EXACT_USERS else plan
+
+
+def _unknown(found: Iterable[Partition], known: set[frozenset[Members]], most: int) -> list[Partition]:
+    """The first that are not known; they are from now on."""
+    taken = []
+    for partition in found:
+        key = frozenset(partition.batches)
+        if key not in known:
+            known.add(key)
+            taken.append(partition)
+        if len(taken) == most:
+            break
+    return taken
+
+
+def _between(bounds: range, wanted: int) -> int:
+    return min(max(wanted, bounds[0]), bounds[-1])
 
 
 def _plainest(arrays: Arrays) -> list[Plan]:

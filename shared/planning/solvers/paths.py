@@ -51,18 +51,20 @@ class Path:
     value: float
 
 
-def best_at_prices(graph: Graph, worth: Floats) -> list[tuple[int, ...] | None]:
-    """For every column of worth [batches, X], the batches of the path with the largest sum; None where none goes."""
+def best_paths(graph: Graph, worth: Floats) -> Ints:
+    """For every column of worth [batches, X], the batches of the path with the largest sum: [X, longest path], then -1.
+
+    A column without a path has none.
+    """
     ahead, taken = _ahead(graph, worth[graph.batch])
-    found: list[tuple[int, ...] | None] = []
-    for column in range(worth.shape[1]):
-        batches, node = [], 0
-        while node != graph.last and ahead[0, column] > -np.inf:
-            arc = taken[node, column]
-            batches.append(int(graph.batch[arc]))
-            node = int(graph.head[arc])
-        found.append(tuple(batches) or None)
-    return found
+    columns = np.arange(worth.shape[1])
+    node = np.where(ahead[0] > -np.inf, 0, graph.last)
+    found = []
+    while (node != graph.last).any():
+        arc = taken[np.minimum(node, graph.last - 1), columns]
+        found.append(np.where(node == graph.last, -1, graph.batch[arc]))
+        node = np.where(node == graph.last, node, graph.head[arc])
+    return np.array(found).T if found else np.empty((worth.shape[1], 0), dtype=np.int64)
 
 
 def _ahead(graph: Graph, best: Floats) -> tuple[Floats, Ints]:

@@ -1,44 +1,36 @@
-"""Local search: move one user, swap two, open a batch; lengths re-solved exactly.
+"""Local search: move one user, swap two, open a batch, join two; lengths re-solved.
 
-Every change touches two batches. Within a cap each of the two has its options, the others keep theirs, and the best
-pair of options gives the changed plan's score: all changes are scored at once, and the best is taken while it helps.
+Within a cap, and for a batch of given size, t_v is known for every option, so a batch's value is a sum over its members,
+and what a change makes of it is one term more or less. So all changes are scored at once from the terms of every user in
+every batch, at its size, one less and one more. The best few are then looked at with their true lengths.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from shared.planning.solvers.arrays import Arrays, Floats, Ints
-from shared.planning.solvers.options import Batches, quick
+from shared.planning.solvers.arrays import Arrays, Bools, Floats, Ints
+from shared.planning.solvers.options import Batches
 from shared.planning.solvers.plan import Plan
 from shared.planning.solvers.scan import Members, scan
 
-CAPS = np.array([0.8, 0.9, 1.0, 1.1, 1.25])  # of the plan's cycle: where changes are scored
-AROUND = np.array(
-    [0.75, 0.84, 0.9, 0.95, 0.98, 1.0, 1.02, 1.05, 1.1, 1.18, 1.3]
-)  # where the best of them are
-SHARES = (0.02, 0.5, 1.0)  # prices, of what a millisecond of the cycle is worth
+SHORTER = 1 - 1e-6
+CAPS = np.array([0.85, 0.95, 1.0, 1.1, 1.25])  # of the plan's cycle: where changes are scored
+AROUND = np.array([0.75, 0.84, 0.9, 0.95, 0.98, 1.0, 1.02, 1.05, 1.1, 1.18, 1.3])  # where the best of them are
+SHARES = np.array([0.02, 0.5, 1.0])  # prices, of what a millisecond of the cycle is worth
 TRIED = 6  # changes whose lengths are scanned
 SLACK = 0.02  # a change scored this much below the plan may still be better once its lengths are scanned
-CHANGES = 600  # scored at once, at most
-MEMBERS = 40_000  # of the batches that they make, at most
-NEAR = 4  # users of another batch that one may swap with
-
-
-@dataclass(frozen=True)
-class _Change:
-    """Two batches of a plan become these; empty = none."""
-
-    first: int
-    second: int  # -1: a new one
-    becomes: tuple[Members, Members]
+MEMBERS = 4000  # of the batches that are scanned, about
+SWAPPED = 28  # users that may be swapped in a round
+IMPOSSIBLE = -1e9  # value of a draft that cannot be; finite, so that it can be taken out of a sum again
 
 
 def improve(arrays: Arrays, plan: Plan, rounds: int, users: Sequence[int] | None = None) -> Plan:
     """A plan at least as good. users: only those may move; None = all."""
-    for _ in range(rounds):
-        changed = _best_changes(arrays, plan, range(len(arrays)) if users is None else users)
+    movable = np.arange(len(arrays)) if users is None else np.array(sorted(set(users)), dtype=np.int64)
+    for turn in range(rounds):
+        changed = _best_changes(arrays, plan, movable, turn)
         if not changed:
             break
         better = relength(arrays, changed, plan)
@@ -50,106 +42,177 @@ def improve(arrays: Arrays, plan: Plan, rounds: int, users: Sequence[int] | None
 
 def relength(arrays: Arrays, partitions: Sequence[Sequence[Members]], plan: Plan) -> Plan:
     """The best that lengths make of these partitions, if better than a plan of about the same cycle; else that."""
-    caps = np.tile(np.append(plan.cycle_ms * AROUND, plan.loop_ms * (1 - 1e-6)), (len(partitions), 1))
+    caps = np.tile(np.append(plan.cycle_ms * AROUND, plan.loop_ms * SHORTER), (len(partitions), 1))
     found = [better for better in scan(arrays, partitions, caps, plan.score) if better is not None]
     return max([plan, *found], key=lambda each: each.score)
 
 
-def _best_changes(arrays: Arrays, plan: Plan, users: Sequence[int]) -> list[list[Members]]:
+def _best_changes(arrays: Arrays, plan: Plan, users: Ints, turn: int) -> list[list[Members]]:
     """What the most promising changes make of the plan's batches, best first."""
-    changes = _changes(arrays, plan, users)
-    if not changes:
-        return []
-    distinct = dict.fromkeys(plan.split.batches)  # first, in order
-    distinct |= dict.fromkeys(batch for change in changes for batch in change.becomes if batch)
-    row = {batch: index for index, batch in enumerate(distinct)}
-    row[()] = -1
-    batches = Batches.of(arrays, list(distinct))
-    rows = np.array([(row[first], row[second]) for first, second in (change.becomes for change in changes)])
-    gone = np.array([(change.first, change.second) for change in changes])
-    caps = np.append(plan.cycle_ms * CAPS, plan.loop_ms * (1 - 1e-6))
-    scores = np.max([_scores(arrays, plan, batches, float(cap), rows, gone) for cap in caps], axis=0)
-    best = [
-        n
-        for n in np.argsort(-scores, kind="stable")[:TRIED]
-        if scores[n] > plan.score - SLACK * abs(plan.score)
-    ]
-    return [_apply(plan, changes[n]) for n in best]
+    table = _Changes(arrays, plan, users, turn)
+    caps = np.append(plan.cycle_ms * CAPS, plan.loop_ms * SHORTER)
+    scores = np.max([table.scores(float(cap)) for cap in caps], axis=0)
+    tried = max(1, min(TRIED, MEMBERS // len(arrays)))
+    best = np.argpartition(-scores, min(tried, len(scores) - 1))[:tried] if len(scores) else []
+    order = sorted(best, key=lambda n: -scores[n])
+    return [table.apply(int(n)) for n in order if scores[n] > plan.score - SLACK * abs(plan.score)]
 
 
-def _apply(plan: Plan, change: _Change) -> list[Members]:
-    kept = [b for n, b in enumerate(plan.split.batches) if n not in (change.first, change.second)]
-    return [*kept, *(batch for batch in change.becomes if batch)]
+@dataclass(frozen=True)
+class _Terms:
+    """Within one cap, for K options and three sizes of a batch: one less than now, as now, one more.
+
+    time, value [batches, 3, K]: of the batch with its members. cost, worth [users, batches, 3, K]: a user's part of
+    that, if it were in that batch. Under the padded law rows cost what the longest costs: no part is a user's own.
+    """
+
+    time: Floats
+    value: Floats
+    cost: Floats
+    worth: Floats
 
 
-def _scores(arrays: Arrays, plan: Plan, batches: Batches, cap: float, rows: Ints, gone: Ints) -> Floats:
-    """Of every change [n], with the options of all batches chosen at one price, the best of some."""
-    options = quick(batches, cap)
-    price = arrays.objective.price(plan.score, arrays.all_weight, cap)
-    best = np.full(len(rows), -np.inf)
-    for share in SHARES:
-        worth = options.values - share * price * options.verify_ms
-        taken = worth.argmax(axis=1)[:, None]
-        value = np.append(np.take_along_axis(options.values, taken, axis=1), 0.0)  # the last: no batch
-        time = np.append(np.take_along_axis(options.verify_ms, taken, axis=1), 0.0)
-        now = np.arange(len(plan.split.batches))
-        stays = (now != gone[:, :1]) & (now != gone[:, 1:])  # [n, batches]
-        all_value = np.where(stays, value[now], 0.0).sum(axis=1) + value[rows].sum(axis=1)
-        all_time = np.where(stays, time[now], 0.0).sum(axis=1) + time[rows].sum(axis=1)
-        best = np.maximum(
-            best, arrays.objective.score(all_value, arrays.all_weight, np.maximum(cap, all_time))
+class _Changes:
+    """All changes of a plan, in this order: moves [users, batches and a new one], then swaps [users, users]."""
+
+    def __init__(self, arrays: Arrays, plan: Plan, users: Ints, turn: int) -> None:
+        self._arrays, self._plan, self._users = arrays, plan, users
+        self._batches = Batches.of(arrays, [*plan.split.batches, (int(arrays.prefix.argmin()),)])
+        self._count = len(plan.split.batches)
+        self._home = np.empty(len(arrays), dtype=np.int64)
+        inside = self._batches.owner < self._count
+        self._home[self._batches.members[inside]] = self._batches.owner[inside]
+        self._ones, self._others = _some(users, turn), _some(np.arange(len(arrays)), turn)
+        self._possible = np.concatenate([self._moves().ravel(), self._swaps().ravel()])
+
+    def scores(self, cap: float) -> Floats:
+        """Of every change; -inf where it cannot be."""
+        arrays, plan = self._arrays, self._plan
+        terms = self._terms(cap)
+        price = arrays.objective.price(plan.score, arrays.all_weight, cap)
+        value, time = _choose(terms.value[:, 1], terms.time[:, 1], SHARES * price)  # [batches, P]
+        value[self._count], time[self._count] = 0.0, 0.0  # the new one is not there yet
+        rest = value.sum(axis=0), time.sum(axis=0)
+        parts = [self._moved(terms, value, time, SHARES * price), self._exchanged(terms, value, time, SHARES * price)]
+        values, times = (np.concatenate([part[n].reshape(-1, len(SHARES)) for part in parts]) for n in (0, 1))
+        cycle = np.maximum(cap, rest[1] + times)
+        scores = arrays.objective.score(rest[0] + values, arrays.all_weight, cycle).max(axis=1)
+        return np.where(self._possible, scores, -np.inf)
+
+    def apply(self, change: int) -> list[Members]:
+        """The plan's batches after a change."""
+        batches = [list(batch) for batch in self._plan.split.batches] + [[]]
+        moves = len(self._users) * len(batches)
+        if change < moves:
+            user, there = int(self._users[change // len(batches)]), change % len(batches)
+            batches[self._home[user]].remove(user)
+            batches[there].append(user)
+        else:
+            index, other_index = divmod(change - moves, len(self._others))
+            one, other = int(self._ones[index]), int(self._others[other_index])
+            for out, into in ((one, other), (other, one)):
+                batches[self._home[out]].remove(out)
+                batches[self._home[out]].append(into)
+        return [tuple(sorted(batch)) for batch in batches if batch]
+
+    def _moves(self) -> Bools:
+        """Which moves may be, [users, batches + 1]."""
+        arrays, rows = self._arrays, self._batches
+        home, new = self._home[self._users], np.arange(self._count + 1) == self._count
+        alone = rows.users[home] == 1
+        closes_or_not = ~alone | (self._count > arrays.bounds.min_batches)
+        opens_or_not = ~new | ((self._count < arrays.max_batches) & ~alone[:, None])
+        fits = self._fits(rows.users + ~new, self._users[:, None], np.where(new, 0.0, rows.prefixes))
+        return (home[:, None] != np.arange(self._count + 1)) & closes_or_not[:, None] & opens_or_not & fits
+
+    def _swaps(self) -> Bools:
+        """Which swaps may be, [users, users]."""
+        rows, one, other = self._batches, self._ones[:, None], self._others
+        prefix = self._arrays.prefix
+        fits_here = self._fits_at(self._home[one], other, rows.prefixes[self._home[one]] - prefix[one])
+        fits_there = self._fits_at(self._home[other], one, rows.prefixes[self._home[other]] - prefix[other])
+        return np.asarray((self._home[one] != self._home[other]) & fits_here & fits_there)
+
+    def _fits(self, users: Floats, newcomer: Ints, prefixes: Floats) -> Bools:
+        arrays = self._arrays
+        prefix = np.maximum(np.where(users == 1, 0.0, self._batches.prefix), arrays.prefix[newcomer])
+        room = arrays.server.room_bytes(users, prefix, prefixes + arrays.prefix[newcomer])
+        return np.asarray(room) <= arrays.server.memory_bytes
+
+    def _fits_at(self, batch: Ints, newcomer: Ints, prefixes: Floats) -> Bools:
+        arrays, rows = self._arrays, self._batches
+        prefix = np.maximum(rows.prefix[batch], arrays.prefix[newcomer])
+        room = arrays.server.room_bytes(rows.users[batch], prefix, prefixes + arrays.prefix[newcomer])
+        return np.asarray(room) <= arrays.server.memory_bytes
+
+    def _moved(self, terms: _Terms, value: Floats, time: Floats, prices: Floats) -> tuple[Floats, Floats]:
+        """What moves add to the sums, [users, batches + 1, P]."""
+        users, home = self._users, self._home[self._users]
+        left = (of[home, 0] - each[users, home, 0] for of, each in _pairs(terms))
+        value_left, time_left = _choose(*left, prices)
+        alone = (self._batches.users[home] == 1)[:, None]
+        value_left, time_left = np.where(alone, 0.0, value_left), np.where(alone, 0.0, time_left)
+        joined = (of[:, 2] + each[users, :, 2] for of, each in _pairs(terms))
+        value_joined, time_joined = _choose(*joined, prices)
+        return (
+            (value_left - value[home])[:, None] + value_joined - value,
+            (time_left - time[home])[:, None] + time_joined - time,
         )
-    return best
+
+    def _exchanged(self, terms: _Terms, value: Floats, time: Floats, prices: Floats) -> tuple[Floats, Floats]:
+        """What swaps add to the sums, [users, users, P]."""
+        one, other = self._ones[:, None], self._others
+        here, there = self._home[one], self._home[other]
+        at_here = (of[here, 1] - each[one, here, 1] + each[other, here, 1] for of, each in _pairs(terms))
+        at_there = (of[there, 1] - each[other, there, 1] + each[one, there, 1] for of, each in _pairs(terms))
+        value_here, time_here = _choose(*at_here, prices)
+        value_there, time_there = _choose(*at_there, prices)
+        return value_here + value_there - value[here] - value[there], time_here + time_there - time[here] - time[there]
+
+    def _terms(self, cap: float) -> _Terms:
+        arrays, rows = self._arrays, self._batches
+        users, members, owner = np.arange(len(arrays)), rows.members, rows.owner
+        size = rows.users[:, None] + np.array([-1.0, 0.0, 1.0])
+        size[self._count] = [0.0, 0.0, 1.0]
+        at = (rows.prefix[:, None, None], rows.prefixes[:, None, None])
+        if arrays.packed:
+            wished = arrays.wished[:, None, None]  # [users, 1, 1, K]
+            most = np.maximum(arrays.drafts(members, np.full(len(members), cap)), arrays.bounds.min_draft)
+            drafted = rows.sum(np.minimum(arrays.wished[members], most[:, None]).astype(np.float64))
+            level = drafted[:, None] * (size / rows.users[:, None])[:, :, None]
+        else:
+            top = int(arrays.drafts(users, cap - arrays.alone_ms[0]).max())
+            wished = np.arange(arrays.bounds.min_draft, max(top, arrays.bounds.min_draft) + 1)
+            level = np.broadcast_to(wished.astype(np.float64), (len(rows), 3, len(wished)))
+        time = np.array(arrays.server.verify_ms(size[:, :, None], level, level, *at))
+        afforded = arrays.drafts(users, np.broadcast_to(cap - time, (len(arrays), *time.shape)))
+        drafts = np.minimum(afforded, wished)  # [users, batches, 3, K]
+        worth = np.maximum(arrays.value[users[:, None, None, None], drafts], IMPOSSIBLE)
+        value = rows.sum(worth[members, owner])
+        cost = np.zeros_like(worth)
+        if arrays.packed:
+            fixed = arrays.server.verify_ms(0.0, 0.0, 0.0, 0.0, 0.0)
+            prefix = arrays.prefix[:, None, None, None]
+            cost = np.asarray(arrays.server.verify_ms(1.0, drafts, np.maximum(drafts, 0), prefix, prefix)) - fixed
+            time = fixed + rows.sum(cost[members, owner])
+        value[self._count] = 0.0
+        if arrays.packed:
+            time[self._count] = fixed
+        return _Terms(time, value, cost, worth)
 
 
-def _changes(arrays: Arrays, plan: Plan, users: Sequence[int]) -> list[_Change]:
-    """Moves, new batches, joined batches and swaps of users who draft alike: all of them, or of evenly chosen users."""
-    batches = plan.split.batches
-    each = len(batches) * (1 + NEAR)  # changes of one user, at most
-    most = min(CHANGES, MEMBERS * len(batches) // (2 * len(arrays)))
-    users = users[:: max(1, -(-len(users) * each // most))] if most else []
-    home = {m: n for n, batch in enumerate(batches) for m in batch}
-    may_open, may_close = len(batches) < arrays.max_batches, len(batches) > arrays.bounds.min_batches
-    changes: list[_Change] = []
-    for user in users:
-        here = home[user]
-        left = _without(batches[here], user)
-        if left or may_close:
-            changes += [
-                _Change(here, there, (left, _with(batches[there], user)))
-                for there in range(len(batches))
-                if there != here
-            ]
-        if left and may_open:
-            changes.append(_Change(here, -1, (left, (user,))))
-        changes += [
-            _Change(
-                here, home[other], (_with(left, other), _with(_without(batches[home[other]], other), user))
-            )
-            for other in _alike(arrays, plan, user)
-        ]
-    if may_close:
-        changes += [
-            _Change(one, other, (tuple(sorted(batches[one] + batches[other])), ()))
-            for one in range(len(batches))
-            for other in range(one)
-        ]
-    return changes
+def _some(users: Ints, turn: int) -> Ints:
+    """About SWAPPED of them, others each turn."""
+    step = max(1, -(-len(users) // SWAPPED))
+    return users[turn % step :: step]
 
 
-def _alike(arrays: Arrays, plan: Plan, user: int) -> Iterator[int]:
-    """Of every other batch, the users nearest in speed."""
-    for batch in plan.split.batches:
-        if user in batch:
-            continue
-        members = np.array(batch)
-        apart = np.abs(np.log(arrays.draft_ms[members] / arrays.draft_ms[user]))
-        yield from (int(m) for m in members[np.argsort(apart, kind="stable")[:NEAR]])
+def _pairs(terms: _Terms) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
+    """Values and times: of batches, and of users in them. A user's part of a time is added and taken like its value."""
+    return (terms.value, terms.worth), (terms.time, terms.cost)
 
 
-def _without(batch: Members, user: int) -> Members:
-    return tuple(m for m in batch if m != user)
-
-
-def _with(batch: Members, user: int) -> Members:
-    return tuple(sorted((*batch, user)))
+def _choose(value: Floats, time: Floats, prices: Floats) -> tuple[Floats, Floats]:
+    """The best of K options at each price: [..., K] → [..., P]."""
+    option = (value[..., None] - time[..., None] * prices).argmax(axis=-2)  # [..., P]
+    return np.take_along_axis(value, option, axis=-1), np.take_along_axis(time, option, axis=-1)

@@ -23,6 +23,7 @@ TRIED = 6  # changes whose lengths are scanned
 SLACK = 0.02  # a change scored this much below the plan may still be better once its lengths are scanned
 MEMBERS = 4000  # of the batches that are scanned, about
 SWAPPED = 28  # users that may be swapped in a round
+MOVES = 2000  # looked at in a round, about
 IMPOSSIBLE = -1e9  # value of a draft that cannot be; finite, so that it can be taken out of a sum again
 
 
@@ -62,8 +63,8 @@ def _best_changes(arrays: Arrays, plan: Plan, users: Ints, turn: int) -> list[li
 class _Terms:
     """Within one cap, for K options and three sizes of a batch: one less than now, as now, one more.
 
-    time, value [batches, 3, K]: of the batch with its members. cost, worth [users, batches, 3, K]: a user's part of
-    that, if it were in that batch. Under the padded law rows cost what the longest costs: no part is a user's own.
+    time, value [batches, 3, K]: of the batch with its members. cost, worth [users looked at, batches, 3, K]: a user's
+    part of that, if it were in that batch. Under the padded law rows cost what the longest costs: no part is a user's.
     """
 
     time: Floats
@@ -76,13 +77,16 @@ class _Changes:
     """All changes of a plan, in this order: moves [users, batches and a new one], then swaps [users, users]."""
 
     def __init__(self, arrays: Arrays, plan: Plan, users: Ints, turn: int) -> None:
-        self._arrays, self._plan, self._users = arrays, plan, users
+        self._arrays, self._plan = arrays, plan
         self._batches = Batches.of(arrays, [*plan.split.batches, (int(arrays.prefix.argmin()),)])
         self._count = len(plan.split.batches)
         self._home = np.empty(len(arrays), dtype=np.int64)
         inside = self._batches.owner < self._count
         self._home[self._batches.members[inside]] = self._batches.owner[inside]
-        self._ones, self._others = _some(users, turn), _some(np.arange(len(arrays)), turn)
+        self._users = _some(users, turn, max(1, MOVES // (self._count + 1)))
+        self._ones, self._others = _some(users, turn, SWAPPED), _some(np.arange(len(arrays)), turn, SWAPPED)
+        self._looked_at = np.unique(np.concatenate([self._users, self._ones, self._others]))
+        self._at = np.searchsorted(self._looked_at, np.arange(len(arrays)))  # of a user among them
         self._possible = np.concatenate([self._moves().ravel(), self._swaps().ravel()])
 
     def scores(self, cap: float) -> Floats:
@@ -148,11 +152,12 @@ class _Changes:
     def _moved(self, terms: _Terms, value: Floats, time: Floats, prices: Floats) -> tuple[Floats, Floats]:
         """What moves add to the sums, [users, batches + 1, P]."""
         users, home = self._users, self._home[self._users]
-        left = (of[home, 0] - each[users, home, 0] for of, each in _pairs(terms))
+        at = self._at[users]
+        left = (of[home, 0] - each[at, home, 0] for of, each in _pairs(terms))
         value_left, time_left = _choose(*left, prices)
         alone = (self._batches.users[home] == 1)[:, None]
         value_left, time_left = np.where(alone, 0.0, value_left), np.where(alone, 0.0, time_left)
-        joined = (of[:, 2] + each[users, :, 2] for of, each in _pairs(terms))
+        joined = (of[:, 2] + each[at, :, 2] for of, each in _pairs(terms))
         value_joined, time_joined = _choose(*joined, prices)
         return (
             (value_left - value[home])[:, None] + value_joined - value,
@@ -163,6 +168,7 @@ class _Changes:
         """What swaps add to the sums, [users, users, P]."""
         one, other = self._ones[:, None], self._others
         here, there = self._home[one], self._home[other]
+        one, other = self._at[one], self._at[other]
         at_here = (of[here, 1] - each[one, here, 1] + each[other, here, 1] for of, each in _pairs(terms))
         at_there = (of[there, 1] - each[other, there, 1] + each[one, there, 1] for of, each in _pairs(terms))
         value_here, time_here = _choose(*at_here, prices)
@@ -170,40 +176,51 @@ class _Changes:
         return value_here + value_there - value[here] - value[there], time_here + time_there - time[here] - time[there]
 
     def _terms(self, cap: float) -> _Terms:
-        arrays, rows = self._arrays, self._batches
-        users, members, owner = np.arange(len(arrays)), rows.members, rows.owner
+        arrays, rows, new = self._arrays, self._batches, self._count
         size = rows.users[:, None] + np.array([-1.0, 0.0, 1.0])
-        size[self._count] = [0.0, 0.0, 1.0]
-        at = (rows.prefix[:, None, None], rows.prefixes[:, None, None])
+        size[new] = [0.0, 0.0, 1.0]
         if arrays.packed:
-            wished = arrays.wished[:, None, None]  # [users, 1, 1, K]
-            most = np.maximum(arrays.drafts(members, np.full(len(members), cap)), arrays.bounds.min_draft)
-            drafted = rows.sum(np.minimum(arrays.wished[members], most[:, None]).astype(np.float64))
+            most = np.maximum(arrays.drafts(rows.members, np.full(len(rows.members), cap)), arrays.bounds.min_draft)
+            drafted = rows.sum(np.minimum(arrays.wished[rows.members], most[:, None]).astype(np.float64))
             level = drafted[:, None] * (size / rows.users[:, None])[:, :, None]
         else:
-            top = int(arrays.drafts(users, cap - arrays.alone_ms[0]).max())
-            wished = np.arange(arrays.bounds.min_draft, max(top, arrays.bounds.min_draft) + 1)
-            level = np.broadcast_to(wished.astype(np.float64), (len(rows), 3, len(wished)))
-        time = np.array(arrays.server.verify_ms(size[:, :, None], level, level, *at))
-        afforded = arrays.drafts(users, np.broadcast_to(cap - time, (len(arrays), *time.shape)))
-        drafts = np.minimum(afforded, wished)  # [users, batches, 3, K]
-        worth = np.maximum(arrays.value[users[:, None, None, None], drafts], IMPOSSIBLE)
-        value = rows.sum(worth[members, owner])
-        cost = np.zeros_like(worth)
+            level = np.broadcast_to(self._lengths(cap).astype(np.float64), (len(rows), 3, len(self._lengths(cap))))
+        prefix, prefixes = rows.prefix[:, None, None], rows.prefixes[:, None, None]
+        time = np.array(arrays.server.verify_ms(size[:, :, None], level, level, prefix, prefixes))
+        own_cost, own_worth = self._parts(rows.members, (cap - time)[rows.owner], cap)
+        slack = np.broadcast_to(cap - time, (len(self._looked_at), *time.shape))
+        cost, worth = self._parts(self._looked_at, slack, cap)
+        value = rows.sum(own_worth)
+        value[new] = 0.0
         if arrays.packed:
-            fixed = arrays.server.verify_ms(0.0, 0.0, 0.0, 0.0, 0.0)
-            prefix = arrays.prefix[:, None, None, None]
-            cost = np.asarray(arrays.server.verify_ms(1.0, drafts, np.maximum(drafts, 0), prefix, prefix)) - fixed
-            time = fixed + rows.sum(cost[members, owner])
-        value[self._count] = 0.0
-        if arrays.packed:
-            time[self._count] = fixed
+            time = float(arrays.server.verify_ms(0.0, 0.0, 0.0, 0.0, 0.0)) + rows.sum(own_cost)
+            time[new] -= own_cost[-1]
         return _Terms(time, value, cost, worth)
 
+    def _lengths(self, cap: float) -> Ints:
+        """Longest drafts that a batch may have, padded law."""
+        arrays = self._arrays
+        top = int(arrays.drafts(np.arange(len(arrays)), cap - arrays.alone_ms[0]).max())
+        return np.arange(arrays.bounds.min_draft, max(top, arrays.bounds.min_draft) + 1)
 
-def _some(users: Ints, turn: int) -> Ints:
-    """About SWAPPED of them, others each turn."""
-    step = max(1, -(-len(users) // SWAPPED))
+    def _parts(self, users: Ints, slack: Floats, cap: float) -> tuple[Floats, Floats]:
+        """What users cost and are worth with so much time for draft and link, [users, ..., K]."""
+        arrays = self._arrays
+        shape = (len(users),) + (1,) * (slack.ndim - 2)
+        wished = arrays.wished[users].reshape(*shape, -1) if arrays.packed else self._lengths(cap)
+        drafts = np.minimum(arrays.drafts(users, slack), wished)
+        worth = np.maximum(arrays.value[users.reshape(*shape, 1), drafts], IMPOSSIBLE)
+        if not arrays.packed:
+            return np.zeros_like(worth), worth
+        fixed = float(arrays.server.verify_ms(0.0, 0.0, 0.0, 0.0, 0.0))
+        prefix = arrays.prefix[users].reshape(*shape, 1)
+        cost = np.asarray(arrays.server.verify_ms(1.0, drafts, np.maximum(drafts, 0), prefix, prefix)) - fixed
+        return cost, worth
+
+
+def _some(users: Ints, turn: int, wanted: int) -> Ints:
+    """About so many of them, others each turn."""
+    step = max(1, -(-len(users) // wanted))
     return users[turn % step :: step]
 
 

@@ -82,7 +82,7 @@ class Arrays:
             return np.full((len(self), 1), self.bounds.min_draft)
         least = np.quantile(gain, np.linspace(0, 1, GAINS))
         least[-1] = np.inf  # nobody drafts more than it must
-        return self.bounds.min_draft + (gain[:, :, None] >= np.unique(least)).sum(axis=1)
+        return np.asarray(self.bounds.min_draft + (gain[:, :, None] >= np.unique(least)).sum(axis=1))
 
     @cached_property
     def alone_ms(self) -> tuple[Floats, Floats]:

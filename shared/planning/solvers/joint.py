@@ -53,7 +53,8 @@ def partitions(arrays: Arrays, caps: Floats, score: float) -> Iterator[Partition
             return
         which, path = index // len(PRICES), paths[index]
         groups = (np.concatenate([pieces[which][n] for n in segments[batch]]) for batch in path[path >= 0])
-        yield Partition(float(scores[index]), float(try_caps[which]), tuple(tuple(sorted(g.tolist())) for g in groups))
+        batches = tuple(tuple(sorted(group.tolist())) for group in groups)
+        yield Partition(float(scores[index]), float(try_caps[which]), batches)
 
 
 def promising_caps(arrays: Arrays, score: float) -> tuple[float, float]:
@@ -68,9 +69,7 @@ def promising_caps(arrays: Arrays, score: float) -> tuple[float, float]:
     return float(caps[likely[0]]), float(caps[min(likely[-1] + 1, FINE - 1)])
 
 
-def _paths(
-    arrays: Arrays, options: Options, graph: Graph, caps: Floats, score: float
-) -> tuple[Ints, Floats]:
+def _paths(arrays: Arrays, options: Options, graph: Graph, caps: Floats, score: float) -> tuple[Ints, Floats]:
     """The best path of every try at every price [tries · P, batches], and its score."""
     shape = (len(caps), -1, options.values.shape[1])
     values, verify = options.values.reshape(shape), options.verify_ms.reshape(shape)  # [tries, segments, K]
@@ -120,7 +119,7 @@ def _pieces(arrays: Arrays) -> tuple[int, int]:
     A batch of the longest prefixes has room for some pieces still.
     """
     users = len(arrays)
-    size = np.arange(1, users + 1)
+    size = np.arange(1.0, users + 1)
     surely, perhaps = (
         int((np.asarray(arrays.server.room_bytes(size, p, size * p)) <= arrays.server.memory_bytes).sum())
         for p in (arrays.prefix.max(), arrays.prefix.min())

@@ -1,11 +1,11 @@
 """Local search: move one user, swap two, open a batch, join two; lengths re-solved.
 
-Within a cap, and for a batch of given size, t_v is known for every option, so a batch's value is a sum over its members,
-and what a change makes of it is one term more or less. So all changes are scored at once from the terms of every user in
-every batch, at its size, one less and one more. The best few are then looked at with their true lengths.
+Within a cap, and for a batch of given size, t_v is known for every option, so a batch's value is a sum over its
+members, and what a change makes of it is one term more or less. So all changes are scored at once, from the terms of
+users in every batch at its size, one less and one more. The best few are then looked at with their true lengths.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,8 @@ from shared.planning.solvers.scan import Members, scan
 
 SHORTER = 1 - 1e-6
 CAPS = np.array([0.85, 0.95, 1.0, 1.1, 1.25])  # of the plan's cycle: where changes are scored
-AROUND = np.array([0.75, 0.84, 0.9, 0.95, 0.98, 1.0, 1.02, 1.05, 1.1, 1.18, 1.3])  # where the best of them are
+# Where the best of them are re-solved:
+AROUND = np.array([0.75, 0.84, 0.9, 0.95, 0.98, 1.0, 1.02, 1.05, 1.1, 1.18, 1.3])
 SHARES = np.array([0.02, 0.5, 1.0])  # prices, of what a millisecond of the cycle is worth
 TRIED = 6  # changes whose lengths are scanned
 SLACK = 0.02  # a change scored this much below the plan may still be better once its lengths are scanned
@@ -54,9 +55,8 @@ def _best_changes(arrays: Arrays, plan: Plan, users: Ints, turn: int) -> list[li
     caps = np.append(plan.cycle_ms * CAPS, plan.loop_ms * SHORTER)
     scores = np.max([table.scores(float(cap)) for cap in caps], axis=0)
     tried = max(1, min(TRIED, MEMBERS // len(arrays)))
-    best = np.argpartition(-scores, min(tried, len(scores) - 1))[:tried] if len(scores) else []
-    order = sorted(best, key=lambda n: -scores[n])
-    return [table.apply(int(n)) for n in order if scores[n] > plan.score - SLACK * abs(plan.score)]
+    best = np.argsort(-scores, kind="stable")[:tried]
+    return [table.apply(int(n)) for n in best if scores[n] > plan.score - SLACK * abs(plan.score)]
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,11 @@ class _Changes:
         """Of every change; -inf where it cannot be."""
         arrays, plan = self._arrays, self._plan
         terms = self._terms(cap)
-        price = arrays.objective.price(plan.score, arrays.all_weight, cap)
-        value, time = _choose(terms.value[:, 1], terms.time[:, 1], SHARES * price)  # [batches, P]
+        prices = SHARES * arrays.objective.price(plan.score, arrays.all_weight, cap)
+        value, time = _choose((terms.value[:, 1], terms.time[:, 1]), prices)  # [batches, P]
         value[self._count], time[self._count] = 0.0, 0.0  # the new one is not there yet
         rest = value.sum(axis=0), time.sum(axis=0)
-        parts = [self._moved(terms, value, time, SHARES * price), self._exchanged(terms, value, time, SHARES * price)]
+        parts = self._moved(terms, value, time, prices), self._exchanged(terms, value, time, prices)
         values, times = (np.concatenate([part[n].reshape(-1, len(SHARES)) for part in parts]) for n in (0, 1))
         cycle = np.maximum(cap, rest[1] + times)
         scores = arrays.objective.score(rest[0] + values, arrays.all_weight, cycle).max(axis=1)
@@ -127,7 +127,8 @@ class _Changes:
         closes_or_not = ~alone | (self._count > arrays.bounds.min_batches)
         opens_or_not = ~new | ((self._count < arrays.max_batches) & ~alone[:, None])
         fits = self._fits(rows.users + ~new, self._users[:, None], np.where(new, 0.0, rows.prefixes))
-        return (home[:, None] != np.arange(self._count + 1)) & closes_or_not[:, None] & opens_or_not & fits
+        elsewhere = home[:, None] != np.arange(self._count + 1)
+        return np.asarray(elsewhere & closes_or_not[:, None] & opens_or_not & fits)
 
     def _swaps(self) -> Bools:
         """Which swaps may be, [users, users]."""
@@ -154,11 +155,11 @@ class _Changes:
         users, home = self._users, self._home[self._users]
         at = self._at[users]
         left = (of[home, 0] - each[at, home, 0] for of, each in _pairs(terms))
-        value_left, time_left = _choose(*left, prices)
+        value_left, time_left = _choose(left, prices)
         alone = (self._batches.users[home] == 1)[:, None]
         value_left, time_left = np.where(alone, 0.0, value_left), np.where(alone, 0.0, time_left)
         joined = (of[:, 2] + each[at, :, 2] for of, each in _pairs(terms))
-        value_joined, time_joined = _choose(*joined, prices)
+        value_joined, time_joined = _choose(joined, prices)
         return (
             (value_left - value[home])[:, None] + value_joined - value,
             (time_left - time[home])[:, None] + time_joined - time,
@@ -171,20 +172,24 @@ class _Changes:
         one, other = self._at[one], self._at[other]
         at_here = (of[here, 1] - each[one, here, 1] + each[other, here, 1] for of, each in _pairs(terms))
         at_there = (of[there, 1] - each[other, there, 1] + each[one, there, 1] for of, each in _pairs(terms))
-        value_here, time_here = _choose(*at_here, prices)
-        value_there, time_there = _choose(*at_there, prices)
-        return value_here + value_there - value[here] - value[there], time_here + time_there - time[here] - time[there]
+        value_here, time_here = _choose(at_here, prices)
+        value_there, time_there = _choose(at_there, prices)
+        return (
+            value_here + value_there - value[here] - value[there],
+            time_here + time_there - time[here] - time[there],
+        )
 
     def _terms(self, cap: float) -> _Terms:
         arrays, rows, new = self._arrays, self._batches, self._count
         size = rows.users[:, None] + np.array([-1.0, 0.0, 1.0])
         size[new] = [0.0, 0.0, 1.0]
         if arrays.packed:
-            most = np.maximum(arrays.drafts(rows.members, np.full(len(rows.members), cap)), arrays.bounds.min_draft)
+            slack = np.full(len(rows.members), cap)
+            most = np.maximum(arrays.drafts(rows.members, slack), arrays.bounds.min_draft)
             drafted = rows.sum(np.minimum(arrays.wished[rows.members], most[:, None]).astype(np.float64))
             level = drafted[:, None] * (size / rows.users[:, None])[:, :, None]
         else:
-            level = np.broadcast_to(self._lengths(cap).astype(np.float64), (len(rows), 3, len(self._lengths(cap))))
+            level = np.tile(self._lengths(cap).astype(np.float64), (len(rows), 3, 1))
         prefix, prefixes = rows.prefix[:, None, None], rows.prefixes[:, None, None]
         time = np.array(arrays.server.verify_ms(size[:, :, None], level, level, prefix, prefixes))
         own_cost, own_worth = self._parts(rows.members, (cap - time)[rows.owner], cap)
@@ -229,7 +234,8 @@ def _pairs(terms: _Terms) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]
     return (terms.value, terms.worth), (terms.time, terms.cost)
 
 
-def _choose(value: Floats, time: Floats, prices: Floats) -> tuple[Floats, Floats]:
-    """The best of K options at each price: [..., K] → [..., P]."""
+def _choose(options: Iterable[Floats], prices: Floats) -> tuple[Floats, Floats]:
+    """The best of K options, given their values and times, at each price: [..., K] → [..., P]."""
+    value, time = options
     option = (value[..., None] - time[..., None] * prices).argmax(axis=-2)  # [..., P]
     return np.take_along_axis(value, option, axis=-1), np.take_along_axis(time, option, axis=-1)

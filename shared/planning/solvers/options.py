@@ -119,7 +119,7 @@ class ByGain(Options):
         super().__init__(batches, caps_ms)
         wished = batches.arrays.wished[batches.members]  # [E, K]
         _, most = self._most()
-        drafted = batches.sum(np.minimum(wished, most[:, None]) * batches.count[:, None])  # too many: t_v is too long
+        drafted = batches.sum(np.minimum(wished, most[:, None]) * batches.count[:, None])  # or fewer
         self._lengths = np.minimum(self._afforded(batches.verify_ms(drafted)), wished)
         self.verify_ms = batches.verify_ms(batches.sum(self._lengths * batches.count[:, None]))
         self.values = batches.value(self._lengths)

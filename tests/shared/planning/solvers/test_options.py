@@ -9,7 +9,7 @@ from shared.planning.instances import LAWS, heterogeneous
 from shared.planning.objective import Objective
 from shared.planning.problem import verify_ms
 from shared.planning.solvers.arrays import Arrays
-from shared.planning.solvers.options import Batches, exact, quick
+from shared.planning.solvers.options import Batches, exact
 
 BATCHES = [(0,), (1, 2), (0, 1, 2)]
 

@@ -94,12 +94,29 @@ def replan(
     batches: of users by their index now, without those who left; who is in none joins the smallest. cycle_ms: of the
     plan in force. changed: users who may move.
     """
-    kept = [list(batch) for batch in batches if batch] or [[]]
-    placed = {m for batch in kept for m in batch}
+    placed = {m for batch in batches for m in batch}
     newcomers = [m for m in range(len(arrays)) if m not in placed]
+    may_move = {*changed, *newcomers}
+    settled = [[m for m in batch if m not in may_move] for batch in batches]
+    for now in (_joined(batches, newcomers), [*settled, *([m] for m in sorted(may_move))]):
+        plan = _relengthed(arrays, [tuple(sorted(batch)) for batch in now if batch], cycle_ms)
+        if plan is not None:
+            return improve(arrays, plan, WARM_ROUNDS, sorted(may_move))
+    return None
+
+
+def _joined(batches: Sequence[Members], newcomers: Sequence[int]) -> list[list[int]]:
+    """Each newcomer in the batch that is smallest by then."""
+    now = [list(batch) for batch in batches] or [[]]
     for m in newcomers:
-        min(kept, key=len).append(m)
-    now = tuple(tuple(sorted(batch)) for batch in kept)
-    nothing = Plan.of(arrays, Split(now, (arrays.bounds.min_draft,) * len(arrays)))
-    started = scan(arrays, [now], (cycle_ms * WIDE)[None], nothing.score)[0]
-    return improve(arrays, started, WARM_ROUNDS, [*changed, *newcomers]) if started else None
+        min(now, key=len).append(m)
+    return now
+
+
+def _relengthed(arrays: Arrays, batches: Sequence[Members], cycle_ms: float) -> Plan | None:
+    """Lengths for a cycle of about so long, or as long as the batches need; None where they do not fit."""
+    if not arrays.bounds.min_batches <= len(batches) <= arrays.max_batches:
+        return None
+    nothing = Plan.of(arrays, Split(tuple(batches), (arrays.bounds.min_draft,) * len(arrays)))
+    caps = np.concatenate([cycle_ms * WIDE, nothing.loop_ms * WIDE[WIDE >= 1]])
+    return scan(arrays, [batches], caps[None], nothing.score)[0]

@@ -27,7 +27,7 @@ def test_a_changed_user_is_taken_in(seed: int) -> None:
     assert warm is not None
     assert cold is not None
     assert warm.score == pytest.approx(Objective().of(after, warm.split))
-    assert warm.score >= 0.95 * cold.score
+    assert warm.score >= 0.9 * cold.score
 
 
 def test_who_came_and_who_left() -> None:

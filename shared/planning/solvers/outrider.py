@@ -22,7 +22,8 @@ NEARER = 4  # plans that are then asked for with shorter loops
 LOOKS = 3
 SCANNED = range(2, 11)  # partitions of a look whose lengths are scanned; fewer for many users
 SCANNED_USERS = 20_000  # of them all
-IMPROVED = 2  # plans that are searched around
+FEW = 8  # users with whom time is no matter
+IMPROVED = 1, 4  # plans that are searched around: with more users, with few
 ROUNDS = 8  # of local search
 WARM_ROUNDS = 2
 WIDE = np.array([0.7, 0.8, 0.88, 0.94, 1.0, 1.06, 1.14, 1.25, 1.4])  # caps of a scan, of a cap
@@ -48,7 +49,7 @@ def solve(arrays: Arrays) -> Plan | None:
             return None
         best = plans[0].score
         caps = np.unique([plan.loop_ms * SHORTER for plan in plans[:NEARER]])
-    improved = [improve(arrays, plan, ROUNDS) for plan in plans[:IMPROVED]]
+    improved = [improve(arrays, plan, ROUNDS) for plan in plans[: IMPROVED[len(arrays) <= FEW]]]
     plan = max(improved, key=lambda plan: plan.score)
     return polish(arrays, plan) if len(arrays) <= EXACT_USERS else plan
 

@@ -173,7 +173,7 @@ def doctor(
 def plan(
     question: Annotated[str, typer.Argument(help="File with the question in JSON; - = stdin.")] = "-",
     profile: Annotated[
-        Path | None, typer.Option(help="Profile that gives the server (`outrider calibrate`).")
+        Path | None, typer.Option(help="JSON file with a `server`, for a question without one.")
     ] = None,
 ) -> None:
     """Plan batches and draft lengths for the users and the server of a question; prints JSON.

@@ -23,6 +23,8 @@ KEPT_TO = {
     "transformers": ["services/verifier/*", "services/models/*", "services/doctor*"],
     "accelerate": ["services/verifier/*"],
     "llama_cpp": ["services/draft_worker/*", "services/models/*", "services/doctor*"],
+    "scipy": ["shared/planning/solvers/milp.py"],
+    "matplotlib": ["services/planner/*"],
     "redis": ["shared/broker/*", "services/local/orchestration.py"],
     "aiohttp": ["services/gateway/*", "services/local/*", "shared/runtime/health.py", "loadgen/*"],
 }
@@ -41,6 +43,7 @@ ALONE = {
         "services/models/measure.py",
         "services/doctor*",
         "services/local/*",
+        "services/planner/*",
         "loadgen/*",
     ],
 }
@@ -57,7 +60,14 @@ CALLS = {
     ],  # datetime's
 }
 # Command line and tools: the only ones that may name another service, inside the function that needs it.
-TOOLS = ("loadgen/*", "services/cli.py", "services/local/*", "services/doctor*", "services/models/*")
+TOOLS = (
+    "loadgen/*",
+    "services/cli.py",
+    "services/local/*",
+    "services/doctor*",
+    "services/models/*",
+    "services/planner/*",
+)
 
 
 def imports(file: str) -> Iterator[tuple[str, bool]]:

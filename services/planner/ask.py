@@ -44,5 +44,5 @@ def _with_server(data: dict[str, Any], profile: Path) -> dict[str, Any]:
         raise QuestionError(f"server: given in the question and by --profile {profile}; leave one out")
     measured = _load(profile.read_text(encoding="utf-8"), str(profile))
     if "server" not in measured:
-        raise QuestionError(f"{profile}: has no `server`; make a profile with `outrider calibrate`")
+        raise QuestionError(f"{profile}: has no `server`")
     return {**data, "server": measured["server"]}

@@ -1,4 +1,4 @@
-"""Local search: move one user, swap two, open a batch, join two; lengths re-solved.
+"""Local search: move one user, to a new batch too, or swap two; lengths re-solved.
 
 Within a cap, and for a batch of given size, t_v is known for every option, so a batch's value is a sum over its
 members, and what a change makes of it is one term more or less. So all changes are scored at once, from the terms of
@@ -15,7 +15,7 @@ from shared.planning.solvers.options import Batches
 from shared.planning.solvers.plan import Plan
 from shared.planning.solvers.scan import Members, scan
 
-SHORTER = 1 - 1e-6
+SHORTER = 1 - 1e-6  # of a longest loop: a cap just below it
 CAPS = np.array([0.85, 0.95, 1.0, 1.1, 1.25])  # of the plan's cycle: where changes are scored
 # Where the best of them are re-solved:
 AROUND = np.array([0.75, 0.84, 0.9, 0.95, 0.98, 1.0, 1.02, 1.05, 1.1, 1.18, 1.3])

@@ -12,7 +12,7 @@ from shared.planning.solvers.arrays import Arrays
 from shared.planning.solvers.caps import cap_range
 from shared.planning.solvers.joint import Partition, partitions, promising_caps
 from shared.planning.solvers.lengths import best_lengths
-from shared.planning.solvers.neighbours import improve
+from shared.planning.solvers.neighbours import SHORTER, improve
 from shared.planning.solvers.plan import Plan
 from shared.planning.solvers.scan import Members, scan
 
@@ -22,12 +22,11 @@ NEARER = 4  # plans that are then asked for with shorter loops
 LOOKS = 3
 SCANNED = range(2, 11)  # partitions of a look whose lengths are scanned; fewer for many users
 SCANNED_USERS = 20_000  # of them all
-FEW = 8  # users with whom time is no matter
+FEW = 8  # users: plans so small cost little to search longer
 IMPROVED = 1, 4  # plans that are searched around: with more users, with few
 ROUNDS = 8  # of local search
 WARM_ROUNDS = 2
 WIDE = np.array([0.7, 0.8, 0.88, 0.94, 1.0, 1.06, 1.14, 1.25, 1.4])  # caps of a scan, of a cap
-SHORTER = 1 - 1e-6
 PLAIN_CAPS = 16
 ALONE = 64  # more users are not all tried alone
 EXACT_USERS = 16  # up to whom lengths are made exact at the end

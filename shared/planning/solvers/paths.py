@@ -44,11 +44,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Path:
-    """A way from nobody to everybody: its batches, Σ verify time and Σ value."""
+    """A way from nobody to everybody."""
 
     steps: tuple[Step, ...]
-    verify_ms: float
-    value: float
 
 
 def best_paths(graph: Graph, worth: Floats) -> Ints:
@@ -174,13 +172,12 @@ class Pareto:
     def path(self, index: int) -> Path:
         """One of them."""
         labels = self._labels[self._graph.last]
-        total, value = float(labels.verify_ms[index]), float(labels.value[index])
         steps = []
         while labels.batch[index] >= 0:
             steps.append(Step(int(labels.batch[index]), int(labels.option[index])))
             node, index = int(labels.node[index]), int(labels.label[index])
             labels = self._labels[node]
-        return Path(tuple(reversed(steps)), total, value)
+        return Path(tuple(reversed(steps)))
 
     def _walk(self) -> None:
         none = np.array([-1])

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from math import inf
-from typing import Literal, get_args
+from typing import Literal
 
 from shared.planning.objective import Objective
 from shared.planning.problem import Problem
@@ -11,7 +11,6 @@ from shared.planning.solvers.arrays import Arrays
 from shared.planning.solvers.plan import Plan
 
 SolverName = Literal["auto", "outrider", "exact", "paper"]
-SOLVERS: tuple[SolverName, ...] = get_args(SolverName)
 AUTO_EXACT = 6  # users up to whom `auto` searches all plans
 
 

@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from services.draft_worker.compute_loop import ComputeLoop
-from services.draft_worker.link import DelayLine
+from services.draft_worker.link import DelayLine, Link
 from services.draft_worker.metrics import Metrics
 from services.draft_worker.outbox import Outbox
 from services.draft_worker.sessions import Effect, Forget, Load, Refuse, Say, Sessions, Start, Threads
@@ -39,7 +39,7 @@ class Incarnation:
         computing: ComputeLoop,
         broker: Broker,
         keys: Keys,
-        link_s: float,
+        link: Link,
         ids: Ids,
         metrics: Metrics,
         timeline: Timeline,
@@ -48,9 +48,9 @@ class Incarnation:
         self._computing, self._broker, self._metrics = computing, broker, metrics
         self._timeline = timeline
         self._keys, self._inbox, self._after = keys, keys.inbox(address), "0"
-        self._link_s = link_s
-        self._arrivals: DelayLine[Entry] = DelayLine(link_s)
-        self._outbox = Outbox(broker, keys.draft, link_s, ids, metrics, sessions.wants, timeline)
+        self._link = link
+        self._arrivals: DelayLine[Entry] = DelayLine(link)
+        self._outbox = Outbox(broker, keys.draft, link, ids, metrics, sessions.wants, timeline)
         self._loads: set[asyncio.Task[None]] = set()
         metrics.sessions.set_function(lambda: len(sessions))
         metrics.kv_tokens.set_function(lambda: sessions.tokens)
@@ -158,7 +158,7 @@ class Incarnation:
         found: SessionLog | None = None
         while True:
             try:
-                await asyncio.sleep(2 * self._link_s)
+                await asyncio.sleep(self._link.draw_s() + self._link.draw_s())
                 found = await self._broker.load(session)
                 break
             except UnknownSession:

@@ -2,23 +2,42 @@
 
 import asyncio
 from collections import deque
+from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from shared.runtime.ids import Ids
 
 T = TypeVar("T")
 
 
-class DelayLine(Generic[T]):
-    """First in, first out; each item can be taken delay_s after it was put. delay_s 0.0: at once."""
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One way of a link: what every message takes, and on average besides (exponentially distributed)."""
 
-    def __init__(self, delay_s: float = 0.0) -> None:
-        self._delay_s = delay_s
+    ids: Ids
+    delay_s: float = 0.0
+    jitter_s: float = 0.0
+
+    def draw_s(self) -> float:
+        """Of the next message."""
+        return self.delay_s + (self.ids.exponential(self.jitter_s) if self.jitter_s else 0.0)
+
+
+class DelayLine(Generic[T]):
+    """First in, first out; an item can be taken once it has come over the link, and those before it."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
         self._items: deque[tuple[float, T]] = deque()  # (due, item)
         self._changed = asyncio.Event()
         self._closed = False
 
     def put(self, item: T) -> None:
         """Put an item in."""
-        self._items.append((asyncio.get_running_loop().time() + self._delay_s, item))
+        due = asyncio.get_running_loop().time() + self._link.draw_s()
+        if self._items:
+            due = max(due, self._items[-1][0])
+        self._items.append((due, item))
         self._changed.set()
 
     def put_back(self, items: list[T]) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from services.draft_worker.link import DelayLine
+from services.draft_worker.link import DelayLine, Link
 from services.draft_worker.metrics import Metrics
 from services.draft_worker.timeline import Timeline
 from shared.broker.contract import Broker, BrokerAway
@@ -23,7 +23,7 @@ class Outbox:
         self,
         broker: Broker,
         stream: str,
-        link_s: float,
+        link: Link,
         ids: Ids,
         metrics: Metrics,
         wanted: Callable[[Reply], bool],
@@ -32,7 +32,7 @@ class Outbox:
         self._broker, self._stream, self._ids, self._metrics = broker, stream, ids, metrics
         self._wanted = wanted
         self._timeline = timeline
-        self._line: DelayLine[tuple[float, Reply]] = DelayLine(link_s)  # (put when, what)
+        self._line: DelayLine[tuple[float, Reply]] = DelayLine(link)  # (put when, what)
 
     def put(self, message: Reply) -> None:
         """Send it as soon as the link allows."""

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from services.draft_worker.compute_loop import ComputeLoop
 from services.draft_worker.handshake import explain_by_hash, objection
 from services.draft_worker.incarnation import Incarnation
+from services.draft_worker.link import Link
 from services.draft_worker.metrics import Metrics
 from services.draft_worker.sessions import Sessions
 from services.draft_worker.timeline import Timeline
@@ -52,7 +53,7 @@ class DraftWorker:
         self._explain = explain or explain_by_hash(drafter.vocabulary)
         self._name = settings.name or ROLE
         self._keys = Keys(settings.shard)
-        self._link_s = settings.link_ms / 1e3
+        self._link = Link(ids, settings.link_ms / 1e3, settings.link_jitter_ms / 1e3)
         self._rtt_s = 0.0
         self._metrics = Metrics(registry)
         self._timeline = Timeline(self._name, settings.trace)
@@ -130,7 +131,7 @@ class DraftWorker:
             self._computing,
             self._broker,
             self._keys,
-            self._link_s,
+            self._link,
             self._ids,
             self._metrics,
             self._timeline,
@@ -147,7 +148,7 @@ class DraftWorker:
 
     async def _look_after(self) -> None:
         """Once a heartbeat: measure the link, see whether the deployment is still ours and who fell silent."""
-        self._rtt_s = await self._broker.ping() + 2 * self._link_s
+        self._rtt_s = await self._broker.ping() + 2 * (self._link.delay_s + self._link.jitter_s)
         deployment = await self._broker.get(self._keys.deployment)
         if deployment:
             self._check(deployment)

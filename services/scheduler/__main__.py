@@ -1,15 +1,20 @@
 """`python -m services.scheduler`: the scheduler as a process."""
 
 import asyncio
+import sys
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 
 from services.scheduler.scheduler import Scheduler
 from shared.broker.connect import connect
+from shared.compute.compute import ThreadCompute
 from shared.runtime import logs, service
 from shared.runtime.health import HealthServer
 from shared.runtime.ids import Ids
 from shared.runtime.settings import SchedulerSettings, load
+
+SWITCH_S: Final = 0.0005  # a planner's thread gives way to serving this soon
 
 
 async def run(stop: asyncio.Event) -> None:
@@ -19,12 +24,15 @@ async def run(stop: asyncio.Event) -> None:
     logs.configure(settings.log_level, settings.log_format, role="scheduler", name=name)
     registry = CollectorRegistry()
     broker = connect(settings)
+    sys.setswitchinterval(SWITCH_S)
+    planning = ThreadCompute("planner")
     try:
-        scheduler = Scheduler(settings, broker, Ids(settings.seed), registry)
+        scheduler = Scheduler(settings, broker, Ids(settings.seed), registry, planning)
         async with HealthServer(settings.health_host, settings.health_port, registry, scheduler.objection):
             await scheduler.run(stop)
     finally:
         await broker.close()
+        planning.close()
 
 
 if __name__ == "__main__":

@@ -6,14 +6,14 @@ closes only after all that was known has been taken in.
 
 from collections.abc import Mapping
 
-from services.scheduler import moves, recovery, rounds, staging
+from services.scheduler import moves, plans, recovery, rounds, staging
 from services.scheduler.effects import Effect, Persist, Stage
 from services.scheduler.metrics import Metrics
 from services.scheduler.placement import Fleet
 from services.scheduler.session import Session
 from services.scheduler.state import Config, Estimates, State
 from shared.planning.policies import UnknownPolicy, make_policy
-from shared.planning.policy import Policy
+from shared.planning.policy import Plan, Policy
 from shared.protocol.messages import Cancel, Control, Draft, Message, Resync, Submit, Verdict
 from shared.protocol.session import SessionHead
 
@@ -83,6 +83,23 @@ class Core:
         threads = int(kept.get("verifier_threads", 0)), int(kept.get("draft_threads", 0))
         self._use(make_policy(kept["policy"], int(kept["k"]), self._state.config.batches))
         self._state.threads = threads
+
+    # --- plans ------------------------------------------------------------------------------------------
+    def plan_questions(self, now: float) -> list[plans.Question]:
+        """What to plan, beside serving."""
+        return plans.questions(self._state, now)
+
+    def plan_asked(self, question: plans.Question, now: float) -> None:
+        """Somebody works on it."""
+        plans.asked(self._state, question, now)
+
+    def take_plan(self, question: plans.Question, plan: Plan | None, now: float) -> None:
+        """What came of it; `tick` acts on it."""
+        plans.take(self._state, question, plan, now)
+
+    def show_plans(self, now: float) -> None:
+        """Bring the metrics of plans up to date."""
+        plans.show(self._state, now)
 
     # --- out --------------------------------------------------------------------------------------------
     def tick(self, now: float) -> list[Effect]:
@@ -160,4 +177,5 @@ class Core:
         self._state.policy = policy
         for verifier in self._state.verifiers.values():
             verifier.cohort = verifier.cohort.relane(policy.lanes)
+            verifier.plan, verifier.planned = None, None
             self._state.dirty.add(verifier.name)

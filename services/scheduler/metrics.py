@@ -37,6 +37,7 @@ class Metrics:
         self.prefill = self._count("prefill_tokens", "Prefill and rebuild tokens staged")
 
         self.dropped = self._count("dropped_messages", "Messages not acted on", "kind", "reason")
+        self.absurd = self._count("absurd_estimates", "Figures of devices that cannot be, not used", "where")
         self.dead_letters = self._count("dead_letters", "Messages that could not be read", "stream")
         self.timers = self._count("timers_fired", "Timers fired", "kind")
         self.moves = self._count("moves", "Sessions moved", "what")
@@ -44,6 +45,13 @@ class Metrics:
         self.full = self._count("refusals", "Batches refused because the verifier's stream was full")
         self.recoveries = self._count("recoveries", "Times the state was read back from the broker")
         self.bytes_in = self._count("received_bytes", "Bytes of messages read", "stream")
+
+        self.plans = self._count("plans", "Plans asked for, by what became of them", "outcome")
+        self.plan_time = self._histogram("plan_seconds", "Time a plan took", WAITS_S)
+        self.plan_age = self._gauges("plan_age_seconds", "Age of the plan in force")
+        self.cycle = self._gauges("cycle_ms", "One verification of a session to its next", "what")
+        self.rate = self._gauges("tokens_per_second", "Tokens of all sessions", "what")
+        self.plan_lanes = self._gauges("plan_batches", "Batches in the plan in force")
 
     def observe_round(self, drafted: int, accepted: int) -> None:
         """One verified round."""
@@ -59,6 +67,10 @@ class Metrics:
 
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(PREFIX + name, text, registry=self.registry)
+
+    def _gauges(self, name: str, text: str, *labels: str) -> Gauge:
+        """By verifier; what: predicted by the plan in force, or realised lately."""
+        return Gauge(PREFIX + name, text, ("verifier", *labels), registry=self.registry)
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(PREFIX + name, text, buckets=buckets, registry=self.registry)

@@ -19,8 +19,10 @@ def update_fleet(state: State, fleet: Fleet, now: float, trusted: bool) -> None:
     tune(state, _newcomers(before.verifiers, fleet.verifiers), _newcomers(before.devices, fleet.devices))
     alive = {address(beat) for beat in fleet.devices.values()}
     state.leaving &= alive
-    for name, beat in fleet.verifiers.items():
-        _meet_verifier(state, name, beat.generation, now)
+    for beat in fleet.devices.values():
+        _hear_device(state, beat)
+    for beat in fleet.verifiers.values():
+        _meet_verifier(state, beat, now)
     if trusted:
         for verifier in state.verifiers.values():
             if verifier.name not in fleet.verifiers:
@@ -125,15 +127,25 @@ def _announce(state: State, session: Session) -> None:
         state.do(Send(session.device, Open(session.id, session.epoch, session.length)))
 
 
-def _meet_verifier(state: State, name: str, generation: int, now: float) -> None:
+def _hear_device(state: State, beat: Heartbeat) -> None:
+    """What a device says of its speed and link, unless it cannot be."""
+    try:
+        state.estimates.device(address(beat)).expect(beat.draft_us_per_token / 1e6, beat.rtt_us / 1e6)
+    except ValueError:
+        state.metrics.absurd.labels("heartbeat").inc()
+
+
+def _meet_verifier(state: State, beat: Heartbeat, now: float) -> None:
     """A verifier is alive: a new one, the one we know, one that was thought dead, or a newer incarnation."""
+    name, generation = beat.name, beat.generation
     verifier = state.verifiers.get(name)
     if verifier is None:
         cohort = Cohort(state.policy.lanes)
-        state.verifiers[name] = Verifier(name, generation, cohort, state.estimates.verifier(name))
+        cost = state.estimates.verifier(name)
+        state.verifiers[name] = Verifier(name, generation, cohort, cost, beat.capacity)
         return
     restarted = verifier.generation not in (0, generation)  # 0: read from a log, never met
-    verifier.live, verifier.generation = True, generation
+    verifier.live, verifier.generation, verifier.kv_tokens = True, generation, beat.capacity
     if restarted:
         _take_back(state, verifier, now)
     state.dirty.add(name)

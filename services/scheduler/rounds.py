@@ -26,9 +26,9 @@ def on_draft(state: State, entry: str, draft: Draft, now: float) -> None:
         put_on_probation(session, now)
         state.enter(session, "ready", now)
         return
+    session.penalty_s = FIRST_PENALTY_S
     _observe_draft(state, session, draft, now)
     session.drafts += 1
-    session.penalty_s = FIRST_PENALTY_S
     session.caught_up = True
     session.adopted = False
     if draft.tokens:
@@ -60,7 +60,7 @@ def on_resync(state: State, resync: Resync, now: float) -> None:
 
 def on_verdict(state: State, verdict: Verdict, now: float) -> None:
     """What the verifier says of one row."""
-    _settle_flight(state, verdict)
+    _settle_flight(state, verdict, now)
     session = state.sessions.get(verdict.session)
     if session is None or verdict.epoch != session.epoch:
         state.metrics.dropped.labels("verdict", "unknown" if session is None else "epoch").inc()
@@ -141,18 +141,25 @@ def _take_late(state: State, session: Session, draft: Draft, now: float) -> None
 
 
 def _observe_draft(state: State, session: Session, draft: Draft, now: float) -> None:
-    if draft.base_len == session.asked_len:
-        device = state.estimates.device(session.device)
+    """Learn from a draft. A device whose figures cannot be is not asked for drafts for a while."""
+    if draft.base_len != session.asked_len:
+        return
+    device = state.estimates.device(session.device)
+    try:
         device.observe(len(draft.tokens), draft.draft_us / 1e6, now - session.asked_at)
+    except ValueError:
+        state.metrics.absurd.labels("draft").inc()
+        put_on_probation(session, now)
 
 
-def _settle_flight(state: State, verdict: Verdict) -> None:
+def _settle_flight(state: State, verdict: Verdict, now: float) -> None:
     """The first verdict of a batch says that the pass is over, the first with tokens what it took."""
     for verifier in state.verifiers.values():
-        if verifier.flights.answered(verdict.batch):
+        if verifier.flights.answered(verdict.batch, now):
             state.dirty.add(verifier.name)
-        if verdict.verify_us and (rows := verifier.flights.measured(verdict.batch)):
-            verifier.cost.observe(rows, verdict.verify_us / 1000)
+        if verdict.verify_us and (done := verifier.flights.measured(verdict.batch)):
+            verifier.cost.observe(done.rows, verdict.verify_us / 1000)
+            verifier.cost.hop_ms.observe(max(0.0, 1e3 * done.took_s - verdict.verify_us / 1e3))
 
 
 def _on_committed(state: State, session: Session, verdict: Verdict, now: float) -> None:
@@ -168,6 +175,9 @@ def _on_committed(state: State, session: Session, verdict: Verdict, now: float) 
             state.estimates.alpha.observe(session.acceptance.alpha)
             state.metrics.alpha.set(state.estimates.alpha.value)
         state.metrics.observe_round(verdict.drafted, verdict.accepted)
+        if session.verifier in state.verifiers:
+            realised = state.verifiers[session.verifier].realised
+            realised.observe(verdict.length - session.length, now)
     state.drop_draft(session)
     session.length, session.cached = verdict.length, verdict.length - 1
     session.round = verdict.round + 1

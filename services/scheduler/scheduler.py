@@ -16,8 +16,10 @@ from services.scheduler.core import Core, Unexpected
 from services.scheduler.metrics import Metrics
 from services.scheduler.performer import Performer, head_of
 from services.scheduler.placement import Fleet
+from services.scheduler.planner import Planner
 from services.scheduler.state import Config, Estimates
 from shared.broker.contract import Broker, BrokerAway, Entry, LeaseLost
+from shared.compute.compute import Compute
 from shared.planning.policies import UnknownPolicy, make_policy
 from shared.protocol import wire
 from shared.protocol.keys import Keys
@@ -45,7 +47,12 @@ class Scheduler:
     """One scheduler process. `core` is None while it is a standby."""
 
     def __init__(
-        self, settings: SchedulerSettings, broker: Broker, ids: Ids, registry: CollectorRegistry
+        self,
+        settings: SchedulerSettings,
+        broker: Broker,
+        ids: Ids,
+        registry: CollectorRegistry,
+        planning: Compute,
     ) -> None:
         try:
             make_policy(settings.policy)
@@ -63,6 +70,7 @@ class Scheduler:
         self._streams = (self._keys.submit, self._keys.draft, self._keys.verdicts)
         self._performer = Performer(broker, self._keys, lambda core: core is self.core, lambda: self._holder)
         self._estimates = Estimates()
+        self._planner = Planner(lambda: self.core, planning, self.metrics, settings.plan_limit_s)
         self._generation = 0
         self._term = 0
         self._begun_in = -1  # the watch's generation that ours was given in; -1 = we need a new one
@@ -87,6 +95,7 @@ class Scheduler:
                 group.create_task(presence.run(stop)),
                 group.create_task(for_ever(self._look_around, self.watch, stop, "fleet")),
                 group.create_task(for_ever(self._keep_lease, self.watch, stop, "lease")),
+                group.create_task(for_ever(self._planner.turn, self.watch, stop, "plan")),
             ]
             await for_ever(self._turn, self.watch, stop, "serve")
             await self._leave()

@@ -91,6 +91,8 @@ class Session:
             alpha=self.acceptance.alpha,
             draft_s_per_token=device.draft_s.value,
             link_s=device.link_s.value,
+            spread_s=device.spread_s.value,
+            asked=self.allowed_k if self.phase == "drafting" else 0,
         )
 
     def close(self, finish: Finish, message: str = "") -> Close:

@@ -20,7 +20,7 @@ def close_batches(state: State, verifier: Verifier, now: float) -> None:
     verifier.ask_at = None
     while verifier.live and len(verifier.flights) < AHEAD and now >= verifier.refused_until:
         seen = verifier.view(now, state.config.max_rows)
-        selection = state.policy.select(verifier.cohort, seen, state.plan, now)
+        selection = state.policy.select(verifier.cohort, seen, verifier.plan, now)
         chosen = [state.sessions[session] for session in selection.rows]
         decoding = [session for session in chosen if session.phase == "ready"]
         chunks = [
@@ -78,7 +78,7 @@ def stage(
     if decoding and not chunks and law:
         verifier.decode_ms.observe(expected_ms)
     sessions = {session.id for session in decoding} | {session.id for session, _ in chunks}
-    verifier.flights.add(state.batch, Flight(tuple(shapes), sessions, expected_ms / 1000))
+    verifier.flights.add(state.batch, Flight(tuple(shapes), sessions, expected_ms / 1000, now))
 
     spans = tuple(wait_span(state, session, now) for session in decoding) if state.config.trace else ()
     drafts = tuple(session.held.entry for session in decoding if session.held)

@@ -10,8 +10,9 @@ from services.scheduler.placement import Fleet, name_of
 from services.scheduler.session import HeldDraft, Session
 from services.scheduler.timers import Timers
 from services.scheduler.verifiers import Verifier
+from shared.planning.cost import Packed
 from shared.planning.estimates import DeviceEstimate, Mean, VerifyCost
-from shared.planning.policy import Plan, Policy
+from shared.planning.policy import Policy
 from shared.planning.views import Phase
 from shared.protocol import limits
 
@@ -40,6 +41,7 @@ class Config:
 class Estimates:
     """What was learnt about devices and verifiers, by name: it outlives leases, restarts of theirs and sessions."""
 
+    prior: Packed | None = None  # of the verifiers' cost; None = not measured
     devices: dict[str, DeviceEstimate] = field(default_factory=dict)
     verifiers: dict[str, VerifyCost] = field(default_factory=dict)
     alpha: Mean = field(default_factory=lambda: Mean(0.7, weight=0.02))
@@ -54,7 +56,7 @@ class Estimates:
     def verifier(self, name: str) -> VerifyCost:
         """Of this verifier."""
         if name not in self.verifiers:
-            self.verifiers[name] = VerifyCost()
+            self.verifiers[name] = VerifyCost(self.prior)
         return self.verifiers[name]
 
 
@@ -64,7 +66,6 @@ class State:
     def __init__(self, config: Config, policy: Policy, estimates: Estimates, metrics: Metrics) -> None:
         self.config = config
         self.policy = policy
-        self.plan: Plan | None = None
         self.estimates = estimates
         self.metrics = metrics
         self.sessions: dict[str, Session] = {}
@@ -173,7 +174,8 @@ class State:
         if not self.can_draft(session, now):
             return 0
         view = session.view(True, self.estimates.device(session.device))
-        k = self.policy.next_length(view, self.plan, now)
+        verifier = self.verifiers.get(session.verifier)
+        k = self.policy.next_length(view, verifier.plan if verifier else None, now)
         return max(0, min(k, session.remaining - 2, limits.MAX_DRAFT))
 
     def verdict_wait_s(self, session: Session) -> float:

@@ -1,10 +1,15 @@
 """One verifier as the scheduler knows it: its cohort, what is staged there, and what a pass costs."""
 
 from dataclasses import dataclass, field
+from math import inf
 
+from services.scheduler.realised import Realised
 from shared.planning.cohort import Cohort
-from shared.planning.cost import Row
+from shared.planning.cost import Packed, Row
+from shared.planning.drift import Planned
 from shared.planning.estimates import Mean, VerifyCost
+from shared.planning.policy import Plan
+from shared.planning.problem import PackedServer
 from shared.planning.views import VerifierView
 
 
@@ -15,6 +20,15 @@ class Flight:
     rows: tuple[Row, ...]  # (new tokens, cached before), for the cost law
     sessions: set[str]
     expected_s: float
+    staged_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A batch that was answered: its rows, and how long it was the verifier's only business."""
+
+    rows: tuple[Row, ...]
+    took_s: float
 
 
 class Flights:
@@ -22,7 +36,8 @@ class Flights:
 
     def __init__(self) -> None:
         self._flights: dict[int, Flight] = {}
-        self._unmeasured: tuple[int, tuple[Row, ...]] = (-1, ())
+        self._unmeasured: tuple[int, Pass] | None = None
+        self._answered_at = 0.0
 
     def __len__(self) -> int:
         return len(self._flights)
@@ -31,22 +46,24 @@ class Flights:
         """A batch was staged."""
         self._flights[batch] = flight
 
-    def answered(self, batch: int) -> bool:
+    def answered(self, batch: int, now: float) -> bool:
         """A verdict of this batch has come. False when it was settled before."""
         if batch not in self._flights:
             return False
-        self._unmeasured = batch, self._flights.pop(batch).rows
+        flight = self._flights.pop(batch)
+        self._unmeasured = batch, Pass(flight.rows, now - max(flight.staged_at, self._answered_at))
+        self._answered_at = now
         for earlier in [number for number in self._flights if number < batch]:
             del self._flights[earlier]
         return True
 
-    def measured(self, batch: int) -> tuple[Row, ...]:
-        """The rows of the batch settled last, once: for the first verdict that tells what its pass took."""
-        if self._unmeasured[0] != batch:
-            return ()
-        _, rows = self._unmeasured
-        self._unmeasured = -1, ()
-        return rows
+    def measured(self, batch: int) -> Pass | None:
+        """The batch settled last, once: for the first verdict that tells what its pass took."""
+        if self._unmeasured is None or self._unmeasured[0] != batch:
+            return None
+        _, done = self._unmeasured
+        self._unmeasured = None
+        return done
 
     def leave(self, batch: int, session: str) -> None:
         """A session does not wait for its row any more; a batch that nobody waits for is settled."""
@@ -64,6 +81,13 @@ class Flights:
         """Expected seconds of verification under way."""
         return sum(flight.expected_s for flight in self._flights.values())
 
+    def free_at(self, now: float) -> float:
+        """When the verifier has done all of it, as expected; now at the earliest."""
+        at = self._answered_at
+        for flight in self._flights.values():
+            at = max(at, flight.staged_at) + flight.expected_s
+        return max(at, now)
+
     def clear(self) -> None:
         """Forget all of them."""
         self._flights.clear()
@@ -77,11 +101,23 @@ class Verifier:
     generation: int
     cohort: Cohort
     cost: VerifyCost
+    kv_tokens: int = 0  # 0 = not known
     live: bool = True
     flights: Flights = field(default_factory=Flights)
     decode_ms: Mean = field(default_factory=lambda: Mean(0.0))  # of passes without prefill, expected
     refused_until: float = 0.0  # its stream was full
     ask_at: float | None = None  # when the policy wants to be asked again
+    plan: Plan | None = None
+    plan_at: float = 0.0
+    planned: Planned | None = None  # what was asked last
+    planned_at: float = -1e9  # and when
+    realised: Realised = field(default_factory=Realised)
+
+    def server(self) -> PackedServer:
+        """As planners take it: a pass costs what the hop to the next one takes as well. Memory in KV tokens."""
+        law = self.cost.expected()
+        whole = Packed(law.beta_ms + self.cost.hop_ms.value, law.per_token_ms, law.per_context_ms)
+        return PackedServer(whole, self.kv_tokens or inf, 1.0)
 
     def view(self, now: float, max_rows: int) -> VerifierView:
         """The verifier as policies see it."""
@@ -89,6 +125,6 @@ class Verifier:
             name=self.name,
             in_flight=len(self.flights),
             rows_in_flight=self.flights.rows(),
-            expected_free=now + self.flights.expected_s(),
+            expected_free=self.flights.free_at(now),
             max_rows=max_rows,
         )

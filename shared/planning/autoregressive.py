@@ -1,24 +1,19 @@
 """The target alone, one user a forward pass: the floor that every speed-up is counted from."""
 
-from collections.abc import Sequence
 from itertools import chain
-from typing import Any
 
 from shared.planning.cohort import Cohort
 from shared.planning.policy import Plan, Selection
+from shared.planning.unplanned import Unplanned
 from shared.planning.views import SessionView, VerifierView
 
 
-class Autoregressive:
+class Autoregressive(Unplanned):
     """`autoregressive`: users in turn, the longest waiting first; a prompt's chunk is a turn like any other."""
 
     name = "autoregressive"
     k = 0
     lanes = 1
-
-    def plan(self, cohort: Sequence[SessionView], profile: Any) -> Plan | None:
-        """See Policy.plan."""
-        return None
 
     def select(self, cohort: Cohort, verifier: VerifierView, plan: Plan | None, now: float) -> Selection:
         """See Policy.select."""

@@ -1,6 +1,6 @@
 """One verifier's sessions, indexed as policies ask for them, so that a decision does not cost O(sessions)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from shared.planning.views import SessionView
 
@@ -11,15 +11,17 @@ class Cohort:
     """Sessions by phase and by *lane*: a policy's batches in cycle order (one lane for those without a cycle).
 
     A session keeps its lane while it lives, unless a lane has two members more than another: then the newest
-    moves over. A lane is *busy* while a member drafts or is verified in the lane's own batch; a member that
-    rides in another lane's batch does not hold its own lane up.
+    moves over. Lanes that a plan has dealt stay as they are. A lane is *busy* while a member drafts or is verified in
+    the lane's own batch; a member that rides in another lane's batch does not hold its own lane up.
     """
 
     def __init__(self, lanes: int = 1) -> None:
+        self._dealt = False  # by a plan
         self._views: dict[str, SessionView] = {}
         self._lane_of: dict[str, int] = {}
         self._members: list[dict[str, None]] = [{} for _ in range(lanes)]
         self._ready: list[dict[str, SessionView]] = [{} for _ in range(lanes)]
+        self._drafting: list[dict[str, SessionView]] = [{} for _ in range(lanes)]
         self._busy: list[int] = [0] * lanes
         self._closed_at: list[float] = [NEVER] * lanes
         self._prefill: dict[str, SessionView] = {}
@@ -49,7 +51,7 @@ class Cohort:
         session = view.session
         if session in self._views:
             self._unindex(session)
-        else:
+        elif session not in self._lane_of:
             lane = min(range(self.lanes), key=lambda n: len(self._members[n]))
             self._lane_of[session] = lane
             self._members[lane][session] = None
@@ -88,6 +90,20 @@ class Cohort:
             cohort.put(view)
         return cohort
 
+    def deal(self, batches: Sequence[Sequence[str]]) -> "Cohort":
+        """The same sessions in a plan's batches; those that it does not know in the smallest."""
+        cohort = Cohort(max(1, len(batches)))
+        cohort._dealt = True
+        for lane, batch in enumerate(batches):
+            for session in batch:
+                if session in self._views:
+                    cohort._lane_of[session] = lane
+                    cohort._members[lane][session] = None
+        for view in sorted(self, key=lambda v: v.joined):
+            cohort.put(view)
+        cohort._riding = {view.session for view in self if view.phase == "verifying"}
+        return cohort
+
     # --- what policies ask ----------------------------------------------------------------------------
     def ready(self, lane: int) -> list[SessionView]:
         """Ready members of a lane, longest waiting first."""
@@ -100,6 +116,18 @@ class Cohort:
     def busy(self, lane: int) -> int:
         """Members of a lane that its next batch waits for."""
         return self._busy[lane]
+
+    def members(self, lane: int) -> int:
+        """How many sessions a lane has, in whatever phase."""
+        return len(self._members[lane])
+
+    def drafting(self, lane: int) -> Iterable[SessionView]:
+        """Members of a lane whose devices have the move."""
+        return self._drafting[lane].values()
+
+    def verifying(self, lane: int) -> int:
+        """Members of a lane that are being verified in the lane's own batch."""
+        return self._busy[lane] - len(self._drafting[lane])
 
     def closed_at(self, lane: int) -> float:
         """When the lane's last batch closed; minus infinity before the first."""
@@ -122,6 +150,8 @@ class Cohort:
         lane = self._lane_of[view.session]
         if view.phase == "ready":
             self._ready[lane][view.session] = view
+        elif view.phase == "drafting":
+            self._drafting[lane][view.session] = view
         elif view.phase == "prefill":
             self._prefill[view.session] = view
         self._busy[lane] += self._holds_up(view)
@@ -129,6 +159,7 @@ class Cohort:
     def _unindex(self, session: str) -> None:
         view, lane = self._views[session], self._lane_of[session]
         self._ready[lane].pop(session, None)
+        self._drafting[lane].pop(session, None)
         self._prefill.pop(session, None)
         self._busy[lane] -= self._holds_up(view)
 
@@ -139,7 +170,7 @@ class Cohort:
 
     def _balance(self) -> None:
         sizes = [len(members) for members in self._members]
-        if max(sizes) - min(sizes) < 2:
+        if self._dealt or max(sizes) - min(sizes) < 2:
             return
         lane = sizes.index(min(sizes))
         session = next(reversed(self._members[sizes.index(max(sizes))]))

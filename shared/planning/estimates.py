@@ -12,6 +12,13 @@ import numpy.typing as npt
 
 from shared.planning.cost import Packed, Row
 
+# What a verifier costs before anybody has measured it: a small model on a few cores. Its scale is learnt at once.
+UNKNOWN: Final = Packed(beta_ms=30.0, per_token_ms=1.5, per_context_ms=0.003)
+MOST_DRAFT_S: Final = 60.0  # a token; a device that says more is not believed
+MOST_LINK_S: Final = 60.0
+CLOCK_SLACK_S: Final = 0.05  # by which a device's clock and ours may differ over a draft
+DEVIATION: Final = 1.25  # a standard deviation over a mean deviation
+
 
 @dataclass(slots=True)
 class Acceptance:
@@ -54,13 +61,30 @@ class DeviceEstimate:
 
     draft_s: Mean = field(default_factory=lambda: Mean(0.01))
     link_s: Mean = field(default_factory=lambda: Mean(0.002))
+    spread_s: Mean = field(default_factory=lambda: Mean(0.0))  # of link_s: about its standard deviation
+
+    def expect(self, draft_s: float, link_s: float) -> None:
+        """What the device says of itself, until there is something to go by. Figures that cannot be are ValueErrors."""
+        if not (0 <= draft_s <= MOST_DRAFT_S and 0 <= link_s <= MOST_LINK_S):
+            raise ValueError(f"{draft_s} s a token, link {link_s} s")
+        if not self.draft_s.seen and draft_s:
+            self.draft_s.value, self.link_s.value = draft_s, link_s
 
     def observe(self, tokens: int, draft_s: float, turnaround_s: float) -> None:
-        """One draft: its length, its computing time, and the time from verdict to draft as the scheduler saw it."""
+        """One draft: its length, its computing time, and the time from verdict to draft as the scheduler saw it.
+
+        A device that says it has computed for longer than it was away is taken at the latter, and is a ValueError.
+        """
         if tokens == 0:
             return
-        self.draft_s.observe(draft_s / tokens)
-        self.link_s.observe(max(0.0, turnaround_s - draft_s))
+        computed_s = min(max(draft_s, 0.0), turnaround_s)
+        link_s = turnaround_s - computed_s
+        self.draft_s.observe(computed_s / tokens)
+        if self.link_s.seen:
+            self.spread_s.observe(DEVIATION * abs(link_s - self.link_s.value))
+        self.link_s.observe(link_s)
+        if not 0 <= draft_s <= turnaround_s + CLOCK_SLACK_S:
+            raise ValueError(f"{draft_s} s of drafting in {turnaround_s} s")
 
     def turnaround_s(self, k: int) -> float:
         """Expected time from a verdict to its draft of k tokens."""
@@ -68,32 +92,59 @@ class DeviceEstimate:
 
 
 class VerifyCost:
-    """Least squares of pass times on (1, Σ new tokens, Σ cached tokens), old passes fading."""
+    """A law fitted to pass times on (1, Σ new tokens, Σ cached tokens), old passes fading; relative errors count.
 
-    LEAST: Final = 6  # passes before there is a law
+    Passes that are all alike say little about a law: what they leave open is taken from a prior, of which they set the
+    scale. hop_ms: what a pass takes beside computing, from one batch's verdicts to the next's.
+    """
+
+    LEAST: Final = 6  # passes before there is a law of their own
     OFTEN: Final = 64  # fitted after each pass up to here
     SELDOM: Final = 8  # then after so many
+    PRIOR: Final = 3.0  # what the prior counts, in passes
+    SHAPES: Final = np.array(
+        [[1.0, n, c] for n in (1, 8, 32, 96) for c in (64, 4096)]
+    )  # that it is asked about
 
-    def __init__(self, decay: float = 0.995) -> None:
+    def __init__(self, prior: Packed | None = None, decay: float = 0.995) -> None:
+        self.hop_ms = Mean(2.0, weight=0.05)
+        self._prior = prior or UNKNOWN
         self._decay = decay
         self._seen = 0
         self._gram: npt.NDArray[np.float64] = np.zeros((3, 3))
         self._moment: npt.NDArray[np.float64] = np.zeros(3)
+        self._scale: npt.NDArray[np.float64] = np.zeros(2)  # Σ observed and Σ 1, over what the prior says
         self._law: Packed | None = None
 
     def observe(self, rows: Sequence[Row], verify_ms: float) -> None:
         """One pass: what was in it and what it took."""
-        x = np.array([1.0, sum(n for n, _ in rows), sum(c for _, c in rows)])
+        if verify_ms <= 0:
+            return
+        x = np.array([1.0, sum(n for n, _ in rows), sum(c for _, c in rows)]) / verify_ms
         self._gram = self._decay * self._gram + np.outer(x, x)
-        self._moment = self._decay * self._moment + x * verify_ms
+        self._moment = self._decay * self._moment + x
+        self._scale = self._decay * self._scale + [verify_ms / self._prior.cost_ms(rows), 1.0]
         self._seen += 1
         # Fitted now, while devices draft, and not when a batch is to be closed; an old law hardly moves.
         if self.LEAST <= self._seen < self.OFTEN or self._seen % self.SELDOM == 0:
-            self._law = Packed(*_nonnegative(self._gram, self._moment))
+            self._law = self._fit()
 
     def law(self) -> Packed | None:
         """The fitted law; None before there is enough to go by. No coefficient is negative."""
         return self._law
+
+    def expected(self) -> Packed:
+        """The fitted law, or the prior until there is one."""
+        return self._law or self._prior
+
+    def _fit(self) -> Packed:
+        prior = self._prior
+        scale = self._scale[0] / self._scale[1]
+        theta = scale * np.array([prior.beta_ms, prior.per_token_ms, prior.per_context_ms])
+        shapes = self.SHAPES / (self.SHAPES @ theta)[:, None]
+        weight = self.PRIOR / len(shapes)
+        gram, moment = weight * shapes.T @ shapes, weight * shapes.sum(axis=0)
+        return Packed(*_nonnegative(self._gram + gram, self._moment + moment))
 
 
 def _nonnegative(gram: npt.NDArray[np.float64], moment: npt.NDArray[np.float64]) -> list[float]:

@@ -1,10 +1,8 @@
 """All draft the same length, then all are verified in one batch."""
 
-from collections.abc import Sequence
-from typing import Any
-
 from shared.planning.cohort import Cohort
 from shared.planning.policy import Plan, Selection
+from shared.planning.unplanned import Unplanned
 from shared.planning.views import SessionView, VerifierView
 
 
@@ -19,7 +17,7 @@ def close_when_all_are_ready(cohort: Cohort, max_rows: int) -> Selection:
     return Selection(tuple(view.session for view in waiting[:max_rows]))
 
 
-class FixedK:
+class FixedK(Unplanned):
     """`fixed-k`: device and verifier take turns; neither works while the other does."""
 
     name = "fixed-k"
@@ -27,10 +25,6 @@ class FixedK:
 
     def __init__(self, k: int) -> None:
         self.k = k
-
-    def plan(self, cohort: Sequence[SessionView], profile: Any) -> Plan | None:
-        """See Policy.plan."""
-        return None
 
     def select(self, cohort: Cohort, verifier: VerifierView, plan: Plan | None, now: float) -> Selection:
         """See Policy.select."""

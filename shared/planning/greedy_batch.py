@@ -1,24 +1,18 @@
 """The target alone, all users in one batch: what batching gives without speculation."""
 
-from collections.abc import Sequence
-from typing import Any
-
 from shared.planning.cohort import Cohort
 from shared.planning.fixed_k import close_when_all_are_ready
 from shared.planning.policy import Plan, Selection
+from shared.planning.unplanned import Unplanned
 from shared.planning.views import SessionView, VerifierView
 
 
-class GreedyBatch:
+class GreedyBatch(Unplanned):
     """`greedy-batch`: one token per user and forward pass, everybody in every pass."""
 
     name = "greedy-batch"
     k = 0
     lanes = 1
-
-    def plan(self, cohort: Sequence[SessionView], profile: Any) -> Plan | None:
-        """See Policy.plan."""
-        return None
 
     def select(self, cohort: Cohort, verifier: VerifierView, plan: Plan | None, now: float) -> Selection:
         """See Policy.select."""

@@ -5,9 +5,11 @@ from typing import Final
 
 from shared.planning.autoregressive import Autoregressive
 from shared.planning.cyclic_k import CyclicK
+from shared.planning.fixed_cycle import DipSd
 from shared.planning.fixed_k import FixedK
 from shared.planning.greedy_batch import GreedyBatch
 from shared.planning.policy import Policy
+from shared.planning.work_conserving import Outrider
 
 DEFAULT_K: Final = 4
 
@@ -16,6 +18,9 @@ _MAKERS: Final[Mapping[str, Callable[[int, int], Policy]]] = {
     "greedy-batch": lambda k, batches: GreedyBatch(),
     "fixed-k": lambda k, batches: FixedK(k),
     "cyclic-k": CyclicK,
+    "dip-sd": lambda k, batches: DipSd(),
+    "outrider": lambda k, batches: Outrider(),
+    "outrider-fair": lambda k, batches: Outrider("fair"),
 }
 POLICY_NAMES: Final = tuple(_MAKERS)
 

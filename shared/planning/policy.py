@@ -3,11 +3,12 @@
 The scheduler and the simulator call the same object. `now` is seconds on the caller's loop clock.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from shared.planning.cohort import Cohort
+from shared.planning.problem import Server
 from shared.planning.views import SessionView, VerifierView
 
 
@@ -27,25 +28,37 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a planner decided: batches in cycle order and each session's draft length."""
+    """What a planner decided, and what it expects of it.
+
+    batches: sessions in cycle order. lengths: of each one's draft. least: how many of a batch have to be ready before
+    it closes, where it need not wait for all; most: rows of a pass at most. cycle_ms: from one verification of a
+    session to its next, on average; tokens_per_s: of all sessions together.
+    """
 
     batches: tuple[tuple[str, ...], ...]
-    lengths: dict[str, int]
+    lengths: Mapping[str, int]
+    least: tuple[int, ...]
+    most: int
+    cycle_ms: float
+    tokens_per_s: float
 
 
 class Policy(Protocol):
     """Who is verified next, and how far each session drafts.
 
-    name: as in the registry. k: the draft length it was made with, 0 when it never drafts. lanes: batches in
-    its cycle, 1 for policies without one.
+    name: as in the registry. k: the draft length it was made with, 0 when it never drafts or a plan says. lanes:
+    batches in its cycle until a plan says, 1 for policies without one. plans: whether `plan` is to be asked at all.
     """
 
     name: str
     k: int
     lanes: int
+    plans: bool
 
-    def plan(self, cohort: Sequence[SessionView], profile: Any) -> Plan | None:
-        """May be slow; runs beside serving. None: this policy decides everything as it goes."""
+    def plan(
+        self, cohort: Sequence[SessionView], server: Server, max_rows: int, last: Plan | None
+    ) -> Plan | None:
+        """May be slow; runs beside serving. last: the plan in force, of much the same sessions. None: no plan."""
         ...
 
     def select(self, cohort: Cohort, verifier: VerifierView, plan: Plan | None, now: float) -> Selection:

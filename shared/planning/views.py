@@ -29,6 +29,13 @@ class SessionView:
     alpha: float  # estimate
     draft_s_per_token: float  # estimate, of its device
     link_s: float  # estimate, verdict to device and draft back
+    spread_s: float = 0.0  # estimate, the part of link_s that varies
+    asked: int = 0  # tokens its device was told to draft, when drafting
+
+    @property
+    def due(self) -> float:
+        """When drafting: by then its draft is there, or it is late."""
+        return self.since + self.asked * self.draft_s_per_token + self.link_s + 2 * self.spread_s
 
 
 @dataclass(frozen=True, slots=True)

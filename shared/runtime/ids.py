@@ -27,3 +27,7 @@ class Ids:
     def jitter(self, low: float, high: float) -> float:
         """Uniform between low and high: so that retries of many processes do not fall together."""
         return self._random.uniform(low, high)
+
+    def exponential(self, mean: float) -> float:
+        """Exponentially distributed."""
+        return self._random.expovariate(1 / mean)

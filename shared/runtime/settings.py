@@ -68,12 +68,18 @@ class SchedulerSettings(Common):
     """Who is verified together."""
 
     health_port: Port = 9102
-    policy: str = Field("fixed-k", description="autoregressive | greedy-batch | fixed-k | cyclic-k")
+    policy: str = Field(
+        "fixed-k",
+        description="autoregressive | greedy-batch | fixed-k | cyclic-k | dip-sd | outrider | outrider-fair",
+    )
     k: int = Field(4, ge=0, le=64, description="draft length of fixed-k and cyclic-k")
     batches: int = Field(2, ge=1, le=16, description="N of cyclic-k")
     max_rows: int = Field(64, ge=1, le=512, description="rows in one batch at most")
     prefill_tokens: int = Field(512, ge=16, le=65536, description="prefill tokens in one batch at most")
     move_timeout_s: Seconds = Field(2.0, description="longest wait for a session's next move")
+    plan_limit_s: Seconds = Field(
+        10.0, description="longest time a plan may take; the last one stays in force"
+    )
 
 
 class DraftWorkerSettings(Common):
@@ -91,6 +97,9 @@ class DraftWorkerSettings(Common):
     model_draft_ms: float = Field(8.0, ge=0, le=60_000)
     model_vocab: int = Field(49152, ge=2, le=1 << 24)
     link_ms: float = Field(0.0, ge=0, le=60_000, description="userland delay added to each message, one way")
+    link_jitter_ms: float = Field(
+        0.0, ge=0, le=60_000, description="mean of a further delay of each message, exponentially distributed"
+    )
 
 
 class VerifierSettings(Common):

@@ -18,6 +18,7 @@ from services.scheduler.scheduler import Scheduler
 from services.verifier.verifier import Verifier
 from shared.broker.contract import Broker, UnknownSession
 from shared.broker.memory_broker import MemoryBroker, MemoryServer
+from shared.compute.compute import InlineCompute
 from shared.compute.modelled import STOP, expected_text
 from shared.compute.modelled_drafter import ModelledDrafter
 from shared.compute.modelled_target import ModelledTarget
@@ -114,7 +115,7 @@ class World:
         settings = load(
             SchedulerSettings, name=name, policy=self.scenario.policy, k=self.scenario.k, move_timeout_s=1.0
         )
-        self.scheduler = Scheduler(settings, broker, self._ids(), CollectorRegistry())
+        self.scheduler = Scheduler(settings, broker, self._ids(), CollectorRegistry(), InlineCompute())
         return self.scheduler.run
 
     def _gateway(self, name: str, incarnation: Incarnation, broker: Broker) -> Any:

@@ -5,9 +5,14 @@ from dataclasses import replace
 import pytest
 
 from shared.planning.cohort import Cohort
+from shared.planning.cost import Packed
 from shared.planning.policies import POLICY_NAMES, UnknownPolicy, make_policy
 from shared.planning.policy import Policy
+from shared.planning.problem import PackedServer
 from shared.planning.views import Phase, SessionView, VerifierView
+
+BASELINES = ("autoregressive", "greedy-batch", "fixed-k", "cyclic-k")
+SERVER = PackedServer(Packed(30.0, 1.5))
 
 
 def session(name: str, phase: Phase, since: float = 0.0, joined: int = 0, drafted: int = 0) -> SessionView:
@@ -180,15 +185,19 @@ def test_nobody_is_passed_over_twice_in_a_cycle() -> None:
 def test_draft_lengths() -> None:
     one = session("a", "ready")
     lengths = {name: make_policy(name, k=7).next_length(one, None, 0.0) for name in POLICY_NAMES}
-    assert lengths == {"autoregressive": 0, "greedy-batch": 0, "fixed-k": 7, "cyclic-k": 7}
+    unplanned = {"dip-sd": 2, "outrider": 2, "outrider-fair": 2}
+    assert lengths == {"autoregressive": 0, "greedy-batch": 0, "fixed-k": 7, "cyclic-k": 7} | unplanned
     assert make_policy("fixed-k").k > 0  # its own
 
 
-@pytest.mark.parametrize("name", POLICY_NAMES)
+@pytest.mark.parametrize("name", BASELINES)
 def test_baselines_plan_nothing(name: str) -> None:
-    assert make_policy(name).plan([session("a", "ready")], None) is None
+    assert not make_policy(name).plans
+    assert make_policy(name).plan([session("a", "ready")], SERVER, 64, None) is None
 
 
 def test_an_unknown_name_lists_the_known() -> None:
-    with pytest.raises(UnknownPolicy, match=r"'best'.*autoregressive, greedy-batch, fixed-k, cyclic-k"):
+    with pytest.raises(
+        UnknownPolicy, match=r"'best'.*autoregressive, greedy-batch, fixed-k, cyclic-k, dip-sd, outrider"
+    ):
         make_policy("best")

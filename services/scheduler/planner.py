@@ -1,0 +1,66 @@
+"""Planning beside serving: a thread works on the next plan while the last good one stays in force."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from services.scheduler.core import Core
+from services.scheduler.metrics import Metrics
+from services.scheduler.plans import Question
+from shared.compute.compute import Compute
+from shared.planning.policy import Plan
+
+LOOK_S: Final = 0.1  # between looks whether plans still fit
+
+log = structlog.get_logger()
+
+
+class Planner:
+    """Asks the core what to plan, and gives it plans. A plan that raises or takes longer than limit_s is none."""
+
+    def __init__(
+        self, core: Callable[[], Core | None], compute: Compute, metrics: Metrics, limit_s: float
+    ) -> None:
+        self._core, self._compute, self._metrics, self._limit_s = core, compute, metrics, limit_s
+        self._overrun: asyncio.Task[Plan | None] | None = None
+
+    async def turn(self) -> None:
+        """Look once; plan what there is to plan."""
+        await asyncio.sleep(LOOK_S)
+        core = self._core()
+        if core is None or (self._overrun and not self._overrun.done()):
+            return  # a planner that overran has the thread until it ends
+        loop = asyncio.get_running_loop()
+        core.show_plans(loop.time())
+        for question in core.plan_questions(loop.time()):
+            began = loop.time()
+            core.plan_asked(question, began)
+            plan, well = await self._answer(question)
+            self._metrics.plan_time.observe(loop.time() - began)
+            if well and core is self._core():
+                core.take_plan(question, plan, loop.time())
+
+    async def _answer(self, question: Question) -> tuple[Plan | None, bool]:
+        """The plan, and whether it came in time and whole."""
+        task = asyncio.create_task(self._compute.run(question.answer))
+        done, _ = await asyncio.wait([task], timeout=self._limit_s)
+        if not done:
+            log.warning("planner overran", policy=question.policy.name, limit_s=self._limit_s)
+            self._metrics.plans.labels("overran").inc()
+            task.add_done_callback(_ignore)
+            self._overrun = task
+            return None, False
+        try:
+            return task.result(), True
+        except Exception:  # whatever a policy raises: the last good plan stays in force
+            log.exception("planner failed", policy=question.policy.name)
+            self._metrics.plans.labels("raised").inc()
+            return None, False
+
+
+def _ignore(task: "asyncio.Task[Plan | None]") -> None:
+    """Take the outcome of a planner that overran, so that nobody misses it."""
+    if not task.cancelled():
+        task.exception()

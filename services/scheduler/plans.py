@@ -1,0 +1,93 @@
+"""When to plan anew, and what a new plan changes. Pure; the planning itself runs beside (planner.py)."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from services.scheduler.state import State
+from services.scheduler.verifiers import Verifier
+from shared.planning.drift import Planned
+from shared.planning.policy import Plan, Policy
+from shared.planning.problem import Server
+from shared.planning.views import SessionView
+
+DRIFT_S: Final = 2.0  # between plans for the same sessions
+COHORT_S: Final = 0.2  # between plans when sessions come and go
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One verifier's sessions, to be planned for by the policy in force."""
+
+    verifier: str
+    policy: Policy
+    views: tuple[SessionView, ...]
+    server: Server
+    max_rows: int
+    last: Plan | None
+    planned: Planned
+
+    def answer(self) -> Plan | None:
+        """May be slow, and may raise whatever a policy raises."""
+        return self.policy.plan(self.views, self.server, self.max_rows, self.last)
+
+
+def questions(state: State, now: float) -> list[Question]:
+    """For every verifier whose plan does not fit any more."""
+    if not state.policy.plans:
+        return []
+    found = [_question(state, verifier, now) for verifier in state.verifiers.values() if verifier.live]
+    return [question for question in found if question is not None]
+
+
+def _question(state: State, verifier: Verifier, now: float) -> Question | None:
+    age = now - verifier.planned_at
+    if not len(verifier.cohort) or age < COHORT_S:
+        return None
+    views = tuple(sorted(verifier.cohort, key=lambda view: view.joined))
+    server = verifier.server()
+    planned = Planned.of(views, server)
+    before = verifier.planned
+    if (
+        before is not None
+        and before.same_sessions(planned)
+        and (age < DRIFT_S or not before.drifted(planned))
+    ):
+        return None
+    return Question(verifier.name, state.policy, views, server, state.config.max_rows, verifier.plan, planned)
+
+
+def take(state: State, question: Question, plan: Plan | None, now: float) -> None:
+    """A plan is there (None: there can be none). It is in force from each session's next round on."""
+    verifier = state.verifiers.get(question.verifier)
+    if verifier is None or question.policy is not state.policy:
+        state.metrics.plans.labels("outdated").inc()
+        return
+    state.metrics.plans.labels("made" if plan else "none").inc()
+    if plan is None:
+        return
+    if verifier.plan is None or plan.batches != verifier.plan.batches:
+        verifier.cohort = verifier.cohort.deal(plan.batches)
+    verifier.plan, verifier.plan_at = plan, now
+    state.dirty.add(verifier.name)
+
+
+def asked(state: State, question: Question, now: float) -> None:
+    """The question is being worked on: not again for the same sessions, whatever becomes of it."""
+    verifier = state.verifiers.get(question.verifier)
+    if verifier is not None:
+        verifier.planned, verifier.planned_at = question.planned, now
+
+
+def show(state: State, now: float) -> None:
+    """Metrics: how old plans are, what they promised and what became of it."""
+    metrics = state.metrics
+    for verifier in state.verifiers.values():
+        verifier.realised.fade(now)
+        realised, name = verifier.realised, verifier.name
+        metrics.rate.labels(name, "realised").set(realised.tokens_per_s())
+        metrics.cycle.labels(name, "realised").set(realised.cycle_ms(len(verifier.cohort)))
+        plan = verifier.plan
+        metrics.plan_age.labels(name).set(now - verifier.plan_at if plan else 0.0)
+        metrics.plan_lanes.labels(name).set(len(plan.batches) if plan else 0)
+        metrics.rate.labels(name, "predicted").set(plan.tokens_per_s if plan else 0.0)
+        metrics.cycle.labels(name, "predicted").set(plan.cycle_ms if plan else 0.0)

@@ -1,0 +1,92 @@
+"""A draft model that is played: it takes as long as a modelled device would, and is right as often as it is told to be.
+
+It knows the target's own text, recorded before. At each position it says the recorded token with probability alpha,
+else another one. Where it is wrong depends on its seed and the position alone, so that every policy meets the same
+luck. For emulated devices before a real verifier.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from shared.compute.drafter import DraftRequest, DraftResult, NoCapacity
+from shared.compute.modelled import lucky
+
+FEED_SHARE: Final = 0.1  # what a token of a new session's prompt costs, of a drafted one
+
+
+@dataclass(frozen=True, slots=True)
+class Recordings:
+    """Texts as the target said them, prompt and continuation, and its vocabulary: hash, and number of real tokens."""
+
+    texts: tuple[tuple[int, ...], ...]
+    vocabulary: str
+    vocab: int
+
+    def of(self, ids: Sequence[int]) -> int | None:
+        """Index of the text that begins with these tokens; None when there is none."""
+        beginning = tuple(ids)
+        return next((n for n, text in enumerate(self.texts) if text[: len(beginning)] == beginning), None)
+
+
+class ReplayDrafter:
+    """Drafter whose drafts are replayed; requests are worked off one after another, each whole in one step."""
+
+    def __init__(
+        self, recordings: Recordings, alpha: float, draft_ms: float, seed: int, capacity: int = 8
+    ) -> None:
+        self.vocabulary, self.vocab = recordings.vocabulary, recordings.vocab
+        self.capacity = capacity
+        self._recordings = recordings
+        self._alpha, self._seed = alpha, seed
+        self._draft_s = draft_ms / 1e3
+        self._text_of: dict[str, int | None] = {}  # by session
+        self._works: dict[str, tuple[DraftRequest, float]] = {}  # with the seconds each takes
+
+    def start(self, request: DraftRequest) -> None:
+        """See Drafter.start."""
+        new = request.session not in self._text_of
+        if new and len(self._text_of) >= self.capacity:
+            raise NoCapacity(f"{self.capacity} sessions are open")
+        if new:
+            self._text_of[request.session] = self._recordings.of(request.ids)
+        fed = len(request.ids) if new else 0
+        self._works[request.session] = request, self._draft_s * (request.k + FEED_SHARE * fed)
+
+    def step(self) -> list[DraftResult]:
+        """See Drafter.step."""
+        if not self._works:
+            return []
+        session = next(iter(self._works))
+        request, seconds = self._works.pop(session)
+        base = len(request.ids)
+        tokens = tuple(self._token(session, base + i, request.sampling.vocab) for i in range(request.k))
+        return [DraftResult(session, base, tokens, round(seconds * 1e6))]
+
+    def busy(self) -> bool:
+        """See Drafter.busy."""
+        return bool(self._works)
+
+    def cost_s(self) -> float:
+        """See Drafter.cost_s."""
+        return next((seconds for _, seconds in self._works.values()), 0.0)
+
+    def forget(self, session: str) -> None:
+        """See Drafter.forget."""
+        self._text_of.pop(session, None)
+        self._works.pop(session, None)
+
+    def set_threads(self, threads: int) -> None:
+        """See Drafter.set_threads; a device's speed is the scenario's."""
+
+    def close(self) -> None:
+        """See Drafter.close."""
+        self._text_of.clear()
+        self._works.clear()
+
+    def _token(self, session: str, position: int, vocab: int) -> int:
+        """The recorded token or another; beyond the recording any."""
+        number = self._text_of[session]
+        text = self._recordings.texts[number] if number is not None else ()
+        token = text[position] if position < len(text) else 0
+        return token if lucky(self._seed + (number or 0), position, self._alpha) else (token + 1) % vocab

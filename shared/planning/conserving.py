@@ -1,0 +1,105 @@
+"""A verifier that never waits for a fixed cycle, as a model: what would come of many ways to serve, all at once.
+
+A way to serve is everybody's draft length, lanes of users, and for each lane how many of it have to be ready before
+it is verified. The verifier takes the lane that has been complete for longest, all of it that is ready by then (at
+most `most` rows), and with it everybody who does not draft. Who is verified drafts again at once. That is DiP-SD's
+model (Xu, Zhou, Niu, arXiv 2604.20919) without its fixed cycle: a user who is late, or slower than others, is verified
+less often and holds nobody up.
+
+There is no formula for the rate of that, so it is played: S ways side by side as arrays [S, M], with the same draws
+of the links' jitter for all of them.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.planning.crew import Crew, Floats, Ints
+from shared.planning.problem import Server
+
+PASSES: Final = 96
+SETTLING: Final = 32  # passes that are not counted
+DRAWS: Final = 64  # of jitter for each user, used again and again
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """S ways to serve M users in up to N lanes. lengths, lane: [S, M]; least: [S, N], 0 for no such lane; most: [S]."""
+
+    lengths: Ints
+    lane: Ints
+    least: Ints
+    most: Ints
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, which: Ints) -> "Ways":
+        return Ways(self.lengths[which], self.lane[which], self.least[which], self.most[which])
+
+    @classmethod
+    def all(cls, ways: list["Ways"]) -> "Ways":
+        """All of them; lanes that some do not have are empty there."""
+        lanes = max(way.least.shape[1] for way in ways)
+        least = [np.pad(way.least, ((0, 0), (0, lanes - way.least.shape[1]))) for way in ways]
+        return cls(
+            np.concatenate([way.lengths for way in ways]),
+            np.concatenate([way.lane for way in ways]),
+            np.concatenate(least),
+            np.concatenate([way.most for way in ways]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of them. rates: tokens a millisecond of each user, [S, M]; rounds: likewise; busy: [S], a share."""
+
+    rates: Floats
+    rounds: Floats
+    busy: Floats
+
+
+def play(crew: Crew, server: Server, ways: Ways, passes: int = PASSES, settling: int = SETTLING) -> Outcome:
+    """Serve for so many passes in each of the ways, all users ready at first."""
+    ms, size = crew.away_ms(ways.lengths) - crew.spread_ms * (ways.lengths > 0), len(crew)
+    late = np.random.default_rng(1).exponential(1.0, (DRAWS, size)) * crew.spread_ms
+    ready, rounds = np.zeros(ways.lengths.shape), np.zeros(ways.lengths.shape)
+    free, busy = np.zeros(len(ways)), np.zeros(len(ways))
+    for turn in range(passes):
+        if turn == settling:
+            begun, rounds, busy = free.copy(), np.zeros_like(rounds), np.zeros_like(busy)
+        rows, closed = _close(ways, ready, free)
+        verify = _verify_ms(crew, server, ways.lengths, rows)
+        free, busy = closed + verify, busy + verify
+        away = np.where(ways.lengths > 0, ms + late[turn % DRAWS], 0.0)
+        ready = np.where(rows, free[:, None] + away, ready)
+        rounds += rows
+    elapsed = (free - begun)[:, None]
+    rounds /= elapsed
+    return Outcome(rounds * crew.emitted(ways.lengths), rounds, busy / elapsed[:, 0])
+
+
+def _close(ways: Ways, ready: Floats, free: Floats) -> tuple[npt.NDArray[np.bool_], Floats]:
+    """The next pass of each way: its rows [S, M] and when it can begin [S]."""
+    size, every = ready.shape[1], np.arange(len(ready))
+    complete = np.empty(ways.least.shape)  # when each lane is, [S, N]
+    for lane in range(ways.least.shape[1]):
+        in_order = np.sort(np.where(ways.lane == lane, ready, np.inf), axis=1)
+        complete[:, lane] = in_order[every, ways.least[:, lane] - 1]  # -1 of an empty lane: inf
+    lane = complete.argmin(axis=1)
+    closed = np.maximum(free, complete[every, lane])
+    rows = (ready <= closed[:, None]) & ((ways.lane == lane[:, None]) | (ways.lengths == 0))
+    if (ways.most < size).any():
+        rank = np.where(rows, ready, np.inf).argsort(axis=1, kind="stable").argsort(axis=1)
+        rows &= rank < ways.most[:, None]
+    return rows, closed
+
+
+def _verify_ms(crew: Crew, server: Server, lengths: Ints, rows: npt.NDArray[np.bool_]) -> Floats:
+    drafts, prefix = lengths * rows, crew.prefix * rows
+    took: Floats = np.asarray(
+        server.verify_ms(rows.sum(1), drafts.max(1), drafts.sum(1), prefix.max(1), prefix.sum(1))
+    )
+    return took

@@ -1,0 +1,61 @@
+"""Whether what a plan was made of still holds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from shared.planning.crew import Crew
+from shared.planning.problem import Server
+from shared.planning.views import SessionView
+
+ALPHA: Final = 0.06  # absolute
+SHARE: Final = 0.2  # of a time
+LEAST_MS: Final = 2.0  # a change of less does not count
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a plan was made of. able: the sessions that could draft."""
+
+    sessions: frozenset[str]
+    able: frozenset[str]
+    crew: Crew
+    order: tuple[str, ...]
+    cost_ms: tuple[float, float]  # of a pass with nothing but a row each, and of one with some tokens more
+
+    @classmethod
+    def of(cls, views: Sequence[SessionView], server: Server) -> "Planned":
+        """Of the sessions in this order."""
+        crew = Crew.of(views, 1)
+        rows, prefixes = float(len(views)), float(crew.prefix.sum())
+        longest = float(crew.prefix.max()) if len(views) else 0.0
+        costs = [float(server.verify_ms(rows, k, k * rows, longest, prefixes)) for k in (0.0, 4.0)]
+        return cls(
+            sessions=frozenset(view.session for view in views),
+            able=frozenset(view.session for view in views if view.can_draft),
+            crew=crew,
+            order=tuple(view.session for view in views),
+            cost_ms=(costs[0], costs[1]),
+        )
+
+    def same_sessions(self, now: "Planned") -> bool:
+        """Whether the same sessions are there, and the same of them can draft."""
+        return self.sessions == now.sessions and self.able == now.able
+
+    def drifted(self, now: "Planned") -> bool:
+        """Whether estimates of the same sessions have moved so far that another plan may be better."""
+        if self.order != now.order or any(
+            abs(a - b) > SHARE * a for a, b in zip(self.cost_ms, now.cost_ms, strict=True)
+        ):
+            return True
+        before, after = self.crew, now.crew
+        if (abs(before.alpha - after.alpha) > ALPHA).any():
+            return True
+        return any(
+            (abs(a - b) > SHARE * a + LEAST_MS).any()
+            for a, b in (
+                (4 * before.draft_ms, 4 * after.draft_ms),
+                (before.comm_ms, after.comm_ms),
+                (before.spread_ms, after.spread_ms),
+            )
+        )

@@ -1,0 +1,60 @@
+"""`dip-sd`: the paper's policy, batches and lengths planned jointly and served in a fixed cycle.
+
+A batch is verified when it is its turn and all its members are ready. Planned by `auto`: exactly for few users, by
+our solver beyond, which is never behind the paper's own and takes milliseconds where that takes minutes.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from shared.planning.cohort import Cohort
+from shared.planning.crew import user_of
+from shared.planning.cyclic_k import close_in_turn
+from shared.planning.objective import Objective
+from shared.planning.policy import Plan, Selection
+from shared.planning.problem import Bounds, Problem, Server, expected_tokens
+from shared.planning.solvers.solve import Infeasible, solve
+from shared.planning.views import SessionView, VerifierView
+
+MAX_DRAFT: Final = 20  # L_max of the paper
+UNPLANNED_K: Final = 2  # of a session that came after the plan
+
+
+class DipSd:
+    """Everybody who can draft does, as long as the plan says; the others ride in every batch."""
+
+    name = "dip-sd"
+    k = 0
+    lanes = 1
+    plans = True
+
+    def plan(
+        self, cohort: Sequence[SessionView], server: Server, max_rows: int, last: Plan | None
+    ) -> Plan | None:
+        """See Policy.plan."""
+        able = [view for view in cohort if view.can_draft]
+        if not able:
+            return None
+        problem = Problem(tuple(user_of(view) for view in able), server, Bounds(MAX_DRAFT, min_draft=1))
+        try:
+            found, _ = solve(problem, Objective())
+        except Infeasible:
+            return None
+        ids = [view.session for view in able]
+        batches = tuple(tuple(ids[m] for m in batch) for batch in found.split.batches)
+        return Plan(
+            batches=batches,
+            lengths=dict(zip(ids, found.split.lengths, strict=True)),
+            least=tuple(len(batch) for batch in batches),
+            most=max_rows,
+            cycle_ms=found.cycle_ms,
+            tokens_per_s=1e3 * expected_tokens(problem, found.split) / found.cycle_ms,
+        )
+
+    def select(self, cohort: Cohort, verifier: VerifierView, plan: Plan | None, now: float) -> Selection:
+        """See Policy.select."""
+        return close_in_turn(cohort, verifier.max_rows)
+
+    def next_length(self, session: SessionView, plan: Plan | None, now: float) -> int:
+        """See Policy.next_length."""
+        return plan.lengths.get(session.session, UNPLANNED_K) if plan else UNPLANNED_K

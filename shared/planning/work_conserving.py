@@ -1,0 +1,124 @@
+"""`outrider`: our policy. DiP-SD's model without its fixed cycle: who is ready is verified when the verifier is free.
+
+The plan (shared/planning/serving.py) says how far each user drafts, k = 0 where drafting does not pay, in which lanes
+users are, and how many of a lane have to be ready before it closes. A lane also closes when nobody whom it waits
+for is on time: a draft is late when it has taken longer than its length, the link and twice the link's usual spread.
+A batch closes as late as possible, just before the verifier is free, so that it takes along all who have come by then.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from shared.planning.cohort import Cohort
+from shared.planning.conserving import Ways
+from shared.planning.crew import Crew, user_of
+from shared.planning.objective import Objective, ObjectiveName
+from shared.planning.policy import Plan, Selection
+from shared.planning.problem import Bounds, Problem, Server
+from shared.planning.serving import Question, best_way, laned
+from shared.planning.solvers.solve import Infeasible, solve
+from shared.planning.views import SessionView, VerifierView
+
+MAX_DRAFT: Final = 16
+UNPLANNED_K: Final = 2  # of a session that came after the plan
+LEAD_S: Final = 0.003  # from closing a batch to its pass: the hop to the verifier
+
+
+class Outrider:
+    """objective: what the plan is to be good at. `outrider` has the most tokens, `outrider-fair` minds the slow."""
+
+    k = 0
+    lanes = 1
+    plans = True
+
+    def __init__(self, objective: ObjectiveName = "throughput") -> None:
+        self._objective = objective
+        self.name = "outrider" if objective == "throughput" else f"outrider-{objective}"
+
+    def plan(
+        self, cohort: Sequence[SessionView], server: Server, max_rows: int, last: Plan | None
+    ) -> Plan | None:
+        """See Policy.plan."""
+        if not cohort:
+            return None
+        asked = Question(Crew.of(cohort, MAX_DRAFT), server, self._objective, max_rows, MAX_DRAFT)
+        found = best_way(asked, [*self._cycle(cohort, asked), *in_force(cohort, asked, last)])
+        ids, lane = [view.session for view in cohort], found.way.lane[0]
+        batches = [tuple(ids[m] for m in np.flatnonzero(lane == n)) for n in range(found.way.least.shape[1])]
+        return Plan(
+            batches=tuple(batches),
+            lengths=dict(zip(ids, found.way.lengths[0].tolist(), strict=True)),
+            least=tuple(found.way.least[0].tolist()),
+            most=int(found.way.most[0]),
+            cycle_ms=float(len(ids) / found.rounds.sum()),
+            tokens_per_s=1e3 * float(found.rates.sum()),
+        )
+
+    def _cycle(self, cohort: Sequence[SessionView], asked: Question) -> list[Ways]:
+        """DiP-SD's plan, where it has one."""
+        problem = Problem(
+            tuple(user_of(view) for view in cohort), asked.server, Bounds(MAX_DRAFT, min_draft=0)
+        )
+        try:
+            found, _ = solve(problem, Objective(self._objective), "outrider")
+        except Infeasible:
+            return []
+        lengths = np.minimum(np.array(found.split.lengths), asked.crew.most)
+        ways = laned(lengths, found.split.batches, asked.max_rows)
+        return [ways] if ways else []
+
+    def select(self, cohort: Cohort, verifier: VerifierView, plan: Plan | None, now: float) -> Selection:
+        """See Policy.select."""
+        if verifier.in_flight > 1:
+            return Selection()
+        if verifier.in_flight and now < verifier.expected_free - LEAD_S:
+            return Selection(wait_until=verifier.expected_free - LEAD_S)
+        lanes = [lane for lane in range(cohort.lanes) if cohort.ready_count(lane)]
+        complete = [lane for lane in lanes if _is_complete(cohort, lane, plan, now)]
+        if not complete:
+            return Selection(wait_until=_next_due(cohort, lanes, now))
+        first = {lane: cohort.ready(lane)[0] for lane in complete}
+        lane = min(complete, key=lambda lane: (first[lane].since, lane))
+        rows = dict.fromkeys(view.session for view in cohort.passed_over())
+        rows |= dict.fromkeys(view.session for view in cohort.ready(lane))
+        others = (view for other in lanes if other != lane for view in cohort.ready(other))
+        rows |= dict.fromkeys(view.session for view in others if view.drafted == 0)
+        most = min(plan.most, verifier.max_rows) if plan else verifier.max_rows
+        return Selection(tuple(rows)[:most], lane=lane)
+
+    def next_length(self, session: SessionView, plan: Plan | None, now: float) -> int:
+        """See Policy.next_length."""
+        return plan.lengths.get(session.session, UNPLANNED_K) if plan else UNPLANNED_K
+
+
+def in_force(cohort: Sequence[SessionView], asked: Question, last: Plan | None) -> list[Ways]:
+    """The last plan for the sessions that there are now; newcomers draft like the middle one, in the smallest lane."""
+    if last is None or not last.lengths:
+        return []
+    lane_of = {session: lane for lane, batch in enumerate(last.batches) for session in batch}
+    middle = sorted(last.lengths.values())[len(last.lengths) // 2]
+    smallest = min(range(len(last.batches)), key=lambda lane: len(last.batches[lane]))
+    lane = np.array([lane_of.get(view.session, smallest) for view in cohort])
+    lengths = np.array([last.lengths.get(view.session, middle) for view in cohort])
+    sizes = np.bincount(lane, minlength=len(last.least))
+    least = np.minimum(np.array(last.least), sizes)
+    least[(least == 0) & (sizes > 0)] = 1
+    most = np.array([min(last.most, asked.max_rows)])
+    return [Ways(np.minimum(lengths, asked.crew.most)[None], lane[None], least[None], most)]
+
+
+def _is_complete(cohort: Cohort, lane: int, plan: Plan | None, now: float) -> bool:
+    """Whether enough of a lane are ready, or nobody who is missing is on time."""
+    ready = cohort.ready_count(lane)
+    least = plan.least[lane] if plan and lane < len(plan.least) else cohort.members(lane)
+    if ready >= least:
+        return True
+    coming = cohort.verifying(lane) + sum(view.due > now for view in cohort.drafting(lane))
+    return ready >= min(least, ready + coming)
+
+
+def _next_due(cohort: Cohort, lanes: Sequence[int], now: float) -> float | None:
+    """When the next of those waited for is late."""
+    return min((v.due for lane in lanes for v in cohort.drafting(lane) if v.due > now), default=None)

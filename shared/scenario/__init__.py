@@ -1,0 +1,1 @@
+"""What is run: devices, links, users and policies, as a file that benchmarks, loads and simulations share."""

@@ -1,0 +1,143 @@
+"""One scenario: its file's schema, and the devices that it comes to."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
+
+import numpy as np
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from shared.planning.policies import POLICY_NAMES
+from shared.scenario.quantity import Quantity, Seconds, Share, Time
+
+NONE: Final = Quantity(0.0, 0.0, "ms")
+
+
+class ScenarioError(ValueError):
+    """A scenario file that cannot be read; the text names the file and the field."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Link(_Strict):
+    """One way of a link. jitter: mean of a delay that every message has besides, exponentially distributed."""
+
+    delay: Time = NONE
+    jitter: Time = NONE
+
+
+class Devices(_Strict):
+    """Some devices alike, or drawn from the same ranges. draft: time of one drafted token."""
+
+    count: Annotated[int, Field(ge=1, le=100_000)] = 1
+    alpha: Share
+    draft: Time
+    link: Link = Link()
+
+
+class Workload(_Strict):
+    """Every device has one user, who asks again as soon as the answer is there.
+
+    prompt, answer: tokens. stay, away: a user leaves in mid-answer after so long and another comes so much later;
+    without them nobody leaves.
+    """
+
+    prompt: Annotated[int, Field(ge=1, le=100_000)] = 128
+    answer: Annotated[int, Field(ge=2, le=100_000)] = 384
+    stay: Seconds | None = None
+    away: Seconds | None = None
+
+    @model_validator(mode="after")
+    def _both(self) -> Self:
+        if (self.stay is None) != (self.away is None):
+            raise ValueError("stay and away go together")
+        return self
+
+
+def _known(policy: str) -> str:
+    if policy not in POLICY_NAMES:
+        raise ValueError(f"no such policy; known are {', '.join(POLICY_NAMES)}")
+    return policy
+
+
+class Entrant(_Strict):
+    """A policy in the race. k: draft length of fixed-k and cyclic-k; batches: N of cyclic-k."""
+
+    policy: Annotated[str, AfterValidator(_known)]
+    k: Annotated[int, Field(ge=0, le=64)] = 0
+    batches: Annotated[int, Field(ge=1, le=16)] = 2
+
+    def __str__(self) -> str:
+        return self.policy + (f" k={self.k}" if self.k else "")
+
+
+def _named(value: Any) -> Any:
+    return {"policy": value} if isinstance(value, str) else value
+
+
+class Scenario(_Strict):
+    """A scenario. settle, measure: of a run, what is cut at its beginning and what is counted."""
+
+    about: str
+    seed: Annotated[int, Field(ge=1)] = 1
+    devices: Annotated[tuple[Devices, ...], Field(min_length=1)]
+    workload: Workload = Workload()
+    policies: Annotated[tuple[Annotated[Entrant, BeforeValidator(_named)], ...], Field(min_length=1)]
+    settle: Seconds = Quantity(2.0, 2.0, "s")
+    measure: Seconds = Quantity(10.0, 10.0, "s")
+
+    def fleet(self, verify_ms: float) -> tuple["Device", ...]:
+        """The devices, ranges drawn from the seed. verify_ms: the verifier's time for one row of one token."""
+        rng = np.random.default_rng(self.seed)
+        fleet: list[Device] = []
+        for group in self.devices:
+            for _ in range(group.count):
+                alpha, draft, delay, jitter = rng.random(4).tolist()
+                device = Device(
+                    name=f"device-{len(fleet)}",
+                    alpha=group.alpha.at(alpha),
+                    draft_ms=group.draft.ms_at(draft, verify_ms),
+                    delay_ms=group.link.delay.ms_at(delay, verify_ms),
+                    jitter_ms=group.link.jitter.ms_at(jitter, verify_ms),
+                    seed=int(rng.integers(1, 1 << 31)),
+                )
+                fleet.append(device)
+        return tuple(fleet)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One device of a scenario on the machine at hand. delay_ms, jitter_ms: one way, see Link."""
+
+    name: str
+    alpha: float
+    draft_ms: float
+    delay_ms: float
+    jitter_ms: float
+    seed: int
+
+
+def read_scenario(path: Path) -> Scenario:
+    """A scenario from its file. Raises ScenarioError, OSError."""
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return Scenario.model_validate(data)
+    except yaml.YAMLError as error:
+        raise ScenarioError(f"{path}: not YAML: {error}") from None
+    except ValidationError as error:
+        told = "; ".join(
+            f"{'.'.join(str(part) for part in e['loc'])}: {str(e['msg']).removeprefix('Value error, ')}"
+            for e in error.errors(include_url=False)
+        )
+        raise ScenarioError(f"{path}: {told}") from None

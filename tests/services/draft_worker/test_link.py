@@ -1,0 +1,42 @@
+"""The delayed link: in order, as late as it says, and on average as late again as its jitter."""
+
+import asyncio
+
+import pytest
+
+from services.draft_worker.link import DelayLine, Link
+from shared.runtime.ids import Ids
+from tests.harness.virtual import run_virtual
+
+
+async def arrivals(link: Link, messages: int, every_s: float) -> list[tuple[int, float]]:
+    """(message, how long it took) for messages put at equal distances."""
+    loop, line = asyncio.get_running_loop(), DelayLine[int](link)
+
+    async def put() -> None:
+        for n in range(messages):
+            line.put(n)
+            await asyncio.sleep(every_s)
+        line.close()
+
+    putting = asyncio.create_task(put())
+    seen: list[tuple[int, float]] = []
+    while some := await line.take():
+        seen += [(n, loop.time() - n * every_s) for n in some]
+    await putting
+    return seen
+
+
+def test_a_delay_is_a_delay() -> None:
+    seen = run_virtual(arrivals(Link(Ids(1), 0.02), 5, 0.001))
+    assert [n for n, _ in seen] == list(range(5))
+    assert [took for _, took in seen] == pytest.approx([0.02] * 5, abs=1e-6)
+
+
+def test_jitter_comes_on_top_and_keeps_the_order() -> None:
+    seen = run_virtual(arrivals(Link(Ids(1), 0.02, 0.04), 2000, 1.0))
+    took = [took for _, took in seen]
+    assert min(took) >= 0.02
+    assert sum(took) / len(took) == pytest.approx(0.06, rel=0.1)
+    crowded = run_virtual(arrivals(Link(Ids(1), 0.0, 0.04), 200, 0.001))
+    assert [n for n, _ in crowded] == list(range(200))

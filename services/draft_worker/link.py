@@ -3,11 +3,12 @@
 import asyncio
 from collections import deque
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from shared.runtime.ids import Ids
 
 T = TypeVar("T")
+TICK_S: Final = 1e-6  # a sleep may end this much early, as clocks are counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class DelayLine(Generic[T]):
     async def take(self) -> list[T]:
         """All items that are due, at least one; [] once the line is closed and empty."""
         loop = asyncio.get_running_loop()
-        while not self._items or self._items[0][0] > loop.time():
+        while not self._items or self._items[0][0] > loop.time() + TICK_S:
             if self._items:
                 await asyncio.sleep(self._items[0][0] - loop.time())
             elif self._closed:
@@ -56,7 +57,7 @@ class DelayLine(Generic[T]):
             else:
                 self._changed.clear()
                 await self._changed.wait()
-        due, now = [], loop.time()
+        due, now = [], loop.time() + TICK_S
         while self._items and self._items[0][0] <= now:
             due.append(self._items.popleft()[1])
         return due

@@ -26,7 +26,7 @@ class Acceptance:
 
     accepted: float = 2.8  # prior: 0.7, worth four observations
     rejected: float = 1.2
-    decay: float = 0.98  # a round
+    decay: float = 0.99  # a round
 
     @property
     def alpha(self) -> float:

@@ -23,6 +23,7 @@ from shared.planning.views import SessionView, VerifierView
 
 MAX_DRAFT: Final = 16
 UNPLANNED_K: Final = 2  # of a session that came after the plan
+TICK_S: Final = 1e-6  # a timer may come this much early
 LEAD_S: Final = 0.003  # from closing a batch to its pass: the hop to the verifier
 
 
@@ -73,7 +74,7 @@ class Outrider:
         """See Policy.select."""
         if verifier.in_flight > 1:
             return Selection()
-        if verifier.in_flight and now < verifier.expected_free - LEAD_S:
+        if verifier.in_flight and now + TICK_S < verifier.expected_free - LEAD_S:
             return Selection(wait_until=verifier.expected_free - LEAD_S)
         lanes = [lane for lane in range(cohort.lanes) if cohort.ready_count(lane)]
         complete = [lane for lane in lanes if _is_complete(cohort, lane, plan, now)]
@@ -115,10 +116,10 @@ def _is_complete(cohort: Cohort, lane: int, plan: Plan | None, now: float) -> bo
     least = plan.least[lane] if plan and lane < len(plan.least) else cohort.members(lane)
     if ready >= least:
         return True
-    coming = cohort.verifying(lane) + sum(view.due > now for view in cohort.drafting(lane))
+    coming = cohort.verifying(lane) + sum(view.due > now + TICK_S for view in cohort.drafting(lane))
     return ready >= min(least, ready + coming)
 
 
 def _next_due(cohort: Cohort, lanes: Sequence[int], now: float) -> float | None:
     """When the next of those waited for is late."""
-    return min((v.due for lane in lanes for v in cohort.drafting(lane) if v.due > now), default=None)
+    return min((v.due for lane in lanes for v in cohort.drafting(lane) if v.due > now + TICK_S), default=None)

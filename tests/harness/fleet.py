@@ -1,0 +1,176 @@
+"""A scenario file under virtual time: the real services, replayed devices, a modelled verifier. Tokens a second.
+
+python -m tests.harness.fleet scenarios/jittery.yaml [--beta 50 --per-token 1.4 --verify 34] [--seconds 20]
+"""
+
+import argparse
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from services.draft_worker.worker import DraftWorker
+from services.gateway.session import Ask, Emitted
+from services.gateway.sessions import Sessions
+from services.scheduler.scheduler import Scheduler
+from services.verifier.verifier import Verifier
+from shared.broker.memory_broker import MemoryBroker, MemoryServer
+from shared.compute.compute import InlineCompute
+from shared.compute.modelled import STOP, expected_text, modelled_vocabulary
+from shared.compute.modelled_target import ModelledTarget
+from shared.compute.replay import Recordings, ReplayDrafter
+from shared.planning.cost import Packed
+from shared.runtime.ids import Ids
+from shared.runtime.settings import (
+    DraftWorkerSettings,
+    GatewaySettings,
+    SchedulerSettings,
+    VerifierSettings,
+    load,
+)
+from shared.runtime.watch import BrokerWatch
+from shared.scenario.scenario import Device, Entrant, Scenario, read_scenario
+from shared.speculative.params import SamplingParams
+from tests.harness.virtual import run_virtual
+
+VOCAB = 5000
+WARM_S = 1.2
+HOP_S = 0.0005
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What came of it. predicted: by the plan in force at the end, 0 without one. by_device: tokens of each."""
+
+    tokens_per_s: float
+    predicted: float
+    busy: float
+    by_device: dict[str, int]
+
+
+def serve(
+    scenario: Scenario, entrant: Entrant, law: Packed, verify_ms: float, seconds: float, settle: float = 5.0
+) -> Served:
+    """Play an entrant for so long. Raises AssertionError when a text is not the target's own."""
+    return run_virtual(_serve(scenario, entrant, law, scenario.fleet(verify_ms), seconds, settle))
+
+
+async def _serve(
+    scenario: Scenario, entrant: Entrant, law: Packed, fleet: Sequence[Device], seconds: float, settle: float
+) -> Served:
+    loop, server = asyncio.get_running_loop(), MemoryServer()
+    sampling = SamplingParams(seed=5, vocab=VOCAB)
+    prompts = [
+        tuple(1 + (n * 7 + i) % (VOCAB - 1) for i in range(scenario.workload.prompt))
+        for n in range(len(fleet))
+    ]
+    answers = [expected_text(prompt, sampling, scenario.workload.answer) for prompt in prompts]
+    recordings = Recordings(
+        tuple(p + a for p, a in zip(prompts, answers, strict=True)), modelled_vocabulary(VOCAB), VOCAB
+    )
+    counted = dict.fromkeys((device.name for device in fleet), 0)
+    stop, begin = asyncio.Event(), WARM_S + settle
+    target = ModelledTarget(
+        VOCAB,
+        kv_tokens=1 << 20,
+        beta_ms=law.beta_ms,
+        per_token_ms=law.per_token_ms,
+        per_context_ms=law.per_context_ms,
+    )
+
+    def broker() -> MemoryBroker:
+        return MemoryBroker(server)
+
+    scheduler = Scheduler(
+        load(SchedulerSettings, policy=entrant.policy, k=entrant.k, batches=entrant.batches),
+        broker(),
+        Ids(2),
+        CollectorRegistry(),
+        InlineCompute(),
+    )
+    verifier = Verifier(
+        load(VerifierSettings, name="verifier", target="modelled"),
+        broker(),
+        target,
+        InlineCompute(),
+        Ids(3),
+        CollectorRegistry(),
+    )
+    gateway_broker = broker()
+    watch = BrokerWatch(gateway_broker)
+    gateway = Sessions(load(GatewaySettings, name="gateway"), gateway_broker, watch, Ids(4))
+
+    async def device(n: int, device: Device) -> None:
+        settings = load(
+            DraftWorkerSettings, name=device.name, link_ms=device.delay_ms, link_jitter_ms=device.jitter_ms
+        )
+        drafter = ReplayDrafter(recordings, device.alpha, device.draft_ms, device.seed)
+        worker = DraftWorker(settings, broker(), drafter, InlineCompute(), Ids(100 + n), CollectorRegistry())
+        await worker.run(stop)
+
+    async def user(n: int, device: Device) -> None:
+        await asyncio.sleep(WARM_S)
+        while not stop.is_set():
+            ask = Ask(prompts[n], sampling, scenario.workload.answer, (STOP,), device=device.name)
+            got: list[int] = []
+            stream = await gateway.open(ask)
+            async for event in stream:
+                if isinstance(event, Emitted):
+                    got += event.tokens
+                    counted[device.name] += (
+                        len(event.tokens) if loop.time() >= begin and not stop.is_set() else 0
+                    )
+                    if event.finish:
+                        break
+            assert tuple(got) == answers[n][: len(got)], device.name
+
+    async with asyncio.TaskGroup() as group:
+        services = [
+            group.create_task(work)
+            for work in (scheduler.run(stop), verifier.run(stop), watch.run(stop), gateway.run(stop))
+        ]
+        services += [group.create_task(device(n, d)) for n, d in enumerate(fleet)]
+        users = [group.create_task(user(n, d)) for n, d in enumerate(fleet)]
+        await asyncio.sleep(begin)
+        before = verifier._busy_s
+        await asyncio.sleep(seconds)
+        busy = (verifier._busy_s - before) / seconds
+        predicted = scheduler.metrics.rate.labels("verifier", "predicted")._value.get()
+        stop.set()
+        for task in users:
+            task.cancel()
+    return Served(sum(counted.values()) / seconds, predicted, busy, counted)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="A scenario under virtual time.")
+    parser.add_argument("scenario", type=Path, nargs="+")
+    parser.add_argument("--beta", type=float, default=85.0)
+    parser.add_argument("--per-token", type=float, default=1.85)
+    parser.add_argument("--per-context", type=float, default=0.005)
+    parser.add_argument("--verify", type=float, default=45.0, help="ms of one row of one token")
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--only", default="")
+    args = parser.parse_args()
+    law = Packed(args.beta, args.per_token, args.per_context)
+    for path in args.scenario:
+        scenario = read_scenario(path)
+        for entrant in scenario.policies:
+            if args.only and entrant.policy not in args.only.split(","):
+                continue
+            begun = time.perf_counter()
+            served = serve(scenario, entrant, law, args.verify, args.seconds)
+            print(
+                f"{path.stem:16} {entrant!s:16} {served.tokens_per_s:7.1f} tok/s, predicted {served.predicted:6.1f}, "
+                f"busy {served.busy:.2f}, slowest {min(served.by_device.values()) / args.seconds:.1f} "
+                f"({time.perf_counter() - begun:.0f} s)",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.planning.cost import Packed, Row
+from shared.planning.least_squares import nonnegative
 
 
 @dataclass(slots=True)
@@ -89,23 +90,8 @@ class VerifyCost:
         self._seen += 1
         # Fitted now, while devices draft, and not when a batch is to be closed; an old law hardly moves.
         if self.LEAST <= self._seen < self.OFTEN or self._seen % self.SELDOM == 0:
-            self._law = Packed(*_nonnegative(self._gram, self._moment))
+            self._law = Packed(*nonnegative(self._gram, self._moment))
 
     def law(self) -> Packed | None:
         """The fitted law; None before there is enough to go by. No coefficient is negative."""
         return self._law
-
-
-def _nonnegative(gram: npt.NDArray[np.float64], moment: npt.NDArray[np.float64]) -> list[float]:
-    """argmin of xᵀGx/2 − mᵀx over x ≥ 0 with a trace of ridge: coefficients below zero leave, one by one."""
-    scale = np.sqrt(np.maximum(np.diag(gram), 1e-12))
-    ridged = gram / np.outer(scale, scale) + 1e-6 * np.eye(3)
-    active = [0, 1, 2]
-    solution = np.zeros(3)
-    while active:
-        part = np.linalg.solve(ridged[np.ix_(active, active)], (moment / scale)[active])
-        if part.min() >= 0:
-            solution[active] = part
-            break
-        active.pop(int(part.argmin()))
-    return [float(value) for value in solution / scale]

@@ -64,7 +64,7 @@ def profile_of(model: Model, measured: Measured, busy_before: float, *, quick: b
             threads=1,
         ),
         alpha=dict(measured.alphas),
-        passes={one.name: one.ms for one in measured.passes},
+        passes={one.name: round(one.ms, 4) for one in measured.passes},
     )
 
 

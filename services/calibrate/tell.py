@@ -7,10 +7,9 @@ from rich.table import Table
 
 from shared.planning.profile import AtUsers, LawErrors, Profile
 
-ALIKE: Final = (
-    0.9,
-    1.15,
-)  # pass in a running stack over the law's, beyond which the share is not the broker's
+# Pass in a running stack over the law's: beyond these the share is not the broker's alone.
+ALIKE: Final = (0.9, 1.15)
+FAR: Final = 0.1  # mean error beyond which a law says little
 
 
 def tell(console: Console, profile: Profile) -> None:
@@ -25,6 +24,8 @@ def tell(console: Console, profile: Profile) -> None:
     console.print(f"  padded: {alone.padded:.3g} + {padded.c:.3g} · rows · operations of the longest row")
     console.print("Off by, (law − measured) / measured, on passes that were not fitted on:")
     console.print(_errors({"packed": profile.errors.packed, "padded": profile.errors.padded}))
+    if profile.errors.packed.mean > FAR:
+        console.print("That is far off: was the machine busy? Measure again while nothing else runs")
     told = ", ".join(f"{ms:.1f} ms with {n}" for n, ms in profile.draft.ms_by_sessions.items())
     console.print(f"Draft model, {profile.draft.threads} thread, a decode by sessions in it: {told}")
     if profile.alpha:

@@ -136,6 +136,13 @@ def test_everything_is_told() -> None:
     assert "measure again while nothing else runs" in out.getvalue()
 
 
+def test_a_law_that_does_not_hold_is_told_to_be_so() -> None:
+    noisy = [replace(one, ms=one.ms * (1 + at % 3)) for at, one in enumerate(MEASURED.passes)]
+    out = StringIO()
+    tell(Console(file=out, width=160), profile_of(MODEL, replace(MEASURED, passes=noisy), 0.1, quick=False))
+    assert "That is far off" in out.getvalue()
+
+
 def test_the_command_teaches_and_errors_are_one_line() -> None:
     shown = subprocess.run(
         [sys.executable, "-m", "services.cli", "calibrate", "--help"],

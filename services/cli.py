@@ -2,7 +2,8 @@
 
 import asyncio
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -166,14 +167,49 @@ def doctor(
     """Check models, vocabularies and broker; then measure whether speculation pays on this machine."""
     from services.doctor import run_doctor
 
-    raise typer.Exit(run_doctor(target, quick=quick, out=out))
+    with _told():
+        raise typer.Exit(run_doctor(target, quick=quick, out=out))
+
+
+@app.command()
+def calibrate(
+    target: Annotated[
+        str, typer.Option(help="Target: name of a fetched pair, hub name, folder or .gguf.")
+    ] = "smollm2",
+    draft: Annotated[str, typer.Option(help="Draft model (.gguf); empty = the pair's own.")] = "",
+    dtype: Annotated[str, typer.Option(help="Of the target: auto, float32 or bfloat16.")] = "auto",
+    device: Annotated[str, typer.Option(help="Where the target runs: auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int, typer.Option(min=0, help="Of the verifier; 0 = all cores.")] = 0,
+    widths: Annotated[str, typer.Option(help="Rows of a pass, like 1,4,16; empty = 1,2,4,8,16.")] = "",
+    lengths: Annotated[str, typer.Option(help="New tokens of a row; empty = 1,2,3,5,9.")] = "",
+    contexts: Annotated[str, typer.Option(help="Cached tokens of a row; empty = 32,128,512.")] = "",
+    quick: Annotated[bool, typer.Option(help="Fewer shapes and repeats; a shorter running stack.")] = False,
+    broker: Annotated[bool, typer.Option(help="Run a stack, too, for the broker's share of a batch.")] = True,
+    out: Annotated[Path, typer.Option(help="Profile file.")] = STATE / "profile.json",
+    state: StateDir = STATE,
+) -> None:
+    """Measure drafting, verifying and the broker on this machine; write a profile that `outrider plan` reads.
+
+    Passes of every width, length and context are timed with the real target; two cost laws are fitted (packed:
+    Outrider's; padded: the papers') and judged on passes that were held out of the fit. Then a real stack serves a
+    few users, and what a batch takes beside its pass is added to both laws' beta_ms. Takes some minutes; nothing
+    else should run meanwhile. `outrider plan question.json --profile .outrider/profile.json` plans with it.
+    """
+    from services.calibrate.grid import FULL, QUICK, grid
+    from services.calibrate.run import Wanted, run_calibrate
+
+    with _told():
+        shapes = grid(QUICK if quick else FULL, widths, lengths, contexts)
+        run_calibrate(
+            Wanted(target, draft, dtype, device, threads, shapes, quick, broker, out, state_dir=state)
+        )
 
 
 @app.command(epilog=f"A question: {QUESTION}")
 def plan(
     question: Annotated[str, typer.Argument(help="File with the question in JSON; - = stdin.")] = "-",
     profile: Annotated[
-        Path | None, typer.Option(help="JSON file with a `server`, for a question without one.")
+        Path | None, typer.Option(help="What `outrider calibrate` wrote, or any JSON with a `server`.")
     ] = None,
 ) -> None:
     """Plan batches and draft lengths for the users and the server of a question; prints JSON.
@@ -229,11 +265,18 @@ def _url(url: str, state: Path) -> str:
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
-    """Run to its end. Expected errors are one line on stderr; Ctrl-C ends cleanly."""
+    """Run to its end, told as `_told` tells."""
+    with _told():
+        asyncio.run(work)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Expected errors are one line on stderr; Ctrl-C ends cleanly."""
     from services.local.errors import EXPECTED
 
     try:
-        asyncio.run(work)
+        yield
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except EXPECTED as error:

@@ -18,14 +18,14 @@ KEPT_TO = {
         "services/verifier/*",
         "shared/speculative/torch_rule.py",
         "services/models/*",
-        "services/doctor*",
+        "services/calibrate/*",
     ],
-    "transformers": ["services/verifier/*", "services/models/*", "services/doctor*"],
+    "transformers": ["services/verifier/*", "services/models/*", "services/calibrate/*"],
     "accelerate": ["services/verifier/*"],
-    "llama_cpp": ["services/draft_worker/*", "services/models/*", "services/doctor*"],
+    "llama_cpp": ["services/draft_worker/*", "services/models/*"],
     "scipy": ["shared/planning/solvers/milp.py"],
     "matplotlib": ["services/planner/*"],
-    "redis": ["shared/broker/*", "services/local/orchestration.py"],
+    "redis": ["shared/broker/*", "services/local/orchestration.py", "services/calibrate/stack.py"],
     "aiohttp": ["services/gateway/*", "services/local/*", "shared/runtime/health.py", "loadgen/*"],
 }
 # Modules nobody imports but these files: time comes from the running loop, threads from Compute, ids from Ids.
@@ -41,7 +41,7 @@ ALONE = {
         "services/verifier/bench*",  # measures; serves nobody
         "services/verifier/reference*",
         "services/models/measure.py",
-        "services/doctor*",
+        "services/calibrate/*",
         "services/local/*",
         "services/planner/*",
         "loadgen/*",
@@ -54,7 +54,7 @@ CALLS = {
     "utcnow": [],
     "now": [
         "services/gateway/wall_clock.py",
-        "services/doctor*",
+        "services/calibrate/*",
         "services/local/*",
         "loadgen/*",
     ],  # datetime's
@@ -64,7 +64,8 @@ TOOLS = (
     "loadgen/*",
     "services/cli.py",
     "services/local/*",
-    "services/doctor*",
+    "services/calibrate/*",
+    "services/doctor/*",
     "services/models/*",
     "services/planner/*",
 )

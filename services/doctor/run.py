@@ -1,36 +1,36 @@
 """The doctor's round: look, measure, say whether speculation pays, write the profile."""
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 
-from services.doctor import checks, hardware, payoff
+from services.calibrate import drafting, hardware
+from services.calibrate.grid import QUICK
+from services.calibrate.measured import Measured, profile_of
+from services.calibrate.pair import settings
+from services.calibrate.run import measure_models
+from services.doctor import checks, payoff
 from services.doctor.payoff import Costs
+from services.local.errors import CommandError
 from services.models import store
 from services.models.resolve import ModelError, resolve
+from shared.planning.profile import write_profile
 
 LONGEST: Final = 8  # draft length looked at
-TEMPERATURES: Final = (0.0, 1.0)
-BUSY: Final = 0.25  # share of the cores in use beyond which figures mislead
 WELL: Final = 0
 UNWELL: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """Everything that was measured; alphas by temperature; busy_before: share of the cores others used."""
+class Figures:
+    """What the tables are made of; alphas by temperature."""
 
     costs: Costs
     alphas: Mapping[float, float]
-    busy_before: float
-    target_dtype: str
 
 
 def run_doctor(target: str, *, quick: bool, out: Path) -> int:
@@ -50,42 +50,38 @@ def run_doctor(target: str, *, quick: bool, out: Path) -> int:
     if not all(finding.well for finding in findings):
         return UNWELL
     if not quick:
-        console.print("\nMeasuring (about a minute): nothing else should run on this machine")
-        busy = hardware.busy_share()
-        if busy > BUSY:
-            console.print(f"It is busy now ({busy:.0%} of its cores): the figures will be worse than it is")
-        measured = measure(folder, draft, busy)
-        tell(console, measured)
-        write(out, name, measured)
-        console.print(f"\nWritten to {out}")
+        try:
+            examine(console, folder, draft, name, out)
+        except (CommandError, OSError) as error:
+            show(console, checks.Finding("measuring", False, str(error)))
+            return UNWELL
     return WELL
 
 
-def measure(folder: Path, draft: Path, busy: float) -> Measured:
-    """Load both models and measure them, one thread for the draft model, all cores for the target."""
-    os.environ.setdefault("TQDM_DISABLE", "1")  # read when transformers is first loaded
-    from services.doctor import measure as measuring  # noqa: PLC0415  # loads nothing heavy before it is needed
-    from services.draft_worker.llama_drafter import Limits, LlamaDrafter  # noqa: PLC0415  # a native library
-    from services.verifier.build import warm  # noqa: PLC0415
-    from services.verifier.loading import load_target  # noqa: PLC0415  # torch
-
-    drafter = LlamaDrafter(draft, Limits(sessions=max(measuring.SESSIONS), kv_tokens=4096), threads=1)
-    target = load_target(str(folder), kv_tokens=4096, prefix_sharing=False)
-    warm(target)
-    alphas = measuring.alpha(target, drafter, folder, TEMPERATURES)
-    costs = Costs(
-        alpha=sum(alphas.values()) / len(alphas),
-        draft_ms=measuring.draft_ms(drafter),
-        verify_ms=measuring.verify_ms(target),
-        devices=min(2, hardware.hardware()["cores"]),
-    )
-    drafter.close()
-    return Measured(
-        costs, alphas, busy, json.loads((folder / "config.json").read_text()).get("dtype", "float32")
-    )
+def examine(console: Console, folder: Path, draft: Path, name: str, out: Path) -> None:
+    """Measure, tell, and write the quick profile: no running stack. Raises CommandError and OSError."""
+    console.print("\nMeasuring (about a minute): nothing else should run on this machine")
+    busy = hardware.busy_share()
+    if busy > hardware.BUSY:
+        console.print(f"It is busy now ({busy:.0%} of its cores): the figures will be worse than it is")
+    model, measured = measure_models(console, name, folder, draft, settings(), QUICK)
+    profile = profile_of(model, measured, busy, quick=True)
+    tell(console, figures(measured, devices=min(2, profile.hardware.cores)))
+    write_profile(out, profile)
+    console.print(f"\nWritten to {out}; `outrider calibrate` measures more closely, and the broker as well")
 
 
-def tell(console: Console, measured: Measured) -> None:
+def figures(measured: Measured, devices: int) -> Figures:
+    """Of the passes that have as much in the cache as the drafts had, for so many draft workers."""
+    verify_ms: dict[int, dict[int, float]] = {}
+    for one in measured.passes:
+        if one.cached == drafting.CONTEXT:
+            verify_ms.setdefault(one.rows, {})[one.new] = one.ms
+    alpha = sum(measured.alphas.values()) / len(measured.alphas)
+    return Figures(Costs(alpha, measured.draft_ms, verify_ms, devices), measured.alphas)
+
+
+def tell(console: Console, measured: Figures) -> None:
     """The figures, the formula, and whether speculation pays."""
     costs = measured.costs
     console.print("\nDraft model, 1 thread, ms a decode:")
@@ -120,34 +116,6 @@ def verdict(costs: Costs, users: int) -> str:
     return f"{who}: speculation pays, {gain:.2f} times the target alone with k = {best}"
 
 
-def write(out: Path, name: str, measured: Measured) -> None:
-    """The profile, as JSON."""
-    costs = measured.costs
-    expected = {
-        str(users): [round(payoff.tokens_per_s(costs, users, k), 2) for k in range(LONGEST + 1)]
-        for users in costs.verify_ms
-    }
-    profile: dict[str, Any] = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "hardware": hardware.hardware(),
-        "busy_before": round(measured.busy_before, 2),
-        "versions": hardware.versions(),
-        "model": name,
-        "target_dtype": measured.target_dtype,
-        "draft_workers": costs.devices,
-        "draft_threads": 1,
-        "draft_ms_by_sessions": _rounded(costs.draft_ms),
-        "verify_ms_by_rows_and_new_tokens": {str(n): _rounded(row) for n, row in costs.verify_ms.items()},
-        "alpha_by_temperature": _rounded(measured.alphas),
-        "expected_tokens_per_s_by_users_and_k": expected,
-        "best_k_by_users": {str(n): payoff.best_length(costs, n, LONGEST) for n in costs.verify_ms},
-    }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(out.name + ".tmp")
-    partial.write_text(json.dumps(profile, indent=2) + "\n", encoding="utf-8")
-    partial.replace(out)
-
-
 def show(console: Console, finding: checks.Finding) -> None:
     """One check, as a line."""
     mark = "[green]ok[/green]  " if finding.well else "[red]FAIL[/red]"
@@ -160,7 +128,3 @@ def local(folder: Path) -> checks.Finding:
     return checks.Finding(
         "models", True, f"{folder}: not in the cache, so there are no hashes to compare with"
     )
-
-
-def _rounded(measured: Mapping[Any, float]) -> dict[str, float]:
-    return {str(key): round(value, 3) for key, value in measured.items()}

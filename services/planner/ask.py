@@ -6,12 +6,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+from shared.planning.profile import read_profile
 from shared.planning.question import Question, QuestionError, answer, read_question
 from shared.planning.solvers.solve import solve
 
 
 def ask(source: str, profile: Path | None) -> dict[str, Any]:
-    """Answer the question in a file, or on stdin if source is "-". Raises QuestionError, Infeasible, OSError."""
+    """Answer the question in a file, or on stdin if source is "-".
+
+    Raises QuestionError, ProfileError, Infeasible and OSError.
+    """
     data = _load(sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8"), source)
     if profile is not None:
         data = _with_server(data, profile)
@@ -43,6 +47,8 @@ def _with_server(data: dict[str, Any], profile: Path) -> dict[str, Any]:
     if "server" in data:
         raise QuestionError(f"server: given in the question and by --profile {profile}; leave one out")
     measured = _load(profile.read_text(encoding="utf-8"), str(profile))
+    if "schema" in measured:
+        return {**data, "server": read_profile(profile).server.model_dump()}
     if "server" not in measured:
-        raise QuestionError(f"{profile}: has no `server`")
+        raise QuestionError(f"{profile}: has no `server`; `outrider calibrate` writes one")
     return {**data, "server": measured["server"]}

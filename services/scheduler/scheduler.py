@@ -6,6 +6,7 @@ broker was away or the lease was lost, the term is over and a new one begins the
 
 import asyncio
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -20,7 +21,9 @@ from services.scheduler.planner import Planner
 from services.scheduler.state import Config, Estimates
 from shared.broker.contract import Broker, BrokerAway, Entry, LeaseLost
 from shared.compute.compute import Compute
+from shared.planning.estimates import UNKNOWN_HOP_MS
 from shared.planning.policies import UnknownPolicy, make_policy
+from shared.planning.profile import ProfileError, read_profile
 from shared.protocol import wire
 from shared.protocol.keys import Keys
 from shared.protocol.limits import HEARTBEAT_S, HEARTBEAT_TTL_S, LEASE_TTL_S
@@ -69,7 +72,7 @@ class Scheduler:
         self._keys = Keys(settings.shard)
         self._streams = (self._keys.submit, self._keys.draft, self._keys.verdicts)
         self._performer = Performer(broker, self._keys, lambda core: core is self.core, lambda: self._holder)
-        self._estimates = Estimates()
+        self._estimates = _estimates(settings.profile)
         self._planner = Planner(lambda: self.core, planning, self.metrics, settings.plan_limit_s)
         self._generation = 0
         self._term = 0
@@ -314,3 +317,14 @@ class Scheduler:
     async def _read_fleet(self) -> Fleet:
         alive = self._broker.alive
         return Fleet.of(*await asyncio.gather(alive("draft_worker"), alive("verifier"), alive("gateway")))
+
+
+def _estimates(profile: str) -> Estimates:
+    """What a profile knows of the verifiers; nothing without one."""
+    if not profile:
+        return Estimates()
+    try:
+        known = read_profile(Path(profile))
+    except ProfileError as error:
+        raise SettingsError(f"OUTRIDER_PROFILE={profile!r}: {error}") from None
+    return Estimates(known.pass_law, UNKNOWN_HOP_MS if known.hop_ms is None else known.hop_ms)

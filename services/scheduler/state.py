@@ -11,7 +11,7 @@ from services.scheduler.session import HeldDraft, Session
 from services.scheduler.timers import Timers
 from services.scheduler.verifiers import Verifier
 from shared.planning.cost import Packed
-from shared.planning.estimates import DeviceEstimate, Mean, VerifyCost
+from shared.planning.estimates import UNKNOWN_HOP_MS, DeviceEstimate, Mean, VerifyCost
 from shared.planning.policy import Policy
 from shared.planning.views import Phase
 from shared.protocol import limits
@@ -41,7 +41,8 @@ class Config:
 class Estimates:
     """What was learnt about devices and verifiers, by name: it outlives leases, restarts of theirs and sessions."""
 
-    prior: Packed | None = None  # of the verifiers' cost; None = not measured
+    prior: Packed | None = None  # of the verifiers' passes; None = not measured
+    hop_ms: float = UNKNOWN_HOP_MS  # likewise, of what a pass takes besides
     devices: dict[str, DeviceEstimate] = field(default_factory=dict)
     verifiers: dict[str, VerifyCost] = field(default_factory=dict)
     alpha: Mean = field(default_factory=lambda: Mean(0.7, weight=0.02))
@@ -56,7 +57,7 @@ class Estimates:
     def verifier(self, name: str) -> VerifyCost:
         """Of this verifier."""
         if name not in self.verifiers:
-            self.verifiers[name] = VerifyCost(self.prior)
+            self.verifiers[name] = VerifyCost(self.prior, self.hop_ms)
         return self.verifiers[name]
 
 

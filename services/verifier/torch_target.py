@@ -53,6 +53,9 @@ class TorchTarget:
         self.pool_tokens = kv_tokens // page_tokens * page_tokens
         self._page_tokens = page_tokens
         device: torch.device = model.device
+        self.device = device.type
+        self.dtype = str(model.dtype).removeprefix("torch.")
+        self.kv_bytes = self._shape.kv_bytes(model.dtype.itemsize)  # of one cached token
         self._store = KvStore(self._shape, self.pool_tokens, model.dtype, device)
         self._call_cost = CALL_COST[device.type]
         self._trimmer = Trimmer() if device.type == "cpu" else None

@@ -99,7 +99,9 @@ class Cohort:
                 if session in self._views:
                     cohort._lane_of[session] = lane
                     cohort._members[lane][session] = None
-        cohort._riding = {view.session for view in self if view.phase == "verifying"}  # in batches of lanes gone by
+        cohort._riding = {
+            view.session for view in self if view.phase == "verifying"
+        }  # in batches of lanes gone by
         for view in sorted(self, key=lambda v: v.joined):
             cohort.put(view)
         return cohort

@@ -11,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.planning.cost import Packed, Row
+from shared.planning.least_squares import nonnegative
 
 # What a verifier costs before anybody has measured it: a small model on a few cores. Its scale is learnt at once.
 UNKNOWN: Final = Packed(beta_ms=30.0, per_token_ms=1.5, per_context_ms=0.003)
+UNKNOWN_HOP_MS: Final = 2.0
 MOST_DRAFT_S: Final = 60.0  # a token; a device that says more is not believed
 MOST_LINK_S: Final = 60.0
 CLOCK_SLACK_S: Final = 0.05  # by which a device's clock and ours may differ over a draft
@@ -101,14 +103,18 @@ class VerifyCost:
     LEAST: Final = 6  # passes before there is a law of their own
     OFTEN: Final = 64  # fitted after each pass up to here
     SELDOM: Final = 8  # then after so many
-    PRIOR: Final = 3.0  # what the prior counts, in passes
+    PRIOR: Final = 3.0  # what an unmeasured prior counts, in passes
+    MEASURED: Final = 30.0  # and a measured one
     SHAPES: Final = np.array(
         [[1.0, n, c] for n in (1, 8, 32, 96) for c in (64, 4096)]
     )  # that it is asked about
 
-    def __init__(self, prior: Packed | None = None, decay: float = 0.995) -> None:
-        self.hop_ms = Mean(2.0, weight=0.05)
+    def __init__(
+        self, prior: Packed | None = None, hop_ms: float = UNKNOWN_HOP_MS, decay: float = 0.995
+    ) -> None:
+        self.hop_ms = Mean(hop_ms, weight=0.05)
         self._prior = prior or UNKNOWN
+        self._weight = (self.MEASURED if prior else self.PRIOR) / len(self.SHAPES)
         self._decay = decay
         self._seen = 0
         self._gram: npt.NDArray[np.float64] = np.zeros((3, 3))
@@ -142,21 +148,5 @@ class VerifyCost:
         scale = self._scale[0] / self._scale[1]
         theta = scale * np.array([prior.beta_ms, prior.per_token_ms, prior.per_context_ms])
         shapes = self.SHAPES / (self.SHAPES @ theta)[:, None]
-        weight = self.PRIOR / len(shapes)
-        gram, moment = weight * shapes.T @ shapes, weight * shapes.sum(axis=0)
-        return Packed(*_nonnegative(self._gram + gram, self._moment + moment))
-
-
-def _nonnegative(gram: npt.NDArray[np.float64], moment: npt.NDArray[np.float64]) -> list[float]:
-    """argmin of xᵀGx/2 − mᵀx over x ≥ 0 with a trace of ridge: coefficients below zero leave, one by one."""
-    scale = np.sqrt(np.maximum(np.diag(gram), 1e-12))
-    ridged = gram / np.outer(scale, scale) + 1e-6 * np.eye(3)
-    active = [0, 1, 2]
-    solution = np.zeros(3)
-    while active:
-        part = np.linalg.solve(ridged[np.ix_(active, active)], (moment / scale)[active])
-        if part.min() >= 0:
-            solution[active] = part
-            break
-        active.pop(int(part.argmin()))
-    return [float(value) for value in solution / scale]
+        gram, moment = self._weight * shapes.T @ shapes, self._weight * shapes.sum(axis=0)
+        return Packed(*nonnegative(self._gram + gram, self._moment + moment))

@@ -19,11 +19,13 @@ class QuestionError(ValueError):
     """The question cannot be read; the text names the fields."""
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """Unknown fields, other types and infinities are errors."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
-class PaddedLaw(_Strict):
+class PaddedLaw(Strict):
     """The paper's server: rows padded to the longest."""
 
     law: Literal["padded"]
@@ -41,7 +43,7 @@ class PaddedLaw(_Strict):
         )
 
 
-class PackedLaw(_Strict):
+class PackedLaw(Strict):
     """Outrider's verifier: rows cost what they are."""
 
     law: Literal["packed"]
@@ -60,7 +62,7 @@ class PackedLaw(_Strict):
 AnyLaw = Annotated[PaddedLaw | PackedLaw, Field(discriminator="law")]
 
 
-class UserIn(_Strict):
+class UserIn(Strict):
     """One user of a question."""
 
     id: Annotated[str, Field(min_length=1)]
@@ -71,7 +73,7 @@ class UserIn(_Strict):
     weight: Positive = 1.0
 
 
-class Question(_Strict):
+class Question(Strict):
     """What to plan."""
 
     server: AnyLaw

@@ -77,6 +77,9 @@ class SchedulerSettings(Common):
     max_rows: int = Field(64, ge=1, le=512, description="rows in one batch at most")
     prefill_tokens: int = Field(512, ge=16, le=65536, description="prefill tokens in one batch at most")
     move_timeout_s: Seconds = Field(2.0, description="longest wait for a session's next move")
+    profile: str = Field(
+        "", description="file of `outrider calibrate`; empty = costs are learnt from the first passes on"
+    )
     plan_limit_s: Seconds = Field(
         10.0, description="longest time a plan may take; the last one stays in force"
     )

@@ -1,31 +1,36 @@
 """What the doctor says and writes."""
 
-import json
 from io import StringIO
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from services.doctor import hardware, run
-from services.doctor.payoff import Costs
+from services.calibrate.measured import Measured
+from services.doctor import run
+from services.local.errors import CommandError
+from shared.planning.fit import Timed
+from shared.planning.profile import read_profile
+from tests.services.calibrate.worlds import MEASURED, MODEL
 
-MEASURED = run.Measured(
-    costs=Costs(
-        alpha=0.8,
-        draft_ms={1: 8.0, 4: 26.0},
-        verify_ms={1: {1: 70.0, 9: 90.0}, 8: {1: 100.0, 9: 220.0}},
-        devices=2,
-    ),
-    alphas={0.0: 0.85, 1.0: 0.75},
-    busy_before=0.1,
-    target_dtype="float32",
-)
+FIGURES = run.figures(MEASURED, devices=2)
+
+
+def console() -> tuple[Console, StringIO]:
+    out = StringIO()
+    return Console(file=out, width=120), out
+
+
+def test_figures_are_of_the_passes_with_the_drafts_context() -> None:
+    passes = [Timed(1, 1, 128, 70.0), Timed(1, 9, 128, 90.0), Timed(8, 1, 128, 100.0), Timed(1, 1, 512, 75.0)]
+    found = run.figures(Measured(passes, {1: 8.0}, {0.0: 0.85, 1.0: 0.75}), devices=2)
+    assert found.costs.verify_ms == {1: {1: 70.0, 9: 90.0}, 8: {1: 100.0}}
+    assert found.costs.alpha == pytest.approx(0.8)
 
 
 def test_the_figures_the_formula_and_a_verdict_for_every_number_of_users() -> None:
-    out = StringIO()
-    run.tell(Console(file=out, width=120), MEASURED)
+    to, out = console()
+    run.tell(to, FIGURES)
     text = out.getvalue()
     assert "8.0" in text
     assert "26.0" in text
@@ -35,15 +40,30 @@ def test_the_figures_the_formula_and_a_verdict_for_every_number_of_users() -> No
     assert "8 users: speculation pays, " in text
 
 
-def test_the_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hardware, "hardware", lambda: {"cpu": "a chip", "cores": 2})
+def test_it_writes_the_quick_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "measure_models", lambda *_: (MODEL, MEASURED))
+    to, shown = console()
     out = tmp_path / "state" / "profile.json"
-    run.write(out, "smollm2", MEASURED)
-    profile = json.loads(out.read_text())
-    assert profile["hardware"]["cpu"] == "a chip"
-    assert profile["versions"]["python"]
-    assert profile["draft_ms_by_sessions"] == {"1": 8.0, "4": 26.0}
-    assert profile["verify_ms_by_rows_and_new_tokens"]["8"] == {"1": 100.0, "9": 220.0}
-    assert profile["expected_tokens_per_s_by_users_and_k"]["8"][0] == 80.0
-    assert profile["best_k_by_users"]["1"] > 0
-    assert [path.name for path in out.parent.iterdir()] == ["profile.json"]
+    run.examine(to, MODEL.folder, MODEL.draft, MODEL.name, out)
+    profile = read_profile(out)
+    assert profile.quick
+    assert profile.broker is None
+    assert profile.draft.ms_by_sessions == {1: 8.0, 4: 26.0}
+    assert str(out) in shown.getvalue()
+
+
+def test_what_cannot_be_measured_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise CommandError("no room for 9 KV tokens; raise OUTRIDER_KV_TOKENS")
+
+    to, out = console()
+    well = run.checks.Finding("x", True, "")
+    monkeypatch.setattr(run, "resolve", lambda _: (MODEL.folder, MODEL.draft, MODEL.name))
+    monkeypatch.setattr(run, "local", lambda _: well)
+    monkeypatch.setattr(run.checks, "check_vocabulary", lambda *_: well)
+    monkeypatch.setattr(run.checks, "check_broker", lambda: well)
+    monkeypatch.setattr(run, "measure_models", refuse)
+    monkeypatch.setattr(run, "Console", lambda **_: to)
+    monkeypatch.setenv("OUTRIDER_CACHE", str(tmp_path))
+    assert run.run_doctor("smollm2", quick=False, out=tmp_path / "profile.json") == run.UNWELL
+    assert "FAIL measuring: no room for 9 KV tokens" in out.getvalue()

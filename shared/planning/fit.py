@@ -1,0 +1,160 @@
+"""From measured passes to the two cost laws, and how far each is off on passes it has not seen.
+
+Both are fitted by least squares of the *relative* error: every pass is divided by its own time, or the few longest
+would decide alone. No coefficient is negative.
+
+Passes of fewer than four tokens in all are left out, since they run other code: on a CPU a single token is a product
+of matrix and vector, which in bfloat16 costs a fraction of what the line through all others says, and up to three
+tokens in float32 are multiplied by weights in another layout (services/verifier/linear.py). Laws with those points in
+them would be wrong for batches, which is what planners ask about; so their errors there are stated beside the others.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Final
+
+import numpy as np
+
+from shared.planning.cost import CostLaw, Packed, Padded, Shape
+from shared.planning.least_squares import nonnegative
+from shared.planning.profile import LawErrors
+
+LEAST: Final = 4  # shapes to fit on
+FEW: Final = 4  # tokens of a pass from which on the laws are about it
+
+
+class FitError(ValueError):
+    """The passes do not say what a law is; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """Passes of one shape, all rows alike, and their median time."""
+
+    rows: int
+    new: int  # tokens of a row
+    cached: int  # tokens of a row, before the new ones
+    ms: float
+
+    @property
+    def shape(self) -> Shape:
+        """As the laws take it."""
+        return Shape.of([(self.new, self.cached)] * self.rows)
+
+    @property
+    def name(self) -> str:
+        """As the profile has it."""
+        return f"{self.rows} x {self.new} @ {self.cached}"
+
+    @property
+    def tokens(self) -> int:
+        """New ones, of all rows."""
+        return self.rows * self.new
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Both laws, of the pass alone, with their errors."""
+
+    packed: Packed
+    padded: Padded
+    packed_errors: LawErrors
+    padded_errors: LawErrors
+
+
+def fit(passes: Sequence[Timed], layers: int, hidden: int, feed_forward: int) -> Fit:
+    """Fit on two thirds of the grid, judge on the rest. Raises FitError."""
+    fitted, held_out = split(passes)
+    left_out = [one for one in passes if one.tokens < FEW]
+    packed, padded = fit_packed(fitted), fit_padded(fitted, layers, hidden, feed_forward)
+    return Fit(
+        packed,
+        padded,
+        judge(packed, len(fitted), held_out, left_out),
+        judge(padded, len(fitted), held_out, left_out),
+    )
+
+
+def split(passes: Sequence[Timed]) -> tuple[list[Timed], list[Timed]]:
+    """(to fit on, to judge on), without those of few tokens.
+
+    Every third diagonal of the grid is held out, so all its levels are on both sides. Raises FitError when what is
+    left does not tell a law's three terms apart, or there is nothing to judge on.
+    """
+    many = [one for one in passes if one.tokens >= FEW]
+    axes = [sorted({axis(one) for one in many}) for axis in (_rows, _new, _cached)]
+    sides: tuple[list[Timed], list[Timed]] = ([], [])
+    for one in many:
+        place = sum(
+            levels.index(axis(one)) for levels, axis in zip(axes, (_rows, _new, _cached), strict=True)
+        )
+        sides[place % 3 == 2].append(one)
+    if len(sides[0]) < LEAST or not sides[1] or np.linalg.matrix_rank(_terms(sides[0])) < 3:
+        raise FitError(
+            f"{len(many)} shapes of {FEW} tokens and more are too few or too much alike to fit a law and judge it: "
+            "more widths, lengths or contexts"
+        )
+    return sides
+
+
+def fit_packed(passes: Sequence[Timed]) -> Packed:
+    """Least relative squares over (1, Σ new, Σ cached)."""
+    return Packed(*_relative(_terms(passes), passes))
+
+
+def fit_padded(passes: Sequence[Timed], layers: int, hidden: int, feed_forward: int) -> Padded:
+    """Least relative squares over (1, b · F(L, I)). Raises FitError when time does not grow with operations."""
+    operations = Padded(0.0, 1.0, layers, hidden, feed_forward)
+    beta, per_operation = _relative([[1.0, operations.pass_ms(one.shape)] for one in passes], passes)
+    if per_operation <= 0:
+        raise FitError(
+            "larger passes did not take longer; measure again while nothing else runs on the machine"
+        )
+    return Padded(beta, per_operation, layers, hidden, feed_forward)
+
+
+def judge(law: CostLaw, points: int, held_out: Sequence[Timed], left_out: Sequence[Timed]) -> LawErrors:
+    """Errors of a law that was fitted on so many other points. left_out: passes of few tokens."""
+    errors = relative_errors(law, held_out)
+    return LawErrors(
+        points=points,
+        held_out=len(errors),
+        mean=fmean(map(abs, errors)),
+        bias=fmean(errors),
+        worst=max(errors, key=abs),
+        single_token=_mean(relative_errors(law, [one for one in left_out if one.tokens == 1])),
+        few_tokens=_mean(relative_errors(law, [one for one in left_out if one.tokens > 1])),
+    )
+
+
+def relative_errors(law: CostLaw, passes: Sequence[Timed]) -> list[float]:
+    """(law − measured) / measured, pass by pass."""
+    return [float(law.pass_ms(one.shape)) / one.ms - 1 for one in passes]
+
+
+def _terms(passes: Sequence[Timed]) -> Sequence[Sequence[float]]:
+    """(1, Σ new, Σ cached) of every pass. [passes, 3]"""
+    return [[1.0, one.tokens, one.rows * one.cached] for one in passes]
+
+
+def _mean(errors: Sequence[float]) -> float | None:
+    return fmean(errors) if errors else None
+
+
+def _relative(terms: Sequence[Sequence[object]], passes: Sequence[Timed]) -> list[float]:
+    """Coefficients of the terms. terms: [passes, coefficients]"""
+    weighted = np.array(terms, dtype=float) / np.array([[one.ms] for one in passes])
+    return nonnegative(weighted.T @ weighted, weighted.sum(axis=0))
+
+
+def _rows(one: Timed) -> int:
+    return one.rows
+
+
+def _new(one: Timed) -> int:
+    return one.new
+
+
+def _cached(one: Timed) -> int:
+    return one.cached

@@ -1,0 +1,178 @@
+"""What `outrider calibrate` measured of this machine, as one JSON file that planners read."""
+
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from shared.planning.cost import Packed
+from shared.planning.question import Milliseconds, PackedLaw, PaddedLaw, Positive, Size, Strict
+
+SCHEMA: Final = 1
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class ProfileError(ValueError):
+    """A profile that is not there or cannot be read; the text names the file and the field."""
+
+
+class Hardware(Strict):
+    """What was measured on. cores: those the process may use."""
+
+    cpu: str
+    cores: Size
+    memory_gb: Positive
+    gpu: str | None
+    system: str
+
+
+class LawErrors(Strict):
+    """How far a law is from passes it was not fitted on. Errors are (law − measured) / measured.
+
+    points: passes it was fitted on. mean: of the absolute errors. bias: of the signed ones. worst: the largest,
+    signed. single_token and few_tokens: means of the signed ones of passes of one new token in all, and of two or
+    three, which the fit leaves out; None if none was measured.
+    """
+
+    points: Size
+    held_out: Size
+    mean: Annotated[float, Field(ge=0)]
+    bias: float
+    worst: float
+    single_token: float | None
+    few_tokens: float | None
+
+
+class Errors(Strict):
+    """Of both laws."""
+
+    packed: LawErrors
+    padded: LawErrors
+
+
+class PassBeta(Strict):
+    """Both laws' overhead of a pass by itself: their beta_ms without the broker's share."""
+
+    packed: Milliseconds
+    padded: Milliseconds
+
+
+class Draft(Strict):
+    """The draft model. ms_by_sessions: one decode; context: tokens that each session holds."""
+
+    ms_per_token: Positive  # of one session alone
+    ms_by_sessions: Annotated[dict[int, Positive], Field(min_length=1)]
+    context: Annotated[int, Field(ge=0)]
+    threads: Size
+
+
+class AtUsers(Strict):
+    """A running stack with so many users, medians over its steady batches; milliseconds.
+
+    cycle_ms: from the end of one verification to the next one's. batch_ms: that minus what the fitted law says of the
+    pass. gap_ms: that minus what the pass took there. pass_over_fit: what it took there over what the law says.
+    """
+
+    users: Size
+    batches: Size
+    cycle_ms: Positive
+    batch_ms: float
+    gap_ms: float
+    pass_over_fit: Positive
+
+
+class Broker(Strict):
+    """What a batch costs beside its pass: messages, scheduling, commit. batch_ms: the median over `users`."""
+
+    batch_ms: Milliseconds
+    users: Annotated[tuple[AtUsers, ...], Field(min_length=1)]
+
+
+class Profile(Strict):
+    """See the module. `server` and `padded` are of the running system: their beta_ms has broker.batch_ms in it.
+
+    threads: of the verifier. quick: few shapes, few repeats. alpha: by temperature. busy_before: share of the cores
+    that others used. passes: median ms of every measured shape, by "rows x new tokens a row @ cached tokens a row".
+    """
+
+    schema_: Literal[1] = Field(alias="schema")
+    date: str
+    hardware: Hardware
+    busy_before: Annotated[float, Field(ge=0)] = 0.0
+    versions: dict[str, str]
+    model: str
+    device: str = "cpu"
+    dtype: str
+    threads: Size
+    quick: bool
+    server: PackedLaw
+    padded: PaddedLaw
+    pass_beta_ms: PassBeta
+    errors: Errors
+    draft: Draft
+    broker: Broker | None = None
+    alpha: dict[float, Share] | None = None
+    passes: dict[str, Positive] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _parts_add_up(self) -> Self:
+        broker = self.broker.batch_ms if self.broker else 0.0
+        for name, law, alone in (
+            ("server", self.server, self.pass_beta_ms.packed),
+            ("padded", self.padded, self.pass_beta_ms.padded),
+        ):
+            if abs(law.beta_ms - alone - broker) > 1e-6 * (1 + law.beta_ms):
+                raise ValueError(
+                    f"{name}.beta_ms: {law.beta_ms:g} is not pass_beta_ms {alone:g} + broker.batch_ms {broker:g}"
+                )
+        return self
+
+    @property
+    def pass_law(self) -> Packed:
+        """Of a pass by itself."""
+        law = self.server
+        return Packed(self.pass_beta_ms.packed, law.per_token_ms, law.per_context_ms)
+
+    @property
+    def hop_ms(self) -> float | None:
+        """From one pass to the next when it waits already; None if it was not measured."""
+        return max(0.0, median(at.gap_ms for at in self.broker.users)) if self.broker else None
+
+    def with_broker(self, broker: Broker) -> "Profile":
+        """With the broker's share, in both laws as well, instead of the one it had."""
+        alone = self.pass_beta_ms
+        server = self.server.model_copy(update={"beta_ms": alone.packed + broker.batch_ms})
+        padded = self.padded.model_copy(update={"beta_ms": alone.padded + broker.batch_ms})
+        return self.model_copy(update={"server": server, "padded": padded, "broker": broker})
+
+
+def read_profile(path: Path) -> Profile:
+    """Raises ProfileError."""
+    try:
+        return Profile.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProfileError(f"{path}: {_reason(error)}; `outrider calibrate` writes one") from None
+    except ValidationError as error:
+        told = "; ".join(_told(part) for part in error.errors(include_url=False))
+        raise ProfileError(f"{path}: {told}") from None
+
+
+def write_profile(path: Path, profile: Profile) -> None:
+    """Atomically: a reader sees the old file or the new one. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(profile.model_dump_json(by_alias=True, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _reason(error: Exception) -> str:
+    return "no such file" if isinstance(error, FileNotFoundError) else str(error)
+
+
+def _told(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if error["loc"] == ("schema",):
+        message += f"; this version reads schema {SCHEMA}, `outrider calibrate` writes it"
+    return f"{where}: {message}" if where else message

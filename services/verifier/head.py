@@ -2,7 +2,7 @@
 
 With a bfloat16 head 7.6 % of positions have an exact tie of the two likeliest tokens, which would leave the
 choice to chance. The hidden rows are exact in bfloat16 anyway, so what it takes is products summed and given
-back in float32: one call on CUDA; on a CPU the weight is widened piece by piece. Neither keeps a float32 copy.
+back in float32: one call on CUDA; on a CPU as its linear layers do it.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from services.verifier.linear import widened
+from services.verifier.linear import WideLinear, widened
 
 
 class Head:
@@ -31,6 +31,8 @@ class Head:
         if hidden.dtype == torch.float32:
             logits: Tensor = self._linear(hidden)
             return logits
+        if isinstance(self._linear, WideLinear):
+            return self._linear.product(hidden.float())
         weight: Any = self._linear.weight
         if hidden.is_cuda:
             return torch.mm(hidden, weight.t(), out_dtype=torch.float32)

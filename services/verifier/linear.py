@@ -4,9 +4,10 @@ A verification has too many rows for a matrix-vector product and too few for a b
 time rearranging the weight. Measured on one core (135M, all layers, float32): 8 rows 69 ms as they come, 45 ms
 with the weight rearranged once at load; 40 rows 107 and 84; a single row 30 and 34.
 
-bfloat16 without the instructions for it is slower still (40 rows 392 ms). There the weight is widened to
-float32 piece by piece, small enough to stay in the core's cache, and the result rounded to bfloat16: the
-arithmetic of such instructions, which sum in float32 as well.
+bfloat16 without the instructions for it is slower still (40 rows 392 ms). There the product is taken in float32 and
+the result rounded to bfloat16: the arithmetic of such instructions, which sum in float32 as well. A small model keeps
+a float32 copy of its weights for that, in oneDNN's layout; of a large one each weight is widened anew, piece by piece,
+small enough to stay in the core's cache.
 """
 
 from typing import Any, Final
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 PLAIN_BYTES: Final = 512 << 20  # layouts for single rows are kept beside the others while they are this small
+WIDE_BYTES: Final = 1 << 30  # float32 copies of bfloat16 weights are kept while they are this small
 REORDERED_FROM: Final = (
     400_000  # weights of a layer; smaller ones stay in the cache and gain nothing (measured)
 )
@@ -39,6 +41,28 @@ class ReorderedLinear(nn.Module):
         """x: [..., in] -> [..., out]"""
         if self.weight is not None and x.numel() <= FEW_ROWS * x.shape[-1]:
             return F.linear(x, self.weight, self.bias)
+        y: Tensor = _linear(x, self._reordered, self.bias, "none", [], "")
+        return y
+
+
+class WideLinear(nn.Module):
+    """nn.Linear in bfloat16, computed in float32 with a copy of its weight in oneDNN's layout."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.weight = linear.weight  # an embedding may be tied to it
+        self._narrow_bias = linear.bias
+        self.bias = None if linear.bias is None else linear.bias.float()
+        self._reordered: Tensor = _reorder(linear.weight.detach().float(), 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [..., in] -> [..., out]. A single row is faster with half the bytes."""
+        if x.numel() == x.shape[-1]:
+            return F.linear(x, self.weight, self._narrow_bias)
+        return self.product(x.float()).to(x.dtype)
+
+    def product(self, x: Tensor) -> Tensor:
+        """x: [..., in] float32 -> [..., out] float32, not rounded"""
         y: Tensor = _linear(x, self._reordered, self.bias, "none", [], "")
         return y
 
@@ -77,6 +101,7 @@ def fit_linears(model: nn.Module) -> None:
     dtype = linears[0].weight.dtype
     tied = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     small = sum(linear.weight.nbytes for linear in linears if id(linear.weight) not in tied) <= PLAIN_BYTES
+    copied = reorders() and 4 * sum(linear.weight.numel() for linear in linears) <= WIDE_BYTES
     del linears  # so that each weight goes when its other layout is there
     for parent in list(model.modules()):
         for name, linear in list(parent.named_children()):
@@ -86,7 +111,7 @@ def fit_linears(model: nn.Module) -> None:
                 keep_plain = small or id(linear.weight) in tied  # a tied weight is there anyway
                 setattr(parent, name, ReorderedLinear(linear, keep_plain))
             elif dtype == torch.bfloat16 and not computes_bfloat16():
-                setattr(parent, name, WidenedLinear(linear))
+                setattr(parent, name, WideLinear(linear) if copied else WidenedLinear(linear))
     if dtype == torch.float32 and reorders() and not small:
         for parameter in model.parameters():  # those left may hold a whole mapped file of weights in memory
             parameter.data = parameter.data.clone()

@@ -62,8 +62,10 @@ class DeviceEstimate:
     """One device: seconds per drafted token, and of the links with its waiting (verdict there, draft back)."""
 
     draft_s: Mean = field(default_factory=lambda: Mean(0.01))
-    link_s: Mean = field(default_factory=lambda: Mean(0.002))
-    spread_s: Mean = field(default_factory=lambda: Mean(0.0))  # of link_s: about its standard deviation
+    link_s: Mean = field(default_factory=lambda: Mean(0.002, weight=0.08))
+    spread_s: Mean = field(
+        default_factory=lambda: Mean(0.0, weight=0.08)
+    )  # of link_s: about its standard deviation
 
     def expect(self, draft_s: float, link_s: float) -> None:
         """What the device says of itself, until there is something to go by. Figures that cannot be are ValueErrors."""

@@ -1,12 +1,14 @@
 """What a policy sees: one session, one verifier. `now` and `since` are seconds on the caller's loop clock."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 # prefill: its next chunk waits to be staged; prefilling: that chunk is at the verifier.
 # drafting: its device has the move; ready: its row may be staged; verifying: staged, no verdict yet.
 # blocked: the verifier had no pages for it; it becomes ready again by itself.
 Phase = Literal["prefill", "prefilling", "drafting", "ready", "verifying", "blocked"]
+
+LATE_S: Final = 0.02  # a draft may be this much later than usual, however even its link
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,8 @@ class SessionView:
     @property
     def due(self) -> float:
         """When drafting: by then its draft is there, or it is late."""
-        return self.since + self.asked * self.draft_s_per_token + self.link_s + 2 * self.spread_s
+        usual_s = self.asked * self.draft_s_per_token + self.link_s
+        return self.since + usual_s + 2 * self.spread_s + LATE_S
 
 
 @dataclass(frozen=True, slots=True)

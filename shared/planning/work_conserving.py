@@ -2,7 +2,7 @@
 
 The plan (shared/planning/serving.py) says how far each user drafts, k = 0 where drafting does not pay, in which lanes
 users are, and how many of a lane have to be ready before it closes. A lane also closes when nobody whom it waits
-for is on time: a draft is late when it has taken longer than its length, the link and twice the link's usual spread.
+for is on time: a draft is late when it has taken clearly longer than its length, the link and the link's usual spread.
 A batch closes as late as possible, just before the verifier is free, so that it takes along all who have come by then.
 """
 
@@ -24,6 +24,8 @@ from shared.planning.views import SessionView, VerifierView
 MAX_DRAFT: Final = 16
 UNPLANNED_K: Final = 2  # of a session that came after the plan
 TICK_S: Final = 1e-6  # a timer may come this much early
+PROBE_K: Final = 2  # of a session that the plan has at k = 0, now and then:
+PROBE_EVERY: Final = 48  # tokens; else nobody would learn that it or its link has become better
 LEAD_S: Final = 0.003  # from closing a batch to its pass: the hop to the verifier
 
 
@@ -47,11 +49,12 @@ class Outrider:
         asked = Question(Crew.of(cohort, MAX_DRAFT), server, self._objective, max_rows, MAX_DRAFT)
         found = best_way(asked, [*self._cycle(cohort, asked), *in_force(cohort, asked, last)])
         ids, lane = [view.session for view in cohort], found.way.lane[0]
-        batches = [tuple(ids[m] for m in np.flatnonzero(lane == n)) for n in range(found.way.least.shape[1])]
+        used = np.unique(lane).tolist()
+        batches = [tuple(ids[m] for m in np.flatnonzero(lane == n)) for n in used]
         return Plan(
             batches=tuple(batches),
             lengths=dict(zip(ids, found.way.lengths[0].tolist(), strict=True)),
-            least=tuple(found.way.least[0].tolist()),
+            least=tuple(found.way.least[0, used].tolist()),
             most=int(found.way.most[0]),
             cycle_ms=float(len(ids) / found.rounds.sum()),
             tokens_per_s=1e3 * float(found.rates.sum()),
@@ -91,7 +94,8 @@ class Outrider:
 
     def next_length(self, session: SessionView, plan: Plan | None, now: float) -> int:
         """See Policy.next_length."""
-        return plan.lengths.get(session.session, UNPLANNED_K) if plan else UNPLANNED_K
+        k = plan.lengths.get(session.session, UNPLANNED_K) if plan else UNPLANNED_K
+        return PROBE_K if k == 0 and session.length % PROBE_EVERY == 0 else k
 
 
 def in_force(cohort: Sequence[SessionView], asked: Question, last: Plan | None) -> list[Ways]:

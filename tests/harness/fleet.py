@@ -16,6 +16,7 @@ from services.draft_worker.worker import DraftWorker
 from services.gateway.session import Ask, Emitted
 from services.gateway.sessions import Sessions
 from services.scheduler.scheduler import Scheduler
+from services.scheduler.state import Estimates
 from services.verifier.verifier import Verifier
 from shared.broker.memory_broker import MemoryBroker, MemoryServer
 from shared.compute.compute import InlineCompute
@@ -91,6 +92,7 @@ async def _serve(
         CollectorRegistry(),
         InlineCompute(),
     )
+    scheduler._estimates = Estimates(law)  # as from a profile
     verifier = Verifier(
         load(VerifierSettings, name="verifier", target="modelled"),
         broker(),

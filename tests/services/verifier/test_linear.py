@@ -7,7 +7,7 @@ from torch import nn
 from services.verifier import linear
 from services.verifier import linear as layouts
 from services.verifier.head import Head
-from services.verifier.linear import ReorderedLinear, WidenedLinear, fit_linears, widened
+from services.verifier.linear import ReorderedLinear, WideLinear, WidenedLinear, fit_linears, widened
 
 
 @pytest.fixture(autouse=True)
@@ -47,14 +47,35 @@ def test_widened_is_rounded_once(rows: int, piece_bytes: int, monkeypatch: pytes
     assert torch.allclose(wide.double(), exact, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.skipif(not layouts.reorders(), reason="oneDNN has no layouts of its own on this CPU")
+@pytest.mark.parametrize("rows", [1, 2, 40])
+def test_a_wide_copy_is_rounded_once_and_not_for_the_head(rows: int) -> None:
+    plain = nn.Linear(33, 70).to(torch.bfloat16).requires_grad_(False)
+    x = torch.randn(1, rows, 33).bfloat16()
+    exact = x.double() @ plain.weight.double().T + plain.bias.double()
+    wide = WideLinear(plain)
+    assert torch.allclose(wide(x).double(), exact, atol=0, rtol=2**-7)
+    assert wide(x).dtype == torch.bfloat16
+    assert torch.allclose(wide.product(x.float()).double(), exact, atol=1e-5, rtol=0)
+    assert torch.allclose(Head(wide, None).logits(x).double(), exact, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("native", "wide_bytes", "kind"),
+    [
+        (True, 1 << 20, nn.Linear),
+        (False, 0, WidenedLinear),
+        (False, 1 << 20, WideLinear if layouts.reorders() else WidenedLinear),
+    ],
+)
 def test_bfloat16_is_widened_where_the_cpu_has_no_instructions_for_it(
-    native: bool, monkeypatch: pytest.MonkeyPatch
+    native: bool, wide_bytes: int, kind: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(layouts, "computes_bfloat16", lambda: native)
+    monkeypatch.setattr(layouts, "WIDE_BYTES", wide_bytes)
     fitted = model(torch.bfloat16)
     fit_linears(fitted)
-    assert isinstance(fitted[0], nn.Linear if native else WidenedLinear)  # type: ignore[index]  # a Sequential
+    assert type(fitted[0]) is kind  # type: ignore[index]  # a Sequential
 
 
 def test_a_tied_head_keeps_its_plain_weight(monkeypatch: pytest.MonkeyPatch) -> None:

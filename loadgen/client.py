@@ -62,9 +62,8 @@ class Client:
         return list(await asyncio.gather(*(self.chat(request) for request in requests)))
 
     async def _stream(self, record: Record) -> None:
-        async with self._session.post(
-            f"{self._url}/v1/chat/completions", json=body(record.request)
-        ) as response:
+        path = "/v1/completions" if record.request.raw else "/v1/chat/completions"
+        async with self._session.post(self._url + path, json=body(record.request)) as response:
             if response.status != 200:
                 record.error = f"HTTP {response.status}: {(await response.text())[:300]}"
                 return
@@ -83,9 +82,13 @@ def body(request: ChatRequest) -> dict[str, Any]:
     extra: dict[str, Any] = {"spans": True}
     if request.device:
         extra["device"] = request.device
-    return {
+    asked: dict[str, Any] = {"messages": [{"role": "user", "content": request.prompt}]}
+    if request.raw:
+        asked = {"prompt": request.prompt}
+    if request.ignore_eos:
+        asked["ignore_eos"] = True
+    return asked | {
         "model": request.model,
-        "messages": [{"role": "user", "content": request.prompt}],
         "max_tokens": request.max_tokens,
         "temperature": request.temperature,
         "top_p": request.top_p,
@@ -108,7 +111,7 @@ def take(record: Record, event: dict[str, Any], now: float) -> None:
         record.rounds = speculative["rounds"]
     detail = event.get("outrider") or {}
     for choice in event.get("choices", []):
-        text = (choice.get("delta") or {}).get("content") or ""
+        text = choice.get("text") or (choice.get("delta") or {}).get("content") or ""
         tokens = tuple(detail.get("tokens", ()))
         if text or tokens:
             record.chunks.append(Chunk(now, text, tokens, int(detail.get("accepted", 0))))

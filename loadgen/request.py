@@ -5,7 +5,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """One chat completion to ask for. seed makes its text a function of the prompt and the settings."""
+    """One completion to ask for. seed makes its text a function of the prompt and the settings.
+
+    raw: the prompt is continued as it stands, not answered. ignore_eos: go on to max_tokens whatever the model says.
+    """
 
     id: str
     model: str
@@ -15,6 +18,8 @@ class ChatRequest:
     top_p: float = 1.0
     seed: int = 0
     device: str = ""
+    raw: bool = False
+    ignore_eos: bool = False
 
 
 @dataclass(slots=True)

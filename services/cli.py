@@ -21,6 +21,9 @@ app.add_typer(models_app, name="models", help="Fetch, list, add, requantize, ver
 paper_app = typer.Typer(name="paper", no_args_is_help=True)
 app.add_typer(paper_app, name="paper", help="Published figures from the papers' own models, beside ours.")
 
+bench_app = typer.Typer(name="bench", no_args_is_help=True)
+app.add_typer(bench_app, name="bench", help="Measure on this machine: policies on scenarios.")
+
 StateDir = Annotated[
     Path, typer.Option(envvar="OUTRIDER_STATE", help="Where a running stack keeps its state.")
 ]
@@ -236,6 +239,36 @@ def paper_dip_sd(
     from services.planner.paper_dip_sd import run
 
     run(out)
+
+
+@bench_app.command("policies")
+def bench_policies(
+    scenarios: Annotated[list[Path], typer.Argument(help="Scenario files, see scenarios/.", exists=True)],
+    target: Annotated[str, typer.Option(help="Target: name of a fetched pair or folder.")] = "smollm2",
+    dtype: Annotated[str, typer.Option(help="Of the target: float32 or bfloat16.")] = "bfloat16",
+    repeats: Annotated[int, typer.Option(min=1, max=100, help="Interleaved repeats of every entrant.")] = 5,
+    settle: Annotated[float, typer.Option(min=0, help="Seconds cut at the start; 0 = the scenario's.")] = 0,
+    measure: Annotated[float, typer.Option(min=0, help="Seconds counted; 0 = the scenario's.")] = 0,
+    rivals: Annotated[bool, typer.Option(help="Beside them transformers' generate.")] = True,
+    profile: Annotated[Path, typer.Option(help="Of `outrider calibrate`, same target and dtype.")] = STATE
+    / "profile.json",
+    out: Annotated[Path, typer.Option(help="Folder for results and pictures.")] = STATE / "bench",
+    state: StateDir = STATE,
+) -> None:
+    """Policies by turns on the same services: real broker and verifier, emulated devices, every text checked.
+
+    Ratios are taken within each repeat and given with their 95 % intervals.
+    """
+    from services.bench.policies import Wanted, run_policies
+
+    folder, _, name = _pair(target, "")
+    wanted = Wanted(scenarios, target, dtype, repeats, settle, measure, rivals, profile, out, state / "bench")
+    _run(run_policies(wanted, folder, name))
+
+
+@bench_app.callback()
+def _bench() -> None:
+    """Measure on this machine."""
 
 
 @paper_app.callback()

@@ -23,10 +23,16 @@ KEPT_TO = {
     "transformers": ["services/verifier/*", "services/models/*", "services/calibrate/*"],
     "accelerate": ["services/verifier/*"],
     "llama_cpp": ["services/draft_worker/*", "services/models/*"],
-    "scipy": ["shared/planning/solvers/milp.py"],
-    "matplotlib": ["services/planner/*"],
+    "scipy": ["shared/planning/solvers/milp.py", "services/bench/figures.py"],
+    "matplotlib": ["services/planner/*", "services/bench/picture.py"],
     "redis": ["shared/broker/*", "services/local/orchestration.py", "services/calibrate/stack.py"],
-    "aiohttp": ["services/gateway/*", "services/local/*", "shared/runtime/health.py", "loadgen/*"],
+    "aiohttp": [
+        "services/gateway/*",
+        "services/local/*",
+        "services/bench/*",
+        "shared/runtime/health.py",
+        "loadgen/*",
+    ],
 }
 # Modules nobody imports but these files: time comes from the running loop, threads from Compute, ids from Ids.
 ALONE = {
@@ -44,6 +50,7 @@ ALONE = {
         "services/calibrate/*",
         "services/local/*",
         "services/planner/*",
+        "services/bench/*",
         "loadgen/*",
     ],
 }
@@ -68,6 +75,7 @@ TOOLS = (
     "services/doctor/*",
     "services/models/*",
     "services/planner/*",
+    "services/bench/*",
 )
 
 

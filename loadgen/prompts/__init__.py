@@ -3,7 +3,9 @@
 import json
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final
+
+CHARACTERS: Final = 4.0  # of a token, about
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +30,14 @@ def demo_cases(users: int) -> list[dict[str, Any]]:
     """
     cases: list[dict[str, Any]] = json.loads(files(__name__).joinpath("demo.json").read_text())
     return [{**cases[i % len(cases)], "id": f"user-{i + 1}"} for i in range(users)]
+
+
+def steady(number: int, tokens: int) -> str:
+    """A sentence said again and again, about so many tokens long: a prompt whose continuation leaves no doubt.
+
+    Models go on repeating it with wide margins, so its text is the same in bfloat16 and however it is batched.
+    """
+    lines = files(__name__).joinpath("steady.txt").read_text().splitlines()
+    line = lines[number % len(lines)]
+    again = max(2, round(tokens / (len(line) / CHARACTERS)))
+    return (line + "\n") * again

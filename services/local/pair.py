@@ -8,13 +8,11 @@ turns with each repeat. transformers' assistant is our draft model, widened to t
 
 import argparse
 import asyncio
-import json
 import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final
 
 from rich.console import Console
@@ -27,6 +25,7 @@ from loadgen.request import ChatRequest
 from loadgen.result import write_result
 from services.local.admin import Admin
 from services.local.errors import CommandError
+from services.local.rival import Rival
 from services.local.stack import LocalStack, Options, Ports
 from services.models.convert import dequantize
 from services.models.resolve import ModelError, resolve
@@ -72,52 +71,6 @@ class Run:
     tau: float = float("nan")
 
 
-class Rival:
-    """The child process in which transformers generates. Use as `async with`."""
-
-    def __init__(self, target: Path, assistant: Path) -> None:
-        command = (
-            "-m",
-            "services.verifier.bench_rivals",
-            "--target",
-            str(target),
-            "--assistant",
-            str(assistant),
-        )
-        self._command = (sys.executable, *command)
-
-    async def __aenter__(self) -> "Rival":
-        pipe = asyncio.subprocess.PIPE
-        self._process = await asyncio.create_subprocess_exec(
-            *self._command, stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL
-        )
-        await self._answer()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._process.returncode is None:
-            self._process.kill()
-        await self._process.wait()
-
-    async def generate(self, prompts: Sequence[str], tokens: int, assisted: bool) -> Run:
-        """All prompts. Raises CommandError when the process is gone."""
-        assert self._process.stdin is not None  # noqa: S101  # PIPE was asked for
-        job = {"prompts": prompts, "tokens": tokens, "assisted": assisted}
-        self._process.stdin.write(json.dumps(job).encode() + b"\n")
-        done = await self._answer()
-        return Run(sum(len(text) for text in done["texts"]), done["seconds"], done["texts"])
-
-    async def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None  # noqa: S101  # as above
-        line = await self._process.stdout.readline()
-        if not line:
-            raise CommandError("transformers' process ended: is there memory for both models?")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-
 async def measure(model: str, tokens: int, repeats: int, state_dir: Path) -> dict[Entrant, list[Run]]:
     """Every entrant once a repeat, after a warm-up of each side. Raises CommandError."""
     target, draft, name = resolve(model)
@@ -129,12 +82,12 @@ async def measure(model: str, tokens: int, repeats: int, state_dir: Path) -> dic
     with Progress() as progress:
         bar = progress.add_task("warm-up", total=repeats * len(ENTRANTS))
         async with (
-            Rival(target, assistant) as rival,
+            Rival(target, assistant=assistant) as rival,
             LocalStack(options) as stack,
             Client(stack.url) as client,
             Admin(stack.url) as admin,
         ):
-            await rival.generate(PROMPTS[:1], 8, assisted=True)
+            await rivals(rival, PROMPTS[:1], 8, assisted=True)
             await client.chat_all([ChatRequest(f"w{i}", name, text, 8) for i, text in enumerate(PROMPTS)])
             for repeat in range(repeats):
                 turn = repeat % len(ENTRANTS)
@@ -144,10 +97,16 @@ async def measure(model: str, tokens: int, repeats: int, state_dir: Path) -> dic
                     if entrant.policy:
                         runs[entrant].append(await outrider(client, admin, entrant, name, tokens, prompts))
                     else:
-                        runs[entrant].append(await rival.generate(prompts, tokens, entrant.assisted))
+                        runs[entrant].append(await rivals(rival, prompts, tokens, entrant.assisted))
                     progress.advance(bar)
                     stack.raise_if_failed()
     return runs
+
+
+async def rivals(rival: Rival, prompts: Sequence[str], tokens: int, assisted: bool) -> Run:
+    """All prompts with transformers."""
+    done = await rival.ask({"prompts": prompts, "tokens": tokens, "assisted": assisted})
+    return Run(sum(len(text) for text in done.texts), done.seconds, done.texts)
 
 
 async def outrider(

@@ -49,6 +49,7 @@ class Options:
     ports: Ports = field(default_factory=Ports)
     state_dir: Path = Path(".outrider")
     env: Mapping[str, str] = field(default_factory=dict)  # further settings for every service
+    devices: tuple[str, ...] = ()  # arguments of services.draft_worker.fleet; () = no emulated devices
 
 
 class LocalStack:
@@ -186,6 +187,11 @@ def specs(options: Options) -> list[Spec]:
             (f"draft-worker-{i}", "draft_worker", 3 + i, {"OUTRIDER_NAME": f"device-{i}", **drafting})
             for i in range(options.draft_workers)
         ),
+        *(
+            [("devices", "draft_worker.fleet", 3 + options.draft_workers, {"OUTRIDER_NAME": "device"})]
+            if options.devices
+            else []
+        ),
         (
             "gateway",
             "gateway",
@@ -198,7 +204,12 @@ def specs(options: Options) -> list[Spec]:
         *(
             Spec(
                 name,
-                (sys.executable, "-m", f"services.{package}"),
+                (
+                    sys.executable,
+                    "-m",
+                    f"services.{package}",
+                    *(options.devices if name == "devices" else ()),
+                ),
                 {**common, **own, "OUTRIDER_HEALTH_PORT": str(ports.health + offset)},
                 f"http://{HOST}:{ports.health + offset}/readyz",
             )

@@ -1,0 +1,1 @@
+"""Benchmarks of policies on scenarios: real services and a real verifier, emulated devices."""

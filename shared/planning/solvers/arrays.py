@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from shared.planning.cost import Real
 from shared.planning.objective import Objective
 from shared.planning.problem import Bounds, PackedServer, Problem, Server
 
@@ -13,11 +14,12 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 GAINS = 24
+EQUALS = 4  # users of a kind, on average, for whom it is worth to be counted
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """M users. `count` of each: how many equal ones it stands for.
+    """M users. `count` of each: how many equal ones it stands for; `copies`: how often all batches are there.
 
     `value[m, l]`, [M, max_draft + 2]: what user m adds with a draft of l tokens; -inf below min_draft, and in the
     last column, so that l = -1 means "cannot".
@@ -32,6 +34,7 @@ class Arrays:
     weight: Floats
     count: Floats
     value: Floats
+    copies: int = 1
 
     def __len__(self) -> int:
         return len(self.draft_ms)
@@ -100,18 +103,35 @@ class Arrays:
     @cached_property
     def all_weight(self) -> float:
         """The sum of all users' weights."""
-        return float((self.weight * self.count).sum())
+        return self.copies * float((self.weight * self.count).sum())
 
     @cached_property
     def most_value(self) -> float:
         """What all users add with the longest drafts."""
-        return float((self.value[:, self.bounds.max_draft] * self.count).sum())
+        return self.copies * float((self.value[:, self.bounds.max_draft] * self.count).sum())
+
+    @cached_property
+    def kind(self) -> Ints | None:
+        """The first user that each is equal to; None where but few are equal to another."""
+        of = np.stack([self.draft_ms, self.comm_ms, self.prefix, self.weight, self.value[:, -2], self.count])
+        order = np.lexsort(of)
+        new = np.append(True, (np.diff(of[:, order], axis=1) != 0).any(axis=0))
+        if new.sum() * EQUALS > len(self):
+            return None
+        kind = np.empty(len(self), dtype=np.int64)
+        kind[order] = order[new][np.cumsum(new) - 1]  # sorting is stable: the first of its kind
+        return kind
 
     @cached_property
     def worst_score(self) -> float:
         """Below any plan's: the least value in a cycle of thirty years."""
         least = float((self.value[:, self.bounds.min_draft] * self.count).sum())
-        return float(self.objective.score(least, self.all_weight, 1e12))
+        return float(self.objective.score(self.copies * least, self.all_weight, 1e12))
+
+    def scores(self, value: Floats, verify_ms: Floats, caps_ms: Real) -> Floats:
+        """Of plans: Σ value and Σ t_v of each copy, and what the longest loop may take."""
+        cycle = np.maximum(caps_ms, self.copies * verify_ms)
+        return np.asarray(self.objective.score(self.copies * value, self.all_weight, cycle))
 
     @cached_property
     def max_batches(self) -> int:
@@ -125,9 +145,23 @@ class Arrays:
         A trace of slack is forgiven, so that a draft fits into the very time that it takes.
         """
         shape = (-1,) + (1,) * (slack_ms.ndim - 1)
-        comm, speed = self.comm_ms[members].reshape(shape), self.draft_ms[members].reshape(shape)
-        tokens = np.floor((slack_ms - comm) / speed + 1e-9)
-        return np.clip(tokens, -1, self.bounds.max_draft).astype(np.int64)
+        tokens = slack_ms - self.comm_ms[members].reshape(shape)
+        tokens /= self.draft_ms[members].reshape(shape)
+        tokens += 1 + 1e-9  # so that cutting off what is behind the point is rounding down
+        np.maximum(tokens, 0.0, out=tokens)
+        np.minimum(tokens, self.bounds.max_draft + 1.0, out=tokens)
+        drafts = tokens.astype(np.int64)
+        drafts -= 1
+        return drafts
+
+    def values(self, members: Ints, drafts: Ints) -> Floats:
+        """What members [E, ...] add with these drafts."""
+        at = drafts + (members * self.value.shape[1]).reshape((-1,) + (1,) * (drafts.ndim - 1))
+        return np.asarray(self._flat_value.take(at))
+
+    @cached_property
+    def _flat_value(self) -> Floats:
+        return self.value.ravel()  # where a draft of -1 is found, too: at the end of the row before
 
 
 def _values(alpha: Floats, weight: Floats, bounds: Bounds, objective: Objective) -> Floats:

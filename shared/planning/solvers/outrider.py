@@ -13,12 +13,16 @@ from shared.planning.solvers.caps import cap_range
 from shared.planning.solvers.joint import Partition, partitions, promising_caps
 from shared.planning.solvers.lengths import best_lengths
 from shared.planning.solvers.neighbours import SHORTER, improve
+from shared.planning.solvers.nudge import nudge
 from shared.planning.solvers.plan import Plan
-from shared.planning.solvers.scan import Members, scan
+from shared.planning.solvers.scan import scan
+from shared.planning.solvers.types import Members
 
 CAPS = range(8, 25)  # looked at first, over all that are promising; fewer for many users
 CAP_USERS = 160  # of them all
+NEARBY=np.array([.96,1.0])
 NEARER = 4  # plans that are then asked for with shorter loops
+TRULY = 10
 LOOKS = 3
 SCANNED = range(2, 11)  # partitions of a look whose lengths are scanned; fewer for many users
 SCANNED_USERS = 20_000  # of them all
@@ -29,7 +33,7 @@ WARM_ROUNDS = 2
 WIDE = np.array([0.7, 0.8, 0.88, 0.94, 1.0, 1.06, 1.14, 1.25, 1.4])  # caps of a scan, of a cap
 PLAIN_CAPS = 16
 ALONE = 64  # more users are not all tried alone
-EXACT_USERS = 16  # up to whom lengths are made exact at the end
+NUDGED_USERS = 32  # up to whom lengths are looked at token by token at the end
 
 
 def solve(arrays: Arrays) -> Plan | None:
@@ -42,15 +46,18 @@ def solve(arrays: Arrays) -> Plan | None:
     for _ in range(LOOKS):
         found = _unknown(partitions(arrays, caps, best), known, most)
         around = np.array([partition.cap_ms * WIDE for partition in found])
-        scanned = scan(arrays, [p.batches for p in found], around, max(best, found[0].score)) if found else []
-        plans = sorted([*plans, *(plan for plan in scanned if plan)], key=lambda plan: -plan.score)
+        at_least = max(best, found[0].score) if found else best
+        plans += scan(arrays, [p.batches for p in found], around, at_least, TRULY)
+        plans.sort(key=lambda plan: -plan.score)
         if not plans:
             return None
         best = plans[0].score
-        caps = np.unique([plan.loop_ms * SHORTER for plan in plans[:NEARER]])
+        caps = np.unique(np.concatenate([[plan.loop_ms * SHORTER for plan in plans[:NEARER]], NEARBY*plans[0].cycle_ms]))
     improved = [improve(arrays, plan, ROUNDS) for plan in plans[: IMPROVED[len(arrays) <= FEW]]]
     plan = max(improved, key=lambda plan: plan.score)
-    return polish(arrays, plan) if len(arrays) <= EXACT_USERS else plan
+    if len(arrays) <= FEW:
+        return polish(arrays, plan)
+    return nudge(arrays, plan) if len(arrays) <= NUDGED_USERS else plan
 
 
 def _unknown(found: Iterable[Partition], known: set[frozenset[Members]], most: int) -> list[Partition]:
@@ -76,8 +83,7 @@ def _plainest(arrays: Arrays) -> list[Plan]:
     both: dict[int, list[Members]] = {1: [tuple(users)], len(arrays): [(m,) for m in users]}
     allowed = [both[n] for n in both if arrays.bounds.min_batches <= n <= arrays.max_batches and n <= ALONE]
     caps = np.geomspace(*cap_range(arrays), PLAIN_CAPS)
-    found = scan(arrays, allowed, np.tile(caps, (len(allowed), 1)), arrays.worst_score) if allowed else []
-    return [plan for plan in found if plan]
+    return scan(arrays, allowed, np.tile(caps, (len(allowed), 1)), arrays.worst_score, len(allowed))
 
 
 def polish(arrays: Arrays, plan: Plan) -> Plan:
@@ -119,4 +125,4 @@ def _relengthed(arrays: Arrays, batches: Sequence[Members], cycle_ms: float) -> 
         return None
     nothing = Plan.of(arrays, Split(tuple(batches), (arrays.bounds.min_draft,) * len(arrays)))
     caps = np.concatenate([cycle_ms * WIDE, nothing.loop_ms * WIDE[WIDE >= 1]])
-    return scan(arrays, [batches], caps[None], nothing.score)[0]
+    return next(iter(scan(arrays, [batches], caps[None], nothing.score)), None)

@@ -23,15 +23,13 @@ class Plan:
     def of(cls, arrays: Arrays, split: Split) -> "Plan":
         """Of batches and lengths that may be."""
         batches = Batches.of(arrays, split.batches)
-        members, count = batches.members, batches.count
-        length = np.array(split.lengths, dtype=np.float64)[members]
-        level = batches.sum(length * count) if arrays.packed else np.maximum.reduceat(length, batches.starts)
+        members = batches.members
+        lengths = np.array(split.lengths)[members]
+        level = batches.counted(lengths) if arrays.packed else np.maximum.reduceat(lengths, batches.starts)
         verify = batches.verify_ms(level[:, None])[:, 0]
-        loop = length * arrays.draft_ms[members] + arrays.comm_ms[members] + verify[batches.owner]
-        busy = float(verify.sum())
-        longest = float(loop.max())
-        cycle = max(busy, longest)
-        value = float((arrays.value[members, length.astype(np.int64)] * count).sum())
-        return cls(
-            float(arrays.objective.score(value, arrays.all_weight, cycle)), split, cycle, busy, longest
-        )
+        loops = lengths * arrays.draft_ms[members] + arrays.comm_ms[members] + verify[batches.owner]
+        value = (arrays.values(members, lengths) * batches.count).sum()
+        busy, loop = verify.sum(), float(loops.max())
+        score = float(arrays.scores(value, busy, loop))
+        busy_ms = arrays.copies * float(busy)
+        return cls(score, split, max(busy_ms, loop), busy_ms, loop)

@@ -40,8 +40,8 @@ class Arrays:
         return len(self.draft_ms)
 
     @classmethod
-    def of(cls, problem: Problem, objective: Objective, counts: list[int] | None = None) -> "Arrays":
-        """Of a problem. counts: how many equal users each stands for; None = one."""
+    def of(cls, problem: Problem, objective: Objective) -> "Arrays":
+        """Of a problem."""
         users, bounds = problem.users, problem.bounds
         column = {
             name: np.array([getattr(user, name) for user in users], dtype=np.float64)
@@ -55,7 +55,7 @@ class Arrays:
             comm_ms=column["comm_ms"],
             prefix=column["prefix"],
             weight=column["weight"],
-            count=np.array(counts or [1] * len(users), dtype=np.float64),
+            count=np.ones(len(users)),
             value=_values(column["alpha"], column["weight"], bounds, objective),
         )
 
@@ -136,8 +136,8 @@ class Arrays:
     @cached_property
     def max_batches(self) -> int:
         """Batches at most."""
-        everyone = int(self.count.sum())
-        return everyone if self.bounds.max_batches is None else min(everyone, self.bounds.max_batches)
+        most = self.bounds.max_batches
+        return len(self) if most is None else min(len(self), most)
 
     def drafts(self, members: Ints, slack_ms: Floats) -> Ints:
         """Tokens that members [E] draft within slack_ms [E, ...] after the link; -1 = the link alone takes longer.

@@ -71,7 +71,7 @@ def promising_caps(arrays: Arrays, score: float) -> tuple[float, float]:
     slack = caps - arrays.alone_ms[0][:, None]
     drafts = np.maximum(arrays.drafts(np.arange(len(arrays)), slack), arrays.bounds.min_draft)
     value = (np.take_along_axis(arrays.value, drafts, axis=1) * arrays.count[:, None]).sum(axis=0)
-    likely = np.flatnonzero(arrays.objective.score(value, arrays.all_weight, caps) >= score)
+    likely = np.flatnonzero(arrays.scores(value, np.zeros(FINE), caps) >= score)
     if len(likely) == 0:
         return float(caps[0]), float(caps[-1])
     return float(caps[likely[0]]), float(caps[min(likely[-1] + 1, FINE - 1)])
@@ -136,10 +136,12 @@ def _pieces(arrays: Arrays) -> tuple[int, int]:
     A batch of the longest prefixes has room for some pieces still.
     """
     users = len(arrays)
-    size = np.arange(1.0, users + 1)
     surely, perhaps = (
         int((np.asarray(arrays.server.room_bytes(size, p, size * p)) <= arrays.server.memory_bytes).sum())
-        for p in (arrays.prefix.max(), arrays.prefix.min())
+        for size, p in (
+            (np.arange(1, users + 1) * arrays.count.max(), arrays.prefix.max()),
+            (np.arange(1, users + 1) * arrays.count.min(), arrays.prefix.min()),
+        )
     )
     each = max(1, min(-(-users // PIECES), surely // ROOM, users // arrays.bounds.min_batches))
     count = -(-users // each)

@@ -14,7 +14,7 @@ from shared.planning.solvers.arrays import Arrays, Bools, Floats, Ints
 from shared.planning.solvers.options import Batches
 from shared.planning.solvers.plan import Plan
 from shared.planning.solvers.scan import scan
-from shared.planning.solvers.types import Members
+from shared.planning.solvers.types import Members, Types
 
 SHORTER = 1 - 1e-6  # of a longest loop: a cap just below it
 CAPS = np.array([0.85, 0.95, 1.0, 1.1, 1.25])  # of the plan's cycle: where changes are scored
@@ -80,11 +80,14 @@ class _Changes:
 
     def __init__(self, arrays: Arrays, plan: Plan, users: Ints, turn: int) -> None:
         self._arrays, self._plan = arrays, plan
-        self._batches = Batches.of(arrays, [*plan.split.batches, (int(arrays.prefix.argmin()),)])
-        self._count = len(plan.split.batches)
-        self._home = np.empty(len(arrays), dtype=np.int64)
-        inside = self._batches.owner < self._count
-        self._home[self._batches.members[inside]] = self._batches.owner[inside]
+        types = Types.of(arrays, [plan.split.batches])
+        self._count = len(types.batches)
+        self._first = np.unique(types.type, return_index=True)[1]  # of the plan's batches, one of each type
+        self._times = np.append(types.times, 1.0)[:, None, None]
+        self._batches = _with_a_new_one(arrays, types.batches)
+        self._batch = np.empty(len(arrays), dtype=np.int64)  # of each user, among the plan's
+        self._batch[types.members] = types.owner
+        self._home = types.type[self._batch]
         self._users = _some(users, turn, max(1, MOVES // (self._count + 1)))
         self._ones, self._others = _some(users, turn, SWAPPED), _some(np.arange(len(arrays)), turn, SWAPPED)
         self._possible = np.concatenate([self._moves().ravel(), self._swaps().ravel()])
@@ -102,55 +105,63 @@ class _Changes:
         values, times = (
             np.concatenate([part[n].reshape(-1, *value.shape[1:]) for part in parts]) for n in (0, 1)
         )
-        all_value, all_time = value.sum(axis=0) + values, time.sum(axis=0) + times
+        all_value, all_time = (
+            (value * self._times).sum(axis=0) + values,
+            (time * self._times).sum(axis=0) + times,
+        )
         scores = arrays.scores(all_value, all_time, caps[:, None]).max(axis=(1, 2))
         return np.where(self._possible, scores, -np.inf)
 
     def apply(self, change: int) -> list[Members]:
         """The plan's batches after a change."""
-        batches = [list(batch) for batch in self._plan.split.batches] + [[]]
-        moves = len(self._users) * len(batches)
+        batches = [*self._plan.split.batches, ()]
+        goals = [*self._first.tolist(), len(batches) - 1]
+        moves = len(self._users) * len(goals)
         if change < moves:
-            user, there = int(self._users[change // len(batches)]), change % len(batches)
-            batches[self._home[user]].remove(user)
-            batches[there].append(user)
+            user, there = divmod(change, len(goals))
+            exchanged = [(int(self._users[user]), goals[there])]
         else:
             index, other_index = divmod(change - moves, len(self._others))
             one, other = int(self._ones[index]), int(self._others[other_index])
-            for out, into in ((one, other), (other, one)):
-                batches[self._home[out]].remove(out)
-                batches[self._home[out]].append(into)
-        return [tuple(sorted(batch)) for batch in batches if batch]
+            exchanged = [(one, int(self._batch[other])), (other, int(self._batch[one]))]
+        for user, there in exchanged:
+            home = int(self._batch[user])
+            batches[home] = tuple(m for m in batches[home] if m != user)
+            batches[there] = tuple(sorted((*batches[there], user)))
+        return [batch for batch in batches if batch]
 
     def _moves(self) -> Bools:
-        """Which moves may be, [users, batches + 1]."""
-        arrays, rows = self._arrays, self._batches
-        home, new = self._home[self._users], np.arange(self._count + 1) == self._count
-        alone = rows.users[home] == 1
-        closes_or_not = ~alone | (self._count > arrays.bounds.min_batches)
-        opens_or_not = ~new | ((self._count < arrays.max_batches) & ~alone[:, None])
-        fits = self._fits(rows.users + ~new, self._users[:, None], np.where(new, 0.0, rows.prefixes))
+        """Which moves may be, [users, types of batches and a new one]."""
+        arrays, rows, users = self._arrays, self._batches, self._users
+        count, home, new = arrays.count[users], self._home[users], np.arange(self._count + 1) == self._count
+        batches = len(self._plan.split.batches)
+        alone = rows.users[home] == count
+        closes_or_not = ~alone | (batches > arrays.bounds.min_batches)
+        opens_or_not = ~new | ((batches < arrays.max_batches) & ~alone[:, None])
+        there = (
+            np.where(new, 0.0, rows.users),
+            np.where(new, 0.0, rows.prefix),
+            np.where(new, 0.0, rows.prefixes),
+        )
+        fits = self._fits(*there, users[:, None])
         elsewhere = home[:, None] != np.arange(self._count + 1)
         return np.asarray(elsewhere & closes_or_not[:, None] & opens_or_not & fits)
 
     def _swaps(self) -> Bools:
         """Which swaps may be, [users, users]."""
-        rows, one, other = self._batches, self._ones[:, None], self._others
-        prefix = self._arrays.prefix
-        fits_here = self._fits_at(self._home[one], other, rows.prefixes[self._home[one]] - prefix[one])
-        fits_there = self._fits_at(self._home[other], one, rows.prefixes[self._home[other]] - prefix[other])
-        return np.asarray((self._home[one] != self._home[other]) & fits_here & fits_there)
+        arrays, rows, possible = self._arrays, self._batches, np.array(True)
+        one, other = self._ones[:, None], self._others
+        for out, into in ((one, other), (other, one)):
+            at = self._home[out]
+            users = rows.users[at] - arrays.count[out]
+            prefixes = rows.prefixes[at] - arrays.count[out] * arrays.prefix[out]
+            possible = possible & self._fits(users, rows.prefix[at], prefixes, into)
+        return np.asarray((self._home[one] != self._home[other]) & possible)
 
-    def _fits(self, users: Floats, newcomer: Ints, prefixes: Floats) -> Bools:
-        arrays = self._arrays
-        prefix = np.maximum(np.where(users == 1, 0.0, self._batches.prefix), arrays.prefix[newcomer])
-        room = arrays.server.room_bytes(users, prefix, prefixes + arrays.prefix[newcomer])
-        return np.asarray(room) <= arrays.server.memory_bytes
-
-    def _fits_at(self, batch: Ints, newcomer: Ints, prefixes: Floats) -> Bools:
-        arrays, rows = self._arrays, self._batches
-        prefix = np.maximum(rows.prefix[batch], arrays.prefix[newcomer])
-        room = arrays.server.room_bytes(rows.users[batch], prefix, prefixes + arrays.prefix[newcomer])
+    def _fits(self, users: Floats, prefix: Floats, prefixes: Floats, newcomer: Ints) -> Bools:
+        """Whether there is room for a newcomer in a batch of these."""
+        arrays, count, own = self._arrays, self._arrays.count[newcomer], self._arrays.prefix[newcomer]
+        room = arrays.server.room_bytes(users + count, np.maximum(prefix, own), prefixes + count * own)
         return np.asarray(room) <= arrays.server.memory_bytes
 
     def _moved(
@@ -160,7 +171,7 @@ class _Changes:
         users, home = self._users, self._home[self._users]
         less = self._terms(caps, level, -1.0, users, home)
         value_left, time_left = choose.best(less.value[home] - less.worth, less.time[home] - less.cost)
-        alone = self._batches.users[home] == 1
+        alone = self._batches.users[home] == self._arrays.count[users]
         value_left[alone], time_left[alone] = 0.0, 0.0
         more = self._terms(caps, level, 1.0, users)
         value_joined, time_joined = choose.best(more.value + more.worth, more.time + more.cost)
@@ -198,15 +209,16 @@ class _Changes:
             least = arrays.bounds.min_draft
             return np.arange(float(least), max(top, least) + 1.0)
         most = np.maximum(arrays.drafts(rows.members, np.tile(caps, (len(rows.members), 1))), 0)
-        return rows.sum(np.minimum(arrays.wished[rows.members][:, None], most[:, :, None]))
+        return rows.counted(np.minimum(arrays.wished[rows.members][:, None], most[:, :, None]))
 
     def _terms(
         self, caps: Floats, level: Floats, more: float, users: Ints, home: Ints | None = None
     ) -> _Terms:
         """Of batches with so many users more. home: of each user, the one batch to see it in; None = all."""
         arrays, rows, new = self._arrays, self._batches, self._count
-        size = rows.users + more
-        size[new] = max(0.0, more)
+        some = more * arrays.count.mean()
+        size = np.maximum(rows.users + some, 0.0)
+        size[new] = max(0.0, some)
         scale = (size / rows.users)[:, None, None]
         shape = (len(rows), 1 if not arrays.packed else len(caps), level.shape[-1])
         levels = np.broadcast_to(level * scale if arrays.packed else level, shape)
@@ -217,13 +229,15 @@ class _Changes:
         )
         slack = caps[:, None] - time  # [batches, C, K]
         own_worth, own_cost = self._parts(rows.members, slack[rows.owner], level)
-        value = rows.sum(own_worth)
+        value = rows.counted(own_worth)
         value[new] = 0.0
         if arrays.packed:
-            time = float(arrays.server.verify_ms(0.0, 0.0, 0.0, 0.0, 0.0)) + rows.sum(own_cost)
+            time = float(arrays.server.verify_ms(0.0, 0.0, 0.0, 0.0, 0.0)) + rows.counted(own_cost)
             time[new] -= own_cost[-1]
         seen = slack[home] if home is not None else np.broadcast_to(slack, (len(users), *slack.shape))
-        return _Terms(value, time, *self._parts(users, seen, level))
+        worth, cost = self._parts(users, seen, level)
+        many = arrays.count[users].reshape((-1,) + (1,) * (worth.ndim - 1))
+        return _Terms(value, time, worth * many, cost * many)
 
     def _parts(self, users: Ints, slack: Floats, level: Floats) -> tuple[Floats, Floats]:
         """What users are worth and cost with so much time for draft and link, [users, ..., K]."""
@@ -256,6 +270,16 @@ class _Choose:
         ]
         option = np.stack(chosen, axis=-1)
         return value.ravel().take(option), time.ravel().take(option)
+
+
+def _with_a_new_one(arrays: Arrays, batches: Batches) -> Batches:
+    """And one more, of the user with the shortest prefix, which is not there yet."""
+    return Batches(
+        arrays,
+        np.append(batches.members, arrays.prefix.argmin()),
+        np.append(batches.starts, len(batches.members)),
+        np.append(batches.count, 1.0),
+    )
 
 
 def _some(users: Ints, turn: int, wanted: int) -> Ints:

@@ -12,15 +12,16 @@ from shared.planning.solvers.arrays import Arrays
 from shared.planning.solvers.caps import cap_range
 from shared.planning.solvers.joint import Partition, partitions, promising_caps
 from shared.planning.solvers.lengths import best_lengths
-from shared.planning.solvers.neighbours import SHORTER, improve
+from shared.planning.solvers.neighbours import SHORTER, improve, relength
 from shared.planning.solvers.nudge import nudge
 from shared.planning.solvers.plan import Plan
+from shared.planning.solvers.portion import Portion
 from shared.planning.solvers.scan import scan
 from shared.planning.solvers.types import Members
 
 CAPS = range(8, 25)  # looked at first, over all that are promising; fewer for many users
 CAP_USERS = 160  # of them all
-NEARBY=np.array([.96,1.0])
+NEARBY = np.array([0.96, 1.0])
 NEARER = 4  # plans that are then asked for with shorter loops
 TRULY = 10
 LOOKS = 3
@@ -38,6 +39,15 @@ NUDGED_USERS = 32  # up to whom lengths are looked at token by token at the end
 
 def solve(arrays: Arrays) -> Plan | None:
     """A plan from nothing; None where nothing that was found fits into memory and bounds."""
+    portion = Portion.of(arrays)
+    plan = _solve(portion.arrays) if portion else None
+    if portion is None or plan is None:
+        return _solve(arrays)
+    whole = Plan.of(arrays, portion.everybody(plan.split))
+    return relength(arrays, [whole.split.batches], whole)
+
+
+def _solve(arrays: Arrays) -> Plan | None:
     plans = _plainest(arrays)
     best = max((plan.score for plan in plans), default=arrays.worst_score)
     caps = np.geomspace(*promising_caps(arrays, best), _between(CAPS, CAP_USERS // len(arrays)))
@@ -52,7 +62,9 @@ def solve(arrays: Arrays) -> Plan | None:
         if not plans:
             return None
         best = plans[0].score
-        caps = np.unique(np.concatenate([[plan.loop_ms * SHORTER for plan in plans[:NEARER]], NEARBY*plans[0].cycle_ms]))
+        caps = np.unique(
+            np.concatenate([[plan.loop_ms * SHORTER for plan in plans[:NEARER]], NEARBY * plans[0].cycle_ms])
+        )
     improved = [improve(arrays, plan, ROUNDS) for plan in plans[: IMPROVED[len(arrays) <= FEW]]]
     plan = max(improved, key=lambda plan: plan.score)
     if len(arrays) <= FEW:

@@ -24,6 +24,7 @@ class Types:
     partition: Ints  # of each type
     type: Ints  # of each batch given
     members: Ints  # of the batches given, laid end to end
+    owner: Ints  # of each of these: the batch given
     entry: Ints  # of each of these: among the members of `batches`
 
     @classmethod
@@ -36,7 +37,7 @@ class Types:
         if arrays.kind is not None:
             return _compact(arrays, every, arrays.kind, partition)
         itself, each = np.arange(len(every)), np.arange(len(every.members))
-        return cls(every, np.ones(len(every)), starts, partition, itself, every.members, each)
+        return cls(every, np.ones(len(every)), starts, partition, itself, every.members, every.owner, each)
 
 
 def _compact(arrays: Arrays, every: Batches, kind: Ints, partition: Ints) -> Types:
@@ -61,4 +62,6 @@ def _compact(arrays: Arrays, every: Batches, kind: Ints, partition: Ints) -> Typ
         begins[types[every.owner]] + entry - edges[every.owner]
     )  # equal batches have their entries in one order
     starts = np.flatnonzero(np.diff(partition[first], prepend=-1))
-    return Types(batches, times.astype(np.float64), starts, partition[first], types, every.members, owned)
+    return Types(
+        batches, times.astype(np.float64), starts, partition[first], types, every.members, every.owner, owned
+    )

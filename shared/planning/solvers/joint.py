@@ -7,7 +7,7 @@ token that earns less than its verification costs. All caps, orders and prices a
 PIECES users are pooled into pieces that surely fit into memory, each as its members are on average.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -24,7 +24,7 @@ PIECES = 28
 ROOM = 3  # pieces of a batch at least, where memory is short
 FINE = 96  # caps of which the promising ones are found
 PRICES = np.array([0.03, 0.3, 0.65, 1.0])  # of what a millisecond of the cycle is worth
-ORDERS = (0.3, 1.0)  # prices at which users are ordered, likewise
+FINE_USERS = 8  # up to whom all options of a batch are looked at, and not about half
 SWEEP = 4000  # members of the runs of a sweep, about: as many as the processor's cache holds
 
 
@@ -37,9 +37,13 @@ class Partition:
     batches: tuple[Members, ...]
 
 
-def partitions(arrays: Arrays, caps: Floats, score: float) -> Iterator[Partition]:
-    """Promising ways to split users into batches, best first. caps: ms, to look at; score: some plan's, for prices."""
-    try_caps, prices, orders = _tries(arrays, caps, score)
+def partitions(arrays: Arrays, caps: Floats, score: float, shares: Sequence[float]) -> Iterator[Partition]:
+    """Promising ways to split users into batches, best first.
+
+    caps: ms, to look at. score: some plan's, for prices. shares: of what a millisecond of the cycle is worth, the
+    prices at which users are ordered.
+    """
+    try_caps, prices, orders = _tries(arrays, caps, score, shares)
     count, longest = _pieces(arrays)
     edges = np.linspace(0, len(arrays), count + 1).astype(np.int64)  # of pieces, in an order
     segments, graph = line(count, longest, arrays.bounds.min_batches, min(arrays.max_batches, count))
@@ -86,7 +90,11 @@ def _choose(
     pooled = arrays.pooled(orders.ravel(), (edges[:-1] + each * len(arrays)).ravel())
     members = (segments.members + each * count).ravel()
     starts = (segments.starts + each * len(segments.members)).ravel()
-    options = quick(Batches(pooled, members, starts), np.repeat(caps, len(segments.starts)), coarse=True)
+    options = quick(
+        Batches(pooled, members, starts),
+        np.repeat(caps, len(segments.starts)),
+        coarse=len(arrays) > FINE_USERS,
+    )
     rows = options.values.shape[0]
     values, verify = options.values, options.verify_ms
     each_price = np.repeat(prices, len(segments.starts), axis=0).T  # [P, rows]
@@ -95,10 +103,12 @@ def _choose(
     return value.transpose(1, 0, 2), time.transpose(1, 0, 2)
 
 
-def _tries(arrays: Arrays, caps: Floats, score: float) -> tuple[Floats, Floats, Ints]:
+def _tries(
+    arrays: Arrays, caps: Floats, score: float, shares: Sequence[float]
+) -> tuple[Floats, Floats, Ints]:
     """Caps, prices [tries, P] and orders of users [tries, M]: for every cap the orders that differ."""
     price = np.array([arrays.objective.price(score, arrays.all_weight, float(cap)) for cap in caps])
-    orders = _orders(arrays, caps, price)
+    orders = _orders(arrays, caps, price, shares)
     kept = [
         (n, index)
         for n, mine in enumerate(orders)
@@ -108,7 +118,7 @@ def _tries(arrays: Arrays, caps: Floats, score: float) -> tuple[Floats, Floats, 
     return caps[which], price[which, None] * PRICES, orders[which, index]
 
 
-def _orders(arrays: Arrays, caps: Floats, price: Floats) -> Ints:
+def _orders(arrays: Arrays, caps: Floats, price: Floats, shares: Sequence[float]) -> Ints:
     """Orders of users, [caps, orders, M].
 
     By the draft they would send if alone within the cap, at some share of the price; and by how long that takes them.
@@ -118,7 +128,7 @@ def _orders(arrays: Arrays, caps: Floats, price: Floats) -> Ints:
     least, most = arrays.bounds.min_draft, arrays.bounds.max_draft
     gain = np.diff(arrays.value[:, least : most + 1], axis=1)
     found = []
-    for share in ORDERS:
+    for share in shares:
         needed = share * price[:, None] * (longer - alone)  # [caps, M]
         wished = least + (gain > needed[:, :, None]).sum(axis=2)
         length = np.maximum(np.minimum(np.floor(afforded), wished), least)

@@ -17,10 +17,10 @@ from shared.planning.solvers.scan import scan
 from shared.planning.solvers.types import Members, Types
 
 SHORTER = 1 - 1e-6  # of a longest loop: a cap just below it
-CAPS = np.array([0.85, 0.95, 1.0, 1.1, 1.25])  # of the plan's cycle: where changes are scored
+CAPS = np.array([0.92, 1.0, 1.12])  # of the plan's cycle: where changes are scored
 # Where the best of them are re-solved:
-AROUND = np.array([0.75, 0.84, 0.9, 0.95, 0.98, 1.0, 1.02, 1.05, 1.1, 1.18, 1.3])
-SHARES = np.array([0.02, 0.5, 1.0])  # prices, of what a millisecond of the cycle is worth
+AROUND = np.array([0.82, 0.92, 0.97, 1.0, 1.04, 1.12, 1.25])
+SHARES = np.array([0.1, 0.8])  # prices, of what a millisecond of the cycle is worth
 TRIED = 6  # changes whose lengths are scanned
 TRULY = 2  # of these, whose true score is computed
 SLACK = 0.06  # a change scored this much below the plan may still be better once its lengths are scanned

@@ -14,6 +14,7 @@ from shared.planning.solvers.options import Batches
 from shared.planning.solvers.plan import Plan
 
 STEPS = 30  # at most
+LEAST = 1e-12  # gain of a step, relative
 
 
 def nudge(arrays: Arrays, plan: Plan) -> Plan:
@@ -26,11 +27,9 @@ def nudge(arrays: Arrays, plan: Plan) -> Plan:
         tried = np.clip(lengths + changes, least, most)
         scores = _scores(arrays, batches, tried)
         best = int(scores.argmax())
-        if scores[best] <= score * (1 + 1e-12):
+        if scores[best] <= score + LEAST * abs(score):
             break
         lengths, score = tried[best], float(scores[best])
-    else:
-        pass
     of_users = np.empty(len(arrays), dtype=np.int64)
     of_users[batches.members] = lengths
     return Plan.of(arrays, Split(plan.split.batches, tuple(of_users.tolist())))

@@ -127,7 +127,7 @@ class ByLength(Options):
         levels = np.arange(arrays.bounds.min_draft, int(self._most()[1].max()) + 1, dtype=np.int64)
         if coarse:
             levels = levels[(levels < SHORT) | ((levels[-1] - levels) % 2 == 0)]
-        self.verify_ms = batches.verify_ms(np.tile(levels.astype(np.float64), (len(batches), 1)))
+        self.verify_ms = batches.verify_ms(levels.astype(np.float64)[None])
         self._lengths = np.minimum(self._afforded(self.verify_ms), levels)
         self.values = batches.value(self._lengths)
 

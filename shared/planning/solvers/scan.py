@@ -14,6 +14,7 @@ from shared.planning.solvers.plan import Plan
 from shared.planning.solvers.types import Members, Types
 
 FILLS = 1
+FINE_USERS = 8  # up to whom all options are looked at before the best is chosen
 PRICES = np.array([0.02, 0.3, 0.6, 0.8, 1.0, 1.25])  # of what a millisecond of the cycle is worth
 SWEEP = 4000  # members of the batches of a sweep, about: as many as the processor's cache holds
 
@@ -41,16 +42,15 @@ def scan(
     cap, price = np.divmod(taken, len(PRICES))
     chosen = Types.of(arrays, [partitions[n] for n in order])
     last = _Sweep(arrays, chosen, caps_ms[order, cap[order]][:, None], score)
-    lengths = last.lengths(price[order])
-    return [
-        Plan.of(arrays, Split(tuple(partitions[n]), each)) for n, each in zip(order, lengths, strict=True)
-    ]
+    return sorted(last.plans([partitions[n] for n in order], price[order]), key=lambda plan: -plan.score)
 
 
 class _Sweep:
     """All partitions at each of some caps and at every price; rows are types of batches, first all at one cap."""
 
-    def __init__(self, arrays: Arrays, types: Types, caps_ms: Floats, score: float) -> None:
+    def __init__(
+        self, arrays: Arrays, types: Types, caps_ms: Floats, score: float, coarse: bool = False
+    ) -> None:
         """caps_ms: [partitions, C]."""
         self._arrays, self._types, tries = arrays, types, caps_ms.shape[1]
         shift = np.arange(tries)[:, None] * len(types.batches)
@@ -58,7 +58,7 @@ class _Sweep:
         self._try = (types.partition + np.arange(tries)[:, None] * len(types.starts)).ravel()  # of each row
         self._times = np.tile(types.times, tries)
         self._caps = caps_ms.T.ravel()  # of each try
-        self._options = quick(types.batches.repeated(tries), self._caps[self._try])
+        self._options = quick(types.batches.repeated(tries), self._caps[self._try], coarse)
         self._prices = PRICES[:, None] * [
             arrays.objective.price(score, arrays.all_weight, float(cap)) for cap in self._caps
         ]  # [P, tries]
@@ -67,15 +67,19 @@ class _Sweep:
         scores = arrays.scores(value, time, self._caps)  # [P, tries]
         self.scores: Floats = scores.reshape(len(PRICES), tries, -1).transpose(2, 1, 0)  # [partitions, C, P]
 
-    def lengths(self, price: Ints) -> list[tuple[int, ...]]:
-        """Of all users of each partition, at one price for each; where there is one cap."""
+    def plans(self, partitions: Sequence[Sequence[Members]], price: Ints) -> list[Plan]:
+        """Of the partitions, at one price for each; where there is one cap."""
         types = self._types
         option = self._taken[price[types.partition], np.arange(len(types.partition))]
-        lengths = self._options.taken(option)[types.entry]
+        lengths = self._options.taken(option)
         of_users = np.empty((len(types.starts), len(self._arrays)), dtype=np.int64)
         shape = of_users.shape
-        np.put_along_axis(of_users, types.members.reshape(shape), lengths.reshape(shape), axis=1)
-        return [tuple(each) for each in of_users.tolist()]
+        np.put_along_axis(of_users, types.members.reshape(shape), lengths[types.entry].reshape(shape), axis=1)
+        splits = [
+            Split(tuple(batches), tuple(each))
+            for batches, each in zip(partitions, of_users.tolist(), strict=True)
+        ]
+        return Plan.all_of(self._arrays, types, lengths, splits)
 
     def _choose(self) -> Ints:
         values, verify = self._options.values, self._options.verify_ms  # [rows, K]
@@ -95,8 +99,8 @@ class _Sweep:
         may = verify <= (time + left)[:, :, None] + 1e-9  # [P, rows, K]
         option = np.where(may, values, -np.inf).argmax(axis=2)
         with np.errstate(invalid="ignore"):
-            gain = np.nan_to_num((self._of(option)[0] - value) * self._times, nan=0.0)
-        most = np.maximum.reduceat(gain, self._starts, axis=1)[:, self._try]
+            gain = (self._of(option)[0] - value) * self._times  # NaN where nothing can be
+            most = np.fmax.reduceat(gain, self._starts, axis=1)[:, self._try]
         return np.asarray(np.where((gain > 0) & (gain == most), option, taken))
 
     def _of(self, taken: Ints) -> tuple[Floats, Floats]:

@@ -33,11 +33,17 @@ class Types:
         sizes = np.fromiter(map(len, partitions), dtype=np.int64, count=len(partitions))
         starts = np.cumsum(sizes) - sizes
         every = Batches.of(arrays, [batch for partition in partitions for batch in partition])
-        partition = np.repeat(np.arange(len(sizes)), sizes)
         if arrays.kind is not None:
-            return _compact(arrays, every, arrays.kind, partition)
-        itself, each = np.arange(len(every)), np.arange(len(every.members))
-        return cls(every, np.ones(len(every)), starts, partition, itself, every.members, every.owner, each)
+            return _compact(arrays, every, arrays.kind, np.repeat(np.arange(len(sizes)), sizes))
+        return cls.single(every, starts)
+
+    @classmethod
+    def single(cls, batches: Batches, starts: Ints) -> "Types":
+        """Every batch as a type of its own. starts: of each partition."""
+        partition = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(batches))))
+        itself, each = np.arange(len(batches)), np.arange(len(batches.members))
+        times = np.ones(len(batches))
+        return cls(batches, times, starts, partition, itself, batches.members, batches.owner, each)
 
 
 def _compact(arrays: Arrays, every: Batches, kind: Ints, partition: Ints) -> Types:

@@ -1,4 +1,4 @@
-"""Draft lengths one token at a time, for batches that are given: quick, and nearly always exact in the end.
+"""Draft lengths one token at a time, for batches that are given: quick, and good where a plan is nearly right.
 
 All changes of a plan by a token of one user, of one and the opposite of another, of a batch and of everybody are scored
 at once, truly; the best is made, until none is better.

@@ -83,7 +83,7 @@ class _Sweep:
 
     def _choose(self) -> Ints:
         values, verify = self._options.values, self._options.verify_ms  # [rows, K]
-        taken = (values - self._prices[:, self._try, None] * verify).argmax(axis=2)
+        taken: Ints = (values - self._prices[:, self._try, None] * verify).argmax(axis=2)
         for _ in range(FILLS):
             taken = self._fill(taken)
         return taken

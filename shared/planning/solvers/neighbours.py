@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared.planning.solvers.arrays import Arrays, Bools, Floats, Ints
-from shared.planning.solvers.options import Batches
+from shared.planning.solvers.options import Batches, drafts_up_to
 from shared.planning.solvers.plan import Plan
 from shared.planning.solvers.scan import scan
 from shared.planning.solvers.types import Members, Types
@@ -206,10 +206,9 @@ class _Changes:
         arrays, rows = self._arrays, self._batches
         if not arrays.packed:
             top = int(arrays.drafts(np.arange(len(arrays)), caps.max() - arrays.alone_ms[0]).max())
-            least = arrays.bounds.min_draft
-            return np.arange(float(least), max(top, least) + 1.0)
+            return drafts_up_to(arrays, top, coarse=True).astype(np.float64)
         most = np.maximum(arrays.drafts(rows.members, np.tile(caps, (len(rows.members), 1))), 0)
-        return rows.counted(np.minimum(arrays.wished[rows.members][:, None], most[:, :, None]))
+        return rows.counted(np.minimum(arrays.wished[rows.members, ::-2][:, None], most[:, :, None]))
 
     def _terms(
         self, caps: Floats, level: Floats, more: float, users: Ints, home: Ints | None = None
@@ -243,7 +242,7 @@ class _Changes:
         """What users are worth and cost with so much time for draft and link, [users, ..., K]."""
         arrays = self._arrays
         shape = (len(users),) + (1,) * (slack.ndim - 2)
-        wished = arrays.wished[users].reshape(*shape, -1) if arrays.packed else level.astype(np.int64)
+        wished = arrays.wished[users, ::-2].reshape(*shape, -1) if arrays.packed else level.astype(np.int64)
         drafts = np.minimum(arrays.drafts(users, slack), wished)
         worth = np.maximum(arrays.values(users, drafts), IMPOSSIBLE)
         if not arrays.packed:

@@ -13,7 +13,7 @@ import numpy as np
 
 from shared.planning.solvers.arrays import Arrays, Floats, Ints
 
-SHORT = 7  # tokens: shorter drafts are all options, however coarse
+SHORT = 7  # tokens: shorter drafts are all looked at, however coarsely
 
 
 class Batches:
@@ -124,9 +124,7 @@ class ByLength(Options):
         """coarse: of long drafts every second only."""
         super().__init__(batches, caps_ms)
         arrays = batches.arrays
-        levels = np.arange(arrays.bounds.min_draft, int(self._most()[1].max()) + 1, dtype=np.int64)
-        if coarse:
-            levels = levels[(levels < SHORT) | ((levels[-1] - levels) % 2 == 0)]
+        levels = drafts_up_to(arrays, int(self._most()[1].max()), coarse)
         self.verify_ms = batches.verify_ms(levels.astype(np.float64)[None])
         self._lengths = np.minimum(self._afforded(self.verify_ms), levels)
         self.values = batches.value(self._lengths)
@@ -180,6 +178,13 @@ def quick(batches: Batches, caps_ms: Floats | float, coarse: bool = False) -> Op
 def exact(batches: Batches, caps_ms: Floats | float) -> Options:
     """All options that are worth having."""
     return (ByTokens if batches.arrays.packed else ByLength)(batches, caps_ms)
+
+
+def drafts_up_to(arrays: Arrays, most: int, coarse: bool) -> Ints:
+    """Lengths of drafts to look at; coarse: of long ones every second only."""
+    least = arrays.bounds.min_draft
+    lengths = np.arange(least, max(most, least) + 1, dtype=np.int64)
+    return lengths[(lengths < SHORT) | ((lengths[-1] - lengths) % 2 == 0)] if coarse else lengths
 
 
 class _Tokens:

@@ -37,7 +37,7 @@ IMPROVED = 2, 4  # plans that are searched around: with more users, with few
 ROUNDS = 8  # of local search
 WARM_ROUNDS = 2
 WIDE = np.array([0.7, 0.8, 0.88, 0.94, 1.0, 1.06, 1.14, 1.25, 1.4])  # caps of a scan, of a cap
-PLAIN_CAPS = 16
+PLAIN_CAPS = 8
 ALONE = 64  # more users are not all tried alone
 
 

@@ -15,7 +15,7 @@ from shared.planning.solvers.types import Members, Types
 
 FILLS = 1
 FINE_USERS = 8  # up to whom all options are looked at before the best is chosen
-PRICES = np.array([0.02, 0.3, 0.6, 0.8, 1.0, 1.25])  # of what a millisecond of the cycle is worth
+PRICES = np.array([0.02, 0.4, 0.8, 1.1])  # of what a millisecond of the cycle is worth
 SWEEP = 4000  # members of the batches of a sweep, about: as many as the processor's cache holds
 
 

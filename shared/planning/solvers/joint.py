@@ -25,7 +25,7 @@ ROOM = 3  # pieces of a batch at least, where memory is short
 FINE = 96  # caps of which the promising ones are found
 PRICES = np.array([0.03, 0.3, 0.65, 1.0])  # of what a millisecond of the cycle is worth
 FINE_USERS = 8  # up to whom all options of a batch are looked at, and not about half
-SWEEP = 4000  # members of the runs of a sweep, about: as many as the processor's cache holds
+SWEEP = 2000  # members of the runs of a sweep, about: as many as the processor's cache holds
 
 
 @dataclass(frozen=True)

@@ -30,10 +30,24 @@ MOVES = 2000  # looked at in a round, about
 IMPOSSIBLE = -1e9  # value of a draft that cannot be; finite, so that it can be taken out of a sum again
 
 
-def improve(arrays: Arrays, plan: Plan, rounds: int, users: Sequence[int] | None = None) -> Plan:
-    """A plan at least as good. users: only those may move; None = all."""
+def improve(
+    arrays: Arrays,
+    plan: Plan,
+    rounds: int,
+    users: Sequence[int] | None = None,
+    known: set[frozenset[Members]] | None = None,
+) -> Plan:
+    """A plan at least as good.
+
+    users: only those may move; None = all. known: batches that were searched around, and are not again; these are added.
+    """
     movable = np.arange(len(arrays)) if users is None else np.array(sorted(set(users)), dtype=np.int64)
+    known = set() if known is None else known
     for turn in range(rounds):
+        batches = frozenset(plan.split.batches)
+        if batches in known:
+            break
+        known.add(batches)
         changed = _best_changes(arrays, plan, movable, turn)
         if not changed:
             break

@@ -58,7 +58,8 @@ def _solve(arrays: Arrays) -> Plan | None:
         return None
     if few:
         plans = _best_first(nudge(arrays, plan) for plan in [*plans, *_halves(arrays, plans[0])])
-    improved = _best_first(improve(arrays, plan, ROUNDS) for plan in plans[: IMPROVED[few]])
+    known: set[frozenset[Members]] = set()
+    improved = _best_first(improve(arrays, plan, ROUNDS, known=known) for plan in plans[: IMPROVED[few]])
     if few:
         return polish(arrays, improved[0])
     return nudge(arrays, improved[0]) if len(arrays) <= SOME else improved[0]

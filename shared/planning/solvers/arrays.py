@@ -14,6 +14,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 GAINS = 24
+GAINS_OF = 2000  # users at most whose gains are looked at for that
 EQUALS = 4  # users of a kind, on average, for whom it is worth to be counted
 
 
@@ -83,9 +84,13 @@ class Arrays:
         gain = np.diff(self.value[:, self.bounds.min_draft : self.bounds.max_draft + 1], axis=1)
         if gain.shape[1] == 0:
             return np.full((len(self), 1), self.bounds.min_draft)
-        least = np.quantile(gain, np.linspace(0, 1, GAINS))
+        least = np.quantile(gain[:: -(-len(self) // GAINS_OF)], np.linspace(0, 1, GAINS))
         least[-1] = np.inf  # nobody drafts more than it must
-        return np.asarray(self.bounds.min_draft + (gain[:, :, None] >= np.unique(least)).sum(axis=1))
+        least = np.unique(least)
+        reached = np.searchsorted(least, gain, side="right")  # thresholds that a token keeps to [M, tokens]
+        at = reached + np.arange(len(self))[:, None] * (len(least) + 1)
+        tokens = np.bincount(at.ravel(), minlength=len(self) * (len(least) + 1)).reshape(len(self), -1)
+        return np.asarray(self.bounds.min_draft + tokens[:, :0:-1].cumsum(axis=1)[:, ::-1])
 
     @cached_property
     def alone_ms(self) -> tuple[Floats, Floats]:

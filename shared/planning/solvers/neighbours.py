@@ -39,7 +39,8 @@ def improve(
 ) -> Plan:
     """A plan at least as good.
 
-    users: only those may move; None = all. known: batches that were searched around, and are not again; these are added.
+    users: only those may move; None = all. known: batches that were searched around, and are not again; more are
+    added.
     """
     movable = np.arange(len(arrays)) if users is None else np.array(sorted(set(users)), dtype=np.int64)
     known = set() if known is None else known

@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from shared.planning.cost import Real
 from shared.planning.objective import Objective
 from shared.planning.problem import Bounds, PackedServer, Problem, Server
 
@@ -13,11 +14,13 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 GAINS = 24
+GAINS_OF = 2000  # users at most whose gains are looked at for that
+EQUALS = 4  # users of a kind, on average, for whom it is worth to be counted
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """M users. `count` of each: how many equal ones it stands for.
+    """M users. `count` of each: how many equal ones it stands for; `copies`: how often all batches are there.
 
     `value[m, l]`, [M, max_draft + 2]: what user m adds with a draft of l tokens; -inf below min_draft, and in the
     last column, so that l = -1 means "cannot".
@@ -32,13 +35,14 @@ class Arrays:
     weight: Floats
     count: Floats
     value: Floats
+    copies: int = 1
 
     def __len__(self) -> int:
         return len(self.draft_ms)
 
     @classmethod
-    def of(cls, problem: Problem, objective: Objective, counts: list[int] | None = None) -> "Arrays":
-        """Of a problem. counts: how many equal users each stands for; None = one."""
+    def of(cls, problem: Problem, objective: Objective) -> "Arrays":
+        """Of a problem."""
         users, bounds = problem.users, problem.bounds
         column = {
             name: np.array([getattr(user, name) for user in users], dtype=np.float64)
@@ -52,7 +56,7 @@ class Arrays:
             comm_ms=column["comm_ms"],
             prefix=column["prefix"],
             weight=column["weight"],
-            count=np.array(counts or [1] * len(users), dtype=np.float64),
+            count=np.ones(len(users)),
             value=_values(column["alpha"], column["weight"], bounds, objective),
         )
 
@@ -80,9 +84,13 @@ class Arrays:
         gain = np.diff(self.value[:, self.bounds.min_draft : self.bounds.max_draft + 1], axis=1)
         if gain.shape[1] == 0:
             return np.full((len(self), 1), self.bounds.min_draft)
-        least = np.quantile(gain, np.linspace(0, 1, GAINS))
+        least = np.quantile(gain[:: -(-len(self) // GAINS_OF)], np.linspace(0, 1, GAINS))
         least[-1] = np.inf  # nobody drafts more than it must
-        return np.asarray(self.bounds.min_draft + (gain[:, :, None] >= np.unique(least)).sum(axis=1))
+        least = np.unique(least)
+        reached = np.searchsorted(least, gain, side="right")  # thresholds that a token keeps to [M, tokens]
+        at = reached + np.arange(len(self))[:, None] * (len(least) + 1)
+        tokens = np.bincount(at.ravel(), minlength=len(self) * (len(least) + 1)).reshape(len(self), -1)
+        return np.asarray(self.bounds.min_draft + tokens[:, :0:-1].cumsum(axis=1)[:, ::-1])
 
     @cached_property
     def alone_ms(self) -> tuple[Floats, Floats]:
@@ -100,24 +108,41 @@ class Arrays:
     @cached_property
     def all_weight(self) -> float:
         """The sum of all users' weights."""
-        return float((self.weight * self.count).sum())
+        return self.copies * float((self.weight * self.count).sum())
 
     @cached_property
     def most_value(self) -> float:
         """What all users add with the longest drafts."""
-        return float((self.value[:, self.bounds.max_draft] * self.count).sum())
+        return self.copies * float((self.value[:, self.bounds.max_draft] * self.count).sum())
+
+    @cached_property
+    def kind(self) -> Ints | None:
+        """The first user that each is equal to; None where but few are equal to another."""
+        of = np.stack([self.draft_ms, self.comm_ms, self.prefix, self.weight, self.value[:, -2], self.count])
+        order = np.lexsort(of)
+        new = np.append(True, (np.diff(of[:, order], axis=1) != 0).any(axis=0))
+        if new.sum() * EQUALS > len(self):
+            return None
+        kind = np.empty(len(self), dtype=np.int64)
+        kind[order] = order[new][np.cumsum(new) - 1]  # sorting is stable: the first of its kind
+        return kind
 
     @cached_property
     def worst_score(self) -> float:
         """Below any plan's: the least value in a cycle of thirty years."""
         least = float((self.value[:, self.bounds.min_draft] * self.count).sum())
-        return float(self.objective.score(least, self.all_weight, 1e12))
+        return float(self.objective.score(self.copies * least, self.all_weight, 1e12))
+
+    def scores(self, value: Floats, verify_ms: Floats, caps_ms: Real) -> Floats:
+        """Of plans: Σ value and Σ t_v of each copy, and what the longest loop may take."""
+        cycle = np.maximum(caps_ms, self.copies * verify_ms)
+        return np.asarray(self.objective.score(self.copies * value, self.all_weight, cycle))
 
     @cached_property
     def max_batches(self) -> int:
         """Batches at most."""
-        everyone = int(self.count.sum())
-        return everyone if self.bounds.max_batches is None else min(everyone, self.bounds.max_batches)
+        most = self.bounds.max_batches
+        return len(self) if most is None else min(len(self), most)
 
     def drafts(self, members: Ints, slack_ms: Floats) -> Ints:
         """Tokens that members [E] draft within slack_ms [E, ...] after the link; -1 = the link alone takes longer.
@@ -125,9 +150,23 @@ class Arrays:
         A trace of slack is forgiven, so that a draft fits into the very time that it takes.
         """
         shape = (-1,) + (1,) * (slack_ms.ndim - 1)
-        comm, speed = self.comm_ms[members].reshape(shape), self.draft_ms[members].reshape(shape)
-        tokens = np.floor((slack_ms - comm) / speed + 1e-9)
-        return np.clip(tokens, -1, self.bounds.max_draft).astype(np.int64)
+        tokens = slack_ms - self.comm_ms[members].reshape(shape)
+        tokens /= self.draft_ms[members].reshape(shape)
+        tokens += 1 + 1e-9  # so that cutting off what is behind the point is rounding down
+        np.maximum(tokens, 0.0, out=tokens)
+        np.minimum(tokens, self.bounds.max_draft + 1.0, out=tokens)
+        drafts = tokens.astype(np.int64)
+        drafts -= 1
+        return drafts
+
+    def values(self, members: Ints, drafts: Ints) -> Floats:
+        """What members [E, ...] add with these drafts."""
+        at = drafts + (members * self.value.shape[1]).reshape((-1,) + (1,) * (drafts.ndim - 1))
+        return np.asarray(self._flat_value.take(at))
+
+    @cached_property
+    def _flat_value(self) -> Floats:
+        return self.value.ravel()  # where a draft of -1 is found, too: at the end of the row before
 
 
 def _values(alpha: Floats, weight: Floats, bounds: Bounds, objective: Objective) -> Floats:

@@ -7,23 +7,25 @@ token that earns less than its verification costs. All caps, orders and prices a
 PIECES users are pooled into pieces that surely fit into memory, each as its members are on average.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from shared.planning.solvers.arrays import Arrays, Floats, Ints
 from shared.planning.solvers.caps import cap_range
-from shared.planning.solvers.graphs import line
-from shared.planning.solvers.options import Batches, Options, quick
-from shared.planning.solvers.paths import Graph, best_paths
+from shared.planning.solvers.graphs import Groups, line
+from shared.planning.solvers.options import Batches, quick
+from shared.planning.solvers.paths import best_paths
+from shared.planning.solvers.types import Members
 
 PIECES = 28
 ROOM = 3  # pieces of a batch at least, where memory is short
 FINE = 96  # caps of which the promising ones are found
 PRICES = np.array([0.03, 0.3, 0.65, 1.0])  # of what a millisecond of the cycle is worth
-ORDERS = (0.3, 1.0)  # prices at which users are ordered, likewise
-Members = tuple[int, ...]
+FINE_USERS = 8  # up to whom all options of a batch are looked at, and not about half
+SWEEP = 2000  # members of the runs of a sweep, about: as many as the processor's cache holds
 
 
 @dataclass(frozen=True)
@@ -35,25 +37,35 @@ class Partition:
     batches: tuple[Members, ...]
 
 
-def partitions(arrays: Arrays, caps: Floats, score: float) -> Iterator[Partition]:
-    """Promising ways to split users into batches, best first. caps: ms, to look at; score: some plan's, for prices."""
-    tries = list(_tries(arrays, caps, score))
+def partitions(arrays: Arrays, caps: Floats, score: float, shares: Sequence[float]) -> Iterator[Partition]:
+    """Promising ways to split users into batches, best first.
+
+    caps: ms, to look at. score: some plan's, for prices. shares: of what a millisecond of the cycle is worth, the
+    prices at which users are ordered.
+    """
+    try_caps, prices, orders = _tries(arrays, caps, score, shares)
     count, longest = _pieces(arrays)
-    pieces = [np.array_split(order, count) for _, order in tries]
+    edges = np.linspace(0, len(arrays), count + 1).astype(np.int64)  # of pieces, in an order
     segments, graph = line(count, longest, arrays.bounds.min_batches, min(arrays.max_batches, count))
-    pooled = arrays.pooled(np.concatenate([order for _, order in tries]), _starts(pieces))
-    each = np.arange(len(tries))[:, None]
-    members = (segments.members + each * count).ravel()
-    starts = (segments.starts + each * len(segments.members)).ravel()
-    try_caps = np.array([cap for cap, _ in tries])
-    options = quick(Batches(pooled, members, starts), np.repeat(try_caps, len(segments.starts)))
-    paths, scores = _paths(arrays, options, graph, try_caps, score)
+    sweeps = np.array_split(
+        np.arange(len(orders)), min(len(orders), -(-len(orders) * len(segments.members) // SWEEP))
+    )
+    found = [_choose(arrays, orders[part], edges, segments, try_caps[part], prices[part]) for part in sweeps]
+    value, time = (np.concatenate([part[n] for part in found]) for n in (0, 1))  # [tries, P, segments]
+    worth = value - prices[:, :, None] * time
+    shape = (-1, value.shape[2])
+    paths = best_paths(graph, worth.reshape(shape).T)  # [tries · P, batches]
+    row, there = np.arange(len(paths))[:, None], paths >= 0
+    values, times = (np.where(there, of.reshape(shape)[row, paths], 0.0).sum(axis=1) for of in (value, time))
+    scores = arrays.scores(values, times, np.repeat(try_caps, len(PRICES)))
+    scores[~there.any(axis=1)] = -np.inf
     for index in np.argsort(-scores, kind="stable"):
         if scores[index] == -np.inf:
             return
-        which, path = index // len(PRICES), paths[index]
-        groups = (np.concatenate([pieces[which][n] for n in segments[batch]]) for batch in path[path >= 0])
-        batches = tuple(tuple(sorted(group.tolist())) for group in groups)
+        which, path = index // len(PRICES), paths[index][there[index]]
+        cuts = edges[np.append(0, np.cumsum(segments.ends[path] - segments.starts[path]))]
+        order = orders[which].tolist()
+        batches = tuple(tuple(sorted(order[a:b])) for a, b in pairwise(cuts.tolist()))
         yield Partition(float(scores[index]), float(try_caps[which]), batches)
 
 
@@ -63,54 +75,69 @@ def promising_caps(arrays: Arrays, score: float) -> tuple[float, float]:
     slack = caps - arrays.alone_ms[0][:, None]
     drafts = np.maximum(arrays.drafts(np.arange(len(arrays)), slack), arrays.bounds.min_draft)
     value = (np.take_along_axis(arrays.value, drafts, axis=1) * arrays.count[:, None]).sum(axis=0)
-    likely = np.flatnonzero(arrays.objective.score(value, arrays.all_weight, caps) >= score)
+    likely = np.flatnonzero(arrays.scores(value, np.zeros(FINE), caps) >= score)
     if len(likely) == 0:
         return float(caps[0]), float(caps[-1])
     return float(caps[likely[0]]), float(caps[min(likely[-1] + 1, FINE - 1)])
 
 
-def _paths(arrays: Arrays, options: Options, graph: Graph, caps: Floats, score: float) -> tuple[Ints, Floats]:
-    """The best path of every try at every price [tries · P, batches], and its score."""
-    shape = (len(caps), -1, options.values.shape[1])
-    values, verify = options.values.reshape(shape), options.verify_ms.reshape(shape)  # [tries, segments, K]
+def _choose(
+    arrays: Arrays, orders: Ints, edges: Ints, segments: Groups, caps: Floats, prices: Floats
+) -> tuple[Floats, Floats]:
+    """Value and time of the best option of every run of pieces, [tries, P, segments]."""
+    tries, count = len(orders), len(edges) - 1
+    each = np.arange(tries)[:, None]
+    pooled = arrays.pooled(orders.ravel(), (edges[:-1] + each * len(arrays)).ravel())
+    members = (segments.members + each * count).ravel()
+    starts = (segments.starts + each * len(segments.members)).ravel()
+    options = quick(
+        Batches(pooled, members, starts),
+        np.repeat(caps, len(segments.starts)),
+        coarse=len(arrays) > FINE_USERS,
+    )
+    rows = options.values.shape[0]
+    values, verify = options.values, options.verify_ms
+    each_price = np.repeat(prices, len(segments.starts), axis=0).T  # [P, rows]
+    option = (values - each_price[:, :, None] * verify).argmax(axis=2)
+    value, time = (of[np.arange(rows), option].reshape(len(PRICES), tries, -1) for of in (values, verify))
+    return value.transpose(1, 0, 2), time.transpose(1, 0, 2)
+
+
+def _tries(
+    arrays: Arrays, caps: Floats, score: float, shares: Sequence[float]
+) -> tuple[Floats, Floats, Ints]:
+    """Caps, prices [tries, P] and orders of users [tries, M]: for every cap the orders that differ."""
     price = np.array([arrays.objective.price(score, arrays.all_weight, float(cap)) for cap in caps])
-    prices = price[:, None] * PRICES  # [tries, P]
-    worth = values[:, None] - prices[:, :, None, None] * verify[:, None]  # [tries, P, segments, K]
-    option = worth.argmax(axis=3)
-    best = np.take_along_axis(worth, option[..., None], axis=3)[..., 0]
-    paths = best_paths(graph, best.reshape(-1, best.shape[2]).T)
-    which = np.repeat(np.arange(len(caps)), len(PRICES))[:, None]
-    taken = np.take_along_axis(option.reshape(-1, option.shape[2]), np.maximum(paths, 0), axis=1)
-    value = np.where(paths >= 0, values[which, paths, taken], 0.0).sum(axis=1)
-    time = np.where(paths >= 0, verify[which, paths, taken], 0.0).sum(axis=1)
-    cycle = np.maximum(caps[which[:, 0]], time)
-    scores = np.asarray(arrays.objective.score(value, arrays.all_weight, cycle))
-    return paths, np.where((paths >= 0).any(axis=1), scores, -np.inf)
+    orders = _orders(arrays, caps, price, shares)
+    kept = [
+        (n, index)
+        for n, mine in enumerate(orders)
+        for index in {order.tobytes(): index for index, order in enumerate(mine)}.values()
+    ]
+    which, index = np.array(kept).T
+    return caps[which], price[which, None] * PRICES, orders[which, index]
 
 
-def _tries(arrays: Arrays, caps: Floats, score: float) -> Iterator[tuple[float, Ints]]:
-    """Caps, each with the orders that differ."""
-    for cap in caps:
-        price = arrays.objective.price(score, arrays.all_weight, float(cap))
-        seen = set()
-        for order in (order for share in ORDERS for order in _orders(arrays, float(cap), share * price)):
-            if order.tobytes() not in seen:
-                seen.add(order.tobytes())
-                yield float(cap), order
+def _orders(arrays: Arrays, caps: Floats, price: Floats, shares: Sequence[float]) -> Ints:
+    """Orders of users, [caps, orders, M].
 
-
-def _orders(arrays: Arrays, cap: float, price: float) -> Iterator[Ints]:
-    """Users by the draft they would send if alone within the cap, at this price; and by how long that takes them."""
+    By the draft they would send if alone within the cap, at some share of the price; and by how long that takes them.
+    """
     alone, longer = arrays.alone_ms
-    afforded = (cap - alone - arrays.comm_ms) / arrays.draft_ms
+    afforded = (caps[:, None] - alone - arrays.comm_ms) / arrays.draft_ms  # [caps, M]
     least, most = arrays.bounds.min_draft, arrays.bounds.max_draft
     gain = np.diff(arrays.value[:, least : most + 1], axis=1)
-    wished = least + (gain > price * (longer - alone)[:, None]).sum(axis=1)
-    length = np.maximum(np.minimum(np.floor(afforded), wished), least)
-    ready = length * arrays.draft_ms + arrays.comm_ms
-    if not arrays.packed:
-        yield np.lexsort((ready, arrays.prefix, length))
-    yield np.lexsort((arrays.prefix, ready))
+    found = []
+    for share in shares:
+        needed = share * price[:, None] * (longer - alone)  # [caps, M]
+        wished = least + (gain > needed[:, :, None]).sum(axis=2)
+        length = np.maximum(np.minimum(np.floor(afforded), wished), least)
+        ready = length * arrays.draft_ms + arrays.comm_ms
+        prefix = np.broadcast_to(arrays.prefix, ready.shape)
+        if not arrays.packed:
+            found.append(np.lexsort((ready, prefix, length)))
+        found.append(np.lexsort((prefix, ready)))
+    return np.stack(found, axis=1)
 
 
 def _pieces(arrays: Arrays) -> tuple[int, int]:
@@ -119,16 +146,13 @@ def _pieces(arrays: Arrays) -> tuple[int, int]:
     A batch of the longest prefixes has room for some pieces still.
     """
     users = len(arrays)
-    size = np.arange(1.0, users + 1)
     surely, perhaps = (
         int((np.asarray(arrays.server.room_bytes(size, p, size * p)) <= arrays.server.memory_bytes).sum())
-        for p in (arrays.prefix.max(), arrays.prefix.min())
+        for size, p in (
+            (np.arange(1, users + 1) * arrays.count.max(), arrays.prefix.max()),
+            (np.arange(1, users + 1) * arrays.count.min(), arrays.prefix.min()),
+        )
     )
     each = max(1, min(-(-users // PIECES), surely // ROOM, users // arrays.bounds.min_batches))
     count = -(-users // each)
     return count, min(count, perhaps // each + 1)
-
-
-def _starts(pieces: list[list[Ints]]) -> Ints:
-    sizes = np.array([len(piece) for each in pieces for piece in each])
-    return np.asarray(np.cumsum(sizes) - sizes)

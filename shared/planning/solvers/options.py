@@ -7,40 +7,57 @@ affordable draft is floor((C - t_v - comm) / draft time): the cap decouples the 
 
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 
 from shared.planning.solvers.arrays import Arrays, Floats, Ints
 
+SHORT = 7  # tokens: shorter drafts are all looked at, however coarsely
+
 
 class Batches:
     """A batches laid end to end: members [E], and where each batch starts in them [A]."""
 
-    def __init__(self, arrays: Arrays, members: Ints, starts: Ints) -> None:
+    def __init__(self, arrays: Arrays, members: Ints, starts: Ints, count: Floats | None = None) -> None:
+        """count: of each member, how many equal ones it stands for there; None = as everywhere."""
         self.arrays, self.members, self.starts = arrays, members, starts
         marks = np.zeros(len(members), dtype=np.int64)
         marks[starts] = 1
         self.owner: Ints = np.cumsum(marks) - 1  # [E]
-        self.count = arrays.count[members]
+        self.count = arrays.count[members] if count is None else count
+        self.single = bool((self.count == 1).all())
         self.users = self.sum(self.count)  # [A]
         self.prefix = np.maximum.reduceat(arrays.prefix[members], starts)
-        self.prefixes = self.sum(arrays.prefix[members] * self.count)
+        self.prefixes = self.counted(arrays.prefix[members])
         room = arrays.server.room_bytes(self.users, self.prefix, self.prefixes)
         self.fits = np.broadcast_to(np.asarray(room) <= arrays.server.memory_bytes, self.users.shape)
 
     @classmethod
     def of(cls, arrays: Arrays, batches: Sequence[Sequence[int]]) -> "Batches":
         """Of batches of users' indices, none of them empty."""
-        sizes = np.array([len(batch) for batch in batches])
-        flat = np.concatenate([np.asarray(batch, dtype=np.int64) for batch in batches])
+        sizes = np.fromiter(map(len, batches), dtype=np.int64, count=len(batches))
+        flat = np.fromiter(chain.from_iterable(batches), dtype=np.int64, count=int(sizes.sum()))
         return cls(arrays, flat, np.cumsum(sizes) - sizes)
+
+    def repeated(self, times: int) -> "Batches":
+        """All of them, so many times over."""
+        again = np.arange(times)[:, None]
+        starts = (self.starts + again * len(self.members)).ravel()
+        return Batches(self.arrays, np.tile(self.members, times), starts, np.tile(self.count, times))
 
     def __len__(self) -> int:
         return len(self.starts)
 
-    def sum(self, of: Floats) -> Floats:
+    def sum(self, of: Floats | Ints) -> Floats:
         """Σ over each batch's members, [E, ...] → [A, ...]."""
         return np.add.reduceat(of, self.starts, axis=0)
+
+    def counted(self, of: Floats | Ints) -> Floats:
+        """Σ over each batch's users, [E, ...] → [A, ...]."""
+        if self.single:
+            return np.asarray(self.sum(of), dtype=np.float64)
+        return self.sum(of * self.count.reshape((-1,) + (1,) * (of.ndim - 1)))
 
     def slice_of(self, batch: int) -> slice:
         """Where one batch's members lie."""
@@ -58,8 +75,7 @@ class Batches:
 
     def value(self, lengths: Ints) -> Floats:
         """Σ of users' values with these drafts, [E, K] → [A, K]; -inf where a draft is -1 or memory is short."""
-        each = self.arrays.value[self.members[:, None], lengths] * self.count[:, None]
-        value = self.sum(each)
+        value = self.counted(self.arrays.values(self.members, lengths))
         value[~self.fits] = -np.inf
         return value
 
@@ -74,6 +90,7 @@ class Options:
 
     verify_ms: Floats  # [A, K], at least what an option takes
     values: Floats  # [A, K]
+    _lengths: Ints  # [E, K]
 
     def __init__(self, batches: Batches, caps_ms: Floats | float) -> None:
         """caps_ms: one for all, or of each batch [A]."""
@@ -82,7 +99,11 @@ class Options:
 
     def lengths(self, batch: int, option: int) -> list[int]:
         """Draft lengths of one batch's members, in their order, under an option that can be."""
-        raise NotImplementedError
+        return [int(length) for length in self._lengths[self._batches.slice_of(batch), option]]
+
+    def taken(self, option: Ints) -> Ints:
+        """Draft lengths of all members [E] under one option for each batch [A]."""
+        return self._lengths[np.arange(len(self._lengths)), option[self._batches.owner]]
 
     def _afforded(self, verify_ms: Floats) -> Ints:
         """The longest drafts within the cap beside verifications [A, K]: [E, K]; -1 = the link alone takes longer."""
@@ -99,34 +120,28 @@ class Options:
 class ByLength(Options):
     """Padded law: one option for each longest draft L. Exact."""
 
-    def __init__(self, batches: Batches, caps_ms: Floats | float) -> None:
+    def __init__(self, batches: Batches, caps_ms: Floats | float, coarse: bool = False) -> None:
+        """coarse: of long drafts every second only."""
         super().__init__(batches, caps_ms)
         arrays = batches.arrays
-        levels = np.arange(arrays.bounds.min_draft, int(self._most()[1].max()) + 1, dtype=np.int64)
-        self.verify_ms = batches.verify_ms(np.tile(levels.astype(np.float64), (len(batches), 1)))
+        levels = drafts_up_to(arrays, int(self._most()[1].max()), coarse)
+        self.verify_ms = batches.verify_ms(levels.astype(np.float64)[None])
         self._lengths = np.minimum(self._afforded(self.verify_ms), levels)
         self.values = batches.value(self._lengths)
-
-    def lengths(self, batch: int, option: int) -> list[int]:
-        """See Options."""
-        return [int(length) for length in self._lengths[self._batches.slice_of(batch), option]]
 
 
 class ByGain(Options):
     """Packed law: one option for each least gain that a token must have. Nearly exact, and quick for many batches."""
 
-    def __init__(self, batches: Batches, caps_ms: Floats | float) -> None:
+    def __init__(self, batches: Batches, caps_ms: Floats | float, coarse: bool = False) -> None:
+        """coarse: every second gain only."""
         super().__init__(batches, caps_ms)
-        wished = batches.arrays.wished[batches.members]  # [E, K]
+        wished = batches.arrays.wished[:, :: -2 if coarse else 1][batches.members]  # [E, K]
         _, most = self._most()
-        drafted = batches.sum(np.minimum(wished, most[:, None]) * batches.count[:, None])  # or fewer
+        drafted = batches.counted(np.minimum(wished, most[:, None]))  # or fewer
         self._lengths = np.minimum(self._afforded(batches.verify_ms(drafted)), wished)
-        self.verify_ms = batches.verify_ms(batches.sum(self._lengths * batches.count[:, None]))
+        self.verify_ms = batches.verify_ms(batches.counted(self._lengths))
         self.values = batches.value(self._lengths)
-
-    def lengths(self, batch: int, option: int) -> list[int]:
-        """See Options."""
-        return [int(length) for length in self._lengths[self._batches.slice_of(batch), option]]
 
 
 class ByTokens(Options):
@@ -155,14 +170,21 @@ class ByTokens(Options):
         return [int(length) for length in self._batches.tokens.lengths(mine, afforded, level)]
 
 
-def quick(batches: Batches, caps_ms: Floats | float) -> Options:
-    """Options for looking at many batches."""
-    return (ByGain if batches.arrays.packed else ByLength)(batches, caps_ms)
+def quick(batches: Batches, caps_ms: Floats | float, coarse: bool = False) -> Options:
+    """Options for looking at many batches. coarse: about half of them."""
+    return (ByGain if batches.arrays.packed else ByLength)(batches, caps_ms, coarse)
 
 
 def exact(batches: Batches, caps_ms: Floats | float) -> Options:
     """All options that are worth having."""
     return (ByTokens if batches.arrays.packed else ByLength)(batches, caps_ms)
+
+
+def drafts_up_to(arrays: Arrays, most: int, coarse: bool) -> Ints:
+    """Lengths of drafts to look at; coarse: of long ones every second only."""
+    least = arrays.bounds.min_draft
+    lengths = np.arange(least, max(most, least) + 1, dtype=np.int64)
+    return lengths[(lengths < SHORT) | ((lengths[-1] - lengths) % 2 == 0)] if coarse else lengths
 
 
 class _Tokens:

@@ -1,4 +1,4 @@
-"""Our solver: the joint dynamic programme, then local search, then exact lengths.
+"""Our solver: the joint dynamic programme, then local search, then lengths token by token.
 
 From N = 1 on, with l = 0 where it may be. Warm, it starts from the batches in force and moves changed users only.
 """
@@ -12,45 +12,86 @@ from shared.planning.solvers.arrays import Arrays
 from shared.planning.solvers.caps import cap_range
 from shared.planning.solvers.joint import Partition, partitions, promising_caps
 from shared.planning.solvers.lengths import best_lengths
-from shared.planning.solvers.neighbours import SHORTER, improve
+from shared.planning.solvers.neighbours import SHORTER, improve, relength
+from shared.planning.solvers.nudge import nudge
 from shared.planning.solvers.plan import Plan
-from shared.planning.solvers.scan import Members, scan
+from shared.planning.solvers.portion import Portion
+from shared.planning.solvers.scan import scan
+from shared.planning.solvers.types import Members
 
+FEW = 8  # users: plans so small cost little to search longer
+SOME = 32  # users up to whom a plan is to take but a blink, and lengths are looked at token by token
 CAPS = range(8, 25)  # looked at first, over all that are promising; fewer for many users
 CAP_USERS = 160  # of them all
+LOOKS = 2, 4  # for some users, for more
+FIRST_ORDERS = (1.0,)  # prices at which users are ordered in the first look, of what a millisecond is worth
+ORDERS = (0.3, 1.0)  # and in those after
 NEARER = 4  # plans that are then asked for with shorter loops
-LOOKS = 3
+NEARBY = np.array([0.96, 1.0])  # of the best cycle: caps within which loops may be longer, too
+SAME = 1e-3  # caps this close, relatively, are looked at once
 SCANNED = range(2, 11)  # partitions of a look whose lengths are scanned; fewer for many users
 SCANNED_USERS = 20_000  # of them all
-FEW = 8  # users: plans so small cost little to search longer
-IMPROVED = 1, 4  # plans that are searched around: with more users, with few
+KEPT = 10  # plans of a look
+HALVES = 20  # plans with two batches that are kept for few users
+IMPROVED = 2, 4  # plans that are searched around: with more users, with few
 ROUNDS = 8  # of local search
 WARM_ROUNDS = 2
 WIDE = np.array([0.7, 0.8, 0.88, 0.94, 1.0, 1.06, 1.14, 1.25, 1.4])  # caps of a scan, of a cap
-PLAIN_CAPS = 16
+PLAIN_CAPS = 8
 ALONE = 64  # more users are not all tried alone
-EXACT_USERS = 16  # up to whom lengths are made exact at the end
 
 
 def solve(arrays: Arrays) -> Plan | None:
     """A plan from nothing; None where nothing that was found fits into memory and bounds."""
+    portion = Portion.of(arrays)
+    plan = _solve(portion.arrays) if portion else None
+    if portion is None or plan is None:
+        return _solve(arrays)
+    whole = Plan.of(arrays, portion.everybody(plan.split))
+    return relength(arrays, [whole.split.batches], whole)
+
+
+def _solve(arrays: Arrays) -> Plan | None:
+    """The same, user by user."""
+    plans, few = _looked(arrays), len(arrays) <= FEW
+    if not plans:
+        return None
+    if few:
+        plans = _best_first(nudge(arrays, plan) for plan in [*plans, *_halves(arrays, plans[0])])
+    known: set[frozenset[Members]] = set()
+    improved = _best_first(improve(arrays, plan, ROUNDS, known=known) for plan in plans[: IMPROVED[few]])
+    if few:
+        return polish(arrays, improved[0])
+    return nudge(arrays, improved[0]) if len(arrays) <= SOME else improved[0]
+
+
+def _looked(arrays: Arrays) -> list[Plan]:
+    """Plans of the joint dynamic programme, best first: over all caps that are promising, then near the best plans."""
     plans = _plainest(arrays)
-    best = max((plan.score for plan in plans), default=arrays.worst_score)
+    best = plans[0].score if plans else arrays.worst_score
     caps = np.geomspace(*promising_caps(arrays, best), _between(CAPS, CAP_USERS // len(arrays)))
     known: set[frozenset[Members]] = set()
     most = _between(SCANNED, SCANNED_USERS // len(arrays))
-    for _ in range(LOOKS):
-        found = _unknown(partitions(arrays, caps, best), known, most)
+    seen = np.empty(0)
+    for look in range(LOOKS[len(arrays) > SOME]):
+        caps = caps[(np.abs(caps[:, None] / seen - 1) >= SAME).all(axis=1)]
+        if len(caps) == 0:
+            break
+        seen = np.append(seen, caps)
+        found = _unknown(partitions(arrays, caps, best, ORDERS if look else FIRST_ORDERS), known, most)
         around = np.array([partition.cap_ms * WIDE for partition in found])
-        scanned = scan(arrays, [p.batches for p in found], around, max(best, found[0].score)) if found else []
-        plans = sorted([*plans, *(plan for plan in scanned if plan)], key=lambda plan: -plan.score)
+        likely = max(best, found[0].score) if found else best
+        plans = _best_first([*plans, *scan(arrays, [p.batches for p in found], around, likely, KEPT)])
         if not plans:
-            return None
+            break
         best = plans[0].score
-        caps = np.unique([plan.loop_ms * SHORTER for plan in plans[:NEARER]])
-    improved = [improve(arrays, plan, ROUNDS) for plan in plans[: IMPROVED[len(arrays) <= FEW]]]
-    plan = max(improved, key=lambda plan: plan.score)
-    return polish(arrays, plan) if len(arrays) <= EXACT_USERS else plan
+        shorter = [plan.loop_ms * SHORTER for plan in plans[:NEARER]]
+        caps = np.unique(np.append(shorter, plans[0].cycle_ms * NEARBY))
+    return plans
+
+
+def _best_first(plans: Iterable[Plan]) -> list[Plan]:
+    return sorted(plans, key=lambda plan: -plan.score)
 
 
 def _unknown(found: Iterable[Partition], known: set[frozenset[Members]], most: int) -> list[Partition]:
@@ -76,8 +117,19 @@ def _plainest(arrays: Arrays) -> list[Plan]:
     both: dict[int, list[Members]] = {1: [tuple(users)], len(arrays): [(m,) for m in users]}
     allowed = [both[n] for n in both if arrays.bounds.min_batches <= n <= arrays.max_batches and n <= ALONE]
     caps = np.geomspace(*cap_range(arrays), PLAIN_CAPS)
-    found = scan(arrays, allowed, np.tile(caps, (len(allowed), 1)), arrays.worst_score) if allowed else []
-    return [plan for plan in found if plan]
+    return scan(arrays, allowed, np.tile(caps, (len(allowed), 1)), arrays.worst_score, len(allowed))
+
+
+def _halves(arrays: Arrays, plan: Plan) -> list[Plan]:
+    """The best plans with two batches, of every way to make two; with cycles of about the plan's."""
+    if not arrays.bounds.min_batches <= 2 <= arrays.max_batches:
+        return []
+    users = range(len(arrays))
+    ways = [
+        [tuple(m for m in users if mask >> m & 1 == side) for side in (0, 1)]
+        for mask in range(1, 1 << (len(users) - 1))
+    ]
+    return scan(arrays, ways, np.tile(plan.cycle_ms * WIDE, (len(ways), 1)), plan.score, HALVES)
 
 
 def polish(arrays: Arrays, plan: Plan) -> Plan:
@@ -119,4 +171,4 @@ def _relengthed(arrays: Arrays, batches: Sequence[Members], cycle_ms: float) -> 
         return None
     nothing = Plan.of(arrays, Split(tuple(batches), (arrays.bounds.min_draft,) * len(arrays)))
     caps = np.concatenate([cycle_ms * WIDE, nothing.loop_ms * WIDE[WIDE >= 1]])
-    return scan(arrays, [batches], caps[None], nothing.score)[0]
+    return next(iter(scan(arrays, [batches], caps[None], nothing.score)), None)

@@ -4,8 +4,9 @@
 
 A job {"prompts": [...], "tokens": 64, "assisted": false} is answered with {"seconds": ..., "texts": [[ids], ...]}.
 Prompts are chat messages, or with "raw": true texts to be continued as they stand, for exactly so many tokens. With
-"attention": "eager" or "sdpa" the target attends that way from then on. Greedy. Assisted generation takes one prompt at
-a time (transformers allows no batch), so several run one after another; plain generation takes them as one padded batch.
+"attention": "eager" or "sdpa" the target attends that way from then on. Greedy. Assisted generation takes one
+prompt at a time (transformers allows no batch), so several run one after another; plain generation takes them as one
+padded batch.
 """
 
 import argparse

@@ -36,7 +36,7 @@ KEPT_TO = {
 }
 # Modules nobody imports but these files: time comes from the running loop, threads from Compute, ids from Ids.
 ALONE = {
-    "threading": ["shared/compute/compute.py"],
+    "threading": [],
     "concurrent.futures": ["shared/compute/compute.py"],
     "multiprocessing": [],
     "uuid": [],

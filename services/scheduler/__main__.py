@@ -14,7 +14,6 @@ from shared.runtime.health import HealthServer
 from shared.runtime.ids import Ids
 from shared.runtime.settings import SchedulerSettings, load
 
-PLANNER_NICE: Final = 15  # a verification waits for its slowest thread: a planner must not hold one up
 SWITCH_S: Final = 0.0005  # a planner's thread gives way to serving this soon
 
 
@@ -26,7 +25,7 @@ async def run(stop: asyncio.Event) -> None:
     registry = CollectorRegistry()
     broker = connect(settings)
     sys.setswitchinterval(SWITCH_S)
-    planning = ThreadCompute("planner", PLANNER_NICE)
+    planning = ThreadCompute("planner")
     try:
         scheduler = Scheduler(settings, broker, Ids(settings.seed), registry, planning)
         async with HealthServer(settings.health_host, settings.health_port, registry, scheduler.objection):

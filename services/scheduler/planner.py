@@ -1,7 +1,8 @@
 """Planning beside serving: a thread works on the next plan while the last good one stays in force."""
 
 import asyncio
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import structlog
@@ -41,6 +42,7 @@ class Planner:
             self._metrics.plan_time.observe(loop.time() - began)
             if well and core is self._core():
                 core.take_plan(question, plan, loop.time())
+                log.info("planned", took_ms=round(1e3 * (loop.time() - began)), **told(question, plan))
 
     async def _answer(self, question: Question) -> tuple[Plan | None, bool]:
         """The plan, and whether it came in time and whole."""
@@ -58,6 +60,34 @@ class Planner:
             log.exception("planner failed", policy=question.policy.name)
             self._metrics.plans.labels("raised").inc()
             return None, False
+
+
+def told(question: Question, plan: Plan | None) -> dict[str, object]:
+    """A plan and what it was made of, for the log."""
+    law = question.server.law
+    known: dict[str, object] = {
+        "verifier": question.verifier,
+        "pass_ms": f"{law.beta_ms:.1f} + {law.per_token_ms:.3f} new + {law.per_context_ms:.4f} cached",
+        "alpha": _range(view.alpha for view in question.views),
+        "draft_ms": _range(1e3 * view.draft_s_per_token for view in question.views),
+        "link_ms": _range(1e3 * view.link_s for view in question.views),
+        "spread_ms": _range(1e3 * view.spread_s for view in question.views),
+    }
+    if plan is None:
+        return known
+    return known | {
+        "batches": [len(batch) for batch in plan.batches],
+        "least": plan.least,
+        "most": plan.most,
+        "lengths": dict(sorted(Counter(plan.lengths.values()).items())),
+        "cycle_ms": round(plan.cycle_ms, 1),
+        "tokens_per_s": round(plan.tokens_per_s, 1),
+    }
+
+
+def _range(values: Iterable[float]) -> str:
+    known = sorted(values)
+    return f"{known[0]:.3g}..{known[-1]:.3g}"
 
 
 def _ignore(task: "asyncio.Task[Plan | None]") -> None:

@@ -7,7 +7,7 @@ from services.scheduler.state import State
 from services.scheduler.verifiers import Verifier
 from shared.planning.drift import Planned
 from shared.planning.policy import Plan, Policy
-from shared.planning.problem import Server
+from shared.planning.problem import PackedServer
 from shared.planning.views import SessionView
 
 DRIFT_S: Final = 2.0  # between plans for the same sessions
@@ -21,7 +21,7 @@ class Question:
     verifier: str
     policy: Policy
     views: tuple[SessionView, ...]
-    server: Server
+    server: PackedServer
     max_rows: int
     last: Plan | None
     planned: Planned

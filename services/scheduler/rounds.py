@@ -158,8 +158,7 @@ def _settle_flight(state: State, verdict: Verdict, now: float) -> None:
         if verifier.flights.answered(verdict.batch, now):
             state.dirty.add(verifier.name)
         if verdict.verify_us and (done := verifier.flights.measured(verdict.batch)):
-            verifier.cost.observe(done.rows, verdict.verify_us / 1000)
-            verifier.cost.hop_ms.observe(max(0.0, 1e3 * done.took_s - verdict.verify_us / 1e3))
+            verifier.costs.observe(done, verdict.verify_us / 1000)
 
 
 def _on_committed(state: State, session: Session, verdict: Verdict, now: float) -> None:

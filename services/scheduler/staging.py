@@ -73,12 +73,12 @@ def stage(
     state.metrics.rows.observe(len(decoding) + len(chunks))
     shapes = [decode_row(session) for session in decoding]
     shapes += [(tokens, session.cached) for session, tokens in chunks]
-    law = verifier.cost.law()
+    law = verifier.cost.law() if chunks else verifier.costs.decoding.law()
     expected_ms = law.cost_ms(shapes) if law else 0.0
     if decoding and not chunks and law:
         verifier.decode_ms.observe(expected_ms)
     sessions = {session.id for session in decoding} | {session.id for session, _ in chunks}
-    verifier.flights.add(state.batch, Flight(tuple(shapes), sessions, expected_ms / 1000, now))
+    verifier.flights.add(state.batch, Flight(tuple(shapes), sessions, expected_ms / 1000, now, not chunks))
 
     spans = tuple(wait_span(state, session, now) for session in decoding) if state.config.trace else ()
     drafts = tuple(session.held.entry for session in decoding if session.held)

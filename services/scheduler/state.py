@@ -9,9 +9,9 @@ from services.scheduler.metrics import Metrics
 from services.scheduler.placement import Fleet, name_of
 from services.scheduler.session import HeldDraft, Session
 from services.scheduler.timers import Timers
-from services.scheduler.verifiers import Verifier
+from services.scheduler.verifiers import Costs, Verifier
 from shared.planning.cost import Packed
-from shared.planning.estimates import UNKNOWN_HOP_MS, DeviceEstimate, Mean, VerifyCost
+from shared.planning.estimates import UNKNOWN_HOP_MS, DeviceEstimate, Mean
 from shared.planning.policy import Policy
 from shared.planning.views import Phase
 from shared.protocol import limits
@@ -44,7 +44,7 @@ class Estimates:
     prior: Packed | None = None  # of the verifiers' passes; None = not measured
     hop_ms: float = UNKNOWN_HOP_MS  # likewise, of what a pass takes besides
     devices: dict[str, DeviceEstimate] = field(default_factory=dict)
-    verifiers: dict[str, VerifyCost] = field(default_factory=dict)
+    verifiers: dict[str, Costs] = field(default_factory=dict)
     alpha: Mean = field(default_factory=lambda: Mean(0.7, weight=0.02))
 
     def device(self, address: str) -> DeviceEstimate:
@@ -54,10 +54,10 @@ class Estimates:
             self.devices[name] = DeviceEstimate()
         return self.devices[name]
 
-    def verifier(self, name: str) -> VerifyCost:
+    def verifier(self, name: str) -> Costs:
         """Of this verifier."""
         if name not in self.verifiers:
-            self.verifiers[name] = VerifyCost(self.prior, self.hop_ms)
+            self.verifiers[name] = Costs.starting(self.prior, self.hop_ms)
         return self.verifiers[name]
 
 

@@ -21,6 +21,7 @@ class Flight:
     sessions: set[str]
     expected_s: float
     staged_at: float
+    decodes: bool  # nothing but decoding rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Pass:
 
     rows: tuple[Row, ...]
     took_s: float
+    decodes: bool
 
 
 class Flights:
@@ -51,7 +53,10 @@ class Flights:
         if batch not in self._flights:
             return False
         flight = self._flights.pop(batch)
-        self._unmeasured = batch, Pass(flight.rows, now - max(flight.staged_at, self._answered_at))
+        self._unmeasured = (
+            batch,
+            Pass(flight.rows, now - max(flight.staged_at, self._answered_at), flight.decodes),
+        )
         self._answered_at = now
         for earlier in [number for number in self._flights if number < batch]:
             del self._flights[earlier]
@@ -94,13 +99,37 @@ class Flights:
 
 
 @dataclass(slots=True)
+class Costs:
+    """What passes of a verifier cost. Prompts' tokens are cheaper than drafted ones, so decoding has a law of its own.
+
+    hop_ms: what a pass takes beside computing, from one batch's verdicts to the next's.
+    """
+
+    any: VerifyCost
+    decoding: VerifyCost
+    hop_ms: Mean
+
+    @classmethod
+    def starting(cls, prior: Packed | None, hop_ms: float) -> "Costs":
+        """From what is known beforehand."""
+        return cls(VerifyCost(prior), VerifyCost(prior), Mean(hop_ms, weight=0.05))
+
+    def observe(self, done: Pass, verify_ms: float) -> None:
+        """A pass, and what it computed for."""
+        self.any.observe(done.rows, verify_ms)
+        if done.decodes:
+            self.decoding.observe(done.rows, verify_ms)
+            self.hop_ms.observe(max(0.0, 1e3 * done.took_s - verify_ms))
+
+
+@dataclass(slots=True)
 class Verifier:
     """A verifier that is alive, or was and has sessions waiting for it."""
 
     name: str
     generation: int
     cohort: Cohort
-    cost: VerifyCost
+    costs: Costs
     kv_tokens: int = 0  # 0 = not known
     live: bool = True
     flights: Flights = field(default_factory=Flights)
@@ -113,10 +142,15 @@ class Verifier:
     planned_at: float = -1e9  # and when
     realised: Realised = field(default_factory=Realised)
 
+    @property
+    def cost(self) -> VerifyCost:
+        """Of any pass."""
+        return self.costs.any
+
     def server(self) -> PackedServer:
         """As planners take it: a pass costs what the hop to the next one takes as well. Memory in KV tokens."""
-        law = self.cost.expected()
-        whole = Packed(law.beta_ms + self.cost.hop_ms.value, law.per_token_ms, law.per_context_ms)
+        law = self.costs.decoding.expected()
+        whole = Packed(law.beta_ms + self.costs.hop_ms.value, law.per_token_ms, law.per_context_ms)
         return PackedServer(whole, self.kv_tokens or inf, 1.0)
 
     def view(self, now: float, max_rows: int) -> VerifierView:

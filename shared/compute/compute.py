@@ -4,9 +4,6 @@ The only place with threads. Services never create one themselves.
 """
 
 import asyncio
-import os
-import sys
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
@@ -27,14 +24,10 @@ class Compute(Protocol):
 
 
 class ThreadCompute:
-    """A thread of its own, so that the event loop reads on meanwhile. A modelled cost is slept on the loop.
+    """A thread of its own, so that the event loop reads on meanwhile. A modelled cost is slept on the loop."""
 
-    nice: how far the thread stands back for everybody else on the machine (Linux only).
-    """
-
-    def __init__(self, name: str, nice: int = 0) -> None:
-        stand_back = (lambda: _stand_back(nice)) if nice and sys.platform == "linux" else None
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name, initializer=stand_back)
+    def __init__(self, name: str) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
         self._turn = asyncio.Lock()
 
     async def run(self, fn: Callable[[], T], cost_s: float = 0.0) -> T:
@@ -48,11 +41,6 @@ class ThreadCompute:
     def close(self) -> None:
         """See Compute.close."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _stand_back(nice: int) -> None:
-    """Of the thread that calls: Linux counts priorities by thread."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
 
 
 class InlineCompute:

@@ -19,8 +19,8 @@ import numpy.typing as npt
 from shared.planning.crew import Crew, Floats, Ints
 from shared.planning.problem import Server
 
-PASSES: Final = 96
-SETTLING: Final = 32  # passes that are not counted
+PASSES: Final = 72
+SETTLING: Final = 24  # passes that are not counted
 DRAWS: Final = 64  # of jitter for each user, used again and again
 
 

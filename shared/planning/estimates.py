@@ -99,7 +99,7 @@ class VerifyCost:
     """A law fitted to pass times on (1, Σ new tokens, Σ cached tokens), old passes fading; relative errors count.
 
     Passes that are all alike say little about a law: what they leave open is taken from a prior, of which they set the
-    scale. hop_ms: what a pass takes beside computing, from one batch's verdicts to the next's.
+    scale.
     """
 
     LEAST: Final = 6  # passes before there is a law of their own
@@ -111,10 +111,7 @@ class VerifyCost:
         [[1.0, n, c] for n in (1, 8, 32, 96) for c in (64, 4096)]
     )  # that it is asked about
 
-    def __init__(
-        self, prior: Packed | None = None, hop_ms: float = UNKNOWN_HOP_MS, decay: float = 0.995
-    ) -> None:
-        self.hop_ms = Mean(hop_ms, weight=0.05)
+    def __init__(self, prior: Packed | None = None, decay: float = 0.995) -> None:
         self._prior = prior or UNKNOWN
         self._weight = (self.MEASURED if prior else self.PRIOR) / len(self.SHAPES)
         self._decay = decay

@@ -53,11 +53,11 @@ class Found:
     score: float
 
 
-def best_way(asked: Question, known: Sequence[Ways]) -> Found:
+def best_way(asked: Question, known: Sequence[Ways], looks: int = LOOKS) -> Found:
     """The best way found. known: ways to look at as well, DiP-SD's and the one in force."""
     best = _look(asked, Ways.all(list(known))) if known else None
     wait_ms, weight = None, np.ones(len(asked.crew))
-    for _ in range(LOOKS):
+    for _ in range(looks):
         ways = _laneless(asked, wait_ms, weight)
         outcome = play(asked.crew, asked.server, ways)
         found = _found(asked, ways, outcome)

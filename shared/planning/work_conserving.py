@@ -47,7 +47,13 @@ class Outrider:
         if not cohort:
             return None
         asked = Question(Crew.of(cohort, MAX_DRAFT), server, self._objective, max_rows, MAX_DRAFT)
-        found = best_way(asked, [*self._cycle(cohort, asked), *in_force(cohort, asked, last)])
+        warm = last is not None and last.lengths.keys() == {view.session for view in cohort}
+        known = in_force(cohort, asked, last)
+        found = (
+            best_way(asked, known, looks=1)
+            if warm
+            else best_way(asked, [*known, *self._cycle(cohort, asked)])
+        )
         ids, lane = [view.session for view in cohort], found.way.lane[0]
         used = np.unique(lane).tolist()
         batches = [tuple(ids[m] for m in np.flatnonzero(lane == n)) for n in used]

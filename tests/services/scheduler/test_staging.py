@@ -122,9 +122,10 @@ def test_what_passes_cost_is_learnt() -> None:
         (stage,) = desk.did(Stage)
         number = stage.batch.batch
         desk.take(*(desk.verdict(row, verify_us=30_000 + round_, batch=number) for row in desk.rows))
-    estimates = desk.core._state.estimates.verifier("v").law()
-    assert estimates is not None
-    assert 25 < estimates.cost_ms([(1, 20), (1, 20)]) < 35
+    costs = desk.core._state.estimates.verifier("v")
+    for law in (costs.any.law(), costs.decoding.law()):
+        assert law is not None
+        assert 25 < law.cost_ms([(1, 20), (1, 20)]) < 35
 
 
 def test_sessions_are_counted_by_phase() -> None:

@@ -142,7 +142,7 @@ def _take_late(state: State, session: Session, draft: Draft, now: float) -> None
 
 def _observe_draft(state: State, session: Session, draft: Draft, now: float) -> None:
     """Learn from a draft. A device whose figures cannot be is not asked for drafts for a while."""
-    if draft.base_len != session.asked_len:
+    if draft.base_len != session.asked_len or session.drafts == 0:
         return
     device = state.estimates.device(session.device)
     try:
@@ -171,7 +171,7 @@ def _on_committed(state: State, session: Session, verdict: Verdict, now: float) 
     if news:
         session.acceptance.observe(verdict.drafted, verdict.accepted)
         if verdict.drafted:
-            state.estimates.alpha.observe(session.acceptance.alpha)
+            state.estimates.accepted(session.row_device or session.device, session.acceptance.alpha)
             state.metrics.alpha.set(state.estimates.alpha.value)
         state.metrics.observe_round(verdict.drafted, verdict.accepted)
         if session.verifier in state.verifiers:

@@ -54,6 +54,18 @@ class Estimates:
             self.devices[name] = DeviceEstimate()
         return self.devices[name]
 
+    def accepted(self, address: str, alpha: float) -> None:
+        """A session of this device has come to this α; its next one begins there."""
+        device = self.device(address)
+        device.alpha = device.alpha or Mean(alpha, weight=0.05)
+        device.alpha.observe(alpha)
+        self.alpha.observe(alpha)
+
+    def expected_alpha(self, address: str) -> float:
+        """Of a session on this device that has not drafted yet."""
+        known = self.device(address).alpha
+        return known.value if known else self.alpha.value
+
     def verifier(self, name: str) -> Costs:
         """Of this verifier."""
         if name not in self.verifiers:

@@ -16,6 +16,7 @@ from shared.planning.least_squares import nonnegative
 # What a verifier costs before anybody has measured it: a small model on a few cores. Its scale is learnt at once.
 UNKNOWN: Final = Packed(beta_ms=30.0, per_token_ms=1.5, per_context_ms=0.003)
 UNKNOWN_HOP_MS: Final = 2.0
+KNOWN: Final = 16.0  # what is known of a session beforehand, in observations
 MOST_DRAFT_S: Final = 60.0  # a token; a device that says more is not believed
 MOST_LINK_S: Final = 60.0
 CLOCK_SLACK_S: Final = 0.05  # by which a device's clock and ours may differ over a draft
@@ -34,6 +35,11 @@ class Acceptance:
     def alpha(self) -> float:
         """The chance that a drafted token is accepted."""
         return self.accepted / (self.accepted + self.rejected)
+
+    @classmethod
+    def starting(cls, alpha: float) -> "Acceptance":
+        """From what others on the same device, or on any, came to: worth KNOWN observations."""
+        return cls(accepted=KNOWN * alpha, rejected=KNOWN * (1 - alpha))
 
     def observe(self, drafted: int, accepted: int) -> None:
         """One verified round; a round without a draft says nothing."""
@@ -63,6 +69,7 @@ class DeviceEstimate:
 
     draft_s: Mean = field(default_factory=lambda: Mean(0.01))
     link_s: Mean = field(default_factory=lambda: Mean(0.002, weight=0.08))
+    alpha: Mean | None = None  # of its sessions, once there were any
     spread_s: Mean = field(
         default_factory=lambda: Mean(0.0, weight=0.08)
     )  # of link_s: about its standard deviation
@@ -77,7 +84,8 @@ class DeviceEstimate:
     def observe(self, tokens: int, draft_s: float, turnaround_s: float) -> None:
         """One draft: its length, its computing time, and the time from verdict to draft as the scheduler saw it.
 
-        A device that says it has computed for longer than it was away is taken at the latter, and is a ValueError.
+        Not a session's first, for which the device may have had to read the prompt. A device that says it has
+        computed for longer than it was away is taken at the latter, and is a ValueError.
         """
         if tokens == 0:
             return

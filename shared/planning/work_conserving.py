@@ -3,7 +3,8 @@
 The plan (shared/planning/serving.py) says how far each user drafts, k = 0 where drafting does not pay, in which lanes
 users are, and how many of a lane have to be ready before it closes. A lane also closes when nobody whom it waits
 for is on time: a draft is late when it has taken clearly longer than its length, the link and the link's usual spread.
-A batch closes as late as possible, just before the verifier is free, so that it takes along all who have come by then.
+A batch closes as late as possible, just before the verifier is free, so that it takes along all who have come by then;
+and when the verifier is free, if some of those it has now will not draft.
 """
 
 from collections.abc import Sequence
@@ -83,8 +84,8 @@ class Outrider:
         """See Policy.select."""
         if verifier.in_flight > 1:
             return Selection()
-        if verifier.in_flight and now + TICK_S < verifier.expected_free - LEAD_S:
-            return Selection(wait_until=verifier.expected_free - LEAD_S)
+        if verifier.in_flight and (wait := self._waits_for_flight(cohort, verifier, plan, now)):
+            return wait
         lanes = [lane for lane in range(cohort.lanes) if cohort.ready_count(lane)]
         complete = [lane for lane in lanes if _is_complete(cohort, lane, plan, now)]
         if not complete:
@@ -97,6 +98,22 @@ class Outrider:
         rows |= dict.fromkeys(view.session for view in others if view.drafted == 0)
         most = min(plan.most, verifier.max_rows) if plan else verifier.max_rows
         return Selection(tuple(rows)[:most], lane=lane)
+
+    def _waits_for_flight(
+        self, cohort: Cohort, verifier: VerifierView, plan: Plan | None, now: float
+    ) -> Selection | None:
+        """While a batch is being verified: until just before its end, or to its end if some of it will be ready then.
+
+        Who does not draft would else never meet the others again, and every pass would be half as full.
+        """
+        at = verifier.expected_free - LEAD_S
+        if now + TICK_S < at:
+            return Selection(wait_until=at)
+        stays = any(
+            view.phase == "verifying" and not (view.can_draft and self.next_length(view, plan, now))
+            for view in cohort
+        )
+        return Selection() if stays else None
 
     def next_length(self, session: SessionView, plan: Plan | None, now: float) -> int:
         """See Policy.next_length."""

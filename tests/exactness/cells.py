@@ -10,6 +10,8 @@ SERVED: tuple[tuple[str, int], ...] = (
     ("autoregressive", 0),
     ("greedy-batch", 0),
     *((policy, k) for policy in ("fixed-k", "cyclic-k") for k in (1, 4, 8)),
+    ("dip-sd", 0),
+    ("outrider", 0),
 )
 
 
@@ -36,6 +38,7 @@ def all_cells() -> Iterator[Cell]:
                 yield Cell(sharing, policy, k, users)
         for killed in KINDS:
             yield Cell(sharing, "cyclic-k" if sharing else "fixed-k", 4, 8, killed)
+            yield Cell(sharing, "outrider", 0, 8, killed)
 
 
 def sample() -> list[Cell]:
@@ -51,4 +54,6 @@ def sample() -> list[Cell]:
         Cell(False, "fixed-k", 8, 1),
         Cell(False, "cyclic-k", 1, 8, "scheduler"),
         Cell(False, "cyclic-k", 4, 1, "connections"),
+        Cell(True, "dip-sd", 0, 8),
+        Cell(False, "outrider", 0, 8, "scheduler"),
     ]

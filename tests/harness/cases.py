@@ -10,7 +10,7 @@ from tests.harness.faults import AT_BROKER, AT_COMPUTE, AT_MESSAGE, Fault
 from tests.harness.scenario import Scenario
 from tests.harness.world import names, play
 
-POLICIES: Final = ("autoregressive", "greedy-batch", "fixed-k", "cyclic-k")
+POLICIES: Final = ("autoregressive", "greedy-batch", "fixed-k", "cyclic-k", "dip-sd", "outrider")
 # What each kind of fault is enumerated on: small, so that thousands can be played.
 PLAIN: Final = Scenario(tokens=12)
 TWO_VERIFIERS: Final = Scenario(tokens=12, users=3, verifiers=2, policy="cyclic-k")

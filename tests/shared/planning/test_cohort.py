@@ -39,6 +39,21 @@ def test_indices_agree_with_the_sessions(lanes: int, steps: list[tuple[str, int,
         check(cohort)
 
 
+def test_a_deal_keeps_sessions_and_counts_nobody_twice() -> None:
+    cohort = Cohort()
+    for number, phase in enumerate(PHASES):
+        cohort.put(replace(session(f"s{number}", "ready"), phase=phase, joined=number))
+    dealt = cohort.deal([("s0", "s1", "gone"), ("s2", "s3", "s4")])
+    assert {view.session for view in dealt} == {view.session for view in cohort}
+    assert [dealt.lane(f"s{n}") for n in range(5)] == [0, 0, 1, 1, 1]
+    for number in range(len(PHASES)):  # everybody comes back from wherever it was
+        dealt.put(replace(session(f"s{number}", "ready"), joined=number))
+    assert [dealt.busy(lane) for lane in range(2)] == [0, 0]
+    assert sum(dealt.ready_count(lane) for lane in range(2)) == len(PHASES)
+    dealt.drop("s3")
+    assert dealt.members(1) >= 2  # a plan's lanes are not balanced
+
+
 def check(cohort: Cohort) -> None:
     views = {view.session: view for view in cohort}
     sizes = [0] * cohort.lanes

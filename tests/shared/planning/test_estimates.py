@@ -64,6 +64,65 @@ def test_the_fitted_law_has_no_negative_coefficient() -> None:
     assert law.cost_ms([(4, 10)]) == pytest.approx(45.5, rel=0.05)
 
 
+def test_what_alike_passes_leave_open_comes_from_the_prior_and_its_scale_from_them() -> None:
+    prior, truth = Packed(50.0, 1.2, 0.004), Packed(75.0, 1.8, 0.006)  # the same machine, half as fast again
+    fit = VerifyCost(prior)
+    assert fit.expected() == prior
+    for _ in range(40):
+        fit.observe([(4, 200)] * 10, truth.cost_ms([(4, 200)] * 10))
+    law = fit.expected()
+    for rows in ([(1, 200)] * 2, [(9, 400)] * 14):
+        assert law.cost_ms(rows) == pytest.approx(truth.cost_ms(rows), rel=0.03)
+
+
+def test_a_pass_that_took_no_time_says_nothing() -> None:
+    fit = VerifyCost()
+    for _ in range(10):
+        fit.observe([(5, 100)], 0.0)
+    assert fit.law() is None
+
+
+def test_a_device_s_spread_is_about_the_standard_deviation() -> None:
+    device, draw = DeviceEstimate(), random.Random(3)
+    for _ in range(400):
+        device.observe(4, 0.04, 0.04 + 0.01 + draw.expovariate(1 / 0.03))
+    assert device.link_s.value == pytest.approx(0.04, rel=0.5)
+    assert device.spread_s.value == pytest.approx(0.03, rel=0.5)
+
+
+@pytest.mark.parametrize("draft_s", [-1.0, 1e6])
+def test_a_device_that_cannot_have_computed_so_long_is_not_believed(draft_s: float) -> None:
+    device = DeviceEstimate()
+    with pytest.raises(ValueError, match="of drafting in"):
+        device.observe(4, draft_s, 0.05)
+    assert 0 <= device.draft_s.value <= 0.05 / 4
+    assert 0 <= device.link_s.value <= 0.05
+
+
+@pytest.mark.parametrize(("draft_s", "link_s"), [(-1.0, 0.01), (1e6, 0.01), (0.01, -1.0), (0.01, 1e6)])
+def test_nor_one_whose_own_figures_cannot_be(draft_s: float, link_s: float) -> None:
+    device = DeviceEstimate()
+    with pytest.raises(ValueError, match="s a token"):
+        device.expect(draft_s, link_s)
+    assert device == DeviceEstimate()
+
+
+def test_a_device_s_own_figures_count_until_it_is_observed() -> None:
+    device = DeviceEstimate()
+    device.expect(0.02, 0.03)
+    assert (device.draft_s.value, device.link_s.value) == (0.02, 0.03)
+    device.observe(4, 0.04, 0.05)
+    device.expect(0.02, 0.03)
+    assert (device.draft_s.value, device.link_s.value) == (pytest.approx(0.01), pytest.approx(0.01))
+
+
+def test_a_session_may_begin_where_others_are() -> None:
+    acceptance = Acceptance.starting(0.9)
+    assert acceptance.alpha == pytest.approx(0.9)
+    acceptance.observe(1, 0)
+    assert 0.8 < acceptance.alpha < 0.9
+
+
 def test_passes_all_alike_make_a_law_that_fits_them() -> None:
     fit = VerifyCost()
     for _ in range(10):

@@ -1,0 +1,183 @@
+"""Planning beside serving: when it is asked, what a plan changes, and planners that fail."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import pytest
+
+from services.scheduler.planner import LOOK_S, Planner
+from services.scheduler.plans import COHORT_S, DRIFT_S
+from shared.compute.compute import InlineCompute
+from shared.planning.policy import Plan
+from shared.planning.problem import Server
+from shared.planning.views import SessionView
+from shared.planning.work_conserving import Outrider
+from tests.harness.virtual import run_virtual
+from tests.services.scheduler.desk import Desk, beat
+
+T = TypeVar("T")
+
+
+def desk(*names: str) -> Desk:
+    made = Desk("outrider")
+    made.submit(*names)
+    return made
+
+
+def answered(at: Desk) -> Plan | None:
+    """Have the one question answered as the shell would."""
+    (question,) = at.core.plan_questions(at.now)
+    at.core.plan_asked(question, at.now)
+    plan = question.answer()
+    at.core.take_plan(question, plan, at.now)
+    at.tick()
+    return plan
+
+
+def test_a_cohort_is_planned_once_and_again_when_somebody_comes_or_goes() -> None:
+    at = desk("a", "b")
+    plan = answered(at)
+    assert plan is not None
+    assert set(plan.lengths) == {"a", "b"}
+    at.tick(after=DRIFT_S + 1)
+    assert at.core.plan_questions(at.now) == []
+    at.submit("c")
+    assert set(answered(at).lengths) == {"a", "b", "c"}  # type: ignore[union-attr]
+    at.submit("d")
+    assert at.core.plan_questions(at.now) == []  # too soon
+    at.tick(after=COHORT_S)
+    assert len(at.core.plan_questions(at.now)) == 1
+
+
+def test_drift_is_planned_for_but_not_all_the_time() -> None:
+    at = desk("a", "b")
+    answered(at)
+    at.core._state.estimates.device("d:1").draft_s.value = 0.5
+    for session in ("a", "b"):
+        at.core._state.show(at.session(session), at.now)
+    at.tick(after=DRIFT_S / 2)
+    assert at.core.plan_questions(at.now) == []
+    at.tick(after=DRIFT_S)
+    assert len(at.core.plan_questions(at.now)) == 1
+
+
+def test_policies_that_do_not_plan_are_not_asked_and_a_change_outdates_what_is_under_way() -> None:
+    at = Desk("fixed-k")
+    at.submit("a")
+    assert at.core.plan_questions(at.now) == []
+    at = desk("a")
+    (question,) = at.core.plan_questions(at.now)
+    at.core.restore({"policy": "dip-sd", "k": "0"})
+    at.core.take_plan(question, question.answer(), at.now)
+    assert at.core._state.verifiers["v"].plan is None
+    assert at.metrics.plans.labels("outdated")._value.get() == 1
+
+
+def test_what_was_promised_and_what_came_of_it_is_shown() -> None:
+    at = desk("a", "b")
+    plan = answered(at)
+    assert plan is not None
+    at.tick(after=2.0)
+    at.core.show_plans(at.now)
+    assert at.metrics.rate.labels("v", "predicted")._value.get() == plan.tokens_per_s
+    assert at.metrics.cycle.labels("v", "predicted")._value.get() == plan.cycle_ms
+    assert at.metrics.plan_age.labels("v")._value.get() == pytest.approx(2.0)
+
+
+def test_absurd_figures_of_a_device_are_counted_and_it_is_not_asked_for_a_while() -> None:
+    at = Desk("fixed-k")
+    at.start("s")
+    for turn, draft_us in enumerate((1000, 10**12, 10**12)):
+        at.take(at.draft("s", draft_us=draft_us))
+        assert at.metrics.absurd.labels("draft")._value.get() == (0 if turn == 0 else 1)
+        row = at.row("s")
+        at.take(at.verdict(row, emitted=3))
+        if turn == 1:
+            assert row.next_k == 0  # served without drafts
+            return
+        at.tick(after=0.01)
+
+
+def test_absurd_heartbeats_are_counted_and_not_used() -> None:
+    at = Desk("fixed-k", devices=[beat("draft_worker", "d:1", draft_us=10**12)])
+    assert at.metrics.absurd.labels("heartbeat")._value.get() > 0
+    assert at.core._state.estimates.device("d:1").draft_s.value < 1
+
+
+class Failing(Outrider):
+    """Plans once, then raises."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made = 0
+
+    def plan(
+        self, cohort: Sequence[SessionView], server: Server, max_rows: int, last: Plan | None
+    ) -> Plan | None:
+        self.made += 1
+        if self.made > 1:
+            raise ZeroDivisionError
+        return super().plan(cohort, server, max_rows, last)
+
+
+class Slow(InlineCompute):
+    """Compute that takes its time over the second function and those after it."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds, self.runs = seconds, 0
+
+    async def run(self, fn: Callable[[], T], cost_s: float = 0.0) -> T:
+        self.runs += 1
+        return await super().run(fn, self.seconds if self.runs > 1 else 0.0)
+
+
+async def turns(planner: Planner, at: Desk, count: int) -> None:
+    loop = asyncio.get_running_loop()
+    for _ in range(count):
+        await planner.turn()
+        at.now = loop.time()
+
+
+def test_a_planner_that_raises_leaves_the_last_good_plan_in_force() -> None:
+    async def main() -> None:
+        at = desk("a", "b")
+        at.core._state.policy = Failing()
+        planner = Planner(lambda: at.core, InlineCompute(), at.metrics, limit_s=1.0)
+        await turns(planner, at, 2)
+        first = at.core._state.verifiers["v"].plan
+        assert first is not None
+        at.submit("c")
+        await turns(planner, at, 5)
+        assert at.core._state.verifiers["v"].plan is first
+        assert (
+            at.metrics.plans.labels("raised")._value.get() == 1
+        )  # and is not asked the same again and again
+        at.submit("d")
+        await turns(planner, at, 5)
+        assert at.metrics.plans.labels("raised")._value.get() == 2
+
+    run_virtual(main())
+
+
+def test_a_planner_that_overruns_leaves_the_last_good_plan_in_force_and_is_let_end() -> None:
+    async def main() -> None:
+        at = desk("a", "b")
+        compute = Slow(5.0)
+        planner = Planner(lambda: at.core, compute, at.metrics, limit_s=1.0)
+        await turns(planner, at, 2)
+        first = at.core._state.verifiers["v"].plan
+        assert first is not None
+        at.submit("c")
+        await turns(planner, at, 8)
+        at.submit("d")
+        await turns(planner, at, round(2 / LOOK_S))
+        assert at.core._state.verifiers["v"].plan is first
+        assert at.metrics.plans.labels("overran")._value.get() == 1
+        assert compute.runs == 2  # nothing else is begun meanwhile
+        compute.seconds = 0.0
+        await turns(planner, at, round(4 / LOOK_S))
+        assert set(at.core._state.verifiers["v"].plan.lengths) == {"a", "b", "c", "d"}  # type: ignore[union-attr]
+
+    run_virtual(main())

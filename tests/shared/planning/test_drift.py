@@ -1,0 +1,39 @@
+"""When a plan does not fit any more."""
+
+from dataclasses import replace
+
+import pytest
+
+from shared.planning.cost import Packed
+from shared.planning.drift import Planned
+from shared.planning.problem import PackedServer
+from tests.shared.planning.crews import SERVER, view
+
+VIEWS = [view(n) for n in range(3)]
+BEFORE = Planned.of(VIEWS, SERVER)
+
+
+def test_noise_is_no_drift() -> None:
+    now = Planned.of([replace(v, alpha=0.8, link_s=0.0045, length=220) for v in VIEWS], SERVER)
+    assert BEFORE.same_sessions(now)
+    assert not BEFORE.drifted(now)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"alpha": 0.6}, {"draft_s_per_token": 0.02}, {"link_s": 0.02}, {"spread_s": 0.003}, {"length": 5000}],
+)
+def test_estimates_that_move_are(change: dict[str, float]) -> None:
+    now = Planned.of([*VIEWS[:2], replace(VIEWS[2], **change)], SERVER)  # type: ignore[arg-type]
+    assert BEFORE.same_sessions(now)
+    assert BEFORE.drifted(now)
+
+
+def test_another_law_is() -> None:
+    assert BEFORE.drifted(Planned.of(VIEWS, PackedServer(Packed(80.0, 1.2, 0.004))))
+
+
+def test_sessions_that_come_go_or_lose_their_device_are_others() -> None:
+    assert not BEFORE.same_sessions(Planned.of(VIEWS[:2], SERVER))
+    assert not BEFORE.same_sessions(Planned.of([*VIEWS, view(9)], SERVER))
+    assert not BEFORE.same_sessions(Planned.of([*VIEWS[:2], replace(VIEWS[2], can_draft=False)], SERVER))

@@ -1,0 +1,42 @@
+"""`dip-sd`: the plan it makes of sessions, and the cycle it keeps."""
+
+import pytest
+
+from shared.planning.fixed_cycle import DipSd
+from shared.planning.problem import PackedServer
+from tests.shared.planning.crews import SERVER, view
+from tests.shared.planning.test_policies import Timeline
+
+
+def test_a_plan_has_everybody_who_can_draft_once() -> None:
+    views = [view(0, can_draft=False), *(view(n, draft_s_per_token=0.01 * n) for n in range(1, 9))]
+    plan = DipSd().plan(views, SERVER, 64, None)
+    assert plan is not None
+    assert (
+        sorted(s for batch in plan.batches for s in batch)
+        == sorted(plan.lengths)
+        == [f"s{n}" for n in range(1, 9)]
+    )
+    assert min(plan.lengths.values()) >= 1
+    assert plan.least == tuple(len(batch) for batch in plan.batches)
+    assert plan.tokens_per_s == pytest.approx(
+        sum((1 - 0.78 ** (k + 1)) / 0.22 for k in plan.lengths.values()) / plan.cycle_ms * 1e3
+    )
+
+
+def test_there_is_no_plan_of_nobody_or_without_room() -> None:
+    assert DipSd().plan([view(0, can_draft=False)], SERVER, 64, None) is None
+    assert DipSd().plan([view(0)], PackedServer(SERVER.law, 100.0, 1.0), 64, None) is None
+
+
+def test_dealt_lanes_are_verified_in_turn_and_whole() -> None:
+    line = Timeline(DipSd())
+    line.add("a", "b", "c", phase="ready")
+    line.cohort = line.cohort.deal([("a", "b"), ("c",)])
+    assert line.select() == ("a", "b")
+    assert line.select() == ("c",)
+    line.become("drafting", "a", "b", "c")
+    line.become("ready", "a", "c")
+    assert line.select() == ()  # b is waited for, though c is ready
+    line.become("ready", "b")
+    assert line.select() == ("a", "b")

@@ -31,6 +31,8 @@ def on_draft(state: State, entry: str, draft: Draft, now: float) -> None:
     session.drafts += 1
     session.caught_up = True
     session.adopted = False
+    if session.verifier in state.verifiers:
+        state.verifiers[session.verifier].flights.draft_came()
     if draft.tokens:
         state.hold_draft(session, HeldDraft(entry, draft))
     state.enter(session, "ready", now)

@@ -89,6 +89,7 @@ class Session:
             can_draft=can_draft,
             device=self.device,
             alpha=self.acceptance.alpha,
+            seen=self.acceptance.seen,
             draft_s_per_token=device.draft_s.value,
             link_s=device.link_s.value,
             spread_s=device.spread_s.value,

@@ -22,6 +22,7 @@ class Flight:
     expected_s: float
     staged_at: float
     decodes: bool  # nothing but decoding rows
+    came: int = 0  # drafts, while it was the verifier's business
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Pass:
     rows: tuple[Row, ...]
     took_s: float
     decodes: bool
+    came: int = 0
 
 
 class Flights:
@@ -55,12 +57,18 @@ class Flights:
         flight = self._flights.pop(batch)
         self._unmeasured = (
             batch,
-            Pass(flight.rows, now - max(flight.staged_at, self._answered_at), flight.decodes),
+            Pass(flight.rows, now - max(flight.staged_at, self._answered_at), flight.decodes, flight.came),
         )
         self._answered_at = now
         for earlier in [number for number in self._flights if number < batch]:
             del self._flights[earlier]
         return True
+
+    def draft_came(self) -> None:
+        """A draft of one of the verifier's sessions, for a later batch."""
+        head = next(iter(self._flights.values()), None)
+        if head is not None:
+            head.came += 1
 
     def measured(self, batch: int) -> Pass | None:
         """The batch settled last, once: for the first verdict that tells what its pass took."""
@@ -118,7 +126,7 @@ class Costs:
         """A pass, and what it computed for."""
         self.any.observe(done.rows, verify_ms)
         if done.decodes:
-            self.decoding.observe(done.rows, verify_ms)
+            self.decoding.observe(done.rows, verify_ms, done.came)
             self.hop_ms.observe(max(0.0, 1e3 * done.took_s - verify_ms))
 
 
@@ -151,7 +159,7 @@ class Verifier:
         """As planners take it: a pass costs what the hop to the next one takes as well. Memory in KV tokens."""
         law = self.costs.decoding.expected()
         whole = Packed(law.beta_ms + self.costs.hop_ms.value, law.per_token_ms, law.per_context_ms)
-        return PackedServer(whole, self.kv_tokens or inf, 1.0)
+        return PackedServer(whole, self.kv_tokens or inf, 1.0, self.costs.decoding.arrival_ms)
 
     def view(self, now: float, max_rows: int) -> VerifierView:
         """The verifier as policies see it."""

@@ -72,6 +72,9 @@ def play(crew: Crew, server: Server, ways: Ways, passes: int = PASSES, settling:
             begun, rounds, busy = free.copy(), np.zeros_like(rounds), np.zeros_like(busy)
         rows, closed = _close(ways, ready, free)
         verify = _verify_ms(crew, server, ways.lengths, rows)
+        if server.arrival_ms:
+            came = (ready > closed[:, None]) & (ready <= (closed + verify)[:, None]) & ~rows
+            verify = verify + server.arrival_ms * came.sum(axis=1)
         free, busy = closed + verify, busy + verify
         away = np.where(ways.lengths > 0, ms + late[turn % DRAWS], 0.0)
         ready = np.where(rows, free[:, None] + away, ready)

@@ -15,14 +15,37 @@ Ints = npt.NDArray[np.int64]
 
 MOST_ALPHA: Final = 0.995
 LEAST_DRAFT_MS: Final = 1e-3
+FEW: Final = 4  # sessions whose differences say nothing
 NEVER_MS: Final = 1e9  # a token of a device that cannot draft
 
 
-def user_of(view: SessionView) -> User:
-    """A session as DiP-SD has it. One that cannot draft drafts too slowly for any plan."""
+def users_of(views: Sequence[SessionView]) -> list[User]:
+    """Sessions as DiP-SD has them. One that cannot draft drafts too slowly for any plan."""
+    return [_user(view, alpha) for view, alpha in zip(views, alphas(views), strict=True)]
+
+
+def alphas(views: Sequence[SessionView]) -> list[float]:
+    """Everybody's α, drawn to the mean as far as the differences may be chance (James and Stein's estimator).
+
+    A planner makes the most of differences; those of estimates that rest on a few dozen observations are mostly luck.
+    The variance v of the estimates is that between sessions, t, and that of counting, s = a·(1 − a) / n on average: so
+    each is drawn to the mean by s / (t + s).
+    """
+    raw = np.clip([view.alpha for view in views], 0.0, MOST_ALPHA)
+    if len(raw) < FEW:
+        return [float(alpha) for alpha in raw]
+    weight = np.array([view.seen for view in views])
+    mean = float(np.average(raw, weights=weight))
+    chance = mean * (1 - mean) / weight
+    between = max(0.0, float(raw.var(ddof=1) - chance.mean()))
+    drawn = raw + (mean - raw) * chance / (between + chance)
+    return [float(alpha) for alpha in drawn]
+
+
+def _user(view: SessionView, alpha: float) -> User:
     return User(
         id=view.session,
-        alpha=min(max(view.alpha, 0.0), MOST_ALPHA),
+        alpha=alpha,
         prefix=view.length,
         draft_ms=max(1e3 * view.draft_s_per_token, LEAST_DRAFT_MS) if view.can_draft else NEVER_MS,
         comm_ms=1e3 * view.link_s,
@@ -44,7 +67,7 @@ class Crew:
     @classmethod
     def of(cls, views: Sequence[SessionView], max_draft: int) -> "Crew":
         """Of sessions in this order."""
-        users = [user_of(view) for view in views]
+        users = users_of(views)
         spread = np.array([1e3 * view.spread_s for view in views])
         comm = np.array([user.comm_ms for user in users])
         return cls(

@@ -36,6 +36,11 @@ class Acceptance:
         """The chance that a drafted token is accepted."""
         return self.accepted / (self.accepted + self.rejected)
 
+    @property
+    def seen(self) -> float:
+        """Observations it rests on, faded ones for less."""
+        return self.accepted + self.rejected
+
     @classmethod
     def starting(cls, alpha: float) -> "Acceptance":
         """From what others on the same device, or on any, came to: worth KNOWN observations."""
@@ -104,7 +109,8 @@ class DeviceEstimate:
 
 
 class VerifyCost:
-    """A law fitted to pass times on (1, Σ new tokens, Σ cached tokens), old passes fading; relative errors count.
+    """A law fitted to pass times on (1, Σ new tokens, Σ cached tokens, drafts that came meanwhile), old passes fading;
+    relative errors count.
 
     Passes that are all alike say little about a law: what they leave open is taken from a prior, of which they set the
     scale.
@@ -115,25 +121,25 @@ class VerifyCost:
     SELDOM: Final = 8  # then after so many
     PRIOR: Final = 3.0  # what an unmeasured prior counts, in passes
     MEASURED: Final = 30.0  # and a measured one
-    SHAPES: Final = np.array(
-        [[1.0, n, c] for n in (1, 8, 32, 96) for c in (64, 4096)]
-    )  # that it is asked about
+    # What the prior is asked about: 1, new, cached, came.
+    SHAPES: Final = np.array([[1.0, n, c, 0.0] for n in (1, 8, 32, 96) for c in (64, 4096)])
 
     def __init__(self, prior: Packed | None = None, decay: float = 0.995) -> None:
         self._prior = prior or UNKNOWN
         self._weight = (self.MEASURED if prior else self.PRIOR) / len(self.SHAPES)
         self._decay = decay
         self._seen = 0
-        self._gram: npt.NDArray[np.float64] = np.zeros((3, 3))
-        self._moment: npt.NDArray[np.float64] = np.zeros(3)
+        self._gram: npt.NDArray[np.float64] = np.zeros((4, 4))
+        self._moment: npt.NDArray[np.float64] = np.zeros(4)
         self._scale: npt.NDArray[np.float64] = np.zeros(2)  # Σ observed and Σ 1, over what the prior says
         self._law: Packed | None = None
+        self.arrival_ms = 0.0  # of a draft that comes during a pass
 
-    def observe(self, rows: Sequence[Row], verify_ms: float) -> None:
-        """One pass: what was in it and what it took."""
+    def observe(self, rows: Sequence[Row], verify_ms: float, came: int = 0) -> None:
+        """One pass: what was in it and what it took, and how many drafts came while it ran."""
         if verify_ms <= 0:
             return
-        x = np.array([1.0, sum(n for n, _ in rows), sum(c for _, c in rows)]) / verify_ms
+        x = np.array([1.0, sum(n for n, _ in rows), sum(c for _, c in rows), came]) / verify_ms
         self._gram = self._decay * self._gram + np.outer(x, x)
         self._moment = self._decay * self._moment + x
         self._scale = self._decay * self._scale + [verify_ms / self._prior.cost_ms(rows), 1.0]
@@ -153,7 +159,8 @@ class VerifyCost:
     def _fit(self) -> Packed:
         prior = self._prior
         scale = self._scale[0] / self._scale[1]
-        theta = scale * np.array([prior.beta_ms, prior.per_token_ms, prior.per_context_ms])
+        theta = scale * np.array([prior.beta_ms, prior.per_token_ms, prior.per_context_ms, 0.0])
         shapes = self.SHAPES / (self.SHAPES @ theta)[:, None]
         gram, moment = self._weight * shapes.T @ shapes, self._weight * shapes.sum(axis=0)
-        return Packed(*nonnegative(self._gram + gram, self._moment + moment))
+        *law, self.arrival_ms = nonnegative(self._gram + gram, self._moment + moment)
+        return Packed(*law)

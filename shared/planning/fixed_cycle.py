@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from shared.planning.cohort import Cohort
-from shared.planning.crew import user_of
+from shared.planning.crew import users_of
 from shared.planning.cyclic_k import close_in_turn
 from shared.planning.objective import Objective
 from shared.planning.policy import Plan, Selection
@@ -35,7 +35,7 @@ class DipSd:
         able = [view for view in cohort if view.can_draft]
         if not able:
             return None
-        problem = Problem(tuple(user_of(view) for view in able), server, Bounds(MAX_DRAFT, min_draft=1))
+        problem = Problem(tuple(users_of(able)), server, Bounds(MAX_DRAFT, min_draft=1))
         try:
             found, _ = solve(problem, Objective())
         except Infeasible:

@@ -56,6 +56,11 @@ class Server(Protocol):
         """Memory that there is."""
         ...
 
+    @property
+    def arrival_ms(self) -> float:
+        """What a draft that arrives during a pass adds to it: where messages and passes share processors."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class PaddedServer:
@@ -63,6 +68,7 @@ class PaddedServer:
 
     law: Padded
     memory_bytes: float = inf
+    arrival_ms: float = 0.0
 
     def verify_ms(self, users: Real, longest: Real, drafted: Real, prefix: Real, prefixes: Real) -> Real:
         """See Server."""
@@ -82,6 +88,7 @@ class PackedServer:
     law: Packed
     memory_bytes: float = inf
     kv_bytes_per_token: float = 0.0
+    arrival_ms: float = 0.0
 
     def verify_ms(self, users: Real, longest: Real, drafted: Real, prefix: Real, prefixes: Real) -> Real:
         """See Server."""

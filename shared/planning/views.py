@@ -32,6 +32,7 @@ class SessionView:
     draft_s_per_token: float  # estimate, of its device
     link_s: float  # estimate, verdict to device and draft back
     spread_s: float = 0.0  # estimate, the part of link_s that varies
+    seen: float = 1e9  # observations that alpha rests on
     asked: int = 0  # tokens its device was told to draft, when drafting
 
     @property

@@ -14,7 +14,7 @@ import numpy as np
 
 from shared.planning.cohort import Cohort
 from shared.planning.conserving import Ways
-from shared.planning.crew import Crew, user_of
+from shared.planning.crew import Crew, users_of
 from shared.planning.objective import Objective, ObjectiveName
 from shared.planning.policy import Plan, Selection
 from shared.planning.problem import Bounds, Problem, Server
@@ -69,9 +69,7 @@ class Outrider:
 
     def _cycle(self, cohort: Sequence[SessionView], asked: Question) -> list[Ways]:
         """DiP-SD's plan, where it has one."""
-        problem = Problem(
-            tuple(user_of(view) for view in cohort), asked.server, Bounds(MAX_DRAFT, min_draft=0)
-        )
+        problem = Problem(tuple(users_of(cohort)), asked.server, Bounds(MAX_DRAFT, min_draft=0))
         try:
             found, _ = solve(problem, Objective(self._objective), "outrider")
         except Infeasible:

@@ -32,4 +32,4 @@ def test_outrider_against_the_fixed_cycle(scenario: str, least: float) -> None:
 def test_fair_leaves_nobody_behind() -> None:
     fair, fast = served("heterogeneous", "outrider-fair"), served("heterogeneous", "outrider")
     assert sum(map(log, fair.by_device.values())) > sum(map(log, fast.by_device.values())) - 0.5
-    assert min(fair.by_device.values()) > 0.9 * min(fast.by_device.values())
+    assert min(fair.by_device.values()) > 0.75 * min(fast.by_device.values())

@@ -54,6 +54,20 @@ def test_only_decoding_passes_teach_the_law_of_decoding() -> None:
     assert costs.hop_ms.value == pytest.approx(4.0, rel=0.2)
 
 
+def test_drafts_that_come_meanwhile_have_a_price_where_they_slow_a_pass_down() -> None:
+    costs, flights = Costs.starting(Packed(50.0, 1.0), 0.0), Flights()
+    for n in range(300):
+        rows = ((4, 100),) * (3 + n % 4)
+        flights.draft_came()  # nothing is under way
+        flights.add(n, Flight(rows, {"s"}, 0.1, float(n), True))
+        for _ in range(came := 7 * (n // 3 % 2)):
+            flights.draft_came()
+        flights.answered(n, n + 0.1)
+        costs.observe(flights.measured(n), 50.0 + 4 * len(rows) + 0.6 * came)  # type: ignore[arg-type]
+    assert costs.decoding.arrival_ms == pytest.approx(0.6, rel=0.2)
+    assert costs.decoding.expected().cost_ms([(4, 100)] * 4) == pytest.approx(66.0, rel=0.03)
+
+
 def test_rates_are_of_late_and_forget() -> None:
     realised = Realised()
     assert realised.tokens_per_s() == realised.cycle_ms(3) == 0.0

@@ -1,10 +1,12 @@
 """Serving without a fixed cycle, played: against what can be counted by hand, and against DiP-SD's formula."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from shared.planning.conserving import Ways, play
-from shared.planning.crew import user_of
+from shared.planning.crew import users_of
 from shared.planning.problem import Bounds, Problem, Split, cycle_ms
 from tests.shared.planning.crews import SERVER, crew, view
 
@@ -25,7 +27,7 @@ def test_all_in_one_batch_take_turns_with_the_verifier() -> None:
 @pytest.mark.parametrize("k", [1, 3, 9])
 def test_equal_lanes_that_wait_for_all_come_to_the_formula(k: int) -> None:
     views = [view(n) for n in range(4)]
-    problem = Problem(tuple(user_of(v) for v in views), SERVER, Bounds(16, 0))
+    problem = Problem(tuple(users_of(views)), SERVER, Bounds(16, 0))
     outcome = play(crew(views), SERVER, ways([k] * 4, [0, 0, 1, 1], [2, 2]))
     cycle = cycle_ms(problem, Split(((0, 1), (2, 3)), (k,) * 4))
     assert 1 / outcome.rounds[0] == pytest.approx([cycle] * 4, rel=1e-6)
@@ -39,6 +41,19 @@ def test_lanes_have_no_fixed_order() -> None:
 def test_who_does_not_draft_rides_in_every_batch() -> None:
     outcome = play(crew([view(n) for n in range(6)]), SERVER, ways([0, 0, 5, 5, 5, 5], [0] * 6, [2]))
     assert outcome.rounds[0, 0] >= outcome.rounds[0, 2] * 1.2
+
+
+def test_drafts_that_come_during_a_pass_cost_what_the_server_says() -> None:
+    apart = crew([view(n) for n in range(4)])
+    lanes = ways([3] * 4, [0, 0, 1, 1], [2, 2])
+    plain, slowed = play(apart, SERVER, lanes), play(apart, replace(SERVER, arrival_ms=3.0), lanes)
+    assert 1 / slowed.rounds[0, 0] == pytest.approx(
+        1 / plain.rounds[0, 0] + 2 * 2 * 3.0
+    )  # two in each of two passes
+    together = ways([3] * 4, [0] * 4, [4])
+    assert play(apart, replace(SERVER, arrival_ms=3.0), together).rates == pytest.approx(
+        play(apart, SERVER, together).rates
+    )
 
 
 def test_who_is_slow_holds_nobody_up_when_not_all_are_waited_for() -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from shared.planning.conserving import play
 from shared.planning.cost import Packed
-from shared.planning.crew import user_of
+from shared.planning.crew import users_of
 from shared.planning.objective import Objective
 from shared.planning.problem import Bounds, PackedServer, Problem
 from shared.planning.serving import Question, best_way, laned
@@ -32,7 +32,7 @@ def mixed(seed: int, users: int, spread_s: float = 0.0) -> list[SessionView]:
 @pytest.mark.parametrize("spread_s", [0.0, 0.06])
 def test_it_is_never_behind_dip_sd(seed: int, spread_s: float) -> None:
     views = mixed(seed, 8, spread_s)
-    problem = Problem(tuple(user_of(v) for v in views), SERVER, Bounds(16, 1))
+    problem = Problem(tuple(users_of(views)), SERVER, Bounds(16, 1))
     plan, _ = solve(problem, Objective())
     ways = laned(np.array(plan.split.lengths), plan.split.batches, 64)
     assert ways is not None
@@ -65,7 +65,7 @@ def test_who_cannot_draft_does_not() -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_fair_leaves_everybody_half_of_the_fair_plan_s_rate(seed: int) -> None:
     views = mixed(seed, 10)
-    problem = Problem(tuple(user_of(v) for v in views), SERVER, Bounds(16, 0))
+    problem = Problem(tuple(users_of(views)), SERVER, Bounds(16, 0))
     plan, _ = solve(problem, Objective("fair"), "outrider")
     fair = crew(views).emitted(np.array(plan.split.lengths)) / plan.cycle_ms
     ways = laned(np.array(plan.split.lengths), plan.split.batches, 64)

@@ -48,7 +48,10 @@ def up(
     device: Annotated[str, typer.Option(help="Where the target runs: auto, cpu or cuda.")] = "auto",
     dtype: Annotated[str, typer.Option(help="Of the target: auto, float32 or bfloat16.")] = "auto",
     policy: Annotated[
-        str, typer.Option(help="autoregressive, greedy-batch, fixed-k or cyclic-k.")
+        str,
+        typer.Option(
+            help="autoregressive, greedy-batch, fixed-k, cyclic-k, dip-sd, outrider or outrider-fair."
+        ),
     ] = "fixed-k",
     k: Annotated[int, typer.Option(min=0, max=64, help="Draft length of fixed-k and cyclic-k.")] = 4,
     port: Annotated[int, typer.Option(help="Gateway's port on 127.0.0.1.")] = 8000,
@@ -57,6 +60,7 @@ def up(
     state: StateDir = STATE,
 ) -> None:
     """Run all services as local processes on the embedded broker. Restarts what dies; one Ctrl-C ends all."""
+    from services.local.profile import profile_for
     from services.local.stack import Options, Ports
     from services.local.up import run_up
 
@@ -67,6 +71,9 @@ def up(
         "OUTRIDER_K": str(k),
     }
     folder, draft_file, name = (None, None, "modelled") if modelled else _pair(target, draft)
+    settings["OUTRIDER_PROFILE"], told = profile_for(name, state / "profile.json")
+    if told:
+        print(told, file=sys.stderr)
     options = Options(
         target_dir=folder,
         draft_model=draft_file,

@@ -7,6 +7,7 @@ from statistics import fmean, median, stdev
 from typing import Any
 
 from services.bench.race import Run
+from shared.planning.cost import Packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,19 @@ def ratio(mine: Sequence[float], theirs: Sequence[float]) -> Ratio | None:
     centre = fmean(logs)
     half = _student(len(logs) - 1) * stdev(logs) / sqrt(len(logs)) if len(logs) > 1 else 0.0
     return Ratio(exp(centre), exp(centre - half), exp(centre + half))
+
+
+def ceiling(law: Packed, alphas: Sequence[float], context: float) -> float:
+    """Tokens a second if the verifier never waited and drafts cost nothing but their verification.
+
+    The best of all lengths, everybody in every pass. context: cached tokens of each user.
+    """
+    users = len(alphas)
+    rates = []
+    for length in range(65):
+        emitted = sum((1 - alpha ** (length + 1)) / (1 - alpha) for alpha in alphas)
+        rates.append(1e3 * emitted / law.cost_ms([(length + 1, round(context))] * users))
+    return max(rates)
 
 
 def _student(freedom: int) -> float:
@@ -67,6 +81,7 @@ def rows(runs: Mapping[str, Sequence[Run]]) -> dict[str, dict[str, Any]]:
                 "predicted_tokens_per_s": median(predicted),
                 "realised_over_predicted": _told(ratio(rates, predicted)),
                 "predicted_cycle_ms": median(run.predicted_cycle_ms for run in mine),
+                "predicted_busy": median(run.predicted_busy for run in mine),
             }
         found[name] = row
     return found

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from loadgen.result import write_result
 from services.bench import picture
-from services.bench.figures import rows
+from services.bench.figures import ceiling, rows
 from services.bench.race import BATCH, ONE, Race, Run, race
 from services.bench.recording import prompts_of, record
 from services.local.admin import Admin
@@ -61,7 +61,13 @@ async def run_policies(wanted: Wanted, target: Path, name: str) -> None:
             "verify_ms": verify_ms(profile),
             "server": profile.server.model_dump(),
         }
-        write_result(out, "policies", config, {"entrants": found})
+        most = ceiling(
+            profile.pass_law,
+            [device.alpha for device in scenario.fleet(verify_ms(profile))],
+            scenario.workload.prompt + scenario.workload.answer / 2,
+        )
+        console.print(f"ceiling (verifier always busy, drafts for nothing): {most:.0f} tok/s")
+        write_result(out, "policies", config, {"ceiling_tokens_per_s": most, "entrants": found})
         picture.draw(out.with_suffix(".png"), f"{path.stem}: {name} {wanted.dtype}", found, base)
         console.print(f"written to {out} and {out.with_suffix('.png')}")
         wrong += [
@@ -164,7 +170,7 @@ def show(
     """The table for people."""
     table = Table(
         title=f"{name}: {scenario.about}",
-        caption="in brackets: 95 % interval; model: realised over predicted",
+        caption="in brackets: 95 % interval; model: realised over predicted; busy: the verifier (predicted)",
     )
     headings = ["", "tok/s", f"× {base}"]
     rivals = [other for other in ("greedy-batch", "dip-sd", ONE, BATCH) if other in found]
@@ -174,6 +180,7 @@ def show(
         over = [_interval(row["over"].get(other)) for other in (base, *rivals)]
         model = _interval(row.get("realised_over_predicted"))
         busy = f"{row['verifier_busy']:.2f}" if "verifier_busy" in row else ""
+        busy += f" ({row['predicted_busy']:.2f})" if row.get("predicted_busy") else ""
         slowest = f"{row['slowest_user']:.1f}" if "slowest_user" in row else ""
         same = "" if "wrong_texts" not in row else "NO" if row["wrong_texts"] else "yes"
         table.add_row(entrant, f"{row['tokens_per_s']:.1f}", *over, model, busy, slowest, same)

@@ -31,6 +31,7 @@ class Run:
     by_user: dict[int, float] = field(default_factory=dict)
     predicted: float = 0.0
     predicted_cycle_ms: float = 0.0
+    predicted_busy: float = 0.0
     cycle_ms: float = 0.0
     busy: float = 0.0
     wrong: list[str] = field(default_factory=list)
@@ -81,6 +82,7 @@ class Race:
             by_user=rates,
             predicted=after.get('tokens_per_second{what="predicted"}', 0.0),
             predicted_cycle_ms=after.get('cycle_ms{what="predicted"}', 0.0),
+            predicted_busy=after.get("plan_busy_share", 0.0),
             cycle_ms=after.get('cycle_ms{what="realised"}', 0.0),
             busy=_busy_share(beats, self.measure_s),
             wrong=users.wrong(texts),

@@ -51,6 +51,7 @@ class Metrics:
         self.plan_age = self._gauges("plan_age_seconds", "Age of the plan in force")
         self.cycle = self._gauges("cycle_ms", "One verification of a session to its next", "what")
         self.rate = self._gauges("tokens_per_second", "Tokens of all sessions", "what")
+        self.plan_busy = self._gauges("plan_busy_share", "Of the verifier, as the plan in force expects it")
         self.plan_lanes = self._gauges("plan_batches", "Batches in the plan in force")
 
     def observe_round(self, drafted: int, accepted: int) -> None:

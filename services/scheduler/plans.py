@@ -44,14 +44,13 @@ def _question(state: State, verifier: Verifier, now: float) -> Question | None:
     if not len(verifier.cohort) or age < COHORT_S:
         return None
     views = tuple(sorted(verifier.cohort, key=lambda view: view.joined))
+    before = verifier.planned
+    same = before is not None and before.same_sessions(views)
+    if same and age < DRIFT_S:
+        return None
     server = verifier.server()
     planned = Planned.of(views, server)
-    before = verifier.planned
-    if (
-        before is not None
-        and before.same_sessions(planned)
-        and (age < DRIFT_S or not before.drifted(planned))
-    ):
+    if same and before is not None and not before.drifted(planned):
         return None
     return Question(verifier.name, state.policy, views, server, state.config.max_rows, verifier.plan, planned)
 
@@ -88,6 +87,8 @@ def show(state: State, now: float) -> None:
         metrics.cycle.labels(name, "realised").set(realised.cycle_ms(len(verifier.cohort)))
         plan = verifier.plan
         metrics.plan_age.labels(name).set(now - verifier.plan_at if plan else 0.0)
+        metrics.plan_busy.labels(name).set(plan.busy if plan else 0.0)
+        metrics.plan_busy.labels(name).set(plan.busy if plan else 0.0)
         metrics.plan_lanes.labels(name).set(len(plan.batches) if plan else 0)
         metrics.rate.labels(name, "predicted").set(plan.tokens_per_s if plan else 0.0)
         metrics.cycle.labels(name, "predicted").set(plan.cycle_ms if plan else 0.0)

@@ -38,9 +38,10 @@ class Planned:
             cost_ms=(costs[0], costs[1]),
         )
 
-    def same_sessions(self, now: "Planned") -> bool:
-        """Whether the same sessions are there, and the same of them can draft."""
-        return self.sessions == now.sessions and self.able == now.able
+    def same_sessions(self, views: Sequence[SessionView]) -> bool:
+        """Whether these are the same sessions, and the same of them can draft."""
+        able = {view.session for view in views if view.can_draft}
+        return self.able == able and self.sessions == {view.session for view in views}
 
     def drifted(self, now: "Planned") -> bool:
         """Whether estimates of the same sessions have moved so far that another plan may be better."""

@@ -49,6 +49,7 @@ class DipSd:
             most=max_rows,
             cycle_ms=found.cycle_ms,
             tokens_per_s=1e3 * expected_tokens(problem, found.split) / found.cycle_ms,
+            busy=found.busy_ms / found.cycle_ms,
         )
 
     def select(self, cohort: Cohort, verifier: VerifierView, plan: Plan | None, now: float) -> Selection:

@@ -32,7 +32,7 @@ class Plan:
 
     batches: sessions in cycle order. lengths: of each one's draft. least: how many of a batch have to be ready before
     it closes, where it need not wait for all; most: rows of a pass at most. cycle_ms: from one verification of a
-    session to its next, on average; tokens_per_s: of all sessions together.
+    session to its next, on average; tokens_per_s: of all sessions together; busy: the verifier's share of the time.
     """
 
     batches: tuple[tuple[str, ...], ...]
@@ -41,6 +41,7 @@ class Plan:
     most: int
     cycle_ms: float
     tokens_per_s: float
+    busy: float
 
 
 class Policy(Protocol):

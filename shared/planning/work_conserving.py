@@ -65,6 +65,7 @@ class Outrider:
             most=int(found.way.most[0]),
             cycle_ms=float(len(ids) / found.rounds.sum()),
             tokens_per_s=1e3 * float(found.rates.sum()),
+            busy=found.busy,
         )
 
     def _cycle(self, cohort: Sequence[SessionView], asked: Question) -> list[Ways]:

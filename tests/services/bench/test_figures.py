@@ -3,9 +3,10 @@
 import pytest
 
 from loadgen.request import ChatRequest, Chunk, Record
-from services.bench.figures import ratio, rows
+from services.bench.figures import ceiling, ratio, rows
 from services.bench.race import Run, read_metrics
 from services.bench.users import Users
+from shared.planning.cost import Packed
 
 
 def test_a_ratio_is_taken_within_each_repeat() -> None:
@@ -45,6 +46,13 @@ def test_rows_have_what_was_promised_and_what_was_wrong() -> None:
     assert found["outrider"]["realised_over_predicted"][0] == pytest.approx((200 / 210 * 180 / 200) ** 0.5)
     assert found["outrider"]["wrong_texts"] == ["user 0"]
     assert "verifier_busy" not in found["generate, one user"]
+
+
+def test_the_ceiling_is_the_best_length_without_drafting_or_waiting() -> None:
+    law = Packed(50.0, 1.0)
+    best = max(1e3 * 10 * (1 - 0.8 ** (k + 1)) / 0.2 / (50 + 10 * (k + 1)) for k in range(20))
+    assert ceiling(law, [0.8] * 10, 100) == pytest.approx(best)
+    assert ceiling(law, [0.0], 0) == pytest.approx(1e3 / 51)
 
 
 def test_metrics_lose_their_prefix_and_the_verifier_s_name() -> None:

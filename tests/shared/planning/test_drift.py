@@ -14,9 +14,9 @@ BEFORE = Planned.of(VIEWS, SERVER)
 
 
 def test_noise_is_no_drift() -> None:
-    now = Planned.of([replace(v, alpha=0.8, link_s=0.0045, length=220) for v in VIEWS], SERVER)
+    now = [replace(v, alpha=0.8, link_s=0.0045, length=220) for v in VIEWS]
     assert BEFORE.same_sessions(now)
-    assert not BEFORE.drifted(now)
+    assert not BEFORE.drifted(Planned.of(now, SERVER))
 
 
 @pytest.mark.parametrize(
@@ -24,9 +24,9 @@ def test_noise_is_no_drift() -> None:
     [{"alpha": 0.6}, {"draft_s_per_token": 0.02}, {"link_s": 0.02}, {"spread_s": 0.003}, {"length": 5000}],
 )
 def test_estimates_that_move_are(change: dict[str, float]) -> None:
-    now = Planned.of([*VIEWS[:2], replace(VIEWS[2], **change)], SERVER)  # type: ignore[arg-type]
+    now = [*VIEWS[:2], replace(VIEWS[2], **change)]  # type: ignore[arg-type]
     assert BEFORE.same_sessions(now)
-    assert BEFORE.drifted(now)
+    assert BEFORE.drifted(Planned.of(now, SERVER))
 
 
 def test_another_law_is() -> None:
@@ -34,6 +34,6 @@ def test_another_law_is() -> None:
 
 
 def test_sessions_that_come_go_or_lose_their_device_are_others() -> None:
-    assert not BEFORE.same_sessions(Planned.of(VIEWS[:2], SERVER))
-    assert not BEFORE.same_sessions(Planned.of([*VIEWS, view(9)], SERVER))
-    assert not BEFORE.same_sessions(Planned.of([*VIEWS[:2], replace(VIEWS[2], can_draft=False)], SERVER))
+    assert not BEFORE.same_sessions(VIEWS[:2])
+    assert not BEFORE.same_sessions([*VIEWS, view(9)])
+    assert not BEFORE.same_sessions([*VIEWS[:2], replace(VIEWS[2], can_draft=False)])

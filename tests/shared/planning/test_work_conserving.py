@@ -16,7 +16,7 @@ NOW = 10.0
 
 def plan(*batches: tuple[str, ...], least: tuple[int, ...], k: int = 3, most: int = 64) -> Plan:
     lengths = {session: k for batch in batches for session in batch}
-    return Plan(batches, lengths, least, most, 100.0, 100.0)
+    return Plan(batches, lengths, least, most, 100.0, 100.0, 1.0)
 
 
 def cohort(made: Plan, **phases: Phase) -> Cohort:

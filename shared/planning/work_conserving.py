@@ -25,8 +25,8 @@ from shared.planning.views import SessionView, VerifierView
 MAX_DRAFT: Final = 16
 UNPLANNED_K: Final = 2  # of a session that came after the plan
 TICK_S: Final = 1e-6  # a timer may come this much early
-PROBE_K: Final = 2  # of a session that the plan has at k = 0, now and then:
-PROBE_EVERY: Final = 48  # tokens; else nobody would learn that it or its link has become better
+PROBE_K: Final = 1  # of a session that the plan has at k = 0, now and then:
+PROBE_EVERY: Final = 256  # tokens; else nobody would learn that it or its link has become better
 LEAD_S: Final = 0.003  # from closing a batch to its pass: the hop to the verifier
 
 

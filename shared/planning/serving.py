@@ -6,7 +6,7 @@ Ways to serve come from three sides and are then bettered by small changes:
 - no lanes: close as soon as `least` are ready, and take at most `most`. Each user drafts as long as is best for it
   alone: the l that maximises (w·u(l) − price·t(l)) / (own time with l), t(l) being what its row costs the verifier and
   `price` what the verifier's time is worth, for a grid of prices. k = 0 wins where drafting does not pay;
-- the way in force.
+- the way in force, and the target alone with everybody in every pass.
 """
 
 from collections.abc import Sequence
@@ -55,23 +55,24 @@ class Found:
 
 
 def best_way(asked: Question, known: Sequence[Ways], looks: int = LOOKS) -> Found:
-    """The best way found. known: ways to look at as well, DiP-SD's and the one in force; others have to be clearly
-    better, for each change costs a while, and the best of many guesses is always a little less than it seems.
+    """The best way found. known: ways to look at as well, DiP-SD's and the one in force.
+
+    Others have to be clearly better than these, and than nobody drafting: for each change costs a while, and the best
+    of many guesses is always a little less than it seems.
     """
-    best = _look(asked, Ways.all(list(known))) if known else None
-    mark = _worth(asked, best, CLEARLY) if best else -np.inf
+    best = _look(asked, Ways.all([*known, _plain(asked)]))
+    mark = _worth(asked, best, CLEARLY)
     wait_ms, weight = None, np.ones(len(asked.crew))
     for _ in range(looks):
         ways = _laneless(asked, wait_ms, weight)
         outcome = play(asked.crew, asked.server, ways)
         found = _found(asked, ways, outcome)
-        if best is None or found.score > max(best.score, mark):
+        if found.score > max(best.score, mark):
             best = found
         away = asked.crew.away_ms(ways.lengths)
         wait_ms = np.maximum(1 / np.maximum(outcome.rounds, 1e-9) - away, 1.0)
         if asked.objective == "fair":  # the slope of Σ log(rate)
             weight = np.clip(found.rates.mean() / np.maximum(found.rates, 1e-9), 0.05, 20.0)
-    assert best is not None  # noqa: S101  # LOOKS is not 0
     return _climb(asked, best) if len(asked.crew) <= CLIMBERS else best
 
 
@@ -88,6 +89,14 @@ def laned(lengths: Ints, batches: Sequence[Sequence[int]], max_rows: int) -> Way
     return Ways(
         np.tile(lengths, (ways, 1)), np.tile(lane, (ways, 1)), least, np.full(ways, max_rows, dtype=np.int64)
     )
+
+
+def _plain(asked: Question) -> Ways:
+    """The target alone, everybody in every pass."""
+    size = len(asked.crew)
+    nothing = np.zeros((1, size), dtype=np.int64)
+    rows = np.array([min(size, asked.max_rows)])
+    return Ways(nothing, nothing, rows[:, None], rows)
 
 
 def _laneless(asked: Question, wait_ms: Floats | None, weight: Floats) -> Ways:

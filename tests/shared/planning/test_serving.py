@@ -42,10 +42,10 @@ def test_it_is_never_behind_dip_sd(seed: int, spread_s: float) -> None:
 
 
 def test_jitter_is_worth_not_waiting_for_all() -> None:
-    views = [view(n, link_s=0.1, spread_s=0.08) for n in range(14)]
+    views = [view(n, alpha=0.9, link_s=0.08, spread_s=0.06) for n in range(14)]
     found = best_way(Question(crew(views), SERVER, "throughput", 64, 16), [])
     assert found.way.least[0, 0] < 14
-    waiting = play(crew(views), SERVER, laned(np.full(14, 4), [tuple(range(14))], 64)[np.array([0])])  # type: ignore[index]
+    waiting = play(crew(views), SERVER, laned(np.full(14, 6), [tuple(range(14))], 64)[np.array([0])])  # type: ignore[index]
     assert found.rates.sum() > 1.2 * waiting.rates.sum()
 
 

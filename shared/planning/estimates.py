@@ -108,12 +108,44 @@ class DeviceEstimate:
         return self.link_s.value + k * self.draft_s.value
 
 
+class _Passes:
+    """Passes as least squares takes them, on (1, Σ new, Σ cached tokens); relative errors count, old passes fade."""
+
+    # What a prior is asked about: 1, new, cached.
+    SHAPES: Final = np.array([[1.0, n, c] for n in (1, 8, 32, 96) for c in (64, 4096)])
+
+    def __init__(self, prior: Packed, weight: float, decay: float) -> None:
+        self.count = 0
+        self._prior, self._weight, self._decay = prior, weight / len(self.SHAPES), decay
+        self._gram: npt.NDArray[np.float64] = np.zeros((3, 3))
+        self._moment: npt.NDArray[np.float64] = np.zeros(3)
+        self._scale: npt.NDArray[np.float64] = np.zeros(2)  # Σ observed and Σ 1, over what the prior says
+
+    def observe(self, rows: Sequence[Row], verify_ms: float) -> None:
+        """One more."""
+        x = np.array([1.0, sum(n for n, _ in rows), sum(c for _, c in rows)]) / verify_ms
+        self._gram = self._decay * self._gram + np.outer(x, x)
+        self._moment = self._decay * self._moment + x
+        self._scale = self._decay * self._scale + [verify_ms / self._prior.cost_ms(rows), 1.0]
+        self.count += 1
+
+    def law(self) -> Packed:
+        """Of the passes there were, at least one."""
+        prior = self._prior
+        scale = self._scale[0] / self._scale[1]
+        theta = scale * np.array([prior.beta_ms, prior.per_token_ms, prior.per_context_ms])
+        shapes = self.SHAPES / (self.SHAPES @ theta)[:, None]
+        gram, moment = self._weight * shapes.T @ shapes, self._weight * shapes.sum(axis=0)
+        return Packed(*nonnegative(self._gram + gram, self._moment + moment))
+
+
 class VerifyCost:
-    """A law fitted to pass times on (1, Σ new tokens, Σ cached tokens, drafts that came meanwhile), old passes fading;
-    relative errors count.
+    """What a pass costs: a law fitted to passes, and what a draft that comes meanwhile adds (arrival_ms).
 
     Passes that are all alike say little about a law: what they leave open is taken from a prior, of which they set the
-    scale.
+    scale. The law is of passes during which no draft came, once there are some; the price of drafts that come is what
+    it leaves unexplained of the others. (Fitted together, the two could not be told apart where as many come in every
+    pass.)
     """
 
     LEAST: Final = 6  # passes before there is a law of their own
@@ -121,32 +153,33 @@ class VerifyCost:
     SELDOM: Final = 8  # then after so many
     PRIOR: Final = 3.0  # what an unmeasured prior counts, in passes
     MEASURED: Final = 30.0  # and a measured one
-    # What the prior is asked about: 1, new, cached, came.
-    SHAPES: Final = np.array([[1.0, n, c, 0.0] for n in (1, 8, 32, 96) for c in (64, 4096)])
 
     def __init__(self, prior: Packed | None = None, decay: float = 0.995) -> None:
-        self._prior = prior or UNKNOWN
-        self._weight = (self.MEASURED if prior else self.PRIOR) / len(self.SHAPES)
-        self._decay = decay
-        self._seen = 0
-        self._gram: npt.NDArray[np.float64] = np.zeros((4, 4))
-        self._moment: npt.NDArray[np.float64] = np.zeros(4)
-        self._scale: npt.NDArray[np.float64] = np.zeros(2)  # Σ observed and Σ 1, over what the prior says
+        self._prior, self._decay = prior or UNKNOWN, decay
+        weight = self.MEASURED if prior else self.PRIOR
+        self._all, self._calm = (_Passes(self._prior, weight, decay) for _ in range(2))
+        self._left = np.zeros(2)  # Σ came · unexplained and Σ came², relatively
         self._law: Packed | None = None
-        self.arrival_ms = 0.0  # of a draft that comes during a pass
 
     def observe(self, rows: Sequence[Row], verify_ms: float, came: int = 0) -> None:
         """One pass: what was in it and what it took, and how many drafts came while it ran."""
         if verify_ms <= 0:
             return
-        x = np.array([1.0, sum(n for n, _ in rows), sum(c for _, c in rows), came]) / verify_ms
-        self._gram = self._decay * self._gram + np.outer(x, x)
-        self._moment = self._decay * self._moment + x
-        self._scale = self._decay * self._scale + [verify_ms / self._prior.cost_ms(rows), 1.0]
-        self._seen += 1
+        self._all.observe(rows, verify_ms)
+        if came == 0:
+            self._calm.observe(rows, verify_ms)
+        elif self._law is not None:
+            unexplained = verify_ms - self._law.cost_ms(rows)
+            self._left = self._decay * self._left + np.array([came * unexplained, came**2]) / verify_ms**2
+        seen = self._all.count
         # Fitted now, while devices draft, and not when a batch is to be closed; an old law hardly moves.
-        if self.LEAST <= self._seen < self.OFTEN or self._seen % self.SELDOM == 0:
-            self._law = self._fit()
+        if self.LEAST <= seen < self.OFTEN or (seen >= self.OFTEN and seen % self.SELDOM == 0):
+            self._law = (self._calm if self._calm.count >= self.LEAST else self._all).law()
+
+    @property
+    def arrival_ms(self) -> float:
+        """What a draft that comes during a pass adds to it; 0.0 until one has."""
+        return max(0.0, float(self._left[0] / self._left[1])) if self._left[1] else 0.0
 
     def law(self) -> Packed | None:
         """The fitted law; None before there is enough to go by. No coefficient is negative."""
@@ -155,12 +188,3 @@ class VerifyCost:
     def expected(self) -> Packed:
         """The fitted law, or the prior until there is one."""
         return self._law or self._prior
-
-    def _fit(self) -> Packed:
-        prior = self._prior
-        scale = self._scale[0] / self._scale[1]
-        theta = scale * np.array([prior.beta_ms, prior.per_token_ms, prior.per_context_ms, 0.0])
-        shapes = self.SHAPES / (self.SHAPES @ theta)[:, None]
-        gram, moment = self._weight * shapes.T @ shapes, self._weight * shapes.sum(axis=0)
-        *law, self.arrival_ms = nonnegative(self._gram + gram, self._moment + moment)
-        return Packed(*law)

@@ -142,8 +142,14 @@ def _is_complete(cohort: Cohort, lane: int, plan: Plan | None, now: float) -> bo
     least = plan.least[lane] if plan and lane < len(plan.least) else cohort.members(lane)
     if ready >= least:
         return True
-    coming = cohort.verifying(lane) + sum(view.due > now + TICK_S for view in cohort.drafting(lane))
+    on_time = (view for view in cohort.drafting(lane) if view.due > now + TICK_S)
+    coming = cohort.verifying(lane) + sum(plan is None or _drafts(view, plan) for view in on_time)
     return ready >= min(least, ready + coming)
+
+
+def _drafts(view: SessionView, plan: Plan) -> bool:
+    """Whether the plan has it draft, and it is not just being probed: nobody waits for that."""
+    return plan.lengths.get(view.session, UNPLANNED_K) > 0
 
 
 def _next_due(cohort: Cohort, lanes: Sequence[int], now: float) -> float | None:

@@ -75,6 +75,22 @@ def test_what_alike_passes_leave_open_comes_from_the_prior_and_its_scale_from_th
         assert law.cost_ms(rows) == pytest.approx(truth.cost_ms(rows), rel=0.03)
 
 
+def test_drafts_that_come_in_every_pass_are_told_from_the_law_once_there_are_calm_passes() -> None:
+    law = Packed(50.0, 1.3)
+    fit = VerifyCost(Packed(45.0, 1.2))
+    for n in range(60):
+        rows = [(4, 100)] * (6 + n % 2)
+        fit.observe(rows, law.cost_ms(rows) + 7 * 0.8, came=7)
+    for n in range(20):
+        rows = [(1, 100)] * (13 + n % 2)
+        fit.observe(rows, law.cost_ms(rows))
+    for n in range(200):
+        rows = [(4, 100)] * (6 + n % 2)
+        fit.observe(rows, law.cost_ms(rows) + 7 * 0.8, came=7)
+    assert fit.expected().cost_ms([(1, 100)] * 14) == pytest.approx(law.cost_ms([(1, 100)] * 14), rel=0.02)
+    assert fit.arrival_ms == pytest.approx(0.8, rel=0.3)
+
+
 def test_a_pass_that_took_no_time_says_nothing() -> None:
     fit = VerifyCost()
     for _ in range(10):

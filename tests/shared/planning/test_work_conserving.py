@@ -54,6 +54,12 @@ def test_it_waits_for_those_who_are_on_time_and_for_nobody_else() -> None:
     assert POLICY.select(some, free(), ALL, DUE + 0.001).rows == ("s0", "s1")
 
 
+def test_nobody_waits_for_a_probe() -> None:
+    stays = replace(ALL, lengths={"s0": 0, "s1": 0, "s2": 0})
+    some = cohort(stays, s0="ready", s1="ready", s2="drafting")
+    assert POLICY.select(some, free(), stays, NOW).rows == ("s0", "s1")
+
+
 def test_a_batch_closes_just_before_the_verifier_is_free() -> None:
     all_ready = cohort(ALL, s0="ready", s1="ready", s2="ready")
     early = POLICY.select(all_ready, free(1, NOW + 0.05), ALL, NOW)

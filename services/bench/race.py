@@ -2,8 +2,10 @@
 
 import asyncio
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any, Final
 
 import aiohttp
@@ -21,11 +23,12 @@ BATCH: Final = "generate, padded batch"
 EMPTY_S: Final = 30.0  # for the sessions of a run to be gone
 ONE_TOKENS: Final = 64  # of transformers, for one user
 BATCH_TOKENS: Final = 48
+WATCH_S: Final = 0.5
 
 
 @dataclass(slots=True)
 class Run:
-    """One repeat of one entrant. Rates in tokens a second; predicted by the plan in force at the end, 0 = none."""
+    """One repeat of one entrant. Rates in tokens a second; predicted by the plans in force meanwhile, 0 = none."""
 
     tokens_per_s: float
     by_user: dict[int, float] = field(default_factory=dict)
@@ -57,7 +60,8 @@ class Race:
         await self.admin.set_policy(entrant.policy, entrant.k)
         before = await self._scheduler()
         beats: list[dict[str, Any]] = []
-        watching = asyncio.create_task(self._watch(beats))
+        promises: list[tuple[float, dict[str, float]]] = []
+        watching = asyncio.create_task(self._watch(beats, promises))
         try:
             users = await use(
                 self.stack.url,
@@ -73,6 +77,11 @@ class Race:
             await asyncio.gather(watching, return_exceptions=True)
         after = await self._scheduler()
         await self._empty()
+        promises.append((users.end, after))
+
+        def promised(name: str) -> float:
+            return fmean(told.get(name, 0.0) for at, told in promises if users.start <= at <= users.end)
+
         elapsed = users.end - users.start
         rates = {user: tokens / elapsed for user, tokens in users.tokens().items()}
         lengths = [len(text) - self.answer for text in self.recording.texts]
@@ -80,9 +89,9 @@ class Race:
         return Run(
             tokens_per_s=sum(rates.values()),
             by_user=rates,
-            predicted=after.get('tokens_per_second{what="predicted"}', 0.0),
-            predicted_cycle_ms=after.get('cycle_ms{what="predicted"}', 0.0),
-            predicted_busy=after.get("plan_busy_share", 0.0),
+            predicted=promised('tokens_per_second{what="predicted"}'),
+            predicted_cycle_ms=promised('cycle_ms{what="predicted"}'),
+            predicted_busy=promised("plan_busy_share"),
             cycle_ms=after.get('cycle_ms{what="realised"}', 0.0),
             busy=_busy_share(beats, self.measure_s),
             wrong=users.wrong(texts),
@@ -103,14 +112,17 @@ class Race:
         """Tokens of an answer."""
         return self.scenario.workload.answer
 
-    async def _watch(self, beats: list[dict[str, Any]]) -> None:
-        """The verifier's heartbeats, as they come."""
+    async def _watch(
+        self, beats: list[dict[str, Any]], promises: list[tuple[float, dict[str, float]]]
+    ) -> None:
+        """The verifier's heartbeats, as they come, and what the scheduler's metrics say and when."""
         while True:
+            promises.append((time.perf_counter(), await self._scheduler()))
             status = await self.admin.status()
             beats += [
                 beat for beat in status["verifiers"] if not beats or beat["stamp_us"] != beats[-1]["stamp_us"]
             ]
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(WATCH_S)
 
     async def _scheduler(self) -> dict[str, float]:
         """The scheduler's metrics by name and labels, without its prefix and the verifier's name."""

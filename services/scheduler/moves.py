@@ -8,7 +8,6 @@ from services.scheduler.session import Session
 from services.scheduler.state import State
 from services.scheduler.verifiers import Verifier
 from shared.planning.cohort import Cohort
-from shared.planning.estimates import Acceptance
 from shared.protocol import limits
 from shared.protocol.messages import Close, Finish, Heartbeat, Open, Tune
 
@@ -116,7 +115,7 @@ def _choose_device(state: State, session: Session, refused: str = "") -> None:
     session.device = choose_device(state.fleet, session.device_wanted, state.loads, state.leaving | {refused})
     if session.device:
         state.loads.join(session.device)
-        session.acceptance = Acceptance.starting(state.estimates.expected_alpha(session.device))
+        session.acceptance = state.estimates.acceptance(session.device)
         state.deviceless.pop(session.id, None)
     else:
         state.deviceless[session.id] = None

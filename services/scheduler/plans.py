@@ -88,7 +88,6 @@ def show(state: State, now: float) -> None:
         plan = verifier.plan
         metrics.plan_age.labels(name).set(now - verifier.plan_at if plan else 0.0)
         metrics.plan_busy.labels(name).set(plan.busy if plan else 0.0)
-        metrics.plan_busy.labels(name).set(plan.busy if plan else 0.0)
         metrics.plan_lanes.labels(name).set(len(plan.batches) if plan else 0)
         metrics.rate.labels(name, "predicted").set(plan.tokens_per_s if plan else 0.0)
         metrics.cycle.labels(name, "predicted").set(plan.cycle_ms if plan else 0.0)

@@ -90,6 +90,8 @@ class Session:
             device=self.device,
             alpha=self.acceptance.alpha,
             seen=self.acceptance.seen,
+            expected_alpha=self.acceptance.expected,
+            known=self.acceptance.known,
             draft_s_per_token=device.draft_s.value,
             link_s=device.link_s.value,
             spread_s=device.spread_s.value,

@@ -11,7 +11,7 @@ from services.scheduler.session import HeldDraft, Session
 from services.scheduler.timers import Timers
 from services.scheduler.verifiers import Costs, Verifier
 from shared.planning.cost import Packed
-from shared.planning.estimates import UNKNOWN_HOP_MS, DeviceEstimate, Mean
+from shared.planning.estimates import KNOWN_DEVICE, UNKNOWN_HOP_MS, Acceptance, DeviceEstimate, Mean
 from shared.planning.policy import Policy
 from shared.planning.views import Phase
 from shared.protocol import limits
@@ -61,10 +61,10 @@ class Estimates:
         device.alpha.observe(alpha)
         self.alpha.observe(alpha)
 
-    def expected_alpha(self, address: str) -> float:
+    def acceptance(self, address: str) -> Acceptance:
         """Of a session on this device that has not drafted yet."""
         known = self.device(address).alpha
-        return known.value if known else self.alpha.value
+        return Acceptance(known.value, KNOWN_DEVICE) if known else Acceptance(self.alpha.value)
 
     def verifier(self, name: str) -> Costs:
         """Of this verifier."""

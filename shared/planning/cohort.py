@@ -1,6 +1,6 @@
 """One verifier's sessions, indexed as policies ask for them, so that a decision does not cost O(sessions)."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from shared.planning.views import SessionView
 
@@ -123,7 +123,7 @@ class Cohort:
         """How many sessions a lane has, in whatever phase."""
         return len(self._members[lane])
 
-    def drafting(self, lane: int) -> Iterable[SessionView]:
+    def drafting(self, lane: int) -> Collection[SessionView]:
         """Members of a lane whose devices have the move."""
         return self._drafting[lane].values()
 

@@ -7,39 +7,24 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from shared.planning.beliefs import Beliefs
 from shared.planning.problem import User
 from shared.planning.views import SessionView
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-MOST_ALPHA: Final = 0.995
 LEAST_DRAFT_MS: Final = 1e-3
-FEW: Final = 4  # sessions whose differences say nothing
 NEVER_MS: Final = 1e9  # a token of a device that cannot draft
 
 
 def users_of(views: Sequence[SessionView]) -> list[User]:
     """Sessions as DiP-SD has them. One that cannot draft drafts too slowly for any plan."""
-    return [_user(view, alpha) for view, alpha in zip(views, alphas(views), strict=True)]
+    return _users(views, Beliefs.of(views))
 
 
-def alphas(views: Sequence[SessionView]) -> list[float]:
-    """Everybody's α, drawn to the mean as far as the differences may be chance (James and Stein's estimator).
-
-    A planner makes the most of differences; those of estimates that rest on a few dozen observations are mostly luck.
-    The variance v of the estimates is that between sessions, t, and that of counting, s = a·(1 − a) / n on average: so
-    each is drawn to the mean by s / (t + s).
-    """
-    raw = np.clip([view.alpha for view in views], 0.0, MOST_ALPHA)
-    if len(raw) < FEW:
-        return [float(alpha) for alpha in raw]
-    weight = np.array([view.seen for view in views])
-    mean = float(np.average(raw, weights=weight))
-    chance = mean * (1 - mean) / weight
-    between = max(0.0, float(raw.var(ddof=1) - chance.mean()))
-    drawn = raw + (mean - raw) * chance / (between + chance)
-    return [float(alpha) for alpha in drawn]
+def _users(views: Sequence[SessionView], beliefs: Beliefs) -> list[User]:
+    return [_user(view, alpha) for view, alpha in zip(views, beliefs.alpha.tolist(), strict=True)]
 
 
 def _user(view: SessionView, alpha: float) -> User:
@@ -55,7 +40,7 @@ def _user(view: SessionView, alpha: float) -> User:
 @dataclass(frozen=True, slots=True)
 class Crew:
     """M users as arrays [M]. most: draft length at most; spread_ms: how much later than the earliest a draft is, on
-    average: the part of comm_ms that varies."""
+    average: the part of comm_ms that varies; doubt: the standard deviation of alpha."""
 
     alpha: Floats
     prefix: Floats
@@ -63,20 +48,23 @@ class Crew:
     comm_ms: Floats
     spread_ms: Floats
     most: Ints
+    doubt: Floats
 
     @classmethod
     def of(cls, views: Sequence[SessionView], max_draft: int) -> "Crew":
         """Of sessions in this order."""
-        users = users_of(views)
+        beliefs = Beliefs.of(views)
+        users = _users(views, beliefs)
         spread = np.array([1e3 * view.spread_s for view in views])
         comm = np.array([user.comm_ms for user in users])
         return cls(
-            alpha=np.array([user.alpha for user in users]),
+            alpha=beliefs.alpha,
             prefix=np.array([float(user.prefix) for user in users]),
             draft_ms=np.array([user.draft_ms for user in users]),
             comm_ms=comm,
             spread_ms=np.minimum(spread, comm),
             most=np.array([max_draft if view.can_draft else 0 for view in views]),
+            doubt=beliefs.doubt,
         )
 
     def __len__(self) -> int:

@@ -10,6 +10,7 @@ from shared.planning.views import SessionView
 
 ALPHA: Final = 0.06  # absolute
 SHARE: Final = 0.2  # of a time
+PASS_SHARE: Final = 0.1  # of a pass's, which everybody takes
 LEAST_MS: Final = 2.0  # a change of less does not count
 
 
@@ -46,7 +47,7 @@ class Planned:
     def drifted(self, now: "Planned") -> bool:
         """Whether estimates of the same sessions have moved so far that another plan may be better."""
         if self.order != now.order or any(
-            abs(a - b) > SHARE * a for a, b in zip(self.cost_ms, now.cost_ms, strict=True)
+            abs(a - b) > PASS_SHARE * a for a, b in zip(self.cost_ms, now.cost_ms, strict=True)
         ):
             return True
         before, after = self.crew, now.crew

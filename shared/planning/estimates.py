@@ -16,7 +16,8 @@ from shared.planning.least_squares import nonnegative
 # What a verifier costs before anybody has measured it: a small model on a few cores. Its scale is learnt at once.
 UNKNOWN: Final = Packed(beta_ms=30.0, per_token_ms=1.5, per_context_ms=0.003)
 UNKNOWN_HOP_MS: Final = 2.0
-KNOWN: Final = 16.0  # what is known of a session beforehand, in observations
+KNOWN: Final = 16.0  # what others say of a session beforehand, in observations
+KNOWN_DEVICE: Final = 64.0  # and what earlier sessions of its own device do
 MOST_DRAFT_S: Final = 60.0  # a token; a device that says more is not believed
 MOST_LINK_S: Final = 60.0
 CLOCK_SLACK_S: Final = 0.05  # by which a device's clock and ours may differ over a draft
@@ -25,26 +26,26 @@ DEVIATION: Final = 1.25  # a standard deviation over a mean deviation
 
 @dataclass(slots=True)
 class Acceptance:
-    """α of one session: accepted / (accepted + rounds that ended in a rejection)."""
+    """α of one session: accepted / (accepted + rounds that ended in a rejection).
 
-    accepted: float = 2.8  # prior: 0.7, worth four observations
-    rejected: float = 1.2
+    expected: what others on the same device, or on any, came to; known: how many observations that counts.
+    """
+
+    expected: float = 0.7
+    known: float = KNOWN
+    accepted: float = 0.0
+    rejected: float = 0.0
     decay: float = 0.99  # a round
 
     @property
     def alpha(self) -> float:
         """The chance that a drafted token is accepted."""
-        return self.accepted / (self.accepted + self.rejected)
+        return (self.known * self.expected + self.accepted) / (self.known + self.seen)
 
     @property
     def seen(self) -> float:
-        """Observations it rests on, faded ones for less."""
+        """Observations of its own, faded ones for less."""
         return self.accepted + self.rejected
-
-    @classmethod
-    def starting(cls, alpha: float) -> "Acceptance":
-        """From what others on the same device, or on any, came to: worth KNOWN observations."""
-        return cls(accepted=KNOWN * alpha, rejected=KNOWN * (1 - alpha))
 
     def observe(self, drafted: int, accepted: int) -> None:
         """One verified round; a round without a draft says nothing."""

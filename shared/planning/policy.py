@@ -4,7 +4,7 @@ The scheduler and the simulator call the same object. `now` is seconds on the ca
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from shared.planning.cohort import Cohort
@@ -33,6 +33,7 @@ class Plan:
     batches: sessions in cycle order. lengths: of each one's draft. least: how many of a batch have to be ready before
     it closes, where it need not wait for all; most: rows of a pass at most. cycle_ms: from one verification of a
     session to its next, on average; tokens_per_s: of all sessions together; busy: the verifier's share of the time.
+    probes: lengths at which sessions at k = 0 are to be tried while little is known of them.
     """
 
     batches: tuple[tuple[str, ...], ...]
@@ -42,6 +43,7 @@ class Plan:
     cycle_ms: float
     tokens_per_s: float
     busy: float
+    probes: Mapping[str, int] = field(default_factory=dict)
 
 
 class Policy(Protocol):

@@ -29,6 +29,8 @@ CLIMBS: Final = 6
 CLIMBERS: Final = 40  # with more users small changes are lost in the noise
 MOST_LANES: Final = 6
 CLEARLY: Final = 1.02
+SHORTER: Final = np.array([-2, -1, 1, 2, -(10**6)])  # small changes of a length
+LONGER: Final = np.array([1, 2, 4, 6, 8])  # and of 0: a far device has to draft some before it pays
 WORTH: Final = 1.002  # a small change has to bring more than this
 
 
@@ -73,7 +75,10 @@ def best_way(asked: Question, known: Sequence[Ways], looks: int = LOOKS) -> Foun
         wait_ms = np.maximum(1 / np.maximum(outcome.rounds, 1e-9) - away, 1.0)
         if asked.objective == "fair":  # the slope of Σ log(rate)
             weight = np.clip(found.rates.mean() / np.maximum(found.rates, 1e-9), 0.05, 20.0)
-    return _climb(asked, best) if len(asked.crew) <= CLIMBERS else best
+    if len(asked.crew) > CLIMBERS:
+        return best
+    bettered = _climb(asked, best)
+    return bettered if best.way.lengths.any() or bettered.score > mark else best
 
 
 def laned(lengths: Ints, batches: Sequence[Sequence[int]], max_rows: int) -> Ways | None:
@@ -117,11 +122,11 @@ def _laneless(asked: Question, wait_ms: Floats | None, weight: Floats) -> Ways:
     price = np.tile(prices, len(rules)) * size / (_plain_ms(asked, 0.0) + size * _row_ms(asked).mean())
     if wait_ms is None or len(wait_ms) != len(least):
         wait_ms = np.repeat((plain + 2 * most * _token_ms(asked))[:, None], size, axis=1)
-    lengths = _lengths(asked, price, wait_ms, weight)
+    lengths = alone(asked, price, wait_ms, weight)
     return Ways(lengths, np.zeros_like(lengths), least[:, None], most)
 
 
-def _lengths(asked: Question, price: Floats, wait_ms: Floats, weight: Floats) -> Ints:
+def alone(asked: Question, price: Floats, wait_ms: Floats, weight: Floats) -> Ints:
     """Everybody's best length for itself, [S, M]. price: [S], of the verifier's millisecond, in tokens."""
     crew, best = asked.crew, np.full(wait_ms.shape, -np.inf)
     chosen = np.zeros(wait_ms.shape, dtype=np.int64)
@@ -154,15 +159,18 @@ def _worth(asked: Question, found: Found, factor: float) -> float:
 
 
 def _around(asked: Question, way: Ways) -> Ways:
-    """Everybody's length a little longer, a little shorter, or 0; closing a little sooner or later, fewer rows."""
+    """Everybody's length a little longer or shorter, to 0 and from 0; closing a little sooner or later, fewer rows."""
     size = len(asked.crew)
-    steps = np.array([-2, -1, 1, 2, -asked.max_draft])
-    changed = np.repeat(way.lengths, size * len(steps), axis=0)
-    who = np.repeat(np.arange(size), len(steps))
+    changed = np.repeat(way.lengths, size * len(SHORTER), axis=0)
+    who = np.repeat(np.arange(size), len(SHORTER))
     at = np.arange(len(who))
-    changed[at, who] = np.clip(changed[at, who] + np.tile(steps, size), 0, asked.crew.most[who])
+    steps = np.where(way.lengths[0][:, None] > 0, SHORTER, LONGER).ravel()
+    changed[at, who] = np.clip(changed[at, who] + steps, 0, asked.crew.most[who])
     every = way[np.zeros(len(who), dtype=np.int64)]
-    around = [replace(every, lengths=changed)]
+    idle = (changed == 0).sum(axis=1)  # always ready: whoever starts to draft need not be waited for
+    starts = (changed > 0).sum(axis=1) > (way.lengths > 0).sum()
+    spared = np.where(starts[:, None], np.minimum(every.least, np.maximum(1, idle)[:, None]), every.least)
+    around = [replace(every, lengths=changed, least=spared)]
     sizes = np.bincount(way.lane[0], minlength=way.least.shape[1])
     for step in (-2, -1, 1, 2):
         least = np.where(way.least > 0, np.clip(way.least + step, 1, np.maximum(sizes, 1)), 0)

@@ -32,7 +32,9 @@ class SessionView:
     draft_s_per_token: float  # estimate, of its device
     link_s: float  # estimate, verdict to device and draft back
     spread_s: float = 0.0  # estimate, the part of link_s that varies
-    seen: float = 1e9  # observations that alpha rests on
+    seen: float = 1e9  # observations of its own that alpha rests on
+    expected_alpha: float = 0.7  # what alpha was before
+    known: float = 16.0  # observations that this counts
     asked: int = 0  # tokens its device was told to draft, when drafting
 
     @property

@@ -17,6 +17,7 @@ from shared.planning.conserving import Ways
 from shared.planning.crew import Crew, users_of
 from shared.planning.objective import Objective, ObjectiveName
 from shared.planning.policy import Plan, Selection
+from shared.planning.probing import probe, worth_trying
 from shared.planning.problem import Bounds, Problem, Server
 from shared.planning.serving import Question, best_way, laned
 from shared.planning.solvers.solve import Infeasible, solve
@@ -25,8 +26,6 @@ from shared.planning.views import SessionView, VerifierView
 MAX_DRAFT: Final = 16
 UNPLANNED_K: Final = 2  # of a session that came after the plan
 TICK_S: Final = 1e-6  # a timer may come this much early
-PROBE_K: Final = 1  # of a session that the plan has at k = 0, now and then:
-PROBE_EVERY: Final = 256  # tokens; else nobody would learn that it or its link has become better
 LEAD_S: Final = 0.003  # from closing a batch to its pass: the hop to the verifier
 
 
@@ -56,6 +55,7 @@ class Outrider:
             else best_way(asked, [*known, *self._cycle(cohort, asked)])
         )
         ids, lane = [view.session for view in cohort], found.way.lane[0]
+        probes = zip(ids, worth_trying(asked, found).tolist(), strict=True)
         used = np.unique(lane).tolist()
         batches = [tuple(ids[m] for m in np.flatnonzero(lane == n)) for n in used]
         return Plan(
@@ -66,6 +66,7 @@ class Outrider:
             cycle_ms=float(len(ids) / found.rounds.sum()),
             tokens_per_s=1e3 * float(found.rates.sum()),
             busy=found.busy,
+            probes={session: k for session, k in probes if k},
         )
 
     def _cycle(self, cohort: Sequence[SessionView], asked: Question) -> list[Ways]:
@@ -117,7 +118,7 @@ class Outrider:
     def next_length(self, session: SessionView, plan: Plan | None, now: float) -> int:
         """See Policy.next_length."""
         k = plan.lengths.get(session.session, UNPLANNED_K) if plan else UNPLANNED_K
-        return PROBE_K if k == 0 and session.length % PROBE_EVERY == 0 else k
+        return k or probe(session, plan)
 
 
 def in_force(cohort: Sequence[SessionView], asked: Question, last: Plan | None) -> list[Ways]:
@@ -142,9 +143,10 @@ def _is_complete(cohort: Cohort, lane: int, plan: Plan | None, now: float) -> bo
     least = plan.least[lane] if plan and lane < len(plan.least) else cohort.members(lane)
     if ready >= least:
         return True
-    on_time = (view for view in cohort.drafting(lane) if view.due > now + TICK_S)
-    coming = cohort.verifying(lane) + sum(plan is None or _drafts(view, plan) for view in on_time)
-    return ready >= min(least, ready + coming)
+    away = [view for view in cohort.drafting(lane) if plan is None or _drafts(view, plan)]
+    probed = len(cohort.drafting(lane)) - len(away)
+    coming = cohort.verifying(lane) + sum(view.due > now + TICK_S for view in away)
+    return ready >= min(least - probed, ready + coming)
 
 
 def _drafts(view: SessionView, plan: Plan) -> bool:

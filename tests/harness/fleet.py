@@ -38,7 +38,7 @@ from shared.speculative.params import SamplingParams
 from tests.harness.virtual import run_virtual
 
 VOCAB = 5000
-WARM_S = 1.2
+WARM_S = 3.0  # by then all devices have joined
 HOP_S = 0.0005
 
 

@@ -9,7 +9,7 @@ from shared.planning.estimates import Acceptance, DeviceEstimate, Mean, VerifyCo
 
 
 def test_alpha_is_accepted_over_accepted_and_rejected_rounds() -> None:
-    acceptance = Acceptance(accepted=0.0, rejected=0.0, decay=1.0)
+    acceptance = Acceptance(known=0.0, decay=1.0)
     for drafted, accepted in [(4, 4), (4, 1), (4, 0), (0, 0), (3, 3)]:
         acceptance.observe(drafted, accepted)
     assert acceptance.alpha == pytest.approx(8 / (8 + 2))
@@ -133,7 +133,7 @@ def test_a_device_s_own_figures_count_until_it_is_observed() -> None:
 
 
 def test_a_session_may_begin_where_others_are() -> None:
-    acceptance = Acceptance.starting(0.9)
+    acceptance = Acceptance(0.9)
     assert acceptance.alpha == pytest.approx(0.9)
     acceptance.observe(1, 0)
     assert 0.8 < acceptance.alpha < 0.9

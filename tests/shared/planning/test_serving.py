@@ -55,6 +55,17 @@ def test_nobody_drafts_where_drafting_does_not_pay() -> None:
     assert found.way.lengths[0].tolist() == [0] * 6
 
 
+def test_a_few_may_draft_among_many_who_do_not() -> None:
+    """Of one user, if they are long: no small change leads there from nobody drafting."""
+    slow = [view(n, alpha=0.6, draft_s_per_token=0.07, link_s=0.07) for n in range(13)]
+    found = best_way(
+        Question(crew([*slow, view(13, alpha=0.9, link_s=0.07)]), SERVER, "throughput", 64, 16), []
+    )
+    assert found.way.lengths[0, :13].tolist() == [0] * 13
+    assert found.way.lengths[0, 13] >= 4
+    assert found.way.least[0, 0] <= 13
+
+
 def test_who_cannot_draft_does_not() -> None:
     views = [view(0, can_draft=False, alpha=0.99), *(view(n, alpha=0.9) for n in range(1, 5))]
     found = best_way(Question(crew(views), SERVER, "throughput", 64, 16), [])

@@ -6,8 +6,9 @@ import pytest
 
 from shared.planning.cohort import Cohort
 from shared.planning.policy import Plan, Selection
+from shared.planning.probing import EVERY, SHORT
 from shared.planning.views import LATE_S, Phase, VerifierView
-from shared.planning.work_conserving import LEAD_S, PROBE_EVERY, PROBE_K, UNPLANNED_K, Outrider
+from shared.planning.work_conserving import LEAD_S, UNPLANNED_K, Outrider
 from tests.shared.planning.crews import SERVER, view
 
 POLICY = Outrider()
@@ -52,6 +53,13 @@ def test_it_waits_for_those_who_are_on_time_and_for_nobody_else() -> None:
     assert waiting.rows == ()
     assert waiting.wait_until == pytest.approx(DUE)
     assert POLICY.select(some, free(), ALL, DUE + 0.001).rows == ("s0", "s1")
+
+
+def test_a_probe_does_not_count_among_those_who_have_to_be_ready() -> None:
+    """s0 and s1 do not draft, s2 does, s3 is being probed: nobody waits for s2 in its stead."""
+    mixed = replace(plan(("s0", "s1", "s2", "s3"), least=(3,)), lengths={"s0": 0, "s1": 0, "s2": 3, "s3": 0})
+    some = cohort(mixed, s0="ready", s1="ready", s2="drafting", s3="drafting")
+    assert POLICY.select(some, free(), mixed, NOW).rows == ("s0", "s1")
 
 
 def test_nobody_waits_for_a_probe() -> None:
@@ -103,8 +111,8 @@ def test_lengths_are_the_plan_s_and_k_0_is_probed_now_and_then() -> None:
     assert POLICY.next_length(view(0), ALL, NOW) == 3
     assert POLICY.next_length(view(9), ALL, NOW) == UNPLANNED_K
     none = plan(("s0",), least=(1,), k=0)
-    asked = [POLICY.next_length(view(0, length=n), none, NOW) for n in range(4 * PROBE_EVERY)]
-    assert asked.count(PROBE_K) == 4
+    asked = [POLICY.next_length(view(0, length=n), none, NOW) for n in range(4 * EVERY)]
+    assert asked.count(SHORT) == 4
     assert asked.count(0) == len(asked) - 4
 
 

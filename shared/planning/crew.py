@@ -15,6 +15,9 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 LEAST_DRAFT_MS: Final = 1e-3
+AHEAD: Final = (
+    192  # tokens by which a session grows, about, until there is another plan: planned for half-way
+)
 NEVER_MS: Final = 1e9  # a token of a device that cannot draft
 
 
@@ -31,7 +34,7 @@ def _user(view: SessionView, alpha: float) -> User:
     return User(
         id=view.session,
         alpha=alpha,
-        prefix=view.length,
+        prefix=view.length + min(view.remaining, AHEAD) // 2,
         draft_ms=max(1e3 * view.draft_s_per_token, LEAST_DRAFT_MS) if view.can_draft else NEVER_MS,
         comm_ms=1e3 * view.link_s,
     )

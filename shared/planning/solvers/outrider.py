@@ -25,17 +25,18 @@ CAPS = range(8, 25)  # looked at first, over all that are promising; fewer for m
 CAP_USERS = 160  # of them all
 LOOKS = 2, 4  # for some users, for more
 FIRST_ORDERS = (1.0,)  # prices at which users are ordered in the first look, of what a millisecond is worth
-ORDERS = (0.3, 1.0)  # and in those after
+ORDERS = (0.6,)  # and in those after
 NEARER = 4  # plans that are then asked for with shorter loops
 NEARBY = np.array([0.96, 1.0])  # of the best cycle: caps within which loops may be longer, too
 SAME = 1e-3  # caps this close, relatively, are looked at once
-SCANNED = range(2, 11)  # partitions of a look whose lengths are scanned; fewer for many users
+SCANNED = range(2, 7)  # partitions of a look whose lengths are scanned; fewer for many users
 SCANNED_USERS = 20_000  # of them all
 KEPT = 10  # plans of a look
 HALVES = 20  # plans with two batches that are kept for few users
 IMPROVED = 2, 4  # plans that are searched around: with more users, with few
-ROUNDS = 8  # of local search
+ROUNDS = 4  # of local search
 WARM_ROUNDS = 2
+MOVED = 8  # ways to move those who changed, that are looked at as they are and not scored first
 WIDE = np.array([0.7, 0.8, 0.88, 0.94, 1.0, 1.06, 1.14, 1.25, 1.4])  # caps of a scan, of a cap
 PLAIN_CAPS = 8
 ALONE = 64  # more users are not all tried alone
@@ -151,10 +152,27 @@ def replan(
     may_move = {*changed, *newcomers}
     settled = [[m for m in batch if m not in may_move] for batch in batches]
     for now in (_joined(batches, newcomers), [*settled, *([m] for m in sorted(may_move))]):
-        plan = _relengthed(arrays, [tuple(sorted(batch)) for batch in now if batch], cycle_ms)
+        there = tuple(tuple(sorted(batch)) for batch in now if batch)
+        moved = _moved(there, sorted(may_move)) if len(arrays) <= SOME else []
+        looked_at = len(moved) <= MOVED
+        plan = _relengthed(arrays, [there, *moved] if looked_at else [there], cycle_ms)
         if plan is not None:
-            return improve(arrays, plan, WARM_ROUNDS, sorted(may_move))
+            return plan if moved and looked_at else improve(arrays, plan, WARM_ROUNDS, sorted(may_move))
     return None
+
+
+def _moved(batches: tuple[Members, ...], users: Sequence[int]) -> list[tuple[Members, ...]]:
+    """The batches with one of these users in another one, or alone."""
+    found = []
+    for m in users:
+        rest = [tuple(other for other in batch if other != m) for batch in batches]
+        home = next(n for n, batch in enumerate(batches) if m in batch)
+        for n in range(len(batches) + (len(batches[home]) > 1)):
+            if n != home:
+                joined = [*rest, ()]
+                joined[n] = tuple(sorted((*joined[n], m)))
+                found.append(tuple(batch for batch in joined if batch))
+    return found
 
 
 def _joined(batches: Sequence[Members], newcomers: Sequence[int]) -> list[list[int]]:
@@ -165,10 +183,15 @@ def _joined(batches: Sequence[Members], newcomers: Sequence[int]) -> list[list[i
     return now
 
 
-def _relengthed(arrays: Arrays, batches: Sequence[Members], cycle_ms: float) -> Plan | None:
-    """Lengths for a cycle of about so long, or as long as the batches need; None where they do not fit."""
-    if not arrays.bounds.min_batches <= len(batches) <= arrays.max_batches:
+def _relengthed(arrays: Arrays, partitions: Sequence[Sequence[Members]], cycle_ms: float) -> Plan | None:
+    """The best that lengths make of these, for cycles of about so long or as long as the first one's batches need.
+
+    None where none of them fits.
+    """
+    fit = [way for way in partitions if arrays.bounds.min_batches <= len(way) <= arrays.max_batches]
+    if not fit:
         return None
-    nothing = Plan.of(arrays, Split(tuple(batches), (arrays.bounds.min_draft,) * len(arrays)))
+    nothing = Plan.of(arrays, Split(tuple(fit[0]), (arrays.bounds.min_draft,) * len(arrays)))
     caps = np.concatenate([cycle_ms * WIDE, nothing.loop_ms * WIDE[WIDE >= 1]])
-    return next(iter(scan(arrays, [batches], caps[None], nothing.score)), None)
+    found = scan(arrays, fit, np.tile(caps, (len(fit), 1)), nothing.score)
+    return max(found, key=lambda plan: plan.score, default=None)

@@ -18,7 +18,7 @@ def ways(lengths: list[int], lane: list[int], least: list[int], most: int = 64) 
 def test_all_in_one_batch_take_turns_with_the_verifier() -> None:
     four = crew([view(n) for n in range(4)])
     outcome = play(four, SERVER, ways([3] * 4, [0] * 4, [4]))
-    verify = float(SERVER.verify_ms(4, 3, 12, 200, 800))
+    verify = float(SERVER.verify_ms(4, 3, 12, 225, 900))  # 200 tokens long, half-way to 250
     assert 1 / outcome.rounds[0] == pytest.approx([verify + 40.0] * 4)
     assert outcome.busy[0] == pytest.approx(verify / (verify + 40))
     assert outcome.rates[0] == pytest.approx(outcome.rounds[0] * four.emitted(np.array([3] * 4)))
@@ -68,7 +68,7 @@ def test_a_pass_takes_so_many_rows_at_most_and_nobody_is_forgotten() -> None:
     six = crew([view(n) for n in range(6)])
     outcome = play(six, SERVER, ways([1] * 6, [0] * 6, [1], most=2))
     assert outcome.rounds[0].min() == pytest.approx(outcome.rounds[0].max(), rel=0.1)
-    alone = float(SERVER.verify_ms(2, 1, 2, 200, 400))
+    alone = float(SERVER.verify_ms(2, 1, 2, 225, 450))
     assert 1 / outcome.rounds[0] == pytest.approx([3 * alone] * 6, rel=0.1)
 
 

@@ -48,8 +48,8 @@ def _student(freedom: int) -> float:
     return float(t.ppf(0.975, freedom))
 
 
-def rows(runs: Mapping[str, Sequence[Run]]) -> dict[str, dict[str, Any]]:
-    """One row an entrant."""
+def rows(runs: Mapping[str, Sequence[Run]], fair: Sequence[float]) -> dict[str, dict[str, Any]]:
+    """One row an entrant. fair: each user's rate under the plan that is best for all in proportion."""
     found = {}
     for name, mine in runs.items():
         rates = [run.tokens_per_s for run in mine]
@@ -63,6 +63,9 @@ def rows(runs: Mapping[str, Sequence[Run]]) -> dict[str, dict[str, Any]]:
         if mine[0].by_user:
             row |= {
                 "slowest_user": median(min(run.by_user.values()) for run in mine),
+                "least_of_fair_rate": median(
+                    min(rate / fair[user] for user, rate in run.by_user.items()) for run in mine
+                ),
                 "by_user": {
                     user: median(run.by_user.get(user, 0.0) for run in mine) for user in mine[0].by_user
                 },

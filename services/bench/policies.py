@@ -11,6 +11,7 @@ from rich.table import Table
 
 from loadgen.result import write_result
 from services.bench import picture
+from services.bench.fairness import fair_rates
 from services.bench.figures import ceiling, rows
 from services.bench.race import BATCH, ONE, Race, Run, race
 from services.bench.recording import prompts_of, record
@@ -129,7 +130,10 @@ async def one(
                     progress.update(bar, description=f"{path.stem}: {entrant} {run.tokens_per_s:.1f} tok/s")
                     progress.advance(bar)
 
-                return rows(await race(course, wanted.repeats, wanted.rivals, told))
+                fair = fair_rates(
+                    scenario.fleet(verify_ms(profile)), profile.pass_law, work.prompt + work.answer / 2
+                )
+                return rows(await race(course, wanted.repeats, wanted.rivals, told), fair)
 
 
 async def _best_attention(rival: Rival, prompts: Sequence[str]) -> None:
@@ -170,11 +174,20 @@ def show(
     """The table for people."""
     table = Table(
         title=f"{name}: {scenario.about}",
-        caption="in brackets: 95 % interval; model: realised over predicted; busy: the verifier (predicted)",
+        caption="in brackets: 95 % interval; model: realised over predicted; busy: the verifier (predicted); "
+        "slowest: user's tok/s; of fair: least of any user's rate over its rate under the fairest plan",
     )
     headings = ["", "tok/s", f"× {base}"]
     rivals = [other for other in ("greedy-batch", "dip-sd", ONE, BATCH) if other in found]
-    for heading in [*headings, *(f"× {other}" for other in rivals), "model", "busy", "slowest", "same"]:
+    for heading in [
+        *headings,
+        *(f"× {other}" for other in rivals),
+        "model",
+        "busy",
+        "slowest",
+        "of fair",
+        "same",
+    ]:
         table.add_column(heading, justify="left" if not heading else "right")
     for entrant, row in found.items():
         over = [_interval(row["over"].get(other)) for other in (base, *rivals)]
@@ -182,8 +195,9 @@ def show(
         busy = f"{row['verifier_busy']:.2f}" if "verifier_busy" in row else ""
         busy += f" ({row['predicted_busy']:.2f})" if row.get("predicted_busy") else ""
         slowest = f"{row['slowest_user']:.1f}" if "slowest_user" in row else ""
+        fair = f"{row['least_of_fair_rate']:.2f}" if "least_of_fair_rate" in row else ""
         same = "" if "wrong_texts" not in row else "NO" if row["wrong_texts"] else "yes"
-        table.add_row(entrant, f"{row['tokens_per_s']:.1f}", *over, model, busy, slowest, same)
+        table.add_row(entrant, f"{row['tokens_per_s']:.1f}", *over, model, busy, slowest, fair, same)
     console.print(table)
 
 

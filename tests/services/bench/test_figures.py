@@ -40,9 +40,10 @@ def test_rows_have_what_was_promised_and_what_was_wrong() -> None:
         "generate, one user": [Run(20.0), Run(20.0)],
     }
     runs["outrider"][1].wrong.append("user 0")
-    found = rows(runs)
+    found = rows(runs, [100.0, 50.0])
     assert found["outrider"]["over"]["generate, one user"][0] == pytest.approx((10 * 9) ** 0.5)
     assert found["outrider"]["slowest_user"] == 85.0
+    assert found["outrider"]["least_of_fair_rate"] == pytest.approx(0.85)
     assert found["outrider"]["realised_over_predicted"][0] == pytest.approx((200 / 210 * 180 / 200) ** 0.5)
     assert found["outrider"]["wrong_texts"] == ["user 0"]
     assert "verifier_busy" not in found["generate, one user"]

@@ -1,0 +1,44 @@
+"""What every user would have under a plan that is best for all in proportion (Σ log rate), as the model has it."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from shared.planning.cost import Packed
+from shared.planning.crew import LEAST_DRAFT_MS, Crew
+from shared.planning.objective import Objective
+from shared.planning.problem import Bounds, PackedServer, Problem, User
+from shared.planning.serving import Question, best_way, laned
+from shared.planning.solvers.solve import solve
+from shared.scenario.scenario import Device
+
+MAX_DRAFT: Final = 16
+MAX_ROWS: Final = 64
+
+
+def fair_rates(devices: Sequence[Device], law: Packed, context: float) -> list[float]:
+    """Tokens a second of each device's user. context: cached tokens of each."""
+    count = len(devices)
+    alpha = np.array([device.alpha for device in devices])
+    draft_ms = np.maximum([device.draft_ms for device in devices], LEAST_DRAFT_MS)
+    spread_ms = np.array([2 * device.jitter_ms for device in devices])
+    comm_ms = np.array([2 * device.delay_ms for device in devices]) + spread_ms
+    crew = Crew(
+        alpha=alpha,
+        prefix=np.full(count, context),
+        draft_ms=draft_ms,
+        comm_ms=comm_ms,
+        spread_ms=spread_ms,
+        most=np.full(count, MAX_DRAFT),
+        doubt=np.zeros(count),
+    )
+    server = PackedServer(law)
+    users = tuple(
+        User(device.name, float(alpha[m]), round(context), float(draft_ms[m]), float(comm_ms[m]))
+        for m, device in enumerate(devices)
+    )
+    cycle, _ = solve(Problem(users, server, Bounds(MAX_DRAFT, min_draft=0)), Objective("fair"), "outrider")
+    ways = laned(np.array(cycle.split.lengths), cycle.split.batches, MAX_ROWS)
+    found = best_way(Question(crew, server, "fair", MAX_ROWS, MAX_DRAFT), [ways] if ways else [])
+    return [1e3 * float(rate) for rate in found.rates]

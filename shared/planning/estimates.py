@@ -144,12 +144,14 @@ class VerifyCost:
     """What a pass costs: a law fitted to passes, and what a draft that comes meanwhile adds (arrival_ms).
 
     Passes that are all alike say little about a law: what they leave open is taken from a prior, of which they set the
-    scale. The law is of passes during which no draft came, once there are some; the price of drafts that come is what
-    it leaves unexplained of the others. (Fitted together, the two could not be told apart where as many come in every
-    pass.)
+    scale. Passes of a few tokens run other code on a CPU, faster than the line through all others says: they only
+    count where there are no others. The law is of passes during which no draft came, once there are some; the price of
+    drafts that come is what it leaves unexplained of the others. (Fitted together, the two could not be told apart
+    where as many come in every pass.)
     """
 
     LEAST: Final = 6  # passes before there is a law of their own
+    FEW: Final = 4  # tokens; passes of fewer are others
     OFTEN: Final = 64  # fitted after each pass up to here
     SELDOM: Final = 8  # then after so many
     PRIOR: Final = 3.0  # what an unmeasured prior counts, in passes
@@ -158,7 +160,7 @@ class VerifyCost:
     def __init__(self, prior: Packed | None = None, decay: float = 0.995) -> None:
         self._prior, self._decay = prior or UNKNOWN, decay
         weight = self.MEASURED if prior else self.PRIOR
-        self._all, self._calm = (_Passes(self._prior, weight, decay) for _ in range(2))
+        self._all, self._wide, self._calm = (_Passes(self._prior, weight, decay) for _ in range(3))
         self._left = np.zeros(2)  # Σ came · unexplained and Σ came², relatively
         self._law: Packed | None = None
 
@@ -167,15 +169,18 @@ class VerifyCost:
         if verify_ms <= 0:
             return
         self._all.observe(rows, verify_ms)
-        if came == 0:
-            self._calm.observe(rows, verify_ms)
-        elif self._law is not None:
-            unexplained = verify_ms - self._law.cost_ms(rows)
-            self._left = self._decay * self._left + np.array([came * unexplained, came**2]) / verify_ms**2
+        if sum(new for new, _ in rows) >= self.FEW:
+            self._wide.observe(rows, verify_ms)
+            if came == 0:
+                self._calm.observe(rows, verify_ms)
+            elif self._law is not None:
+                unexplained = verify_ms - self._law.cost_ms(rows)
+                self._left = self._decay * self._left + np.array([came * unexplained, came**2]) / verify_ms**2
         seen = self._all.count
         # Fitted now, while devices draft, and not when a batch is to be closed; an old law hardly moves.
         if self.LEAST <= seen < self.OFTEN or (seen >= self.OFTEN and seen % self.SELDOM == 0):
-            self._law = (self._calm if self._calm.count >= self.LEAST else self._all).law()
+            enough = (passes for passes in (self._calm, self._wide) if passes.count >= self.LEAST)
+            self._law = next(enough, self._all).law()
 
     @property
     def arrival_ms(self) -> float:

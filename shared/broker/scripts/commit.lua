@@ -6,6 +6,7 @@
 local VERDICTS, STAGED, LIVE = KEYS[1], KEYS[2], KEYS[3]
 
 local to_gateways, to_scheduler, to_devices = {}, {}, {} -- {stream, message}, sent at the end
+local scheduler_moves = false -- some session is not to be drafted for: its next row is the scheduler's to stage
 
 local function message(verdict)
   return VERSION .. cmsgpack.pack(verdict)
@@ -44,6 +45,7 @@ local function commit(row, verdict, first)
   append(row.ids, verdict[VERDICT.tokens])
   append(row.logprobs, entries)
   local finish = verdict[VERDICT.finish]
+  scheduler_moves = scheduler_moves or finish == '' and verdict[VERDICT.next_k] == 0
   if finish ~= '' then
     finish_session(row.session, row.ids, row.logprobs, LIVE, verdict[VERDICT.session], finish)
   elseif first then -- just made: they go when their session goes
@@ -128,12 +130,17 @@ for _, row in ipairs(rows) do
   outcomes[#outcomes + 1] = outcome
   outcomes[#outcomes + 1] = length
 end
--- A server answers waiting readers in reverse: the devices, who have the next move, come first.
+-- A server answers waiting readers in reverse: who has the next move comes last here, and first there.
 add_inboxes(to_gateways)
+if scheduler_moves then
+  add_inboxes(to_devices)
+end
 for _, told in ipairs(to_scheduler) do
   add_work(told[1], told[2])
 end
-add_inboxes(to_devices)
+if not scheduler_moves then
+  add_inboxes(to_devices)
+end
 if ARGV[1] ~= '' then
   settle(STAGED, ARGV[1])
 end

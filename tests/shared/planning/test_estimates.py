@@ -163,3 +163,23 @@ def test_padding_costs_and_packing_does_not() -> None:
     packed = Packed(20.0, 1.0, 0.1)
     assert packed.cost_ms(equal) - packed.cost_ms(mixed) == pytest.approx(6.0)
     assert packed.cost_ms([]) == DIP_SD.cost_ms([]) == 0.0
+
+
+def test_passes_of_a_few_tokens_do_not_spoil_the_law_of_the_others() -> None:
+    """On a CPU they run other code: here at two thirds of what the line says."""
+    law = Packed(50.0, 1.3, 0.003)
+    learnt = VerifyCost(law)
+    for turn in range(400):
+        cached = 150 + turn % 200
+        learnt.observe([(1, cached)], 0.66 * law.cost_ms([(1, cached)]))
+        many = [(1 + turn % 3, cached)] * 14
+        learnt.observe(many, law.cost_ms(many))
+    asked = [(4, 300)] * 14
+    assert learnt.expected().cost_ms(asked) == pytest.approx(law.cost_ms(asked), rel=0.01)
+
+
+def test_passes_of_a_few_tokens_make_a_law_where_there_are_no_others() -> None:
+    learnt = VerifyCost()
+    for _ in range(30):
+        learnt.observe([(1, 200)], 20.0)
+    assert learnt.expected().cost_ms([(1, 200)]) == pytest.approx(20.0, rel=0.02)

@@ -151,6 +151,7 @@ class Verifier:
         await self.sessions.sweep()
         inbound = await reader.next(POLL_S)
         if inbound is None:
+            self._hold(await self._compute.run(self._target.pages))
             return
         try:
             await self._handle(inbound, reader, steady)
@@ -274,8 +275,17 @@ class Verifier:
         return answers
 
     async def _prepare(self, rows: Sequence[tuple[StagedRow, Session]]) -> tuple[list[Fed], list[Answer]]:
-        feed_tokens = self._settings.feed_tokens
-        return await self._compute.run(lambda: prepare(self._target, rows, feed_tokens))
+        feed_tokens, target = self._settings.feed_tokens, self._target
+        prepared, pages = await self._compute.run(
+            lambda: (prepare(target, rows, feed_tokens), target.pages())
+        )
+        self._hold(pages)
+        return prepared
+
+    def _hold(self, pages: tuple[int, int]) -> None:
+        """KV pages used and there, for people and the scheduler: before a pass, and when nothing comes."""
+        self._pages = pages
+        self.metrics.holding(*pages)
 
     async def _commit(self, entry: Entry, answers: Sequence[Answer], steady: Steady) -> None:
         """The whole answer in one script, until the broker has it; then our sessions follow the log."""
@@ -287,5 +297,3 @@ class Verifier:
         )
         pairs = [(row.verdict, outcome) for row, outcome in zip(rows, outcomes, strict=True)]
         await self.sessions.drop([v.session for v, outcome in pairs if not self.sessions.follow(v, outcome)])
-        self._pages = await self._compute.run(self._target.pages)
-        self.metrics.holding(*self._pages)

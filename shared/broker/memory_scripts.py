@@ -31,6 +31,7 @@ class Log:
     verifier: str = ""
     device: str = ""
     finish: Finish = ""
+    untold: int | None = None  # from here on its device has not been told
     ids: list[int] = field(default_factory=list)
     logprobs: list[bytes] = field(default_factory=list)
 
@@ -191,13 +192,13 @@ class MemoryScripts:
             self._tell_scheduler(replace(verdict, status="error", message=reason, length=length, finish=""))
             return CommitOutcome("ahead", length)
         if verdict.base_len < length or log.finish:
-            self._tell_all(row, _answer(verdict, log))
+            self._tell_all(row, log, _answer(verdict, log))
             return CommitOutcome("answered", length)
         log.ids += verdict.tokens
         log.logprobs += [wire.encode_logprobs(entry) for entry in verdict.logprobs]
         if verdict.finish:
             self._finish(verdict.session, log, verdict.finish)
-        self._tell_all(row, verdict, data)
+        self._tell_all(row, log, verdict, data)
         return CommitOutcome("committed", log.length)
 
     # --- scheduler ----------------------------------------------------------------------------------
@@ -289,12 +290,30 @@ class MemoryScripts:
     def _tell_scheduler(self, verdict: Verdict) -> None:
         self._add_work(self._keys.verdicts, wire.encode(replace(verdict, tokens=(), logprobs=())))
 
-    def _tell_all(self, row: CommitRow, verdict: Verdict, full: bytes = b"") -> None:
+    def _tell_all(self, row: CommitRow, log: Log, verdict: Verdict, full: bytes = b"") -> None:
         if row.gateway:
             self.send(self._keys.reply(row.gateway), full or wire.encode(verdict))
-        if row.device:
-            self.send(self._keys.inbox(row.device), wire.encode(replace(verdict, logprobs=())))
+        if row.device and _told_later(verdict):
+            log.untold = verdict.base_len if log.untold is None else log.untold
+        elif row.device:
+            self.send(self._keys.inbox(row.device), wire.encode(_for_device(verdict, log)))
+            log.untold = None
         self._tell_scheduler(verdict)
+
+
+def _told_later(verdict: Verdict) -> bool:
+    """Whether the device need not hear of this yet: it is not to draft, and a block is not full."""
+    blocks = [length // limits.TOLD_EVERY for length in (verdict.base_len, verdict.length)]
+    return verdict.next_k == 0 and not verdict.finish and blocks[0] == blocks[1]
+
+
+def _for_device(verdict: Verdict, log: Log) -> Verdict:
+    """No log-probabilities, and all tokens that the device has not been told."""
+    behind = 0 if log.untold is None else verdict.base_len - log.untold
+    if log.untold is None or not 0 < behind <= 2 * limits.TOLD_EVERY:
+        return replace(verdict, logprobs=())
+    tokens = tuple(log.ids[log.untold - log.prompt_len :])
+    return replace(verdict, logprobs=(), base_len=log.untold, tokens=tokens)
 
 
 def _answer(verdict: Verdict, log: Log) -> Verdict:

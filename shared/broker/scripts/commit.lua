@@ -12,9 +12,44 @@ local function message(verdict)
   return VERSION .. cmsgpack.pack(verdict)
 end
 
+-- Committed tokens from a position on.
+local function tokens_from(row, position)
+  local tokens = {}
+  for i, token in ipairs(redis.call('LRANGE', row.ids, position - row.prompt_len, -1)) do
+    tokens[i] = tonumber(token)
+  end
+  return tokens
+end
+
 local function tell_scheduler(verdict)
   verdict[VERDICT.tokens], verdict[VERDICT.logprobs] = {}, {}
   to_scheduler[#to_scheduler + 1] = {VERDICTS, message(verdict)}
+end
+
+local MOST_UNTOLD = 2 * TOLD_EVERY
+
+-- A device that is not to draft hears of many tokens at once: at the end of a block of TOLD_EVERY, or when it is to
+-- draft again. Until then the session's `untold` says from where on.
+local function told_later(verdict)
+  local block = math.floor(verdict[VERDICT.base_len] / TOLD_EVERY)
+  return verdict[VERDICT.next_k] == 0 and verdict[VERDICT.finish] == ''
+    and math.floor(verdict[VERDICT.length] / TOLD_EVERY) == block
+end
+
+local function tell_device(row, verdict, full)
+  local logprobs, data = verdict[VERDICT.logprobs], full
+  verdict[VERDICT.logprobs] = {}
+  local behind = row.untold and verdict[VERDICT.base_len] - row.untold or 0
+  if behind > 0 and behind <= MOST_UNTOLD then -- further behind was another device, or will find a gap
+    verdict[VERDICT.base_len], verdict[VERDICT.tokens] = row.untold, tokens_from(row, row.untold)
+    data = message(verdict)
+  elseif #logprobs > 0 then
+    data = message(verdict)
+  end
+  if row.untold then
+    redis.call('HDEL', row.session, 'untold')
+  end
+  to_devices[#to_devices + 1] = {row.device, data}
 end
 
 -- full: the bytes for the gateway; the device gets no logprobs, the scheduler no tokens either.
@@ -23,9 +58,11 @@ local function tell_all(row, verdict, full)
     to_gateways[#to_gateways + 1] = {row.gateway, full}
   end
   if row.device ~= LIVE then
-    local logprobs = verdict[VERDICT.logprobs]
-    verdict[VERDICT.logprobs] = {}
-    to_devices[#to_devices + 1] = {row.device, #logprobs > 0 and message(verdict) or full}
+    if told_later(verdict) then
+      redis.call('HSETNX', row.session, 'untold', verdict[VERDICT.base_len])
+    else
+      tell_device(row, verdict, full)
+    end
   end
   tell_scheduler(verdict)
 end
@@ -59,10 +96,7 @@ end
 -- What the log holds from base_len on, said again. Receivers go by absolute positions.
 local function answer(row, verdict, prompt_len, length, finish)
   local from = math.max(0, verdict[VERDICT.base_len] - prompt_len)
-  local tokens, logprobs = {}, {}
-  for i, token in ipairs(redis.call('LRANGE', row.ids, from, -1)) do
-    tokens[i] = tonumber(token)
-  end
+  local tokens, logprobs = tokens_from(row, prompt_len + from), {}
   for i, entry in ipairs(redis.call('LRANGE', row.logprobs, from, -1)) do
     logprobs[i] = cmsgpack.unpack(entry)
   end
@@ -89,8 +123,9 @@ end
 
 local function settle_row(row)
   local verdict = row.verdict
-  local log = redis.call('HMGET', row.session, 'epoch', 'prompt_len', 'finish')
+  local log = redis.call('HMGET', row.session, 'epoch', 'prompt_len', 'finish', 'untold')
   local epoch, prompt_len, finish = tonumber(log[1]), tonumber(log[2]), log[3]
+  row.prompt_len, row.untold = prompt_len, tonumber(log[4])
   local length = epoch and prompt_len + redis.call('LLEN', row.ids) or 0
   if verdict[VERDICT.status] ~= 'ok' then
     tell_scheduler(verdict)

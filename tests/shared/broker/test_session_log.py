@@ -209,6 +209,70 @@ async def test_commit_appends_and_tells_each_what_it_needs(world: World, ears: E
             assert abs(await world.ttl(key) - await world.ttl(world.keys.session("s1"))) < 0.1
 
 
+# --- who is not to draft ----------------------------------------------------------------------------------
+EVERY = limits.TOLD_EVERY
+
+
+def idle(base_len: int, *tokens: int, **fields: Any) -> CommitRow:
+    """A row after which the device is not to draft."""
+    return row(base_len, *tokens, **{"next_k": 0, "drafted": 0, "accepted": 0, **fields})
+
+
+async def test_a_device_that_is_not_to_draft_hears_of_a_block_at_once(world: World, ears: Ears) -> None:
+    await open_session(world.broker)
+    for at in range(len(PROMPT), EVERY):
+        await world.broker.commit("v", "", [idle(at, 100 + at, logprobs=LOGPROBS[:1])])
+    device, gateway, scheduler = await ears.all()
+    assert len(gateway) == len(scheduler) == EVERY - len(PROMPT)
+    (told,) = device
+    assert (told.base_len, told.length) == (len(PROMPT), EVERY)
+    assert told.tokens == tuple(100 + at for at in range(len(PROMPT), EVERY))
+    assert told.logprobs == ()
+
+
+async def test_a_device_that_is_to_draft_again_hears_of_all_it_missed(world: World, ears: Ears) -> None:
+    await open_session(world.broker)
+    await world.broker.commit("v", "", [idle(4, 10)])
+    await world.broker.commit("v", "", [idle(5, 11)])
+    await world.broker.commit("v", "", [row(6, 12, next_k=3)])
+    await world.broker.commit("v", "", [row(7, 13, 14, next_k=3)])
+    device, _, _ = await ears.all()
+    assert [(told.base_len, told.tokens, told.next_k) for told in device] == [
+        (4, (10, 11, 12), 3),
+        (7, (13, 14), 3),
+    ]
+
+
+async def test_a_device_hears_of_the_end_at_once(world: World, ears: Ears) -> None:
+    await open_session(world.broker)
+    await world.broker.commit("v", "", [idle(4, 10)])
+    await world.broker.commit("v", "", [idle(5, 11, finish="stop")])
+    (told,), _, _ = await ears.all()
+    assert (told.finish, told.base_len, told.tokens, told.length) == ("stop", 4, (10, 11), 6)
+
+
+async def test_an_answer_from_the_log_tells_the_device_what_it_missed(world: World, ears: Ears) -> None:
+    await open_session(world.broker)
+    for at in range(4, 8):
+        await world.broker.commit("v", "", [idle(at, at)])
+    assert await world.broker.commit("v", "", [row(6, 99, next_k=2)]) == [CommitOutcome("answered", 8)]
+    (told,), _, _ = await ears.all()
+    assert (told.base_len, told.tokens, told.length) == (4, (4, 5, 6, 7), 8)
+
+
+async def test_what_lies_far_behind_is_left_to_the_log(world: World, ears: Ears) -> None:
+    """Nobody drafted for long, so nobody was told; whoever drafts then has read the log."""
+    await open_session(world.broker)
+    await world.broker.commit("v", "", [idle(4, 10)])
+    alone = [replace(idle(at, at), device="") for at in range(5, 4 + 3 * EVERY)]
+    for committed in alone:
+        await world.broker.commit("v", "", [committed])
+    await world.broker.commit("v", "", [row(4 + 3 * EVERY, 12, next_k=3)])
+    (told,), _, _ = await ears.all()
+    assert (told.base_len, told.tokens) == (4 + 3 * EVERY, (12,))
+
+
+# --- repeats ----------------------------------------------------------------------------------------------
 async def test_a_repeated_commit_is_answered_from_the_log(world: World, ears: Ears) -> None:
     await open_session(world.broker)
     first, second = row(4, 10, 11, 12, logprobs=LOGPROBS), row(7, 13, logprobs=LOGPROBS[:1])

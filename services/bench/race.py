@@ -23,7 +23,7 @@ BATCH: Final = "generate, padded batch"
 EMPTY_S: Final = 30.0  # for the sessions of a run to be gone
 ONE_TOKENS: Final = 64  # of transformers, for one user
 BATCH_TOKENS: Final = 48
-WATCH_S: Final = 0.5
+WATCH_S: Final = 1.0
 
 
 @dataclass(slots=True)

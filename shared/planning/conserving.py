@@ -22,6 +22,7 @@ from shared.planning.problem import Server
 PASSES: Final = 72
 SETTLING: Final = 24  # passes that are not counted
 DRAWS: Final = 64  # of jitter for each user, used again and again
+LEAST_UNEVEN: Final = 0.8  # of a pass's time, however uneven passes are
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +62,31 @@ class Outcome:
     busy: Floats
 
 
-def play(crew: Crew, server: Server, ways: Ways, passes: int = PASSES, settling: int = SETTLING) -> Outcome:
-    """Serve for so many passes in each of the ways, all users ready at first."""
+def play(
+    crew: Crew,
+    server: Server,
+    ways: Ways,
+    passes: int = PASSES,
+    settling: int = SETTLING,
+    seed: int = 1,
+    uneven: float = 0.0,
+) -> Outcome:
+    """Serve for so many passes in each of the ways, all users ready at first.
+
+    uneven: standard deviation of a pass's time over what the law says, the same draws for all ways.
+    """
     ms, size = crew.away_ms(ways.lengths) - crew.spread_ms * (ways.lengths > 0), len(crew)
-    late = np.random.default_rng(1).exponential(1.0, (DRAWS, size)) * crew.spread_ms
+    rng = np.random.default_rng(seed)
+    late = rng.exponential(1.0, (DRAWS, size)) * crew.spread_ms
+    share = np.clip(rng.normal(1.0, uneven, passes), LEAST_UNEVEN, 2 - LEAST_UNEVEN)
+    share /= share[settling:].mean()
     ready, rounds = np.zeros(ways.lengths.shape), np.zeros(ways.lengths.shape)
     free, busy = np.zeros(len(ways)), np.zeros(len(ways))
     for turn in range(passes):
         if turn == settling:
             begun, rounds, busy = free.copy(), np.zeros_like(rounds), np.zeros_like(busy)
         rows, closed = _close(ways, ready, free)
-        verify = _verify_ms(crew, server, ways.lengths, rows)
+        verify = share[turn] * _verify_ms(crew, server, ways.lengths, rows)
         if server.arrival_ms:
             came = (ready > closed[:, None]) & (ready <= (closed + verify)[:, None]) & ~rows
             verify = verify + server.arrival_ms * came.sum(axis=1)

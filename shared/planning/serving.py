@@ -29,6 +29,8 @@ CLIMBS: Final = 6
 CLIMBERS: Final = 40  # with more users small changes are lost in the noise
 MOST_LANES: Final = 6
 CLEARLY: Final = 1.02
+LONG: Final = 240, 48  # passes of the last comparison, and of these not counted
+UNEVEN: Final = 0.04  # of a pass's time: no way may live on passes and drafts that happen to keep time
 SHORTER: Final = np.array([-2, -1, 1, 2, -(10**6)])  # small changes of a length
 LONGER: Final = np.array([1, 2, 4, 6, 8])  # and of 0: a far device has to draft some before it pays
 WORTH: Final = 1.002  # a small change has to bring more than this
@@ -67,7 +69,7 @@ def best_way(asked: Question, known: Sequence[Ways], looks: int = LOOKS) -> Foun
     wait_ms, weight = None, np.ones(len(asked.crew))
     for _ in range(looks):
         ways = _laneless(asked, wait_ms, weight)
-        outcome = play(asked.crew, asked.server, ways)
+        outcome = play(asked.crew, asked.server, ways, uneven=UNEVEN)
         found = _found(asked, ways, outcome)
         if found.score > max(best.score, mark):
             best = found
@@ -75,10 +77,11 @@ def best_way(asked: Question, known: Sequence[Ways], looks: int = LOOKS) -> Foun
         wait_ms = np.maximum(1 / np.maximum(outcome.rounds, 1e-9) - away, 1.0)
         if asked.objective == "fair":  # the slope of Σ log(rate)
             weight = np.clip(found.rates.mean() / np.maximum(found.rates, 1e-9), 0.05, 20.0)
-    if len(asked.crew) > CLIMBERS:
-        return best
-    bettered = _climb(asked, best)
-    return bettered if best.way.lengths.any() or bettered.score > mark else best
+    climbed = _climb(asked, best) if len(asked.crew) <= CLIMBERS else best
+    kept = _confirmed(asked, Ways.all([*known, _plain(asked)]))
+    bettered = _confirmed(asked, Ways.all([best.way, climbed.way]))
+    clearly = WORTH if kept.way.lengths.any() else CLEARLY
+    return bettered if bettered.score > _worth(asked, kept, clearly) else kept
 
 
 def laned(lengths: Ints, batches: Sequence[Sequence[int]], max_rows: int) -> Ways | None:
@@ -180,8 +183,14 @@ def _around(asked: Question, way: Ways) -> Ways:
     return Ways.all(around)
 
 
+def _confirmed(asked: Question, ways: Ways) -> Found:
+    """The best of a few, played for longer and with other draws: the best of many guesses is partly luck."""
+    passes, settling = LONG
+    return _found(asked, ways, play(asked.crew, asked.server, ways, passes, settling, seed=2, uneven=UNEVEN))
+
+
 def _look(asked: Question, ways: Ways) -> Found:
-    return _found(asked, ways, play(asked.crew, asked.server, ways))
+    return _found(asked, ways, play(asked.crew, asked.server, ways, uneven=UNEVEN))
 
 
 def _found(asked: Question, ways: Ways, outcome: Outcome) -> Found:

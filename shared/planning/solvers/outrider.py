@@ -25,7 +25,7 @@ CAPS = range(8, 25)  # looked at first, over all that are promising; fewer for m
 CAP_USERS = 160  # of them all
 LOOKS = 2, 4  # for some users, for more
 FIRST_ORDERS = (1.0,)  # prices at which users are ordered in the first look, of what a millisecond is worth
-ORDERS = (0.6,)  # and in those after
+ORDERS = (0.6,), (0.3, 1.0)  # and in those after, for some users and for more
 NEARER = 4  # plans that are then asked for with shorter loops
 NEARBY = np.array([0.96, 1.0])  # of the best cycle: caps within which loops may be longer, too
 SAME = 1e-3  # caps this close, relatively, are looked at once
@@ -72,14 +72,14 @@ def _looked(arrays: Arrays) -> list[Plan]:
     best = plans[0].score if plans else arrays.worst_score
     caps = np.geomspace(*promising_caps(arrays, best), _between(CAPS, CAP_USERS // len(arrays)))
     known: set[frozenset[Members]] = set()
-    most = _between(SCANNED, SCANNED_USERS // len(arrays))
+    most, many = _between(SCANNED, SCANNED_USERS // len(arrays)), len(arrays) > SOME
     seen = np.empty(0)
-    for look in range(LOOKS[len(arrays) > SOME]):
+    for look in range(LOOKS[many]):
         caps = caps[(np.abs(caps[:, None] / seen - 1) >= SAME).all(axis=1)]
         if len(caps) == 0:
             break
         seen = np.append(seen, caps)
-        found = _unknown(partitions(arrays, caps, best, ORDERS if look else FIRST_ORDERS), known, most)
+        found = _unknown(partitions(arrays, caps, best, ORDERS[many] if look else FIRST_ORDERS), known, most)
         around = np.array([partition.cap_ms * WIDE for partition in found])
         likely = max(best, found[0].score) if found else best
         plans = _best_first([*plans, *scan(arrays, [p.batches for p in found], around, likely, KEPT)])

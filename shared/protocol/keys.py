@@ -48,7 +48,8 @@ class Keys:
 
     # The session log.
     def session(self, session: str) -> str:
-        """Hash: spec, prompt_len, max_tokens, gateway, device_wanted, expires_ms, epoch, verifier, device, finish."""
+        """Hash: spec, prompt_len, max_tokens, gateway, device_wanted, expires_ms, epoch, verifier, device, finish,
+        and untold: the position from which on the device has not been told."""
         return self._key(f"session:{session}")
 
     def session_ids(self, session: str) -> str:

@@ -31,9 +31,9 @@ NEARBY = np.array([0.96, 1.0])  # of the best cycle: caps within which loops may
 SAME = 1e-3  # caps this close, relatively, are looked at once
 SCANNED = range(2, 7)  # partitions of a look whose lengths are scanned; fewer for many users
 SCANNED_USERS = 20_000  # of them all
-KEPT = 10  # plans of a look
+KEPT = 6  # plans of a look
 HALVES = 20  # plans with two batches that are kept for few users
-IMPROVED = 2, 4  # plans that are searched around: with more users, with few
+IMPROVED = 4, 1, 2  # plans that are searched around: for few users, for some, for more
 ROUNDS = 4  # of local search
 WARM_ROUNDS = 2
 MOVED = 8  # ways to move those who changed, that are looked at as they are and not scored first
@@ -59,8 +59,9 @@ def _solve(arrays: Arrays) -> Plan | None:
         return None
     if few:
         plans = _best_first(nudge(arrays, plan) for plan in [*plans, *_halves(arrays, plans[0])])
+    searched = IMPROVED[(len(arrays) > FEW) + (len(arrays) > SOME)]
     known: set[frozenset[Members]] = set()
-    improved = _best_first(improve(arrays, plan, ROUNDS, known=known) for plan in plans[: IMPROVED[few]])
+    improved = _best_first(improve(arrays, plan, ROUNDS, known=known) for plan in plans[:searched])
     if few:
         return polish(arrays, improved[0])
     return nudge(arrays, improved[0]) if len(arrays) <= SOME else improved[0]

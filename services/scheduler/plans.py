@@ -12,6 +12,7 @@ from shared.planning.views import SessionView
 
 DRIFT_S: Final = 2.0  # between plans for the same sessions
 COHORT_S: Final = 0.2  # between plans when sessions come and go
+REST: Final = 10.0  # and at least so many times as long as the last one took: planning wants processors, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def questions(state: State, now: float) -> list[Question]:
 
 def _question(state: State, verifier: Verifier, now: float) -> Question | None:
     age = now - verifier.planned_at
-    if not len(verifier.cohort) or age < COHORT_S:
+    if not len(verifier.cohort) or age < max(COHORT_S, REST * verifier.plan_took_s):
         return None
     views = tuple(sorted(verifier.cohort, key=lambda view: view.joined))
     before = verifier.planned
@@ -61,6 +62,7 @@ def take(state: State, question: Question, plan: Plan | None, now: float) -> Non
     if verifier is None or question.policy is not state.policy:
         state.metrics.plans.labels("outdated").inc()
         return
+    verifier.plan_took_s = now - verifier.planned_at
     state.metrics.plans.labels("made" if plan else "none").inc()
     if plan is None:
         return

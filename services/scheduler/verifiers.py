@@ -148,6 +148,7 @@ class Verifier:
     plan_at: float = 0.0
     planned: Planned | None = None  # what was asked last
     planned_at: float = -1e9  # and when
+    plan_took_s: float = 0.0  # the last one
     realised: Realised = field(default_factory=Realised)
 
     @property

@@ -24,6 +24,7 @@ from shared.planning.solvers.solve import Infeasible, solve
 from shared.planning.views import SessionView, VerifierView
 
 MAX_DRAFT: Final = 16
+CHANGED: Final = 0.25  # share of sessions that came or went, up to which the plan in force is bettered
 UNPLANNED_K: Final = 2  # of a session that came after the plan
 TICK_S: Final = 1e-6  # a timer may come this much early
 LEAD_S: Final = 0.003  # from closing a batch to its pass: the hop to the verifier
@@ -47,7 +48,9 @@ class Outrider:
         if not cohort:
             return None
         asked = Question(Crew.of(cohort, MAX_DRAFT), server, self._objective, max_rows, MAX_DRAFT)
-        warm = last is not None and last.lengths.keys() == {view.session for view in cohort}
+        warm = last is not None and len(
+            last.lengths.keys() ^ {view.session for view in cohort}
+        ) <= CHANGED * len(cohort)
         known = in_force(cohort, asked, last)
         found = (
             best_way(asked, known, looks=1)

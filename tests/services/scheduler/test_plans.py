@@ -7,7 +7,7 @@ from typing import TypeVar
 import pytest
 
 from services.scheduler.planner import LOOK_S, Planner
-from services.scheduler.plans import COHORT_S, DRIFT_S
+from services.scheduler.plans import COHORT_S, DRIFT_S, REST
 from shared.compute.compute import InlineCompute
 from shared.planning.policy import Plan
 from shared.planning.problem import Server
@@ -47,6 +47,22 @@ def test_a_cohort_is_planned_once_and_again_when_somebody_comes_or_goes() -> Non
     at.submit("d")
     assert at.core.plan_questions(at.now) == []  # too soon
     at.tick(after=COHORT_S)
+    assert len(at.core.plan_questions(at.now)) == 1
+
+
+def test_planning_rests_for_many_times_as_long_as_it_took() -> None:
+    """People who come and go all the time must not have the planner compute all the time."""
+    at = desk("a")
+    (question,) = at.core.plan_questions(at.now)
+    asked_at, took_s = at.now, 0.3
+    at.core.plan_asked(question, asked_at)
+    plan = question.answer()
+    at.tick(after=took_s)
+    at.core.take_plan(question, plan, at.now)
+    at.submit("b")
+    at.tick(after=REST * took_s - took_s - 0.1)
+    assert at.core.plan_questions(at.now) == []
+    at.tick(after=0.2)
     assert len(at.core.plan_questions(at.now)) == 1
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from shared.broker.contract import Broker
 from shared.protocol.keys import Keys
+from tests.shared.broker.logs import Ears
 from tests.shared.broker.worlds import MemoryWorld, RedisWorld, World
 
 LASTING = re.compile(
@@ -47,3 +48,8 @@ def broker(world: World) -> Broker:
 @pytest.fixture
 def keys(world: World) -> Keys:
     return world.keys
+
+
+@pytest.fixture
+def ears(world: World) -> Ears:
+    return Ears(world)

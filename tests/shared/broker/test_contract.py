@@ -1,4 +1,4 @@
-"""What every broker does, on both: streams, leases, heartbeats, small hashes. The log is in test_session_log.py."""
+"""What every broker does, on both: streams, leases, heartbeats, small hashes. The log is in test_session_log.py and test_commit.py."""
 
 import asyncio
 

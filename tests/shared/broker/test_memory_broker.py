@@ -11,7 +11,7 @@ from shared.broker.memory_broker import MemoryBroker, MemoryServer
 from shared.protocol import limits, wire
 from shared.protocol.keys import Keys
 from shared.protocol.messages import Cancel
-from tests.shared.broker.test_session_log import open_session, row
+from tests.shared.broker.logs import open_session, row
 from tests.shared.broker.worlds import MemoryWorld
 
 KEYS = Keys()

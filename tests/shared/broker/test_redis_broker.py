@@ -16,7 +16,7 @@ from shared.broker.script import script
 from shared.protocol import wire
 from shared.protocol.messages import Cancel, Heartbeat, Span, Verdict
 from shared.runtime.settings import Common
-from tests.shared.broker.test_session_log import open_session, row
+from tests.shared.broker.logs import open_session, row
 from tests.shared.broker.worlds import RedisWorld
 
 

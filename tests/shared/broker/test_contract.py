@@ -1,4 +1,4 @@
-"""What every broker does, on both: streams, leases, heartbeats, small hashes. The log is in test_session_log.py and test_commit.py."""
+"""What every broker does, on both: streams, leases, heartbeats, small hashes. The session log has tests of its own."""
 
 import asyncio
 

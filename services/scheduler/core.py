@@ -10,6 +10,7 @@ from services.scheduler import moves, plans, recovery, rounds, staging
 from services.scheduler.effects import Effect, Persist, Stage
 from services.scheduler.metrics import Metrics
 from services.scheduler.placement import Fleet
+from services.scheduler.realised import Realised
 from services.scheduler.session import Session
 from services.scheduler.state import Config, Estimates, State
 from shared.planning.policies import UnknownPolicy, make_policy
@@ -63,8 +64,7 @@ class Core:
     def gone(self, session: str) -> None:
         """The answer to ReadHead when there is no such log."""
         if session in self._state.sessions:
-            self._state.metrics.ends.labels("gone").inc()
-            self._state.forget(self._state.sessions[session])
+            self._state.over(self._state.sessions[session], "gone")
 
     def refused(self, effect: Stage, now: float) -> None:
         """A batch was not staged: the verifier's stream is full."""
@@ -177,5 +177,5 @@ class Core:
         self._state.policy = policy
         for verifier in self._state.verifiers.values():
             verifier.cohort = verifier.cohort.relane(policy.lanes)
-            verifier.plan, verifier.planned = None, None
+            verifier.plan, verifier.planned, verifier.realised = None, None, Realised()
             self._state.dirty.add(verifier.name)

@@ -91,8 +91,7 @@ def end(state: State, session: Session, finish: Finish, message: str = "") -> No
     device = session.device if state.fleet.has_device(session.device) else ""
     close = session.close(finish, message)
     state.do(End(session.id, close, session.verifier if live else "", device, session.gateway))
-    state.metrics.ends.labels(finish).inc()
-    state.forget(session)
+    state.over(session, finish)
 
 
 def tune(state: State, verifiers: list[Heartbeat], devices: list[Heartbeat]) -> None:

@@ -69,6 +69,7 @@ def told(question: Question, plan: Plan | None) -> dict[str, object]:
         "verifier": question.verifier,
         "pass_ms": f"{law.beta_ms:.1f} + {law.per_token_ms:.3f} new + {law.per_context_ms:.4f} cached"
         f" + {question.server.arrival_ms:.2f} came",
+        "prompts": f"{1e3 * question.server.prompts.per_ms:.2f}/s of {question.server.prompts.each_ms:.0f} ms",
         "alpha": _range(view.alpha for view in question.views),
         "draft_ms": _range(1e3 * view.draft_s_per_token for view in question.views),
         "link_ms": _range(1e3 * view.link_s for view in question.views),

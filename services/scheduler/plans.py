@@ -12,7 +12,7 @@ from shared.planning.views import SessionView
 
 DRIFT_S: Final = 2.0  # between plans for the same sessions
 COHORT_S: Final = 0.2  # between plans when sessions come and go
-REST: Final = 10.0  # and at least so many times as long as the last one took: planning wants processors, too
+REST: Final = 20.0  # and at least so many times as long as the last one took: planning wants processors, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def show(state: State, now: float) -> None:
     for verifier in state.verifiers.values():
         verifier.realised.fade(now)
         realised, name = verifier.realised, verifier.name
-        metrics.rate.labels(name, "realised").set(realised.tokens_per_s())
+        metrics.rate.labels(name, "realised").set(realised.tokens.per_s)
         metrics.cycle.labels(name, "realised").set(realised.cycle_ms(len(verifier.cohort)))
         plan = verifier.plan
         metrics.plan_age.labels(name).set(now - verifier.plan_at if plan else 0.0)

@@ -95,8 +95,7 @@ def on_head(state: State, head: SessionHead, now: float) -> None:
             resume(state, state.sessions[head.session], now)
         return
     if head.finish:
-        state.metrics.ends.labels(head.finish).inc()
-        state.forget(session)
+        state.over(session, head.finish)
         return
     if session.phase not in ("verifying", "prefilling"):
         return

@@ -178,7 +178,7 @@ def _on_committed(state: State, session: Session, verdict: Verdict, now: float) 
         state.metrics.observe_round(verdict.drafted, verdict.accepted)
         if session.verifier in state.verifiers:
             realised = state.verifiers[session.verifier].realised
-            realised.observe(verdict.length - session.length, now)
+            realised.observe(verdict.length - session.length)
     state.drop_draft(session)
     session.length, session.cached = verdict.length, verdict.length - 1
     session.round = verdict.round + 1
@@ -186,8 +186,7 @@ def _on_committed(state: State, session: Session, verdict: Verdict, now: float) 
     told = not session.row_device or session.row_device == session.device
     session.adopted = False
     if verdict.finish:
-        state.metrics.ends.labels(verdict.finish).inc()
-        state.forget(session)
+        state.over(session, verdict.finish)
     elif verdict.next_k and session.caught_up and told and state.fleet.has_device(session.device):
         session.allowed_k, session.asked_at, session.asked_len = verdict.next_k, now, verdict.length
         state.enter(session, "drafting", now, now + state.draft_wait_s(session))

@@ -139,8 +139,14 @@ class State:
         session.timer_at = min(at, session.deadline_at)
         self.timers.set(session.id, session.timer_at)
 
-    def forget(self, session: Session) -> None:
-        """The session is over, or somebody else's."""
+    def over(self, session: Session, finish: str) -> None:
+        """The session has ended."""
+        self.metrics.ends.labels(finish).inc()
+        if session.verifier in self.verifiers:
+            self.verifiers[session.verifier].realised.ended(session.prompt_len)
+        self._forget(session)
+
+    def _forget(self, session: Session) -> None:
         self.drop_draft(session)
         self.metrics.phases[session.phase] -= 1
         del self.sessions[session.id]

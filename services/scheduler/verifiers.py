@@ -160,7 +160,8 @@ class Verifier:
         """As planners take it: a pass costs what the hop to the next one takes as well. Memory in KV tokens."""
         law = self.costs.decoding.expected()
         whole = Packed(law.beta_ms + self.costs.hop_ms.value, law.per_token_ms, law.per_context_ms)
-        return PackedServer(whole, self.kv_tokens or inf, 1.0, self.costs.decoding.arrival_ms)
+        prompts = self.realised.prompts(self.costs.any.expected().per_token_ms)
+        return PackedServer(whole, self.kv_tokens or inf, 1.0, self.costs.decoding.arrival_ms, prompts)
 
     def view(self, now: float, max_rows: int) -> VerifierView:
         """The verifier as policies see it."""

@@ -22,6 +22,7 @@ from shared.planning.problem import Server
 PASSES: Final = 72
 SETTLING: Final = 24  # passes that are not counted
 DRAWS: Final = 64  # of jitter for each user, used again and again
+PROMPTS: Final = 8  # a pass at most
 LEAST_UNEVEN: Final = 0.8  # of a pass's time, however uneven passes are
 
 
@@ -82,6 +83,7 @@ def play(
     share /= share[settling:].mean()
     ready, rounds = np.zeros(ways.lengths.shape), np.zeros(ways.lengths.shape)
     free, busy = np.zeros(len(ways)), np.zeros(len(ways))
+    prompts, read = _prompts(server, passes, rng), np.zeros(len(ways), dtype=np.int64)
     for turn in range(passes):
         if turn == settling:
             begun, rounds, busy = free.copy(), np.zeros_like(rounds), np.zeros_like(busy)
@@ -90,6 +92,9 @@ def play(
         if server.arrival_ms:
             came = (ready > closed[:, None]) & (ready <= (closed + verify)[:, None]) & ~rows
             verify = verify + server.arrival_ms * came.sum(axis=1)
+        if len(prompts):
+            come = np.searchsorted(prompts, closed)
+            verify, read = verify + server.prompts.each_ms * (come - read), come
         free, busy = closed + verify, busy + verify
         away = np.where(ways.lengths > 0, ms + late[turn % DRAWS], 0.0)
         ready = np.where(rows, free[:, None] + away, ready)
@@ -97,6 +102,14 @@ def play(
     elapsed = (free - begun)[:, None]
     rounds /= elapsed
     return Outcome(rounds * crew.emitted(ways.lengths), rounds, busy / elapsed[:, 0])
+
+
+def _prompts(server: Server, passes: int, rng: np.random.Generator) -> Floats:
+    """When prompts come, for as long as so many passes can take."""
+    if not (share := server.prompts.share):
+        return np.zeros(0)
+    gaps = rng.exponential(server.prompts.each_ms / share, passes * PROMPTS)
+    return gaps.cumsum()
 
 
 def _close(ways: Ways, ready: Floats, free: Floats) -> tuple[npt.NDArray[np.bool_], Floats]:

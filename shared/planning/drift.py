@@ -11,6 +11,7 @@ from shared.planning.views import SessionView
 ALPHA: Final = 0.06  # absolute
 SHARE: Final = 0.2  # of a time
 PASS_SHARE: Final = 0.1  # of a pass's, which everybody takes
+PROMPTS: Final = 0.05  # absolute, of the verifier's time
 LEAST_MS: Final = 2.0  # a change of less does not count
 
 
@@ -23,6 +24,7 @@ class Planned:
     crew: Crew
     order: tuple[str, ...]
     cost_ms: tuple[float, float]  # of a pass with nothing but a row each, and of one with some tokens more
+    prompts: float  # their share of the verifier's time
 
     @classmethod
     def of(cls, views: Sequence[SessionView], server: Server) -> "Planned":
@@ -37,6 +39,7 @@ class Planned:
             crew=crew,
             order=tuple(view.session for view in views),
             cost_ms=(costs[0], costs[1]),
+            prompts=server.prompts.share,
         )
 
     def same_sessions(self, views: Sequence[SessionView]) -> bool:
@@ -49,6 +52,8 @@ class Planned:
         if self.order != now.order or any(
             abs(a - b) > PASS_SHARE * a for a, b in zip(self.cost_ms, now.cost_ms, strict=True)
         ):
+            return True
+        if abs(self.prompts - now.prompts) > PROMPTS:
             return True
         before, after = self.crew, now.crew
         if (abs(before.alpha - after.alpha) > ALPHA).any():

@@ -11,13 +11,13 @@ from shared.planning.cohort import Cohort
 from shared.planning.crew import users_of
 from shared.planning.cyclic_k import close_in_turn
 from shared.planning.objective import Objective
-from shared.planning.policy import Plan, Selection
+from shared.planning.policy import Plan, Selection, middle
 from shared.planning.problem import Bounds, Problem, Server, expected_tokens
 from shared.planning.solvers.solve import Infeasible, solve
 from shared.planning.views import SessionView, VerifierView
 
 MAX_DRAFT: Final = 20  # L_max of the paper
-UNPLANNED_K: Final = 2  # of a session that came after the plan
+UNPLANNED_K: Final = 2  # while there is no plan
 
 
 class DipSd:
@@ -42,14 +42,16 @@ class DipSd:
             return None
         ids = [view.session for view in able]
         batches = tuple(tuple(ids[m] for m in batch) for batch in found.split.batches)
+        cycle_ms = found.cycle_ms / (1 - server.prompts.share)  # all else waits while a prompt is read
         return Plan(
             batches=batches,
             lengths=dict(zip(ids, found.split.lengths, strict=True)),
+            newcomer=middle(found.split.lengths),
             least=tuple(len(batch) for batch in batches),
             most=max_rows,
-            cycle_ms=found.cycle_ms,
-            tokens_per_s=1e3 * expected_tokens(problem, found.split) / found.cycle_ms,
-            busy=found.busy_ms / found.cycle_ms,
+            cycle_ms=cycle_ms,
+            tokens_per_s=1e3 * expected_tokens(problem, found.split) / cycle_ms,
+            busy=found.busy_ms / cycle_ms + server.prompts.share,
         )
 
     def select(self, cohort: Cohort, verifier: VerifierView, plan: Plan | None, now: float) -> Selection:
@@ -58,4 +60,4 @@ class DipSd:
 
     def next_length(self, session: SessionView, plan: Plan | None, now: float) -> int:
         """See Policy.next_length."""
-        return plan.lengths.get(session.session, UNPLANNED_K) if plan else UNPLANNED_K
+        return plan.length(session.session) if plan else UNPLANNED_K

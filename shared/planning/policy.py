@@ -33,7 +33,8 @@ class Plan:
     batches: sessions in cycle order. lengths: of each one's draft. least: how many of a batch have to be ready before
     it closes, where it need not wait for all; most: rows of a pass at most. cycle_ms: from one verification of a
     session to its next, on average; tokens_per_s: of all sessions together; busy: the verifier's share of the time.
-    probes: lengths at which sessions at k = 0 are to be tried while little is known of them.
+    probes: lengths at which sessions at k = 0 are to be tried while little is known of them. newcomer: length of a
+    session that came after the plan.
     """
 
     batches: tuple[tuple[str, ...], ...]
@@ -44,6 +45,16 @@ class Plan:
     tokens_per_s: float
     busy: float
     probes: Mapping[str, int] = field(default_factory=dict)
+    newcomer: int = 0
+
+    def length(self, session: str) -> int:
+        """Of its draft."""
+        return self.lengths.get(session, self.newcomer)
+
+
+def middle(lengths: Sequence[int]) -> int:
+    """The median of at least one length, one of them."""
+    return sorted(lengths)[len(lengths) // 2]
 
 
 class Policy(Protocol):

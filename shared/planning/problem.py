@@ -13,11 +13,13 @@ Source: Xu, Zhou, Niu, "DiP-SD", arXiv 2604.20919; the order of batches does not
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 
 from shared.planning.cost import Packed, Padded, Real, Shape
+
+MOST_PROMPTS: Final = 0.8  # of a verifier's time; with more than that no plan is of use
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,19 @@ class User:
     def ready_ms(self, length: int) -> float:
         """From its verdict to its draft's arrival."""
         return length * self.draft_ms + self.comm_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """New users' prompts, which a verifier reads while it serves: per_ms come a millisecond, each takes it each_ms."""
+
+    per_ms: float = 0.0
+    each_ms: float = 0.0
+
+    @property
+    def share(self) -> float:
+        """Of the verifier's time."""
+        return min(self.per_ms * self.each_ms, MOST_PROMPTS)
 
 
 class Server(Protocol):
@@ -61,6 +76,11 @@ class Server(Protocol):
         """What a draft that arrives during a pass adds to it: where messages and passes share processors."""
         ...
 
+    @property
+    def prompts(self) -> Prompts:
+        """What it reads of new users meanwhile."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class PaddedServer:
@@ -69,6 +89,7 @@ class PaddedServer:
     law: Padded
     memory_bytes: float = inf
     arrival_ms: float = 0.0
+    prompts: Prompts = Prompts()
 
     def verify_ms(self, users: Real, longest: Real, drafted: Real, prefix: Real, prefixes: Real) -> Real:
         """See Server."""
@@ -89,6 +110,7 @@ class PackedServer:
     memory_bytes: float = inf
     kv_bytes_per_token: float = 0.0
     arrival_ms: float = 0.0
+    prompts: Prompts = Prompts()
 
     def verify_ms(self, users: Real, longest: Real, drafted: Real, prefix: Real, prefixes: Real) -> Real:
         """See Server."""

@@ -16,7 +16,7 @@ from shared.planning.cohort import Cohort
 from shared.planning.conserving import Ways
 from shared.planning.crew import Crew, users_of
 from shared.planning.objective import Objective, ObjectiveName
-from shared.planning.policy import Plan, Selection
+from shared.planning.policy import Plan, Selection, middle
 from shared.planning.probing import probe, worth_trying
 from shared.planning.problem import Bounds, Problem, Server
 from shared.planning.serving import Question, best_way, laned
@@ -25,7 +25,7 @@ from shared.planning.views import SessionView, VerifierView
 
 MAX_DRAFT: Final = 16
 CHANGED: Final = 0.25  # share of sessions that came or went, up to which the plan in force is bettered
-UNPLANNED_K: Final = 2  # of a session that came after the plan
+UNPLANNED_K: Final = 2  # while there is no plan
 TICK_S: Final = 1e-6  # a timer may come this much early
 LEAD_S: Final = 0.003  # from closing a batch to its pass: the hop to the verifier
 
@@ -64,6 +64,7 @@ class Outrider:
         return Plan(
             batches=tuple(batches),
             lengths=dict(zip(ids, found.way.lengths[0].tolist(), strict=True)),
+            newcomer=middle(found.way.lengths[0].tolist()),
             least=tuple(found.way.least[0, used].tolist()),
             most=int(found.way.most[0]),
             cycle_ms=float(len(ids) / found.rounds.sum()),
@@ -120,7 +121,7 @@ class Outrider:
 
     def next_length(self, session: SessionView, plan: Plan | None, now: float) -> int:
         """See Policy.next_length."""
-        k = plan.lengths.get(session.session, UNPLANNED_K) if plan else UNPLANNED_K
+        k = plan.length(session.session) if plan else UNPLANNED_K
         return k or probe(session, plan)
 
 
@@ -129,10 +130,9 @@ def in_force(cohort: Sequence[SessionView], asked: Question, last: Plan | None) 
     if last is None or not last.lengths:
         return []
     lane_of = {session: lane for lane, batch in enumerate(last.batches) for session in batch}
-    middle = sorted(last.lengths.values())[len(last.lengths) // 2]
     smallest = min(range(len(last.batches)), key=lambda lane: len(last.batches[lane]))
     lane = np.array([lane_of.get(view.session, smallest) for view in cohort])
-    lengths = np.array([last.lengths.get(view.session, middle) for view in cohort])
+    lengths = np.array([last.length(view.session) for view in cohort])
     sizes = np.bincount(lane, minlength=len(last.least))
     least = np.minimum(np.array(last.least), sizes)
     least[(least == 0) & (sizes > 0)] = 1
@@ -154,7 +154,7 @@ def _is_complete(cohort: Cohort, lane: int, plan: Plan | None, now: float) -> bo
 
 def _drafts(view: SessionView, plan: Plan) -> bool:
     """Whether the plan has it draft, and it is not just being probed: nobody waits for that."""
-    return plan.lengths.get(view.session, UNPLANNED_K) > 0
+    return plan.length(view.session) > 0
 
 
 def _next_due(cohort: Cohort, lanes: Sequence[int], now: float) -> float | None:

@@ -87,6 +87,7 @@ def test_policies_that_do_not_plan_are_not_asked_and_a_change_outdates_what_is_u
     at.core.restore({"policy": "dip-sd", "k": "0"})
     at.core.take_plan(question, question.answer(), at.now)
     assert at.core._state.verifiers["v"].plan is None
+    assert at.core._state.verifiers["v"].realised.at is None  # what comes of this one is counted anew
     assert at.metrics.plans.labels("outdated")._value.get() == 1
 
 

@@ -5,6 +5,7 @@ import pytest
 from services.scheduler.realised import HORIZON_S, Realised
 from services.scheduler.verifiers import Costs, Flight, Flights
 from shared.planning.cost import Packed
+from shared.planning.problem import MOST_PROMPTS
 
 
 def flight(staged_at: float, expected_s: float = 0.1) -> Flight:
@@ -70,11 +71,33 @@ def test_drafts_that_come_meanwhile_have_a_price_where_they_slow_a_pass_down() -
 
 def test_rates_are_of_late_and_forget() -> None:
     realised = Realised()
-    assert realised.tokens_per_s() == realised.cycle_ms(3) == 0.0
+    assert realised.tokens.per_s == realised.cycle_ms(3) == 0.0
     realised.fade(0.0)
     for n in range(1, 1000):
-        realised.observe(3, n * 0.1)
-    assert realised.tokens_per_s() == pytest.approx(30.0, rel=0.02)
+        realised.fade(n * 0.1)
+        realised.observe(3)
+    assert realised.tokens.per_s == pytest.approx(30.0, rel=0.02)
     assert realised.cycle_ms(4) == pytest.approx(400.0, rel=0.02)
     realised.fade(100.0 + 10 * HORIZON_S)
-    assert realised.tokens_per_s() < 0.1
+    assert realised.tokens.per_s < 0.1
+
+
+def test_for_each_session_that_ends_another_prompt_is_expected() -> None:
+    realised = Realised()
+    assert realised.prompts(1.5).share == 0.0
+    for n in range(1, 1000):
+        realised.fade(n * 0.1)
+        if n % 5 == 0:
+            realised.ended(100)
+    prompts = realised.prompts(1.5)
+    assert (1e3 * prompts.per_ms, prompts.each_ms) == pytest.approx((2.0, 150.0), rel=0.05)
+    assert prompts.share == pytest.approx(0.3, rel=0.05)
+    assert realised.prompts(150.0).share == MOST_PROMPTS
+
+
+def test_one_that_ends_at_once_is_no_rate() -> None:
+    realised = Realised()
+    realised.fade(0.0)
+    realised.ended(100)
+    realised.fade(0.01)
+    assert realised.prompts(1.0).per_ms < 0.002

@@ -7,7 +7,7 @@ import pytest
 
 from shared.planning.conserving import Ways, play
 from shared.planning.crew import users_of
-from shared.planning.problem import Bounds, Problem, Split, cycle_ms
+from shared.planning.problem import Bounds, Problem, Prompts, Split, cycle_ms
 from tests.shared.planning.crews import SERVER, crew, view
 
 
@@ -54,6 +54,15 @@ def test_drafts_that_come_during_a_pass_cost_what_the_server_says() -> None:
     assert play(apart, replace(SERVER, arrival_ms=3.0), together).rates == pytest.approx(
         play(apart, SERVER, together).rates
     )
+
+
+def test_prompts_take_their_share_of_a_verifier_that_is_never_idle() -> None:
+    busy, reading = crew([view(n) for n in range(8)]), Prompts(0.002, 150.0)
+    lanes = ways([1] * 8, [0] * 8, [1], most=2)
+    plain = play(busy, SERVER, lanes, passes=600)
+    beside = play(busy, replace(SERVER, prompts=reading), lanes, passes=600)
+    assert [plain.busy[0], beside.busy[0]] == pytest.approx([1.0, 1.0])
+    assert beside.rates.sum() == pytest.approx((1 - reading.share) * plain.rates.sum(), rel=0.05)
 
 
 def test_who_is_slow_holds_nobody_up_when_not_all_are_waited_for() -> None:

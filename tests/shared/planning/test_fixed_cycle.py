@@ -1,9 +1,11 @@
 """`dip-sd`: the plan it makes of sessions, and the cycle it keeps."""
 
+from dataclasses import replace
+
 import pytest
 
 from shared.planning.fixed_cycle import DipSd
-from shared.planning.problem import PackedServer
+from shared.planning.problem import PackedServer, Prompts
 from tests.shared.planning.crews import SERVER, view
 from tests.shared.planning.test_policies import Timeline
 
@@ -22,6 +24,24 @@ def test_a_plan_has_everybody_who_can_draft_once() -> None:
     assert plan.tokens_per_s == pytest.approx(
         sum((1 - 0.78 ** (k + 1)) / 0.22 for k in plan.lengths.values()) / plan.cycle_ms * 1e3
     )
+
+
+def test_a_cycle_is_longer_by_the_prompts_that_are_read_meanwhile() -> None:
+    views = [view(n) for n in range(6)]
+    plain = DipSd().plan(views, SERVER, 64, None)
+    read = DipSd().plan(views, replace(SERVER, prompts=Prompts(0.002, 125.0)), 64, None)
+    assert plain is not None
+    assert read is not None
+    assert read.lengths == plain.lengths
+    assert read.cycle_ms == pytest.approx(plain.cycle_ms / 0.75)
+    assert read.tokens_per_s == pytest.approx(plain.tokens_per_s * 0.75)
+    assert read.busy == pytest.approx(0.75 * plain.busy + 0.25)
+
+
+def test_who_comes_after_the_plan_drafts_as_far_as_the_middle_one() -> None:
+    plan = DipSd().plan([view(n, alpha=0.5 + 0.1 * n) for n in range(5)], SERVER, 64, None)
+    assert plan is not None
+    assert DipSd().next_length(view(9), plan, 0.0) == sorted(plan.lengths.values())[2]
 
 
 def test_there_is_no_plan_of_nobody_or_without_room() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from shared.planning.cost import Packed
 from shared.planning.drift import Planned
-from shared.planning.problem import PackedServer
+from shared.planning.problem import PackedServer, Prompts
 from tests.shared.planning.crews import SERVER, view
 
 VIEWS = [view(n) for n in range(3)]
@@ -31,6 +31,11 @@ def test_estimates_that_move_are(change: dict[str, float]) -> None:
 
 def test_another_law_is() -> None:
     assert BEFORE.drifted(Planned.of(VIEWS, PackedServer(Packed(80.0, 1.2, 0.004))))
+
+
+def test_more_to_read_of_newcomers_is() -> None:
+    assert not BEFORE.drifted(Planned.of(VIEWS, replace(SERVER, prompts=Prompts(0.0001, 150.0))))
+    assert BEFORE.drifted(Planned.of(VIEWS, replace(SERVER, prompts=Prompts(0.001, 150.0))))
 
 
 def test_sessions_that_come_go_or_lose_their_device_are_others() -> None:

@@ -109,7 +109,7 @@ def test_without_a_plan_all_are_waited_for() -> None:
 
 def test_lengths_are_the_plan_s_and_k_0_is_probed_now_and_then() -> None:
     assert POLICY.next_length(view(0), ALL, NOW) == 3
-    assert POLICY.next_length(view(9), ALL, NOW) == UNPLANNED_K
+    assert POLICY.next_length(view(9), replace(ALL, newcomer=5), NOW) == 5
     none = plan(("s0",), least=(1,), k=0)
     asked = [POLICY.next_length(view(0, length=n), none, NOW) for n in range(4 * EVERY)]
     assert asked.count(SHORT) == 4

@@ -5,11 +5,14 @@ import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from services.models.commands import app as models_app
+
+if TYPE_CHECKING:
+    from services.local.devices import Place
 
 app = typer.Typer(
     help="Outrider: serve a large language model from edge devices and one core by distributed speculative decoding.",
@@ -21,6 +24,9 @@ app.add_typer(models_app, name="models", help="Fetch, list, add, requantize, ver
 paper_app = typer.Typer(name="paper", no_args_is_help=True)
 app.add_typer(paper_app, name="paper", help="Published figures from the papers' own models, beside ours.")
 
+devices_app = typer.Typer(name="devices", no_args_is_help=True)
+app.add_typer(devices_app, name="devices", help="Devices elsewhere that may join: add, list, remove.")
+
 bench_app = typer.Typer(name="bench", no_args_is_help=True)
 app.add_typer(bench_app, name="bench", help="Measure on this machine: policies on scenarios.")
 
@@ -29,6 +35,17 @@ StateDir = Annotated[
 ]
 Url = Annotated[str, typer.Option(help="Gateway; empty = the stack that `outrider up` runs here.")]
 ApiKey = Annotated[str, typer.Option(envvar="OUTRIDER_API_KEY", help="Key for a gateway that asks for one.")]
+
+JoinUrl = Annotated[
+    str, typer.Option(help="How the device reaches the broker; by default as `outrider up --listen` says.")
+]
+BrokerUrl = Annotated[str, typer.Option(help="Broker, as seen from here; empty = the stack that runs here.")]
+AccessDir = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="OUTRIDER_ACCESS", help="Folder with the broker's passwords; by default in the state."
+    ),
+]
 
 STATE = Path(".outrider")
 QUESTION = (
@@ -56,6 +73,13 @@ def up(
     k: Annotated[int, typer.Option(min=0, max=64, help="Draft length of fixed-k and cyclic-k.")] = 4,
     port: Annotated[int, typer.Option(help="Gateway's port on 127.0.0.1.")] = 8000,
     broker_port: Annotated[int, typer.Option(help="Embedded broker's port on 127.0.0.1.")] = 6399,
+    listen: Annotated[
+        str,
+        typer.Option(
+            metavar="IP",
+            help="An address of this machine at which devices elsewhere reach the broker, with passwords.",
+        ),
+    ] = "",
     modelled: Annotated[bool, typer.Option(help="Modelled compute: no models, cost laws instead.")] = False,
     state: StateDir = STATE,
 ) -> None:
@@ -71,6 +95,8 @@ def up(
         "OUTRIDER_K": str(k),
     }
     folder, draft_file, name = (None, None, "modelled") if modelled else _pair(target, draft)
+    if not modelled and not draft:
+        settings["OUTRIDER_DRAFT"] = _fetched_by(name)
     settings["OUTRIDER_PROFILE"], told = profile_for(name, state / "profile.json")
     if told:
         print(told, file=sys.stderr)
@@ -80,6 +106,7 @@ def up(
         served_name=name,
         modelled=modelled,
         draft_workers=draft_workers,
+        listen=_own_address(listen),
         ports=Ports(gateway=port, broker=broker_port),
         state_dir=state,
         env=settings,
@@ -93,6 +120,87 @@ def down(state: StateDir = STATE) -> None:
     from services.local.up import run_down
 
     print(run_down(state))
+
+
+@app.command()
+def join(
+    url: Annotated[str, typer.Argument(help="Of the broker: redis://HOST:PORT, or rediss:// for TLS.")],
+    name: Annotated[str, typer.Option(help="Of this device, as given to `outrider devices add`.")],
+    token_file: Annotated[Path, typer.Option(help="File with what `outrider devices add` printed.")],
+    model: Annotated[
+        Path | None, typer.Option(help="Draft model (.gguf); by default the core's own, fetched once.")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads to draft with.")] = 1,
+    sessions: Annotated[int, typer.Option(min=1, max=1024, help="Users to draft for at once.")] = 8,
+    health_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Of /healthz and /metrics on 127.0.0.1; 0 = any.")
+    ] = 0,
+) -> None:
+    """Draft for a core elsewhere, with this machine's processor, until Ctrl-C. Reconnects for ever.
+
+    The line for it comes from `outrider devices add NAME` beside the core. Ends by itself only when the core does not
+    take it: 2 = a file or an option is wrong, 3 = refused (credential, protocol version, vocabulary), 4 = a newer
+    device has its name.
+    """
+    from services.local.join import Joining, run_join
+    from shared.runtime.service import main as serve
+
+    serve("outrider join", run_join(Joining(url, name, token_file, model, threads, sessions, health_port)))
+
+
+@devices_app.command("add")
+def devices_add(
+    name: Annotated[str, typer.Argument(help="Of the device: letters, digits, '_', '.', '-'.")],
+    expires: Annotated[str, typer.Option(help="How long it may come: 30d, 12h, 90m; empty = for ever.")] = "",
+    url: JoinUrl = "",
+    broker: BrokerUrl = "",
+    access: AccessDir = None,
+    state: StateDir = STATE,
+) -> None:
+    """Give a device a credential and print the one line for its machine. Again for a name: another credential."""
+    from services.local.devices import add
+
+    with _told():
+        line, remark = asyncio.run(add(_place(state, access, broker, url), name, expires))
+    if remark:
+        print(f"outrider: {remark}", file=sys.stderr)
+    print(line)
+
+
+@devices_app.command("prepare", hidden=True)
+def devices_prepare(access: AccessDir = None, state: StateDir = STATE) -> None:
+    """Make the passwords and the access list that a broker with users starts with, where they are missing."""
+    from services.local.access import Access
+    from services.local.stack import access_of
+
+    with _told():
+        (Access(access) if access else access_of(state)).prepare()
+
+
+@devices_app.command("list")
+def devices_list(access: AccessDir = None, state: StateDir = STATE) -> None:
+    """Devices that have a credential. Who of them is here now, `outrider status` shows."""
+    from rich.console import Console
+
+    from services.local.devices import show
+
+    with _told():
+        show(_place(state, access, "", ""), Console())
+
+
+@devices_app.command("remove")
+def devices_remove(
+    name: Annotated[str, typer.Argument(help="Of the device.")],
+    broker: BrokerUrl = "",
+    access: AccessDir = None,
+    state: StateDir = STATE,
+) -> None:
+    """Take a device's credential away. If it is connected, it is cut off, and its users go on without it."""
+    from services.local.devices import remove
+
+    with _told():
+        done, remark = asyncio.run(remove(_place(state, access, broker, ""), name))
+    print(f"{done}; {remark}" if remark else done)
 
 
 @app.command()
@@ -291,6 +399,39 @@ def _pair(target: str, draft: str) -> tuple[Path, Path, str]:
         return resolve(target, draft)
     except ModelError as error:
         _leave(str(error))
+
+
+def _fetched_by(name: str) -> str:
+    """What devices elsewhere can fetch to draft for this model; "" when it is one of the user's own."""
+    from services.models import manifest
+
+    return name if name in manifest.known() else ""
+
+
+def _own_address(listen: str) -> str:
+    """An address that a broker here can listen on. Leaves when it is none."""
+    if not listen:
+        return ""
+    from services.local.addresses import NoAddress, own_address
+
+    try:
+        return own_address(listen)
+    except NoAddress as error:
+        _leave(f"--listen {listen}: {error}")
+
+
+def _place(state: Path, access: Path | None, broker: str, url: str) -> "Place":
+    """Where the broker's files are, and the broker."""
+    from services.local.access import Access
+    from services.local.devices import Place
+    from services.local.stack import access_of, read_state
+
+    running = read_state(state) or {}
+    folder = Access(access) if access else access_of(state)
+    if not folder.acl_file.is_file():
+        _leave(f"{folder.folder}: no broker with passwords has run here; `outrider up --listen IP` makes one")
+    found = broker or running.get("broker_url") or "redis://127.0.0.1:6399/0"
+    return Place(folder, found, url or running.get("join_url", ""))
 
 
 def _url(url: str, state: Path) -> str:

@@ -41,7 +41,7 @@ ALONE = {
     "multiprocessing": [],
     "uuid": [],
     "random": ["shared/runtime/ids.py"],
-    "secrets": ["shared/runtime/ids.py"],
+    "secrets": ["shared/runtime/ids.py", "services/local/access.py"],
     "time": [
         "shared/runtime/service.py",  # makes the loop's clock
         "services/verifier/bench*",  # measures; serves nobody

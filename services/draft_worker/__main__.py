@@ -9,7 +9,8 @@ from prometheus_client import CollectorRegistry
 
 from services.draft_worker.handshake import explain_by_hash, explain_by_texts
 from services.draft_worker.worker import DraftWorker
-from shared.broker.redis_broker import RedisBroker
+from shared.broker.connect import connect_device
+from shared.broker.device_broker import ROLE
 from shared.compute.compute import ThreadCompute
 from shared.compute.drafter import Drafter
 from shared.compute.modelled_drafter import ModelledDrafter
@@ -18,19 +19,24 @@ from shared.runtime import logs
 from shared.runtime.health import HealthServer
 from shared.runtime.ids import Ids
 from shared.runtime.service import BadFile, main
-from shared.runtime.settings import DraftWorkerSettings, SettingsError, load
+from shared.runtime.settings import DraftWorkerSettings, SettingsError, load_named
 
 Explain = Callable[[Mapping[str, str]], str]
 
 
 async def run(stop: asyncio.Event) -> None:
-    """Build the device and serve until stop is set."""
-    settings = load(DraftWorkerSettings)
+    """A device of the core's own, from the environment."""
+    settings = load_named(DraftWorkerSettings)
     logs.configure(settings.log_level, settings.log_format, role="draft_worker", name=settings.name)
+    await serve(settings, stop)
+
+
+async def serve(settings: DraftWorkerSettings, stop: asyncio.Event) -> None:
+    """Build the device and serve until stop is set."""
     os.nice(settings.nice)  # before the first thread: they inherit it
     compute = ThreadCompute("drafter")
     drafter, explain = await compute.run(lambda: make_drafter(settings))
-    broker = RedisBroker(settings.broker_url, settings.shard, settings.stream_limit)
+    broker = connect_device(settings, settings.name or ROLE)
     registry = CollectorRegistry()
     worker = DraftWorker(settings, broker, drafter, compute, Ids(settings.seed), registry, explain)
     try:

@@ -15,7 +15,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from services.draft_worker.worker import DraftWorker
-from shared.broker.redis_broker import RedisBroker
+from shared.broker.connect import connect_device
 from shared.compute.compute import InlineCompute
 from shared.compute.replay import Recordings, ReplayDrafter
 from shared.runtime import logs
@@ -55,7 +55,7 @@ def make_worker(
     """One device, with its own connections."""
     own = {"name": device.name, "link_ms": device.delay_ms, "link_jitter_ms": device.jitter_ms}
     mine = settings.model_copy(update=own)
-    broker = RedisBroker(settings.broker_url, settings.shard, settings.stream_limit)
+    broker = connect_device(mine, device.name)
     closing.push_async_callback(broker.close)
     drafter = ReplayDrafter(recordings, device.alpha, device.draft_ms, device.seed)
     return DraftWorker(mine, broker, drafter, InlineCompute(), Ids(device.seed), CollectorRegistry())

@@ -10,23 +10,23 @@ from services.draft_worker.compute_loop import ComputeLoop
 from services.draft_worker.link import DelayLine, Link
 from services.draft_worker.metrics import Metrics
 from services.draft_worker.outbox import Outbox
-from services.draft_worker.sessions import Effect, Forget, Load, Refuse, Say, Sessions, Start, Threads
+from services.draft_worker.sessions import Effect, Forget, Leave, Refuse, Say, Sessions, Start, Threads
 from services.draft_worker.timeline import Timeline
-from shared.broker.contract import Broker, BrokerAway, Entry, UnknownSession
+from shared.broker.contract import BrokerAway, Entry
+from shared.broker.device_broker import DeviceBroker
 from shared.protocol import wire
 from shared.protocol.keys import Keys
 from shared.protocol.messages import Draft, Resync
-from shared.protocol.session import SessionHead, SessionLog
 from shared.runtime.ids import Ids
 from shared.runtime.loop import for_ever
+from shared.runtime.service import Refused
 from shared.runtime.watch import BrokerWatch
 
 log = structlog.get_logger()
 
 BLOCK_S: Final = 0.5  # longest wait in one read of the inbox
 READ: Final = 64  # entries in one read
-RETRY_S: Final = 0.1  # between tries to read a log while the broker is away
-SILENT_S: Final = 10.0  # a session nobody spoke of for so long is looked up
+SILENT_S: Final = 10.0  # a session nobody spoke of for so long is asked about
 
 
 class Incarnation:
@@ -37,7 +37,7 @@ class Incarnation:
         address: str,
         sessions: Sessions,
         computing: ComputeLoop,
-        broker: Broker,
+        broker: DeviceBroker,
         keys: Keys,
         link: Link,
         ids: Ids,
@@ -51,7 +51,6 @@ class Incarnation:
         self._link = link
         self._arrivals: DelayLine[Entry] = DelayLine(link)
         self._outbox = Outbox(broker, keys.draft, link, ids, metrics, sessions.wants, timeline)
-        self._loads: set[asyncio.Task[None]] = set()
         metrics.sessions.set_function(lambda: len(sessions))
         metrics.kv_tokens.set_function(lambda: sessions.tokens)
 
@@ -63,15 +62,10 @@ class Incarnation:
             "computing": self._compute,
             "outbox": self._outbox.turn,
         }
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._close_on(over))
-                for name, turn in turns.items():
-                    tasks.create_task(for_ever(turn, watch, over, name))
-        finally:
-            for load in self._loads:
-                load.cancel()
-            await asyncio.gather(*self._loads, return_exceptions=True)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._close_on(over))
+            for name, turn in turns.items():
+                tasks.create_task(for_ever(turn, watch, over, name))
 
     async def leave(self, say: bool) -> None:
         """Free every session. say: tell the scheduler, who moves them."""
@@ -85,11 +79,10 @@ class Incarnation:
         self._arrivals.clear()
         self._do(self.sessions.drop_all())
 
-    async def look_up_silent(self) -> None:
+    def ask_about_silent(self) -> None:
         """Sessions nobody spoke of for a while may have ended or moved without our hearing of it."""
         now = asyncio.get_running_loop().time()
-        for session in self.sessions.silent(now - SILENT_S):
-            self._do(self.sessions.checked(session, await self._head(session), now))
+        self._do(self.sessions.silent(now - SILENT_S, now))
 
     # --- turns --------------------------------------------------------------------------------------
 
@@ -98,7 +91,7 @@ class Incarnation:
         for entry in await self._broker.read_inbox(self._inbox, self._after, READ, BLOCK_S):
             self._after = entry.id
             self._metrics.link_bytes.labels("in").inc(len(entry.data))
-            self._arrivals.put(entry)
+            self._arrivals.put(entry, len(entry.data))
 
     async def _handle(self) -> None:
         """One delivery of the link."""
@@ -135,43 +128,18 @@ class Incarnation:
                     self._computing.order(effect)
                 case Say(message):
                     self._say(message)
-                case Load(session):
-                    self._begin_load(session)
                 case Refuse(reason):
                     self._metrics.refused.labels(reason).inc()
                 case Threads(threads):
                     self._computing.set_threads(threads)
+                case Leave(why):
+                    raise Refused(why)
 
     def _say(self, message: Draft | Resync) -> None:
         if isinstance(message, Resync):
             level = log.debug if message.reason == "ready" else log.info
             level("resync", session=message.session, reason=message.reason, length=message.base_len)
         self._outbox.put(message)
-
-    def _begin_load(self, session: str) -> None:
-        task = asyncio.create_task(self._load(session))
-        self._loads.add(task)
-        task.add_done_callback(self._loads.discard)
-
-    async def _load(self, session: str) -> None:
-        """Read a session's log, over the link there and back, as soon as the broker allows."""
-        found: SessionLog | None = None
-        while True:
-            try:
-                await asyncio.sleep(self._link.draw_s() + self._link.draw_s())
-                found = await self._broker.load(session)
-                break
-            except UnknownSession:
-                break
-            except BrokerAway:
-                await asyncio.sleep(RETRY_S)
-        self._do(self.sessions.loaded(session, found, asyncio.get_running_loop().time()))
-
-    async def _head(self, session: str) -> SessionHead | None:
-        try:
-            return await self._broker.head(session)
-        except UnknownSession:
-            return None
 
     async def _dead_letter(self, entry: Entry, reason: str) -> None:
         self._metrics.refused.labels("undecodable").inc()

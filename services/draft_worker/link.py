@@ -3,25 +3,38 @@
 import asyncio
 from collections import deque
 from dataclasses import dataclass
+from math import inf
 from typing import Final, Generic, TypeVar
 
 from shared.runtime.ids import Ids
 
 T = TypeVar("T")
 TICK_S: Final = 1e-6  # a sleep may end this much early, as clocks are counted
+RESENT_S: Final = 0.2  # TCP's shortest time-out; twice as long when the repeat is lost as well
+MOST_RESENT: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One way of a link: what every message takes, and on average besides (exponentially distributed)."""
+    """One way of a link: what every message takes, on average besides (exponentially distributed), and by its size.
+
+    loss: share of messages that are lost and come again after TCP's time-out.
+    """
 
     ids: Ids
     delay_s: float = 0.0
     jitter_s: float = 0.0
+    bytes_per_s: float = inf
+    loss: float = 0.0
 
     def draw_s(self) -> float:
-        """Of the next message."""
-        return self.delay_s + (self.ids.exponential(self.jitter_s) if self.jitter_s else 0.0)
+        """Of the next message, besides its size."""
+        late = self.delay_s + (self.ids.exponential(self.jitter_s) if self.jitter_s else 0.0)
+        times = 0
+        while self.loss and times < MOST_RESENT and self.ids.jitter(0.0, 1.0) < self.loss:
+            late += RESENT_S * 2**times
+            times += 1
+        return late
 
 
 class DelayLine(Generic[T]):
@@ -30,12 +43,15 @@ class DelayLine(Generic[T]):
     def __init__(self, link: Link) -> None:
         self._link = link
         self._items: deque[tuple[float, T]] = deque()  # (due, item)
+        self._free_at = 0.0  # when the link has sent all that was put in
         self._changed = asyncio.Event()
         self._closed = False
 
-    def put(self, item: T) -> None:
-        """Put an item in."""
-        due = asyncio.get_running_loop().time() + self._link.draw_s()
+    def put(self, item: T, size: int = 0) -> None:
+        """Put an item of so many bytes in."""
+        now = asyncio.get_running_loop().time()
+        self._free_at = max(now, self._free_at) + size / self._link.bytes_per_s
+        due = self._free_at + self._link.draw_s()
         if self._items:
             due = max(due, self._items[-1][0])
         self._items.append((due, item))

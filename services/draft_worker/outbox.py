@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
+from math import isfinite
 from typing import Final
 
 from services.draft_worker.link import DelayLine, Link
 from services.draft_worker.metrics import Metrics
 from services.draft_worker.timeline import Timeline
-from shared.broker.contract import Broker, BrokerAway
+from shared.broker.contract import BrokerAway
+from shared.broker.device_broker import DeviceBroker
 from shared.protocol import wire
 from shared.protocol.messages import Draft, Resync
 from shared.runtime.ids import Ids
@@ -21,7 +23,7 @@ class Outbox:
 
     def __init__(
         self,
-        broker: Broker,
+        broker: DeviceBroker,
         stream: str,
         link: Link,
         ids: Ids,
@@ -33,10 +35,12 @@ class Outbox:
         self._wanted = wanted
         self._timeline = timeline
         self._line: DelayLine[tuple[float, Reply]] = DelayLine(link)  # (put when, what)
+        self._sized = isfinite(link.bytes_per_s)
 
     def put(self, message: Reply) -> None:
         """Send it as soon as the link allows."""
-        self._line.put((asyncio.get_running_loop().time(), message))
+        size = len(wire.encode(message)) if self._sized else 0
+        self._line.put((asyncio.get_running_loop().time(), message), size)
 
     def clear(self) -> None:
         """Drop what was not sent."""

@@ -1,31 +1,24 @@
 """What a device does on each message: a pure state machine, messages in, effects out.
 
 Committed tokens are applied by absolute position, so every message may come twice, late or never: what is known
-is skipped, the rest appended, and a gap is closed from the session log.
+is skipped, the rest appended, and for a gap the scheduler is asked for another Open, which brings the session's log.
 """
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from shared.compute.drafter import DraftRequest, DraftResult
-from shared.protocol.messages import Close, Draft, Message, Open, Resync, ResyncReason, Tune, Verdict
-from shared.protocol.session import SessionHead, SessionLog
+from shared.protocol import wire
+from shared.protocol.messages import Close, Dismiss, Draft, Message, Open, Resync, ResyncReason, Tune, Verdict
+from shared.protocol.session import SessionSpec
 from shared.speculative.params import SamplingParams
 
 REMEMBERED: Final = 4096  # sessions that left, so that their late verdicts are told from unknown ones
 CATCH_UP: Final = (
     64  # committed tokens that nobody asked a draft after are fed so many at a time, or with the next draft
 )
-HELD_BACK: Final = 64  # verdicts kept while a log is read; more are found in the log when a gap shows
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """Read the session's log, then call `loaded`."""
-
-    session: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,27 +51,33 @@ class Refuse:
 
 
 @dataclass(frozen=True, slots=True)
+class Leave:
+    """The core wants nothing of this device any more."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Threads:
     """Compute with this many threads."""
 
     threads: int
 
 
-Effect = Load | Start | Forget | Say | Refuse | Threads
+Effect = Start | Forget | Say | Refuse | Threads | Leave
 
 
 @dataclass(slots=True)
 class Session:
-    """One session as the device knows it. ids: prompt and committed tokens, [] until its log was read."""
+    """One session as the device knows it. ids: prompt and committed tokens."""
 
     id: str
     epoch: int
     heard: float  # when the last message about it came
-    sampling: SamplingParams | None = None
-    ids: list[int] = field(default_factory=list)
+    sampling: SamplingParams
+    ids: list[int]
     round: int = 0
-    loading: bool = False
-    held_back: list[Verdict] = field(default_factory=list)  # came while the log was read
+    lost: bool = False  # another Open was asked for; until it comes nothing else counts
     asked: int = -1  # k of the request under way, -1 = none
     asked_at: int = 0  # length at which the last request was made
     drafted_at: int = 0  # length at which a draft was last asked for
@@ -114,37 +113,18 @@ class Sessions:
                 return self._drop(message.session)
             case Tune():
                 return [Threads(message.threads)]
+            case Dismiss():
+                return [Leave(message.why)]
         return [Refuse("kind")]
 
-    def loaded(self, name: str, log: SessionLog | None, now: float) -> list[Effect]:
-        """The log of a session was read; None: there is none."""
-        session = self._sessions.get(name)
-        if session is None or not session.loading:
-            return []
-        if log is None or not self._ours(log.head):
-            return self._drop(name)
-        if log.spec.sampling.vocab > self._vocab or not self._drawable(log.ids) or not log.ids:
-            return [Refuse("token"), *self.refused(name)]
-        session.loading = False
-        session.epoch = max(session.epoch, log.head.epoch)
-        session.sampling = log.spec.sampling
-        session.ids, session.drafted_at = list(log.ids), 0
-        held_back, session.held_back = session.held_back, []
-        effects = self._ask(session, 0, now)
-        for verdict in held_back:
-            if verdict.base_len > len(session.ids):  # beyond the log itself: reading it again would not help
-                effects.append(Refuse("ahead"))
-            else:
-                effects += self._verdict(verdict, now)
-        return effects
-
-    def checked(self, name: str, head: SessionHead | None, now: float) -> list[Effect]:
-        """The head of a session nobody spoke of was read: it may have ended or moved without our hearing of it."""
-        session = self._sessions.get(name)
-        if session is None:
-            return []
-        session.heard = now
-        return [] if self._ours(head) else self._drop(name)
+    def silent(self, before: float, now: float) -> list[Effect]:
+        """Ask about sessions that nobody spoke of since `before`: they may have ended or moved without our hearing."""
+        asking: list[Effect] = []
+        for session in self._sessions.values():
+            if session.heard < before:
+                session.heard = now
+                asking.append(self._resync(session, "gap" if session.lost else "silent"))
+        return asking
 
     def finished(self, result: DraftResult, wait_us: int) -> list[Effect]:
         """The drafter finished a request. wait_us: from the cause's arrival to the start of computing."""
@@ -153,7 +133,7 @@ class Sessions:
             return []
         if result.error:
             return self.refused(result.session)
-        if session.loading or result.base_len != len(session.ids):
+        if session.lost or result.base_len != len(session.ids):
             return []  # replaced meanwhile
         session.asked = -1
         effects: list[Effect] = []
@@ -179,10 +159,6 @@ class Sessions:
         gone: list[Effect] = [self._resync(session, "gone") for session in self._sessions.values()]
         return gone + self.drop_all()
 
-    def silent(self, before: float) -> list[str]:
-        """Sessions nobody spoke of since."""
-        return [session.id for session in self._sessions.values() if session.heard < before]
-
     def wants(self, message: Draft | Resync) -> bool:
         """Whether a message that could not be sent at once is still worth sending."""
         session = self._sessions.get(message.session)
@@ -192,52 +168,52 @@ class Sessions:
 
     def _open(self, message: Open, now: float) -> list[Effect]:
         session = self._sessions.get(message.session)
-        if session is None:
-            return self._open_new(message, now)
-        if message.epoch < session.epoch:
+        if session is not None and message.epoch < session.epoch:
             return [Refuse("stale")]
-        session.epoch, session.heard, session.ready = message.epoch, now, False
-        if session.loading:
-            return []
-        if message.base_len > len(session.ids):
-            return self._load(session)
+        if session is None and len(self._sessions) >= self._capacity:
+            return self._not_taken(message)
+        spec = _spec(message)
+        if spec is None or spec.sampling.vocab > self._vocab or not self._drawable(message.committed):
+            return [Refuse("log"), *self._not_taken(message)]
+        ids = [*spec.prompt, *message.committed]
+        if not spec.prompt or not self._drawable(spec.prompt):
+            return [Refuse("token"), *self._not_taken(message)]
+        if session is None:
+            session = Session(message.session, message.epoch, now, spec.sampling, ids)
+            self._left.pop(session.id, None)
+            self._sessions[session.id] = session
+        elif session.ids != ids:
+            session.ids, session.asked, session.drafted_at = ids, -1, 0
+        session.epoch, session.heard, session.ready, session.lost = message.epoch, now, False, False
         return [] if session.asked >= 0 else self._ask(session, 0, now)
 
-    def _open_new(self, message: Open, now: float) -> list[Effect]:
-        session = Session(message.session, message.epoch, now)
-        if len(self._sessions) >= self._capacity:
-            self._remember(session.id)
-            return [self._resync(session, "no_capacity")]
-        self._left.pop(session.id, None)
-        self._sessions[session.id] = session
-        return self._load(session)
+    def _not_taken(self, message: Open) -> list[Effect]:
+        no = Resync(message.session, message.epoch, self.address, message.base_len, "no_capacity")
+        return [Say(no), *self._drop(message.session)]
 
     def _verdict(self, verdict: Verdict, now: float) -> list[Effect]:
         session = self._sessions.get(verdict.session)
         if session is None:
             return self._unknown(verdict)
-        session.heard = now
+        if not session.lost:
+            session.heard = now
         if verdict.status != "ok" or verdict.length != verdict.base_len + len(verdict.tokens):
             return [Refuse("verdict")]
         if verdict.finish:
             return self._drop(session.id)
         if not self._drawable(verdict.tokens):
             return [Refuse("token"), *self.refused(session.id)]
-        if session.loading:
-            session.held_back = [*session.held_back, verdict][-HELD_BACK:]
-            return []
-        return self._apply(session, verdict, now)
+        return [] if session.lost else self._apply(session, verdict, now)
 
     def _apply(self, session: Session, verdict: Verdict, now: float) -> list[Effect]:
         """Bring the ids up to a verdict and draft as far as it says."""
         known = len(session.ids)
         session.epoch = max(session.epoch, verdict.epoch)
         if verdict.base_len > known:
-            session.held_back = [verdict]
-            return [Refuse("gap"), *self._load(session)]
+            return [Refuse("gap"), self._lose(session)]
         overlap = min(known, verdict.length) - verdict.base_len
         if list(verdict.tokens[:overlap]) != session.ids[verdict.base_len : verdict.base_len + overlap]:
-            return [Refuse("conflict"), *self._load(session)]
+            return [Refuse("conflict"), self._lose(session)]
         if verdict.length < known or (verdict.length == known and verdict.next_k == 0):
             return [Refuse("late")]
         if verdict.length == known and session.drafted_at == known:
@@ -251,16 +227,14 @@ class Sessions:
 
     def _ask(self, session: Session, k: int, now: float) -> list[Effect]:
         """Draft k tokens after all that is known; k = 0: feed it in idle time."""
-        if session.sampling is None:  # its log was never read
-            return self._load(session)
         session.asked, session.asked_at = k, len(session.ids)
         if k > 0:
             session.drafted_at = len(session.ids)
         return [Start(DraftRequest(session.id, tuple(session.ids), k, session.sampling), now)]
 
-    def _load(self, session: Session) -> list[Effect]:
-        session.loading, session.asked = True, -1
-        return [Load(session.id)]
+    def _lose(self, session: Session) -> Say:
+        session.lost, session.asked = True, -1
+        return self._resync(session, "gap")
 
     def _unknown(self, verdict: Verdict) -> list[Effect]:
         if verdict.session in self._left:
@@ -280,9 +254,6 @@ class Sessions:
         while len(self._left) > REMEMBERED:
             self._left.popitem(last=False)
 
-    def _ours(self, head: SessionHead | None) -> bool:
-        return head is not None and not head.finish and head.device in ("", self.address)
-
     def _drawable(self, ids: Sequence[int]) -> bool:
         return max(ids, default=0) < self._vocab
 
@@ -300,3 +271,11 @@ class Sessions:
             draft_us=result.draft_us,
             wait_us=wait_us,
         )
+
+
+def _spec(message: Open) -> SessionSpec | None:
+    """What the session was asked for; None when that is not what it should be."""
+    try:
+        return wire.decode_spec(message.spec)
+    except wire.WireError:
+        return None

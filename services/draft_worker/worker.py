@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Final
 
 import structlog
@@ -14,7 +15,8 @@ from services.draft_worker.link import Link
 from services.draft_worker.metrics import Metrics
 from services.draft_worker.sessions import Sessions
 from services.draft_worker.timeline import Timeline
-from shared.broker.contract import Broker, BrokerAway
+from shared.broker.contract import BrokerAway
+from shared.broker.device_broker import ROLE, DeviceBroker
 from shared.compute.compute import Compute
 from shared.compute.drafter import Drafter
 from shared.protocol.keys import Keys
@@ -29,8 +31,8 @@ from shared.runtime.watch import BrokerWatch, Event
 
 log = structlog.get_logger()
 
-ROLE: Final = "draft_worker"
 POLL_S: Final = 0.5  # between looks for the deployment
+FAR_PAUSE_S: Final = 5.0  # at most, between tries to reach a broker that was lost
 
 
 class DraftWorker:
@@ -42,7 +44,7 @@ class DraftWorker:
     def __init__(
         self,
         settings: DraftWorkerSettings,
-        broker: Broker,
+        broker: DeviceBroker,
         drafter: Drafter,
         compute: Compute,
         ids: Ids,
@@ -53,12 +55,13 @@ class DraftWorker:
         self._explain = explain or explain_by_hash(drafter.vocabulary)
         self._name = settings.name or ROLE
         self._keys = Keys(settings.shard)
-        self._link = Link(ids, settings.link_ms / 1e3, settings.link_jitter_ms / 1e3)
+        self._link = link_of(settings, ids)
         self._rtt_s = 0.0
         self._metrics = Metrics(registry)
         self._timeline = Timeline(self._name, settings.trace)
         self._computing = ComputeLoop(drafter, compute, self._metrics)
-        self._watch = BrokerWatch(broker)
+        far = settings.joined  # and may be away for long: a core's own tries all the time
+        self._watch = BrokerWatch(broker, longest_pause_s=FAR_PAUSE_S) if far else BrokerWatch(broker)
         self._watch.on_change(self._on_broker)
         self._over = asyncio.Event()  # ends an incarnation: told to stop, or the broker lost its data
         self._serving: Incarnation | None = None
@@ -153,7 +156,7 @@ class DraftWorker:
         if deployment:
             self._check(deployment)
         if self._serving is not None:
-            await self._serving.look_up_silent()
+            self._serving.ask_about_silent()
         await self._broker.trace(self._timeline.take())
         await _pause(self._over, HEARTBEAT_S)
 
@@ -172,6 +175,12 @@ class DraftWorker:
             busy_us=self._computing.busy_us,
             detail=self._settings.draft_model or self._settings.drafter,
         )
+
+
+def link_of(settings: DraftWorkerSettings, ids: Ids) -> Link:
+    """The emulated link that the settings ask for."""
+    bytes_per_s = settings.link_kbit_s * 125 or inf
+    return Link(ids, settings.link_ms / 1e3, settings.link_jitter_ms / 1e3, bytes_per_s, settings.link_loss)
 
 
 async def _pause(event: asyncio.Event, seconds: float) -> None:

@@ -10,13 +10,13 @@ from shared.compute.compute import ThreadCompute
 from shared.runtime.ids import Ids
 from shared.runtime.logs import configure
 from shared.runtime.service import main
-from shared.runtime.settings import GatewaySettings, load
+from shared.runtime.settings import GatewaySettings, load_named
 
 
 async def run(stop: asyncio.Event) -> None:
     """Build the gateway from its settings and run it."""
-    settings = load(GatewaySettings)
-    configure(settings.log_level, settings.log_format, role="gateway", name=settings.name or "gateway")
+    settings = load_named(GatewaySettings)
+    configure(settings.log_level, settings.log_format, role="gateway", name=settings.name)
     compute = ThreadCompute("tokenize")
     broker = connect(settings)
     try:

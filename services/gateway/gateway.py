@@ -59,7 +59,9 @@ class Gateway:
     ) -> None:
         check_bind(settings)
         api_keys = read_keys(settings.api_keys_file, "OUTRIDER_API_KEYS_FILE")
-        admin_keys = AdminKeys(read_keys(settings.admin_keys_file, "OUTRIDER_ADMIN_KEYS_FILE"))
+        admin_keys = AdminKeys(
+            read_keys(settings.admin_keys_file, "OUTRIDER_ADMIN_KEYS_FILE"), settings.keyless
+        )
         keys = Keys(settings.shard)
         self.port = settings.port  # the bound one, once it runs
         self._settings = settings

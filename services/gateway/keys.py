@@ -80,13 +80,14 @@ class ApiKeys:
 class AdminKeys:
     """Who may read the status and change the policy: keys of a file, or without one this machine alone."""
 
-    def __init__(self, keys: Sequence[str]) -> None:
+    def __init__(self, keys: Sequence[str], keyless: bool = False) -> None:
         self._digests = [_digest(key) for key in keys]
+        self._keyless = keyless
 
     def check(self, authorization: str, peer: str) -> None:
         """Raises ApiError 401 or 403."""
         if not self._digests:
-            if not is_loopback(peer):
+            if not self._keyless and not is_loopback(peer):
                 raise ApiError(403, "Set OUTRIDER_ADMIN_KEYS_FILE to use the admin endpoints from elsewhere.")
             return
         wanted = _digest(_bearer(authorization))
@@ -116,9 +117,10 @@ def read_keys(path: str, setting: str) -> list[str]:
 
 def check_bind(settings: GatewaySettings) -> None:
     """On loopback no key is needed; anywhere else it is. Raises SettingsError that names both settings."""
-    if not settings.api_keys_file and not is_loopback(settings.host):
+    if not settings.api_keys_file and not settings.keyless and not is_loopback(settings.host):
         raise SettingsError(
-            f"OUTRIDER_HOST={settings.host!r} is reachable from elsewhere, so OUTRIDER_API_KEYS_FILE is needed"
+            f"OUTRIDER_HOST={settings.host!r} is reachable from elsewhere, so OUTRIDER_API_KEYS_FILE is needed "
+            "(or OUTRIDER_KEYLESS=true, where something else keeps strangers out)"
         )
 
 

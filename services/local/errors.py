@@ -3,11 +3,20 @@
 import aiohttp
 
 from services.local.processes import ProcessFailed
-from shared.broker.contract import BrokerAway
+from shared.broker.contract import BrokerAway, BrokerDenied
+from shared.broker.device_list import DeviceListError
 
 
 class CommandError(RuntimeError):
     """A command cannot go on; the text says what to do."""
 
 
-EXPECTED = (CommandError, ProcessFailed, TimeoutError, BrokerAway, aiohttp.ClientConnectionError)
+EXPECTED = (
+    CommandError,
+    ProcessFailed,
+    TimeoutError,
+    BrokerAway,
+    BrokerDenied,
+    DeviceListError,
+    aiohttp.ClientConnectionError,
+)

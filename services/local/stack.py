@@ -13,7 +13,9 @@ from typing import Any, Final
 
 import aiohttp
 
+from services.local.access import Access
 from services.local.processes import ProcessFailed, Spec, Supervised
+from shared.broker.access import CORE
 from shared.broker.embedded import server_argv
 
 READY_S: Final = 120.0
@@ -49,6 +51,7 @@ class Options:
     ports: Ports = field(default_factory=Ports)
     state_dir: Path = Path(".outrider")
     env: Mapping[str, str] = field(default_factory=dict)  # further settings for every service
+    listen: str = ""  # an address of this machine at which devices reach the broker; "" = none do
     devices: tuple[str, ...] = ()  # arguments of services.draft_worker.fleet; () = no emulated devices
 
 
@@ -58,6 +61,8 @@ class LocalStack:
     def __init__(self, options: Options) -> None:
         self.options = options
         log_dir = options.state_dir / "logs"
+        if options.listen:
+            access_of(options.state_dir).prepare()
         self.processes = {spec.name: Supervised(spec, log_dir) for spec in specs(options)}
         self._watchers: list[asyncio.Task[None]] = []
 
@@ -70,6 +75,12 @@ class LocalStack:
     def broker_url(self) -> str:
         """Of the embedded broker."""
         return f"redis://{HOST}:{self.options.ports.broker}/0"
+
+    @property
+    def join_url(self) -> str:
+        """The same for devices elsewhere; "" when it is not open to them."""
+        listen = self.options.listen
+        return f"redis://{_bracketed(listen)}:{self.options.ports.broker}/0" if listen else ""
 
     async def __aenter__(self) -> "LocalStack":
         try:
@@ -147,9 +158,19 @@ class LocalStack:
                 return
 
     def _write_state(self) -> None:
-        state = {"pid": os.getpid(), "url": self.url, "broker_url": self.broker_url}
+        state = {
+            "pid": os.getpid(),
+            "url": self.url,
+            "broker_url": self.broker_url,
+            "join_url": self.join_url,
+        }
         self.options.state_dir.mkdir(parents=True, exist_ok=True)
         state_file(self.options.state_dir).write_text(json.dumps(state) + "\n")
+
+
+def access_of(state_dir: Path) -> Access:
+    """Passwords and devices of the stack that keeps its state here."""
+    return Access(state_dir.resolve() / "access")
 
 
 def state_file(state_dir: Path) -> Path:
@@ -196,11 +217,26 @@ def specs(options: Options) -> list[Spec]:
             "gateway",
             "gateway",
             0,
-            {"OUTRIDER_PORT": str(ports.gateway), "OUTRIDER_SERVED_NAME": options.served_name},
+            {
+                "OUTRIDER_NAME": "gateway",
+                "OUTRIDER_PORT": str(ports.gateway),
+                "OUTRIDER_SERVED_NAME": options.served_name,
+            },
         ),
     ]
+    access, credentials = access_of(options.state_dir), dict[str, dict[str, str]]()
+    if options.listen:
+        for role in CORE:
+            credentials[role.replace("-", "_")] = {
+                "OUTRIDER_BROKER_USER": role,
+                "OUTRIDER_BROKER_PASSWORD_FILE": str(access.password_file(role)),
+            }
+        credentials["scheduler"]["OUTRIDER_DEVICES_FILE"] = str(access.devices_file)
+    server = server_argv(
+        HOST, ports.broker, listen=options.listen, access_list=str(access.acl_file) if options.listen else ""
+    )
     return [
-        Spec("broker", server_argv(HOST, ports.broker)),
+        Spec("broker", server),
         *(
             Spec(
                 name,
@@ -210,12 +246,21 @@ def specs(options: Options) -> list[Spec]:
                     f"services.{package}",
                     *(options.devices if name == "devices" else ()),
                 ),
-                {**common, **own, "OUTRIDER_HEALTH_PORT": str(ports.health + offset)},
+                {
+                    **common,
+                    **credentials.get(package.split(".")[0], {}),
+                    **own,
+                    "OUTRIDER_HEALTH_PORT": str(ports.health + offset),
+                },
                 f"http://{HOST}:{ports.health + offset}/readyz",
             )
             for name, package, offset, own in services
         ),
     ]
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
 
 
 async def _objection(session: aiohttp.ClientSession, url: str) -> str:

@@ -33,6 +33,10 @@ async def run_up(options: Options) -> None:
             await _first(ready, stop)
         if not stop.is_set():
             console.print(f"[green]ready[/] after {time.monotonic() - started:.1f} s at {stack.url}/v1")
+            if stack.join_url:
+                console.print(
+                    f"devices reach it at {stack.join_url}; `outrider devices add NAME` prints the line for one"
+                )
             console.print(f"logs in {options.state_dir}/logs; `outrider chat` talks to it, Ctrl-C ends it")
             await _first(asyncio.create_task(stack.watch()), stop)
     finally:

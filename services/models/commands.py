@@ -45,6 +45,9 @@ def fetch_(
     draft: Annotated[
         str, typer.Option(help="for ORG/NAME: the draft, a GGUF path or ORG/NAME/FILE.gguf")
     ] = "",
+    tokenizer_into: Annotated[
+        Path | None, typer.Option(help="also put the tokenizer there: all that a gateway needs")
+    ] = None,
 ) -> None:
     """Bring a model here: download what is missing, check hashes, make target and draft."""
     report = Report()
@@ -56,6 +59,8 @@ def fetch_(
             if source not in fetch.GETTERS:
                 raise ModelError(f"--sources {sources}: no such source {source!r}; known are {SOURCES}")
         folder = prepare.prepare(manifest.get(name), order, report)
+    if tokenizer_into is not None:
+        prepare.copy_tokenizer(folder.target, tokenizer_into)
     report.say(f"{folder.name}: ready in {folder.path} ({store.human(folder.size())})")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 
 from services.models import convert, fetch, requantize, stamp, store
 from services.models.errors import ModelError
@@ -13,6 +14,7 @@ from services.models.manifest import Download, DraftRecipe, Model, TargetRecipe
 from services.models.report import Report
 from services.models.store import Folder
 
+TOKENIZER_FILES: Final = {".json", ".jinja", ".txt", ".model"}
 Make = Callable[[Path], None]
 
 
@@ -33,6 +35,35 @@ def prepare(model: Model, sources: Sequence[str], report: Report) -> Folder:
             make_draft(folder, model.draft, report)
         make_target(folder, model.target, report)
     return folder
+
+
+def prepare_draft(model: Model, sources: Sequence[str], report: Report) -> Path:
+    """Its draft alone, for a device: the file llama.cpp reads. Raises ModelError."""
+    folder, name = store.folder(model.name), model.draft.source if model.draft else "draft.gguf"
+    file = next(file for file in model.files if file.name == name)
+    with alone(folder, report):
+        adopt(folder, file)
+        if not is_current(folder, name, wanted_file(file), report):
+            report.say(f"{model.title} ({model.licence}), its draft: {store.human(file.size)} to download")
+            store.need_space(folder.path, 3 * file.size)
+            fetch.fetch(file, folder.path / name, sources, report)
+            stamp.write(folder, name, wanted_file(file), {})
+        if model.draft:
+            make_draft(folder, model.draft, report)
+    return folder.draft
+
+
+def copy_tokenizer(target: Path, into: Path) -> None:
+    """What a gateway reads of a target, without its weights. Raises ModelError."""
+    try:
+        into.mkdir(parents=True, exist_ok=True)
+        for file in sorted(target.iterdir()):
+            if file.suffix in TOKENIZER_FILES:
+                new = into / f".{file.name}"
+                shutil.copyfile(file, new)
+                new.replace(into / file.name)
+    except OSError as error:
+        raise ModelError(f"{into}: {error}") from None
 
 
 def announce(model: Model, folder: Folder, missing: Sequence[Download], report: Report) -> None:

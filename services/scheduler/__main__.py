@@ -12,16 +12,15 @@ from shared.compute.compute import ThreadCompute
 from shared.runtime import logs, service
 from shared.runtime.health import HealthServer
 from shared.runtime.ids import Ids
-from shared.runtime.settings import SchedulerSettings, load
+from shared.runtime.settings import SchedulerSettings, load_named
 
 SWITCH_S: Final = 0.0005  # a planner's thread gives way to serving this soon
 
 
 async def run(stop: asyncio.Event) -> None:
     """Schedule until stop is set."""
-    settings = load(SchedulerSettings)
-    name = settings.name or "scheduler"
-    logs.configure(settings.log_level, settings.log_format, role="scheduler", name=name)
+    settings = load_named(SchedulerSettings)
+    logs.configure(settings.log_level, settings.log_format, role="scheduler", name=settings.name)
     registry = CollectorRegistry()
     broker = connect(settings)
     sys.setswitchinterval(SWITCH_S)

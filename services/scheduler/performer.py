@@ -9,6 +9,7 @@ from services.scheduler import effects as fx
 from services.scheduler.core import Core
 from shared.broker.contract import Broker, BrokerFull, UnknownSession
 from shared.protocol.keys import Keys
+from shared.protocol.messages import Open
 from shared.protocol.session import SessionHead
 
 log = structlog.get_logger()
@@ -58,6 +59,8 @@ class Performer:
                 log.debug("placed", session=effect.session, epoch=effect.epoch, device=effect.device)
                 if not await broker.place(effect.session, effect.epoch, effect.verifier, effect.device):
                     return await self._tell_head(core, effect.session)
+            case fx.Send(device, Open() as message):
+                await broker.open(device, message)
             case fx.Send():
                 await broker.send(keys.inbox(effect.device), effect.message)
             case fx.Tell():

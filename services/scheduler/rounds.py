@@ -3,10 +3,10 @@
 from typing import Final
 
 from services.scheduler import moves
-from services.scheduler.effects import ReadHead
+from services.scheduler.effects import ReadHead, Send
 from services.scheduler.session import HeldDraft, Session
 from services.scheduler.state import FIRST_PENALTY_S, MOST_MISSES, MOST_PENALTY_S, REFUSED_S, State
-from shared.protocol.messages import Draft, Resync, Verdict
+from shared.protocol.messages import Close, Draft, Resync, Verdict
 
 RETRY_S: Final = 0.02  # when the verifier had no pages
 LEAST_CHUNK: Final = 16
@@ -43,6 +43,8 @@ def on_resync(state: State, resync: Resync, now: float) -> None:
     session = state.sessions.get(resync.session)
     if session is None or session.device != resync.device:
         state.metrics.dropped.labels("resync", "unknown" if session is None else "device").inc()
+        if resync.reason in ("ready", "lost", "gap", "silent") and state.fleet.has_device(resync.device):
+            state.do(Send(resync.device, Close(resync.session, resync.epoch, "")))
         return
     match resync.reason:
         case "ready":

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from services.scheduler import effects as fx
 from services.scheduler.core import Core, Unexpected
+from services.scheduler.devices import KnownDevices, dismissal
 from services.scheduler.metrics import Metrics
 from services.scheduler.performer import Performer, head_of
 from services.scheduler.placement import Fleet
@@ -27,7 +28,7 @@ from shared.planning.profile import ProfileError, read_profile
 from shared.protocol import wire
 from shared.protocol.keys import Keys
 from shared.protocol.limits import HEARTBEAT_S, HEARTBEAT_TTL_S, LEASE_TTL_S
-from shared.protocol.messages import Heartbeat
+from shared.protocol.messages import Dismiss, Heartbeat
 from shared.protocol.session import SessionHead
 from shared.runtime.ids import Ids
 from shared.runtime.loop import for_ever
@@ -73,6 +74,7 @@ class Scheduler:
         self._streams = (self._keys.submit, self._keys.draft, self._keys.verdicts)
         self._performer = Performer(broker, self._keys, lambda core: core is self.core, lambda: self._holder)
         self._estimates = _estimates(settings.profile)
+        self._devices = KnownDevices(settings.devices_file)
         self._planner = Planner(lambda: self.core, planning, self.metrics, settings.plan_limit_s)
         self._generation = 0
         self._term = 0
@@ -126,6 +128,9 @@ class Scheduler:
         await asyncio.sleep(LOOK_S)
 
     async def _look(self) -> None:
+        for address in await self._broker.enlist(self._devices.expiries()):
+            log.warning("device dismissed: its credential has expired", device=address)
+            await self._broker.send(self._keys.inbox(address), Dismiss(dismissal(address)))
         self._fleet = await self._read_fleet()
         self._looked_at = asyncio.get_running_loop().time()
 

@@ -13,15 +13,15 @@ from shared.compute.compute import ThreadCompute
 from shared.runtime import logs, service
 from shared.runtime.health import HealthServer
 from shared.runtime.ids import Ids
-from shared.runtime.settings import VerifierSettings, load
+from shared.runtime.settings import VerifierSettings, load_named
 
 log = structlog.get_logger()
 
 
 async def run(stop: asyncio.Event) -> None:
     """Load the target and serve until stop is set."""
-    settings = load(VerifierSettings)
-    logs.configure(settings.log_level, settings.log_format, role="verifier", name=settings.name or "verifier")
+    settings = load_named(VerifierSettings)
+    logs.configure(settings.log_level, settings.log_format, role="verifier", name=settings.name)
     registry = CollectorRegistry()
     broker = connect(settings)
     compute = ThreadCompute("verify")

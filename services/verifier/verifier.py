@@ -122,6 +122,7 @@ class Verifier:
         return {
             "protocol": str(PROTOCOL_VERSION),
             "target": self._target_name(),
+            "draft": self._settings.draft,
             FIELD_HASH: self._target.vocabulary,
             FIELD_BLOCKS: self._vocabulary_blocks,
             "vocab": str(self._target.vocab),

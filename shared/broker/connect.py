@@ -1,15 +1,35 @@
 """The broker that a service's settings name."""
 
+from pathlib import Path
+
+from shared.broker.connections import Connections
+from shared.broker.device_broker import RedisDevice
 from shared.broker.redis_broker import RedisBroker
-from shared.runtime.settings import Common, SettingsError
+from shared.runtime.settings import Common, DraftWorkerSettings, SettingsError
 
 
 def connect(settings: Common) -> RedisBroker:
-    """A connection to the broker of these settings; nothing is connected before the first call.
+    """A connection of the core; nothing is connected before the first call. Raises SettingsError."""
+    return RedisBroker(_connections(settings), settings.shard, settings.stream_limit)
 
-    Raises SettingsError when the address is none (redis://, rediss:// or unix:// are).
-    """
+
+def connect_device(settings: DraftWorkerSettings, name: str) -> RedisDevice:
+    """A device's connection, likewise."""
+    return RedisDevice(
+        _connections(settings), name, settings.shard, settings.stream_limit, not settings.joined
+    )
+
+
+def _connections(settings: Common) -> Connections:
     try:
-        return RedisBroker(settings.broker_url, settings.shard, settings.stream_limit)
+        password = _password(settings.broker_password_file)
+        return Connections(settings.broker_url, settings.broker_user, password)
     except ValueError as error:
         raise SettingsError(f"OUTRIDER_BROKER_URL: {error}") from error  # it may hold a password: not shown
+
+
+def _password(file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8").strip() if file else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"OUTRIDER_BROKER_PASSWORD_FILE: {error}") from None

@@ -13,7 +13,7 @@ import hiredis
 from redis import exceptions
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 
-from shared.broker.contract import BrokerAway, BrokerFull
+from shared.broker.contract import BrokerAway, BrokerDenied, BrokerFull
 from shared.broker.script import Script
 
 Argument = str | bytes | int
@@ -23,6 +23,11 @@ _pack: Final[Callable[[tuple[Any, ...]], bytes]] = hiredis.pack_command
 CALL_S: Final = 3.0  # waiting for a turn, connecting, sending and the answer; less than GRACE_S
 MOST_CALLS: Final = 32  # at once; further ones wait for a turn
 _LOST: Final = (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.InvalidResponse, OSError)
+_DENIED: Final = (
+    exceptions.AuthenticationError,
+    exceptions.AuthenticationWrongNumberOfArgsError,
+    exceptions.NoPermissionError,
+)
 # Answers of a broker that will serve again but not now.
 _NOT_NOW: Final = (exceptions.ReadOnlyError, exceptions.ClusterDownError, exceptions.TryAgainError)
 _NOT_NOW_CODES: Final = ("BUSY ", "UNKILLABLE ", "MISCONF ", "NOREPLICAS ")
@@ -31,7 +36,9 @@ _NOT_NOW_CODES: Final = ("BUSY ", "UNKILLABLE ", "MISCONF ", "NOREPLICAS ")
 class Connections:
     """All connections of one process to one broker."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, user: str = "", password: str = "") -> None:
+        self._user = f"user {user!r}" if user else "whoever has no credential"
+        credential = {"username": user, "password": password} if user else {}
         # No time-out on the socket itself: the limit on a call covers it, handshake included.
         pool = ConnectionPool.from_url(
             url,
@@ -40,6 +47,7 @@ class Connections:
             socket_connect_timeout=None,
             socket_keepalive=True,
             driver_info=None,
+            **credential,
         )
         self._make: Callable[[], AbstractConnection] = pool.make_connection
         self._idle: list[AbstractConnection] = []
@@ -49,11 +57,17 @@ class Connections:
 
     async def call(self, *command: Argument) -> Any:
         """One command's answer. Raises BrokerAway, BrokerFull, or redis' ResponseError."""
-        return await self._limited(command, CALL_S, self._turns)
+        (answer,) = await self._limited((command,), CALL_S, self._turns)
+        return answer
+
+    async def calls(self, *commands: tuple[Argument, ...]) -> list[Any]:
+        """The answers of some commands sent at once. Raises as `call`, for the first that failed; all were tried."""
+        return await self._limited(commands, CALL_S, self._turns)
 
     async def wait(self, block_s: float, *command: Argument) -> Any:
         """The answer of a command that may block for block_s; takes no other call's turn. Raises as `call`."""
-        return await self._limited(command, block_s + CALL_S, nullcontext())
+        (answer,) = await self._limited((command,), block_s + CALL_S, nullcontext())
+        return answer
 
     async def run(self, script: Script, keys: Sequence[str], *arguments: Argument) -> Any:
         """A script's answer. Raises as `call`. A broker that does not know the script yet is given it."""
@@ -70,11 +84,16 @@ class Connections:
         self._idle.clear()
 
     async def _limited(
-        self, command: tuple[Argument, ...], limit_s: float, turn: asyncio.Semaphore | nullcontext[None]
-    ) -> Any:
+        self,
+        commands: Sequence[tuple[Argument, ...]],
+        limit_s: float,
+        turn: asyncio.Semaphore | nullcontext[None],
+    ) -> list[Any]:
         try:
             async with asyncio.timeout(limit_s), turn:
-                return await self._exchange(command)
+                return await self._exchange(commands)
+        except _DENIED as error:
+            raise BrokerDenied(f"the broker refuses {self._user}: {error}") from error
         except _LOST as error:
             raise BrokerAway(str(error) or f"no answer within {limit_s:g} s") from error
         except exceptions.OutOfMemoryError as error:
@@ -84,26 +103,29 @@ class Connections:
                 raise BrokerAway(str(error)) from error
             raise
 
-    async def _exchange(self, command: tuple[Argument, ...]) -> Any:
+    async def _exchange(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
         connection = await self._checkout()
         self._busy.add(connection)
-        keep = False
+        keep, answers, refused = False, [], None
         try:
             if not connection.is_connected:
                 await connection.connect_check_health()
-            await connection.send_packed_command(_pack(command))
-            answer = await connection.read_response(disable_decoding=True)
+            await connection.send_packed_command([_pack(command) for command in commands])
+            for _ in commands:
+                try:
+                    answers.append(await connection.read_response(disable_decoding=True))
+                except exceptions.ResponseError as error:  # an answer like any other
+                    refused = refused or error
             keep = not self._closed
-        except exceptions.ResponseError:  # an answer like any other
-            keep = not self._closed
-            raise
         finally:
             self._busy.discard(connection)
             if keep:
                 self._idle.append(connection)
             else:
                 await connection.disconnect(nowait=True)
-        return answer
+        if refused is not None:
+            raise refused
+        return answers
 
     async def _checkout(self) -> AbstractConnection:
         if self._closed:

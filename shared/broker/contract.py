@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
-from shared.protocol.messages import Close, Heartbeat, Message, Role, Span, StagedBatch, Submit, Verdict
+from shared.protocol.messages import Close, Heartbeat, Message, Open, Role, Span, StagedBatch, Submit, Verdict
 from shared.protocol.session import SessionHead, SessionLog, SessionSpec
 
 GROUP: Final = "outrider"  # consumer group of every work stream
@@ -19,6 +19,10 @@ GROUP: Final = "outrider"  # consumer group of every work stream
 
 class BrokerAway(ConnectionError):
     """The broker cannot be reached, or did not answer in time."""
+
+
+class BrokerDenied(RuntimeError):
+    """The broker does not know this process's credential, or does not let it do this."""
 
 
 class BrokerFull(RuntimeError):
@@ -100,6 +104,13 @@ class Broker(Protocol):
 
     async def send(self, inbox: str, message: Message) -> None:
         """Add to an inbox or reply stream (capped, expiring)."""
+        ...
+
+    async def open(self, device: str, message: Open) -> bool:
+        """Send an Open to a device (an address), the session's log in it. False when there is no such log.
+
+        A log that does not fit a message is not sent: the device never becomes ready.
+        """
         ...
 
     async def make_groups(self, streams: Sequence[str]) -> None:
@@ -223,6 +234,14 @@ class Broker(Protocol):
 
     async def alive(self, role: Role) -> list[Heartbeat]:
         """Heartbeats that have not lapsed; undecodable ones are left out."""
+        ...
+
+    async def enlist(self, expiries: Mapping[str, int]) -> list[str]:
+        """Put the draft workers of these names that are alive among those `alive` finds: some may not themselves.
+
+        expiries: until when, in milliseconds of the broker's clock, 0 = for ever. Returns the addresses of those that
+        are alive and whose time is over; they are not found any more.
+        """
         ...
 
     async def put(self, key: str, fields: Mapping[str, str]) -> None:

@@ -37,19 +37,27 @@ def server_binary() -> str:
     return found
 
 
-def server_argv(host: str, port: int, memory_mb: int = MEMORY_MB) -> list[str]:
-    """Command line of a server in the foreground, for whoever owns the process. Raises NoServer."""
-    options = {
-        "--bind": host,
-        "--port": str(port),
-        "--protected-mode": "yes",
-        "--daemonize": "no",
-        "--save": "",
-        "--appendonly": "no",
-        "--maxmemory": f"{memory_mb}mb",
-        "--maxmemory-policy": "noeviction",
-    }
-    return [server_binary(), *(word for option in options.items() for word in option)]
+def server_argv(
+    host: str, port: int, memory_mb: int = MEMORY_MB, listen: str = "", access_list: str = ""
+) -> list[str]:
+    """Command line of a server in the foreground, for whoever owns the process. Raises NoServer.
+
+    listen: another address to listen on, which asks for an access_list (shared/broker/access.py).
+    """
+    if listen and not access_list:
+        raise ValueError("a broker that listens beyond this machine needs an access list")
+    options = [
+        ("--bind", host, *([listen] if listen not in ("", host) else [])),
+        ("--port", str(port)),
+        ("--protected-mode", "no" if access_list else "yes"),
+        ("--daemonize", "no"),
+        ("--save", ""),
+        ("--appendonly", "no"),
+        ("--maxmemory", f"{memory_mb}mb"),
+        ("--maxmemory-policy", "noeviction"),
+        *([("--aclfile", access_list)] if access_list else []),
+    ]
+    return [server_binary(), *(word for option in options for word in option)]
 
 
 def free_port(host: str = HOST) -> int:
@@ -64,11 +72,13 @@ class EmbeddedBroker:
     """A server process: `async with EmbeddedBroker() as broker: connect to broker.url`.
 
     Entering raises NoServer when the server cannot be started. It has a process group of its own, so that a
-    Ctrl-C meant for its owner does not take it away from services that still drain.
+    Ctrl-C meant for its owner does not take it away from services that still drain. access_list: a file, see
+    shared/broker/access.py.
     """
 
-    def __init__(self, port: int = 0, host: str = HOST) -> None:
+    def __init__(self, port: int = 0, host: str = HOST, access_list: str = "") -> None:
         self.host = host
+        self._access_list = access_list
         self.port = port or free_port(host)
         self._process: Process | None = None
 
@@ -78,7 +88,7 @@ class EmbeddedBroker:
         return f"redis://{self.host}:{self.port}/0"
 
     async def __aenter__(self) -> Self:
-        argv = server_argv(self.host, self.port)
+        argv = server_argv(self.host, self.port, access_list=self._access_list)
         self._process = await asyncio.create_subprocess_exec(
             *argv, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True
         )
@@ -116,6 +126,9 @@ class EmbeddedBroker:
             reader, writer = await asyncio.open_connection(self.host, self.port)
             writer.write(b"INFO server\r\n")
             size = await reader.readline()  # "$1234"
+            if self._access_list and size.startswith(b"-NOAUTH"):
+                writer.close()
+                return True
             info = await reader.readexactly(int(size[1:])) if size.startswith(b"$") else b""
             writer.close()
             await writer.wait_closed()

@@ -16,7 +16,7 @@ from shared.broker.memory_scripts import MemoryScripts
 from shared.broker.memory_server import MemoryServer
 from shared.protocol import wire
 from shared.protocol.keys import Keys
-from shared.protocol.messages import Close, Heartbeat, Message, Role, Span, StagedBatch, Submit
+from shared.protocol.messages import Close, Heartbeat, Message, Open, Role, Span, StagedBatch, Submit
 from shared.protocol.session import SessionHead, SessionLog, SessionSpec
 
 __all__ = ["Link", "MemoryBroker", "MemoryServer"]
@@ -95,6 +95,9 @@ class MemoryBroker:
     async def send(self, inbox: str, message: Message) -> None:
         data = wire.encode(message)
         await self._do("send", lambda: self._scripts.send(inbox, data), len(data))
+
+    async def open(self, device: str, message: Open) -> bool:
+        return await self._do("open", lambda: self._scripts.open(device, message))
 
     async def make_groups(self, streams: Sequence[str]) -> None:
         await self._do("make_groups", lambda: [self._server.group(stream) for stream in streams])
@@ -206,6 +209,9 @@ class MemoryBroker:
             "alive", lambda: self._scripts.alive(role), received=lambda found: sum(map(len, found))
         )
         return heartbeats(messages)
+
+    async def enlist(self, expiries: Mapping[str, int]) -> list[str]:
+        return await self._do("enlist", lambda: self._scripts.enlist(expiries))
 
     async def put(self, key: str, fields: Mapping[str, str]) -> None:
         await self._do("put", lambda: self._scripts.put(key, fields))

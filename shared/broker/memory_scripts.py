@@ -5,13 +5,14 @@ injection); 1 is the rule.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from shared.broker.contract import BrokerFull, CommitOutcome, CommitRow, LeaseLost, UnknownSession
 from shared.broker.memory_server import MemoryServer
 from shared.protocol import limits, wire
 from shared.protocol.keys import Keys
-from shared.protocol.messages import Close, Finish, Heartbeat, Verdict
+from shared.protocol.messages import Close, Finish, Heartbeat, Open, Verdict
 from shared.protocol.session import SessionHead, SessionLog, SessionSpec
 
 Copies = Callable[[str, bytes], int]
@@ -80,6 +81,16 @@ class MemoryScripts:
             self._server.add(inbox, data, limits.INBOX_CAP)
             if self._server.ttl(inbox) < 0:
                 self._server.expire(inbox, limits.INBOX_KEPT_S)
+
+    def open(self, device: str, message: Open) -> bool:
+        """open.lua"""
+        log = self._server.get(self._keys.session(message.session), Log)
+        if log is None:
+            return False
+        with suppress(wire.WireError):  # too large for a message
+            whole = replace(message, spec=log.spec, committed=tuple(log.ids))
+            self.send(self._keys.inbox(device), wire.encode(whole))
+        return True
 
     def settle(self, stream: str, ids: Sequence[str]) -> None:
         """ack.lua"""
@@ -250,6 +261,17 @@ class MemoryScripts:
     def alive(self, role: str) -> list[bytes]:
         """alive.lua"""
         return [beat.data for beat in self._server.under(self._keys.alive(role, ""), Beat)]
+
+    def enlist(self, expiries: Mapping[str, int]) -> list[str]:
+        """enlist.lua; here `alive` finds everybody, so only those whose time is over matter."""
+        over = []
+        for name, expires_ms in expiries.items():
+            key = self._keys.alive("draft_worker", name)
+            beat = self._server.get(key, Beat)
+            if beat and expires_ms and self._server.now_ms() > expires_ms:
+                over.append(f"{name}:{beat.generation}")
+                self._server.drop(key)
+        return over
 
     def put(self, key: str, fields: Mapping[str, str]) -> None:
         """put.lua"""

@@ -21,10 +21,11 @@ from shared.broker.contract import (
     Outcome,
     UnknownSession,
 )
+from shared.broker.replies import data, entries_of, milliseconds, text
 from shared.broker.script import script
 from shared.protocol import limits, wire
 from shared.protocol.keys import Keys
-from shared.protocol.messages import Close, Heartbeat, Message, Role, Span, StagedBatch, Submit
+from shared.protocol.messages import Close, Heartbeat, Message, Open, Role, Span, StagedBatch, Submit
 from shared.protocol.session import SessionHead, SessionLog, SessionSpec
 
 BLOCK_S: Final = 2.0  # longest single BLOCK; longer waits are made of these
@@ -33,15 +34,15 @@ BLOCK_S: Final = 2.0  # longest single BLOCK; longer waits are made of these
 class RedisBroker:
     """One process's connection to the broker; nothing is connected before the first call."""
 
-    def __init__(self, url: str, shard: str = "s0", stream_limit: int = 4096) -> None:
-        self._redis = Connections(url)
+    def __init__(self, connections: Connections | str, shard: str = "s0", stream_limit: int = 4096) -> None:
+        self._redis = Connections(connections) if isinstance(connections, str) else connections
         self._keys = Keys(shard)
         self._limit = stream_limit
         self._clock = ClockOffset()
 
     # --- connection ---------------------------------------------------------------------------------
     async def run_id(self) -> str:
-        return _text(await self._run("identity", [self._keys.birth]))
+        return text(await self._run("identity", [self._keys.birth]))
 
     async def ping(self) -> float:
         loop = asyncio.get_running_loop()
@@ -64,6 +65,14 @@ class RedisBroker:
     async def send(self, inbox: str, message: Message) -> None:
         await self._run("send", [inbox], wire.encode(message))
 
+    async def open(self, device: str, message: Open) -> bool:
+        keys = [
+            self._keys.session(message.session),
+            self._keys.session_ids(message.session),
+            self._keys.inbox(device),
+        ]
+        return int(await self._run("open", keys, wire.encode(replace(message, spec=b"", committed=())))) != 0
+
     async def make_groups(self, streams: Sequence[str]) -> None:
         if streams:
             await self._run("groups", streams)
@@ -76,7 +85,7 @@ class RedisBroker:
             except ResponseError as error:
                 await self._regroup(error, [stream])
                 continue
-            found += [Entry(stream, _text(id_), _data(pairs), deliveries) for id_, deliveries, pairs in rows]
+            found += [Entry(stream, text(id_), data(pairs), deliveries) for id_, deliveries, pairs in rows]
         return sorted(found, key=lambda entry: [int(part) for part in entry.id.split("-")])
 
     async def read_group(
@@ -139,7 +148,7 @@ class RedisBroker:
         return _head(session, await self._log(session, "head"))
 
     async def live(self) -> set[str]:
-        return {_text(name) for name in await self._redis.call("SMEMBERS", self._keys.live)}
+        return {text(name) for name in await self._redis.call("SMEMBERS", self._keys.live)}
 
     async def place(self, session: str, epoch: int, verifier: str, device: str) -> bool:
         return bool(await self._run("place", [self._keys.session(session)], epoch, verifier, device))
@@ -164,14 +173,16 @@ class RedisBroker:
             keys.append(self._keys.reply(row.gateway) if row.gateway else self._keys.live)
         told = await self._run("commit", keys, entry_id, *(wire.encode(row.verdict) for row in rows))
         outcomes = zip(told[::2], told[1::2], strict=True)
-        return [CommitOutcome(cast(Outcome, _text(name)), length) for name, length in outcomes]
+        return [CommitOutcome(cast(Outcome, text(name)), length) for name, length in outcomes]
 
     # --- scheduler ----------------------------------------------------------------------------------
     async def acquire_lease(self, holder: str, ttl_s: float) -> int:
-        return int(await self._run("acquire", [self._keys.lease, self._keys.term], holder, _ms(ttl_s)))
+        return int(
+            await self._run("acquire", [self._keys.lease, self._keys.term], holder, milliseconds(ttl_s))
+        )
 
     async def renew_lease(self, holder: str, term: int, ttl_s: float) -> bool:
-        return bool(await self._run("renew", [self._keys.lease], holder, term, _ms(ttl_s)))
+        return bool(await self._run("renew", [self._keys.lease], holder, term, milliseconds(ttl_s)))
 
     async def release_lease(self, holder: str, term: int) -> None:
         await self._run("release", [self._keys.lease], holder, term)
@@ -196,24 +207,34 @@ class RedisBroker:
             *self._keys.own(role, f"{name}:{heartbeat.generation}"),
         ]
         loop = asyncio.get_running_loop()
-        sent, data = loop.time(), wire.encode(heartbeat)
-        broker_us = int(await self._run("beat", keys, heartbeat.generation, data, _ms(ttl_s), name))
+        sent, packed = loop.time(), wire.encode(heartbeat)
+        broker_us = int(
+            await self._run("beat", keys, heartbeat.generation, packed, milliseconds(ttl_s), name)
+        )
         if broker_us:
             self._clock.observe(sent, loop.time(), broker_us)
         else:
             raise LeaseLost(f"{role} {name} has a newer generation than {heartbeat.generation}")
 
     async def alive(self, role: Role) -> list[Heartbeat]:
-        names = [_text(name) for name in await self._redis.call("ZRANGE", self._keys.names(role), 0, -1)]
+        names = [text(name) for name in await self._redis.call("ZRANGE", self._keys.names(role), 0, -1)]
         if not names:
             return []
         return heartbeats(await self._run("alive", [self._keys.alive(role, name) for name in names]))
+
+    async def enlist(self, expiries: Mapping[str, int]) -> list[str]:
+        if not expiries:
+            return []
+        keys = [self._keys.names("draft_worker")]
+        keys += [self._keys.alive("draft_worker", name) for name in expiries]
+        told: list[Argument] = [part for pair in expiries.items() for part in pair]
+        return [text(address) for address in await self._run("enlist", keys, *told)]
 
     async def put(self, key: str, fields: Mapping[str, str]) -> None:
         await self._run("put", [key], *(part for pair in fields.items() for part in pair))
 
     async def get(self, key: str) -> dict[str, str]:
-        parts = [_text(part) for part in await self._redis.call("HGETALL", key)]
+        parts = [text(part) for part in await self._redis.call("HGETALL", key)]
         return dict(zip(parts[::2], parts[1::2], strict=True))
 
     async def trace(self, spans: Sequence[Span]) -> None:
@@ -234,14 +255,10 @@ class RedisBroker:
         while True:
             slice_s = min(BLOCK_S, until - loop.time())
             # BLOCK 0 would wait for ever.
-            block = ("BLOCK", max(1, _ms(slice_s))) if slice_s > 0 else ()
+            block = ("BLOCK", max(1, milliseconds(slice_s))) if slice_s > 0 else ()
             reply = await self._redis.wait(max(slice_s, 0), *command, *block, "STREAMS", *streams, *after)
             if reply or loop.time() >= until:
-                return [
-                    Entry(_text(stream), _text(id_), _data(pairs))
-                    for stream, entries in reply or ()
-                    for id_, pairs in entries
-                ]
+                return entries_of(reply)
 
     async def _regroup(self, error: ResponseError, streams: Sequence[str]) -> None:
         """A missing group means that the broker lost its data (or was never asked for the group).
@@ -272,25 +289,12 @@ def _head(session: str, log: list[Any]) -> SessionHead:
         session=session,
         prompt_len=int(prompt_len),
         max_tokens=int(max_tokens),
-        gateway=_text(gateway),
-        device_wanted=_text(device_wanted),
+        gateway=text(gateway),
+        device_wanted=text(device_wanted),
         deadline_ms=remaining,
         epoch=int(epoch),
-        verifier=_text(verifier),
-        device=_text(device),
+        verifier=text(verifier),
+        device=text(device),
         committed=committed,
-        finish=as_finish(_text(finish)),
+        finish=as_finish(text(finish)),
     )
-
-
-def _data(pairs: Sequence[bytes]) -> bytes:
-    """The message of an entry; b"" (no message) when a stranger's entry has no such field."""
-    return next((value for field, value in zip(pairs[::2], pairs[1::2], strict=True) if field == b"d"), b"")
-
-
-def _text(value: bytes) -> str:
-    return value.decode(errors="replace")
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)

@@ -17,6 +17,7 @@ from shared.protocol.messages import Verdict
 _FOLDER: Final = Path(__file__).parent / "scripts"
 _LIMITS: Final = (
     "MAX_MESSAGE_BYTES",
+    "EMPTY_LOG_BYTES",
     "TOLD_EVERY",
     "LOG_KEPT_S",
     "INBOX_CAP",

@@ -79,6 +79,10 @@ class Keys:
         """Counter that hands out process generations."""
         return self._key("generation")
 
+    def device_generation(self, name: str) -> str:
+        """The same, of one device. Expires."""
+        return self._key(f"generation:{name}")
+
     @property
     def lease(self) -> str:
         """Hash: holder (the active scheduler's address), term. Expires."""

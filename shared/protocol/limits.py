@@ -2,9 +2,10 @@
 
 from typing import Final
 
-PROTOCOL_VERSION: Final = 1  # first byte of every message
+PROTOCOL_VERSION: Final = 2  # first byte of every message
 
 MAX_MESSAGE_BYTES: Final = 1 << 20
+EMPTY_LOG_BYTES: Final = 3  # of an Open without its log: an empty bin and an empty array, packed
 MAX_TOKEN_ID: Final = (1 << 24) - 1
 MAX_DRAFT: Final = 64  # drafted tokens in one row, chain or tree
 MAX_ROWS: Final = 512  # rows in one staged batch

@@ -31,7 +31,7 @@ Text = Annotated[str, Field(strict=True, max_length=2048)]
 
 Finish = Literal["", "stop", "length", "deadline", "cancel", "error"]  # "" = goes on
 Status = Literal["ok", "prefilled", "need_prefill", "no_pages", "stale", "error"]
-ResyncReason = Literal["ready", "lost", "gap", "no_capacity", "gone"]
+ResyncReason = Literal["ready", "lost", "gap", "no_capacity", "gone", "silent"]
 Role = Literal["gateway", "scheduler", "draft_worker", "verifier"]
 
 # One token's log-probabilities: (its own, ids of the likeliest, their log-probabilities).
@@ -56,6 +56,7 @@ class Tag(IntEnum):
     HEARTBEAT = 10
     TUNE = 11
     SPAN = 12
+    DISMISS = 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +94,17 @@ class Control:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Scheduler → device: you draft for this session; read its log and prefill. You get `Verdict`s from now on."""
+    """Scheduler → device: you draft for this session; prefill. You get `Verdict`s from now on.
+
+    The broker puts the session's log in (its last two fields, always): a device may read no log itself, and the
+    scheduler holds no tokens.
+    """
 
     session: SessionId
     epoch: Counter
-    base_len: Position  # committed length when it was sent
+    base_len: Position  # committed length as the scheduler knew it
+    spec: Annotated[bytes, Field(strict=True, max_length=limits.MAX_MESSAGE_BYTES)] = b""  # see session.py
+    committed: Tokens = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +124,8 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Resync:
-    """Device → scheduler: ready (caught up to base_len), lost/gap (open me again), no_capacity, gone (draining)."""
+    """Device → scheduler: ready (caught up to base_len), lost/gap (open me again), no_capacity, gone (draining),
+    silent (nobody spoke of it for a while: close it unless it is still mine)."""
 
     session: SessionId
     epoch: Counter
@@ -221,6 +229,13 @@ class Tune:
 
 
 @dataclass(frozen=True, slots=True)
+class Dismiss:
+    """Scheduler → device: leave, for good."""
+
+    why: Text
+
+
+@dataclass(frozen=True, slots=True)
 class Span:
     """One bar of a timeline (OUTRIDER_TRACE=1). start and end: sender's monotonic clock; offset: to the broker's."""
 
@@ -249,6 +264,7 @@ Message = (
     | Heartbeat
     | Tune
     | Span
+    | Dismiss
 )
 
 MESSAGE_TYPES: dict[Tag, type[Message]] = {
@@ -264,4 +280,5 @@ MESSAGE_TYPES: dict[Tag, type[Message]] = {
     Tag.HEARTBEAT: Heartbeat,
     Tag.TUNE: Tune,
     Tag.SPAN: Span,
+    Tag.DISMISS: Dismiss,
 }

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
 import structlog
 
-from shared.broker.contract import Broker, BrokerAway, LeaseLost
+from shared.broker.contract import BrokerAway, LeaseLost
 from shared.protocol.limits import HEARTBEAT_S, HEARTBEAT_TTL_S
 from shared.protocol.messages import Heartbeat
 
@@ -16,10 +17,18 @@ class Superseded(RuntimeError):
     """A newer process has this one's name: this one has to stop."""
 
 
+class Beats(Protocol):
+    """Where heartbeats go: a broker, as the core or as a device sees it."""
+
+    async def beat(self, heartbeat: Heartbeat, ttl_s: float) -> None:
+        """See Broker.beat."""
+        ...
+
+
 class Presence:
     """Beats every HEARTBEAT_S with whatever `make` says then."""
 
-    def __init__(self, broker: Broker, make: Callable[[], Heartbeat]) -> None:
+    def __init__(self, broker: Beats, make: Callable[[], Heartbeat]) -> None:
         self._broker = broker
         self._make = make
 

@@ -9,11 +9,14 @@ from typing import Final
 
 import uvloop
 
+from shared.broker.contract import BrokerDenied
 from shared.runtime.presence import Superseded
 from shared.runtime.settings import SettingsError
 
 EXIT_SETTINGS: Final = 2  # a setting or a file is wrong: restarting does not help
-EXIT_REFUSED: Final = 3  # the deployment does not take this process (vocabulary, protocol version)
+EXIT_REFUSED: Final = (
+    3  # the deployment does not take this process (credential, vocabulary, protocol version)
+)
 EXIT_SUPERSEDED: Final = 4  # a newer process has its name
 
 
@@ -29,6 +32,7 @@ EXIT_CODES: Final[dict[type[Exception], int]] = {
     SettingsError: EXIT_SETTINGS,
     BadFile: EXIT_SETTINGS,
     Refused: EXIT_REFUSED,
+    BrokerDenied: EXIT_REFUSED,
     Superseded: EXIT_SUPERSEDED,
 }
 

@@ -4,6 +4,8 @@ Every name starts with OUTRIDER_. An unknown or out-of-range one is an error tha
 """
 
 import os
+import re
+import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -28,9 +30,11 @@ class Common(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
 
     broker_url: str = Field("redis://127.0.0.1:6379/0", description="where the broker is")
+    broker_user: str = Field("", max_length=128, description="user there; empty = none is asked for")
+    broker_password_file: str = Field("", description="file with that user's password")
     shard: str = Field("s0", pattern=r"^[a-z0-9]{1,16}$", description="hash tag of this shard's keys")
     name: str = Field(
-        "", pattern=r"^[A-Za-z0-9_.-]{0,64}$", description="name of this process; empty = its role"
+        "", pattern=r"^[A-Za-z0-9_.-]{0,64}$", description="name of this process; empty = this host's name"
     )
     seed: int = Field(0, ge=0, description="seed of the process's own random ids; 0 = from the system")
     health_host: str = Field("127.0.0.1", description="address of /healthz, /readyz and /metrics")
@@ -52,6 +56,10 @@ class GatewaySettings(Common):
     health_port: Port = 9101
     api_keys_file: str = Field(
         "", description="file with one API key a line; needed on any bind address but loopback"
+    )
+    keyless: bool = Field(
+        False,
+        description="whoever reaches the gateway may use it, on any address: for a port published on loopback alone",
     )
     admin_keys_file: str = Field("", description="keys that may change the policy; empty = loopback only")
     served_name: str = Field("", description="model name clients use; empty = the folder's name")
@@ -80,6 +88,9 @@ class SchedulerSettings(Common):
     profile: str = Field(
         "", description="file of `outrider calibrate`; empty = costs are learnt from the first passes on"
     )
+    devices_file: str = Field(
+        "", description="list of devices with a credential of their own, kept by `outrider devices`"
+    )
     plan_limit_s: Seconds = Field(
         10.0, description="longest time a plan may take; the last one stays in force"
     )
@@ -89,6 +100,7 @@ class DraftWorkerSettings(Common):
     """A device."""
 
     health_port: Port = 9104
+    joined: bool = Field(False, description="a device with a credential of its own (`outrider join`)")
     drafter: Literal["llama", "modelled"] = "llama"
     draft_model: str = Field("", description="GGUF file of the draft model")
     draft_threads: int = Field(1, ge=1, le=1024)
@@ -103,6 +115,15 @@ class DraftWorkerSettings(Common):
     link_jitter_ms: float = Field(
         0.0, ge=0, le=60_000, description="mean of a further delay of each message, exponentially distributed"
     )
+    link_kbit_s: float = Field(
+        0.0, ge=0, le=1e9, description="emulated rate of the link, each way; 0 = no limit"
+    )
+    link_loss: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="share of messages lost on the link, each way; they come again 0.2 s later",
+    )
 
 
 class VerifierSettings(Common):
@@ -110,6 +131,11 @@ class VerifierSettings(Common):
 
     health_port: Port = 9103
     target: Literal["torch", "modelled"] = "torch"
+    draft: str = Field(
+        "",
+        max_length=256,
+        description="what devices from elsewhere fetch to draft with, a name of `outrider models`; empty = their own",
+    )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     verifier_threads: int = Field(0, ge=0, le=1024, description="0 = all cores")
@@ -140,6 +166,13 @@ def load(cls: type[S], file: str | None = None, **overrides: Any) -> S:
         first = error.errors(include_url=False)[0]
         name = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
         raise SettingsError(f"{name}={first['input']!r}: {first['msg']}") from None
+
+
+def load_named(cls: type[S]) -> S:
+    """`load`, for a process of its own: without a name it has its host's, so that containers differ by themselves."""
+    settings = load(cls)
+    host = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:64]
+    return settings if settings.name else settings.model_copy(update={"name": host})
 
 
 def _refuse_unknown(env_file: Path) -> None:

@@ -2,17 +2,25 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 import structlog
 
-from shared.broker.contract import Broker, BrokerAway
+from shared.broker.contract import BrokerAway
 from shared.protocol.limits import GRACE_S
 
 Event = Literal["away", "lost", "back", "reset"]
 PROBE_S: Final = 0.5
 
 log = structlog.get_logger()
+
+
+class Watched(Protocol):
+    """A broker, as the core or as a device sees it."""
+
+    async def run_id(self) -> str:
+        """See Broker.run_id."""
+        ...
 
 
 class BrokerWatch:
@@ -22,12 +30,14 @@ class BrokerWatch:
     its data. reset: answers again, but its data is gone (another run id): groups and registrations are made anew.
     """
 
-    def __init__(self, broker: Broker, grace_s: float = GRACE_S) -> None:
+    def __init__(self, broker: Watched, grace_s: float = GRACE_S, longest_pause_s: float = PROBE_S) -> None:
         self.up = False
         self.lost = False
         self.generation = 0
         self._broker = broker
         self._grace_s = grace_s
+        self._pause_s = PROBE_S
+        self._longest_pause_s = longest_pause_s
         self._run_id = ""
         self._away_since: float | None = None
         self._came_up = asyncio.Event()
@@ -50,7 +60,7 @@ class BrokerWatch:
         while not stop.is_set():
             await self.probe()
             try:
-                await asyncio.wait_for(stop.wait(), PROBE_S)
+                await asyncio.wait_for(stop.wait(), self._pause_s)
             except TimeoutError:
                 continue
 
@@ -74,11 +84,14 @@ class BrokerWatch:
             self.lost = True
             log.error("broker lost", away_s=round(now - self._away_since, 1))
             self._tell("lost")
+        if self.lost:
+            self._pause_s = min(2 * self._pause_s, self._longest_pause_s)
 
     def _seen(self, run_id: str) -> None:
         first, changed = not self._run_id, bool(self._run_id) and run_id != self._run_id
         was_away = self._away_since is not None
         self._run_id, self._away_since, self.lost, self.up = run_id, None, False, True
+        self._pause_s = PROBE_S
         if changed:
             self.generation += 1
             log.error("broker back without its data", run_id=run_id)

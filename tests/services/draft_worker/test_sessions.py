@@ -9,7 +9,6 @@ from services.draft_worker.sessions import (
     CATCH_UP,
     Effect,
     Forget,
-    Load,
     Refuse,
     Say,
     Sessions,
@@ -17,21 +16,19 @@ from services.draft_worker.sessions import (
     Threads,
 )
 from shared.compute.drafter import DraftResult
+from shared.protocol import wire
 from shared.protocol.messages import Cancel, Close, Draft, Open, Resync, Tune, Verdict
-from shared.protocol.session import SessionHead, SessionLog, SessionSpec
+from shared.protocol.session import SessionSpec
 from shared.speculative.params import SamplingParams
 
 DEVICE = "d:7"
 PROMPT = (1, 2, 3)
-SAMPLING = SamplingParams(seed=1, vocab=100)
 
 
-def log_of(
-    committed: tuple[int, ...] = (), device: str = DEVICE, finish: str = "", vocab: int = 100, epoch: int = 1
-) -> SessionLog:
-    spec = SessionSpec("s", PROMPT, SamplingParams(1, vocab), 50, (), "g:1", 1000)
-    head = SessionHead("s", 3, 50, "g:1", "", 1000, epoch, "v", device, len(committed), finish)  # type: ignore[arg-type]
-    return SessionLog(spec, head, committed, ())
+def open_of(committed: tuple[int, ...] = (), epoch: int = 1, vocab: int = 100, session: str = "s") -> Open:
+    """As the broker sends it, with the log."""
+    spec = SessionSpec(session, PROMPT, SamplingParams(1, vocab), 50, (), "g:1", 1000)
+    return Open(session, epoch, 3 + len(committed), wire.encode_spec(spec), committed)
 
 
 def verdict(base: int, tokens: tuple[int, ...], next_k: int = 4, epoch: int = 1, finish: str = "") -> Verdict:
@@ -54,8 +51,7 @@ def machine() -> Sessions:
 def opened(committed: tuple[int, ...] = ()) -> Sessions:
     """A machine whose session "s" has its log and has caught up."""
     sessions = machine()
-    assert sessions.receive(Open("s", 1, 3), 0.0) == [Load("s")]
-    start(sessions.loaded("s", log_of(committed), 0.0), 3 + len(committed), 0)
+    start(sessions.receive(open_of(committed), 0.0), 3 + len(committed), 0)
     done = sessions.finished(DraftResult("s", 3 + len(committed), (), 10), 0)
     assert done == [Say(Resync("s", 1, DEVICE, 3 + len(committed), "ready"))]
     return sessions
@@ -69,7 +65,7 @@ def start(effects: list[Effect], length: int, k: int) -> Start:
     return effect
 
 
-def test_open_reads_the_log_catches_up_and_says_ready() -> None:
+def test_open_brings_the_log_the_device_catches_up_and_says_ready() -> None:
     opened()
 
 
@@ -99,8 +95,7 @@ def test_next_k_zero_takes_the_place_of_a_draft_under_way() -> None:
 
 def test_a_draft_that_overtook_the_prefill_is_sent_after_ready() -> None:
     sessions = machine()
-    sessions.receive(Open("s", 1, 3), 0.0)
-    start(sessions.loaded("s", log_of(), 0.0), 3, 0)
+    start(sessions.receive(open_of(), 0.0), 3, 0)
     start(sessions.receive(verdict(3, (9,)), 0.0), 4, 4)
     said = [
         effect.message
@@ -111,23 +106,10 @@ def test_a_draft_that_overtook_the_prefill_is_sent_after_ready() -> None:
 
 
 def test_the_log_may_hold_what_the_verdict_is_about_to_say() -> None:
-    """Open, then the verdict of the first token: the log read in between has that token already."""
+    """A token was committed before the log was sent, and its verdict comes as well."""
     sessions = opened((9,))
     start(sessions.receive(verdict(3, (9,)), 0.0), 4, 4)
     assert sessions.receive(verdict(3, (9,)), 0.0) == [Refuse("repeated")]
-
-
-def test_verdicts_that_come_while_the_log_is_read_are_applied_after_it() -> None:
-    sessions = machine()
-    sessions.receive(Open("s", 1, 3), 0.0)
-    assert sessions.receive(verdict(3, (9,), next_k=2), 0.0) == []
-    assert sessions.receive(verdict(4, (8, 7), next_k=3), 0.0) == []
-    effects = sessions.loaded("s", log_of((9,)), 0.0)
-    assert [(len(e.request.ids), e.request.k) for e in effects if isinstance(e, Start)] == [
-        (4, 0),
-        (4, 2),
-        (6, 3),
-    ]
 
 
 def test_late_and_repeated_verdicts_change_nothing() -> None:
@@ -147,28 +129,21 @@ def test_an_overlapping_verdict_appends_what_is_new() -> None:
     assert effect.request.ids == (*PROMPT, 9, 8, 7)
 
 
-def test_a_gap_is_closed_from_the_log() -> None:
+def test_a_gap_is_closed_by_another_open() -> None:
     sessions = opened()
-    assert sessions.receive(verdict(5, (7,)), 0.0) == [Refuse("gap"), Load("s")]
-    effects = sessions.loaded("s", log_of((9, 8, 7)), 0.0)
-    assert [(e.request.ids, e.request.k) for e in effects if isinstance(e, Start)] == [
-        ((*PROMPT, 9, 8, 7), 0),
-        ((*PROMPT, 9, 8, 7), 4),
-    ]
+    assert sessions.receive(verdict(5, (7,)), 0.0) == [Refuse("gap"), Say(Resync("s", 1, DEVICE, 3, "gap"))]
+    assert sessions.receive(verdict(6, (6,)), 0.0) == []  # asked already
+    assert start(sessions.receive(open_of((9, 8, 7, 6)), 0.0), 7, 0).request.ids == (*PROMPT, 9, 8, 7, 6)
+    start(sessions.receive(verdict(7, (5,)), 0.0), 8, 4)
 
 
-def test_a_verdict_beyond_the_log_itself_is_not_chased() -> None:
-    sessions = opened()
-    sessions.receive(verdict(50, (7,)), 0.0)
-    assert Refuse("ahead") in sessions.loaded("s", log_of((9,)), 0.0)
-    start(sessions.receive(verdict(4, (8,)), 0.0), 5, 4)
-
-
-def test_a_verdict_that_contradicts_reads_the_log_anew() -> None:
+def test_a_verdict_that_contradicts_has_the_log_sent_anew() -> None:
     sessions = opened()
     sessions.receive(verdict(3, (9,)), 0.0)
-    assert sessions.receive(verdict(3, (8, 7)), 0.0) == [Refuse("conflict"), Load("s")]
-    start(sessions.loaded("s", log_of((8, 7)), 0.0), 5, 0)
+    effects = sessions.receive(verdict(3, (8, 7)), 0.0)
+    assert effects == [Refuse("conflict"), Say(Resync("s", 1, DEVICE, 4, "gap"))]
+    assert sessions.finished(DraftResult("s", 4, (5,), 10), 0) == []  # drafted after what was wrong
+    start(sessions.receive(open_of((8, 7)), 0.0), 5, 0)
 
 
 def test_a_result_that_was_overtaken_is_not_sent() -> None:
@@ -184,7 +159,7 @@ def test_unknown_sessions_are_reported_lost_once() -> None:
     effects = sessions.receive(verdict(3, (9,)), 0.0)
     assert effects == [Refuse("unknown"), Say(Resync("s", 1, DEVICE, 4, "lost"))]
     assert sessions.receive(verdict(4, (9,)), 0.0) == [Refuse("late")]
-    assert sessions.receive(Open("s", 1, 4), 0.0) == [Load("s")]
+    start(sessions.receive(open_of((9,)), 0.0), 4, 0)
 
 
 def test_close_frees_and_later_verdicts_are_no_surprise() -> None:
@@ -202,16 +177,16 @@ def test_a_verdict_with_a_finish_frees() -> None:
 
 def test_a_second_open_answers_ready_again() -> None:
     sessions = opened()
-    start(sessions.receive(Open("s", 2, 3), 0.0), 3, 0)
+    start(sessions.receive(open_of(epoch=2), 0.0), 3, 0)
     assert sessions.finished(DraftResult("s", 3, (), 10), 0) == [Say(Resync("s", 2, DEVICE, 3, "ready"))]
-    assert sessions.receive(Open("s", 1, 3), 0.0) == [Refuse("stale")]
-    assert sessions.receive(Open("s", 2, 5), 0.0) == [Load("s")]
+    assert sessions.receive(open_of(), 0.0) == [Refuse("stale")]
+    start(sessions.receive(open_of((9, 8), epoch=2), 0.0), 5, 0)
 
 
 def test_a_second_open_does_not_disturb_a_draft_under_way() -> None:
     sessions = opened()
     sessions.receive(verdict(3, (9,)), 0.0)
-    assert sessions.receive(Open("s", 1, 4), 0.0) == []
+    assert sessions.receive(open_of((9,)), 0.0) == []
     effects = sessions.finished(DraftResult("s", 4, (5,), 10), 0)
     assert [type(effect.message) for effect in effects if isinstance(effect, Say)] == [Resync, Draft]
 
@@ -233,32 +208,30 @@ def test_a_failed_request_is_given_back() -> None:
 
 def test_more_sessions_than_there_is_room_for() -> None:
     sessions = machine()
-    sessions.receive(Open("a", 1, 3), 0.0)
-    sessions.receive(Open("b", 1, 3), 0.0)
-    assert sessions.receive(Open("c", 1, 3), 0.0) == [Say(Resync("c", 1, DEVICE, 0, "no_capacity"))]
+    sessions.receive(open_of(session="a"), 0.0)
+    sessions.receive(open_of(session="b"), 0.0)
+    assert sessions.receive(open_of(session="c"), 0.0) == [Say(Resync("c", 1, DEVICE, 3, "no_capacity"))]
     assert len(sessions) == 2
 
 
 @pytest.mark.parametrize(
-    "log",
-    [None, log_of(finish="stop"), log_of(device="other:1")],
-    ids=["no log", "finished", "another device's"],
+    "bad",
+    [
+        open_of((100,)),
+        open_of(vocab=101),
+        Open("s", 1, 3),
+        Open("s", 1, 3, b"\x02garbage"),
+        Open("s", 1, 3, b"\x02\x90"),
+    ],
+    ids=["token", "vocabulary", "no log", "garbage", "not a log"],
 )
-def test_a_session_that_is_not_ours_is_dropped(log: SessionLog | None) -> None:
-    sessions = machine()
-    sessions.receive(Open("s", 1, 3), 0.0)
-    assert sessions.loaded("s", log, 0.0) == [Forget("s")]
+@pytest.mark.parametrize("known", [False, True])
+def test_a_log_that_cannot_be_drafted_for_never_reaches_the_drafter(bad: Open, known: bool) -> None:
+    sessions = opened() if known else machine()
+    effects = sessions.receive(bad, 0.0)
+    assert Say(Resync("s", 1, DEVICE, bad.base_len, "no_capacity")) in effects
+    assert [type(effect) for effect in effects] == [Refuse, Say, *([Forget] if known else [])]
     assert len(sessions) == 0
-
-
-@pytest.mark.parametrize("log", [log_of((100,)), log_of(vocab=101)], ids=["token", "vocabulary"])
-def test_ids_beyond_the_vocabulary_never_reach_the_drafter(log: SessionLog) -> None:
-    sessions = machine()
-    sessions.receive(Open("s", 1, 3), 0.0)
-    effects = sessions.loaded("s", log, 0.0)
-    assert not any(isinstance(effect, Start) for effect in effects)
-    assert Refuse("token") in effects
-    assert Forget("s") in effects
 
 
 def test_hostile_verdicts() -> None:
@@ -281,15 +254,16 @@ def test_leaving_gives_every_session_back() -> None:
     assert len(sessions) == 0
 
 
-def test_silent_sessions_are_looked_up_and_dropped_when_they_ended() -> None:
+def test_silent_sessions_are_asked_about_and_asked_for_again() -> None:
     sessions = opened()
     sessions.receive(verdict(3, (9,)), 5.0)
-    assert sessions.silent(5.0) == []
-    assert sessions.silent(6.0) == ["s"]
-    assert sessions.checked("s", log_of().head, 7.0) == []
-    assert sessions.silent(6.5) == []
-    assert sessions.checked("s", log_of(finish="cancel").head, 8.0) == [Forget("s")]
-    assert sessions.checked("s", None, 9.0) == []
+    assert sessions.silent(5.0, 15.0) == []
+    assert sessions.silent(6.0, 16.0) == [Say(Resync("s", 1, DEVICE, 4, "silent"))]
+    assert sessions.silent(6.0, 16.5) == []
+    sessions.receive(verdict(9, (9,)), 17.0)
+    sessions.receive(verdict(10, (9,)), 30.0)  # nothing counts but the Open that was asked for
+    assert sessions.silent(20.0, 30.0) == [Say(Resync("s", 1, DEVICE, 4, "gap"))]
+    assert sessions.receive(Close("s", 1, ""), 31.0) == [Forget("s")]
 
 
 def test_only_fresh_messages_are_worth_a_second_try() -> None:
@@ -304,7 +278,7 @@ def test_only_fresh_messages_are_worth_a_second_try() -> None:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_any_order_of_any_repeats_ends_at_the_truth(seed: int) -> None:
-    """Verdicts dropped, doubled and shuffled, logs read late: what is drafted on is always a prefix of the truth."""
+    """Verdicts dropped, doubled and shuffled, Opens late: what is drafted on is always a prefix of the truth."""
     rng = random.Random(seed)
     truth = tuple(rng.randrange(100) for _ in range(40))
     cuts = sorted({0, 40, *(rng.randrange(1, 40) for _ in range(12))})
@@ -313,16 +287,15 @@ def test_any_order_of_any_repeats_ends_at_the_truth(seed: int) -> None:
     for i in range(len(sent)):
         j = min(len(sent) - 1, i + rng.randrange(3))
         sent[i], sent[j] = sent[j], sent[i]
-    sessions, loading = opened(), False
+    sessions, asked = opened(), False
     for message in [*sent, verdicts[-1]]:
-        effects = sessions.receive(message, 0.0)
-        for effect in effects:
+        for effect in sessions.receive(message, 0.0):
             if isinstance(effect, Start):
                 assert effect.request.ids == (*PROMPT, *truth)[: len(effect.request.ids)]
-            loading = loading or isinstance(effect, Load)
-        if loading and rng.random() < 0.5:
-            sessions.loaded("s", log_of(truth), 0.0)
-            loading = False
-    if loading:
-        sessions.loaded("s", log_of(truth), 0.0)
+            asked = asked or isinstance(effect, Say)
+        if asked and rng.random() < 0.5:
+            sessions.receive(open_of(truth), 0.0)
+            asked = False
+    if asked:
+        sessions.receive(open_of(truth), 0.0)
     assert sessions.tokens == 43

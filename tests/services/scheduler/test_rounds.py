@@ -4,8 +4,8 @@ import pytest
 
 from services.scheduler.core import Unexpected
 from services.scheduler.effects import AckDraft, End, Place, ReadHead, Send, Stage
-from shared.protocol.messages import Cancel, Close, Open
-from tests.services.scheduler.desk import Desk
+from shared.protocol.messages import Cancel, Close, Open, Resync, ResyncReason
+from tests.services.scheduler.desk import Desk, beat
 
 
 def test_a_submit_is_placed_opened_and_prefilled_at_once() -> None:
@@ -232,6 +232,27 @@ def test_cancel_ends_it_on_all_sides_and_lets_the_held_draft_go() -> None:
     assert desk.did(AckDraft) == [AckDraft(entry)]
     desk.take(Cancel("a"))
     assert desk.dropped("cancel", "unknown") == 1
+
+
+@pytest.mark.parametrize(("reason", "told"), [("lost", 1), ("silent", 1), ("gone", 0), ("no_capacity", 0)])
+def test_a_device_that_asks_about_a_session_it_does_not_have_is_told(reason: ResyncReason, told: int) -> None:
+    desk = Desk(devices=[beat("draft_worker", "d:1"), beat("draft_worker", "e:1")])
+    desk.start("s")
+    other = "e:1" if desk.session("s").device == "d:1" else "d:1"
+    for session in ("s", "never heard of"):
+        desk.take(Resync(session, 1, other, 10, reason))
+        assert desk.sent(Close) == [(other, Close(session, 1, ""))] * told
+    desk.take(Resync("s", 1, "nobody:9", 10, reason))
+    assert desk.sent(Close) == []
+    assert desk.session("s").device not in ("", other)
+
+
+def test_a_device_that_asks_about_its_own_session_keeps_it() -> None:
+    desk = Desk()
+    desk.start("s")
+    desk.take(Resync("s", 1, "d:1", 10, "silent"))
+    assert desk.sent(Close) == []
+    assert desk.sent(Open) == []
 
 
 def test_nobody_waits_for_a_session_that_left() -> None:

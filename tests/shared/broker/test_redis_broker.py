@@ -9,7 +9,7 @@ from redis import Redis
 
 from shared.broker import connections
 from shared.broker.connect import connect
-from shared.broker.contract import Broker, BrokerAway, CommitRow
+from shared.broker.contract import Broker, BrokerAway, BrokerDenied, CommitRow
 from shared.broker.embedded import EmbeddedBroker, NoServer, server_argv
 from shared.broker.redis_broker import RedisBroker
 from shared.broker.script import script
@@ -235,7 +235,7 @@ async def test_a_broker_that_does_not_answer_is_away(
 
 async def test_a_wrong_password_is_told(redis_world: RedisWorld) -> None:
     broker = RedisBroker(redis_world.url.replace("redis://", "redis://nobody:wrong@"))
-    with pytest.raises(BrokerAway, match=r"(?i)password|user"):
+    with pytest.raises(BrokerDenied, match=r"(?i)password|user"):
         await broker.ping()
     await broker.close()
 

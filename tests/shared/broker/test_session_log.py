@@ -11,6 +11,7 @@ from shared.protocol.messages import (
     Cancel,
     Close,
     Heartbeat,
+    Open,
     Span,
     StagedBatch,
 )
@@ -44,6 +45,25 @@ async def test_submit_creates_the_log_and_tells_the_scheduler(world: World) -> N
     assert log.spec == spec_of()
     assert (log.ids, log.committed, log.logprobs) == (PROMPT, (), ())
     assert 650 < await world.ttl(keys.session("s1")) <= 660  # deadline + LOG_KEPT_S
+
+
+async def test_open_brings_a_device_the_log_as_it_was_written(world: World) -> None:
+    broker = world.broker
+    await open_session(broker)
+    await broker.commit("v", "", [row(4, 10), row(5, 11, 12)])
+    assert await broker.open(DEVICE, Open("s1", 3, 5, b"not the log", (99,)))
+    told = [message for message in await Ears(world).heard("device") if isinstance(message, Open)]
+    assert told == [Open("s1", 3, 5, wire.encode_spec(spec_of()), (10, 11, 12))]
+    assert wire.decode_spec(told[0].spec).sampling.seed == spec_of().sampling.seed > 1 << 53
+    assert not await broker.open(DEVICE, Open("never heard of", 1, 4))
+
+
+async def test_a_log_that_fits_no_message_is_not_sent(world: World) -> None:
+    broker = world.broker
+    await open_session(broker, prompt=tuple(range(100_000, 300_000)))
+    await broker.commit("v", "", [row(200_000 + n, *[1 << 23] * 500) for n in range(0, 50_000, 500)])
+    assert await broker.open(DEVICE, Open("s1", 1, 4))
+    assert not [message for message in await Ears(world).heard("device") if isinstance(message, Open)]
 
 
 async def test_a_repeated_submit_changes_nothing(broker: Broker, keys: Keys) -> None:

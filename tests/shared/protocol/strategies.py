@@ -52,6 +52,8 @@ def _bounded(base: Any, parts: list[Any]) -> st.SearchStrategy[Any]:
         return st.from_regex(pattern.replace("$", r"\Z"), alphabet=st.characters(codec="ascii"))
     if base is str:
         return st.text(st.characters(codec="utf-8"), max_size=min(longest or 0, 40))
+    if base is bytes:
+        return st.binary(max_size=40)
     if base is float:
         return st.floats(allow_nan=False)  # NaN is not equal to itself; it has its own test
     if base is int:

@@ -1,0 +1,88 @@
+"""Another machine, for tests: a folder of its own, and `outrider join` run there by a shell as a person would."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from loadgen.client import Client
+from loadgen.request import ChatRequest
+from services.local.admin import Admin
+from services.local.devices import Place
+from services.local.errors import CommandError
+from services.local.stack import LocalStack, access_of
+
+WAIT_S = 15.0
+
+
+class Machine:
+    """within: words before the shell's, such as `ip netns exec NAME`."""
+
+    def __init__(self, folder: Path, within: Sequence[str] = ()) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.log = folder / "log"
+        self.process: asyncio.subprocess.Process
+        self._within = within
+
+    async def run(self, line: str, env: Mapping[str, str] | None = None) -> None:
+        """Run a line; env: further variables, OUTRIDER_ ones of this process are not passed on."""
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("OUTRIDER_")}
+        if "OUTRIDER_CACHE" in os.environ:
+            kept["OUTRIDER_CACHE"] = os.environ["OUTRIDER_CACHE"]
+        with self.log.open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                *self._within,
+                "bash",
+                "-c",
+                line.replace("outrider join", "exec outrider join"),
+                cwd=self.folder,
+                env={**kept, "PATH": path, **(env or {})},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    async def ended(self) -> tuple[int, str]:
+        """Exit code and last line."""
+        code = await asyncio.wait_for(self.process.wait(), WAIT_S)
+        return code, self.log.read_text().strip().splitlines()[-1]
+
+    async def stop(self) -> None:
+        """As Ctrl-C does; it must end well."""
+        if self.process.returncode is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+        assert await asyncio.wait_for(self.process.wait(), WAIT_S) == 0, self.log.read_text()
+
+
+def place_of(stack: LocalStack) -> Place:
+    """Where `outrider devices` finds this stack's broker."""
+    return Place(access_of(stack.options.state_dir), stack.broker_url, stack.join_url)
+
+
+async def present(stack: LocalStack, name: str, there: bool = True, wait_s: float = WAIT_S) -> int:
+    """Wait until the device is seen (or not any more). Its generation."""
+    async with Admin(stack.url) as admin:
+        deadline = time.monotonic() + wait_s
+        while time.monotonic() < deadline:
+            try:
+                found = [beat for beat in (await admin.status())["devices"] if beat["name"] == name]
+            except CommandError:  # the broker is away
+                found = []
+            if bool(found) == there:
+                return int(found[0]["generation"]) if found else 0
+            await asyncio.sleep(0.1)
+    raise AssertionError(f"{name} {'is not' if there else 'is still'} there after {wait_s} s")
+
+
+async def text_of(stack: LocalStack, seed: int = 1, tokens: int = 60) -> tuple[list[int], int]:
+    """A text, and how many of its tokens were drafted and accepted."""
+    async with Client(stack.url) as client:
+        request = ChatRequest("s", await client.model(), "tell me", tokens, seed=seed, ignore_eos=True)
+        record = await client.chat(request)
+    assert not record.error, record.error
+    return record.tokens, record.accepted_tokens

@@ -1,0 +1,237 @@
+"""What each user of the broker may do, tried against a real server: a device nothing but its own."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import AuthenticationError, NoPermissionError
+
+from shared.broker.access import (
+    CORE,
+    OPERATOR,
+    Account,
+    acl_file,
+    device_user,
+    rules,
+    secret_of,
+    set_user,
+)
+from shared.broker.connections import Connections
+from shared.broker.contract import BrokerDenied
+from shared.broker.device_broker import RedisDevice
+from shared.broker.embedded import EmbeddedBroker
+from shared.broker.redis_broker import RedisBroker
+from shared.protocol.keys import Keys
+from shared.protocol.messages import Draft, Heartbeat, Open, Resync, StagedBatch, StagedRow
+from tests.shared.broker.logs import open_session, row, spec_of, submit_of
+
+KEYS = Keys()
+DEVICES = ("kitchen", "attic")
+USERS = (*CORE, OPERATOR, *(device_user(name) for name in DEVICES))
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[EmbeddedBroker]:
+    """A broker whose users' passwords are their names."""
+    file = tmp_path / "users.acl"
+    file.write_text(acl_file((Account(user, secret_of(user)) for user in USERS), "s0"))
+    async with EmbeddedBroker(access_list=str(file)) as broker:
+        yield broker
+
+
+def core(server: EmbeddedBroker, role: str) -> RedisBroker:
+    return RedisBroker(Connections(server.url, role, role))
+
+
+def device(server: EmbeddedBroker, name: str) -> RedisDevice:
+    user = device_user(name)
+    return RedisDevice(Connections(server.url, user, user), name, "s0", 64, at_home=False)
+
+
+FORBIDDEN = {
+    "the log of a session": ("HGETALL", KEYS.session("s1")),
+    "its tokens": ("LRANGE", KEYS.session_ids("s1"), 0, -1),
+    "a change of it": ("HSET", KEYS.session("s1"), "epoch", 9),
+    "staged batches": ("XREAD", "STREAMS", KEYS.staged("v"), "0"),
+    "a staged batch of its own": ("XADD", KEYS.staged("v"), "*", "d", "x"),
+    "verdicts": ("XREAD", "STREAMS", KEYS.verdicts, "0"),
+    "a verdict of its own": ("XADD", KEYS.verdicts, "*", "d", "x"),
+    "requests": ("XADD", KEYS.submit, "*", "d", "x"),
+    "drafts of others": ("XREAD", "STREAMS", KEYS.draft, "0"),
+    "drafts, from the end": ("XREVRANGE", KEYS.draft, "+", "-"),
+    "drafts, deleted": ("XDEL", KEYS.draft, "0-1"),
+    "drafts, cut": ("XTRIM", KEYS.draft, "MAXLEN", 0),
+    "all drafts": ("DEL", KEYS.draft),
+    "another's inbox": ("XREAD", "STREAMS", KEYS.inbox("attic:1"), "0"),
+    "a message to another": ("XADD", KEYS.inbox("attic:1"), "*", "d", "x"),
+    "an inbox like its own": ("XREAD", "STREAMS", KEYS.inbox("kitchen2:1"), "0"),
+    "another's heartbeat": ("HSET", KEYS.alive("draft_worker", "attic"), "generation", 9),
+    "the verifier's heartbeat": ("HGETALL", KEYS.alive("verifier", "v")),
+    "answers to clients": ("XREAD", "STREAMS", KEYS.reply("gw:1"), "0"),
+    "the names": ("ZADD", KEYS.names("draft_worker"), 1, "kitchen"),
+    "another deployment": ("HSET", KEYS.deployment, "protocol", "9"),
+    "another birth": ("SET", KEYS.birth, "x"),
+    "the lease": ("HSET", KEYS.lease, "holder", "me"),
+    "the policy": ("HSET", KEYS.policy, "policy", "me"),
+    "live sessions": ("SMEMBERS", KEYS.live),
+    "refused messages": ("XREAD", "STREAMS", KEYS.dead, "0"),
+    "timelines": ("XADD", KEYS.trace, "*", "d", "x"),
+    "a script": ("EVAL", "return 1", 0),
+    "a script on its own keys": ("EVAL", "while true do end", 1, KEYS.inbox("kitchen:1")),
+    "a known script": ("EVALSHA", "0" * 40, 0),
+    "a function": ("FCALL", "f", 0),
+    "all keys": ("KEYS", "*"),
+    "a scan": ("SCAN", 0),
+    "everything gone": ("FLUSHALL",),
+    "this database gone": ("FLUSHDB",),
+    "settings": ("CONFIG", "GET", "*"),
+    "other settings": ("CONFIG", "SET", "maxmemory", 1),
+    "the server's state": ("INFO",),
+    "all clients": ("CLIENT", "LIST"),
+    "others cut off": ("CLIENT", "KILL", "TYPE", "normal"),
+    "users": ("ACL", "LIST"),
+    "a user": ("ACL", "SETUSER", "me", "on"),
+    "all traffic": ("MONITOR",),
+    "messages beside": ("PUBLISH", "x", "y"),
+    "the end": ("SHUTDOWN", "NOSAVE"),
+    "a copy elsewhere": ("REPLICAOF", "127.0.0.1", 1),
+    "a dump": ("DUMP", KEYS.session("s1")),
+    "a key of no shard": ("SET", "anything", 1),
+    "another shard": ("XADD", Keys("s1").draft, "*", "d", "x"),
+}
+
+
+@pytest.mark.parametrize("command", FORBIDDEN.values(), ids=FORBIDDEN)
+async def test_a_device_is_refused_everything_else(
+    server: EmbeddedBroker, command: tuple[object, ...]
+) -> None:
+    gateway = core(server, "gateway")
+    await open_session(gateway)
+    await gateway.close()
+    raw = Redis.from_url(server.url, username="device:kitchen", password="device:kitchen", protocol=2)  # noqa: S106
+    with pytest.raises(NoPermissionError):
+        await raw.execute_command(*command)
+    await raw.aclose()
+
+
+async def test_a_device_can_do_its_work(server: EmbeddedBroker) -> None:
+    verifier, scheduler, kitchen = (
+        core(server, "verifier"),
+        core(server, "scheduler"),
+        device(server, "kitchen"),
+    )
+    await verifier.run_id()
+    await verifier.put(KEYS.deployment, {"protocol": "2"})
+    await scheduler.make_groups([KEYS.draft])
+    assert await kitchen.run_id() == await verifier.run_id()
+    assert await kitchen.get(KEYS.deployment) == {"protocol": "2"}
+    generation = await kitchen.next_generation()
+    await kitchen.beat(Heartbeat("draft_worker", "kitchen", generation), 4.0)
+    await kitchen.ping()
+    assert await scheduler.alive("draft_worker") == []  # its name it may not write
+    assert await scheduler.enlist({"kitchen": 0, "attic": 0}) == []
+    assert [beat.name for beat in await scheduler.alive("draft_worker")] == ["kitchen"]
+    gateway = core(server, "gateway")
+    await open_session(gateway)
+    address = f"kitchen:{generation}"
+    assert await scheduler.open(address, Open("s1", 1, 4))
+    (entry,) = await kitchen.read_inbox(KEYS.inbox(address), "0", 9, 0)
+    assert b"s1" in entry.data
+    assert await kitchen.push_many(KEYS.draft, [Draft("s1", 1, 0, 4, address, (1,))]) == 1
+    assert len(await scheduler.read_group([KEYS.draft], "scheduler", 9, 0)) == 1
+    for broker in (verifier, scheduler, kitchen, gateway):
+        await broker.close()
+
+
+async def test_the_core_s_roles_can_do_their_work(server: EmbeddedBroker) -> None:
+    gateway, scheduler, verifier = (core(server, role) for role in ("gateway", "scheduler", "verifier"))
+    own = RedisDevice(Connections(server.url, "draft-worker", "draft-worker"), "d", "s0", 64, at_home=True)
+    for broker in (gateway, scheduler, verifier, own):
+        assert await broker.run_id()
+        assert await broker.next_generation()
+    await gateway.beat(Heartbeat("gateway", "g", 1), 4.0)
+    await scheduler.beat(Heartbeat("scheduler", "s", 1), 4.0)
+    await verifier.beat(Heartbeat("verifier", "v", 1), 4.0)
+    await own.beat(Heartbeat("draft_worker", "d", 1), 4.0)
+    for role in ("gateway", "scheduler", "verifier", "draft_worker"):
+        assert len(await gateway.alive(role)) == len(await scheduler.alive(role)) == 1  # type: ignore[arg-type]
+    await scheduler.make_groups([KEYS.submit, KEYS.draft, KEYS.verdicts])
+    await verifier.make_groups([KEYS.staged("v")])
+    await gateway.submit(spec_of(), submit_of(spec_of()))
+    assert len(await scheduler.read_group([KEYS.submit], "scheduler", 9, 0)) == 1
+    term = await scheduler.acquire_lease("s:1", 3.0)
+    assert await scheduler.renew_lease("s:1", term, 3.0)
+    assert await scheduler.place("s1", 1, "v", "d:1")
+    batch = StagedBatch(term, 1, (StagedRow("s1", 1, 0, 4, 4, 0, "d:1", "gw:1"),))
+    await scheduler.stage("v", batch, [], "s:1")
+    (entry,) = await verifier.read_group([KEYS.staged("v")], "verifier", 9, 0)
+    done = await verifier.commit("v", entry.id, [row(4, 9, epoch=1, device="d:1")])
+    assert [outcome.outcome for outcome in done] == ["committed"]
+    assert len(await own.read_inbox(KEYS.inbox("d:1"), "0", 9, 0)) == 1
+    assert len(await gateway.read_inbox(KEYS.reply("gw:1"), "0", 9, 0)) == 1
+    assert (await gateway.load("s1")).committed == (9,)
+    assert await own.push_many(KEYS.draft, [Resync("s1", 1, "d:1", 4, "ready")]) == 1
+    await own.dead_letter((await own.read_inbox(KEYS.inbox("d:1"), "0", 9, 0))[0], "a test")
+    await scheduler.put(KEYS.policy, {"policy": "fixed-k"})
+    assert await gateway.get(KEYS.policy) == {"policy": "fixed-k"}
+    await scheduler.release_lease("s:1", term)
+    for broker in (gateway, scheduler, verifier, own):
+        await broker.close()
+
+
+@pytest.mark.parametrize("role", CORE)
+@pytest.mark.parametrize("command", [("FLUSHALL",), ("CONFIG", "GET", "*"), ("KEYS", "*"), ("ACL", "LIST")])
+async def test_no_role_of_the_core_governs_the_broker(
+    server: EmbeddedBroker, role: str, command: tuple[str, ...]
+) -> None:
+    raw = Redis.from_url(server.url, username=role, password=role, protocol=2)
+    with pytest.raises(NoPermissionError):
+        await raw.execute_command(*command)
+    await raw.aclose()
+
+
+async def test_nobody_comes_in_without_a_credential(server: EmbeddedBroker) -> None:
+    raw = Redis.from_url(server.url, protocol=2)
+    with pytest.raises(AuthenticationError):
+        await raw.ping()
+    await raw.aclose()
+    wrong = RedisDevice(
+        Connections(server.url, "device:kitchen", "wrong"), "kitchen", "s0", 64, at_home=False
+    )
+    with pytest.raises(BrokerDenied, match=r"device:kitchen.*(?i:password)"):
+        await wrong.run_id()
+    await wrong.close()
+
+
+async def test_the_operator_adds_and_removes_users_and_a_removed_one_is_cut_off(
+    server: EmbeddedBroker,
+) -> None:
+    operator, late = Connections(server.url, OPERATOR, OPERATOR), device_user("late")
+    verifier = core(server, "verifier")
+    await verifier.run_id()
+    await verifier.close()
+    await operator.call("ACL", "SETUSER", *set_user(Account(late, secret_of("pw")), "s0"))
+    device = RedisDevice(Connections(server.url, late, "pw"), "late", "s0", 64, at_home=False)
+    await device.run_id()
+    await operator.call("ACL", "DELUSER", late)
+    with pytest.raises((BrokerDenied, ConnectionError)):
+        await device.run_id()
+    with pytest.raises(BrokerDenied):
+        await device.run_id()
+    await operator.close()
+    await device.close()
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a*", "a:b", "x" * 65, "ä"])
+def test_what_is_no_name_is_no_user(name: str) -> None:
+    with pytest.raises(ValueError, match="no name for a device"):
+        device_user(name)
+    with pytest.raises(ValueError, match="no user"):
+        rules(f"device:{name}", "s0")
+
+
+def test_a_list_holds_no_password() -> None:
+    text = acl_file([Account("device:kitchen", secret_of("correct horse"))], "s0")
+    assert "correct horse" not in text
+    assert text.startswith("user default off")

@@ -6,7 +6,7 @@ MODELS ?= smollm2
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup models lint bench pair exactness gpu-bench clean distclean demo-model
+.PHONY: help demo test setup models lint bench pair exactness gpu-bench k8s-access k8s-validate clean distclean demo-model
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | while IFS='|' read -r t h; do printf '  make %-11s %s\n' "$$t" "$$h"; done
@@ -52,6 +52,14 @@ exactness: demo-model ## every policy, load and crash against the target alone; 
 
 gpu-bench: ## verifier's cost law on a CUDA GPU, with the python3 on the path
 	@python3 -m services.verifier.bench
+
+k8s-access: setup ## passwords and API keys for the Kubernetes base, in k8s/base/access (made once, not committed)
+	@$(BIN)/outrider devices prepare --access k8s/base/access
+	@test -s k8s/base/access/gateway/api-keys || (umask 077; $(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(24))' > k8s/base/access/gateway/api-keys)
+	@echo 'k8s/base/access is ready; clients use the key in k8s/base/access/gateway/api-keys'
+
+k8s-validate: setup ## every Kubernetes overlay against the published schemas and a policy linter
+	@$(BIN)/python scripts/k8s_validate.py
 
 clean: ## delete environment and state
 	@rm -rf .venv .outrider build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -41,7 +41,7 @@ class Access:
         for user in (*CORE, OPERATOR):
             if not self.password_file(user).is_file():
                 write_private(self.password_file(user), new_password() + "\n")
-        self._write_list(read_devices(self.devices_file))
+        self._write(list(read_devices(self.devices_file)))
 
     def devices(self) -> tuple[Device, ...]:
         """All of them, by name. Raises DeviceListError."""

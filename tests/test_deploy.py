@@ -1,0 +1,179 @@
+"""Compose, Kubernetes, images and code agree: settings, ports, probes, images, users; and all of it is hardened."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from shared.broker.access import CORE
+from shared.runtime import settings
+from shared.runtime.settings import PREFIX, Common
+
+ROOT = Path(__file__).resolve().parents[1]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+ROLES: dict[str, type[Common]] = {
+    "gateway": settings.GatewaySettings,
+    "scheduler": settings.SchedulerSettings,
+    "verifier": settings.VerifierSettings,
+    "draft-worker": settings.DraftWorkerSettings,
+}
+# Settings that compose and Kubernetes give different values on purpose, or that only one of them needs.
+COMPOSE_ONLY = {"OUTRIDER_KEYLESS", "OUTRIDER_LINK_MS", "OUTRIDER_LINK_JITTER_MS", "OUTRIDER_LINK_KBIT_S"}
+COMPOSE_ONLY |= {"OUTRIDER_LINK_LOSS", "OUTRIDER_NICE", "OUTRIDER_DTYPE", "OUTRIDER_VERIFIER_THREADS"}
+KUBERNETES_ONLY = {"OUTRIDER_API_KEYS_FILE"}
+
+
+def documents() -> Iterator[dict[str, Any]]:
+    for file in sorted((ROOT / "k8s" / "base").glob("*.yaml")):
+        if file.name != "kustomization.yaml":
+            yield from yaml.safe_load_all(file.read_text())
+
+
+OBJECTS = {(one["kind"], one["metadata"]["name"]): one for one in documents()}
+KUSTOMIZATION: dict[str, Any] = yaml.safe_load((ROOT / "k8s" / "base" / "kustomization.yaml").read_text())
+GIVEN_TO_ALL = dict(line.split("=", 1) for line in KUSTOMIZATION["configMapGenerator"][0]["literals"])
+
+
+def pod(name: str) -> dict[str, Any]:
+    kind = next(kind for kind in ("Deployment", "StatefulSet", "Job") if (kind, name) in OBJECTS)
+    spec: dict[str, Any] = OBJECTS[kind, name]["spec"]["template"]["spec"]
+    return spec
+
+
+def dockerfile(name: str) -> str:
+    return (ROOT / "services" / name.replace("-", "_") / "Dockerfile").read_text()
+
+
+def in_image(name: str) -> set[str]:
+    return set(re.findall(r"(OUTRIDER_[A-Z_]+)=", dockerfile(name)))
+
+
+def in_compose(name: str) -> dict[str, str]:
+    given: dict[str, str] = COMPOSE["services"][name]["environment"]
+    return given
+
+
+def in_kubernetes(name: str) -> dict[str, str]:
+    own = {one["name"]: one["value"] for one in pod(name)["containers"][0]["env"]}
+    return {**GIVEN_TO_ALL, **own}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_setting_that_is_given_exists(role: str) -> None:
+    known = {PREFIX + name.upper() for name in ROLES[role].model_fields}
+    anybody = {PREFIX + name.upper() for cls in settings.ALL for name in cls.model_fields}
+    assert in_image(role) - settings.NOT_OURS <= known
+    assert set(in_compose(role)) <= known
+    assert set(in_kubernetes(role)) - set(GIVEN_TO_ALL) <= known
+    assert set(GIVEN_TO_ALL) <= anybody
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_compose_and_kubernetes_give_the_same_settings(role: str) -> None:
+    shared_ones = set(GIVEN_TO_ALL) - {
+        PREFIX + name.upper() for name in ROLES[role].model_fields
+    }  # for other roles
+    here = set(in_compose(role)) - COMPOSE_ONLY
+    there = set(in_kubernetes(role)) - KUBERNETES_ONLY - shared_ones - in_image(role)
+    assert here == there
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_each_role_comes_with_its_own_user_and_password(role: str) -> None:
+    assert role in CORE
+    for given in (in_compose(role), in_kubernetes(role)):
+        assert given["OUTRIDER_BROKER_USER"] == role
+        assert given["OUTRIDER_BROKER_PASSWORD_FILE"] == f"/access/{role}/password"
+    mounts = [
+        mount for mount in pod(role)["containers"][0]["volumeMounts"] if "/access" in mount["mountPath"]
+    ]
+    assert [(mount["mountPath"], mount["readOnly"]) for mount in mounts] == [(f"/access/{role}", True)]
+    volumes = [volume for volume in COMPOSE["services"][role]["volumes"] if "/access" in volume]
+    assert volumes == [f"access-{role}:/access/{role}:ro"]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_ports_are_those_of_the_code(role: str) -> None:
+    health = ROLES[role].model_fields["health_port"].default
+    ports = {port["name"]: port["containerPort"] for port in pod(role)["containers"][0]["ports"]}
+    assert ports["health"] == health
+    (listed,) = re.findall(r"^EXPOSE (.+)$", dockerfile(role), re.M)
+    exposed = {int(port) for port in listed.split()}
+    assert exposed == set(ports.values())
+    assert f'"shared.runtime.probe", "{health}"' in dockerfile(role)
+    if role == "gateway":
+        assert ports["http"] == settings.GatewaySettings.model_fields["port"].default
+        assert COMPOSE["services"][role]["ports"] == [f"127.0.0.1:${{PORT:-8000}}:{ports['http']}"]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_three_different_questions_are_asked(role: str) -> None:
+    container = pod(role)["containers"][0]
+    probes = [container[f"{kind}Probe"] for kind in ("startup", "readiness", "liveness")]
+    assert [probe["httpGet"]["path"] for probe in probes] == ["/readyz", "/readyz", "/healthz"]
+    patience = [probe["periodSeconds"] * probe["failureThreshold"] for probe in probes]
+    assert len(set(patience)) == 3
+    assert patience[0] == max(patience)
+
+
+def test_images_are_the_same_everywhere() -> None:
+    composed = {name: one["image"] for name, one in COMPOSE["services"].items()}
+    for name in (*ROLES, "models", "broker"):
+        assert pod(name)["containers"][0]["image"] == composed[name]
+        if name != "broker":
+            assert composed[name] == f"outrider-{name}:{VERSION}"
+    for name in ROLES:
+        assert (
+            COMPOSE["services"][name]["build"]["dockerfile"]
+            == f"services/{name.replace('-', '_')}/Dockerfile"
+        )
+
+
+def test_the_broker_is_started_alike() -> None:
+    composed = COMPOSE["services"]["broker"]["command"].split()
+    clustered = [*pod("broker")["containers"][0]["command"], *pod("broker")["containers"][0]["args"]]
+    assert [word.strip('"') for word in composed] == clustered
+
+
+@pytest.mark.parametrize("name", [*ROLES, "models", "broker"])
+def test_nothing_runs_with_more_rights_than_it_needs(name: str) -> None:
+    composed = COMPOSE["services"][name]
+    assert composed["read_only"] is composed["init"] is True
+    assert composed["cap_drop"] == ["ALL"]
+    assert composed["security_opt"] == ["no-new-privileges:true"]
+    assert not composed.get("privileged")
+    context, container = pod(name)["securityContext"], pod(name)["containers"][0]
+    assert context["runAsNonRoot"] is True
+    assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod(name)["automountServiceAccountToken"] is False
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert set(container["resources"]) == {"requests", "limits"}
+    if name in ROLES:
+        assert "USER 10001:10001" in dockerfile(name)
+        assert ("PodDisruptionBudget", name) in OBJECTS
+
+
+def test_compose_uses_nothing_that_one_of_its_two_versions_lacks() -> None:
+    assert not {"name", "include", "develop", "configs"} & set(COMPOSE)
+    for service in COMPOSE["services"].values():
+        assert not {"develop", "gpus", "pull_policy", "annotations"} & set(service)
+        assert "start_interval" not in service.get("healthcheck", {})
+        for needed in service.get("depends_on", {}).values():
+            assert set(needed) == {"condition"}
+
+
+def test_no_dockerfile_asks_for_another_frontend_and_all_are_of_pinned_bases() -> None:
+    for name in ROLES:
+        text = dockerfile(name)
+        assert "# syntax" not in text
+        assert set(re.findall(r"^FROM (\S+)", text, re.M)) <= {"python:3.11-slim-bookworm", "torch"}
+        assert "curl" not in text

@@ -365,6 +365,9 @@ def bench_policies(
     settle: Annotated[float, typer.Option(min=0, help="Seconds cut at the start; 0 = the scenario's.")] = 0,
     measure: Annotated[float, typer.Option(min=0, help="Seconds counted; 0 = the scenario's.")] = 0,
     rivals: Annotated[bool, typer.Option(help="Beside them transformers' generate.")] = True,
+    only: Annotated[
+        str, typer.Option(metavar="POLICY,...", help="These of the scenario's policies; empty = all.")
+    ] = "",
     profile: Annotated[Path, typer.Option(help="Of `outrider calibrate`, same target and dtype.")] = STATE
     / "profile.json",
     out: Annotated[Path, typer.Option(help="Folder for results and pictures.")] = STATE / "bench",
@@ -377,7 +380,10 @@ def bench_policies(
     from services.bench.policies import Wanted, run_policies
 
     folder, _, name = _pair(target, "")
-    wanted = Wanted(scenarios, target, dtype, repeats, settle, measure, rivals, profile, out, state / "bench")
+    kept = tuple(policy.strip() for policy in only.split(",") if policy.strip())
+    wanted = Wanted(
+        scenarios, target, dtype, repeats, settle, measure, rivals, profile, out, state / "bench", kept
+    )
     _run(run_policies(wanted, folder, name))
 
 

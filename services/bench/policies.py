@@ -28,7 +28,9 @@ PROBE_TOKENS: Final = 24
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is to be run. settle_s, measure_s 0: as the scenario says. rivals: transformers as well."""
+    """What is to be run. settle_s, measure_s 0: as the scenario says. rivals: transformers as well. only: these policies,
+    () = all of the scenario's.
+    """
 
     scenarios: Sequence[Path]
     target: str
@@ -40,6 +42,7 @@ class Wanted:
     profile: Path
     out: Path
     state_dir: Path
+    only: tuple[str, ...] = ()
 
 
 async def run_policies(wanted: Wanted, target: Path, name: str) -> None:
@@ -48,11 +51,11 @@ async def run_policies(wanted: Wanted, target: Path, name: str) -> None:
     profile = _profile(wanted, name)
     wrong = []
     for path in wanted.scenarios:
-        scenario = read_scenario(path)
+        scenario = chosen(read_scenario(path), wanted.only, path)
         found = await one(wanted, scenario, path, target, name, profile, console)
         base = "autoregressive" if "autoregressive" in found else next(iter(found))
         show(console, path.stem, scenario, found, base)
-        out = wanted.out / f"policies-{path.stem}.json"
+        out = wanted.out / f"policies-{'-'.join([path.stem, *wanted.only])}.json"
         config = {
             "scenario": path.stem,
             **scenario.model_dump(mode="json"),
@@ -78,6 +81,18 @@ async def run_policies(wanted: Wanted, target: Path, name: str) -> None:
         ]
     if wrong:
         raise CommandError(f"{len(wrong)} texts are not the target's; the first: {wrong[0]}")
+
+
+def chosen(scenario: Scenario, only: Sequence[str], path: Path) -> Scenario:
+    """The scenario with some of its policies. Raises CommandError for one that it does not have."""
+    if not only:
+        return scenario
+    has = [entrant.policy for entrant in scenario.policies]
+    for policy in only:
+        if policy not in has:
+            raise CommandError(f"--only {policy}: {path} has {', '.join(has)}")
+    kept = tuple(entrant for entrant in scenario.policies if entrant.policy in only)
+    return scenario.model_copy(update={"policies": kept})
 
 
 async def one(

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from services.bench.policies import Wanted, run_policies, verify_ms
+from services.bench.policies import Wanted, chosen, run_policies, verify_ms
 from services.local.errors import CommandError
 from shared.planning.profile import read_profile
+from shared.scenario.scenario import read_scenario
 from tests.shared.planning.test_profile import PROFILE, write
 
 SCENARIO = """
@@ -60,3 +61,13 @@ def test_the_unit_verify_is_a_pass_of_one_row_of_one_token(tmp_path: Path) -> No
     assert verify_ms(read_profile(write(tmp_path / "a.json", {**PROFILE, "passes": some}))) == 30.0
     with pytest.raises(CommandError, match="--widths"):
         verify_ms(read_profile(write(tmp_path / "b.json", {**PROFILE, "passes": {"4 x 1 @ 128": 50.0}})))
+
+
+def test_some_policies_of_a_scenario_can_be_chosen(tmp_path: Path) -> None:
+    asked = wanted(tmp_path, tmp_path / "none")
+    (path,) = asked.scenarios
+    scenario = read_scenario(path)
+    assert chosen(scenario, (), path) is scenario
+    assert [str(entrant) for entrant in chosen(scenario, ("outrider",), path).policies] == ["outrider"]
+    with pytest.raises(CommandError, match="--only dip-sd: .*two.yaml has fixed-k, outrider"):
+        chosen(scenario, ("dip-sd",), path)

@@ -28,8 +28,8 @@ PROBE_TOKENS: Final = 24
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is to be run. settle_s, measure_s 0: as the scenario says. rivals: transformers as well. only: these policies,
-    () = all of the scenario's.
+    """What is to be run. settle_s, measure_s 0: as the scenario says. rivals: transformers as well. only: these
+    policies, () = all of the scenario's.
     """
 
     scenarios: Sequence[Path]

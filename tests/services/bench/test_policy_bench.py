@@ -69,5 +69,5 @@ def test_some_policies_of_a_scenario_can_be_chosen(tmp_path: Path) -> None:
     scenario = read_scenario(path)
     assert chosen(scenario, (), path) is scenario
     assert [str(entrant) for entrant in chosen(scenario, ("outrider",), path).policies] == ["outrider"]
-    with pytest.raises(CommandError, match="--only dip-sd: .*two.yaml has fixed-k, outrider"):
+    with pytest.raises(CommandError, match=r"--only dip-sd: .*two\.yaml has fixed-k, outrider"):
         chosen(scenario, ("dip-sd",), path)

@@ -178,4 +178,5 @@ class Core:
         for verifier in self._state.verifiers.values():
             verifier.cohort = verifier.cohort.relane(policy.lanes)
             verifier.plan, verifier.planned, verifier.realised = None, None, Realised()
+            verifier.plan_took_s = 0.0
             self._state.dirty.add(verifier.name)

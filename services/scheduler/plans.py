@@ -12,6 +12,7 @@ from shared.planning.views import SessionView
 
 DRIFT_S: Final = 2.0  # between plans for the same sessions
 COHORT_S: Final = 0.2  # between plans when sessions come and go
+MOST_REST_S: Final = 15.0
 REST: Final = 20.0  # and at least so many times as long as the last one took: planning wants processors, too
 
 
@@ -42,7 +43,7 @@ def questions(state: State, now: float) -> list[Question]:
 
 def _question(state: State, verifier: Verifier, now: float) -> Question | None:
     age = now - verifier.planned_at
-    if not len(verifier.cohort) or age < max(COHORT_S, REST * verifier.plan_took_s):
+    if not len(verifier.cohort) or age < max(COHORT_S, min(REST * verifier.plan_took_s, MOST_REST_S)):
         return None
     views = tuple(sorted(verifier.cohort, key=lambda view: view.joined))
     before = verifier.planned

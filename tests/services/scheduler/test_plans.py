@@ -7,7 +7,7 @@ from typing import TypeVar
 import pytest
 
 from services.scheduler.planner import LOOK_S, Planner
-from services.scheduler.plans import COHORT_S, DRIFT_S, REST
+from services.scheduler.plans import COHORT_S, DRIFT_S, MOST_REST_S, REST
 from shared.compute.compute import InlineCompute
 from shared.planning.policy import Plan
 from shared.planning.problem import Server
@@ -87,8 +87,31 @@ def test_policies_that_do_not_plan_are_not_asked_and_a_change_outdates_what_is_u
     at.core.restore({"policy": "dip-sd", "k": "0"})
     at.core.take_plan(question, question.answer(), at.now)
     assert at.core._state.verifiers["v"].plan is None
-    assert at.core._state.verifiers["v"].realised.at is None  # what comes of this one is counted anew
     assert at.metrics.plans.labels("outdated")._value.get() == 1
+    assert at.core._state.verifiers["v"].realised.at is None  # what comes of this one is counted anew
+
+
+def test_another_policy_does_not_rest_for_the_one_before_it() -> None:
+    at = desk("a")
+    (question,) = at.core.plan_questions(at.now)
+    at.core.plan_asked(question, at.now)
+    at.tick(after=5.0)
+    at.core.take_plan(question, question.answer(), at.now)
+    at.core.restore({"policy": "dip-sd", "k": "0"})
+    assert len(at.core.plan_questions(at.now)) == 1
+
+
+def test_no_plan_however_slow_is_rested_from_for_ever() -> None:
+    at = desk("a")
+    (question,) = at.core.plan_questions(at.now)
+    at.core.plan_asked(question, at.now)
+    at.tick(after=9.0)
+    at.core.take_plan(question, question.answer(), at.now)
+    at.submit("b")
+    at.tick(after=MOST_REST_S - 9.0 - 0.5)
+    assert at.core.plan_questions(at.now) == []
+    at.tick(after=1.0)
+    assert len(at.core.plan_questions(at.now)) == 1
 
 
 def test_what_was_promised_and_what_came_of_it_is_shown() -> None:

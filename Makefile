@@ -6,7 +6,7 @@ MODELS ?= smollm2
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup models lint bench pair exactness gpu-bench k8s-access k8s-validate clean distclean demo-model
+.PHONY: help demo test setup models lint bench pair exactness gpu-bench compose-test k8s-access k8s-validate clean distclean demo-model
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | while IFS='|' read -r t h; do printf '  make %-11s %s\n' "$$t" "$$h"; done
@@ -52,6 +52,9 @@ exactness: demo-model ## every policy, load and crash against the target alone; 
 
 gpu-bench: ## verifier's cost law on a CUDA GPU, with the python3 on the path
 	@python3 -m services.verifier.bench
+
+compose-test: setup ## docker-compose.yml on a real Docker engine: build, texts, scale, kills, down
+	@$(BIN)/python -m tests.compose
 
 k8s-access: setup ## passwords and API keys for the Kubernetes base, in k8s/base/access (made once, not committed)
 	@$(BIN)/outrider devices prepare --access k8s/base/access

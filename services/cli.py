@@ -173,8 +173,12 @@ def devices_prepare(access: AccessDir = None, state: StateDir = STATE) -> None:
     from services.local.access import Access
     from services.local.stack import access_of
 
+    place = Access(access) if access else access_of(state)
     with _told():
-        (Access(access) if access else access_of(state)).prepare()
+        try:
+            place.prepare()
+        except OSError as error:
+            _leave(f"{place.folder}: {error}")
 
 
 @devices_app.command("list")

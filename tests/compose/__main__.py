@@ -1,0 +1,190 @@
+"""`make compose-test`: docker-compose.yml on a real Docker engine, from build to down.
+
+    python -m tests.compose [--keep]
+
+Builds, starts, sends requests through the published port and compares every token with the committed reference, scales
+draft workers to three, kills one of them and the verifier while requests run, restarts the broker, and looks whether
+`down` left anything. Prints image sizes and the cold start. Works with `docker compose` and with docker-compose 1.29.
+"""
+
+import argparse
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from loadgen.client import Client
+from loadgen.request import Record
+from services.local.admin import Admin
+from services.local.stack import Ports
+from tests.exactness.runner import CASES, request
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+PROJECT: Final = "outrider-test"
+IMAGES: Final = ("gateway", "scheduler", "verifier", "draft-worker", "models")
+COLD_S: Final = 600.0
+WAIT_S: Final = 60.0
+
+
+class Failed(Exception):
+    """What is not as it should be."""
+
+
+class Compose:
+    """The stack under a project name of its own."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        plugin = (
+            subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0
+        )
+        if not plugin and not shutil.which("docker-compose"):
+            raise Failed("neither `docker compose` nor docker-compose is here")
+        self._command = ["docker", "compose"] if plugin else ["docker-compose"]
+        self._env = {
+            **os.environ,
+            "PORT": str(port),
+            "DTYPE": "float32",
+            "DOCKER_BUILDKIT": "1",
+            "COMPOSE_DOCKER_CLI_BUILD": "1",
+        }
+
+    def run(self, *words: str, quiet: bool = True) -> str:
+        """One compose command. Raises Failed with its own words."""
+        done = subprocess.run(
+            [*self._command, "-p", PROJECT, *words],
+            cwd=ROOT,
+            env=self._env,
+            check=False,
+            text=True,
+            stdout=subprocess.PIPE if quiet else None,
+            stderr=subprocess.STDOUT if quiet else None,
+        )
+        if done.returncode:
+            raise Failed(f"compose {' '.join(words)}: {(done.stdout or '').strip()[-2000:]}")
+        return done.stdout or ""
+
+    def containers(self, service: str) -> list[str]:
+        """Ids of a service's running containers."""
+        return docker(
+            "ps", "-q", *of_project(), "--filter", f"label=com.docker.compose.service={service}"
+        ).split()
+
+
+def docker(*words: str) -> str:
+    """One docker command. Raises Failed."""
+    done = subprocess.run(["docker", *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Failed(f"docker {' '.join(words)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def of_project() -> tuple[str, str]:
+    """What labels everything of this test."""
+    return "--filter", f"label=com.docker.compose.project={PROJECT}"
+
+
+def say(text: str) -> None:
+    """A line, at once."""
+    print(text, flush=True)
+
+
+async def ready(compose: Compose, devices: int, limit_s: float) -> float:
+    """Wait until the gateway serves and so many devices draft. Seconds it took. Raises Failed."""
+    began, why = time.monotonic(), "nothing yet"
+    while time.monotonic() - began < limit_s:
+        try:
+            async with Admin(compose.url) as admin:
+                status = await admin.status()
+            there = sum(beat["capacity"] > 0 for beat in status["devices"])
+            if not status["objection"] and status["verifiers"] and there == devices:
+                return time.monotonic() - began
+            why = status["objection"] or f"{there} of {devices} devices"
+        except Exception as error:  # whatever a gateway that starts or restarts answers
+            why = f"{type(error).__name__}: {error}"
+        await asyncio.sleep(0.3)
+    raise Failed(f"not ready after {limit_s:.0f} s: {why}")
+
+
+async def texts(compose: Compose, cases: Sequence[dict[str, object]], what: str) -> None:
+    """All cases at once, held against the reference. Raises Failed."""
+    async with Client(compose.url) as client:
+        records: list[Record] = await client.chat_all([request(case) for case in cases])
+    for case, record in zip(cases, records, strict=True):
+        if record.error or record.tokens != case["tokens"]:
+            raise Failed(f"{what}, {case['id']}: {record.error or 'another text than the reference'}")
+    drafted = sum(record.accepted_tokens for record in records)
+    say(f"  {what}: {len(records)} texts are the reference's, {drafted} of their tokens drafted")
+
+
+async def scenes(compose: Compose) -> None:
+    """From a running stack on."""
+    await texts(compose, CASES[:8], "eight at once")
+    compose.run("up", "-d", "--no-build", "--scale", "draft-worker=3")
+    say(f"three draft workers after {await ready(compose, 3, WAIT_S):.1f} s")
+    await texts(compose, CASES[8:20], "three draft workers")
+
+    running = asyncio.create_task(
+        texts(compose, CASES[20:36], "a draft worker and the verifier killed meanwhile")
+    )
+    await asyncio.sleep(3)
+    docker("kill", compose.containers("draft-worker")[0])
+    await asyncio.sleep(2)
+    docker("kill", *compose.containers("verifier"))
+    began = time.monotonic()
+    compose.run("up", "-d", "--no-build", "--scale", "draft-worker=3")
+    await running
+    say(f"all there again {await ready(compose, 3, WAIT_S) + time.monotonic() - began:.1f} s after the kill")
+
+    compose.run("restart", "broker")
+    say(f"broker restarted, everybody registered again after {await ready(compose, 3, WAIT_S):.1f} s")
+    await texts(compose, CASES[36:44], "after the broker lost its data")
+
+
+def look_for_leftovers() -> None:
+    """Raises Failed when `down` left something."""
+    for kind, words in {
+        "containers": ("ps", "-aq"),
+        "networks": ("network", "ls", "-q"),
+        "volumes": ("volume", "ls", "-q"),
+    }.items():
+        if left := docker(*words, *of_project()).split():
+            raise Failed(f"{kind} left after down: {', '.join(left)}")
+
+
+def main() -> None:
+    """All of it; exits 1 with one line when something is wrong."""
+    parser = argparse.ArgumentParser(description="docker-compose.yml on a real engine.")
+    parser.add_argument("--keep", action="store_true", help="leave the stack running when something is wrong")
+    args = parser.parse_args()
+    compose = None
+    try:
+        compose = Compose(Ports.free().gateway)
+        say("building")
+        compose.run("build", quiet=False)
+        for image in IMAGES:
+            size = docker("image", "inspect", "-f", "{{.Size}}", f"outrider-{image}:0.1.0")
+            say(f"  outrider-{image}: {int(size) / 1e6:.0f} MB")
+        began = time.monotonic()
+        compose.run("up", "-d", "--no-build")
+        asyncio.run(ready(compose, 1, COLD_S))
+        say(f"up and ready after {time.monotonic() - began:.1f} s, models fetched and converted within it")
+        asyncio.run(scenes(compose))
+        compose.run("down", "-v", "--remove-orphans")
+        look_for_leftovers()
+        say("down: nothing left")
+    except Failed as failed:
+        if compose is not None:
+            print(compose.run("logs", "--tail", "30"), file=sys.stderr)
+            if not args.keep:
+                compose.run("down", "-v", "--remove-orphans")
+        sys.exit(f"compose-test: {failed}")
+
+
+if __name__ == "__main__":
+    main()

@@ -2,17 +2,15 @@
 
 import asyncio
 import sys
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
+from services.local.device_commands import app as devices_app
+from services.local.telling import leave, told
 from services.models.commands import app as models_app
-
-if TYPE_CHECKING:
-    from services.local.devices import Place
 
 app = typer.Typer(
     help="Outrider: serve a large language model from edge devices and one core by distributed speculative decoding.",
@@ -24,7 +22,6 @@ app.add_typer(models_app, name="models", help="Fetch, list, add, requantize, ver
 paper_app = typer.Typer(name="paper", no_args_is_help=True)
 app.add_typer(paper_app, name="paper", help="Published figures from the papers' own models, beside ours.")
 
-devices_app = typer.Typer(name="devices", no_args_is_help=True)
 app.add_typer(devices_app, name="devices", help="Devices elsewhere that may join: add, list, remove.")
 
 bench_app = typer.Typer(name="bench", no_args_is_help=True)
@@ -35,17 +32,6 @@ StateDir = Annotated[
 ]
 Url = Annotated[str, typer.Option(help="Gateway; empty = the stack that `outrider up` runs here.")]
 ApiKey = Annotated[str, typer.Option(envvar="OUTRIDER_API_KEY", help="Key for a gateway that asks for one.")]
-
-JoinUrl = Annotated[
-    str, typer.Option(help="How the device reaches the broker; by default as `outrider up --listen` says.")
-]
-BrokerUrl = Annotated[str, typer.Option(help="Broker, as seen from here; empty = the stack that runs here.")]
-AccessDir = Annotated[
-    Path | None,
-    typer.Option(
-        envvar="OUTRIDER_ACCESS", help="Folder with the broker's passwords; by default in the state."
-    ),
-]
 
 STATE = Path(".outrider")
 QUESTION = (
@@ -148,65 +134,6 @@ def join(
     serve("outrider join", run_join(Joining(url, name, token_file, model, threads, sessions, health_port)))
 
 
-@devices_app.command("add")
-def devices_add(
-    name: Annotated[str, typer.Argument(help="Of the device: letters, digits, '_', '.', '-'.")],
-    expires: Annotated[str, typer.Option(help="How long it may come: 30d, 12h, 90m; empty = for ever.")] = "",
-    url: JoinUrl = "",
-    broker: BrokerUrl = "",
-    access: AccessDir = None,
-    state: StateDir = STATE,
-) -> None:
-    """Give a device a credential and print the one line for its machine. Again for a name: another credential."""
-    from services.local.devices import add
-
-    with _told():
-        line, remark = asyncio.run(add(_place(state, access, broker, url), name, expires))
-    if remark:
-        print(f"outrider: {remark}", file=sys.stderr)
-    print(line)
-
-
-@devices_app.command("prepare", hidden=True)
-def devices_prepare(access: AccessDir = None, state: StateDir = STATE) -> None:
-    """Make the passwords and the access list that a broker with users starts with, where they are missing."""
-    from services.local.access import Access
-    from services.local.stack import access_of
-
-    place = Access(access) if access else access_of(state)
-    with _told():
-        try:
-            place.prepare()
-        except OSError as error:
-            _leave(f"{place.folder}: {error}")
-
-
-@devices_app.command("list")
-def devices_list(access: AccessDir = None, state: StateDir = STATE) -> None:
-    """Devices that have a credential. Who of them is here now, `outrider status` shows."""
-    from rich.console import Console
-
-    from services.local.devices import show
-
-    with _told():
-        show(_place(state, access, "", ""), Console())
-
-
-@devices_app.command("remove")
-def devices_remove(
-    name: Annotated[str, typer.Argument(help="Of the device.")],
-    broker: BrokerUrl = "",
-    access: AccessDir = None,
-    state: StateDir = STATE,
-) -> None:
-    """Take a device's credential away. If it is connected, it is cut off, and its users go on without it."""
-    from services.local.devices import remove
-
-    with _told():
-        done, remark = asyncio.run(remove(_place(state, access, broker, ""), name))
-    print(f"{done}; {remark}" if remark else done)
-
-
 @app.command()
 def status(
     url: Url = "",
@@ -289,7 +216,7 @@ def doctor(
     """Check models, vocabularies and broker; then measure whether speculation pays on this machine."""
     from services.doctor import run_doctor
 
-    with _told():
+    with told():
         raise typer.Exit(run_doctor(target, quick=quick, out=out))
 
 
@@ -320,7 +247,7 @@ def calibrate(
     from services.calibrate.grid import FULL, QUICK, grid
     from services.calibrate.run import Wanted, run_calibrate
 
-    with _told():
+    with told():
         shapes = grid(QUICK if quick else FULL, widths, lengths, contexts)
         run_calibrate(
             Wanted(target, draft, dtype, device, threads, shapes, quick, broker, out, state_dir=state)
@@ -347,7 +274,7 @@ def plan(
     try:
         print(json.dumps(ask(question, profile), indent=2))
     except (ValueError, OSError) as error:
-        _leave(f"plan: {error}")
+        leave(f"plan: {error}")
 
 
 @paper_app.command("dip-sd")
@@ -408,7 +335,7 @@ def _pair(target: str, draft: str) -> tuple[Path, Path, str]:
     try:
         return resolve(target, draft)
     except ModelError as error:
-        _leave(str(error))
+        leave(str(error))
 
 
 def _fetched_by(name: str) -> str:
@@ -427,21 +354,7 @@ def _own_address(listen: str) -> str:
     try:
         return own_address(listen)
     except NoAddress as error:
-        _leave(f"--listen {listen}: {error}")
-
-
-def _place(state: Path, access: Path | None, broker: str, url: str) -> "Place":
-    """Where the broker's files are, and the broker."""
-    from services.local.access import Access
-    from services.local.devices import Place
-    from services.local.stack import access_of, read_state
-
-    running = read_state(state) or {}
-    folder = Access(access) if access else access_of(state)
-    if not folder.acl_file.is_file():
-        _leave(f"{folder.folder}: no broker with passwords has run here; `outrider up --listen IP` makes one")
-    found = broker or running.get("broker_url") or "redis://127.0.0.1:6399/0"
-    return Place(folder, found, url or running.get("join_url", ""))
+        leave(f"--listen {listen}: {error}")
 
 
 def _url(url: str, state: Path) -> str:
@@ -451,32 +364,14 @@ def _url(url: str, state: Path) -> str:
         return url
     running = read_state(state)
     if running is None:
-        _leave(f"no stack runs here ({state}/up.json); start one with `outrider up`, or give --url")
+        leave(f"no stack runs here ({state}/up.json); start one with `outrider up`, or give --url")
     return str(running["url"])
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
-    """Run to its end, told as `_told` tells."""
-    with _told():
+    """Run to its end, told as `told` tells."""
+    with told():
         asyncio.run(work)
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Expected errors are one line on stderr; Ctrl-C ends cleanly."""
-    from services.local.errors import EXPECTED
-
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-    except EXPECTED as error:
-        _leave(str(error))
-
-
-def _leave(message: str) -> NoReturn:
-    print(f"outrider: {message}", file=sys.stderr)
-    raise typer.Exit(1)
 
 
 def main() -> None:

@@ -19,13 +19,20 @@ def objection(
     deployment: Mapping[str, str], vocabulary: str, explain: Callable[[Mapping[str, str]], str]
 ) -> str | None:
     """Why the device may not join, None when it may. explain(deployment) tells where the vocabularies differ."""
-    version = deployment.get("protocol", "")
-    if version != str(PROTOCOL_VERSION):
-        return f"the deployment speaks protocol version {version or '?'}, this device {PROTOCOL_VERSION}"
+    if other := another_version(deployment):
+        return other
     if deployment.get(FIELD_HASH) != vocabulary:
         target = deployment.get("target", "the target")
         return f"the draft model's vocabulary is not that of {target}: {explain(deployment)}"
     return None
+
+
+def another_version(deployment: Mapping[str, str]) -> str | None:
+    """The same, of the protocol version alone: before there is a draft model."""
+    version = deployment.get("protocol", "")
+    if version == str(PROTOCOL_VERSION):
+        return None
+    return f"the deployment speaks protocol version {version or '?'}, this device {PROTOCOL_VERSION}"
 
 
 def explain_by_hash(vocabulary: str) -> Callable[[Mapping[str, str]], str]:

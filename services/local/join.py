@@ -15,7 +15,6 @@ from shared.broker.access import device_user
 from shared.broker.connect import connect_device
 from shared.broker.contract import BrokerAway, BrokerDenied
 from shared.protocol.keys import Keys
-from shared.protocol.limits import PROTOCOL_VERSION
 from shared.runtime import logs
 from shared.runtime.service import BadFile, Refused
 from shared.runtime.settings import DraftWorkerSettings, SettingsError, load
@@ -114,10 +113,10 @@ async def _deployment(settings: DraftWorkerSettings, stop: asyncio.Event) -> Map
 
 def _draft_of(deployment: Mapping[str, str]) -> Path:
     """The draft model that the core names, fetched if it is not here. It takes a while; nothing else goes on yet."""
-    if deployment.get("protocol") != str(PROTOCOL_VERSION):
-        raise Refused(
-            f"the deployment speaks protocol version {deployment.get('protocol', '?')}, this device {PROTOCOL_VERSION}"
-        )
+    from services.draft_worker.handshake import another_version  # noqa: PLC0415  # another service
+
+    if other := another_version(deployment):
+        raise Refused(other)
     name = deployment.get("draft", "")
     if not name:
         raise BadFile("the core names no draft model: give one with --model FILE.gguf")

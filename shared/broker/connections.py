@@ -14,6 +14,7 @@ from redis import exceptions
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 
 from shared.broker.contract import BrokerAway, BrokerDenied, BrokerFull
+from shared.broker.replies import text
 from shared.broker.script import Script
 
 Argument = str | bytes | int
@@ -63,6 +64,18 @@ class Connections:
     async def calls(self, *commands: tuple[Argument, ...]) -> list[Any]:
         """The answers of some commands sent at once. Raises as `call`, for the first that failed; all were tried."""
         return await self._limited(commands, CALL_S, self._turns)
+
+    async def ping(self) -> float:
+        """One round trip, in seconds. Raises as `call`."""
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        await self.call("PING")
+        return loop.time() - start
+
+    async def hash(self, key: str) -> dict[str, str]:
+        """A small hash of texts; {} when there is none. Raises as `call`."""
+        parts = [text(part) for part in await self.call("HGETALL", key)]
+        return dict(zip(parts[::2], parts[1::2], strict=True))
 
     async def wait(self, block_s: float, *command: Argument) -> Any:
         """The answer of a command that may block for block_s; takes no other call's turn. Raises as `call`."""

@@ -59,17 +59,13 @@ class RedisDevice:
         return text(birth)
 
     async def ping(self) -> float:
-        loop = asyncio.get_running_loop()
-        start = loop.time()
-        await self._redis.call("PING")
-        return loop.time() - start
+        return await self._redis.ping()
 
     async def close(self) -> None:
         await self._redis.close()
 
     async def get(self, key: str) -> dict[str, str]:
-        parts = [text(part) for part in await self._redis.call("HGETALL", key)]
-        return dict(zip(parts[::2], parts[1::2], strict=True))
+        return await self._redis.hash(key)
 
     async def next_generation(self) -> int:
         counter = self._keys.device_generation(self._name)

@@ -45,10 +45,7 @@ class RedisBroker:
         return text(await self._run("identity", [self._keys.birth]))
 
     async def ping(self) -> float:
-        loop = asyncio.get_running_loop()
-        start = loop.time()
-        await self._redis.call("PING")
-        return loop.time() - start
+        return await self._redis.ping()
 
     async def close(self) -> None:
         await self._redis.close()
@@ -234,8 +231,7 @@ class RedisBroker:
         await self._run("put", [key], *(part for pair in fields.items() for part in pair))
 
     async def get(self, key: str) -> dict[str, str]:
-        parts = [text(part) for part in await self._redis.call("HGETALL", key)]
-        return dict(zip(parts[::2], parts[1::2], strict=True))
+        return await self._redis.hash(key)
 
     async def trace(self, spans: Sequence[Span]) -> None:
         if spans:

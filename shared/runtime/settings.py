@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "OUTRIDER_"
 # Read by the Makefile and the command line, not by a service.
-NOT_OURS = frozenset({"OUTRIDER_CACHE", "OUTRIDER_STATE"})
+NOT_OURS = frozenset({"OUTRIDER_ACCESS", "OUTRIDER_CACHE", "OUTRIDER_STATE"})
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,13 +52,13 @@ def _ip(*words: str) -> None:
 
 
 @pytest.fixture
-def namespace() -> "AsyncIterator[Namespace]":
+def namespace() -> Iterator[Namespace]:
     if os.geteuid() != 0:
         pytest.skip("a network namespace needs root")
     made = Namespace()
     try:
         made.make()
-        yield made  # type: ignore[misc]
+        yield made
     finally:
         made.remove()
 

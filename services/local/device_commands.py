@@ -1,0 +1,99 @@
+"""`outrider devices`: add, list, remove. Heavy libraries load inside the command that needs them."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from services.local.telling import leave, told
+
+if TYPE_CHECKING:
+    from services.local.devices import Place
+
+app = typer.Typer(no_args_is_help=True)
+
+JoinUrl = Annotated[
+    str, typer.Option(help="How the device reaches the broker; by default as `outrider up --listen` says.")
+]
+BrokerUrl = Annotated[str, typer.Option(help="Broker, as seen from here; empty = the stack that runs here.")]
+AccessDir = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="OUTRIDER_ACCESS", help="Folder with the broker's passwords; by default in the state."
+    ),
+]
+StateDir = Annotated[
+    Path, typer.Option(envvar="OUTRIDER_STATE", help="Where a running stack keeps its state.")
+]
+STATE = Path(".outrider")
+
+
+@app.command("add")
+def add_(
+    name: Annotated[str, typer.Argument(help="Of the device: letters, digits, '_', '.', '-'.")],
+    expires: Annotated[str, typer.Option(help="How long it may come: 30d, 12h, 90m; empty = for ever.")] = "",
+    url: JoinUrl = "",
+    broker: BrokerUrl = "",
+    access: AccessDir = None,
+    state: StateDir = STATE,
+) -> None:
+    """Give a device a credential and print the one line for its machine. Again for a name: another credential."""
+    from services.local.devices import add
+
+    with told():
+        line, remark = asyncio.run(add(place_of(state, access, broker, url), name, expires))
+    if remark:
+        print(f"outrider: {remark}", file=sys.stderr)
+    print(line)
+
+
+@app.command("prepare", hidden=True)
+def prepare_(access: AccessDir = None, state: StateDir = STATE) -> None:
+    """Make the passwords and the access list that a broker with users starts with, where they are missing."""
+    from services.local.access import Access
+    from services.local.stack import access_of
+
+    with told(OSError):
+        (Access(access) if access else access_of(state)).prepare()
+
+
+@app.command("list")
+def list_(access: AccessDir = None, state: StateDir = STATE) -> None:
+    """Devices that have a credential. Who of them is here now, `outrider status` shows."""
+    from rich.console import Console
+
+    from services.local.devices import show
+
+    with told():
+        show(place_of(state, access, "", ""), Console())
+
+
+@app.command("remove")
+def remove_(
+    name: Annotated[str, typer.Argument(help="Of the device.")],
+    broker: BrokerUrl = "",
+    access: AccessDir = None,
+    state: StateDir = STATE,
+) -> None:
+    """Take a device's credential away. If it is connected, it is cut off, and its users go on without it."""
+    from services.local.devices import remove
+
+    with told():
+        done, remark = asyncio.run(remove(place_of(state, access, broker, ""), name))
+    print(f"{done}; {remark}" if remark else done)
+
+
+def place_of(state: Path, access: Path | None, broker: str, url: str) -> "Place":
+    """Where the broker's files are, and the broker."""
+    from services.local.access import Access
+    from services.local.devices import Place
+    from services.local.stack import access_of, read_state
+
+    running = read_state(state) or {}
+    folder = Access(access) if access else access_of(state)
+    if not folder.acl_file.is_file():
+        leave(f"{folder.folder}: no broker with passwords has run here; `outrider up --listen IP` makes one")
+    found = broker or running.get("broker_url") or "redis://127.0.0.1:6399/0"
+    return Place(folder, found, url or running.get("join_url", ""))

@@ -6,7 +6,7 @@ MODELS ?= smollm2
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup models lint bench pair exactness gpu-bench compose-test k8s-access k8s-validate clean distclean demo-model
+.PHONY: help demo test setup models lint bench pair exactness gpu-bench soak compose-test k8s-access k8s-validate clean distclean demo-model
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | while IFS='|' read -r t h; do printf '  make %-11s %s\n' "$$t" "$$h"; done
@@ -49,6 +49,9 @@ pair: setup ## the real pair beside transformers' generate and assisted generati
 
 exactness: demo-model ## every policy, load and crash against the target alone; resumable
 	@$(BIN)/python -m tests.exactness
+
+soak: demo-model ## eight users for an hour: memory, keys, texts (MINUTES=60)
+	@$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),60)
 
 gpu-bench: ## verifier's cost law on a CUDA GPU, with the python3 on the path
 	@python3 -m services.verifier.bench

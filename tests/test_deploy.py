@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from services.gateway.gateway import CUT_S
 from shared.broker.access import CORE
 from shared.runtime import settings
 from shared.runtime.settings import PREFIX, Common
@@ -25,7 +26,7 @@ ROLES: dict[str, type[Common]] = {
 # Settings that compose and Kubernetes give different values on purpose, or that only one of them needs.
 COMPOSE_ONLY = {"OUTRIDER_KEYLESS", "OUTRIDER_LINK_MS", "OUTRIDER_LINK_JITTER_MS", "OUTRIDER_LINK_KBIT_S"}
 COMPOSE_ONLY |= {"OUTRIDER_LINK_LOSS", "OUTRIDER_NICE", "OUTRIDER_DTYPE", "OUTRIDER_VERIFIER_THREADS"}
-KUBERNETES_ONLY = {"OUTRIDER_API_KEYS_FILE"}
+KUBERNETES_ONLY = {"OUTRIDER_API_KEYS_FILE", "OUTRIDER_LINGER_S"}
 
 
 def documents() -> Iterator[dict[str, Any]]:
@@ -119,6 +120,14 @@ def test_three_different_questions_are_asked(role: str) -> None:
     patience = [probe["periodSeconds"] * probe["failureThreshold"] for probe in probes]
     assert len(set(patience)) == 3
     assert patience[0] == max(patience)
+
+
+def test_a_gateway_is_given_the_time_that_it_takes_to_drain() -> None:
+    composed, clustered = in_compose("gateway"), in_kubernetes("gateway")
+    grace_s = int(COMPOSE["services"]["gateway"]["stop_grace_period"].removesuffix("s"))
+    assert float(composed["OUTRIDER_DRAIN_S"]) + CUT_S < grace_s
+    drain_s = float(clustered["OUTRIDER_LINGER_S"]) + float(clustered["OUTRIDER_DRAIN_S"])
+    assert drain_s + CUT_S < pod("gateway")["terminationGracePeriodSeconds"]
 
 
 def test_images_are_the_same_everywhere() -> None:

@@ -15,6 +15,7 @@ from services.gateway.admission import Admission, Job
 from services.gateway.chat import ChatForm
 from services.gateway.completions import CompletionForm
 from services.gateway.deployment import Deployment, DeploymentView
+from services.gateway.door import Door
 from services.gateway.errors import ApiError, unavailable
 from services.gateway.keys import ApiKeys, Budget
 from services.gateway.metrics import Metrics, RequestTimer
@@ -45,10 +46,12 @@ class Api:
     metrics: Metrics
     wall_clock: Callable[[], datetime]
     max_body_bytes: int
+    door: Door
 
     def application(self) -> web.Application:
         """The application, to be served or tested."""
         app = web.Application(client_max_size=self.max_body_bytes, middlewares=[self._around])
+        app.on_response_prepare.append(self._say_farewell)
         app.add_routes(
             [
                 web.get("/health", self._health),
@@ -65,9 +68,13 @@ class Api:
         """Why no request can be served now; None when one can."""
         return self.sessions.objection() or self.deployment.objection
 
+    def farewell(self) -> str | None:
+        """Why none should be sent here any more, for balancers; one that comes all the same is served."""
+        return "this gateway is shutting down" if self.door.closing else self.objection()
+
     # --- handlers -----------------------------------------------------------------------------------
     async def _health(self, _: web.Request) -> web.Response:
-        objection = self.objection()
+        objection = self.farewell()
         return web.json_response({"status": objection or "ok"}, status=503 if objection else 200)
 
     async def _models(self, request: web.Request) -> web.Response:
@@ -133,7 +140,8 @@ class Api:
         endpoint = request.match_info.route.resource
         status = 499  # the client went away
         try:
-            response = await self._answered(request, handler)
+            with self.door.inside():
+                response = await self._answered(request, handler)
             status = response.status
         finally:
             name = endpoint.canonical if endpoint is not None else "unknown"
@@ -141,6 +149,11 @@ class Api:
         if not response.prepared:
             response.headers["X-Request-Id"] = request[REQUEST_ID]
         return response
+
+    async def _say_farewell(self, _: web.Request, response: web.StreamResponse) -> None:
+        if self.door.closing:
+            response.force_close()
+            response.headers["Connection"] = "close"
 
     async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:

@@ -14,6 +14,7 @@ from services.gateway.admin import Admin
 from services.gateway.admission import Admission
 from services.gateway.app import Api
 from services.gateway.deployment import DeploymentView
+from services.gateway.door import Door
 from services.gateway.keys import AdminKeys, ApiKeys, check_bind, read_keys
 from services.gateway.metrics import Metrics
 from services.gateway.sessions import Sessions
@@ -28,7 +29,7 @@ from shared.runtime.loop import for_ever
 from shared.runtime.settings import GatewaySettings, SettingsError
 from shared.runtime.watch import BrokerWatch, Event
 
-DRAIN_S: Final = 20.0  # running streams get this long after SIGTERM
+CUT_S: Final = 2.0  # for the last words of streams that did not end in time
 REFRESH_S: Final = 1.0  # the deployment is read again this often,
 MISSING_S: Final = 0.25  # or this often while there is none
 
@@ -55,7 +56,6 @@ class Gateway:
         registry: CollectorRegistry,
         tokenizer: TargetTokenizer,
         clock: Callable[[], datetime] = wall_clock,
-        drain_s: float = DRAIN_S,
     ) -> None:
         check_bind(settings)
         api_keys = read_keys(settings.api_keys_file, "OUTRIDER_API_KEYS_FILE")
@@ -66,7 +66,7 @@ class Gateway:
         self.port = settings.port  # the bound one, once it runs
         self._settings = settings
         self._registry = registry
-        self._drain_s = drain_s
+        self._door = Door()
         self._watch = BrokerWatch(broker)
         self._watch.on_change(self._on_watch)
         self.sessions = Sessions(settings, broker, self._watch, ids)
@@ -81,15 +81,19 @@ class Gateway:
             metrics=Metrics(registry, self.sessions),
             wall_clock=clock,
             max_body_bytes=settings.max_body_bytes,
+            door=self._door,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until stop is set, then let running streams end, up to a bound."""
+        """Serve until stop is set, then no new connections, and running requests end, up to a bound."""
         settings, ended = self._settings, asyncio.Event()
-        health = HealthServer(settings.health_host, settings.health_port, self._registry, self.api.objection)
+        health = HealthServer(settings.health_host, settings.health_port, self._registry, self.api.farewell)
         # A handler whose client goes away is cancelled: that is how sessions of nobody end.
         runner = web.AppRunner(
-            self.api.application(), access_log=None, handler_cancellation=True, shutdown_timeout=1.0
+            self.api.application(),
+            access_log=None,
+            handler_cancellation=True,
+            shutdown_timeout=CUT_S,
         )
         await runner.setup()
         try:
@@ -99,9 +103,7 @@ class Gateway:
                 group.create_task(self.sessions.run(ended))
                 group.create_task(for_ever(self._refresh, self._watch, ended, "deployment"))
                 await stop.wait()
-                log.info("draining", sessions=len(self.sessions))
-                await self.sessions.drain(self._drain_s)
-                await runner.cleanup()
+                await self._drain(runner)
                 ended.set()
         finally:
             await runner.cleanup()
@@ -114,6 +116,17 @@ class Gateway:
             raise SettingsError(f"OUTRIDER_HOST={host} OUTRIDER_PORT={port}: {error.strerror}") from error
         self.port = int(runner.addresses[0][1])
         log.info("listening", host=host, port=self.port, model=self.api.name)
+
+    async def _drain(self, runner: web.AppRunner) -> None:
+        """Let balancers look elsewhere first; then no new connections, and let those inside finish."""
+        self._door.closing = True
+        log.info("draining", sessions=len(self.sessions), linger_s=self._settings.linger_s)
+        await asyncio.sleep(self._settings.linger_s)
+        for site in runner.sites:
+            await site.stop()
+        await self._door.empty(self._settings.drain_s)
+        self.sessions.leave()
+        await runner.cleanup()
 
     def _on_watch(self, event: Event) -> None:
         if event == "reset":

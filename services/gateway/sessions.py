@@ -5,7 +5,6 @@
 
 import asyncio
 from collections import Counter
-from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -66,8 +65,6 @@ class Sessions:
         self._sessions: dict[str, Session] = {}
         self._cancels = Cancels(broker, self._keys, self.counts)
         self._registered = asyncio.Event()
-        self._empty = asyncio.Event()
-        self._empty.set()
         self._leaving = False
         self._timeline = Timeline(broker, self._name, settings.trace)
         watch.on_change(self._on_watch)
@@ -76,7 +73,7 @@ class Sessions:
         return len(self._sessions)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until stop is set; `drain` first. Raises Superseded when a newer gateway has the name."""
+        """Until stop is set; `leave` first. Raises Superseded when a newer gateway has the name."""
         async with asyncio.TaskGroup() as group:
             group.create_task(for_ever(self._read, self._watch, stop, "replies"))
             group.create_task(for_ever(partial(self._cancels.turn, TICK_S), self._watch, stop, "cancels"))
@@ -106,12 +103,9 @@ class Sessions:
             return "the broker is away"
         return None if self.address else "this gateway is not registered yet"
 
-    async def drain(self, bound_s: float) -> None:
-        """Open no more, wait for the running ones up to a bound, then end them."""
+    def leave(self) -> None:
+        """Open no more, and end the running ones with an error."""
         self._leaving = True
-        with suppress(TimeoutError):
-            async with asyncio.timeout(bound_s):
-                await self._empty.wait()
         self._fail_all("draining", "this gateway is shutting down", cancel=True)
 
     def _abandon(self, session: Session, reason: Finish) -> None:
@@ -139,7 +133,6 @@ class Sessions:
         deadline_at = asyncio.get_running_loop().time() + self._settings.request_timeout_s
         session = Session(index, spec, deadline_at, partial(self._deliver, stream))
         self._sessions[spec.session] = session  # before it is submitted: its first verdict may be faster
-        self._empty.clear()
         stream.members.append(session)
         return session
 
@@ -235,10 +228,7 @@ class Sessions:
 
     def _forget(self, session: Session) -> bool:
         """Free what is held here. False when it was freed before."""
-        known = self._sessions.pop(session.spec.session, None) is not None
-        if not self._sessions:
-            self._empty.set()
-        return known
+        return self._sessions.pop(session.spec.session, None) is not None
 
     # --- being there --------------------------------------------------------------------------------
     async def _register(self) -> None:

@@ -15,9 +15,18 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True)
 
 JoinUrl = Annotated[
-    str, typer.Option(help="How the device reaches the broker; by default as `outrider up --listen` says.")
+    str,
+    typer.Option(
+        envvar="OUTRIDER_JOIN_URL",
+        help="How the device reaches the broker; by default as `outrider up --listen` says.",
+    ),
 ]
-BrokerUrl = Annotated[str, typer.Option(help="Broker, as seen from here; empty = the stack that runs here.")]
+BrokerUrl = Annotated[
+    str,
+    typer.Option(
+        envvar="OUTRIDER_BROKER_URL", help="Broker, as seen from here; empty = the stack that runs here."
+    ),
+]
 AccessDir = Annotated[
     Path | None,
     typer.Option(

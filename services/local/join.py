@@ -122,5 +122,5 @@ def _draft_of(deployment: Mapping[str, str]) -> Path:
         raise BadFile("the core names no draft model: give one with --model FILE.gguf")
     try:
         return prepare.prepare_draft(manifest.get(name), list(fetch.GETTERS), Report())
-    except ModelError as error:
+    except (ModelError, OSError) as error:
         raise BadFile(f"draft model {name}: {error}; or give one with --model FILE.gguf") from None

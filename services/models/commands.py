@@ -22,13 +22,13 @@ app = typer.Typer(name="models", help="Fetch, check and make models.", no_args_i
 
 
 def plainly(command: Callable[P, R]) -> Callable[P, R]:
-    """A ModelError becomes one line and exit code 1."""
+    """A ModelError, and a disk that is full or read-only, become one line and exit code 1."""
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
-        except ModelError as error:
+        except (ModelError, OSError) as error:
             typer.echo(f"outrider models: {error}", err=True)
             raise typer.Exit(1) from None
 

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from services.scheduler import moves, plans, recovery, rounds, staging
 from services.scheduler.effects import Effect, Persist, Stage
 from services.scheduler.metrics import Metrics
-from services.scheduler.placement import Fleet
+from services.scheduler.placement import Fleet, address
 from services.scheduler.realised import Realised
 from services.scheduler.session import Session
 from services.scheduler.state import Config, Estimates, State
+from shared.planning.estimates import DeviceEstimate
 from shared.planning.policies import UnknownPolicy, make_policy
 from shared.planning.policy import Plan, Policy
 from shared.protocol.messages import Cancel, Control, Draft, Message, Resync, Submit, Verdict
@@ -131,6 +132,11 @@ class Core:
     def sessions(self) -> Mapping[str, Session]:
         """Sessions by id, to look at."""
         return self._state.sessions
+
+    def devices(self) -> dict[str, DeviceEstimate]:
+        """What is known of each device that is alive, by name."""
+        state = self._state
+        return {name: state.estimates.device(address(beat)) for name, beat in state.fleet.devices.items()}
 
     @property
     def policy(self) -> Policy:

@@ -54,6 +54,11 @@ class Metrics:
         self.plan_busy = self._gauges("plan_busy_share", "Of the verifier, as the plan in force expects it")
         self.plan_lanes = self._gauges("plan_batches", "Batches in the plan in force")
 
+    def forget_verifier(self, name: str) -> None:
+        """It is gone: what it was last seen at is no news any more."""
+        for gauge in (self.plan_age, self.cycle, self.rate, self.plan_busy, self.plan_lanes):
+            gauge.remove_by_labels({"verifier": name})
+
     def observe_round(self, drafted: int, accepted: int) -> None:
         """One verified round."""
         self.rounds.labels("yes" if drafted else "no").inc()

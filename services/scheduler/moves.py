@@ -24,9 +24,11 @@ def update_fleet(state: State, fleet: Fleet, now: float, trusted: bool) -> None:
     for beat in fleet.verifiers.values():
         _meet_verifier(state, beat, now)
     if trusted:
-        for verifier in state.verifiers.values():
-            if verifier.name not in fleet.verifiers:
-                _bury_verifier(state, verifier, now)
+        for verifier in [v for v in state.verifiers.values() if v.name not in fleet.verifiers]:
+            _bury_verifier(state, verifier, now)
+            if not len(verifier.cohort):  # nobody waits for its return; the next may have another name
+                del state.verifiers[verifier.name]
+                state.metrics.forget_verifier(verifier.name)
         _close_orphans(state, now)
         for session in [s for s in state.sessions.values() if s.device and s.device not in alive]:
             state.metrics.moves.labels("device").inc()

@@ -11,7 +11,6 @@ from shared.planning.problem import PackedServer
 from shared.planning.views import SessionView
 
 DRIFT_S: Final = 2.0  # between plans for the same sessions
-COHORT_S: Final = 0.2  # between plans when sessions come and go
 MOST_REST_S: Final = 15.0
 REST: Final = 20.0  # and at least so many times as long as the last one took: planning wants processors, too
 
@@ -42,12 +41,13 @@ def questions(state: State, now: float) -> list[Question]:
 
 
 def _question(state: State, verifier: Verifier, now: float) -> Question | None:
-    age = now - verifier.planned_at
-    if not len(verifier.cohort) or age < max(COHORT_S, min(REST * verifier.plan_took_s, MOST_REST_S)):
-        return None
     views = tuple(sorted(verifier.cohort, key=lambda view: view.joined))
     before = verifier.planned
     same = before is not None and before.same_sessions(views)
+    waits = verifier.turnover.waits(views, same, now)
+    age = now - verifier.planned_at
+    if waits or not views or age < min(REST * verifier.plan_took_s, MOST_REST_S):
+        return None
     if same and age < DRIFT_S:
         return None
     server = verifier.server()
@@ -78,6 +78,7 @@ def asked(state: State, question: Question, now: float) -> None:
     verifier = state.verifiers.get(question.verifier)
     if verifier is not None:
         verifier.planned, verifier.planned_at = question.planned, now
+        verifier.turnover.unplanned_since = None
 
 
 def show(state: State, now: float) -> None:

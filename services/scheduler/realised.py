@@ -8,7 +8,7 @@ from shared.planning.estimates import Mean
 from shared.planning.problem import Prompts
 
 HORIZON_S: Final = 5.0  # what is older hardly counts
-TURNOVER_S: Final = 10.0
+TURNOVER_S: Final = 30.0  # sessions that began together end together
 NOTHING_S: Final = 1.0  # of nothing, before anything is known: one session that ends at once is no rate
 
 

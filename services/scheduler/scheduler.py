@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from services.scheduler import effects as fx
 from services.scheduler.core import Core, Unexpected
+from services.scheduler.device_gauges import DeviceGauges
 from services.scheduler.devices import KnownDevices, dismissal
 from services.scheduler.metrics import Metrics
 from services.scheduler.performer import Performer, head_of
@@ -76,6 +77,7 @@ class Scheduler:
         self._estimates = _estimates(settings.profile)
         self._devices = KnownDevices(settings.devices_file)
         self._planner = Planner(lambda: self.core, planning, self.metrics, settings.plan_limit_s)
+        registry.register(DeviceGauges(lambda: self.core.devices() if self.core else {}))
         self._generation = 0
         self._term = 0
         self._begun_in = -1  # the watch's generation that ours was given in; -1 = we need a new one

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from services.scheduler.realised import Realised
+from services.scheduler.turnover import Turnover
 from shared.planning.cohort import Cohort
 from shared.planning.cost import Packed, Row
 from shared.planning.drift import Planned
@@ -149,6 +150,7 @@ class Verifier:
     planned: Planned | None = None  # what was asked last
     planned_at: float = -1e9  # and when
     plan_took_s: float = 0.0  # the last one
+    turnover: Turnover = field(default_factory=Turnover)
     realised: Realised = field(default_factory=Realised)
 
     @property

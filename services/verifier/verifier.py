@@ -74,7 +74,7 @@ class Verifier:
         self._idle_since = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until stop is set; the message under way is finished first. Raises Superseded."""
+        """Serve until stop is set; the message under way is finished first, then we leave. Raises Superseded."""
         steady = Steady(self.watch, self._ids, stop)
         reader = Reader(self._stream, self.name, self._broker, self.sessions, steady, self.metrics)
         self._idle_since = asyncio.get_running_loop().time()
@@ -86,6 +86,7 @@ class Verifier:
             await for_ever(partial(self._turn, reader, steady), self.watch, stop, "serve")
             for task in beside:
                 task.cancel()
+        await self._leave()
 
     def objection(self) -> str | None:
         """Why it is not ready; None when it is."""
@@ -113,6 +114,13 @@ class Verifier:
         await self._broker.make_groups([self._stream])
         self._begun_in = data
         log.info("verifier up", name=self.name, generation=self._generation, pool=self._target.pool_tokens)
+
+    async def _leave(self) -> None:
+        """Say so: sessions move to another verifier now, and not when the heartbeat lapses."""
+        try:
+            await self._broker.leave("verifier", self.name, self._generation)
+        except BrokerAway as error:
+            log.info("the heartbeat lapses by itself", why=str(error))
 
     def _target_name(self) -> str:
         """Name of the target for people and for the models list."""

@@ -228,8 +228,12 @@ class Broker(Protocol):
     async def beat(self, heartbeat: Heartbeat, ttl_s: float) -> None:
         """Write a heartbeat. A lower generation never overwrites a higher one: raises LeaseLost then.
 
-        Also keeps the process's inbox or reply stream from expiring, and compares the broker's clock with ours.
+        Also keeps the process's own stream from expiring, and compares the broker's clock with ours.
         """
+        ...
+
+    async def leave(self, role: Role, name: str, generation: int) -> None:
+        """Take the heartbeat of this incarnation back: it is not alive any more, and nobody waits for it to lapse."""
         ...
 
     async def alive(self, role: Role) -> list[Heartbeat]:

@@ -204,6 +204,9 @@ class MemoryBroker:
         broker_us = await self._do("beat", lambda: self._scripts.beat(heartbeat, data, ttl_s), len(data))
         self._clock.observe(sent, loop.time(), broker_us)
 
+    async def leave(self, role: Role, name: str, generation: int) -> None:
+        await self._do("leave", lambda: self._scripts.leave(role, name, generation))
+
     async def alive(self, role: Role) -> list[Heartbeat]:
         messages = await self._do(
             "alive", lambda: self._scripts.alive(role), received=lambda found: sum(map(len, found))

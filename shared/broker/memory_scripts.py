@@ -258,6 +258,12 @@ class MemoryScripts:
             self._server.expire(inbox, limits.INBOX_KEPT_S)
         return 1000 * self._server.now_ms()
 
+    def leave(self, role: str, name: str, generation: int) -> None:
+        """leave.lua"""
+        held = self._server.get(self._keys.alive(role, name), Beat)
+        if held is not None and held.generation == generation:
+            self._server.drop(self._keys.alive(role, name))
+
     def alive(self, role: str) -> list[bytes]:
         """alive.lua"""
         return [beat.data for beat in self._server.under(self._keys.alive(role, ""), Beat)]

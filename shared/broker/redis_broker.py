@@ -213,6 +213,9 @@ class RedisBroker:
         else:
             raise LeaseLost(f"{role} {name} has a newer generation than {heartbeat.generation}")
 
+    async def leave(self, role: Role, name: str, generation: int) -> None:
+        await self._run("leave", [self._keys.alive(role, name), self._keys.names(role)], generation, name)
+
     async def alive(self, role: Role) -> list[Heartbeat]:
         names = [text(name) for name in await self._redis.call("ZRANGE", self._keys.names(role), 0, -1)]
         if not names:

@@ -91,7 +91,11 @@ class Cohort:
         return cohort
 
     def deal(self, batches: Sequence[Sequence[str]]) -> "Cohort":
-        """The same sessions in a plan's batches; those that it does not know in the smallest."""
+        """The same sessions in a plan's batches; those that it does not know in the smallest.
+
+        Who is being verified with its lane goes on to hold it up if it stays in it, so that a lane that gets a
+        newcomer is not torn apart.
+        """
         cohort = Cohort(max(1, len(batches)))
         cohort._dealt = True
         for lane, batch in enumerate(batches):
@@ -100,8 +104,14 @@ class Cohort:
                     cohort._lane_of[session] = lane
                     cohort._members[lane][session] = None
         cohort._riding = {
-            view.session for view in self if view.phase == "verifying"
-        }  # in batches of lanes gone by
+            view.session
+            for view in self
+            if view.phase == "verifying"
+            and (
+                view.session in self._riding
+                or cohort._lane_of.get(view.session) != self._lane_of[view.session]
+            )
+        }
         for view in sorted(self, key=lambda v: v.joined):
             cohort.put(view)
         return cohort

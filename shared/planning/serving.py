@@ -58,12 +58,21 @@ class Found:
     score: float
 
 
-def best_way(asked: Question, known: Sequence[Ways], looks: int = LOOKS) -> Found:
-    """The best way found. known: ways to look at as well, DiP-SD's and the one in force.
+def best_way(asked: Question, known: Sequence[Ways], looks: int = LOOKS, force: Ways | None = None) -> Found:
+    """The best way found. known: ways to look at as well, DiP-SD's; force: the one in force.
 
-    Others have to be clearly better than these, and than nobody drafting: for each change costs a while, and the best
-    of many guesses is always a little less than it seems.
+    Others have to be clearly better than these, and than nobody drafting: the best of many guesses is always a little
+    less than it seems. And other lanes have to be clearly better than those in force: until they have fallen into
+    step again, passes are too small.
     """
+    best = _best(asked, [*known, *([force] if force else [])], looks)
+    if force is None or len(asked.crew) > CLIMBERS or _same_lanes(best.way, force):
+        return best
+    held = _confirmed(asked, _climb(asked, _look(asked, force)).way)
+    return best if best.score > _worth(asked, held, CLEARLY) else held
+
+
+def _best(asked: Question, known: Sequence[Ways], looks: int) -> Found:
     best = _look(asked, Ways.all([*known, _plain(asked)]))
     mark = _worth(asked, best, CLEARLY)
     wait_ms, weight = None, np.ones(len(asked.crew))
@@ -82,6 +91,12 @@ def best_way(asked: Question, known: Sequence[Ways], looks: int = LOOKS) -> Foun
     bettered = _confirmed(asked, Ways.all([best.way, climbed.way]))
     clearly = WORTH if kept.way.lengths.any() else CLEARLY
     return bettered if bettered.score > _worth(asked, kept, clearly) else kept
+
+
+def _same_lanes(a: Ways, b: Ways) -> bool:
+    """Whether the same users are together."""
+    together = [way.lane[0][:, None] == way.lane[0][None, :] for way in (a, b)]
+    return bool((together[0] == together[1]).all())
 
 
 def laned(lengths: Ints, batches: Sequence[Sequence[int]], max_rows: int) -> Ways | None:

@@ -23,7 +23,7 @@ from shared.planning.serving import Question, best_way, laned
 from shared.planning.solvers.solve import Infeasible, solve
 from shared.planning.views import SessionView, VerifierView
 
-MAX_DRAFT: Final = 16
+MAX_DRAFT: Final = 20  # as DiP-SD
 CHANGED: Final = 0.25  # share of sessions that came or went, up to which the plan in force is bettered
 UNPLANNED_K: Final = 2  # while there is no plan
 TICK_S: Final = 1e-6  # a timer may come this much early
@@ -51,11 +51,11 @@ class Outrider:
         warm = last is not None and len(
             last.lengths.keys() ^ {view.session for view in cohort}
         ) <= CHANGED * len(cohort)
-        known = in_force(cohort, asked, last)
+        force = in_force(cohort, asked, last)
         found = (
-            best_way(asked, known, looks=1)
+            best_way(asked, [], looks=1, force=force)
             if warm
-            else best_way(asked, [*known, *self._cycle(cohort, asked)])
+            else best_way(asked, self._cycle(cohort, asked), force=force)
         )
         ids, lane = [view.session for view in cohort], found.way.lane[0]
         probes = zip(ids, worth_trying(asked, found).tolist(), strict=True)
@@ -125,10 +125,10 @@ class Outrider:
         return k or probe(session, plan)
 
 
-def in_force(cohort: Sequence[SessionView], asked: Question, last: Plan | None) -> list[Ways]:
+def in_force(cohort: Sequence[SessionView], asked: Question, last: Plan | None) -> Ways | None:
     """The last plan for the sessions that there are now; newcomers draft like the middle one, in the smallest lane."""
     if last is None or not last.lengths:
-        return []
+        return None
     lane_of = {session: lane for lane, batch in enumerate(last.batches) for session in batch}
     smallest = min(range(len(last.batches)), key=lambda lane: len(last.batches[lane]))
     lane = np.array([lane_of.get(view.session, smallest) for view in cohort])
@@ -137,7 +137,7 @@ def in_force(cohort: Sequence[SessionView], asked: Question, last: Plan | None) 
     least = np.minimum(np.array(last.least), sizes)
     least[(least == 0) & (sizes > 0)] = 1
     most = np.array([min(last.most, asked.max_rows)])
-    return [Ways(np.minimum(lengths, asked.crew.most)[None], lane[None], least[None], most)]
+    return Ways(np.minimum(lengths, asked.crew.most)[None], lane[None], least[None], most)
 
 
 def _is_complete(cohort: Cohort, lane: int, plan: Plan | None, now: float) -> bool:

@@ -42,9 +42,16 @@ class Keys:
         return self._key(f"reply:{gateway}")
 
     def own(self, role: str, address: str) -> list[str]:
-        """The stream that a process reads alone: its inbox or reply, [] for a role that has none."""
-        streams = {"draft_worker": self.inbox, "gateway": self.reply}
-        return [streams[role](address)] if role in streams else []
+        """The stream that a process reads alone, [] for a role that has none. It goes some time after its heartbeat."""
+        match role:
+            case "draft_worker":
+                return [self.inbox(address)]
+            case "gateway":
+                return [self.reply(address)]
+            case "verifier":
+                return [self.staged(address.rpartition(":")[0])]
+            case _:
+                return []
 
     # The session log.
     def session(self, session: str) -> str:

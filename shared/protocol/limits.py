@@ -21,7 +21,7 @@ LOG_KEPT_S: Final = 600  # a closed session's log
 INBOX_CAP: Final = (
     4096  # entries of an inbox or reply stream; beyond it the oldest go (a gap: the reader reads the log)
 )
-INBOX_KEPT_S: Final = 60  # an inbox or reply stream without a heartbeat
+INBOX_KEPT_S: Final = 60  # an inbox, reply or staged stream without a heartbeat
 DEAD_CAP: Final = 1000  # entries of the dead stream
 DEAD_BYTES: Final = 4096  # of a refused message that are kept
 DEAD_KEPT_S: Final = 604_800

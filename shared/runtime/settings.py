@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "OUTRIDER_"
 # Read by the Makefile and the command line, not by a service.
-NOT_OURS = frozenset({"OUTRIDER_ACCESS", "OUTRIDER_CACHE", "OUTRIDER_STATE"})
+NOT_OURS = frozenset({"OUTRIDER_ACCESS", "OUTRIDER_CACHE", "OUTRIDER_JOIN_URL", "OUTRIDER_STATE"})
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
@@ -70,6 +70,13 @@ class GatewaySettings(Common):
     key_concurrency: int = Field(256, ge=1, le=1_000_000, description="requests one key may have under way")
     key_rate: float = Field(1000.0, gt=0, description="requests a second one key may start")
     request_timeout_s: Seconds = Field(600.0, description="a session's deadline")
+    linger_s: float = Field(
+        0.0,
+        ge=0,
+        le=3600,
+        description="after SIGTERM it still serves so long, while not ready: balancers look elsewhere",
+    )
+    drain_s: Seconds = Field(20.0, description="then requests under way get so long to end")
 
 
 class SchedulerSettings(Common):

@@ -3,19 +3,25 @@
     python -m tests.compose [--keep]
 
 Builds, starts, sends requests through the published port and compares every token with the committed reference, scales
-draft workers to three, kills one of them and the verifier while requests run, restarts the broker, and looks whether
-`down` left anything. Prints image sizes and the cold start. Works with `docker compose` and with docker-compose 1.29.
+draft workers to three, kills one of them and the verifier while requests run, restarts the broker, gives three draft
+workers different links and looks at what the scheduler makes of them, lets a device join through the profile `lan`,
+and looks whether `down` left anything. Prints image sizes and the cold start. Works with `docker compose` and with
+docker-compose 1.29.
 """
 
 import argparse
 import asyncio
+import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from loadgen.client import Client
@@ -23,12 +29,18 @@ from loadgen.request import Record
 from services.local.admin import Admin
 from services.local.stack import Ports
 from tests.exactness.runner import CASES, request
+from tests.integration.joining import Machine
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PROJECT: Final = "outrider-test"
 IMAGES: Final = ("gateway", "scheduler", "verifier", "draft-worker", "models")
 COLD_S: Final = 600.0
 WAIT_S: Final = 60.0
+LINKS_MS: Final = (5, 30, 80)
+NEAR: Final = 0.2  # of what was set
+METRICS: Final = (
+    "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9102/metrics').read().decode())"
+)
 
 
 class Failed(Exception):
@@ -38,8 +50,8 @@ class Failed(Exception):
 class Compose:
     """The stack under a project name of its own."""
 
-    def __init__(self, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}"
+    def __init__(self, ports: Ports) -> None:
+        self.url = f"http://127.0.0.1:{ports.gateway}"
         plugin = (
             subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0
         )
@@ -48,7 +60,9 @@ class Compose:
         self._command = ["docker", "compose"] if plugin else ["docker-compose"]
         self._env = {
             **os.environ,
-            "PORT": str(port),
+            "PORT": str(ports.gateway),
+            "LAN_PORT": str(ports.broker),
+            "COMPOSE_PROFILES": "lan",
             "DTYPE": "float32",
             "DOCKER_BUILDKIT": "1",
             "COMPOSE_DOCKER_CLI_BUILD": "1",
@@ -111,15 +125,18 @@ async def ready(compose: Compose, devices: int, limit_s: float) -> float:
     raise Failed(f"not ready after {limit_s:.0f} s: {why}")
 
 
-async def texts(compose: Compose, cases: Sequence[dict[str, object]], what: str) -> None:
-    """All cases at once, held against the reference. Raises Failed."""
+async def texts(compose: Compose, cases: Sequence[dict[str, object]], what: str, *devices: str) -> int:
+    """All cases at once, held against the reference; of these devices by turns. Accepted tokens. Raises Failed."""
+    wanted = itertools.cycle(devices or [""])
+    requests = [replace(request(case), device=next(wanted)) for case in cases]
     async with Client(compose.url) as client:
-        records: list[Record] = await client.chat_all([request(case) for case in cases])
+        records: list[Record] = await client.chat_all(requests)
     for case, record in zip(cases, records, strict=True):
         if record.error or record.tokens != case["tokens"]:
             raise Failed(f"{what}, {case['id']}: {record.error or 'another text than the reference'}")
     drafted = sum(record.accepted_tokens for record in records)
     say(f"  {what}: {len(records)} texts are the reference's, {drafted} of their tokens drafted")
+    return drafted
 
 
 async def scenes(compose: Compose) -> None:
@@ -144,6 +161,46 @@ async def scenes(compose: Compose) -> None:
     compose.run("restart", "broker")
     say(f"broker restarted, everybody registered again after {await ready(compose, 3, WAIT_S):.1f} s")
     await texts(compose, CASES[36:44], "after the broker lost its data")
+    await links(compose)
+    await joining(compose)
+
+
+async def links(compose: Compose) -> None:
+    """Three draft workers behind different links: the scheduler's estimates are near what was set. Raises Failed."""
+    compose.run("up", "-d", "--no-build", "--scale", "draft-worker=0")
+    names = {ms: f"link-{ms}" for ms in LINKS_MS}
+    for ms, name in names.items():
+        compose.run(
+            *("run", "-d", "--no-deps", "-e", f"OUTRIDER_LINK_MS={ms}", "-e", f"OUTRIDER_NAME={name}"),
+            "draft-worker",
+        )
+    await ready(compose, len(names), WAIT_S)
+    for first in range(0, 12, 3):  # a user for each at a time: so it is the link that they wait for
+        await texts(compose, CASES[first : first + 3], "three links", *names.values())
+    shown = docker("exec", *compose.containers("scheduler"), "python", "-c", METRICS)
+    for ms, name in names.items():
+        found = re.search(rf'^outrider_scheduler_device_link_seconds{{device="{name}"}} (\S+)', shown, re.M)
+        if not found:
+            raise Failed(f"{name}: the scheduler shows no estimate of its link")
+        estimate_ms = 1000 * float(found[1]) / 2
+        say(f"  {name}: {estimate_ms:.1f} ms one way by the scheduler's estimate, {ms} set")
+        if abs(estimate_ms - ms) > NEAR * ms:
+            raise Failed(f"{name}: the link is taken for {estimate_ms:.1f} ms one way")
+    docker("rm", "-f", *compose.containers("draft-worker"))
+
+
+async def joining(compose: Compose) -> None:
+    """A device from outside joins through the door of profile `lan` with the printed line alone. Raises Failed."""
+    line = compose.run("run", "--rm", "-T", "devices", "add", "porch").strip().splitlines()[-1]
+    with TemporaryDirectory() as folder:
+        porch = Machine(Path(folder))
+        await porch.run(line)
+        try:
+            await ready(compose, 1, WAIT_S)
+            if not await texts(compose, CASES[:3], "a device from outside", "porch"):
+                raise Failed("the device that joined drafted nothing")
+        finally:
+            await porch.stop()
 
 
 def look_for_leftovers() -> None:
@@ -164,7 +221,7 @@ def main() -> None:
     args = parser.parse_args()
     compose = None
     try:
-        compose = Compose(Ports.free().gateway)
+        compose = Compose(Ports.free())
         say("building")
         compose.run("build", quiet=False)
         for image in IMAGES:

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Write a heartbeat, unless a newer incarnation has the name.
--- KEYS: alive, names, then the process's inbox or reply stream, if it has one.
+-- KEYS: alive, names, then the stream that the process reads alone, if it has one.
 -- ARGV: generation, heartbeat, ttl ms, name. Returns 0 when a higher generation is there, else the
 -- broker's clock in microseconds.
 local held = tonumber(redis.call('HGET', KEYS[1], 'generation') or 0)

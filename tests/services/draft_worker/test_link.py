@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from services.draft_worker.link import DelayLine, Link
+from services.draft_worker.link import MOST_RESENT, RESENT_S, DelayLine, Link
 from shared.runtime.ids import Ids
 from tests.harness.virtual import run_virtual
 
@@ -40,3 +40,27 @@ def test_jitter_comes_on_top_and_keeps_the_order() -> None:
     assert sum(took) / len(took) == pytest.approx(0.06, rel=0.1)
     crowded = run_virtual(arrivals(Link(Ids(1), 0.0, 0.04), 200, 0.001))
     assert [n for n, _ in crowded] == list(range(200))
+
+
+def test_a_rate_takes_its_time_by_the_size() -> None:
+    async def ends() -> list[float]:
+        loop, line = asyncio.get_running_loop(), DelayLine[int](Link(Ids(1), 0.02, bytes_per_s=1000))
+        began = loop.time()
+        for size in (100, 100, 0, 300):
+            line.put(size, size)
+        line.close()
+        seen: list[float] = []
+        while some := await line.take():
+            seen += [loop.time() - began] * len(some)
+        return seen
+
+    assert run_virtual(ends()) == pytest.approx([0.12, 0.22, 0.22, 0.52], abs=1e-5)
+
+
+def test_what_is_lost_comes_again_later() -> None:
+    seen = run_virtual(arrivals(Link(Ids(1), 0.01, loss=0.25), 4000, 10.0))
+    took = [round(took, 3) for _, took in seen]
+    assert [n for n, _ in seen] == list(range(4000))
+    assert set(took) >= {0.01, round(0.01 + RESENT_S, 3), round(0.01 + 3 * RESENT_S, 3)}
+    assert sum(late > 0.01 for late in took) / len(took) == pytest.approx(0.25, abs=0.03)
+    assert max(took) <= 0.01 + RESENT_S * (2**MOST_RESENT - 1) + 0.001

@@ -168,7 +168,7 @@ class Stack:
 
 
 @asynccontextmanager
-async def running_stack(ready: bool = True, drain_s: float = 5.0, **settings: Any) -> AsyncIterator[Stack]:
+async def running_stack(ready: bool = True, **settings: Any) -> AsyncIterator[Stack]:
     """A gateway that serves; torn down without ceremony."""
     link = Link()
     core = Core(link)
@@ -179,7 +179,6 @@ async def running_stack(ready: bool = True, drain_s: float = 5.0, **settings: An
         Ids(7),
         CollectorRegistry(),
         byte_bpe(),
-        drain_s=drain_s,
     )
     stop = asyncio.Event()
     tasks = [asyncio.create_task(core.run()), asyncio.create_task(gateway.run(stop))]
@@ -203,7 +202,7 @@ async def running_stack(ready: bool = True, drain_s: float = 5.0, **settings: An
 
 def settings_for_tests(**settings: Any) -> GatewaySettings:
     """Ports of the system's choice, and a name for the model."""
-    return GatewaySettings(**({"port": 0, "health_port": 0, "served_name": MODEL} | settings))
+    return GatewaySettings(**({"port": 0, "health_port": 0, "served_name": MODEL, "drain_s": 5.0} | settings))
 
 
 async def until(condition: Callable[[], Any], within_s: float = 5.0) -> None:

@@ -3,10 +3,11 @@
 import asyncio
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from tests.services.gateway.reading import TEXT, stream, text_of
-from tests.services.gateway.stack import KEYS, running_stack, until
+from tests.services.gateway.stack import KEYS, MODEL, running_stack, until
 from tests.services.gateway.tokenizers_for_tests import byte_bpe
 
 
@@ -53,9 +54,29 @@ async def test_it_drains() -> None:
         call = asyncio.create_task(stream(stack))
         await until(lambda: stack.core.submits)
         stack.stop.set()
-        await until(lambda: stack.gateway.api.objection() is not None)
-        assert (await stack.complete())[0] == 503
+        await until(lambda: stack.gateway.api.farewell() is not None)
         assert text_of(await call) == TEXT
+        async with asyncio.timeout(5):
+            await stack.running
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await stack.complete()
+
+
+async def test_while_it_lingers_it_serves_and_sends_clients_elsewhere() -> None:
+    async with running_stack(linger_s=0.5) as stack:
+        assert (await stack.complete())[0] == 200  # a connection that is kept
+        stack.stop.set()
+        await until(lambda: stack.gateway.api.farewell() is not None)
+        async with stack.client.get("/health") as response:
+            assert response.status == 503
+            assert "shutting down" in await response.text()
+        async with stack.client.get("/v1/models") as response:
+            assert response.status == 200
+            assert response.headers["Connection"] == "close"
+        body = {"model": MODEL, "prompt": "say it", "max_tokens": 100, "temperature": 0, "stream": True}
+        async with stack.client.post("/v1/completions", json=body) as response:
+            assert response.headers["Connection"] == "close"
+            assert (await response.text()).endswith("data: [DONE]\n\n")
         async with asyncio.timeout(5):
             await stack.running
 

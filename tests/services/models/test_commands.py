@@ -1,11 +1,13 @@
 """`outrider models` as a person types it."""
 
+import errno
+import shutil
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from services.models import stamp, store
+from services.models import fetch, stamp, store
 from services.models.commands import app
 
 run = CliRunner().invoke
@@ -88,3 +90,21 @@ def test_requantize_makes_a_smaller_file(models_dir: Path) -> None:
     assert stamp.check(folder, "draft.gguf").recipe.endswith("to Q4_0 pure")
     done = run(app, ["requantize", "tiny", "Q17"])
     assert "Q17: no such quantisation; llama.cpp knows " in done.output
+
+
+def test_a_disk_that_is_full_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    done = run(app, ["fetch", "smollm2"])
+    assert (done.exit_code, "needed, 1 kB free" in done.output) == (1, True)
+
+
+def test_and_so_is_one_that_fills_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "model.gguf.partial")
+
+    monkeypatch.setattr(fetch, "fetch", full)
+    done = run(app, ["fetch", "smollm2"])
+    assert done.exit_code == 1
+    assert "outrider models: [Errno 28] No space left on device: 'model.gguf.partial'" in done.output
+    assert "Traceback" not in done.output

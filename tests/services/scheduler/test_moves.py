@@ -172,6 +172,23 @@ def test_a_dead_verifiers_sessions_move_with_a_new_epoch() -> None:
     assert {stage.verifier for stage in desk.did(Stage)} == {"w"}
 
 
+def test_nothing_is_kept_of_a_verifier_that_nobody_waits_for() -> None:
+    desk = Desk(verifiers=("v:1",))
+    desk.start("a")
+    desk.core.show_plans(desk.now)
+    rate = "outrider_scheduler_tokens_per_second"
+    seen = desk.metrics.registry.get_sample_value
+    assert seen(rate, {"verifier": "v", "what": "realised"}) is not None
+    desk.fleet(verifiers=("w:2",))
+    desk.core.show_plans(desk.now)
+    assert seen(rate, {"verifier": "v", "what": "realised"}) is None
+    assert seen(rate, {"verifier": "w", "what": "realised"}) is not None
+    desk.fleet(verifiers=("w:2", "v:3"))
+    assert desk.did(Place) == []
+    desk.submit("b")
+    assert [place.verifier for place in desk.did(Place)] == ["v"]
+
+
 def test_or_wait_for_its_return() -> None:
     desk = Desk()
     desk.start("a", "b")

@@ -7,7 +7,8 @@ from typing import TypeVar
 import pytest
 
 from services.scheduler.planner import LOOK_S, Planner
-from services.scheduler.plans import COHORT_S, DRIFT_S, MOST_REST_S, REST
+from services.scheduler.plans import DRIFT_S, MOST_REST_S, REST
+from services.scheduler.turnover import SETTLED_S, UNSETTLED_S
 from shared.compute.compute import InlineCompute
 from shared.planning.policy import Plan
 from shared.planning.problem import Server
@@ -17,12 +18,20 @@ from tests.harness.virtual import run_virtual
 from tests.services.scheduler.desk import Desk, beat
 
 T = TypeVar("T")
+SETTLING = round(SETTLED_S / LOOK_S) + 3  # looks
 
 
 def desk(*names: str) -> Desk:
     made = Desk("outrider")
-    made.submit(*names)
+    come(made, *names)
     return made
+
+
+def come(at: Desk, *names: str) -> None:
+    """Sessions come, and nobody else for a while."""
+    at.submit(*names)
+    assert at.core.plan_questions(at.now) == []
+    at.tick(after=SETTLED_S)
 
 
 def answered(at: Desk) -> Plan | None:
@@ -42,12 +51,21 @@ def test_a_cohort_is_planned_once_and_again_when_somebody_comes_or_goes() -> Non
     assert set(plan.lengths) == {"a", "b"}
     at.tick(after=DRIFT_S + 1)
     assert at.core.plan_questions(at.now) == []
-    at.submit("c")
+    come(at, "c")
     assert set(answered(at).lengths) == {"a", "b", "c"}  # type: ignore[union-attr]
-    at.submit("d")
-    assert at.core.plan_questions(at.now) == []  # too soon
-    at.tick(after=COHORT_S)
-    assert len(at.core.plan_questions(at.now)) == 1
+
+
+def test_it_waits_until_nobody_comes_or_goes_but_not_for_ever() -> None:
+    at = desk("a")
+    answered(at)
+    step, waited = SETTLED_S / 2, 0.0
+    at.submit("b0")
+    while not at.core.plan_questions(at.now):
+        at.tick(after=step)
+        waited += step
+        at.submit(f"b{waited}")
+        assert waited <= UNSETTLED_S
+    assert waited == pytest.approx(UNSETTLED_S)
 
 
 def test_planning_rests_for_many_times_as_long_as_it_took() -> None:
@@ -59,8 +77,8 @@ def test_planning_rests_for_many_times_as_long_as_it_took() -> None:
     plan = question.answer()
     at.tick(after=took_s)
     at.core.take_plan(question, plan, at.now)
-    at.submit("b")
-    at.tick(after=REST * took_s - took_s - 0.1)
+    come(at, "b")
+    at.tick(after=REST * took_s - took_s - SETTLED_S - 0.1)
     assert at.core.plan_questions(at.now) == []
     at.tick(after=0.2)
     assert len(at.core.plan_questions(at.now)) == 1
@@ -107,8 +125,8 @@ def test_no_plan_however_slow_is_rested_from_for_ever() -> None:
     at.core.plan_asked(question, at.now)
     at.tick(after=9.0)
     at.core.take_plan(question, question.answer(), at.now)
-    at.submit("b")
-    at.tick(after=MOST_REST_S - 9.0 - 0.5)
+    come(at, "b")
+    at.tick(after=MOST_REST_S - 9.0 - SETTLED_S - 0.5)
     assert at.core.plan_questions(at.now) == []
     at.tick(after=1.0)
     assert len(at.core.plan_questions(at.now)) == 1
@@ -182,20 +200,21 @@ async def turns(planner: Planner, at: Desk, count: int) -> None:
 
 def test_a_planner_that_raises_leaves_the_last_good_plan_in_force() -> None:
     async def main() -> None:
-        at = desk("a", "b")
+        at = Desk("outrider")
+        at.submit("a", "b")
         at.core._state.policy = Failing()
         planner = Planner(lambda: at.core, InlineCompute(), at.metrics, limit_s=1.0)
-        await turns(planner, at, 2)
+        await turns(planner, at, SETTLING)
         first = at.core._state.verifiers["v"].plan
         assert first is not None
         at.submit("c")
-        await turns(planner, at, 5)
+        await turns(planner, at, SETTLING)
         assert at.core._state.verifiers["v"].plan is first
         assert (
             at.metrics.plans.labels("raised")._value.get() == 1
         )  # and is not asked the same again and again
         at.submit("d")
-        await turns(planner, at, 5)
+        await turns(planner, at, SETTLING)
         assert at.metrics.plans.labels("raised")._value.get() == 2
 
     run_virtual(main())
@@ -203,14 +222,15 @@ def test_a_planner_that_raises_leaves_the_last_good_plan_in_force() -> None:
 
 def test_a_planner_that_overruns_leaves_the_last_good_plan_in_force_and_is_let_end() -> None:
     async def main() -> None:
-        at = desk("a", "b")
+        at = Desk("outrider")
+        at.submit("a", "b")
         compute = Slow(5.0)
         planner = Planner(lambda: at.core, compute, at.metrics, limit_s=1.0)
-        await turns(planner, at, 2)
+        await turns(planner, at, SETTLING)
         first = at.core._state.verifiers["v"].plan
         assert first is not None
         at.submit("c")
-        await turns(planner, at, 8)
+        await turns(planner, at, SETTLING + 8)
         at.submit("d")
         await turns(planner, at, round(2 / LOOK_S))
         assert at.core._state.verifiers["v"].plan is first

@@ -457,3 +457,4 @@ async def test_stop_finishes_the_batch_under_way() -> None:
         bench.stop.set()
         await bench.task
         assert (await bench.broker.head("a")).committed == 1
+        assert await bench.broker.alive("verifier") == []  # at once, and not when the heartbeat has lapsed

@@ -295,6 +295,26 @@ async def test_heartbeats_are_seen_until_they_lapse(broker: Broker) -> None:
     assert await broker.alive("draft_worker") == [beat(1, "pi", load=3)]
 
 
+async def test_who_leaves_is_not_alive_any_more(broker: Broker) -> None:
+    for name in ("a", "b"):
+        await broker.beat(Heartbeat("verifier", name, 3), 5)
+    await broker.leave("verifier", "a", 2)  # an older incarnation takes nothing back
+    assert sorted(h.name for h in await broker.alive("verifier")) == ["a", "b"]
+    await broker.leave("verifier", "a", 3)
+    await broker.leave("verifier", "a", 3)
+    assert [h.name for h in await broker.alive("verifier")] == ["b"]
+    await broker.beat(Heartbeat("verifier", "a", 4), 5)
+    assert sorted(h.name for h in await broker.alive("verifier")) == ["a", "b"]
+
+
+async def test_a_verifiers_stream_goes_some_time_after_it(world: World) -> None:
+    staged = world.keys.staged("core")
+    await world.broker.make_groups([staged])
+    assert await world.ttl(staged) < 0
+    await world.broker.beat(Heartbeat("verifier", "core", 3), 5)
+    assert 0 < await world.ttl(staged) <= limits.INBOX_KEPT_S
+
+
 async def test_an_older_incarnation_never_overwrites(broker: Broker) -> None:
     await broker.beat(beat(5), 5)
     with pytest.raises(LeaseLost, match="newer generation"):

@@ -1,0 +1,43 @@
+"""What the scheduler has learnt about devices, as metrics that are read when somebody asks."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from services.scheduler.metrics import PREFIX
+from shared.planning.estimates import DeviceEstimate
+
+# Name, what it is, and how an estimate tells it (None: not known yet).
+_TOLD: Final[tuple[tuple[str, str, Callable[[DeviceEstimate], float | None]], ...]] = (
+    (
+        "device_link_seconds",
+        "Verdict there and draft back, beside drafting, by device",
+        lambda known: known.link_s.value,
+    ),
+    ("device_link_spread_seconds", "About its standard deviation", lambda known: known.spread_s.value),
+    ("device_token_seconds", "Drafting of one token", lambda known: known.draft_s.value),
+    (
+        "device_alpha",
+        "Acceptance of its sessions' drafts",
+        lambda known: known.alpha.value if known.alpha else None,
+    ),
+)
+
+
+class DeviceGauges(Collector):
+    """devices: estimates by name of the device, of those that are alive."""
+
+    def __init__(self, devices: Callable[[], Mapping[str, DeviceEstimate]]) -> None:
+        self._devices = devices
+
+    def collect(self) -> Iterator[Metric]:
+        """One family for each figure."""
+        devices = sorted(self._devices().items())
+        for name, text, figure in _TOLD:
+            family = GaugeMetricFamily(PREFIX + name, text, labels=["device"])
+            for device, known in devices:
+                if (value := figure(known)) is not None:
+                    family.add_metric([device], value)
+            yield family

@@ -1,0 +1,31 @@
+"""Who comes and goes does so in bursts, and whoever ends is often followed at once: planning waits until it is over."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from shared.planning.views import SessionView
+
+SETTLED_S: Final = 0.5  # nobody has come or gone for so long
+UNSETTLED_S: Final = 3.0  # but a plan does not wait longer than this
+
+
+@dataclass(slots=True)
+class Turnover:
+    """Sessions that come and go, and that begin or cease to be able to draft."""
+
+    who: frozenset[tuple[str, bool]] = frozenset()
+    since: float = 0.0  # it has been these
+    unplanned_since: float | None = None  # they have not been those of the plan
+
+    def waits(self, views: Sequence[SessionView], planned: bool, now: float) -> bool:
+        """Whether to wait until they have settled. planned: it is these that were planned for."""
+        who = frozenset((view.session, view.can_draft) for view in views)
+        if who != self.who:
+            self.who, self.since = who, now
+        if planned:
+            self.unplanned_since = None
+            return False
+        if self.unplanned_since is None:
+            self.unplanned_since = now
+        return now - self.since < SETTLED_S and now - self.unplanned_since < UNSETTLED_S

@@ -1,0 +1,1 @@
+"""An hour of users, watched: nothing may grow."""

@@ -1,0 +1,235 @@
+"""`make soak`: users on local processes for an hour. Memory stays flat, nothing at the broker grows, no text differs.
+
+    python -m tests.soak [--minutes 60] [--users 8]
+
+Every user sends one request after another, by turns from the exactness suite's cases, and every token is held against
+the reference. Meanwhile the memory of every process and every key of the broker are looked at. What there is once the
+first logs have expired is what there may be at the end. Writes samples as JSON and a picture; exits 1 when something
+grew, a process was started again or a text differed.
+"""
+
+import argparse
+import asyncio
+import itertools
+import json
+import os
+import random
+import re
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from rich.console import Console
+
+from loadgen.client import Client
+from services.local.stack import LocalStack, Options, Ports
+from tests.exactness.runner import CASES, request
+
+LOOK_S: Final = 5.0
+WARM_MIN: Final = 12.0  # caches fill, estimates settle, logs of ended sessions expire after ten
+MOST_GROWTH: Final = 0.02  # of a process's memory from then to the end,
+MOST_GROWTH_MIB: Final = 8.0  # or so much, whichever is more
+
+
+@dataclass(slots=True)
+class Sample:
+    """At one time, seconds from the start: resident MiB by process; keys at the broker, MiB, the longest of a kind."""
+
+    at_s: float
+    memory_mib: dict[str, float]
+    keys: int
+    broker_mib: float
+    longest: dict[str, int]
+
+
+@dataclass(slots=True)
+class Soak:
+    """What there was."""
+
+    users: int
+    minutes: float
+    requests: int = 0
+    tokens: int = 0
+    restarts: int = 0
+    different: list[str] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+
+
+def main() -> None:
+    """Command line; see the module's docstring."""
+    cache = Path(os.environ.get("OUTRIDER_CACHE", "~/.cache/outrider")).expanduser()
+    parser = argparse.ArgumentParser(description="Users for a long time: nothing may grow.")
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--users", type=int, default=8)
+    parser.add_argument(
+        "--models", type=Path, default=cache / "models" / "smollm2", help="folder of the demo model"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path(".outrider/soak.json"), help="samples; the picture lies beside"
+    )
+    args = parser.parse_args()
+    soak = Soak(args.users, args.minutes)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        asyncio.run(run(soak, args.models, args.out.parent / "soak"))
+    finally:
+        args.out.write_text(json.dumps(asdict(soak)) + "\n")
+    draw(soak, args.out.with_suffix(".png"))
+    wrong = report(soak)
+    print(*wrong, sep="\n", file=sys.stderr)
+    sys.exit(1 if wrong else 0)
+
+
+async def run(soak: Soak, models: Path, state_dir: Path) -> None:
+    """The stack with its users, until the time is over."""
+    options = Options(
+        models / "target",
+        models / "draft.gguf",
+        "smollm2",
+        ports=Ports.free(),
+        state_dir=state_dir,
+        env={"OUTRIDER_DTYPE": "float32", "OUTRIDER_POLICY": "outrider"},
+    )
+    async with LocalStack(options) as stack, asyncio.TaskGroup() as group:
+        until = time.monotonic() + 60 * soak.minutes
+        for number in range(soak.users):
+            group.create_task(user(soak, stack.url, number, until))
+        group.create_task(watch(soak, stack, until))
+    soak.restarts = sum(process.restarts for process in stack.processes.values())
+
+
+async def user(soak: Soak, url: str, number: int, until: float) -> None:
+    """One request after another."""
+    rng = random.Random(number)
+    cases = itertools.cycle(rng.sample(CASES, len(CASES)))
+    async with Client(url) as client:
+        while time.monotonic() < until:
+            case = next(cases)
+            record = await client.chat(request(case))
+            soak.requests += 1
+            soak.tokens += len(record.tokens)
+            if record.error or record.tokens != case["tokens"]:
+                soak.different.append(f"{case['id']}: {record.error or 'another text'}")
+
+
+async def watch(soak: Soak, stack: LocalStack, until: float) -> None:
+    """A look every few seconds, and a line every minute."""
+    console, began = Console(stderr=True), time.monotonic()
+    async with Redis.from_url(stack.broker_url, decode_responses=True) as redis:
+        while time.monotonic() < until:
+            sample = await look(stack, redis, time.monotonic() - began)
+            soak.samples.append(sample)
+            if len(soak.samples) % round(60 / LOOK_S) == 1:
+                memory = ", ".join(f"{name} {mib:.0f}" for name, mib in sample.memory_mib.items())
+                console.print(
+                    f"{sample.at_s / 60:3.0f} min: {soak.requests} requests, {soak.tokens} tokens, "
+                    f"{len(soak.different)} differ; MiB: {memory}; {sample.keys} keys, {sample.broker_mib:.1f} MiB"
+                )
+            await asyncio.sleep(LOOK_S)
+
+
+async def look(stack: LocalStack, redis: Any, at_s: float) -> Sample:
+    """Memory of every process, and what is at the broker."""
+    memory = {name: resident_mib(process.pid) for name, process in stack.processes.items() if process.pid}
+    longest: dict[str, int] = {}
+    count = 0
+    async for key in redis.scan_iter(count=1000):
+        count += 1
+        kind = kind_of(key)
+        longest[kind] = max(longest.get(kind, 0), await length(redis, key))
+    used = (await redis.info("memory"))["used_memory"]
+    return Sample(at_s, memory, count, used / 2**20, longest)
+
+
+def resident_mib(pid: int) -> float:
+    """What a process holds in memory."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(r"^VmRSS:\s+(\d+) kB", status, re.M)
+    return int(found[1]) / 1024 if found else 0.0
+
+
+def kind_of(key: str) -> str:
+    """A key without the names and numbers in it."""
+    rest = key.split(":", 2)[2]
+    return re.sub(
+        r"^(session:)[^:]+",
+        r"\1ID",
+        re.sub(r"^(staged|inbox|reply|alive:\w+|generation):.*", r"\1:NAME", rest),
+    )
+
+
+async def length(redis: Any, key: str) -> int:
+    """Entries of a key; 1 of a plain one, 0 of one that is gone."""
+    kind = await redis.type(key)
+    counts = {
+        "stream": redis.xlen,
+        "list": redis.llen,
+        "hash": redis.hlen,
+        "set": redis.scard,
+        "zset": redis.zcard,
+    }
+    return int(await counts[kind](key)) if kind in counts else int(kind != "none")
+
+
+def report(soak: Soak) -> list[str]:
+    """What is wrong."""
+    wrong = [f"text differs: {one}" for one in soak.different[:10]]
+    if soak.restarts:
+        wrong.append(f"{soak.restarts} processes were started again")
+    warm_s = 60 * min(WARM_MIN, soak.minutes / 2)
+    warm = [sample for sample in soak.samples if sample.at_s > warm_s]
+    third = max(1, len(warm) // 3)
+    first, last = warm[:third], warm[-third:]
+    for name in first[0].memory_mib if first else ():
+        before, after = (median([s.memory_mib.get(name, 0.0) for s in part]) for part in (first, last))
+        print(f"{name}: {before:.1f} MiB, then {after:.1f}")
+        if after - before > max(MOST_GROWTH_MIB, MOST_GROWTH * before):
+            wrong.append(f"{name} grew from {before:.1f} to {after:.1f} MiB")
+    for what, of in {"keys": lambda s: s.keys, "broker MiB": lambda s: s.broker_mib}.items():
+        before, after = (max(of(sample) for sample in part) for part in (first, last))
+        print(f"{what}, most: {before:.1f}, then {after:.1f}")
+        if after > 1.1 * before:
+            wrong.append(f"{what} grew from {before:.1f} to {after:.1f}")
+    for kind in sorted({kind for sample in warm for kind in sample.longest}):
+        before, after = (max(sample.longest.get(kind, 0) for sample in part) for part in (first, last))
+        print(f"longest {kind}: {before}, then {after}")
+        if after > 2 * before + 64:
+            wrong.append(f"{kind} grew from {before} to {after} entries")
+    print(
+        f"{soak.requests} requests, {soak.tokens} tokens, {len(soak.different)} texts differ, {soak.restarts} restarts"
+    )
+    return wrong
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle one."""
+    return sorted(values)[len(values) // 2]
+
+
+def draw(soak: Soak, path: Path) -> None:
+    """Memory by process and the broker's keys over time."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (above, below) = pyplot.subplots(2, 1, figsize=(9, 7), sharex=True)
+    minutes = [sample.at_s / 60 for sample in soak.samples]
+    for name in soak.samples[0].memory_mib if soak.samples else ():
+        above.plot(minutes, [sample.memory_mib.get(name, 0.0) for sample in soak.samples], label=name)
+    above.set(yscale="log", ylabel="resident MiB", title=f"{soak.users} users, {soak.requests} requests")
+    above.legend(loc="center right", fontsize=8)
+    below.plot(minutes, [sample.keys for sample in soak.samples], label="keys at the broker")
+    below.plot(minutes, [10 * sample.broker_mib for sample in soak.samples], label="its memory, 0.1 MiB")
+    below.set(xlabel="minutes", ylim=(0, None))
+    below.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    main()

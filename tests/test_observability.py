@@ -1,0 +1,123 @@
+"""The dashboard asks for metrics and labels that there are, and Prometheus looks where they are told."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+
+from services.draft_worker.metrics import Metrics as DeviceMetrics
+from services.gateway.metrics import Metrics as GatewayMetrics
+from services.scheduler.device_gauges import DeviceGauges
+from services.scheduler.metrics import Metrics as SchedulerMetrics
+from services.verifier.metrics import Metrics as VerifierMetrics
+from shared.planning.estimates import DeviceEstimate, Mean
+from shared.runtime import settings
+
+ROOT = Path(__file__).resolve().parents[1]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+FOLDER = ROOT / "observability"
+DASHBOARD: dict[str, Any] = json.loads((FOLDER / "grafana" / "dashboards" / "outrider.json").read_text())
+QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+# Those that Prometheus adds itself.
+OF_PROMETHEUS = {"up": {"job", "instance"}}
+LABELS_OF_ALL = {"job", "instance", "le"}
+
+
+class NoSessions:
+    """What the gateway's metrics look at."""
+
+    counts: ClassVar[dict[str, int]] = {}
+
+    def __len__(self) -> int:
+        return 0
+
+
+def metrics() -> dict[str, set[str]]:
+    """Labels by the name of every series that a service shows."""
+    registry = CollectorRegistry()
+    SchedulerMetrics(registry)
+    known = DeviceEstimate(alpha=Mean(0.8))
+    registry.register(DeviceGauges(lambda: {"d": known}))
+    VerifierMetrics(registry)
+    GatewayMetrics(registry, NoSessions())  # type: ignore[arg-type]  # its counts are all that is asked for
+    DeviceMetrics(registry)
+    found = dict(OF_PROMETHEUS)
+    for collector in registry._collector_to_names:
+        labels = set(getattr(collector, "_labelnames", ()))
+        for family in collector.collect():
+            for ending in {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(
+                family.type, ("",)
+            ):
+                shown = {label for sample in family.samples for label in sample.labels}
+                found[family.name + ending] = labels | shown
+    return found
+
+
+METRICS = metrics()
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_every_query_names_metrics_and_labels_that_there_are(query: str) -> None:
+    names = re.findall(r"\b(outrider_\w+|up)\b(?:\{([^}]*)\})?", query)
+    assert names
+    labels: set[str] = set()
+    for name, selector in names:
+        assert name in METRICS, f"{name}: no such metric"
+        labels |= METRICS[name]
+        for label in re.findall(r"(\w+)\s*[=!]", selector):
+            assert label in METRICS[name], f"{name} has no label {label}"
+    for grouped in re.findall(r"by \(([^)]*)\)", query):
+        assert {label.strip() for label in grouped.split(",")} <= labels | LABELS_OF_ALL
+
+
+def test_legends_name_labels_that_are_left() -> None:
+    for panel in DASHBOARD["panels"]:
+        for target in panel["targets"]:
+            wanted = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
+            grouped = re.search(r"^(?:sum|histogram_quantile).*?by \(([^)]*)\)", target["expr"])
+            if grouped:
+                assert wanted <= {label.strip() for label in grouped[1].split(",")}
+            elif target["expr"].startswith(("sum(", "histogram_quantile(")):
+                assert not wanted
+            else:
+                name = re.match(r"outrider_\w+", target["expr"])
+                assert name is not None
+                assert wanted <= METRICS[name[0]] | LABELS_OF_ALL
+
+
+def test_prometheus_looks_at_every_role_where_it_shows_its_metrics() -> None:
+    ports = {
+        "gateway": settings.GatewaySettings,
+        "scheduler": settings.SchedulerSettings,
+        "verifier": settings.VerifierSettings,
+        "draft-worker": settings.DraftWorkerSettings,
+    }
+    looked: dict[str, int] = {}
+    for job in yaml.safe_load((FOLDER / "prometheus.yml").read_text())["scrape_configs"]:
+        for found in job["dns_sd_configs"]:
+            assert set(found["names"]) <= set(COMPOSE["services"])
+            looked[job["job_name"]] = found["port"]
+    assert looked == {role: cls.model_fields["health_port"].default for role, cls in ports.items()}
+
+
+def test_compose_mounts_what_there_is() -> None:
+    for service in ("prometheus", "grafana"):
+        for volume in COMPOSE["services"][service]["volumes"]:
+            source = volume.split(":")[0]
+            if source.startswith("."):
+                assert (ROOT / source).exists()
+            else:
+                assert source in COMPOSE["volumes"]
+    home = COMPOSE["services"]["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    provider = yaml.safe_load((FOLDER / "grafana/provisioning/dashboards/outrider.yml").read_text())
+    assert home.startswith(provider["providers"][0]["options"]["path"])
+    source = yaml.safe_load((FOLDER / "grafana/provisioning/datasources/prometheus.yml").read_text())
+    uid, url = source["datasources"][0]["uid"], source["datasources"][0]["url"]
+    assert url == "http://prometheus:9090"
+    assert {target["datasource"]["uid"] for panel in DASHBOARD["panels"] for target in panel["targets"]} == {
+        uid
+    }

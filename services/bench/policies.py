@@ -112,7 +112,9 @@ async def one(
     entrants = len(scenario.policies) + 2 * wanted.rivals
     columns = (TextColumn("{task.description:<52}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
-        bar = progress.add_task(f"{path.stem}: recording the target", total=wanted.repeats * entrants)
+        bar = progress.add_task(
+            f"{path.stem}: recording the target, warming up", total=wanted.repeats * entrants
+        )
         async with Rival(target, dtype=wanted.dtype) as rival:
             prompts = prompts_of(len(devices), work.prompt)
             await _best_attention(rival, prompts[: len(devices)])

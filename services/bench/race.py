@@ -165,11 +165,16 @@ def _busy_share(beats: Sequence[dict[str, Any]], measure_s: float) -> float:
 async def race(
     course: Race, repeats: int, rivals: bool, told: Callable[[str, Run], None]
 ) -> dict[str, list[Run]]:
-    """All repeats; the order turns with each. told is called after every run."""
+    """All repeats; the order turns with each. told is called after every run.
+
+    Before them the last policy runs once without being counted: what has to be learnt of devices and links would
+    else be paid for by whoever drafts first.
+    """
     entrants: list[Entrant | int] = list(course.scenario.policies)
     if rivals:
         entrants += [1, len(course.devices)]
     runs: dict[str, list[Run]] = {_name(entrant): [] for entrant in entrants}
+    await course.run(course.scenario.policies[-1])
     for repeat in range(repeats):
         turn = repeat % len(entrants)
         for entrant in entrants[turn:] + entrants[:turn]:

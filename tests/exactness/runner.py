@@ -31,9 +31,9 @@ class Outcome:
     different: list[dict[str, Any]] = field(default_factory=list)
 
 
-def options(folder: Path, sharing: bool, state_dir: Path) -> Options:
-    """The stack of a cell: SmolLM2 in float32, two draft workers, on free ports."""
-    settings = {"OUTRIDER_DTYPE": "float32", "OUTRIDER_PREFIX_SHARING": str(sharing).lower()}
+def options(folder: Path, sharing: bool, state_dir: Path, **env: str) -> Options:
+    """The stack of a cell: SmolLM2 in float32, two draft workers, on free ports. env: further settings."""
+    settings = {"OUTRIDER_DTYPE": "float32", "OUTRIDER_PREFIX_SHARING": str(sharing).lower(), **env}
     return Options(
         folder / "target",
         folder / "draft.gguf",

@@ -13,8 +13,8 @@ import pytest
 from loadgen.client import Client
 from services.local.admin import Admin
 from services.local.processes import Supervised
-from services.local.stack import LocalStack, Options, Ports
-from tests.exactness.runner import CASES, request
+from services.local.stack import LocalStack
+from tests.exactness.runner import CASES, options, request
 from tests.integration.elastic import Balancer, another, sessions_by_verifier
 
 pytestmark = pytest.mark.slow
@@ -25,16 +25,7 @@ Case = dict[str, Any]
 @asynccontextmanager
 async def running(folder: Path, state_dir: Path, **env: str) -> AsyncIterator[LocalStack]:
     """SmolLM2 in float32, two draft workers, a thread for each verifier."""
-    settings = {"OUTRIDER_DTYPE": "float32", "OUTRIDER_VERIFIER_THREADS": "1", **env}
-    options = Options(
-        folder / "target",
-        folder / "draft.gguf",
-        "smollm2",
-        ports=Ports.free(),
-        state_dir=state_dir,
-        env=settings,
-    )
-    async with LocalStack(options) as stack:
+    async with LocalStack(options(folder, True, state_dir, OUTRIDER_VERIFIER_THREADS="1", **env)) as stack:
         yield stack
 
 

@@ -26,8 +26,8 @@ from redis.asyncio import Redis
 from rich.console import Console
 
 from loadgen.client import Client
-from services.local.stack import LocalStack, Options, Ports
-from tests.exactness.runner import CASES, request
+from services.local.stack import LocalStack
+from tests.exactness.runner import CASES, options, request
 
 LOOK_S: Final = 5.0
 WARM_MIN: Final = 12.0  # caches fill, estimates settle, logs of ended sessions expire after ten
@@ -86,15 +86,8 @@ def main() -> None:
 
 async def run(soak: Soak, models: Path, state_dir: Path) -> None:
     """The stack with its users, until the time is over."""
-    options = Options(
-        models / "target",
-        models / "draft.gguf",
-        "smollm2",
-        ports=Ports.free(),
-        state_dir=state_dir,
-        env={"OUTRIDER_DTYPE": "float32", "OUTRIDER_POLICY": "outrider"},
-    )
-    async with LocalStack(options) as stack, asyncio.TaskGroup() as group:
+    stack_options = options(models, True, state_dir, OUTRIDER_POLICY="outrider")
+    async with LocalStack(stack_options) as stack, asyncio.TaskGroup() as group:
         until = time.monotonic() + 60 * soak.minutes
         for number in range(soak.users):
             group.create_task(user(soak, stack.url, number, until))

@@ -1,7 +1,6 @@
 """`python -m services.draft_worker`: one device, from settings."""
 
 import asyncio
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -33,8 +32,7 @@ async def run(stop: asyncio.Event) -> None:
 
 async def serve(settings: DraftWorkerSettings, stop: asyncio.Event) -> None:
     """Build the device and serve until stop is set."""
-    os.nice(settings.nice)  # before the first thread: they inherit it
-    compute = ThreadCompute("drafter")
+    compute = ThreadCompute("drafter", settings.nice)
     drafter, explain = await compute.run(lambda: make_drafter(settings))
     broker = connect_device(settings, settings.name or ROLE)
     registry = CollectorRegistry()

@@ -76,7 +76,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One session's part of a decode. choose: its last token's logits give the next drafted token."""
+    """One session's part of a decode, a token at least. choose: its last one's logits give the next drafted token."""
 
     work: Work
     tokens: list[int]
@@ -175,12 +175,14 @@ def next_batch(works: Sequence[Work]) -> list[Piece]:
     """What the next decode feeds. works: oldest first.
 
     Every draft under way takes part, since a decode of several sequences costs far less than theirs one by one
-    (docs/benchmarks.md); prefill takes a bounded share, oldest first, so that drafts go on beside it.
+    (docs/benchmarks.md); prefill takes a bounded share, oldest first, so that drafts go on beside it. A request that
+    asked for no tokens and lacks none is done before it began: no piece is empty.
     """
-    drafts = [work for work in works if work.k > 0 and work.lacks <= SHORT]
+    feeding = [work for work in works if not work.done]
+    drafts = [work for work in feeding if work.k > 0 and work.lacks <= SHORT]
     pieces = [_piece(work, SHORT) for work in drafts]
     budget = PREFILL_BESIDE if drafts else PREFILL_ALONE
-    for work in works:
+    for work in feeding:
         if budget > 0 and (work.k == 0 or work.lacks > SHORT):
             pieces.append(_piece(work, budget))
             budget -= len(pieces[-1].tokens)

@@ -83,7 +83,8 @@ class LlamaDrafter:
     def step(self) -> list[DraftResult]:
         """See Drafter.step."""
         began = llama.llama_time_us()
-        refused = self._decode(next_batch(list(self._works.values()))) if self._feeding() else []
+        pieces = next_batch(list(self._works.values()))
+        refused = self._decode(pieces) if pieces else []
         spent = llama.llama_time_us() - began
         for work in self._works.values():
             work.spent_us += spent
@@ -120,9 +121,6 @@ class LlamaDrafter:
     def kv_tokens(self) -> int:
         """KV cells that sessions use."""
         return sum(len(track.held) for track in self._book.tracks.values())
-
-    def _feeding(self) -> bool:
-        return any(not work.done for work in self._works.values())
 
     def _decode(self, pieces: Sequence[Piece]) -> list[DraftResult]:
         """One decode of all pieces; each of them alone when that fails. Returns the requests that failed alone."""

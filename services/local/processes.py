@@ -33,12 +33,17 @@ class Spec:
 
 
 class Supervised:
-    """Keeps one process running until stopped. Its output goes to a log file."""
+    """Keeps one process running until stopped. Its output goes to a log file.
+
+    deaths: a line for every end that nobody here asked for, told on stderr when it happens.
+    """
 
     def __init__(self, spec: Spec, log_dir: Path) -> None:
         self.spec = spec
         self.log_file = log_dir / f"{spec.name}.log"
         self.restarts = 0
+        self.deaths: list[str] = []
+        self._killed = False
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
 
@@ -60,6 +65,7 @@ class Supervised:
                 return
             if code in FINAL_CODES:
                 raise ProcessFailed(f"{self.spec.name} ended with code {code}: {self.last_words()}")
+            self._note_death(code)
             await asyncio.sleep(BACKOFF_S[min(self.restarts, len(BACKOFF_S) - 1)])
             self.restarts += 1
             if not self._stopping.is_set():
@@ -68,6 +74,7 @@ class Supervised:
     def kill(self, signum: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to the running process; it will be restarted if it dies."""
         if self.pid:
+            self._killed = True
             os.kill(self.pid, signum)
 
     async def stop(self) -> None:
@@ -89,6 +96,13 @@ class Supervised:
             return " / ".join(self.log_file.read_text(errors="replace").strip().splitlines()[-lines:])
         except OSError:
             return "(no log)"
+
+    def _note_death(self, code: int) -> None:
+        if not self._killed:
+            how = f"signal {-code}" if code < 0 else f"code {code}"
+            self.deaths.append(f"{self.spec.name} ended by itself with {how}: {self.last_words(1)}")
+            print(f"{self.deaths[-1]}; it is started again, see {self.log_file}", file=sys.stderr, flush=True)
+        self._killed = False
 
     async def _ended(self) -> int:
         """Wait for the running incarnation; its exit code. Raises RuntimeError before `start`."""

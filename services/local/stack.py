@@ -56,7 +56,11 @@ class Options:
 
 
 class LocalStack:
-    """Start, wait until ready, watch, stop. `async with LocalStack(options) as stack` does all four."""
+    """Start, wait until ready, watch, stop. `async with LocalStack(options) as stack` does all four.
+
+    Its end raises ProcessFailed when a process had died by itself meanwhile: others hide that well, as they should,
+    but what was measured or tested is then not what it seems.
+    """
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -95,6 +99,9 @@ class LocalStack:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+        deaths = [death for process in self.processes.values() for death in process.deaths]
+        if deaths and kind is None:
+            raise ProcessFailed("; ".join(deaths))
 
     async def start(self) -> None:
         """Start every process, broker first."""

@@ -4,6 +4,7 @@ The only place with threads. Services never create one themselves.
 """
 
 import asyncio
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
@@ -24,10 +25,16 @@ class Compute(Protocol):
 
 
 class ThreadCompute:
-    """A thread of its own, so that the event loop reads on meanwhile. A modelled cost is slept on the loop."""
+    """A thread of its own, so that the event loop reads on meanwhile. A modelled cost is slept on the loop.
 
-    def __init__(self, name: str) -> None:
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+    nice: how far the thread, and those it starts, stand back for other processes. On Linux the loop does not: a
+    message that waits for a core behind others' compute would make this process look slow, or gone.
+    """
+
+    def __init__(self, name: str, nice: int = 0) -> None:
+        self._pool = ThreadPoolExecutor(
+            max_workers=1, thread_name_prefix=name, initializer=os.nice, initargs=(nice,)
+        )
         self._turn = asyncio.Lock()
 
     async def run(self, fn: Callable[[], T], cost_s: float = 0.0) -> T:

@@ -111,7 +111,7 @@ class DraftWorkerSettings(Common):
     drafter: Literal["llama", "modelled"] = "llama"
     draft_model: str = Field("", description="GGUF file of the draft model")
     draft_threads: int = Field(1, ge=1, le=1024)
-    nice: int = Field(0, ge=0, le=19, description="how far it stands back for other processes (nice)")
+    nice: int = Field(0, ge=0, le=19, description="how far drafting stands back for others (nice)")
     draft_sessions: int = Field(8, ge=1, le=1024, description="sessions at once")
     draft_kv_tokens: int = Field(4096, ge=64, le=1 << 22, description="KV tokens of all sessions together")
     # Of the modelled drafter:

@@ -180,6 +180,17 @@ def test_prefill_is_oldest_first() -> None:
     assert [len(piece.tokens) for piece in next_batch(works)] == [50, PREFILL_ALONE - 50]
 
 
+def test_a_request_that_is_done_before_it_began_has_no_part_in_a_decode() -> None:
+    """An empty piece would turn off the logits of the one before it."""
+    book = KvBook(cells=1000, sessions=8, context=1000)
+    feed(book.admit(request("caught up", [1, 2, 3], 0))[0])
+    again, _ = book.admit(request("caught up", [1, 2, 3], 0))
+    assert again.done
+    assert next_batch([again]) == []
+    draft, _ = book.admit(request("a", [1, 2], 4))
+    assert [piece.work for piece in next_batch([again, draft])] == [draft]
+
+
 class Cache:
     """What a llama.cpp cache would hold, told of every change."""
 
@@ -196,7 +207,8 @@ class Cache:
                     self.held[to] = self.held[sequence][:length]
 
     def feed(self, works: Sequence[Work], chosen: Callable[[], int]) -> None:
-        for piece in next_batch([work for work in works if not work.done]):
+        for piece in next_batch(works):
+            assert piece.tokens
             self.held[piece.work.track.sequence] += piece.tokens
             piece.work.track.held.extend(piece.tokens)
             if piece.choose:

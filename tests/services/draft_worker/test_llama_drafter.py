@@ -191,6 +191,19 @@ def test_catching_up_feeds_and_drafts_nothing(drafter: LlamaDrafter, plain: Plai
 
 
 @pytest.mark.model
+def test_catching_up_when_all_is_held_disturbs_no_draft(drafter: LlamaDrafter, plain: Plain) -> None:
+    """Asked for nothing, beside a session that drafts: done at once, and the other's draft is what it would be."""
+    held, ids, sampling = ids_of(20, seed=10), ids_of(12, seed=11), SamplingParams(9, V)
+    drafter.start(DraftRequest("b", held, 0, sampling))
+    finish(drafter)
+    drafter.start(DraftRequest("b", held, 0, sampling))
+    drafter.start(DraftRequest("a", ids, 4, sampling))
+    results = finish(drafter)
+    assert results["b"].tokens == ()
+    assert same(results["a"].tokens, plain.draft(ids, 4, sampling))
+
+
+@pytest.mark.model
 def test_bounds_are_refused_and_forgetting_frees(drafter: LlamaDrafter) -> None:
     greedy = SamplingParams(1, V)
     drafter.start(DraftRequest("a", ids_of(300, 1), 0, greedy))

@@ -23,9 +23,25 @@ async def test_restarts_what_dies(tmp_path: Path) -> None:
         while process.pid in (0, first):
             await asyncio.sleep(0.02)
     assert process.restarts == 1
+    assert process.deaths == []  # it was asked for
     await process.stop()
     await watcher
     assert process.pid == 0
+
+
+async def test_a_death_nobody_asked_for_is_told_and_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    process = Supervised(Spec("drafter", python("print('out of luck'); raise SystemExit(1)")), tmp_path)
+    await process.start()
+    watcher = asyncio.create_task(process.watch())
+    async with asyncio.timeout(10):
+        while not process.deaths:
+            await asyncio.sleep(0.02)
+    await process.stop()
+    await watcher
+    assert process.deaths[0] == "drafter ended by itself with code 1: out of luck"
+    assert process.deaths[0] in capsys.readouterr().err
 
 
 async def test_does_not_restart_what_a_setting_stopped(tmp_path: Path) -> None:

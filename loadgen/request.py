@@ -1,18 +1,25 @@
 """One request and what was seen of it: plain data, times in seconds on the client's own clock."""
 
 from dataclasses import dataclass, field
+from typing import Final
+
+# connect: nobody there. timeout: over the time for all. stall: nothing for too long in mid-stream. cut: ended before
+# its time. garbage: no server-sent events, or no JSON in them. stream: an error event. http_N: an answer with that
+# status. stopped: the run was over first.
+FAULTS: Final = ("connect", "timeout", "stall", "cut", "garbage", "stream", "http_N", "stopped")
 
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
     """One completion to ask for. seed makes its text a function of the prompt and the settings.
 
-    raw: the prompt is continued as it stands, not answered. ignore_eos: go on to max_tokens whatever the model says.
+    raw: the prompt is continued as it stands, not answered; then it may be token ids. ignore_eos: go on to max_tokens
+    whatever the model says. kind: of prompt, group: of requests, for the books alone.
     """
 
     id: str
     model: str
-    prompt: str
+    prompt: str | tuple[int, ...]
     max_tokens: int
     temperature: float = 0.0
     top_p: float = 1.0
@@ -20,6 +27,8 @@ class ChatRequest:
     device: str = ""
     raw: bool = False
     ignore_eos: bool = False
+    kind: str = ""
+    group: str = ""
 
 
 @dataclass(slots=True)
@@ -46,6 +55,15 @@ class Record:
     drafted_tokens: int = 0
     accepted_tokens: int = 0
     rounds: int = 0
+    fault: str = ""  # kind of the error, see FAULTS
+    retries: int = 0
+    prompt_tokens: int = 0  # as the endpoint counts them, 0 = it does not
+    completion_tokens: int = 0
+
+    @property
+    def count(self) -> int:
+        """Completion tokens: as told, or those whose ids came, or one for every piece of the stream."""
+        return self.completion_tokens or len(self.tokens) or len(self.chunks)
 
     @property
     def text(self) -> str:

@@ -128,7 +128,7 @@ async def reference_texts(
 ) -> dict[str, list[int]]:
     """The target alone on every request, in a process of its own; kept by the hash of what was asked."""
     cases = [
-        {key: value for key, value in asdict(request).items() if key not in ("model", "device")}
+        {key: value for key, value in asdict(request).items() if key not in ("model", "device", "kind", "group")}
         for request in requests
     ]
     asked = json.dumps([str(target_dir.resolve()), cases], sort_keys=True)
@@ -169,8 +169,8 @@ def figures(entrant: Entrant, runs: dict[str, list[Run]], expected: dict[str, li
         "speedup_range": [min(speedups), max(speedups)],
         "alpha": _median(run.alpha for run in mine),
         "tau": _median(run.summary.tau for run in mine),
-        "ttft_ms_p50": _median(run.summary.ttft_ms_p50 for run in mine),
-        "tpot_ms_p50": _median(run.summary.tpot_ms_p50 for run in mine),
+        "ttft_ms_p50": _median(run.summary.ttft.median for run in mine),
+        "tpot_ms_p50": _median(run.summary.tpot.median for run in mine),
         "identical_to_reference": same,
         "threads": {"verifier": entrant.verifier_threads, "draft_worker": entrant.draft_threads},
         "k": entrant.k,

@@ -17,8 +17,10 @@ def record(scheduled: float, sent: float, times: list[float], per_chunk: int = 2
 
 def test_times_count_from_the_scheduled_arrival() -> None:
     summary = summarise([record(10.0, 12.0, [12.5, 13.5])])
-    assert summary.ttft_ms_p50 == pytest.approx(2500)
-    assert summary.tpot_ms_p50 == pytest.approx(1000 / 3)
+    assert summary.ttft.median == pytest.approx(2500)
+    assert summary.ttft_sent.median == pytest.approx(500)
+    assert summary.dispatch.median == pytest.approx(2000)
+    assert summary.tpot.median == pytest.approx(1000 / 3)
     assert summary.tokens_per_s == pytest.approx(4 / 3.5)
 
 
@@ -38,7 +40,7 @@ def test_errors_count_but_are_not_measured() -> None:
 def test_nothing_measured_is_nan() -> None:
     bad = record(0, 0, [1.0])
     bad.error = "HTTP 503"
-    assert math.isnan(summarise([bad]).ttft_ms_p50)
+    assert math.isnan(summarise([bad]).ttft.median)
 
 
 def test_an_error_event_ends_in_the_record() -> None:

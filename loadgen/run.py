@@ -1,0 +1,181 @@
+"""One run from a settled plan to its result file."""
+
+import asyncio
+import resource
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from loadgen.client import Client
+from loadgen.drive import Course, closed_loop, open_loop
+from loadgen.figures import figures, grouped
+from loadgen.metrics import Window, spread
+from loadgen.result import write_result
+from loadgen.rows import write_rows
+from loadgen.schedule import Planned, Workload, asked
+from loadgen.slo import Assertion
+from loadgen.stack_metrics import Delta, ScrapeError, mismatches, scrape, stack_figures
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where requests go. metrics: Prometheus pages of its services, for what only they know."""
+
+    url: str
+    api_key: str = ""
+    plain: bool = False
+    timeout_s: float = 600.0
+    stall_s: float = 60.0
+    retries: int = 0
+    metrics: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A closed loop: users who each ask again think_s after their answer."""
+
+    concurrency: int
+    think_s: float = 0.0
+    requests: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run. load: a schedule, or users. warmup_s, cooldown_s: of arrivals, not counted at either end."""
+
+    endpoint: Endpoint
+    workload: Workload
+    load: Sequence[Planned] | Closed
+    seed: int
+    warmup_s: float = 0.0
+    cooldown_s: float = 0.0
+    drain_s: float = 120.0
+    most_dispatch_ms: float = 10.0
+    goodput: Mapping[str, float] = field(default_factory=dict)
+    assertions: Sequence[Assertion] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)  # what was asked for, for the result file
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run came to. problems: why it is not valid; failed: assertions that do not hold."""
+
+    figures: Mapping[str, Any]
+    problems: Sequence[str]
+    failed: Sequence[str]
+    body: Mapping[str, Any]
+
+
+SOCKETS: Final = 65_536
+
+
+async def run(plan: Plan, client: Client, course: Course) -> Outcome:
+    """Drive it, to its end or until told to end. Raises ScrapeError before the first request, never later."""
+    _allow_sockets()
+    pages = plan.endpoint.metrics
+    before = await scrape(pages) if pages else None
+    if isinstance(plan.load, Closed):
+        many = plan.load
+        requests = asked(plan.workload, plan.seed)
+        await closed_loop(
+            client,
+            requests,
+            course,
+            many.concurrency,
+            many.think_s,
+            many.requests,
+            many.seconds,
+            plan.drain_s,
+        )
+    else:
+        await open_loop(client, plan.load, course, plan.drain_s)
+    ended = time.perf_counter()
+    stack, problems = dict[str, Any](), list[str]()
+    if before is not None:
+        try:
+            delta = Delta(before, await scrape(pages))
+            stack = stack_figures(delta, ended - course.started)
+            problems += mismatches(delta, _told(course)) if not course.over.is_set() else []
+        except ScrapeError as error:
+            problems.append(str(error))
+    return _outcome(plan, course, stack, problems)
+
+
+def write(outcome: Outcome, plan: Plan, course: Course, out: Path) -> None:
+    """The result file, rows and table beside it."""
+    rows = out.with_suffix(".requests.jsonl")
+    write_rows(rows, course.records, course.started)
+    write_result(out, "load", plan.config, {**outcome.body, "requests_file": rows.name})
+
+
+def _outcome(plan: Plan, course: Course, stack: Mapping[str, Any], problems: list[str]) -> Outcome:
+    window = _window(plan, course)
+    seen = figures(course.records, window, plan.goodput)
+    if window.end <= window.start:
+        problems.append("nothing is left between warm-up and cool-down")
+    if not seen["completed"]:
+        problems.append("no request was completed")
+    late = spread(1e3 * (r.sent - r.scheduled) for r in course.records).p99
+    if late > plan.most_dispatch_ms:
+        problems.append(
+            f"the load generator itself was late: dispatch delay p99 {late:.1f} ms, over {plan.most_dispatch_ms:g}"
+        )
+    failed = [why for assertion in plan.assertions if (why := assertion.fails({**seen, **stack}))]
+    body = {
+        "partial": course.over.is_set(),
+        "valid": not problems,
+        "problems": problems,
+        "failed_assertions": failed,
+        "window": {"start": window.start - course.started, "end": window.end - course.started},
+        "figures": seen,
+        "by_kind": grouped(course.records, window, lambda record: record.request.kind),
+        "by_group": grouped(course.records, window, lambda record: record.request.group),
+        "stack": stack,
+    }
+    return Outcome(seen, problems, failed, body)
+
+
+def _window(plan: Plan, course: Course) -> Window:
+    """From warm-up to cool-down; without them from the first arrival to the last end."""
+    start = course.started + plan.warmup_s
+    if plan.cooldown_s or plan.warmup_s:
+        return Window(start, max(start, course.last_due - plan.cooldown_s))
+    return Window(start, max((record.ended for record in course.records), default=start))
+
+
+def _told(course: Course) -> dict[str, int]:
+    """Tokens of all requests as the clients were told."""
+    return {
+        "completion": sum(record.completion_tokens for record in course.records),
+        "drafted": sum(record.drafted_tokens for record in course.records),
+        "accepted": sum(record.accepted_tokens for record in course.records),
+    }
+
+
+def _allow_sockets() -> None:
+    """As many open files as the system lets us have: an open loop does not wait for sockets."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(SOCKETS, most), most))
+
+
+class Onlooker(Protocol):
+    """Is shown how a run goes, every so often."""
+
+    every_s: float
+
+    def __call__(self, course: Course, client: Client) -> None: ...
+
+
+async def watched(plan: Plan, course: Course, client: Client, live: Onlooker) -> Outcome:
+    """The same with somebody who looks on."""
+    running = asyncio.create_task(run(plan, client, course))
+    while not running.done():
+        await asyncio.wait({running}, timeout=live.every_s)
+        if course.started:
+            live(course, client)
+    return running.result()

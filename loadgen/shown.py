@@ -1,0 +1,78 @@
+"""What a person sees at a run's end."""
+
+from collections.abc import Mapping
+from math import isnan
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+from loadgen.run import Outcome
+
+LATENCIES: Final = {
+    "TTFT": "ttft_scheduled",
+    "TTFT from the send": "ttft",
+    "TPOT": "tpot",
+    "ITL, by piece": "itl",
+    "ITL, by token": "itl_token",
+    "end to end": "e2el_scheduled",
+    "dispatch delay": "dispatch",
+}
+
+
+def show(console: Console, outcome: Outcome, out: Path) -> None:
+    """The figures as tables."""
+    seen, window = outcome.figures, outcome.body["window"]
+    table = Table(title=f"{seen['completed']} requests in {seen['duration']:.1f} s", title_justify="left")
+    for heading in ("ms", "median", "mean", "p90", "p99", "most"):
+        table.add_column(heading, justify="left" if heading == "ms" else "right", no_wrap=True)
+    for name, key in LATENCIES.items():
+        table.add_row(
+            name, *(_figure(seen[f"{of}_{key}_ms"]) for of in ("median", "mean", "p90", "p99", "max"))
+        )
+    console.print(table)
+    console.print(
+        f"{seen['request_throughput']:.2f} requests/s, {seen['output_throughput']:.1f} tokens/s"
+        + (
+            f", goodput {seen['request_goodput']:.2f} requests/s"
+            if seen["request_goodput"] is not None
+            else ""
+        )
+        + f"; counted from {window['start']:.1f} to {window['end']:.1f} s; "
+        + f"fairness {_figure(seen['jain'])} (Jain), worst user {_figure(seen['worst_user_tokens_per_s'])} tokens/s"
+    )
+    if seen["rounds"]:
+        _speculation(console, outcome.body)
+    if seen["failed"]:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(seen["faults"].items()))
+        console.print(f"[red]{seen['failed']} failed[/]: {kinds}")
+    if outcome.body["partial"]:
+        console.print("ended early: what there is by then is kept, and marked partial")
+    console.print(f"written to {out}")
+
+
+def _speculation(console: Console, body: Mapping[str, Any]) -> None:
+    table = Table(title="speculation", title_justify="left")
+    for heading in ("prompts", "requests", "tokens", "τ", "accepted / drafted", "TPOT"):
+        table.add_column(heading, justify="left" if heading == "prompts" else "right")
+    for kind, row in body["by_kind"].items():
+        table.add_row(
+            kind or "–",
+            str(row["completed"]),
+            str(row["total_output_tokens"]),
+            _figure(row["tau"]),
+            _figure(row["draft_efficiency"]),
+            _figure(row["median_tpot_ms"]),
+        )
+    console.print(table)
+    stack = body["stack"]
+    if stack:
+        console.print(
+            f"α {_figure(stack['alpha'])}, verifiers busy {100 * stack['verifier_utilisation']:.0f} %, "
+            f"{_figure(stack['link_bytes_per_emitted_token'])} bytes of links an emitted token"
+        )
+
+
+def _figure(value: float) -> str:
+    return "–" if isnan(value) else f"{value:.2f}" if abs(value) < 100 else f"{value:.0f}"

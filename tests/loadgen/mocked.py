@@ -1,0 +1,37 @@
+"""A mock server on a free port of this process, and runs against it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import islice
+
+from aiohttp.test_utils import TestServer
+
+from loadgen.client import Client
+from loadgen.drive import Course, open_loop
+from loadgen.lengths import parse_lengths
+from loadgen.mock_server import Mock, application
+from loadgen.prompts.source import of_kinds
+from loadgen.request import ChatRequest
+from loadgen.schedule import Planned, Workload, asked
+
+WORK = Workload("mock", of_kinds(), parse_lengths("8"), parse_lengths("4"))
+
+
+@asynccontextmanager
+async def served(mock: Mock) -> AsyncIterator[str]:
+    """Its address."""
+    async with TestServer(application(mock)) as server:
+        yield f"http://127.0.0.1:{server.port}"
+
+
+def requests(count: int) -> list[ChatRequest]:
+    return list(islice(asked(WORK, 1), count))
+
+
+async def driven(mock: Mock, times: list[float], drain_s: float = 60.0) -> Course:
+    """Requests at these times, to their end."""
+    course = Course()
+    schedule = [Planned(at, request) for at, request in zip(times, requests(len(times)), strict=True)]
+    async with served(mock) as url, Client(url, plain=True) as client:
+        await open_loop(client, schedule, course, drain_s)
+    return course

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,7 +61,6 @@ class Asked:
     timeout: float = 600.0
     stall: float = 60.0
     plain: bool = False
-    labels: dict[str, str] = field(default_factory=dict)
 
 
 def endpoint(asked: Asked) -> Endpoint:

@@ -6,6 +6,7 @@ import platform
 import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,8 +26,20 @@ def write_result(path: Path, kind: str, config: Mapping[str, Any], body: Mapping
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(path.suffix + ".part")
-    draft.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    draft.write_text(json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     draft.replace(path)
+
+
+def _finite(value: Any) -> Any:
+    """The same with null for what was not measured: JSON knows no nan."""
+    match value:
+        case float():
+            return value if isfinite(value) else None
+        case Mapping():
+            return {name: _finite(one) for name, one in value.items()}
+        case list() | tuple():
+            return [_finite(one) for one in value]
+    return value
 
 
 def git_sha() -> str:

@@ -128,7 +128,11 @@ async def reference_texts(
 ) -> dict[str, list[int]]:
     """The target alone on every request, in a process of its own; kept by the hash of what was asked."""
     cases = [
-        {key: value for key, value in asdict(request).items() if key not in ("model", "device", "kind", "group")}
+        {
+            key: value
+            for key, value in asdict(request).items()
+            if key not in ("model", "device", "kind", "group")
+        }
         for request in requests
     ]
     asked = json.dumps([str(target_dir.resolve()), cases], sort_keys=True)

@@ -20,6 +20,7 @@ from loadgen.options import WRONG, Asked, OptionError, endpoint, settle
 from loadgen.run import Outcome, watched, write
 from loadgen.shown import show
 from loadgen.stack_metrics import ScrapeError
+from loadgen.timeline import TimelineError
 
 EXIT_WRONG: Final = 2  # the command line, or nobody at the endpoint
 EXIT_FAILED: Final = 1  # an assertion, or a run that is not valid
@@ -50,6 +51,7 @@ def run(
     metrics: Annotated[
         list[str] | None, option(WHERE, "Prometheus pages of the services; may be given often.")
     ] = None,
+    broker: Annotated[str, option(WHERE, "Broker's URL, for the timeline of a stack that traces.")] = "",
     rate: Annotated[float | None, option(WHEN, "Requests per second (1).")] = None,
     arrivals: Annotated[Gaps, option(WHEN, "Gaps between them.")] = "poisson",
     burstiness: Annotated[float, option(WHEN, "Shape of gamma gaps: 1 is Poisson, less is burstier.")] = 1.0,
@@ -112,6 +114,7 @@ def run(
     max_dispatch_ms: Annotated[
         float, option(JUDGED, "Own lateness (p99) beyond which no result is valid.", min=0)
     ] = 10.0,
+    label: Annotated[str, typer.Option(help="Name of the run in reports.")] = "",
     out: Annotated[Path, typer.Option(help="Result; rows and a table lie beside it.")] = Path(
         ".outrider/load.json"
     ),
@@ -150,7 +153,7 @@ async def _run(asked: Asked, out: Path, quiet: bool) -> None:
         ) as client:
             with Progress(console, quiet) as live:
                 outcome = await watched(plan, course, client, live)
-    except (ScrapeError, *WRONG) as error:
+    except (ScrapeError, TimelineError, *WRONG) as error:
         _leave(str(error))
     write(outcome, plan, course, out)
     if not quiet:

@@ -57,6 +57,8 @@ class Asked:
     assertions: Sequence[str] = ()
     max_dispatch_ms: float = 10.0
     metrics: Sequence[str] = ()
+    broker: str = ""
+    label: str = ""
     retries: int = 0
     timeout: float = 600.0
     stall: float = 60.0
@@ -74,6 +76,7 @@ def endpoint(asked: Asked) -> Endpoint:
         asked.stall,
         asked.retries,
         tuple(asked.metrics) or tuple(here.get("metrics", ())),
+        asked.broker or here.get("broker_url", ""),
     )
 
 
@@ -163,7 +166,7 @@ def _config(asked: Asked, where: Endpoint, model: str) -> dict[str, Any]:
     """What a reader needs to make the run again; no key."""
     told = asdict(asked) | {"url": where.url, "model": model, "metrics": list(where.metrics)}
     told["trace"] = str(asked.trace) if asked.trace else None
-    del told["api_key"]
+    del told["api_key"], told["broker"]  # they may hold what is secret
     return told
 
 

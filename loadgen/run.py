@@ -5,7 +5,7 @@ import resource
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -18,11 +18,13 @@ from loadgen.rows import write_rows
 from loadgen.schedule import Planned, Workload, asked
 from loadgen.slo import Assertion
 from loadgen.stack_metrics import Delta, ScrapeError, mismatches, scrape, stack_figures
+from loadgen.timeline import TimelineError, mark, spans_since, write_spans
+from shared.protocol.messages import Span
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where requests go. metrics: Prometheus pages of its services, for what only they know."""
+    """Where requests go. metrics: Prometheus pages of its services, broker: for their timeline; what only they know."""
 
     url: str
     api_key: str = ""
@@ -31,6 +33,7 @@ class Endpoint:
     stall_s: float = 60.0
     retries: int = 0
     metrics: Sequence[str] = ()
+    broker: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +71,18 @@ class Outcome:
     problems: Sequence[str]
     failed: Sequence[str]
     body: Mapping[str, Any]
+    spans: Sequence[Span] = ()
 
 
 SOCKETS: Final = 65_536
 
 
 async def run(plan: Plan, client: Client, course: Course) -> Outcome:
-    """Drive it, to its end or until told to end. Raises ScrapeError before the first request, never later."""
+    """Drive it, to its end or until told to end. Raises ScrapeError, TimelineError before the first request only."""
     _allow_sockets()
-    pages = plan.endpoint.metrics
+    pages, broker = plan.endpoint.metrics, plan.endpoint.broker
     before = await scrape(pages) if pages else None
+    begun = await mark(broker) if broker else None
     if isinstance(plan.load, Closed):
         many = plan.load
         requests = asked(plan.workload, plan.seed)
@@ -94,19 +99,27 @@ async def run(plan: Plan, client: Client, course: Course) -> Outcome:
     else:
         await open_loop(client, plan.load, course, plan.drain_s)
     ended = time.perf_counter()
-    stack, problems = dict[str, Any](), list[str]()
-    if before is not None:
-        try:
+    stack, problems, spans = dict[str, Any](), list[str](), list[Span]()
+    try:
+        if before is not None:
             delta = Delta(before, await scrape(pages))
             stack = stack_figures(delta, ended - course.started)
             problems += mismatches(delta, _told(course)) if not course.over.is_set() else []
-        except ScrapeError as error:
-            problems.append(str(error))
-    return _outcome(plan, course, stack, problems)
+        if begun is not None:
+            spans = await spans_since(broker, begun)
+    except (ScrapeError, TimelineError) as error:
+        problems.append(str(error))
+    outcome = _outcome(plan, course, stack, problems)
+    if begun is None or not spans:
+        return outcome
+    body = {**outcome.body, "trace_start_us": begun.on_broker_us(course.started)}
+    return replace(outcome, body=body, spans=spans)
 
 
 def write(outcome: Outcome, plan: Plan, course: Course, out: Path) -> None:
-    """The result file, rows and table beside it."""
+    """The result file; rows, table and timeline beside it."""
+    if outcome.spans:
+        write_spans(out.with_suffix(".spans.jsonl"), outcome.spans)
     rows = out.with_suffix(".requests.jsonl")
     write_rows(rows, course.records, course.started)
     write_result(out, "load", plan.config, {**outcome.body, "requests_file": rows.name})

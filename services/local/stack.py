@@ -170,6 +170,11 @@ class LocalStack:
             "url": self.url,
             "broker_url": self.broker_url,
             "join_url": self.join_url,
+            "metrics": [
+                process.spec.ready_url.replace("/readyz", "/metrics")
+                for process in self.processes.values()
+                if process.spec.ready_url
+            ],
         }
         self.options.state_dir.mkdir(parents=True, exist_ok=True)
         state_file(self.options.state_dir).write_text(json.dumps(state) + "\n")

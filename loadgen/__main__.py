@@ -2,6 +2,9 @@
 
 import asyncio
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
 
@@ -13,13 +16,16 @@ from rich.console import Console
 
 from loadgen.arrivals import Gaps
 from loadgen.client import Client
+from loadgen.compare import ResultError, load
+from loadgen.compare import compare as compare_results
 from loadgen.drive import Course
 from loadgen.live import Progress
 from loadgen.mock_server import FAULTS, Mock, application
 from loadgen.options import WRONG, Asked, OptionError, endpoint, settle
-from loadgen.run import Outcome, watched, write
-from loadgen.shown import show
+from loadgen.run import Endpoint, Onlooker, Outcome, watched, write
+from loadgen.shown import show, show_comparison, show_sweep
 from loadgen.stack_metrics import ScrapeError
+from loadgen.sweep import Leg, Sweep, SweepError, legs, parse_entrants, parse_levels, run_sweep
 from loadgen.timeline import TimelineError
 
 EXIT_WRONG: Final = 2  # the command line, or nobody at the endpoint
@@ -125,40 +131,65 @@ def run(
     Open loop unless --concurrency is given: the whole schedule is fixed from the seed before the first request, and a
     slow endpoint changes nothing about it. Ctrl-C ends a run early and keeps what there is.
     """
-    given = {name: value for name, value in locals().items() if name not in ("out", "quiet")}
-    for many in ("metrics", "group", "device", "assertions"):
-        given[many] = tuple(given[many] or ())
-    uvloop.run(_run(Asked(**given), out, quiet))
+    given = {name: value for name, value in locals().items() if name not in OWN}
+    uvloop.run(_run(_asked(given), out, quiet))
+
+
+OWN: Final = ("out", "quiet")  # of the command, not of the run
+
+
+def _asked(given: dict[str, Any]) -> Asked:
+    """Of the options of `run`."""
+    lists = {name: tuple(given[name] or ()) for name in ("metrics", "group", "device", "assertions")}
+    return Asked(**{**given, **lists})
 
 
 async def _run(asked: Asked, out: Path, quiet: bool) -> None:
     console, course = Console(stderr=True), Course()
-    where = endpoint(asked)
-    try:
-        async with Client(where.url, where.api_key, timeout_s=10) as client:
-            name = asked.model or await client.model()
-            plain = asked.plain or not await client.is_outrider()
-        plan = settle(asked, where, name)
-    except (*WRONG, OptionError) as error:
-        _leave(str(error))
-    except (aiohttp.ClientError, TimeoutError, KeyError, IndexError, ValueError) as error:
-        _leave(
-            f"{where.url}/v1/models: {type(error).__name__}: {error}; is the endpoint up, and the key right?"
-        )
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(signum, course.over.set)
-    try:
+    asked, where = await _reached(asked)
+    _end_on_signals(course)
+    with _told():
+        plan = settle(asked, where, asked.model)
         async with Client(
-            where.url, where.api_key, where.timeout_s, None, where.stall_s, where.retries, plain
+            where.url, where.api_key, where.timeout_s, None, where.stall_s, where.retries, asked.plain
         ) as client:
             with Progress(console, quiet) as live:
                 outcome = await watched(plan, course, client, live)
-    except (ScrapeError, TimelineError, *WRONG) as error:
-        _leave(str(error))
     write(outcome, plan, course, out)
     if not quiet:
         show(console, outcome, out)
     _judge(console, outcome)
+
+
+async def _reached(asked: Asked) -> tuple[Asked, Endpoint]:
+    """The endpoint, its model, and whether it knows more than OpenAI's fields."""
+    where = endpoint(asked)
+    try:
+        async with Client(where.url, where.api_key, timeout_s=10) as client:
+            model = asked.model or await client.model()
+            plain = asked.plain or not await client.is_outrider()
+    except aiohttp.ClientConnectorError as error:
+        _leave(f"nobody answers at {where.url}: {error.strerror}")
+    except (aiohttp.ClientError, TimeoutError, LookupError, ValueError, TypeError) as error:
+        _leave(
+            f"{where.url}/v1/models: {type(error).__name__}: {error}; is the endpoint up, and the key right?"
+        )
+    return replace(asked, model=model, plain=plain), where
+
+
+def _end_on_signals(course: Course) -> None:
+    """Ctrl-C ends the run and keeps what there is."""
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(signum, course.over.set)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Errors that a person can act on are one line."""
+    try:
+        yield
+    except (ScrapeError, TimelineError, OptionError, SweepError, ResultError, *WRONG) as error:
+        _leave(str(error))
 
 
 def _judge(console: Console, outcome: Outcome) -> None:
@@ -169,6 +200,62 @@ def _judge(console: Console, outcome: Outcome) -> None:
         console.print(f"[red]failed:[/] {why}", soft_wrap=True)
     if outcome.problems or outcome.failed:
         raise typer.Exit(EXIT_FAILED)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def sweep(
+    context: typer.Context,
+    rates: Annotated[str, typer.Option(help="Requests per second, one run each: '0.5,1,2,4'.")] = "",
+    users: Annotated[str, typer.Option(help="Or users at once, in closed loops: '1,2,4,8'.")] = "",
+    policies: Annotated[
+        str, typer.Option(help="Outrider's policies by turns: 'greedy-batch,fixed-k:4,outrider'.")
+    ] = "",
+    repeats: Annotated[int, typer.Option(min=1, help="Of all of it.")] = 1,
+    out: Annotated[Path, typer.Option(help="The whole; its runs lie in a folder of that name.")] = Path(
+        ".outrider/sweep.json"
+    ),
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing meanwhile.")] = False,
+) -> None:
+    """Runs over rates or users, for several policies: the knee of each, and where speculation stops paying.
+
+    All other options are those of `loadgen run`, for each of the runs: --duration 30 --answer-tokens 64 --warmup 5 …
+    """
+    command = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
+    given = command.make_context("run", context.args).params
+    asked = _asked({name: value for name, value in given.items() if name not in OWN})
+    with _told():
+        if bool(rates) == bool(users):
+            raise SweepError("--rates or --users, one of them, says what to sweep over")
+        levels = parse_levels(rates, "rates") if rates else parse_levels(users, "users")
+        wanted = Sweep(levels, bool(rates), parse_entrants(policies), repeats)
+    uvloop.run(_sweep(wanted, asked, out, quiet))
+
+
+async def _sweep(wanted: Sweep, asked: Asked, out: Path, quiet: bool) -> None:
+    console, over = Console(stderr=True), Course()
+    asked, _ = await _reached(asked)
+    _end_on_signals(over)
+    total, unit = len(list(legs(wanted))), "requests/s" if wanted.open_loop else "users"
+    with _told(), Progress(console, quiet) as live:
+
+        def course_of(leg: Leg) -> tuple[Course, Onlooker]:
+            if not quiet:
+                console.print(f"[{leg.number} of {total}] {leg.entrant}, {leg.level:g} {unit}", markup=False)
+            return Course(over.over), live
+
+        whole = await run_sweep(wanted, asked, asked.model, out, course_of)
+    show_sweep(console, whole, out)
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="A result of `loadgen run`.")],
+    second: Annotated[Path, typer.Argument(help="Another.")],
+) -> None:
+    """Two results side by side: second / first with 95 % intervals."""
+    with _told():
+        mine, theirs = load(first), load(second)
+    show_comparison(Console(), mine.name, theirs.name, compare_results(mine, theirs))
 
 
 @app.command("mock-server")

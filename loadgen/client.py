@@ -56,6 +56,14 @@ class Client:
         """Whether the endpoint is Outrider's own, and tells what speculation did."""
         return (await self._models()).get("owned_by") == "outrider"
 
+    async def set_policy(self, policy: str, k: int) -> None:
+        """Outrider's own endpoint. Raises aiohttp.ClientError when there is none, ValueError with its words."""
+        wanted = {"policy": policy, "k": k, "verifier_threads": 0, "draft_threads": 0}
+        async with self._session.post(f"{self._url}/admin/policy", json=wanted) as response:
+            if response.status == 400:
+                raise ValueError((await response.json())["error"]["message"])
+            response.raise_for_status()
+
     async def chat(self, request: ChatRequest, scheduled: float | None = None) -> Record:
         """Send one request and read its stream to the end. Never raises for what the endpoint does: see `error`.
 

@@ -24,7 +24,8 @@ class Progress:
         self._console, self._quiet = console, quiet
         self.every_s = TERMINAL_S if console.is_terminal else PLAIN_S
         self._live = Live(console=console, transient=True) if console.is_terminal and not quiet else None
-        self._seen = self._tokens = self._errors = 0  # of the records that have ended
+        self._course: Course | None = None
+        self._seen = self._tokens = self._errors = 0  # of the records of this course that have ended
         self._speeds: deque[tuple[float, int]] = deque(maxlen=round(5 / TERMINAL_S))
 
     def __enter__(self) -> "Progress":
@@ -37,9 +38,12 @@ class Progress:
             self._live.stop()
 
     def __call__(self, course: Course, client: Client) -> None:
-        """Show what there is now."""
+        """Show what there is now. Another course begins anew."""
         if self._quiet:
             return
+        if course is not self._course:
+            self._course, self._seen, self._tokens, self._errors = course, 0, 0, 0
+            self._speeds.clear()
         shown = self._figures(course, client)
         if self._live:
             self._live.update(_table(shown))

@@ -1,6 +1,6 @@
 """What a person sees at a run's end."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isnan
 from pathlib import Path
 from typing import Any, Final
@@ -8,6 +8,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
+from loadgen.compare import Row
 from loadgen.run import Outcome
 
 LATENCIES: Final = {
@@ -49,6 +50,43 @@ def show(console: Console, outcome: Outcome, out: Path) -> None:
         console.print(f"[red]{seen['failed']} failed[/]: {kinds}")
     if outcome.body["partial"]:
         console.print("ended early: what there is by then is kept, and marked partial")
+    console.print(f"written to {out}")
+
+
+def show_comparison(console: Console, first: str, second: str, rows: Sequence[Row]) -> None:
+    """Side by side. A ratio whose interval has 1 in it is not told apart from no difference."""
+    table = Table()
+    for heading in ("", first, second, "ratio", "95 %"):
+        table.add_column(heading, justify="right" if heading else "left", overflow="fold")
+    for row in rows:
+        apart = "" if isnan(row.ratio) or row.low <= 1 <= row.high else "bold"
+        interval = f"{row.low:.3f}–{row.high:.3f}" if not isnan(row.low) else "–"
+        ratio = "–" if isnan(row.ratio) else f"{row.ratio:.3f}"
+        table.add_row(row.figure, _figure(row.first), _figure(row.second), ratio, interval, style=apart)
+    console.print(table)
+
+
+def show_sweep(console: Console, whole: Mapping[str, Any], out: Path) -> None:
+    """A line for every run, then knees and crossovers."""
+    table = Table()
+    for heading in ("policy", "load", "requests/s", "tokens/s", "TTFT p50", "p99", "TPOT", "valid"):
+        table.add_column(heading, justify="left" if heading == "policy" else "right", no_wrap=True)
+    for point in whole["points"]:
+        seen = point["figures"]
+        names = (
+            "request_throughput",
+            "output_throughput",
+            "median_ttft_scheduled_ms",
+            "p99_ttft_scheduled_ms",
+        )
+        figures = (_figure(seen[name]) for name in (*names, "median_tpot_ms"))
+        table.add_row(point["policy"], f"{point['level']:g}", *figures, "yes" if point["valid"] else "NO")
+    console.print(table)
+    for policy, knee in whole["knees"].items():
+        console.print(f"{policy}: " + ("overloaded from the first" if knee is None else f"knee at {knee:g}"))
+    for crossing in whole["crossovers"]:
+        mine, theirs = crossing["between"]
+        console.print(f"from {crossing['level']:.2g} on, {mine} is no better than {theirs}")
     console.print(f"written to {out}")
 
 

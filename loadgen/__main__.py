@@ -4,7 +4,7 @@ import asyncio
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
 
@@ -13,20 +13,26 @@ import typer
 import uvloop
 from aiohttp import web
 from rich.console import Console
+from rich.status import Status
 
 from loadgen.arrivals import Gaps
 from loadgen.client import Client
 from loadgen.compare import ResultError, load
 from loadgen.compare import compare as compare_results
 from loadgen.drive import Course
+from loadgen.fleet import fleet_figures, run_fleet
 from loadgen.live import Progress
 from loadgen.mock_server import FAULTS, Mock, application
 from loadgen.options import WRONG, Asked, OptionError, endpoint, settle
+from loadgen.result import write_result
 from loadgen.run import Endpoint, Onlooker, Outcome, watched, write
-from loadgen.shown import show, show_comparison, show_sweep
+from loadgen.shown import show, show_comparison, show_fleet, show_sweep, told
 from loadgen.stack_metrics import ScrapeError
 from loadgen.sweep import Leg, Sweep, SweepError, legs, parse_entrants, parse_levels, run_sweep
 from loadgen.timeline import TimelineError
+from shared.broker.contract import BrokerAway
+from shared.runtime.settings import SettingsError
+from shared.scenario.scenario import ScenarioError, read_scenario
 
 EXIT_WRONG: Final = 2  # the command line, or nobody at the endpoint
 EXIT_FAILED: Final = 1  # an assertion, or a run that is not valid
@@ -183,12 +189,24 @@ def _end_on_signals(course: Course) -> None:
         asyncio.get_running_loop().add_signal_handler(signum, course.over.set)
 
 
+OURS: Final = (
+    ScrapeError,
+    TimelineError,
+    OptionError,
+    SweepError,
+    ResultError,
+    ScenarioError,
+    SettingsError,
+    BrokerAway,
+)
+
+
 @contextmanager
 def _told() -> Iterator[None]:
     """Errors that a person can act on are one line."""
     try:
         yield
-    except (ScrapeError, TimelineError, OptionError, SweepError, ResultError, *WRONG) as error:
+    except (*OURS, *WRONG) as error:
         _leave(str(error))
 
 
@@ -256,6 +274,49 @@ def compare(
     with _told():
         mine, theirs = load(first), load(second)
     show_comparison(Console(), mine.name, theirs.name, compare_results(mine, theirs))
+
+
+@app.command()
+def fleet(
+    scenario: Annotated[Path, typer.Argument(help="Devices, links and speeds; scenarios/*.yaml are some.")],
+    broker: Annotated[str, typer.Option(help="Its URL; empty = that of the stack that runs here.")] = "",
+    recordings: Annotated[
+        Path | None,
+        typer.Option(
+            help="What the target said (`outrider bench policies` records it), for a real verifier."
+        ),
+    ] = None,
+    verify_ms: Annotated[float, typer.Option(min=0.001, help="The scenario's unit `verify`.")] = 40.0,
+    seconds: Annotated[float | None, typer.Option(min=1, help="For so long; else until Ctrl-C.")] = None,
+    out: Annotated[Path, typer.Option(help="What was seen, second by second.")] = Path(
+        ".outrider/fleet.json"
+    ),
+) -> None:
+    """Stand in for edge devices: each a draft worker's own shell with its own link, all in this process.
+
+    Without recordings drafts are modelled, which goes with a modelled verifier:
+    `outrider up --modelled --draft-workers 0`.
+    """
+    uvloop.run(_fleet(scenario, broker or endpoint(Asked()).broker, recordings, verify_ms, seconds, out))
+
+
+async def _fleet(
+    scenario: Path, broker: str, recordings: Path | None, verify_ms: float, seconds: float | None, out: Path
+) -> None:
+    console, over = Console(stderr=True), Course()
+    with _told():
+        if not broker:
+            raise OptionError("no stack runs here: give the broker's URL with --broker")
+        devices = read_scenario(scenario).fleet(verify_ms)
+        _end_on_signals(over)
+        with Status(f"{len(devices)} devices join", console=console) as status:
+            looks = await run_fleet(
+                devices, recordings, broker, over.over, seconds, lambda look: status.update(told(look))
+            )
+    config = {"scenario": str(scenario), "devices": len(devices), "recordings": str(recordings or "")}
+    figures = fleet_figures(looks)
+    write_result(out, "fleet", config, {"figures": figures, "looks": [asdict(look) for look in looks]})
+    show_fleet(console, figures, out)
 
 
 @app.command("mock-server")

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from loadgen.compare import Row
+from loadgen.fleet import Look
 from loadgen.run import Outcome
 
 LATENCIES: Final = {
@@ -87,6 +88,26 @@ def show_sweep(console: Console, whole: Mapping[str, Any], out: Path) -> None:
     for crossing in whole["crossovers"]:
         mine, theirs = crossing["between"]
         console.print(f"from {crossing['level']:.2g} on, {mine} is no better than {theirs}")
+    console.print(f"written to {out}")
+
+
+def told(look: Look) -> str:
+    """How a fleet does, in a line."""
+    return (
+        f"{look.at_s:.0f} s: {look.ready} devices ready, {look.sessions} sessions, {look.drafts} drafts, "
+        f"{look.messages_in} messages, {look.memory_mib:.0f} MiB"
+    )
+
+
+def show_fleet(console: Console, seen: Mapping[str, Any], out: Path) -> None:
+    """What it came to."""
+    console.print(
+        f"{seen['devices_ready']} devices, {seen['seconds']:.0f} s: {seen['drafts_per_s']:.1f} drafts/s of "
+        f"{seen['drafted_tokens_per_s']:.1f} tokens/s, {seen['messages_in_per_s']:.1f} messages/s, "
+        f"{seen['bytes_per_draft']:.0f} bytes of links a draft; the broker: {seen['broker_calls_per_s']:.0f} calls/s, "
+        f"{seen['broker_us_per_draft']:.0f} µs a draft, {100 * seen['broker_share']:.0f} % of a core; "
+        f"{seen['refused']} messages refused; {seen['memory_mib']:.0f} MiB here"
+    )
     console.print(f"written to {out}")
 
 

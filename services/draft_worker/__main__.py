@@ -7,6 +7,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from services.draft_worker.handshake import explain_by_hash, explain_by_texts
+from services.draft_worker.metrics import Metrics
 from services.draft_worker.worker import DraftWorker
 from shared.broker.connect import connect_device
 from shared.broker.device_broker import ROLE
@@ -36,7 +37,7 @@ async def serve(settings: DraftWorkerSettings, stop: asyncio.Event) -> None:
     drafter, explain = await compute.run(lambda: make_drafter(settings))
     broker = connect_device(settings, settings.name or ROLE)
     registry = CollectorRegistry()
-    worker = DraftWorker(settings, broker, drafter, compute, Ids(settings.seed), registry, explain)
+    worker = DraftWorker(settings, broker, drafter, compute, Ids(settings.seed), Metrics(registry), explain)
     try:
         async with HealthServer(settings.health_host, settings.health_port, registry, worker.objection):
             await worker.run(stop)

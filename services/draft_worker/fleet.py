@@ -3,20 +3,25 @@
     python -m services.draft_worker.fleet --scenario FILE --recordings FILE --verify-ms 40
 
 Each device is a draft worker like any other, with its own connections and its own link; only its drafter is replayed
-(shared/compute/replay.py). Settings as for a draft worker; the devices are device-0, device-1, ...
+(shared/compute/replay.py) or, without recordings, the modelled one that goes with the modelled verifier. Settings as
+for a draft worker; the devices are device-0, device-1, ...
 """
 
 import argparse
 import asyncio
 import json
-from contextlib import AsyncExitStack
+from collections.abc import Sequence
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from services.draft_worker.metrics import Metrics
 from services.draft_worker.worker import DraftWorker
 from shared.broker.connect import connect_device
+from shared.broker.device_broker import DeviceBroker
 from shared.compute.compute import InlineCompute
+from shared.compute.drafter import Drafter
+from shared.compute.modelled_drafter import ModelledDrafter
 from shared.compute.replay import Recordings, ReplayDrafter
 from shared.runtime import logs
 from shared.runtime.health import HealthServer
@@ -26,39 +31,81 @@ from shared.runtime.settings import DraftWorkerSettings, load
 from shared.scenario.scenario import Device, ScenarioError, read_scenario
 
 
+class Fleet:
+    """Emulated devices. Use as `async with Fleet(...) as fleet`; then `run`."""
+
+    def __init__(
+        self, devices: Sequence[Device], recordings: Recordings | None, settings: DraftWorkerSettings
+    ) -> None:
+        """recordings: what the target said, None = drafts are modelled. settings: those that all devices share."""
+        self.registry = CollectorRegistry()
+        metrics = Metrics(self.registry)
+        self._brokers: list[DeviceBroker] = []
+        self._workers = [self._worker(device, recordings, settings, metrics) for device in devices]
+
+    async def __aenter__(self) -> "Fleet":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.gather(*(broker.close() for broker in self._brokers))
+
+    def objections(self) -> list[str]:
+        """Of the devices that are not ready."""
+        return [why for worker in self._workers if (why := worker.objection())]
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve with all devices until stop is set. Raises what one of them raises, for all."""
+        async with asyncio.TaskGroup() as group:
+            for worker in self._workers:
+                group.create_task(worker.run(stop))
+
+    def _worker(
+        self, device: Device, recordings: Recordings | None, settings: DraftWorkerSettings, metrics: Metrics
+    ) -> DraftWorker:
+        """One device, with its own connections."""
+        own = {
+            "name": device.name,
+            "link_ms": device.delay_ms,
+            "link_jitter_ms": device.jitter_ms,
+            "link_kbit_s": device.kbit_s,
+            "link_loss": device.loss,
+        }
+        mine = settings.model_copy(update=own)
+        broker = connect_device(mine, device.name)
+        self._brokers.append(broker)
+        drafter = _drafter(device, recordings, settings)
+        return DraftWorker(mine, broker, drafter, InlineCompute(), Ids(device.seed), metrics)
+
+
 async def run(stop: asyncio.Event) -> None:
     """Serve with all devices until stop is set."""
     args = arguments()
     settings = load(DraftWorkerSettings)
     logs.configure(settings.log_level, settings.log_format, role="draft_worker", name=settings.name)
     try:
-        fleet = read_scenario(args.scenario).fleet(args.verify_ms)
-        recordings = read_recordings(args.recordings)
+        devices = read_scenario(args.scenario).fleet(args.verify_ms)
+        recordings = read_recordings(args.recordings) if args.recordings else None
     except (ScenarioError, OSError, ValueError, KeyError) as error:
         raise BadFile(str(error)) from None
-    async with AsyncExitStack() as closing:
-        workers = [make_worker(device, recordings, settings, closing) for device in fleet]
+    async with Fleet(devices, recordings, settings) as fleet:
 
         def objection() -> str | None:
-            return next((why for worker in workers if (why := worker.objection())), None)
+            return next(iter(fleet.objections()), None)
 
-        registry = CollectorRegistry()
-        health = HealthServer(settings.health_host, settings.health_port, registry, objection)
-        async with health, asyncio.TaskGroup() as group:
-            for worker in workers:
-                group.create_task(worker.run(stop))
+        async with HealthServer(settings.health_host, settings.health_port, fleet.registry, objection):
+            await fleet.run(stop)
 
 
-def make_worker(
-    device: Device, recordings: Recordings, settings: DraftWorkerSettings, closing: AsyncExitStack
-) -> DraftWorker:
-    """One device, with its own connections."""
-    own = {"name": device.name, "link_ms": device.delay_ms, "link_jitter_ms": device.jitter_ms}
-    mine = settings.model_copy(update=own)
-    broker = connect_device(mine, device.name)
-    closing.push_async_callback(broker.close)
-    drafter = ReplayDrafter(recordings, device.alpha, device.draft_ms, device.seed)
-    return DraftWorker(mine, broker, drafter, InlineCompute(), Ids(device.seed), CollectorRegistry())
+def _drafter(device: Device, recordings: Recordings | None, settings: DraftWorkerSettings) -> Drafter:
+    if recordings is not None:
+        return ReplayDrafter(recordings, device.alpha, device.draft_ms, device.seed)
+    return ModelledDrafter(
+        device.alpha,
+        draft_ms=device.draft_ms,
+        vocab=settings.model_vocab,
+        capacity=settings.draft_sessions,
+        kv_tokens=settings.draft_kv_tokens,
+    )
 
 
 def read_recordings(path: Path) -> Recordings:
@@ -71,7 +118,9 @@ def arguments() -> argparse.Namespace:
     """Of the command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="The emulated devices of a scenario.")
     parser.add_argument("--scenario", type=Path, required=True)
-    parser.add_argument("--recordings", type=Path, required=True, help="what the target said")
+    parser.add_argument(
+        "--recordings", type=Path, help="what the target said; without it drafts are modelled"
+    )
     parser.add_argument("--verify-ms", type=float, required=True, help="the scenario's unit `verify`")
     return parser.parse_args()
 

@@ -51,8 +51,7 @@ class Incarnation:
         self._link = link
         self._arrivals: DelayLine[Entry] = DelayLine(link)
         self._outbox = Outbox(broker, keys.draft, link, ids, metrics, sessions.wants, timeline)
-        metrics.sessions.set_function(lambda: len(sessions))
-        metrics.kv_tokens.set_function(lambda: sessions.tokens)
+        metrics.holds(address.rpartition(":")[0], sessions)
 
     async def run(self, watch: BrokerWatch, over: asyncio.Event) -> None:
         """Serve; `leave` comes after it."""

@@ -1,12 +1,26 @@
 """What a device counts."""
 
+from typing import Protocol
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 
+class Held(Protocol):
+    """Sessions of one incarnation."""
+
+    @property
+    def tokens(self) -> int:
+        """Committed tokens of them."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
 class Metrics:
-    """Metrics of one draft worker, in a registry of its own."""
+    """Metrics of one process: of its draft worker, or of all the devices that it emulates."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self._held: dict[str, Held] = {}  # by device
         self.drafts = Counter("outrider_device_drafts", "Drafts made", registry=registry)
         self.drafted = Counter("outrider_device_drafted_tokens", "Tokens drafted", registry=registry)
         self.draft_seconds = Counter(
@@ -21,8 +35,10 @@ class Metrics:
             buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2),
             registry=registry,
         )
-        self.sessions = Gauge("outrider_device_sessions", "Sessions held", registry=registry)
-        self.kv_tokens = Gauge("outrider_device_kv_tokens", "Committed tokens of them", registry=registry)
+        sessions = Gauge("outrider_device_sessions", "Sessions held", registry=registry)
+        sessions.set_function(lambda: sum(len(held) for held in self._held.values()))
+        kv_tokens = Gauge("outrider_device_kv_tokens", "Committed tokens of them", registry=registry)
+        kv_tokens.set_function(lambda: sum(held.tokens for held in self._held.values()))
         self.messages = Counter("outrider_device_messages", "Messages read", ["kind"], registry=registry)
         self.refused = Counter(
             "outrider_device_refused", "Messages not obeyed", ["reason"], registry=registry
@@ -33,3 +49,7 @@ class Metrics:
         self.link_bytes = Counter(
             "outrider_device_link_bytes", "Message bytes", ["direction"], registry=registry
         )
+
+    def holds(self, device: str, held: Held) -> None:
+        """These are a device's sessions from now on."""
+        self._held[device] = held

@@ -6,7 +6,6 @@ from math import inf
 from typing import Final
 
 import structlog
-from prometheus_client import CollectorRegistry
 
 from services.draft_worker.compute_loop import ComputeLoop
 from services.draft_worker.handshake import explain_by_hash, objection
@@ -48,7 +47,7 @@ class DraftWorker:
         drafter: Drafter,
         compute: Compute,
         ids: Ids,
-        registry: CollectorRegistry,
+        metrics: Metrics,
         explain: Callable[[Mapping[str, str]], str] | None = None,
     ) -> None:
         self._settings, self._broker, self._drafter, self._ids = settings, broker, drafter, ids
@@ -57,7 +56,7 @@ class DraftWorker:
         self._keys = Keys(settings.shard)
         self._link = link_of(settings, ids)
         self._rtt_s = 0.0
-        self._metrics = Metrics(registry)
+        self._metrics = metrics
         self._timeline = Timeline(self._name, settings.trace)
         self._computing = ComputeLoop(drafter, compute, self._metrics)
         far = settings.joined  # and may be away for long: a core's own tries all the time

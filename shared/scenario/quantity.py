@@ -1,6 +1,6 @@
 """Times and shares in a scenario: a number, or a range that is drawn from; times with their unit.
 
-    0.78        0.5..0.95        33.9 ms        3..80 ms        0.354 verify
+    0.78        0.5..0.95        33.9 ms        3..80 ms        0.354 verify        500..2000 kbit
 
 `verify` is the time that the verifier at hand takes for one row of one token, so that a scenario keeps its balance
 from one machine to another.
@@ -19,7 +19,7 @@ _MS: Final = {"ms": 1.0, "s": 1e3}
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """low..high, equal when it is a number; unit: "", "ms", "s" or "verify"."""
+    """low..high, equal when it is a number; unit: "", "ms", "s", "verify" or "kbit" (a second)."""
 
     low: float
     high: float
@@ -67,6 +67,13 @@ def _seconds(value: Any) -> Quantity:
     return quantity
 
 
+def _bandwidth(value: Any) -> Quantity:
+    quantity = parse(value)
+    if quantity.unit != "kbit" or not quantity.low > 0:
+        raise ValueError(f"more than 0 kbit a second, like 500 kbit or 500..2000 kbit; not {str(value)!r}")
+    return quantity
+
+
 def _share(value: Any) -> Quantity:
     quantity = parse(value)
     if quantity.unit or quantity.high >= 1:
@@ -77,4 +84,5 @@ def _share(value: Any) -> Quantity:
 _text = PlainSerializer(str, return_type=str)
 Time = Annotated[Quantity, BeforeValidator(_time), _text]
 Seconds = Annotated[Quantity, BeforeValidator(_seconds), _text]
+Bandwidth = Annotated[Quantity, BeforeValidator(_bandwidth), _text]
 Share = Annotated[Quantity, BeforeValidator(_share), _text]

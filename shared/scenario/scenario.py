@@ -17,9 +17,10 @@ from pydantic import (
 )
 
 from shared.planning.policies import POLICY_NAMES
-from shared.scenario.quantity import Quantity, Seconds, Share, Time
+from shared.scenario.quantity import Bandwidth, Quantity, Seconds, Share, Time
 
 NONE: Final = Quantity(0.0, 0.0, "ms")
+LOSSLESS: Final = Quantity(0.0, 0.0)
 
 
 class ScenarioError(ValueError):
@@ -31,10 +32,15 @@ class _Strict(BaseModel):
 
 
 class Link(_Strict):
-    """One way of a link. jitter: mean of a delay that every message has besides, exponentially distributed."""
+    """One way of a link. jitter: mean of a delay that every message has besides, exponentially distributed.
+
+    bandwidth: None has no end. loss: share of messages that are lost and come again after TCP's time-out.
+    """
 
     delay: Time = NONE
     jitter: Time = NONE
+    bandwidth: Bandwidth | None = None
+    loss: Share = LOSSLESS
 
 
 class Devices(_Strict):
@@ -100,10 +106,12 @@ class Scenario(_Strict):
     def fleet(self, verify_ms: float) -> tuple["Device", ...]:
         """The devices, ranges drawn from the seed. verify_ms: the verifier's time for one row of one token."""
         rng = np.random.default_rng(self.seed)
+        lines = np.random.default_rng([self.seed, 1])  # of their own: older scenarios keep their devices
         fleet: list[Device] = []
         for group in self.devices:
             for _ in range(group.count):
                 alpha, draft, delay, jitter = rng.random(4).tolist()
+                width, loss = lines.random(2).tolist()
                 device = Device(
                     name=f"device-{len(fleet)}",
                     alpha=group.alpha.at(alpha),
@@ -111,6 +119,8 @@ class Scenario(_Strict):
                     delay_ms=group.link.delay.ms_at(delay, verify_ms),
                     jitter_ms=group.link.jitter.ms_at(jitter, verify_ms),
                     seed=int(rng.integers(1, 1 << 31)),
+                    kbit_s=group.link.bandwidth.at(width) if group.link.bandwidth else 0.0,
+                    loss=group.link.loss.at(loss),
                 )
                 fleet.append(device)
         return tuple(fleet)
@@ -118,7 +128,7 @@ class Scenario(_Strict):
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One device of a scenario on the machine at hand. delay_ms, jitter_ms: one way, see Link."""
+    """One device of a scenario on the machine at hand. delay_ms, jitter_ms: one way, see Link. kbit_s: 0 = no end."""
 
     name: str
     alpha: float
@@ -126,6 +136,8 @@ class Device:
     delay_ms: float
     jitter_ms: float
     seed: int
+    kbit_s: float = 0.0
+    loss: float = 0.0
 
 
 def read_scenario(path: Path) -> Scenario:

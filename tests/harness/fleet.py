@@ -12,6 +12,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from services.draft_worker.metrics import Metrics
 from services.draft_worker.worker import DraftWorker
 from services.gateway.session import Ask, Emitted
 from services.gateway.sessions import Sessions
@@ -110,7 +111,9 @@ async def _serve(
             DraftWorkerSettings, name=device.name, link_ms=device.delay_ms, link_jitter_ms=device.jitter_ms
         )
         drafter = ReplayDrafter(recordings, device.alpha, device.draft_ms, device.seed)
-        worker = DraftWorker(settings, broker(), drafter, InlineCompute(), Ids(100 + n), CollectorRegistry())
+        worker = DraftWorker(
+            settings, broker(), drafter, InlineCompute(), Ids(100 + n), Metrics(CollectorRegistry())
+        )
         await worker.run(stop)
 
     async def user(n: int, device: Device) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 
+from services.draft_worker.metrics import Metrics
 from services.draft_worker.worker import DraftWorker
 from services.gateway.session import Ask, Emitted, Failed
 from services.gateway.sessions import Sessions, Unavailable
@@ -106,7 +107,7 @@ class World:
         drafter = ModelledDrafter(self.scenario.alpha, vocab=VOCAB, stop_every=self.scenario.stop_every)
         settings = load(DraftWorkerSettings, name=name, drafter="modelled")
         worker = DraftWorker(
-            settings, broker, drafter, FaultyCompute(incarnation), self._ids(), CollectorRegistry()
+            settings, broker, drafter, FaultyCompute(incarnation), self._ids(), Metrics(CollectorRegistry())
         )
         self.drafters[name], self.workers[name] = drafter, worker
         return worker.run

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from services.draft_worker.fleet import read_recordings
+from services.draft_worker.metrics import Metrics
 
 
 def test_recordings_are_read(tmp_path: Path) -> None:
@@ -21,3 +23,24 @@ def test_a_file_without_them_is_an_error(tmp_path: Path) -> None:
     file.write_text("{}")
     with pytest.raises(KeyError):
         read_recordings(file)
+
+
+def test_devices_share_one_page_of_metrics() -> None:
+    """Gauges are sums over all of them, whichever incarnation they are in."""
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    for device, sessions in (("a", 1), ("b", 2), ("a", 3)):
+        metrics.holds(device, Sessions(sessions))
+    assert registry.get_sample_value("outrider_device_sessions") == 5
+    assert registry.get_sample_value("outrider_device_kv_tokens") == 50
+
+
+class Sessions(list[int]):
+    """So many, of ten tokens each."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__([10] * count)
+
+    @property
+    def tokens(self) -> int:
+        return sum(self)

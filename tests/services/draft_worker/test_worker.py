@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from services.draft_worker.metrics import Metrics
 from services.draft_worker.worker import DraftWorker
 from shared.broker.contract import Broker, BrokerAway, CommitRow
 from shared.broker.memory_broker import MemoryBroker, MemoryServer
@@ -71,7 +72,7 @@ class World:
             self.drafter,
             InlineCompute(),
             Ids(1),
-            self.registry,
+            Metrics(self.registry),
         )
         self.task = asyncio.create_task(self.worker.run(self.stop))
 

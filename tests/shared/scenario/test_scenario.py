@@ -84,3 +84,23 @@ def written(folder: Path, text: str):  # type: ignore[no-untyped-def]
     path = folder / "scenario.yaml"
     path.write_text(text)
     return read_scenario(path)
+
+
+def test_links_may_have_a_bandwidth_and_lose_messages(tmp_path: Path) -> None:
+    """Drawn apart from the rest, so that older scenarios keep their devices."""
+    text = (
+        "about: x\nseed: 4\ndevices: [{count: 5, alpha: 0.5..0.9, draft: 5..20 ms, link: {delay: 3..80 ms%s}}]\n"
+        "policies: [outrider]\n"
+    )
+    plain, wide = tmp_path / "plain.yaml", tmp_path / "wide.yaml"
+    plain.write_text(text % "")
+    wide.write_text(text % ", bandwidth: 500..2000 kbit, loss: 0.01..0.05")
+    before, after = (read_scenario(path).fleet(40.0) for path in (plain, wide))
+    assert [(d.alpha, d.draft_ms, d.delay_ms) for d in before] == [
+        (d.alpha, d.draft_ms, d.delay_ms) for d in after
+    ]
+    assert {(d.kbit_s, d.loss) for d in before} == {(0.0, 0.0)}
+    assert all(500 <= d.kbit_s <= 2000 and 0.01 <= d.loss <= 0.05 for d in after)
+    wide.write_text(text % ", bandwidth: 3 ms")
+    with pytest.raises(ScenarioError, match=r"bandwidth.*kbit"):
+        read_scenario(wide)

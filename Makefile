@@ -6,7 +6,7 @@ MODELS ?= smollm2
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup models lint bench pair exactness gpu-bench soak compose-test k8s-access k8s-validate clean distclean demo-model
+.PHONY: help demo test test-browser load setup models lint bench pair exactness gpu-bench soak compose-test k8s-access k8s-validate clean distclean demo-model
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | while IFS='|' read -r t h; do printf '  make %-11s %s\n' "$$t" "$$h"; done
@@ -20,11 +20,14 @@ demo: demo-model ## the whole stack, eight users, four policies: text and a tabl
 	@$(BIN)/outrider demo
 
 test: demo-model ## all tests
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m "not browser" $(PYTEST_ARGS)
 
 setup: ## the environment .venv with pinned packages
 	@command -v $(PYTHON) >/dev/null || { echo "outrider setup: no $(PYTHON) on the path; install Python 3.11 or newer (Debian: apt-get install python3 python3-venv)"; exit 1; }
 	@$(PYTHON) scripts/setup.py --torch "$(TORCH)"
+
+test-browser: setup ## loadgen's report in headless Chromium (Debian: chromium chromium-driver)
+	@$(BIN)/python -m pytest -m browser tests/browser
 
 models: setup ## fetch models: MODELS="smollm2 qwen2.5-coder"
 	@for model in $(MODELS); do $(BIN)/python -m services.models fetch "$$model" || exit 1; done
@@ -49,6 +52,10 @@ pair: setup ## the real pair beside transformers' generate and assisted generati
 
 exactness: demo-model ## every policy, load and crash against the target alone; resumable
 	@$(BIN)/python -m tests.exactness
+
+load: setup ## the load generator at the stack that runs here (LOAD="--rate 2 --requests 200"), and its report
+	@$(BIN)/loadgen run --out .outrider/load.json $(LOAD)
+	@$(BIN)/loadgen report .outrider/load.json -o .outrider/load.html
 
 soak: demo-model ## eight users for an hour: memory, keys, texts (MINUTES=60)
 	@$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),60)

@@ -17,13 +17,14 @@ from rich.status import Status
 
 from loadgen.arrivals import Gaps
 from loadgen.client import Client
-from loadgen.compare import ResultError, load
 from loadgen.compare import compare as compare_results
 from loadgen.drive import Course
 from loadgen.fleet import fleet_figures, run_fleet
 from loadgen.live import Progress
+from loadgen.loaded import ReportError, read_all
 from loadgen.mock_server import FAULTS, Mock, application
 from loadgen.options import WRONG, Asked, OptionError, endpoint, settle
+from loadgen.report.page import build
 from loadgen.result import write_result
 from loadgen.run import Endpoint, Onlooker, Outcome, watched, write
 from loadgen.shown import show, show_comparison, show_fleet, show_sweep, told
@@ -31,6 +32,7 @@ from loadgen.stack_metrics import ScrapeError
 from loadgen.sweep import Leg, Sweep, SweepError, legs, parse_entrants, parse_levels, run_sweep
 from loadgen.timeline import TimelineError
 from shared.broker.contract import BrokerAway
+from shared.runtime import logs
 from shared.runtime.settings import SettingsError
 from shared.scenario.scenario import ScenarioError, read_scenario
 
@@ -194,7 +196,7 @@ OURS: Final = (
     TimelineError,
     OptionError,
     SweepError,
-    ResultError,
+    ReportError,
     ScenarioError,
     SettingsError,
     BrokerAway,
@@ -272,8 +274,23 @@ def compare(
 ) -> None:
     """Two results side by side: second / first with 95 % intervals."""
     with _told():
-        mine, theirs = load(first), load(second)
-    show_comparison(Console(), mine.name, theirs.name, compare_results(mine, theirs))
+        mine, theirs = read_all([first, second])
+        if not (mine.records and theirs.records):
+            raise ReportError(
+                "a comparison is of two results of `loadgen run`, with their requests beside them"
+            )
+    show_comparison(Console(), mine.label, theirs.label, compare_results(mine, theirs))
+
+
+@app.command()
+def report(
+    results: Annotated[list[Path], typer.Argument(help="Of `run` or `sweep`; several are compared.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page.")] = Path("report.html"),
+) -> None:
+    """One page to look at, all in one file; beside it a trace for Perfetto where the stack wrote its timeline."""
+    with _told():
+        build(results, out)
+    typer.echo(f"written to {out}")
 
 
 @app.command()
@@ -307,6 +324,7 @@ async def _fleet(
     with _told():
         if not broker:
             raise OptionError("no stack runs here: give the broker's URL with --broker")
+        logs.configure("warning", "console", role="loadgen")
         devices = read_scenario(scenario).fleet(verify_ms)
         _end_on_signals(over)
         with Status(f"{len(devices)} devices join", console=console) as status:

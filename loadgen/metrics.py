@@ -134,7 +134,7 @@ def itl_ms(record: Record) -> list[float]:
 
 def itl_token_ms(record: Record) -> list[float]:
     """The same by token: of a burst every token has its share of the gap before it."""
-    each = _sizes(record)
+    each = sizes(record)
     gaps: list[float] = []
     for gap, size in zip(itl_ms(record), each[1:], strict=True):
         whole = max(1, round(size))
@@ -151,6 +151,15 @@ def spread(values: Iterable[float]) -> Spread:
     return Spread(len(found), float(found.mean()), float(found.std()), median, p90, p99, float(found.max()))
 
 
+def tokens_between(records: Iterable[Record], edges: np.ndarray) -> np.ndarray:
+    """Tokens of answers without an error that came between each edge and the next, seconds."""
+    good = [record for record in records if not record.error and record.chunks]
+    at = [chunk.at for record in good for chunk in record.chunks]
+    weights = [size for record in good for size in sizes(record)]
+    counted: np.ndarray = np.histogram(at, edges, weights=weights)[0].astype(float)
+    return counted
+
+
 def jain(rates: Sequence[float]) -> float:
     """Fairness of rates, 1/n to 1."""
     squares = sum(rate * rate for rate in rates)
@@ -162,16 +171,16 @@ def percentile(values: Sequence[float], q: float) -> float:
     return float(np.percentile(values, q)) if values else NAN
 
 
-def _sizes(record: Record) -> list[float]:
-    """Tokens of every piece: as told, or an equal share."""
+def sizes(record: Record) -> list[float]:
+    """Tokens of every piece of a stream that has some: as told, or an equal share."""
     if any(chunk.tokens for chunk in record.chunks):
         return [float(len(chunk.tokens)) for chunk in record.chunks]
     return [record.count / len(record.chunks)] * len(record.chunks)
 
 
 def _within(record: Record, window: Window) -> float:
-    sizes = _sizes(record) if record.chunks else []
-    return sum(size for chunk, size in zip(record.chunks, sizes, strict=True) if window.has(chunk.at))
+    each = sizes(record) if record.chunks else []
+    return sum(size for chunk, size in zip(record.chunks, each, strict=True) if window.has(chunk.at))
 
 
 def _rate(record: Record) -> float:

@@ -129,6 +129,7 @@ def _speculation(console: Console, body: Mapping[str, Any]) -> None:
     if stack:
         console.print(
             f"α {_figure(stack['alpha'])}, verifiers busy {100 * stack['verifier_utilisation']:.0f} %, "
+            f"{stack['wasted_tokens']:.0f} of {stack['drafted_tokens']:.0f} drafted tokens in vain, "
             f"{_figure(stack['link_bytes_per_emitted_token'])} bytes of links an emitted token"
         )
 

@@ -25,6 +25,7 @@ KEPT_TO = {
     "llama_cpp": ["services/draft_worker/*", "services/models/*"],
     "scipy": ["shared/planning/solvers/milp.py", "services/bench/figures.py"],
     "matplotlib": ["services/planner/*", "services/bench/picture.py"],
+    "plotly": ["loadgen/report/*"],
     "redis": ["shared/broker/*", "services/local/orchestration.py", "services/calibrate/stack.py"],
     "aiohttp": [
         "services/gateway/*",

@@ -2,15 +2,15 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from loadgen.compare import Loaded, ResultError, Row, compare, load
+from loadgen.compare import Row, compare
 from loadgen.drive import Course
+from loadgen.loaded import Loaded, Result, read_all
 from loadgen.request import ChatRequest, Chunk, Record
-from loadgen.result import write_result
+from loadgen.result import SCHEMA, write_result
 from loadgen.rows import read_rows, write_rows
 
 
@@ -28,8 +28,8 @@ def records(slower: float, seed: int, count: int = 200) -> list[Record]:
 
 
 def loaded(slower: float, seed: int) -> Loaded:
-    body: dict[str, Any] = {"window": {"start": 0.0, "end": 20.0}, "config": {}}
-    return Loaded(Path("a.json"), body, records(slower, seed))
+    found = {"schema": SCHEMA, "kind": "load", "window": {"start": 0.0, "end": 20.0}}
+    return Loaded(Path("a.json"), "a", Result.model_validate(found), records(slower, seed))
 
 
 def by_name(rows: list[Row]) -> dict[str, Row]:
@@ -64,23 +64,5 @@ def test_what_was_written_is_read_again(tmp_path: Path) -> None:
     assert again[7].chunks[0].at == pytest.approx(mine[7].chunks[0].at, abs=1e-6)
     body = {"window": {"start": 0.0, "end": 2.0}, "requests_file": "a.requests.jsonl"}
     write_result(tmp_path / "a.json", "load", {"label": "mine"}, body)
-    result = load(tmp_path / "a.json")
-    assert (result.name, len(result.records)) == ("mine", 20)
-
-
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        (None, "No such file"),
-        ("{", "not a result of loadgen: JSONDecodeError"),
-        ("[]", "not a result of loadgen"),
-        ('{"kind": "sweep"}', "of kind 'sweep'"),
-        ('{"kind": "load", "requests_file": "x.jsonl"}', "No such file"),
-    ],
-)
-def test_what_is_no_result_is_named(tmp_path: Path, text: str | None, why: str) -> None:
-    path = tmp_path / "a.json"
-    if text is not None:
-        path.write_text(text)
-    with pytest.raises(ResultError, match=why):
-        load(path)
+    (result,) = read_all([tmp_path / "a.json"])
+    assert (result.label, len(result.counted)) == ("mine", 20)

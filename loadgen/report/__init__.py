@@ -1,0 +1,1 @@
+"""What result files show: one HTML page that opens offline, and a trace for Perfetto."""

@@ -1,0 +1,208 @@
+"""Charts that set runs or the points of a sweep beside each other."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import pairwise
+from math import ceil, floor, log10
+from statistics import fmean
+from typing import Any, Final
+
+from loadgen.loaded import Loaded, Point, Result, number
+from loadgen.report.frame import (
+    MUTED,
+    Chart,
+    Trace,
+    axis,
+    bars,
+    faint,
+    layout,
+    line,
+    plain,
+    policy_colours,
+    run_colours,
+)
+
+Repeats = Mapping[str, Mapping[float, Sequence[float]]]  # by policy, by rate or users
+
+# Title, unit, and the figures that are bars of it with their names.
+COMPARED: Final = (
+    ("Output throughput", "tokens/s", {"output_throughput": ""}),
+    ("Time to first token", "ms", {"median_ttft_scheduled_ms": "p50", "p99_ttft_scheduled_ms": "p99"}),
+    ("Time per output token", "ms", {"median_tpot_ms": "p50", "p99_tpot_ms": "p99"}),
+    ("Goodput", "requests/s", {"request_goodput": ""}),
+)
+MOST_LINEAR: Final = 5.0  # latencies that lie further apart are drawn on a logarithmic axis
+SWEPT: Final = (
+    ("output_throughput", "Output throughput", "tokens/s"),
+    ("median_ttft_scheduled_ms", "TTFT, median", "ms"),
+    ("p99_ttft_scheduled_ms", "TTFT, p99", "ms"),
+)
+
+
+def comparison(runs: Sequence[Loaded]) -> list[Chart]:
+    """A chart a figure, a bar a run; none for fewer than two runs."""
+    if len(runs) < 2:
+        return []
+    charts = (_compared(runs, title, unit, names) for title, unit, names in COMPARED)
+    return [chart for chart in charts if chart]
+
+
+def _compared(runs: Sequence[Loaded], title: str, unit: str, names: Mapping[str, str]) -> Chart | None:
+    """Bars of one or two figures; the later of the two is paler."""
+    colours = run_colours(runs)
+    traces: list[Trace] = []
+    for at, (figure, name) in enumerate(names.items()):
+        values = [number(run.result.figures, figure) for run in runs]
+        if any(value is not None for value in values):
+            drawn = [faint(colours[run.label], 0.5 if at else 1.0) for run in runs]
+            traces.append(bars(name or title, [run.label for run in runs], values, drawn))
+    if not traces:
+        return None
+    name = "compared-" + title.lower().replace(" ", "-")
+    caption = "Solid: p50. Pale: p99." if len(names) > 1 else ""
+    x = axis("", type="category", showgrid=False)
+    return Chart(
+        name,
+        title,
+        caption,
+        traces,
+        layout(x, axis(unit, rangemode="tozero"), False, barmode="group", bargap=0.5),
+    )
+
+
+def sweep(loaded: Loaded) -> list[Chart]:
+    """Figures against the rate (or users, where no rate was given), a line a policy."""
+    result = loaded.result
+    of: list[tuple[str, str, str, Callable[[Point], float | None]]] = [
+        (name, title, unit, partial(_figure_of, name)) for name, title, unit in SWEPT
+    ]
+    of.append(
+        (
+            "verifier_utilisation",
+            "Verifiers busy",
+            "%",
+            lambda point: _percent(point.stack.verifier_utilisation),
+        )
+    )
+    charts = (_against(result, name, title, unit, value) for name, title, unit, value in of)
+    return [chart for chart in charts if chart]
+
+
+def _against(
+    result: Result, name: str, title: str, unit: str, value: Callable[[Point], float | None]
+) -> Chart | None:
+    by_rate = all(point.rate is not None for point in result.points)
+    found = _by_policy(result.points, by_rate, value)
+    if not found:
+        return None
+    values = [y for by_x in found.values() for ys in by_x.values() for y in ys]
+    logarithmic = unit == "ms" and min(values) > 0 and max(values) > MOST_LINEAR * min(values)
+    colours = policy_colours([point.policy for point in result.points])
+    knees, crossings = result.knees, result.crossovers
+    traces: list[Trace] = []
+    for policy, by_x in found.items():
+        traces += _policy(policy, by_x, colours[policy], knees.get(policy), logarithmic)
+    several = any(len(ys) > 1 for by_x in found.values() for ys in by_x.values())
+    caption = "Lines: means of the repeats, dots: the repeats. " if several else ""
+    caption += "Diamond: the knee. " if any(trace["name"].endswith("knee") for trace in traces) else ""
+    caption += "Dotted: policies change places." if crossings else ""
+    drawn = layout(
+        axis("requests/s" if by_rate else "users", rangemode="tozero"),
+        _logarithmic(unit, values) if logarithmic else axis(unit, rangemode="tozero"),
+        shapes=[_upright(crossing.level) for crossing in crossings],
+        annotations=[_crossing(crossing.between, crossing.level) for crossing in crossings],
+    )
+    return Chart(f"sweep-{name.replace('_', '-')}", title, caption.strip(), traces, drawn, height=340)
+
+
+def _by_policy(points: Sequence[Point], by_rate: bool, value: Callable[[Point], float | None]) -> Repeats:
+    """What was measured, by policy and by rate or users."""
+    found: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for point in points:
+        x, y = point.rate if by_rate else point.concurrency, value(point)
+        if x is not None and y is not None:
+            found[point.policy][x].append(y)
+    return found
+
+
+def _logarithmic(unit: str, values: Sequence[float]) -> dict[str, Any]:
+    """An axis with 1, 2, 5, 10 … as far as values go: plotly's own labels leave the powers out."""
+    low, high = log10(min(values)), log10(max(values))
+    ticks = [m * 10.0**n for n in range(floor(low) - 1, ceil(high) + 1) for m in (1, 2, 5)]
+    edges = [low - 0.1 * (high - low) - 0.05, high + 0.1 * (high - low) + 0.05]
+    texts = [f"{tick:,g}" for tick in ticks]
+    return axis(unit, type="log", tickvals=ticks, ticktext=texts, range=edges, minor={"showgrid": False})
+
+
+def _policy(
+    policy: str, by_x: Mapping[float, Sequence[float]], colour: str, knee: float | None, logarithmic: bool
+) -> list[Trace]:
+    """Its line through the means, its repeats as dots, its knee as a diamond on the line."""
+    means = [(x, fmean(ys)) for x, ys in sorted(by_x.items())]
+    hover = {"hovertemplate": "%{x:.4~g}: %{y:.4~g}<extra>%{fullData.name}</extra>"}
+    name, xs, ys = policy or "–", [x for x, _ in means], [y for _, y in means]
+    traces = [line(name, xs, ys, colour, mode="lines+markers", legendgroup=plain(name), **hover)]
+    if any(len(repeats) > 1 for repeats in by_x.values()):
+        dots = [(x, y) for x, repeats in sorted(by_x.items()) for y in repeats]
+        marker = {"color": faint(colour, 0.4), "size": 5}
+        traces.append(_marks(f"{name}, repeats", dots, marker, name, hover))
+    on_line = None if knee is None else _between(means, knee, logarithmic)
+    if knee is not None and on_line is not None:
+        marker = {"color": "#fff", "size": 12, "symbol": "diamond", "line": {"color": colour, "width": 2.5}}
+        traces.append(_marks(f"{name}, knee", [(knee, on_line)], marker, name, hover))
+    return traces
+
+
+def _marks(
+    name: str,
+    at: Sequence[tuple[float, float]],
+    marker: Mapping[str, Any],
+    group: str,
+    hover: Mapping[str, Any],
+) -> Trace:
+    marks = line(
+        name, [x for x, _ in at], [y for _, y in at], "", mode="markers", marker=dict(marker), **hover
+    )
+    del marks["line"]
+    return {**marks, "legendgroup": plain(group), "showlegend": False}
+
+
+def _between(means: Sequence[tuple[float, float]], x: float, logarithmic: bool) -> float | None:
+    """The line's height at x as it is drawn, None beside it."""
+    for (left, low), (right, high) in pairwise(means):
+        if left <= x <= right and right > left:
+            part = (x - left) / (right - left)
+            return low * (high / low) ** part if logarithmic else low + (high - low) * part
+    return next((y for at, y in means if at == x), None)
+
+
+def _upright(x: float) -> dict[str, Any]:
+    place = {"xref": "x", "yref": "paper", "x0": x, "x1": x, "y0": 0, "y1": 1}
+    return {"type": "line", **place, "line": {"color": MUTED, "width": 1.5, "dash": "dot"}}
+
+
+def _crossing(between: Sequence[str], x: float) -> dict[str, Any]:
+    """The line's name, along it."""
+    text = " × ".join(plain(policy) for policy in between)
+    return {
+        "text": text,
+        "x": x,
+        "y": 1,
+        "xref": "x",
+        "yref": "paper",
+        "xanchor": "right",
+        "yanchor": "top",
+        "textangle": -90,
+        "bgcolor": "rgba(255,255,255,0.85)",
+        "showarrow": False,
+        "font": {"size": 10, "color": MUTED},
+    }
+
+
+def _figure_of(name: str, point: Point) -> float | None:
+    return number(point.figures, name)
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share

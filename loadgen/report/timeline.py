@@ -1,0 +1,233 @@
+"""Spans and requests as bars of a timeline, and spans as Chrome's trace events. Pure."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any, Final
+
+from loadgen.request import Record
+
+MOST_S: Final = 10.0  # of a run that a chart shows
+MOST_BARS: Final = 4000
+MOST_ROWS: Final = 40
+
+DRAFTING, LINK, WAITING, VERIFYING, IDLE, QUEUED, STREAMING, FAILED = (
+    "drafting",
+    "in flight",
+    "waiting",
+    "verifying",
+    "idle",
+    "before the first token",
+    "streaming",
+    "failed",
+)
+NAMES: Final[Mapping[str, str]] = {
+    "draft": DRAFTING,
+    "link": LINK,
+    "wait": WAITING,
+    "verify": VERIFYING,
+    "idle": IDLE,
+}
+ROLES: Final[Mapping[str, str]] = {
+    "draft_worker": "device",
+    "scheduler": "scheduler",
+    "verifier": "verifier",
+    "gateway": "gateway",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What a service did for a session in a round, as it told. Microseconds of its clock; offset_us: to the run's."""
+
+    role: str
+    name: str
+    session: str
+    epoch: int
+    round: int
+    kind: str
+    start_us: int
+    end_us: int
+    step: int
+    offset_us: int
+
+    def checked(self) -> "Span":
+        """Itself. Raises ValueError for one that cannot be drawn."""
+        whole = (self.epoch, self.round, self.start_us, self.end_us, self.step, self.offset_us)
+        if self.role not in ROLES or self.kind not in NAMES:
+            raise ValueError(f"a span of {self.role!r}, {self.kind!r}")
+        if not all(isinstance(n, int | float) and isfinite(n) for n in whole) or self.end_us < self.start_us:
+            raise ValueError("a span without times")
+        if not isinstance(self.name, str) or not isinstance(self.session, str):
+            raise ValueError("a span without names")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One bar. Seconds; sessions: whose it is, each with its round."""
+
+    row: str
+    kind: str
+    start: float
+    end: float
+    sessions: tuple[tuple[str, int], ...] = ()
+    step: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """Bars between two times (seconds), by rows in the order they are drawn. left_out: rows beyond the most."""
+
+    rows: tuple[str, ...]
+    bars: tuple[Bar, ...]
+    start: float
+    end: float
+    left_out: int = 0
+
+
+def origin_us(spans: Iterable[Span], told_us: float | None) -> float:
+    """Where a run's time begins on the spans' clock: as told, or the first span's start."""
+    return told_us if told_us is not None else min((s.start_us + s.offset_us for s in spans), default=0)
+
+
+def pipeline(spans: Sequence[Span], zero_us: float, around: float) -> Timeline:
+    """Devices, then schedulers, then verifiers; some seconds around a time, of the whole where that is short."""
+    order = ("draft_worker", "scheduler", "verifier")
+    rows = sorted({(order.index(s.role), s.name) for s in spans if s.role in order})
+    names = [f"{ROLES[order[at]]} {name}".strip() for at, name in rows]
+    return _cut(names, span_bars([s for s in spans if s.role in order], zero_us), around)
+
+
+def span_bars(spans: Sequence[Span], zero_us: float) -> list[Bar]:
+    """A bar a span, but one for all rows of a verifier's step."""
+    members: dict[tuple[str, str, int, float, float], list[Span]] = defaultdict(list)
+    for at, span in enumerate(spans):
+        # A step's rows are told one by one, with the same times; all other spans stay by themselves.
+        group_of = span.step if span.role == "verifier" else -1 - at
+        row = f"{ROLES[span.role]} {span.name}".strip()
+        start, end = (span.offset_us + t for t in (span.start_us, span.end_us))
+        members[row, NAMES[span.kind], group_of, start, end].append(span)
+    return [
+        Bar(
+            row,
+            kind,
+            (start - zero_us) / 1e6,
+            (end - zero_us) / 1e6,
+            tuple((span.session, span.round) for span in group if span.session),
+            group[0].step,
+        )
+        for (row, kind, _, start, end), group in members.items()
+    ]
+
+
+def slots(records: Sequence[Record], around: float) -> Timeline:
+    """Requests, where nothing is known of the stack: up to the first token, then streaming; a row one at a time."""
+    bars = []
+    free: list[float] = []  # by slot: when its request ends
+    for record in sorted(records, key=lambda r: r.scheduled):
+        at = next((at for at, end in enumerate(free) if end <= record.scheduled), len(free))
+        free[at : at + 1] = [max(record.ended, record.scheduled)]
+        row, session = f"slot {at + 1}", ((record.request.id, 0),)
+        if record.error or not record.chunks:
+            bars.append(Bar(row, FAILED, record.scheduled, record.ended, session))
+            continue
+        first = record.chunks[0].at
+        bars.append(Bar(row, QUEUED, record.scheduled, first, session))
+        bars.append(Bar(row, STREAMING, first, record.ended, session))
+    return _cut([f"slot {at + 1}" for at in range(len(free))], bars, around)
+
+
+def _cut(rows: Sequence[str], bars: Sequence[Bar], around: float) -> Timeline:
+    """Not more than MOST_S seconds around a time, nor MOST_BARS bars of MOST_ROWS rows."""
+    first, last = min((b.start for b in bars), default=0.0), max((b.end for b in bars), default=0.0)
+    if not first <= around <= last:
+        around = (first + last) / 2
+    width = min(MOST_S, last - first)
+    while True:
+        start = min(max(first, around - width / 2), last - width)
+        end = start + width
+        within = [bar for bar in bars if bar.end > start and bar.start < end]
+        if len(within) <= MOST_BARS or width < 0.01:
+            break
+        width /= 2
+    busy = {bar.row for bar in within}
+    seen = [row for row in rows if row in busy]
+    kept = _most_rows(seen)
+    return Timeline(
+        tuple(kept), tuple(bar for bar in within if bar.row in kept), start, end, len(seen) - len(kept)
+    )
+
+
+def _most_rows(rows: Sequence[str]) -> list[str]:
+    """Devices or slots beyond the most go; verifiers and schedulers stay."""
+    many = [row for row in rows if row.startswith(("device", "slot"))][:MOST_ROWS]
+    return [row for row in rows if row in many or not row.startswith(("device", "slot"))]
+
+
+def trace_events(spans: Sequence[Span], zero_us: float) -> dict[str, Any]:
+    """Chrome's trace format, which Perfetto reads: a process a service, a thread a kind of work, arrows from drafts."""
+    events: list[dict[str, Any]] = []
+    processes: dict[str, int] = {}
+    threads: dict[tuple[int, str], int] = {}
+    ends: dict[tuple[int, str], list[float]] = defaultdict(list)
+    drafts: dict[tuple[str, int], dict[str, Any]] = {}
+    for bar in sorted(span_bars(spans, zero_us), key=lambda bar: (bar.start, -bar.end)):
+        pid = processes.setdefault(bar.row, len(processes) + 1)
+        work = "steps" if bar.kind in (VERIFYING, IDLE) else bar.kind
+        free = ends[pid, work]  # what overlaps goes to threads beside each other
+        lane = next((at for at, end in enumerate(free) if end <= bar.start), len(free))
+        free[lane : lane + 1] = [bar.end]
+        thread = work if lane == 0 else f"{work} {lane + 1}"
+        tid = threads.setdefault((pid, thread), len(threads) + 1)
+        event = _event(bar, pid, tid)
+        events.append(event)
+        if bar.kind == DRAFTING:
+            drafts.update(dict.fromkeys(bar.sessions, event))
+        elif bar.kind == VERIFYING:
+            events += [
+                arrow for key in bar.sessions if key in drafts for arrow in _arrow(drafts.pop(key), event)
+            ]
+    named = [_named("process_name", pid, 0, name) for name, pid in processes.items()]
+    named += [_named("thread_name", pid, tid, name) for (pid, name), tid in threads.items()]
+    return {"traceEvents": [*named, *events], "displayTimeUnit": "ms"}
+
+
+def _event(bar: Bar, pid: int, tid: int) -> dict[str, Any]:
+    many = len(bar.sessions)
+    return {
+        "name": f"{bar.kind} {many}" if bar.kind == VERIFYING else bar.kind,
+        "cat": bar.kind,
+        "ph": "X",
+        "ts": round(bar.start * 1e6),
+        "dur": round(bar.end * 1e6) - round(bar.start * 1e6),
+        "pid": pid,
+        "tid": tid,
+        "args": {
+            "step": bar.step,
+            "sessions": [f"{session} round {round_}" for session, round_ in bar.sessions],
+        },
+    }
+
+
+def _arrow(draft: Mapping[str, Any], verify: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """From the start of drafting to that of verifying: an arrow binds to the slice that its time lies in."""
+    ident = f"{draft['tid']}-{draft['ts']}"
+    common = {"name": "draft", "cat": "draft", "id": ident}
+    return [
+        {**common, "ph": "s", **{key: draft[key] for key in ("pid", "tid", "ts")}},
+        {**common, "ph": "f", "bp": "e", **{key: verify[key] for key in ("pid", "tid", "ts")}},
+    ]
+
+
+def _named(what: str, pid: int, tid: int, name: str) -> dict[str, Any]:
+    return {"name": what, "ph": "M", "pid": pid, "tid": tid, "args": {"name": name}}
+
+
+def sums(timeline: Timeline) -> Mapping[tuple[str, str], float]:
+    """Seconds by row and kind within its window, overlaps counted as often as they are."""
+    found: dict[tuple[str, str], float] = defaultdict(float)
+    for bar in timeline.bars:
+        found[bar.row, bar.kind] += min(bar.end, timeline.end) - max(bar.start, timeline.start)
+    return found

@@ -1,0 +1,157 @@
+"""The chart of a timeline: bars in a row a device, scheduler, verifier, or a row a request in flight."""
+
+from collections import Counter
+from typing import Any, Final
+
+from loadgen.loaded import Loaded
+from loadgen.report.frame import SHADE, Chart, Trace, axis, faint, layout, plain
+from loadgen.report.timeline import (
+    DRAFTING,
+    FAILED,
+    IDLE,
+    LINK,
+    QUEUED,
+    STREAMING,
+    VERIFYING,
+    WAITING,
+    Bar,
+    Timeline,
+    origin_us,
+    pipeline,
+    slots,
+)
+
+# By kind of bar: colour, place within the row (0 its middle), height.
+BARS: Final = {
+    DRAFTING: ("#2463ae", -0.22, 0.36),
+    LINK: ("#e0a458", 0.09, 0.22),
+    WAITING: ("#9aa7b4", 0.31, 0.18),
+    VERIFYING: ("#17907f", 0.0, 0.8),
+    IDLE: ("#f3dcdc", 0.0, 0.8),
+    QUEUED: ("#e0a458", 0.0, 0.8),
+    STREAMING: ("#2463ae", 0.0, 0.8),
+    FAILED: ("#c43d4b", 0.0, 0.8),
+}
+IN_SIGHT: Final = 30
+OVERLAPPING: Final = (LINK, WAITING)
+
+
+def shown(run: Loaded) -> Timeline:
+    """What of a run is drawn: from around the middle of what is counted."""
+    middle = (run.window.start + run.window.end) / 2
+    if not run.spans:
+        return slots(run.records, middle)
+    return pipeline(run.spans, origin_us(run.spans, run.result.trace_start_us), middle)
+
+
+def timeline(run: Loaded, trace_name: str = "") -> Chart | None:
+    """What devices and verifiers did when; without spans the requests themselves. trace_name: file of the whole."""
+    seen = shown(run)
+    since = "the run's start" if run.result.trace_start_us is not None or not run.spans else "the first span"
+    if run.spans:
+        told = "A device's row: above it drafts, in the middle drafts are in flight, below verdicts wait for it. "
+        told += "A verifier's bar is one step, its number that of users in it. "
+    else:
+        told = "No spans were recorded: a row holds one request at a time. "
+    if not seen.bars:
+        return None
+    first, last = _close(seen)
+    told += f"Drawn: {seen.start:.2f} to {seen.end:.2f} s from {since}, {len(seen.bars):,} bars"
+    told += f"; {seen.left_out} rows more are not" if seen.left_out else ""
+    told += (
+        f"; at first {first:.2f} to {last:.2f} s, all on a double click"
+        if last - first < seen.end - seen.start
+        else ""
+    )
+    told += (
+        f". The whole run is in {trace_name}, for ui.perfetto.dev or chrome://tracing." if trace_name else "."
+    )
+    devices = {session: bar.row for bar in seen.bars if bar.kind == DRAFTING for session, _ in bar.sessions}
+    traces = [trace for kind in BARS if (trace := _bars(seen, kind, devices))]
+    return Chart(
+        "pipeline" if run.spans else "requests",
+        f"{'Pipeline' if run.spans else 'Requests'}, {run.label}",
+        told,
+        traces,
+        _timeline_layout(seen, f"s from {since}"),
+        wide=True,
+        height=90 + (44 if run.spans else 20) * len(seen.rows),
+    )
+
+
+def _timeline_layout(seen: Timeline, title: str) -> dict[str, Any]:
+    rows = len(seen.rows)
+    lines = [
+        {
+            "type": "line",
+            "xref": "paper",
+            "x0": 0,
+            "x1": 1,
+            "y0": at - 0.5,
+            "y1": at - 0.5,
+            "line": {"color": SHADE},
+        }
+        for at in range(1, rows)
+    ]
+    return layout(
+        axis(title, range=_close(seen)),
+        axis(
+            "",
+            range=[rows - 0.5, -0.5],
+            tickvals=list(range(rows)),
+            ticktext=[plain(row) for row in seen.rows],
+            showgrid=False,
+            fixedrange=True,
+        ),
+        barmode="overlay",
+        shapes=lines,
+        uniformtext={"minsize": 9, "mode": "hide"},
+        dragmode="zoom",
+    )
+
+
+def _close(seen: Timeline) -> tuple[float, float]:
+    """The part in the middle that a person can read: some IN_SIGHT bars of a kind in the busiest row."""
+    many = max(Counter((bar.row, bar.kind) for bar in seen.bars).values())
+    width = (seen.end - seen.start) * min(1.0, IN_SIGHT / many)
+    middle = (seen.start + seen.end) / 2
+    return middle - width / 2, middle + width / 2
+
+
+def _bars(seen: Timeline, kind: str, devices: dict[str, str]) -> Trace | None:
+    """All bars of a kind. devices: of sessions, as far as they are known."""
+    found = [bar for bar in seen.bars if bar.kind == kind]
+    if not found:
+        return None
+    colour, place, height = BARS[kind]
+    at = {row: place + index for index, row in enumerate(seen.rows)}
+    middle = {row: float(index) for index, row in enumerate(seen.rows)}
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "name": kind,
+        "base": [round(bar.start, 6) for bar in found],
+        "x": [round(bar.end - bar.start, 6) for bar in found],
+        "y": [(at if bar.row.startswith(("device", "slot")) else middle)[bar.row] for bar in found],
+        "width": height,
+        "marker": {
+            "color": faint(colour, 0.6 if kind in OVERLAPPING else 1.0),
+            "line": {"color": "#fff", "width": 0.5},
+        },
+        "text": [str(len(bar.sessions)) if kind == VERIFYING else "" for bar in found],
+        "textposition": "inside",
+        "insidetextanchor": "middle",
+        "textangle": 0,
+        "hovertext": [_hover(bar, devices) for bar in found],
+        "hoverinfo": "text",
+    }
+
+
+def _hover(bar: Bar, devices: dict[str, str]) -> str:
+    """Every session with its round, and its device at a verifier."""
+    lines = [f"<b>{bar.kind}</b> {1e3 * (bar.end - bar.start):.2f} ms, from {bar.start:.4f} s"]
+    lines += [f"step {bar.step}, {len(bar.sessions)} users"] if bar.kind == VERIFYING else []
+    for session, round_ in bar.sessions[:24]:
+        device = f", {plain(devices[session])}" if session in devices and bar.kind == VERIFYING else ""
+        lines.append(plain(session) + (f", round {round_}" if round_ else "") + device)
+    return "<br>".join(lines + (["…"] if len(bar.sessions) > 24 else []))

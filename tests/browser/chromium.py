@@ -1,0 +1,139 @@
+"""A page in headless Chromium, driven by the DevTools protocol."""
+
+import asyncio
+import base64
+import itertools
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--remote-debugging-port=0",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-quic",
+)
+START_S = 30.0
+
+
+class Page:
+    """One page. requests: addresses it asked for; errors: what its console and its scripts complained of."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self.requests: list[str] = []
+        self.errors: list[str] = []
+        self._socket = socket
+        self._ids = itertools.count(1)
+        self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._loaded = asyncio.Event()
+
+    async def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """One command's result."""
+        ident = next(self._ids)
+        answer = self._answers[ident] = asyncio.get_running_loop().create_future()
+        await self._socket.send_json({"id": ident, "method": method, "params": params})
+        told = await asyncio.wait_for(answer, START_S)
+        assert "error" not in told, f"{method}: {told.get('error')}"
+        result: dict[str, Any] = told["result"]
+        return result
+
+    async def open(self, url: str) -> None:
+        """Until it is loaded."""
+        self._loaded.clear()
+        await self.call("Page.navigate", url=url)
+        await asyncio.wait_for(self._loaded.wait(), START_S)
+
+    async def evaluate(self, expression: str) -> Any:
+        """A JavaScript expression's value."""
+        told = await self.call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
+        assert "exceptionDetails" not in told, told["exceptionDetails"]
+        return told["result"].get("value")
+
+    async def resize(self, width: int, height: int) -> None:
+        """Of the window, in CSS pixels."""
+        await self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
+
+    async def screenshot(self, path: Path) -> None:
+        """The whole page as a PNG."""
+        told = await self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+        path.write_bytes(base64.b64decode(told["data"]))
+
+    async def listen(self) -> None:
+        """What comes from the browser, to its end."""
+        async for message in self._socket:
+            told = message.json()
+            if "id" in told:
+                self._answers.pop(told["id"]).set_result(told)
+            else:
+                self._event(told["method"], told["params"])
+
+    def _event(self, method: str, told: dict[str, Any]) -> None:
+        if method == "Page.loadEventFired":
+            self._loaded.set()
+        elif method == "Network.requestWillBeSent":
+            self.requests.append(told["request"]["url"])
+        elif method == "Runtime.exceptionThrown":
+            self.errors.append(str(told["exceptionDetails"]))
+        elif method == "Runtime.consoleAPICalled" and told["type"] in ("error", "warning", "assert"):
+            self.errors.append(str(told["args"]))
+        elif method == "Log.entryAdded" and told["entry"]["level"] in ("error", "warning"):
+            self.errors.append(str(told["entry"]))
+
+
+@asynccontextmanager
+async def opened(folder: Path, width: int = 1200, height: int = 900) -> AsyncIterator[Page]:
+    """A page of a browser of its own, with its profile in `folder`. Fails, never skips, where there is no Chromium."""
+    binary = next(filter(None, map(shutil.which, NAMES)), None)
+    if binary is None:
+        pytest.fail("no Chromium: apt-get install chromium chromium-driver", pytrace=False)
+    quiet = asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(
+        binary, *FLAGS, f"--user-data-dir={folder}", "about:blank", stdout=quiet, stderr=quiet
+    )
+    try:
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"http://127.0.0.1:{await _port(folder)}/json/list") as answer:
+                pages = [one for one in await answer.json(content_type=None) if one["type"] == "page"]
+            async with session.ws_connect(pages[0]["webSocketDebuggerUrl"], max_msg_size=0) as socket:
+                page = Page(socket)
+                listening = asyncio.create_task(page.listen())
+                for domain in ("Page", "Runtime", "Network", "Log"):
+                    await page.call(f"{domain}.enable")
+                await page.resize(width, height)
+                yield page
+                with suppress(AssertionError, TimeoutError):
+                    await page.call("Browser.close")
+            await listening
+    finally:
+        with suppress(ProcessLookupError):
+            process.terminate()
+        await process.wait()
+
+
+async def _port(folder: Path) -> int:
+    """The browser's own, once it has one."""
+    told = folder / "DevToolsActivePort"
+    async with asyncio.timeout(START_S):
+        while not (told.is_file() and "\n" in told.read_text()):
+            await asyncio.sleep(0.05)
+    return int(told.read_text().splitlines()[0])

@@ -58,6 +58,7 @@ def option(panel: str, text: str, *names: str, **more: Any) -> Any:
 def run(
     url: Annotated[str, option(WHERE, "Endpoint; empty = the stack that runs here, or port 8000.")] = "",
     api_key: Annotated[str, option(WHERE, "Its key.", envvar="OUTRIDER_API_KEY")] = "",
+    api_key_file: Annotated[Path | None, option(WHERE, "File with it.")] = None,
     model: Annotated[str, option(WHERE, "Empty = the first it serves.")] = "",
     plain: Annotated[
         bool, option(WHERE, "Send OpenAI's fields alone; found out by itself where possible.")
@@ -171,7 +172,8 @@ async def _run(asked: Asked, out: Path, quiet: bool) -> None:
 
 async def _reached(asked: Asked) -> tuple[Asked, Endpoint]:
     """The endpoint, its model, and whether it knows more than OpenAI's fields."""
-    where = endpoint(asked)
+    with _told():
+        where = endpoint(asked)
     try:
         async with Client(where.url, where.api_key, timeout_s=10) as client:
             model = asked.model or await client.model()

@@ -34,7 +34,7 @@ class Client:
         """on_event is called with a request's record after every event of its stream."""
         self.flying: dict[str, Record] = {}  # requests under way by id
         self._on_event, self._retries, self._plain = on_event, retries, plain
-        self._url = url.rstrip("/")
+        self._url = url.rstrip("/").removesuffix("/v1")
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._session = aiohttp.ClientSession(
             headers=headers,

@@ -30,6 +30,7 @@ class Asked:
 
     url: str = ""
     api_key: str = ""
+    api_key_file: Path | None = None
     model: str = ""
     requests: int | None = None
     duration: float | None = None
@@ -66,11 +67,12 @@ class Asked:
 
 
 def endpoint(asked: Asked) -> Endpoint:
-    """Where requests go: as told, or the stack that runs here."""
+    """Where requests go: as told, or the stack that runs here. Raises OSError for a key file that is none."""
     here = _state() if not asked.url else {}
+    key = asked.api_key_file.read_text(encoding="utf-8").strip() if asked.api_key_file else asked.api_key
     return Endpoint(
         asked.url or here.get("url", URL),
-        asked.api_key,
+        key,
         asked.plain,
         asked.timeout,
         asked.stall,
@@ -166,7 +168,7 @@ def _config(asked: Asked, where: Endpoint, model: str) -> dict[str, Any]:
     """What a reader needs to make the run again; no key."""
     told = asdict(asked) | {"url": where.url, "model": model, "metrics": list(where.metrics)}
     told["trace"] = str(asked.trace) if asked.trace else None
-    del told["api_key"], told["broker"]  # they may hold what is secret
+    del told["api_key"], told["api_key_file"], told["broker"]  # they may hold what is secret
     return told
 
 

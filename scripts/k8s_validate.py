@@ -1,4 +1,4 @@
-"""`make k8s-validate`: renders every overlay and holds it against the published schemas and a policy linter.
+"""`make k8s-validate`: renders every overlay and the load generator's job; published schemas and a linter judge them.
 
     python3 scripts/k8s_validate.py [--kubernetes 1.34]
 
@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / ".outrider" / "k8s"
 PACKAGES = ("kubernetes-validate==1.37.0", "checkov==3.3.30")
-OVERLAYS = ("cpu", "gpu", "edge")
+OVERLAYS = ("overlays/cpu", "overlays/gpu", "overlays/edge", "loadgen")
 # What the linter finds that is so on purpose, and why.
 ACCEPTED = {
     "CKV_K8S_11": "no CPU limits: throttling would hold up a whole batch for one process",
@@ -38,7 +38,7 @@ def main():
     wrong = 0
     with tempfile.TemporaryDirectory() as folder:
         for overlay in OVERLAYS:
-            rendered = Path(folder) / f"{overlay}.yaml"
+            rendered = Path(folder) / f"{Path(overlay).name}.yaml"
             rendered.write_text(render(Path(folder), overlay))
             wrong += check(overlay, rendered, args.kubernetes)
     sys.exit(1 if wrong else 0)
@@ -61,7 +61,7 @@ def render(folder, overlay):
         outrider = ROOT / ".venv" / "bin" / "outrider"
         subprocess.run([outrider, "devices", "prepare", "--access", access], check=True)
         (access / "gateway" / "api-keys").write_text("a key\n")
-    command = ["kubectl", "kustomize", copy / "overlays" / overlay]
+    command = ["kubectl", "kustomize", copy / overlay]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"k8s-validate: {overlay} does not render: {done.stderr.strip()}")

@@ -30,7 +30,7 @@ KUBERNETES_ONLY = {"OUTRIDER_API_KEYS_FILE", "OUTRIDER_LINGER_S"}
 
 
 def documents() -> Iterator[dict[str, Any]]:
-    for file in sorted((ROOT / "k8s" / "base").glob("*.yaml")):
+    for file in sorted((*(ROOT / "k8s" / "base").glob("*.yaml"), ROOT / "k8s" / "loadgen" / "job.yaml")):
         if file.name != "kustomization.yaml":
             yield from yaml.safe_load_all(file.read_text())
 
@@ -47,7 +47,8 @@ def pod(name: str) -> dict[str, Any]:
 
 
 def dockerfile(name: str) -> str:
-    return (ROOT / "services" / name.replace("-", "_") / "Dockerfile").read_text()
+    folder = ROOT if name == "loadgen" else ROOT / "services"
+    return (folder / name.replace("-", "_") / "Dockerfile").read_text()
 
 
 def in_image(name: str) -> set[str]:
@@ -132,7 +133,7 @@ def test_a_gateway_is_given_the_time_that_it_takes_to_drain() -> None:
 
 def test_images_are_the_same_everywhere() -> None:
     composed = {name: one["image"] for name, one in COMPOSE["services"].items()}
-    for name in (*ROLES, "models", "broker"):
+    for name in (*ROLES, "models", "broker", "loadgen"):
         assert pod(name)["containers"][0]["image"] == composed[name]
         if name != "broker":
             assert composed[name] == f"outrider-{name}:{VERSION}"
@@ -149,7 +150,7 @@ def test_the_broker_is_started_alike() -> None:
     assert [word.strip('"') for word in composed] == clustered
 
 
-@pytest.mark.parametrize("name", [*ROLES, "models", "broker"])
+@pytest.mark.parametrize("name", [*ROLES, "models", "broker", "loadgen"])
 def test_nothing_runs_with_more_rights_than_it_needs(name: str) -> None:
     composed = COMPOSE["services"][name]
     assert composed["read_only"] is composed["init"] is True
@@ -166,8 +167,9 @@ def test_nothing_runs_with_more_rights_than_it_needs(name: str) -> None:
         "capabilities": {"drop": ["ALL"]},
     }
     assert set(container["resources"]) == {"requests", "limits"}
-    if name in ROLES:
+    if name in (*ROLES, "loadgen"):
         assert "USER 10001:10001" in dockerfile(name)
+    if name in ROLES:
         assert ("PodDisruptionBudget", name) in OBJECTS
 
 
@@ -181,7 +183,7 @@ def test_compose_uses_nothing_that_one_of_its_two_versions_lacks() -> None:
 
 
 def test_no_dockerfile_asks_for_another_frontend_and_all_are_of_pinned_bases() -> None:
-    for name in ROLES:
+    for name in (*ROLES, "loadgen"):
         text = dockerfile(name)
         assert "# syntax" not in text
         assert set(re.findall(r"^FROM (\S+)", text, re.M)) <= {"python:3.11-slim-bookworm", "torch"}

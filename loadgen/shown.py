@@ -91,7 +91,7 @@ def show_sweep(console: Console, whole: Mapping[str, Any], out: Path) -> None:
     console.print(f"written to {out}")
 
 
-def told(look: Look) -> str:
+def told_of(look: Look) -> str:
     """How a fleet does, in a line."""
     return (
         f"{look.at_s:.0f} s: {look.ready} devices ready, {look.sessions} sessions, {look.drafts} drafts, "

@@ -1,0 +1,62 @@
+"""`loadgen fleet`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+from rich.console import Console
+from rich.status import Status
+
+from loadgen.commands.ends import end_on_signals, told
+from loadgen.drive import Course
+from loadgen.fleet import fleet_figures, run_fleet
+from loadgen.options import Asked, OptionError, endpoint
+from loadgen.result import write_result
+from loadgen.shown import show_fleet, told_of
+from shared.runtime import logs
+from shared.scenario.scenario import read_scenario
+
+
+def fleet(
+    scenario: Annotated[Path, typer.Argument(help="Devices, links and speeds; scenarios/*.yaml are some.")],
+    broker: Annotated[str, typer.Option(help="Its URL; empty = that of the stack that runs here.")] = "",
+    recordings: Annotated[
+        Path | None,
+        typer.Option(
+            help="What the target said (`outrider bench policies` records it), for a real verifier."
+        ),
+    ] = None,
+    verify_ms: Annotated[float, typer.Option(min=0.001, help="The scenario's unit `verify`.")] = 40.0,
+    seconds: Annotated[float | None, typer.Option(min=1, help="For so long; else until Ctrl-C.")] = None,
+    out: Annotated[Path, typer.Option(help="What was seen, second by second.")] = Path(
+        ".outrider/fleet.json"
+    ),
+) -> None:
+    """Stand in for edge devices: each a draft worker's own shell with its own link, all in this process.
+
+    Without recordings drafts are modelled, which goes with a modelled verifier:
+    `outrider up --modelled --draft-workers 0`.
+    """
+    uvloop.run(_fleet(scenario, broker or endpoint(Asked()).broker, recordings, verify_ms, seconds, out))
+
+
+async def _fleet(
+    scenario: Path, broker: str, recordings: Path | None, verify_ms: float, seconds: float | None, out: Path
+) -> None:
+    console, over = Console(stderr=True), Course()
+    with told():
+        if not broker:
+            raise OptionError("no stack runs here: give the broker's URL with --broker")
+        logs.configure("warning", "console", role="loadgen")
+        devices = read_scenario(scenario).fleet(verify_ms)
+        end_on_signals(over)
+        with Status(f"{len(devices)} devices join", console=console) as status:
+            looks = await run_fleet(
+                devices, recordings, broker, over.over, seconds, lambda look: status.update(told_of(look))
+            )
+    config = {"scenario": str(scenario), "devices": len(devices), "recordings": str(recordings or "")}
+    figures = fleet_figures(looks)
+    write_result(out, "fleet", config, {"figures": figures, "looks": [asdict(look) for look in looks]})
+    show_fleet(console, figures, out)

@@ -1,0 +1,63 @@
+"""`loadgen sweep`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+from rich.console import Console
+
+from loadgen.commands.endpoint import reached
+from loadgen.commands.ends import end_on_signals, told
+from loadgen.commands.run import OWN, asked_of, run
+from loadgen.drive import Course
+from loadgen.live import Progress
+from loadgen.options import Asked
+from loadgen.run import Onlooker
+from loadgen.shown import show_sweep
+from loadgen.sweep import Leg, Sweep, SweepError, legs, parse_entrants, parse_levels, run_sweep
+
+
+def sweep(
+    context: typer.Context,
+    rates: Annotated[str, typer.Option(help="Requests per second, one run each: '0.5,1,2,4'.")] = "",
+    users: Annotated[str, typer.Option(help="Or users at once, in closed loops: '1,2,4,8'.")] = "",
+    policies: Annotated[
+        str, typer.Option(help="Outrider's policies by turns: 'greedy-batch,fixed-k:4,outrider'.")
+    ] = "",
+    repeats: Annotated[int, typer.Option(min=1, help="Of all of it.")] = 1,
+    out: Annotated[Path, typer.Option(help="The whole; its runs lie in a folder of that name.")] = Path(
+        ".outrider/sweep.json"
+    ),
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing meanwhile.")] = False,
+) -> None:
+    """Runs over rates or users, for several policies: the knee of each, and where speculation stops paying.
+
+    All other options are those of `loadgen run`, for each of the runs: --duration 30 --answer-tokens 64 --warmup 5 …
+    """
+    of_run = typer.Typer(add_completion=False)
+    of_run.command()(run)
+    given = typer.main.get_command(of_run).make_context("run", context.args).params
+    asked = asked_of({name: value for name, value in given.items() if name not in OWN})
+    with told():
+        if bool(rates) == bool(users):
+            raise SweepError("--rates or --users, one of them, says what to sweep over")
+        levels = parse_levels(rates, "rates") if rates else parse_levels(users, "users")
+        wanted = Sweep(levels, bool(rates), parse_entrants(policies), repeats)
+    uvloop.run(_sweep(wanted, asked, out, quiet))
+
+
+async def _sweep(wanted: Sweep, asked: Asked, out: Path, quiet: bool) -> None:
+    console, over = Console(stderr=True), Course()
+    asked, _ = await reached(asked)
+    end_on_signals(over)
+    total, unit = len(list(legs(wanted))), "requests/s" if wanted.open_loop else "users"
+    with told(), Progress(console, quiet) as live:
+
+        def course_of(leg: Leg) -> tuple[Course, Onlooker]:
+            if not quiet:
+                console.print(f"[{leg.number} of {total}] {leg.entrant}, {leg.level:g} {unit}", markup=False)
+            return Course(over.over), live
+
+        whole = await run_sweep(wanted, asked, asked.model, out, course_of)
+    show_sweep(console, whole, out)

@@ -6,7 +6,7 @@ MODELS ?= smollm2
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-browser load setup models lint bench pair exactness gpu-bench soak compose-test k8s-access k8s-validate clean distclean demo-model
+.PHONY: help demo test test-browser load setup models lint bench pair exactness gpu-bench soak fleet compose-test k8s-access k8s-validate clean distclean demo-model
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | while IFS='|' read -r t h; do printf '  make %-11s %s\n' "$$t" "$$h"; done
@@ -59,6 +59,9 @@ load: setup ## the load generator at the stack that runs here (LOAD="--rate 2 --
 
 soak: demo-model ## eight users for an hour: memory, keys, texts (MINUTES=60)
 	@$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),60)
+
+fleet: setup ## a thousand emulated devices for five minutes: texts, memory, the broker (MINUTES=5)
+	@$(BIN)/python -m tests.soak.fleet --minutes $(or $(MINUTES),5)
 
 gpu-bench: ## verifier's cost law on a CUDA GPU, with the python3 on the path
 	@python3 -m services.verifier.bench

@@ -14,13 +14,11 @@ import itertools
 import json
 import os
 import random
-import re
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from redis.asyncio import Redis
 from rich.console import Console
@@ -28,22 +26,12 @@ from rich.console import Console
 from loadgen.client import Client
 from services.local.stack import LocalStack
 from tests.exactness.runner import CASES, options, request
+from tests.soak.samples import Sample, draw, look, median
 
 LOOK_S: Final = 5.0
 WARM_MIN: Final = 12.0  # caches fill, estimates settle, logs of ended sessions expire after ten
 MOST_GROWTH: Final = 0.02  # of a process's memory from then to the end,
 MOST_GROWTH_MIB: Final = 8.0  # or so much, whichever is more
-
-
-@dataclass(slots=True)
-class Sample:
-    """At one time, seconds from the start: resident MiB by process; keys at the broker, MiB, the longest of a kind."""
-
-    at_s: float
-    memory_mib: dict[str, float]
-    keys: int
-    broker_mib: float
-    longest: dict[str, int]
 
 
 @dataclass(slots=True)
@@ -78,7 +66,7 @@ def main() -> None:
         asyncio.run(run(soak, args.models, args.out.parent / "soak"))
     finally:
         args.out.write_text(json.dumps(asdict(soak)) + "\n")
-    draw(soak, args.out.with_suffix(".png"))
+    draw(soak.samples, f"{soak.users} users, {soak.requests} requests", args.out.with_suffix(".png"))
     wrong = report(soak)
     print(*wrong, sep="\n", file=sys.stderr)
     sys.exit(1 if wrong else 0)
@@ -125,49 +113,6 @@ async def watch(soak: Soak, stack: LocalStack, until: float) -> None:
             await asyncio.sleep(LOOK_S)
 
 
-async def look(stack: LocalStack, redis: Any, at_s: float) -> Sample:
-    """Memory of every process, and what is at the broker."""
-    memory = {name: resident_mib(process.pid) for name, process in stack.processes.items() if process.pid}
-    longest: dict[str, int] = {}
-    count = 0
-    async for key in redis.scan_iter(count=1000):
-        count += 1
-        kind = kind_of(key)
-        longest[kind] = max(longest.get(kind, 0), await length(redis, key))
-    used = (await redis.info("memory"))["used_memory"]
-    return Sample(at_s, memory, count, used / 2**20, longest)
-
-
-def resident_mib(pid: int) -> float:
-    """What a process holds in memory."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    found = re.search(r"^VmRSS:\s+(\d+) kB", status, re.M)
-    return int(found[1]) / 1024 if found else 0.0
-
-
-def kind_of(key: str) -> str:
-    """A key without the names and numbers in it."""
-    rest = key.split(":", 2)[2]
-    return re.sub(
-        r"^(session:)[^:]+",
-        r"\1ID",
-        re.sub(r"^(staged|inbox|reply|alive:\w+|generation):.*", r"\1:NAME", rest),
-    )
-
-
-async def length(redis: Any, key: str) -> int:
-    """Entries of a key; 1 of a plain one, 0 of one that is gone."""
-    kind = await redis.type(key)
-    counts = {
-        "stream": redis.xlen,
-        "list": redis.llen,
-        "hash": redis.hlen,
-        "set": redis.scard,
-        "zset": redis.zcard,
-    }
-    return int(await counts[kind](key)) if kind in counts else int(kind != "none")
-
-
 def report(soak: Soak) -> list[str]:
     """What is wrong."""
     wrong = [f"text differs: {one}" for one in soak.different[:10]]
@@ -196,32 +141,6 @@ def report(soak: Soak) -> list[str]:
         f"{soak.requests} requests, {soak.tokens} tokens, {len(soak.different)} texts differ, {soak.restarts} restarts"
     )
     return wrong
-
-
-def median(values: Sequence[float]) -> float:
-    """The middle one."""
-    return sorted(values)[len(values) // 2]
-
-
-def draw(soak: Soak, path: Path) -> None:
-    """Memory by process and the broker's keys over time."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (above, below) = pyplot.subplots(2, 1, figsize=(9, 7), sharex=True)
-    minutes = [sample.at_s / 60 for sample in soak.samples]
-    for name in soak.samples[0].memory_mib if soak.samples else ():
-        above.plot(minutes, [sample.memory_mib.get(name, 0.0) for sample in soak.samples], label=name)
-    above.set(yscale="log", ylabel="resident MiB", title=f"{soak.users} users, {soak.requests} requests")
-    above.legend(loc="center right", fontsize=8)
-    below.plot(minutes, [sample.keys for sample in soak.samples], label="keys at the broker")
-    below.plot(minutes, [10 * sample.broker_mib for sample in soak.samples], label="its memory, 0.1 MiB")
-    below.set(xlabel="minutes", ylim=(0, None))
-    below.legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":

@@ -65,6 +65,8 @@ class Fleet:
         """One device, with its own connections."""
         own = {
             "name": device.name,
+            "drafter": "modelled",
+            "draft_model": "replayed" if recordings else "",  # what status shows
             "link_ms": device.delay_ms,
             "link_jitter_ms": device.jitter_ms,
             "link_kbit_s": device.kbit_s,

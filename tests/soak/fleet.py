@@ -83,10 +83,6 @@ async def run(found: Run, scenario: Path, state_dir: Path) -> None:
         "OUTRIDER_MODEL_BETA_MS": "200",
         "OUTRIDER_MODEL_PER_TOKEN_MS": "0.05",
     }
-        "OUTRIDER_POLICY": "outrider",
-        "OUTRIDER_LOG_LEVEL": "warning",
-        "OUTRIDER_MODEL_PER_TOKEN_MS": "0.05",
-    }
     options = Options(
         modelled=True, draft_workers=0, ports=ports, state_dir=state_dir, devices=devices, env=env
     )

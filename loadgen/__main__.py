@@ -2,6 +2,7 @@
 
 import typer
 
+from loadgen.commands.ceiling import measure_ceiling
 from loadgen.commands.fleet import fleet
 from loadgen.commands.looks import compare, report
 from loadgen.commands.mock import mock_server
@@ -20,6 +21,7 @@ app.command()(compare)
 app.command()(report)
 app.command()(fleet)
 app.command("mock-server")(mock_server)
+app.command("ceiling")(measure_ceiling)
 
 
 def main() -> None:

@@ -161,8 +161,18 @@ async def scenes(compose: Compose) -> None:
     compose.run("restart", "broker")
     say(f"broker restarted, everybody registered again after {await ready(compose, 3, WAIT_S):.1f} s")
     await texts(compose, CASES[36:44], "after the broker lost its data")
+    nobody_died()
     await links(compose)
     await joining(compose)
+    nobody_died()
+
+
+def nobody_died() -> None:
+    """What was killed here is not counted; others that ended were started again. Raises Failed."""
+    ids = docker("ps", "-q", *of_project()).split()
+    counts = docker("inspect", "-f", "{{.Name}} {{.RestartCount}}", *ids).splitlines()
+    if died := [line for line in counts if not line.endswith(" 0")]:
+        raise Failed(f"ended by themselves and were started again: {', '.join(died)}")
 
 
 async def links(compose: Compose) -> None:

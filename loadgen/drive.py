@@ -12,6 +12,7 @@ from loadgen.request import ChatRequest, Record
 from loadgen.schedule import Planned
 
 LEAD_S: Final = 0.05  # from now to a schedule's beginning
+FAILED_S: Final = 0.5  # a user whose request failed asks again no sooner
 LOOK_S: Final = 0.1  # between looks whether a run is over
 
 
@@ -67,21 +68,22 @@ async def closed_loop(
                 return
             course.sent += 1
             course.last_due = max(course.last_due, due)
-            due = await _one(client, request, course, due) + think_s
+            record = await _one(client, request, course, due)
+            due = record.ended + max(think_s, FAILED_S if record.error else 0.0)
 
     users = {asyncio.create_task(user()) for _ in range(concurrency)}
     await _ended(users, course.over, seconds)
     await _drain(users, course, drain_s)
 
 
-async def _one(client: Client, request: ChatRequest, course: Course, due: float) -> float:
-    """Send it; its end."""
+async def _one(client: Client, request: ChatRequest, course: Course, due: float) -> Record:
+    """Send it, and what was seen to its end."""
     record = begin(request, due)
     try:
         await client.complete(record)
     finally:
         course.records.append(record)
-    return record.ended
+    return record
 
 
 async def _drain(tasks: set[asyncio.Task[Any]], course: Course, drain_s: float) -> None:

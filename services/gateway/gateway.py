@@ -133,6 +133,5 @@ class Gateway:
             self._deployment.clear()
 
     async def _refresh(self) -> None:
-        await self._watch.wait_up()
         await self._deployment.refresh()
         await asyncio.sleep(REFRESH_S if self._deployment.current else MISSING_S)

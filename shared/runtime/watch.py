@@ -40,7 +40,6 @@ class BrokerWatch:
         self._longest_pause_s = longest_pause_s
         self._run_id = ""
         self._away_since: float | None = None
-        self._came_up = asyncio.Event()
         self._listeners: list[Callable[[Event], None]] = []
 
     def on_change(self, listener: Callable[[Event], None]) -> None:
@@ -50,10 +49,6 @@ class BrokerWatch:
     def away_s(self, now: float) -> float:
         """Seconds since the broker was last seen; 0.0 while it is up."""
         return 0.0 if self._away_since is None else now - self._away_since
-
-    async def wait_up(self) -> None:
-        """Until the broker answers."""
-        await self._came_up.wait()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Probe until stop is set."""
@@ -77,7 +72,6 @@ class BrokerWatch:
         if self._away_since is None:
             self._away_since = now
             self.up = False
-            self._came_up.clear()
             log.warning("broker away", why=why)
             self._tell("away")
         elif not self.lost and now - self._away_since > self._grace_s:
@@ -99,7 +93,6 @@ class BrokerWatch:
         elif was_away and not first:
             log.info("broker back")
             self._tell("back")
-        self._came_up.set()
 
     def _tell(self, event: Event) -> None:
         for listener in self._listeners:

@@ -167,3 +167,24 @@ async def test_a_device_cannot_be_added_to_a_broker_that_is_not_open(tmp_path: P
         await devices.remove(Place(access, "redis://127.0.0.1:1/0", ""), "pi")
     _, remark = await devices.add(Place(access, "redis://127.0.0.1:1/0", "redis://10.0.0.1:1/0"), "pi", "1h")
     assert "does not run now" in remark
+
+
+async def test_a_disk_without_room_for_the_draft_model_is_named(tmp_path: Path) -> None:
+    """A small file system for models: one clear line, the right code, and the stack does not notice."""
+    env = {"OUTRIDER_DRAFT": "smollm2"}
+    options = Options(
+        modelled=True, draft_workers=0, ports=Ports.free(), state_dir=tmp_path / "state", listen=LISTEN, env=env
+    )
+    full = tmp_path / "full"
+    full.mkdir()
+    mounted = ("unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=8m none "$0" && exec "$@"', str(full))
+    async with LocalStack(options) as stack:
+        line, _ = await devices.add(place_of(stack), "small", "")
+        machine = Machine(tmp_path / "small", within=mounted)
+        await machine.run(line, {"OUTRIDER_CACHE": str(full)})
+        code, told = await machine.ended()
+        assert code == 2
+        assert "draft model smollm2" in told
+        assert "--model FILE.gguf" in told
+        assert str(full) in told
+        await text_of(stack)

@@ -61,6 +61,14 @@ async def test_a_closed_loop_ends_in_time_and_users_think() -> None:
     assert 8 <= len(course.records) <= 14  # two users, a tenth of a second a turn
 
 
+async def test_users_do_not_hammer_an_endpoint_that_fails() -> None:
+    course = Course()
+    async with Client("http://127.0.0.1:9", plain=True) as client:
+        await closed_loop(client, iter(requests(1000)), course, 2, 0.0, None, 0.8, 10.0)
+    assert len(course.records) == 4
+    assert {record.fault for record in course.records} == {"connect"}
+
+
 async def test_told_to_end_it_keeps_what_there_is() -> None:
     course = Course()
     schedule = [Planned(i / 50, request) for i, request in enumerate(requests(200))]

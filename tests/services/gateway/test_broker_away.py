@@ -63,3 +63,12 @@ async def test_a_broker_back_without_its_data_is_served_anew() -> None:
         await until(lambda: stack.gateway.api.objection() is None)
         assert stack.gateway.sessions.address != address
         assert (await stack.complete())[1]["choices"][0]["text"] == TEXT
+
+
+async def test_a_gateway_told_to_stop_while_the_broker_is_away_stops() -> None:
+    async with running_stack(drain_s=0.2) as stack:
+        assert (await stack.complete())[0] == 200
+        stack.link.away = True
+        await asyncio.sleep(1.2)  # every loop has found out
+        stack.stop.set()
+        await asyncio.wait_for(stack.running, 5)

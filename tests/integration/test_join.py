@@ -173,7 +173,12 @@ async def test_a_disk_without_room_for_the_draft_model_is_named(tmp_path: Path) 
     """A small file system for models: one clear line, the right code, and the stack does not notice."""
     env = {"OUTRIDER_DRAFT": "smollm2"}
     options = Options(
-        modelled=True, draft_workers=0, ports=Ports.free(), state_dir=tmp_path / "state", listen=LISTEN, env=env
+        modelled=True,
+        draft_workers=0,
+        ports=Ports.free(),
+        state_dir=tmp_path / "state",
+        listen=LISTEN,
+        env=env,
     )
     full = tmp_path / "full"
     full.mkdir()

@@ -14,13 +14,13 @@ import numpy as np
 
 from loadgen.arrivals import steady
 from loadgen.client import Client
-from loadgen.drive import Course, open_loop
+from loadgen.drive import Course, open_loop, undisturbed
 from loadgen.lengths import Lengths
 from loadgen.metrics import summarise
 from loadgen.prompts.source import of_kinds
 from loadgen.schedule import Workload, open_schedule
 
-RATES: Final = (250, 500, 750, 1000, 1500, 2000, 3000, 4000)
+RATES: Final = (250, 500, 1000, 2000, 3000, 4000, 6000, 8000)
 SECONDS: Final = 5.0
 START_S: Final = 20.0
 KEPT_UP: Final = 0.97
@@ -63,7 +63,8 @@ async def _step(url: str, rate: float) -> Step:
     course = Course()
     async with Client(url, plain=True, timeout_s=30) as client:
         spent, began = time.process_time(), time.perf_counter()
-        await open_loop(client, schedule, course, 30.0)
+        with undisturbed():
+            await open_loop(client, schedule, course, 30.0)
         took = time.perf_counter() - began
         busy = (time.process_time() - spent) / took
     seen = summarise(course.records)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from loadgen.client import Client
-from loadgen.drive import Course, closed_loop, open_loop
+from loadgen.drive import Course, closed_loop, open_loop, undisturbed
 from loadgen.figures import figures, grouped
 from loadgen.metrics import Window, spread
 from loadgen.result import write_result
@@ -83,21 +83,8 @@ async def run(plan: Plan, client: Client, course: Course) -> Outcome:
     pages, broker = plan.endpoint.metrics, plan.endpoint.broker
     before = await scrape(pages) if pages else None
     begun = await mark(broker) if broker else None
-    if isinstance(plan.load, Closed):
-        many = plan.load
-        requests = asked(plan.workload, plan.seed)
-        await closed_loop(
-            client,
-            requests,
-            course,
-            many.concurrency,
-            many.think_s,
-            many.requests,
-            many.seconds,
-            plan.drain_s,
-        )
-    else:
-        await open_loop(client, plan.load, course, plan.drain_s)
+    with undisturbed():
+        await _drive(plan, client, course)
     ended = time.perf_counter()
     stack, problems, spans = dict[str, Any](), list[str](), list[Span]()
     try:
@@ -114,6 +101,16 @@ async def run(plan: Plan, client: Client, course: Course) -> Outcome:
         return outcome
     body = {**outcome.body, "trace_start_us": begun.on_broker_us(course.started)}
     return replace(outcome, body=body, spans=spans)
+
+
+async def _drive(plan: Plan, client: Client, course: Course) -> None:
+    many = plan.load
+    if not isinstance(many, Closed):
+        await open_loop(client, many, course, plan.drain_s)
+        return
+    requests = asked(plan.workload, plan.seed)
+    limits = (many.concurrency, many.think_s, many.requests, many.seconds)
+    await closed_loop(client, requests, course, *limits, plan.drain_s)
 
 
 def write(outcome: Outcome, plan: Plan, course: Course, out: Path) -> None:

@@ -49,8 +49,8 @@ async def _fleet(
     with told():
         if not broker:
             raise OptionError("no stack runs here: give the broker's URL with --broker")
-        logs.configure("warning", "console", role="loadgen")
         devices = read_scenario(scenario).fleet(verify_ms)
+        logs.configure("warning", "console", role="loadgen")
         end_on_signals(over)
         with Status(f"{len(devices)} devices join", console=console) as status:
             looks = await run_fleet(

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from resource import getpagesize
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
@@ -110,10 +111,10 @@ def commands_time(stats: str) -> tuple[int, int]:
     return spent, calls
 
 
-def resident_mib(pid: str = "self") -> float:
+def resident_mib(pid: int | str = "self") -> float:
     """What a process holds in memory."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * 4096 / 2**20
+    return pages * getpagesize() / 2**20
 
 
 def fleet_figures(looks: Sequence[Look]) -> Mapping[str, Any]:

@@ -166,11 +166,6 @@ def jain(rates: Sequence[float]) -> float:
     return sum(rates) ** 2 / (len(rates) * squares) if squares else NAN
 
 
-def percentile(values: Sequence[float], q: float) -> float:
-    """Linear-interpolated percentile, nan of nothing."""
-    return float(np.percentile(values, q)) if values else NAN
-
-
 def sizes(record: Record) -> list[float]:
     """Tokens of every piece of a stream that has some: as told, or an equal share."""
     if any(chunk.tokens for chunk in record.chunks):

@@ -1,12 +1,10 @@
 """One request and what was seen of it: plain data, times in seconds on the client's own clock."""
 
 from dataclasses import dataclass, field
-from typing import Final
 
-# connect: nobody there. timeout: over the time for all. stall: nothing for too long in mid-stream. cut: ended before
-# its time. garbage: no server-sent events, or no JSON in them. stream: an error event. http_N: an answer with that
-# status. stopped: the run was over first.
-FAULTS: Final = ("connect", "timeout", "stall", "cut", "garbage", "stream", "http_N", "stopped")
+# Kinds of errors. connect: nobody there. timeout: over the time for all. stall: nothing for too long in mid-stream.
+# cut: ended before its time. garbage: no server-sent events, or no JSON in them. stream: an error event. http_N: an
+# answer with that status. stopped: the run was over first.
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +53,7 @@ class Record:
     drafted_tokens: int = 0
     accepted_tokens: int = 0
     rounds: int = 0
-    fault: str = ""  # kind of the error, see FAULTS
+    fault: str = ""  # kind of the error, see above
     retries: int = 0
     prompt_tokens: int = 0  # as the endpoint counts them, 0 = it does not
     completion_tokens: int = 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loadgen.fleet import resident_mib
 from services.local.stack import LocalStack
 
 
@@ -31,13 +32,6 @@ async def look(stack: LocalStack, redis: Any, at_s: float) -> Sample:
         longest[kind] = max(longest.get(kind, 0), await length(redis, key))
     used = (await redis.info("memory"))["used_memory"]
     return Sample(at_s, memory, count, used / 2**20, longest)
-
-
-def resident_mib(pid: int) -> float:
-    """What a process holds in memory."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    found = re.search(r"^VmRSS:\s+(\d+) kB", status, re.M)
-    return int(found[1]) / 1024 if found else 0.0
 
 
 def kind_of(key: str) -> str:

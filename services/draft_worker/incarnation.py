@@ -24,7 +24,7 @@ from shared.runtime.watch import BrokerWatch
 
 log = structlog.get_logger()
 
-BLOCK_S: Final = 0.5  # longest wait in one read of the inbox
+BLOCK_S: Final = 2.0  # longest wait in one read of the inbox
 READ: Final = 64  # entries in one read
 SILENT_S: Final = 10.0  # a session nobody spoke of for so long is asked about
 
@@ -56,13 +56,13 @@ class Incarnation:
     async def run(self, watch: BrokerWatch, over: asyncio.Event) -> None:
         """Serve; `leave` comes after it."""
         turns = {
-            "inbox": self._read,
             "arrivals": self._handle,
             "computing": self._compute,
             "outbox": self._outbox.turn,
         }
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._close_on(over))
+            reading = tasks.create_task(for_ever(self._read, watch, over, "inbox"))
+            tasks.create_task(self._close_on(over, reading))
             for name, turn in turns.items():
                 tasks.create_task(for_ever(turn, watch, over, name))
 
@@ -147,8 +147,9 @@ class Incarnation:
         except BrokerAway as error:
             log.warning("undecodable message not kept", why=str(error))
 
-    async def _close_on(self, over: asyncio.Event) -> None:
+    async def _close_on(self, over: asyncio.Event, reading: asyncio.Task[None]) -> None:
         await over.wait()
+        reading.cancel()  # it may be waiting for what does not come
         self._arrivals.close()
         self._outbox.close()
         self._computing.wake()

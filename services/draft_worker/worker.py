@@ -60,7 +60,9 @@ class DraftWorker:
         self._timeline = Timeline(self._name, settings.trace)
         self._computing = ComputeLoop(drafter, compute, self._metrics)
         far = settings.joined  # and may be away for long: a core's own tries all the time
-        self._watch = BrokerWatch(broker, longest_pause_s=FAR_PAUSE_S) if far else BrokerWatch(broker)
+        self._watch = BrokerWatch(
+            broker, pause_s=HEARTBEAT_S, longest_pause_s=FAR_PAUSE_S if far else HEARTBEAT_S
+        )
         self._watch.on_change(self._on_broker)
         self._over = asyncio.Event()  # ends an incarnation: told to stop, or the broker lost its data
         self._serving: Incarnation | None = None
@@ -150,8 +152,10 @@ class DraftWorker:
 
     async def _look_after(self) -> None:
         """Once a heartbeat: measure the link, see whether the deployment is still ours and who fell silent."""
-        self._rtt_s = await self._broker.ping() + 2 * (self._link.delay_s + self._link.jitter_s)
+        loop = asyncio.get_running_loop()
+        asked_s = loop.time()
         deployment = await self._broker.get(self._keys.deployment)
+        self._rtt_s = loop.time() - asked_s + 2 * (self._link.delay_s + self._link.jitter_s)
         if deployment:
             self._check(deployment)
         if self._serving is not None:

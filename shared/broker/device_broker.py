@@ -25,7 +25,6 @@ class DeviceBroker(Protocol):
     """The part of `Broker` that a device uses. See contract.py for what each method means."""
 
     async def run_id(self) -> str: ...
-    async def ping(self) -> float: ...
     async def close(self) -> None: ...
     async def get(self, key: str) -> dict[str, str]: ...
     async def next_generation(self) -> int: ...
@@ -58,9 +57,6 @@ class RedisDevice:
             raise BrokerAway("the core has not come up yet")
         return text(birth)
 
-    async def ping(self) -> float:
-        return await self._redis.ping()
-
     async def close(self) -> None:
         await self._redis.close()
 
@@ -78,27 +74,26 @@ class RedisDevice:
 
     async def beat(self, heartbeat: Heartbeat, ttl_s: float) -> None:
         alive, generation = self._keys.alive(ROLE, self._name), heartbeat.generation
-        held = await self._redis.call("HGET", alive, "generation")
-        if held and int(held) > generation:
-            raise LeaseLost(f"{ROLE} {self._name} has a newer generation than {generation}")
         loop = asyncio.get_running_loop()
         sent, ttl = loop.time(), milliseconds(ttl_s)
+        held, (seconds, micros) = await self._redis.calls(("HGET", alive, "generation"), ("TIME",))
+        now_us = int(seconds) * 1_000_000 + int(micros)
+        self._clock.observe(sent, loop.time(), now_us)
+        if held and int(held) > generation:
+            raise LeaseLost(f"{ROLE} {self._name} has a newer generation than {generation}")
         try:
-            (seconds, micros), *_ = await self._redis.calls(
-                ("TIME",),
+            await self._redis.calls(
                 ("HSET", alive, "generation", generation, "d", wire.encode(heartbeat)),
                 ("PEXPIRE", alive, ttl),
                 ("EXPIRE", self._keys.inbox(f"{self._name}:{generation}"), limits.INBOX_KEPT_S),
+                *(self._listing(now_us // 1000, ttl) if self._at_home else ()),
             )
         except BrokerFull as error:  # it serves its sessions without drafts until some have ended
             raise BrokerAway(str(error)) from error
-        self._clock.observe(sent, loop.time(), int(seconds) * 1_000_000 + int(micros))
-        if self._at_home:
-            await self._list(int(seconds) * 1000 + int(micros) // 1000, ttl)
 
-    async def _list(self, now_ms: int, ttl_ms: int) -> None:
+    def _listing(self, now_ms: int, ttl_ms: int) -> tuple[tuple[Argument, ...], ...]:
         names = self._keys.names(ROLE)
-        await self._redis.calls(
+        return (
             ("ZADD", names, now_ms + ttl_ms, self._name),
             ("ZREMRANGEBYSCORE", names, "-inf", now_ms),
             ("PEXPIRE", names, ttl_ms),

@@ -30,13 +30,20 @@ class BrokerWatch:
     its data. reset: answers again, but its data is gone (another run id): groups and registrations are made anew.
     """
 
-    def __init__(self, broker: Watched, grace_s: float = GRACE_S, longest_pause_s: float = PROBE_S) -> None:
+    def __init__(
+        self,
+        broker: Watched,
+        grace_s: float = GRACE_S,
+        pause_s: float = PROBE_S,
+        longest_pause_s: float = PROBE_S,
+    ) -> None:
+        """pause_s: between probes; longest_pause_s: what it grows to while the broker is lost."""
         self.up = False
         self.lost = False
         self.generation = 0
         self._broker = broker
         self._grace_s = grace_s
-        self._pause_s = PROBE_S
+        self._pause_s = self._usual_pause_s = pause_s
         self._longest_pause_s = longest_pause_s
         self._run_id = ""
         self._away_since: float | None = None
@@ -85,7 +92,7 @@ class BrokerWatch:
         first, changed = not self._run_id, bool(self._run_id) and run_id != self._run_id
         was_away = self._away_since is not None
         self._run_id, self._away_since, self.lost, self.up = run_id, None, False, True
-        self._pause_s = PROBE_S
+        self._pause_s = self._usual_pause_s
         if changed:
             self.generation += 1
             log.error("broker back without its data", run_id=run_id)

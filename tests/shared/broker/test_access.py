@@ -128,7 +128,6 @@ async def test_a_device_can_do_its_work(server: EmbeddedBroker) -> None:
     assert await kitchen.get(KEYS.deployment) == {"protocol": "2"}
     generation = await kitchen.next_generation()
     await kitchen.beat(Heartbeat("draft_worker", "kitchen", generation), 4.0)
-    await kitchen.ping()
     assert await scheduler.alive("draft_worker") == []  # its name it may not write
     assert await scheduler.enlist({"kitchen": 0, "attic": 0}) == []
     assert [beat.name for beat in await scheduler.alive("draft_worker")] == ["kitchen"]

@@ -38,6 +38,7 @@ def application(mock: Mock) -> web.Application:
     """The server."""
     server = _Server(mock)
     app = web.Application()
+    app.router.add_get("/health", server.health)  # others look there before they begin
     app.router.add_get("/v1/models", server.models)
     app.router.add_post("/v1/completions", server.complete)
     app.router.add_post("/v1/chat/completions", server.complete)
@@ -50,6 +51,9 @@ class _Server:
         self._free_at = [0.0] * mock.workers  # a heap, of the loop's clock
         self._rng = np.random.default_rng(mock.seed)
         self._seen = 0
+
+    async def health(self, _: web.Request) -> web.Response:
+        return web.Response()
 
     async def models(self, _: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": [{"id": "mock", "object": "model"}]})

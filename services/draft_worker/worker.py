@@ -23,6 +23,7 @@ from shared.protocol.limits import HEARTBEAT_S
 from shared.protocol.messages import Heartbeat
 from shared.runtime.ids import Ids
 from shared.runtime.loop import for_ever
+from shared.runtime.pause import pause
 from shared.runtime.presence import Presence
 from shared.runtime.service import Refused
 from shared.runtime.settings import DraftWorkerSettings
@@ -114,7 +115,7 @@ class DraftWorker:
             if self._objection != told:
                 told = self._objection
                 log.info(told)
-            await _pause(stop, POLL_S)
+            await pause(stop, POLL_S)
         return False
 
     def _check(self, deployment: Mapping[str, str]) -> None:
@@ -161,7 +162,7 @@ class DraftWorker:
         if self._serving is not None:
             self._serving.ask_about_silent()
         await self._broker.trace(self._timeline.take())
-        await _pause(self._over, HEARTBEAT_S)
+        await pause(self._over, HEARTBEAT_S)
 
     def _heartbeat(self) -> Heartbeat:
         load = len(self._serving.sessions) if self._serving else 0
@@ -184,11 +185,3 @@ def link_of(settings: DraftWorkerSettings, ids: Ids) -> Link:
     """The emulated link that the settings ask for."""
     bytes_per_s = settings.link_kbit_s * 125 or inf
     return Link(ids, settings.link_ms / 1e3, settings.link_jitter_ms / 1e3, bytes_per_s, settings.link_loss)
-
-
-async def _pause(event: asyncio.Event, seconds: float) -> None:
-    """Until the event is set, for `seconds` at most."""
-    try:
-        await asyncio.wait_for(event.wait(), seconds)
-    except TimeoutError:
-        return

@@ -17,7 +17,7 @@ MAX_DELIVERIES: Final = 3  # a batch delivered this often is run row by row
 
 TOLD_EVERY: Final = 32  # tokens: a device that is not to draft hears of so many at once
 
-LOG_KEPT_S: Final = 600  # a closed session's log
+LOG_KEPT_S: Final = 60  # a closed session's log, for what is still under way
 INBOX_CAP: Final = (
     4096  # entries of an inbox or reply stream; beyond it the oldest go (a gap: the reader reads the log)
 )

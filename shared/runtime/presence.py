@@ -9,6 +9,7 @@ import structlog
 from shared.broker.contract import BrokerAway, LeaseLost
 from shared.protocol.limits import HEARTBEAT_S, HEARTBEAT_TTL_S
 from shared.protocol.messages import Heartbeat
+from shared.runtime.pause import pause
 
 log = structlog.get_logger()
 
@@ -46,7 +47,4 @@ class Presence:
         """Beat until stop is set."""
         while not stop.is_set():
             await self.beat()
-            try:
-                await asyncio.wait_for(stop.wait(), HEARTBEAT_S)
-            except TimeoutError:
-                continue
+            await pause(stop, HEARTBEAT_S)

@@ -8,6 +8,7 @@ import structlog
 
 from shared.broker.contract import BrokerAway
 from shared.protocol.limits import GRACE_S
+from shared.runtime.pause import pause
 
 Event = Literal["away", "lost", "back", "reset"]
 PROBE_S: Final = 0.5
@@ -61,10 +62,7 @@ class BrokerWatch:
         """Probe until stop is set."""
         while not stop.is_set():
             await self.probe()
-            try:
-                await asyncio.wait_for(stop.wait(), self._pause_s)
-            except TimeoutError:
-                continue
+            await pause(stop, self._pause_s)
 
     async def probe(self) -> None:
         """Look once and tell the listeners of any change."""

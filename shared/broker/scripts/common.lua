@@ -19,15 +19,16 @@ local function add_work(stream, data)
   redis.call('XADD', stream, '*', 'd', data)
 end
 
--- Inboxes and replies are capped, and expire unless their reader's heartbeat puts that off.
+-- Inboxes and replies are capped, in number and in age, and expire unless their reader's heartbeat puts that off.
 -- told: {{stream, message}, ...}
 local function add_inboxes(told)
-  local expires = {}
+  local expires, too_old = {}, now_ms() - INBOX_KEPT_S * 1000
   for _, pair in ipairs(told) do
     local stream = pair[1]
     redis.call('XADD', stream, 'MAXLEN', '~', INBOX_CAP, '*', 'd', pair[2])
     if not expires[stream] then
       redis.call('EXPIRE', stream, INBOX_KEPT_S, 'NX')
+      redis.call('XTRIM', stream, 'MINID', '~', too_old)
       expires[stream] = true
     end
   end

@@ -278,3 +278,13 @@ async def test_the_embedded_broker_refuses_a_taken_port(redis_port: int) -> None
     with pytest.raises(NoServer, match="ended with"):
         async with EmbeddedBroker(redis_port):
             pytest.fail("two servers on one port")
+
+
+async def test_an_inbox_lets_go_of_what_is_older_than_it_is_kept(redis_world: RedisWorld) -> None:
+    inbox = redis_world.keys.inbox("pi:1")
+    for n in range(300):
+        await redis_world.raw.xadd(inbox, {"d": b"old"}, id=f"{n + 1}-0")
+    await redis_world.broker.send(inbox, Cancel("s1", "cancel"))
+    left = await redis_world.raw.xrange(inbox)
+    assert len(left) <= 101  # whole nodes of the stream go
+    assert wire.decode(left[-1][1][b"d"]) == Cancel("s1", "cancel")

@@ -60,8 +60,8 @@ load: setup ## the load generator at the stack that runs here (LOAD="--rate 2 --
 soak: demo-model ## eight users for an hour: memory, keys, texts (MINUTES=60)
 	@$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),60)
 
-fleet: setup ## a thousand emulated devices for five minutes: texts, memory, the broker (MINUTES=5)
-	@$(BIN)/python -m tests.soak.fleet --minutes $(or $(MINUTES),5)
+fleet: setup ## a thousand emulated devices for six minutes: texts, memory, the broker (MINUTES=6)
+	@$(BIN)/python -m tests.soak.fleet --minutes $(or $(MINUTES),6)
 
 gpu-bench: ## verifier's cost law on a CUDA GPU, with the python3 on the path
 	@python3 -m services.verifier.bench

@@ -1,6 +1,7 @@
 """What `loadgen run` was asked for, settled into a plan: defaults, and what goes with what."""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from loadgen.slo import SloError, parse_assertions, parse_goodput
 from loadgen.trace import TraceError, read_trace
 
 WRONG: Final = (ArrivalError, LengthError, PromptError, GroupError, SloError, TraceError, OSError)
-STATE: Final = Path(".outrider/up.json")  # where a stack on this machine says who it is
+STATE: Final = ".outrider"  # folder of a stack on this machine, unless OUTRIDER_STATE names another
 URL: Final = "http://127.0.0.1:8000"
 REQUESTS: Final = 100
 
@@ -173,8 +174,10 @@ def _config(asked: Asked, where: Endpoint, model: str) -> dict[str, Any]:
 
 
 def _state() -> dict[str, Any]:
+    """What the stack on this machine says of itself; {} when there is none."""
     try:
-        state: dict[str, Any] = json.loads(STATE.read_text())
+        folder = Path(os.environ.get("OUTRIDER_STATE") or STATE)
+        state: dict[str, Any] = json.loads((folder / "up.json").read_text())
     except (OSError, ValueError):
         return {}
     return state

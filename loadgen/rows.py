@@ -84,7 +84,6 @@ def record_of(found: dict[str, Any]) -> Record:
 def write_rows(path: Path, records: Sequence[Record], start: float) -> None:
     """JSON lines at `path`, and the same without pieces as a table beside it (.csv)."""
     rows = [row(record, start) for record in sorted(records, key=lambda r: r.scheduled)]
-    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(one) + "\n" for one in rows)
     with path.with_suffix(".csv").open("w", encoding="utf-8", newline="") as file:

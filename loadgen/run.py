@@ -115,6 +115,7 @@ async def _drive(plan: Plan, client: Client, course: Course) -> None:
 
 def write(outcome: Outcome, plan: Plan, course: Course, out: Path) -> None:
     """The result file; rows, table and timeline beside it."""
+    out.parent.mkdir(parents=True, exist_ok=True)
     if outcome.spans:
         write_spans(out.with_suffix(".spans.jsonl"), outcome.spans)
     rows = out.with_suffix(".requests.jsonl")

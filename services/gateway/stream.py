@@ -37,7 +37,7 @@ class Stream(AsyncIterator[Event]):
             self._abandon(self.members[index], reason)
 
     def close(self) -> None:
-        """Cancel whatever has not ended. The sessions, which refer to this, are let go of: they wait for no collector."""
+        """Cancel whatever has not ended. The sessions, which refer to this, are let go: none waits for a collector."""
         for session in self.members:
             self.cut(session.index, "cancel")
         self.members.clear()

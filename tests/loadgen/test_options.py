@@ -81,6 +81,10 @@ def test_the_stack_that_runs_here_is_found(tmp_path: Path, monkeypatch: pytest.M
         state["url"], metrics=("http://x/metrics",), broker=state["broker_url"]
     )
     assert endpoint(Asked(url="http://other")) == Endpoint("http://other")
+    monkeypatch.setenv("OUTRIDER_STATE", str(tmp_path / "elsewhere"))
+    assert endpoint(Asked()).url == "http://127.0.0.1:8000"
+    (tmp_path / ".outrider").rename(tmp_path / "elsewhere")
+    assert endpoint(Asked()).url == state["url"]
 
 
 def test_secrets_are_not_written_down() -> None:

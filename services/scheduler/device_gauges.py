@@ -16,6 +16,11 @@ _TOLD: Final[tuple[tuple[str, str, Callable[[DeviceEstimate], float | None]], ..
         "Verdict there and draft back, beside drafting, by device",
         lambda known: known.link_s.value,
     ),
+    (
+        "device_delay_seconds",
+        "Of its link alone, there and back: the shortest of recent rounds",
+        lambda known: known.delay_s.value,
+    ),
     ("device_link_spread_seconds", "About its standard deviation", lambda known: known.spread_s.value),
     ("device_token_seconds", "Drafting of one token", lambda known: known.draft_s.value),
     (

@@ -5,7 +5,8 @@ Every estimate starts from a prior and forgets: old observations fade by `decay`
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from math import inf
+from typing import ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -70,11 +71,33 @@ class Mean:
 
 
 @dataclass(slots=True)
+class Least:
+    """The least of the last 32 to 64 observations; None before the first."""
+
+    WINDOW: ClassVar[int] = 32
+    value: float | None = None
+    _newest: float = inf  # since the window last turned
+    _seen: int = 0
+
+    def observe(self, value: float) -> None:
+        """Take one more."""
+        self._newest = min(self._newest, value)
+        self._seen += 1
+        self.value = value if self.value is None else min(self.value, value)
+        if self._seen % self.WINDOW == 0:
+            self.value, self._newest = self._newest, inf
+
+
+@dataclass(slots=True)
 class DeviceEstimate:
-    """One device: seconds per drafted token, and of the links with its waiting (verdict there, draft back)."""
+    """One device: seconds per drafted token, and of the links with its waiting (verdict there, draft back).
+
+    delay_s is the links' own part: a turnaround that waited for nothing else is the shortest (min-RTT, as in BBR).
+    """
 
     draft_s: Mean = field(default_factory=lambda: Mean(0.01))
     link_s: Mean = field(default_factory=lambda: Mean(0.002, weight=0.08))
+    delay_s: Least = field(default_factory=Least)
     alpha: Mean | None = None  # of its sessions, once there were any
     spread_s: Mean = field(
         default_factory=lambda: Mean(0.0, weight=0.08)
@@ -101,6 +124,7 @@ class DeviceEstimate:
         if self.link_s.seen:
             self.spread_s.observe(DEVIATION * abs(link_s - self.link_s.value))
         self.link_s.observe(link_s)
+        self.delay_s.observe(link_s)
         if not 0 <= draft_s <= turnaround_s + CLOCK_SLACK_S:
             raise ValueError(f"{draft_s} s of drafting in {turnaround_s} s")
 

@@ -189,7 +189,7 @@ async def links(compose: Compose) -> None:
         await texts(compose, CASES[first : first + 3], "three links", *names.values())
     shown = docker("exec", *compose.containers("scheduler"), "python", "-c", METRICS)
     for ms, name in names.items():
-        found = re.search(rf'^outrider_scheduler_device_link_seconds{{device="{name}"}} (\S+)', shown, re.M)
+        found = re.search(rf'^outrider_scheduler_device_delay_seconds{{device="{name}"}} (\S+)', shown, re.M)
         if not found:
             raise Failed(f"{name}: the scheduler shows no estimate of its link")
         estimate_ms = 1000 * float(found[1]) / 2

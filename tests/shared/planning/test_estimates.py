@@ -5,7 +5,7 @@ import random
 import pytest
 
 from shared.planning.cost import Packed, Padded
-from shared.planning.estimates import Acceptance, DeviceEstimate, Mean, VerifyCost
+from shared.planning.estimates import Acceptance, DeviceEstimate, Least, Mean, VerifyCost
 
 
 def test_alpha_is_accepted_over_accepted_and_rejected_rounds() -> None:
@@ -32,6 +32,25 @@ def test_a_mean_takes_the_first_value_and_then_fades() -> None:
     assert mean.value == 4.0
     mean.observe(8.0)
     assert mean.value == 6.0
+
+
+def test_the_least_follows_a_link_that_became_longer() -> None:
+    least = Least()
+    assert least.value is None
+    for value in (5.0, 3.0, 4.0):
+        least.observe(value)
+    assert least.value == 3.0
+    for _ in range(2 * Least.WINDOW):
+        least.observe(7.0)
+    assert least.value == 7.0
+
+
+def test_a_link_s_own_delay_is_told_from_waiting() -> None:
+    device, draw = DeviceEstimate(), random.Random(3)
+    for _ in range(200):
+        device.observe(4, 0.040, 0.040 + 0.060 + draw.expovariate(1 / 0.020))
+    assert device.delay_s.value == pytest.approx(0.060, rel=0.05)
+    assert device.link_s.value == pytest.approx(0.080, rel=0.2)
 
 
 def test_a_devices_turnaround_is_drafting_and_the_rest() -> None:

@@ -35,9 +35,10 @@ _NOT_NOW_CODES: Final = ("BUSY ", "UNKILLABLE ", "MISCONF ", "NOREPLICAS ")
 
 
 class Connections:
-    """All connections of one process to one broker."""
+    """All connections of one process to one broker. kept: of those that nobody uses, so many stay open."""
 
-    def __init__(self, url: str, user: str = "", password: str = "") -> None:
+    def __init__(self, url: str, user: str = "", password: str = "", kept: int = MOST_CALLS) -> None:
+        self._kept = kept
         self._user = f"user {user!r}" if user else "whoever has no credential"
         credential = {"username": user, "password": password} if user else {}
         # No time-out on the socket itself: the limit on a call covers it, handshake included.
@@ -129,7 +130,7 @@ class Connections:
                     answers.append(await connection.read_response(disable_decoding=True))
                 except exceptions.ResponseError as error:  # an answer like any other
                     refused = refused or error
-            keep = not self._closed
+            keep = not self._closed and len(self._idle) < self._kept
         finally:
             self._busy.discard(connection)
             if keep:

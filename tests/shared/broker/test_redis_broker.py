@@ -288,3 +288,13 @@ async def test_an_inbox_lets_go_of_what_is_older_than_it_is_kept(redis_world: Re
     left = await redis_world.raw.xrange(inbox)
     assert len(left) <= 101  # whole nodes of the stream go
     assert wire.decode(left[-1][1][b"d"]) == Cancel("s1", "cancel")
+
+
+async def test_of_many_calls_at_once_few_connections_are_kept(redis_world: RedisWorld) -> None:
+    before = len(await redis_world.raw.client_list())
+    pool = connections.Connections(redis_world.url, kept=2)
+    for _ in range(2):  # those that are kept serve again
+        await asyncio.gather(*(pool.ping() for _ in range(12)))
+        await asyncio.sleep(0.1)  # the server sees that the others were closed
+        assert len(await redis_world.raw.client_list()) - before == 2
+    await pool.close()

@@ -1,14 +1,11 @@
 """The broker that a service's settings name."""
 
 from pathlib import Path
-from typing import Final
 
-from shared.broker.connections import MOST_CALLS, Connections
+from shared.broker.connections import Connections
 from shared.broker.device_broker import RedisDevice
 from shared.broker.redis_broker import RedisBroker
 from shared.runtime.settings import Common, DraftWorkerSettings, SettingsError
-
-KEPT: Final = 3  # of a device's idle connections; calls rarely coincide, and thousands of devices add up
 
 
 def connect(settings: Common) -> RedisBroker:
@@ -19,14 +16,14 @@ def connect(settings: Common) -> RedisBroker:
 def connect_device(settings: DraftWorkerSettings, name: str) -> RedisDevice:
     """A device's connection, likewise."""
     return RedisDevice(
-        _connections(settings, KEPT), name, settings.shard, settings.stream_limit, not settings.joined
+        _connections(settings), name, settings.shard, settings.stream_limit, not settings.joined
     )
 
 
-def _connections(settings: Common, kept: int = MOST_CALLS) -> Connections:
+def _connections(settings: Common) -> Connections:
     try:
         password = _password(settings.broker_password_file)
-        return Connections(settings.broker_url, settings.broker_user, password, kept)
+        return Connections(settings.broker_url, settings.broker_user, password)
     except ValueError as error:
         raise SettingsError(f"OUTRIDER_BROKER_URL: {error}") from error  # it may hold a password: not shown
 

@@ -5,6 +5,7 @@ connection and no other. There is no retry: the caller knows whether a repeat is
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, Final
@@ -23,6 +24,7 @@ _pack: Final[Callable[[tuple[Any, ...]], bytes]] = hiredis.pack_command
 
 CALL_S: Final = 3.0  # waiting for a turn, connecting, sending and the answer; less than GRACE_S
 MOST_CALLS: Final = 32  # at once; further ones wait for a turn
+SPARE_S: Final = 30.0  # how long a connection that nobody needs stays open
 _LOST: Final = (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.InvalidResponse, OSError)
 _DENIED: Final = (
     exceptions.AuthenticationError,
@@ -35,10 +37,9 @@ _NOT_NOW_CODES: Final = ("BUSY ", "UNKILLABLE ", "MISCONF ", "NOREPLICAS ")
 
 
 class Connections:
-    """All connections of one process to one broker. kept: of those that nobody uses, so many stay open."""
+    """All connections of one process to one broker: as many as calls coincided of late."""
 
-    def __init__(self, url: str, user: str = "", password: str = "", kept: int = MOST_CALLS) -> None:
-        self._kept = kept
+    def __init__(self, url: str, user: str = "", password: str = "") -> None:
         self._user = f"user {user!r}" if user else "whoever has no credential"
         credential = {"username": user, "password": password} if user else {}
         # No time-out on the socket itself: the limit on a call covers it, handshake included.
@@ -52,7 +53,8 @@ class Connections:
             **credential,
         )
         self._make: Callable[[], AbstractConnection] = pool.make_connection
-        self._idle: list[AbstractConnection] = []
+        # (since when, connection), the one last used at the end, which is taken first: spare ones are at the beginning
+        self._idle: deque[tuple[float, AbstractConnection]] = deque()
         self._busy: set[AbstractConnection] = set()
         self._turns = asyncio.Semaphore(MOST_CALLS)
         self._closed = False
@@ -93,7 +95,7 @@ class Connections:
     async def close(self) -> None:
         """Close all. Calls under way and later ones raise BrokerAway. Idempotent."""
         self._closed = True
-        for connection in [*self._idle, *self._busy]:
+        for connection in [*(idle for _, idle in self._idle), *self._busy]:
             await connection.disconnect()
         self._idle.clear()
 
@@ -130,11 +132,11 @@ class Connections:
                     answers.append(await connection.read_response(disable_decoding=True))
                 except exceptions.ResponseError as error:  # an answer like any other
                     refused = refused or error
-            keep = not self._closed and len(self._idle) < self._kept
+            keep = not self._closed
         finally:
             self._busy.discard(connection)
             if keep:
-                self._idle.append(connection)
+                await self._give_back(connection)
             else:
                 await connection.disconnect(nowait=True)
         if refused is not None:
@@ -145,10 +147,15 @@ class Connections:
         if self._closed:
             raise BrokerAway("this connection was closed")
         while self._idle:
-            connection = self._idle.pop()
-            if (
-                not await connection.can_read()
-            ):  # between calls there is nothing to read, unless the peer closed
+            _, connection = self._idle.pop()
+            if not await connection.can_read():  # between calls there is nothing, unless the peer closed
                 return connection
             await connection.disconnect(nowait=True)
         return self._make()
+
+    async def _give_back(self, connection: AbstractConnection) -> None:
+        now = asyncio.get_running_loop().time()
+        self._idle.append((now, connection))
+        if now - self._idle[0][0] > SPARE_S:
+            _, spare = self._idle.popleft()
+            await spare.disconnect(nowait=True)

@@ -290,11 +290,22 @@ async def test_an_inbox_lets_go_of_what_is_older_than_it_is_kept(redis_world: Re
     assert wire.decode(left[-1][1][b"d"]) == Cancel("s1", "cancel")
 
 
-async def test_of_many_calls_at_once_few_connections_are_kept(redis_world: RedisWorld) -> None:
+async def test_connections_that_nobody_needs_are_closed(
+    redis_world: RedisWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = len(await redis_world.raw.client_list())
-    pool = connections.Connections(redis_world.url, kept=2)
-    for _ in range(2):  # those that are kept serve again
-        await asyncio.gather(*(pool.ping() for _ in range(12)))
-        await asyncio.sleep(0.1)  # the server sees that the others were closed
-        assert len(await redis_world.raw.client_list()) - before == 2
+    pool = connections.Connections(redis_world.url)
+
+    async def opened() -> int:
+        await asyncio.sleep(0.05)  # the server sees what was closed
+        return len(await redis_world.raw.client_list()) - before
+
+    await asyncio.gather(*(pool.ping() for _ in range(12)))
+    for _ in range(20):
+        await pool.ping()
+    assert await opened() == 12  # kept for the next time that calls coincide
+    monkeypatch.setattr(connections, "SPARE_S", 0.01)
+    for _ in range(12):
+        await pool.ping()
+    assert await opened() == 1
     await pool.close()

@@ -15,7 +15,7 @@ from shared.protocol.messages import Close, Dismiss, Draft, Message, Open, Resyn
 from shared.protocol.session import SessionSpec
 from shared.speculative.params import SamplingParams
 
-REMEMBERED: Final = 4096  # sessions that left, so that their late verdicts are told from unknown ones
+REMEMBERED: Final = 256  # sessions that left, so that their late verdicts are told from unknown ones
 CATCH_UP: Final = (
     64  # committed tokens that nobody asked a draft after are fed so many at a time, or with the next draft
 )

@@ -24,7 +24,7 @@ _pack: Final[Callable[[tuple[Any, ...]], bytes]] = hiredis.pack_command
 
 CALL_S: Final = 3.0  # waiting for a turn, connecting, sending and the answer; less than GRACE_S
 MOST_CALLS: Final = 32  # at once; further ones wait for a turn
-SPARE_S: Final = 30.0  # how long a connection that nobody needs stays open
+SPARE_S: Final = 120.0  # how long a connection that nobody needs stays open
 _LOST: Final = (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.InvalidResponse, OSError)
 _DENIED: Final = (
     exceptions.AuthenticationError,

@@ -1,13 +1,17 @@
 """One timer per session, O(log sessions) at worst and nothing at all when a timer only moves back."""
 
 import heapq
+from typing import Final
+
+FEW: Final = 64  # dead entries that are not worth a clean-up
 
 
 class Timers:
     """The earliest time each session has to be looked at.
 
     The heap holds one entry per session. A timer that is set later leaves its entry where it is: when the entry
-    comes up it is put back at the true time. Only an earlier timer adds an entry; the old one is then dead.
+    comes up it is put back at the true time. Only an earlier timer adds an entry; the old one is then dead, and goes
+    when its time comes or the dead outnumber the living: a deadline of minutes would else keep one for every round.
     """
 
     def __init__(self) -> None:
@@ -22,6 +26,13 @@ class Timers:
         if entry is None or at < entry:
             self._entry_at[session] = at
             heapq.heappush(self._heap, (at, session))
+            if len(self._heap) > 2 * len(self._entry_at) + FEW:
+                self._heap = [(at, session) for session, at in self._entry_at.items()]
+                heapq.heapify(self._heap)
+
+    def __len__(self) -> int:
+        """Entries that are kept, dead ones too."""
+        return len(self._heap)
 
     def drop(self, session: str) -> None:
         """Never wake for this session again."""

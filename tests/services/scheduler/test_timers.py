@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.scheduler.timers import Timers
+from services.scheduler.timers import FEW, Timers
 
 STEPS = st.lists(
     st.one_of(
@@ -42,3 +42,13 @@ def test_a_timer_that_moves_back_and_forth_leaves_no_heap_behind() -> None:
     assert timers.due(500.0) == []
     assert timers.due(2000.0) == ["s"]
     assert timers.next_at() is None
+
+
+def test_a_near_timer_after_a_far_one_leaves_no_heap_behind() -> None:
+    timers = Timers()
+    for now in range(1000):
+        for name in "abc":
+            timers.set(name, now + 600.0)
+            timers.set(name, now + 0.5)
+        assert sorted(timers.due(now + 0.5)) == ["a", "b", "c"]
+    assert len(timers) <= 2 * 3 + FEW

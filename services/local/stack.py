@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import random
 import socket
 import sys
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from services.local.access import Access
 from services.local.processes import ProcessFailed, Spec, Supervised
 from shared.broker.access import CORE
 from shared.broker.embedded import server_argv
+from shared.runtime.ids import Ids
 
 READY_S: Final = 120.0
 # On one machine drafts get the time that verification leaves: everybody waits for a verification, and its threads
@@ -290,8 +290,9 @@ async def _objection(session: aiohttp.ClientSession, url: str) -> str:
 
 def _free_run(count: int) -> int:
     """First of `count` neighbouring free ports, none that an outgoing connection may take before a service does."""
+    ids = Ids()
     while True:
-        first = random.randrange(*NOT_OUTGOING)  # noqa: S311  # not secrets
+        first = int(ids.jitter(*NOT_OUTGOING))
         taken = []
         try:
             for port in range(first, first + count):

@@ -1,8 +1,9 @@
 """Linear layers laid out for a CPU that verifies: a few to a few dozen rows at a time.
 
 A verification has too many rows for a matrix-vector product and too few for a big one, where BLAS spends its
-time rearranging the weight. Measured on one core (135M, all layers, float32): 8 rows 69 ms as they come, 45 ms
-with the weight rearranged once at load; 40 rows 107 and 84; a single row 30 and 34.
+time rearranging the weight. Measured on one core (135M, all layers, float32, ms as they come and with the weight
+rearranged once at load): 1 row 49 and 45, 2 rows 78 and 41, 3 rows 96 and 35, 8 rows 81 and 46, 40 rows 177 and 119
+(AMD EPYC with AVX-512); 1 row 30 and 34, 8 rows 69 and 45, 40 rows 107 and 84 (another machine).
 
 bfloat16 without the instructions for it is slower still (40 rows 392 ms). There the product is taken in float32 and
 the result rounded to bfloat16: the arithmetic of such instructions, which sum in float32 as well. A small model keeps
@@ -16,12 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-PLAIN_BYTES: Final = 512 << 20  # layouts for single rows are kept beside the others while they are this small
 WIDE_BYTES: Final = 1 << 30  # float32 copies of bfloat16 weights are kept while they are this small
-REORDERED_FROM: Final = (
-    400_000  # weights of a layer; smaller ones stay in the cache and gain nothing (measured)
-)
-FEW_ROWS: Final = 3  # rows up to which the weight as it came is faster
+FEWEST_ROWS: Final = 3  # oneDNN takes longer for one or two (measured)
 PIECE_BYTES: Final = 1 << 20  # of float32 weight widened at once
 
 _reorder: Any = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None)
@@ -29,20 +26,16 @@ _linear: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 
 class ReorderedLinear(nn.Module):
-    """nn.Linear in float32 with its weight in oneDNN's own layout; that layout replaces `weight` or joins it."""
+    """nn.Linear in float32 with its weight in oneDNN's own layout, which replaces the one it came in."""
 
-    def __init__(self, linear: nn.Linear, keep_plain: bool) -> None:
+    def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         self.bias = linear.bias
-        self.weight = linear.weight if keep_plain else None
         self._reordered: Tensor = _reorder(linear.weight.detach(), 16)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [..., in] -> [..., out]"""
-        if self.weight is not None and x.numel() <= FEW_ROWS * x.shape[-1]:
-            return F.linear(x, self.weight, self.bias)
-        y: Tensor = _linear(x, self._reordered, self.bias, "none", [], "")
-        return y
+        return _product(x, self._reordered, self.bias)
 
 
 class WideLinear(nn.Module):
@@ -63,8 +56,7 @@ class WideLinear(nn.Module):
 
     def product(self, x: Tensor) -> Tensor:
         """x: [..., in] float32 -> [..., out] float32, not rounded"""
-        y: Tensor = _linear(x, self._reordered, self.bias, "none", [], "")
-        return y
+        return _product(x, self._reordered, self.bias)
 
 
 class WidenedLinear(nn.Module):
@@ -93,26 +85,34 @@ def widened(x: Tensor, weight: Tensor) -> Tensor:
     return torch.cat([F.linear(x, piece.float()) for piece in pieces], dim=-1)
 
 
+def _product(x: Tensor, reordered: Tensor, bias: Tensor | None) -> Tensor:
+    """x: [..., in] float32 -> [..., out] float32"""
+    missing = FEWEST_ROWS - x.numel() // x.shape[-1]
+    if missing <= 0:
+        y: Tensor = _linear(x, reordered, bias, "none", [], "")
+        return y
+    rows = F.pad(x.reshape(-1, x.shape[-1]), (0, 0, 0, missing))
+    y = _linear(rows, reordered, bias, "none", [], "")
+    return y[: FEWEST_ROWS - missing].view(*x.shape[:-1], y.shape[-1])
+
+
 def fit_linears(model: nn.Module) -> None:
     """Replace the model's linear layers by the form that is fastest where it runs. A GPU's stay as they are."""
     linears = [module for module in model.modules() if type(module) is nn.Linear]
     if not linears or linears[0].weight.device.type != "cpu":
         return
     dtype = linears[0].weight.dtype
-    tied = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    small = sum(linear.weight.nbytes for linear in linears if id(linear.weight) not in tied) <= PLAIN_BYTES
     copied = reorders() and 4 * sum(linear.weight.numel() for linear in linears) <= WIDE_BYTES
     del linears  # so that each weight goes when its other layout is there
     for parent in list(model.modules()):
         for name, linear in list(parent.named_children()):
             if type(linear) is not nn.Linear:
                 continue
-            if dtype == torch.float32 and reorders() and linear.weight.numel() >= REORDERED_FROM:
-                keep_plain = small or id(linear.weight) in tied  # a tied weight is there anyway
-                setattr(parent, name, ReorderedLinear(linear, keep_plain))
+            if dtype == torch.float32 and reorders():
+                setattr(parent, name, ReorderedLinear(linear))
             elif dtype == torch.bfloat16 and not computes_bfloat16():
                 setattr(parent, name, WideLinear(linear) if copied else WidenedLinear(linear))
-    if dtype == torch.float32 and reorders() and not small:
+    if dtype == torch.float32 and reorders():
         for parameter in model.parameters():  # those left may hold a whole mapped file of weights in memory
             parameter.data = parameter.data.clone()
 

@@ -5,8 +5,8 @@
 Builds, starts, sends requests through the published port and compares every token with the committed reference, scales
 draft workers to three, kills one of them and the verifier while requests run, restarts the broker, gives three draft
 workers different links and looks at what the scheduler makes of them, lets a device join through the profile `lan`,
-and looks whether `down` left anything. Prints image sizes and the cold start. Works with `docker compose` and with
-docker-compose 1.29.
+drives it all with the load generator's own container, and looks whether `down` left anything. Prints image sizes and
+the cold start. Works with `docker compose` and with docker-compose 1.29.
 """
 
 import argparse
@@ -33,7 +33,9 @@ from tests.integration.joining import Machine
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PROJECT: Final = "outrider-test"
-IMAGES: Final = ("gateway", "scheduler", "verifier", "draft-worker", "models")
+IMAGES: Final = ("gateway", "scheduler", "verifier", "draft-worker", "models", "loadgen")
+LOADGEN: Final = ("--profile", "loadgen")
+METRICS_AT: Final = {"gateway": 9101, "scheduler": 9102, "verifier": 9103}
 COLD_S: Final = 600.0
 WAIT_S: Final = 60.0
 LINKS_MS: Final = (5, 30, 80)
@@ -158,6 +160,7 @@ async def scenes(compose: Compose) -> None:
     await running
     say(f"all there again {await ready(compose, 3, WAIT_S) + time.monotonic() - began:.1f} s after the kill")
 
+    loading(compose)
     compose.run("restart", "broker")
     say(f"broker restarted, everybody registered again after {await ready(compose, 3, WAIT_S):.1f} s")
     await texts(compose, CASES[36:44], "after the broker lost its data")
@@ -199,6 +202,16 @@ async def links(compose: Compose) -> None:
     docker("rm", "-f", *compose.containers("draft-worker"))
 
 
+def loading(compose: Compose) -> None:
+    """The load generator in its container, by the services' own addresses: its counts are theirs. Raises Failed."""
+    pages = [f"--metrics=http://{name}:{port}/metrics" for name, port in METRICS_AT.items()]
+    asked = ["--rate=1", "--requests=15", "--answer-tokens=24", "--out=/results/load.json"]
+    compose.run(*LOADGEN, "run", "--rm", "-T", "loadgen", "run", "--url=http://gateway:8000", *pages, *asked)
+    report = ["report", "/results/load.json", "-o", "/results/load.html"]
+    compose.run(*LOADGEN, "run", "--rm", "-T", "loadgen", *report)
+    say("the load generator in its container: a valid result, and its report")
+
+
 async def joining(compose: Compose) -> None:
     """A device from outside joins through the door of profile `lan` with the printed line alone. Raises Failed."""
     line = compose.run("run", "--rm", "-T", "devices", "add", "porch").strip().splitlines()[-1]
@@ -233,7 +246,7 @@ def main() -> None:
     try:
         compose = Compose(Ports.free())
         say("building")
-        compose.run("build", quiet=False)
+        compose.run(*LOADGEN, "build", quiet=False)
         for image in IMAGES:
             size = docker("image", "inspect", "-f", "{{.Size}}", f"outrider-{image}:0.1.0")
             say(f"  outrider-{image}: {int(size) / 1e6:.0f} MB")
@@ -242,14 +255,14 @@ def main() -> None:
         asyncio.run(ready(compose, 1, COLD_S))
         say(f"up and ready after {time.monotonic() - began:.1f} s, models fetched and converted within it")
         asyncio.run(scenes(compose))
-        compose.run("down", "-v", "--remove-orphans")
+        compose.run(*LOADGEN, "down", "-v", "--remove-orphans")
         look_for_leftovers()
         say("down: nothing left")
     except Failed as failed:
         if compose is not None:
             print(compose.run("logs", "--tail", "30"), file=sys.stderr)
             if not args.keep:
-                compose.run("down", "-v", "--remove-orphans")
+                compose.run(*LOADGEN, "down", "-v", "--remove-orphans")
         sys.exit(f"compose-test: {failed}")
 
 

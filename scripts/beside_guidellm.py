@@ -134,8 +134,7 @@ def run(command: list[str]) -> None:
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        # One process does for some users; more would take time from a stack on the same machine.
-        env={"GUIDELLM__MAX_WORKER_PROCESSES": "1", **os.environ, "HF_HUB_OFFLINE": "1"},
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
     )
     if done.returncode:
         raise SystemExit(f"{command[0]} exited with {done.returncode}: {done.stdout[-2000:]}")

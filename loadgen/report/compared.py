@@ -22,6 +22,7 @@ from loadgen.report.frame import (
     policy_colours,
     run_colours,
 )
+from loadgen.report.markup import figure
 
 Repeats = Mapping[str, Mapping[float, Sequence[float]]]  # by policy, by rate or users
 
@@ -52,8 +53,8 @@ def _compared(runs: Sequence[Loaded], title: str, unit: str, names: Mapping[str,
     """Bars of one or two figures; the later of the two is paler."""
     colours = run_colours(runs)
     traces: list[Trace] = []
-    for at, (figure, name) in enumerate(names.items()):
-        values = [number(run.result.figures, figure) for run in runs]
+    for at, (key, name) in enumerate(names.items()):
+        values = [number(run.result.figures, key) for run in runs]
         if any(value is not None for value in values):
             drawn = [faint(colours[run.label], 0.5 if at else 1.0) for run in runs]
             traces.append(bars(name or title, [run.label for run in runs], values, drawn))
@@ -106,12 +107,12 @@ def _against(
     several = any(len(ys) > 1 for by_x in found.values() for ys in by_x.values())
     caption = "Lines: means of the repeats, dots: the repeats. " if several else ""
     caption += "Diamond: the knee. " if any(trace["name"].endswith("knee") for trace in traces) else ""
-    caption += "Dotted: policies change places." if crossings else ""
+    places = ", ".join(f"{' × '.join(c.between)} at {figure(c.level)}" for c in crossings)
+    caption += f"Dotted: policies change places ({places})." if crossings else ""
     drawn = layout(
         axis("requests/s" if by_rate else "users", rangemode="tozero"),
         _logarithmic(unit, values) if logarithmic else axis(unit, rangemode="tozero"),
         shapes=[_upright(crossing.level) for crossing in crossings],
-        annotations=[_crossing(crossing.between, crossing.level) for crossing in crossings],
     )
     return Chart(f"sweep-{name.replace('_', '-')}", title, caption.strip(), traces, drawn, height=340)
 
@@ -180,24 +181,6 @@ def _between(means: Sequence[tuple[float, float]], x: float, logarithmic: bool) 
 def _upright(x: float) -> dict[str, Any]:
     place = {"xref": "x", "yref": "paper", "x0": x, "x1": x, "y0": 0, "y1": 1}
     return {"type": "line", **place, "line": {"color": MUTED, "width": 1.5, "dash": "dot"}}
-
-
-def _crossing(between: Sequence[str], x: float) -> dict[str, Any]:
-    """The line's name, along it."""
-    text = " × ".join(plain(policy) for policy in between)
-    return {
-        "text": text,
-        "x": x,
-        "y": 1,
-        "xref": "x",
-        "yref": "paper",
-        "xanchor": "right",
-        "yanchor": "top",
-        "textangle": -90,
-        "bgcolor": "rgba(255,255,255,0.85)",
-        "showarrow": False,
-        "font": {"size": 10, "color": MUTED},
-    }
 
 
 def _figure_of(name: str, point: Point) -> float | None:

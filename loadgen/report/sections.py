@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from loadgen.loaded import Loaded, number
 from loadgen.report.markup import Html, figure, joined, table, tag
-from loadgen.report.timeline import Timeline, sums
+from loadgen.report.timeline import Timeline, spent
 
 LATENCIES: Final = {
     "TTFT, from the scheduled arrival": "ttft_scheduled",
@@ -187,8 +187,8 @@ def speculation(runs: Sequence[Loaded]) -> Html:
 
 
 def shares(seen: Timeline) -> Html:
-    """What each row did, as shares of the window; what overlaps counts as often as it does."""
-    found = sums(seen)
+    """What each row did, as shares of the window."""
+    found = spent(seen)
     kinds = list(dict.fromkeys(kind for _, kind in found))
     span = seen.end - seen.start
     rows = [

@@ -225,9 +225,13 @@ def _named(what: str, pid: int, tid: int, name: str) -> dict[str, Any]:
     return {"name": what, "ph": "M", "pid": pid, "tid": tid, "args": {"name": name}}
 
 
-def sums(timeline: Timeline) -> Mapping[tuple[str, str], float]:
-    """Seconds by row and kind within its window, overlaps counted as often as they are."""
+def spent(timeline: Timeline) -> Mapping[tuple[str, str], float]:
+    """Seconds by row and kind within its window, each second once: a device drafts for several sessions together."""
     found: dict[tuple[str, str], float] = defaultdict(float)
-    for bar in timeline.bars:
-        found[bar.row, bar.kind] += min(bar.end, timeline.end) - max(bar.start, timeline.start)
+    ends: dict[tuple[str, str], float] = {}
+    for bar in sorted(timeline.bars, key=lambda bar: bar.start):
+        of = bar.row, bar.kind
+        end = min(bar.end, timeline.end)
+        found[of] += max(0.0, end - max(bar.start, ends.get(of, timeline.start)))
+        ends[of] = max(end, ends.get(of, end))
     return found

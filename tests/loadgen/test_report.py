@@ -14,7 +14,7 @@ from loadgen.report import charts, compared, sections
 from loadgen.report.frame import policy_colours
 from loadgen.report.markup import figure, tag
 from loadgen.report.page import build, page
-from loadgen.report.timeline import MOST_BARS, MOST_S, Span, pipeline, slots, span_bars, sums, trace_events
+from loadgen.report.timeline import MOST_BARS, MOST_S, Span, pipeline, slots, span_bars, spent, trace_events
 from loadgen.report.timeline_chart import timeline
 from loadgen.request import ChatRequest, Chunk, Record
 from loadgen.result import write_result
@@ -204,7 +204,7 @@ def test_a_sweep_marks_knees_and_crossovers(tmp_path: Path) -> None:
     assert lines["outrider"]["y"] == [48.5, 96.5, 192.5, 288.5]  # means of two repeats
     assert (lines["outrider, knee"]["x"], lines["outrider, knee"]["y"]) == ([12], [pytest.approx(240.5)])
     assert [shape["x0"] for shape in throughput.layout["shapes"]] == [5]
-    assert throughput.layout["annotations"][0]["text"] == "outrider × autoregressive"
+    assert throughput.caption.endswith("Dotted: policies change places (outrider × autoregressive at 5.00).")
     assert "outrider and autoregressive change places at 5.00 requests/s" in Seen(page([sweep], "0")).text
 
 
@@ -226,11 +226,22 @@ def test_spans_are_bars_on_the_clock_of_the_run() -> None:
 def test_the_pipeline_has_a_row_a_device_and_its_idle_time() -> None:
     seen = pipeline([Span(**one) for one in spans()], ZERO_US, 3.0)
     assert seen.rows == ("device pi-0", "device pi-1", "device pi-2", "scheduler sched", "verifier core")
-    took = sums(seen)
+    took = spent(seen)
     assert took["verifier core", "idle"] + took["verifier core", "verifying"] == pytest.approx(
         seen.end - seen.start
     )
     assert took["device pi-1", "drafting"] == pytest.approx(60 * 0.031)
+
+
+def test_what_a_device_does_for_several_sessions_at_once_is_counted_once() -> None:
+    drafts = [
+        span(role="draft_worker", kind="draft", session=session, start_us=start, end_us=end)
+        for session, start, end in (("s", 0, 400_000), ("t", 100_000, 300_000), ("u", 300_000, 600_000))
+    ]
+    seen = pipeline(
+        [*drafts, span(role="draft_worker", kind="draft", start_us=900_000, end_us=1_000_000)], 0, 0.5
+    )
+    assert spent(seen)["device a", "drafting"] == pytest.approx(0.7)
 
 
 def test_a_long_timeline_is_cut_around_its_middle() -> None:

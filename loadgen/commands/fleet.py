@@ -16,6 +16,7 @@ from loadgen.options import Asked, OptionError, endpoint
 from loadgen.result import write_result
 from loadgen.shown import show_fleet, told_of
 from shared.runtime import logs
+from shared.runtime.service import collect_seldom
 from shared.scenario.scenario import read_scenario
 
 
@@ -39,6 +40,7 @@ def fleet(
     Without recordings drafts are modelled, which goes with a modelled verifier:
     `outrider up --modelled --draft-workers 0`.
     """
+    collect_seldom()
     uvloop.run(_fleet(scenario, broker or endpoint(Asked()).broker, recordings, verify_ms, seconds, out))
 
 

@@ -49,12 +49,17 @@ class FineLoop(uvloop.Loop):
         return time.monotonic()
 
 
-def main(name: str, run: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    """Run a service until SIGTERM or SIGINT, on uvloop. Exits 0, or with one line on stderr and a code."""
+def collect_seldom() -> None:
+    """Garbage collection for a process that serves; after its imports."""
     # A full collection is due when a quarter of all objects is new. Imports are many and stay: not counting them, it
     # is due early, and short, before a mebibyte a minute of garbage has gathered for minutes.
     gc.freeze()
     gc.set_threshold(YOUNG)
+
+
+def main(name: str, run: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """Run a service until SIGTERM or SIGINT, on uvloop. Exits 0, or with one line on stderr and a code."""
+    collect_seldom()
     try:
         with asyncio.Runner(loop_factory=FineLoop) as runner:
             runner.run(_until_signal(run))

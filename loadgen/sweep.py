@@ -118,13 +118,9 @@ async def run_sweep(
         write(outcome, plan, course, file)
         points.append(_point(leg, sweep, outcome.body, file.relative_to(out.parent)))
         whole = {"points": points, **bends(points, sweep.open_loop), "partial": course.over.is_set()}
-        config = {
-            **plan.config,
-            "label": asked.label,
-            "rate": None,
-            "concurrency": None,
-        }  # those are of one leg
-        write_result(out, "sweep", {**config, "levels": list(sweep.levels)}, whole)
+        of_one_leg = {"rate": None, "concurrency": None}
+        config = {**plan.config, **of_one_leg, "label": asked.label, "levels": list(sweep.levels)}
+        write_result(out, "sweep", config, whole)
         if course.over.is_set():
             break
     return whole

@@ -109,7 +109,7 @@ async def test_a_constant_overload_waits_as_reckoned() -> None:
     assert seen.ttft.p99 == pytest.approx(np.percentile(expected, 99), rel=0.05)
 
 
-async def undisturbed(mock: Mock, times: list[float]) -> Course:
+async def driven_awake(mock: Mock, times: list[float]) -> Course:
     """A run during which this machine did not stand still, of three: a pause makes a queue of its own.
 
     It shows as lateness of what was due meanwhile.
@@ -129,7 +129,7 @@ async def test_an_m_d_1_queue_waits_as_pollaczek_and_khinchine_say() -> None:
     """
     service_s, load, count = 0.01, 0.7, 6000
     times = list(islice(arrivals(steady(load / service_s), "poisson", np.random.default_rng(11)), count))
-    course = await undisturbed(Mock(workers=1, service_s=service_s, tokens=1), times)
+    course = await driven_awake(Mock(workers=1, service_s=service_s, tokens=1), times)
     took = np.array([r.ended - r.scheduled for r in sorted(course.records, key=lambda r: r.scheduled)])
     free, queued = 0.0, []  # what this very schedule waits in a queue without any overhead
     for at in times:

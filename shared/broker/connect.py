@@ -1,11 +1,16 @@
 """The broker that a service's settings name."""
 
 from pathlib import Path
+from typing import Final
 
-from shared.broker.connections import Connections
+from shared.broker.connections import MOST_CALLS, Connections
 from shared.broker.device_broker import RedisDevice
 from shared.broker.redis_broker import RedisBroker
 from shared.runtime.settings import Common, DraftWorkerSettings, SettingsError
+
+# Drafts, and one of the things a device does once a second. With no limit, devices of one process that were all held
+# up for a moment would each open as many connections as it has tasks; a core may serve thousands of devices.
+DEVICE_CALLS: Final = 2
 
 
 def connect(settings: Common) -> RedisBroker:
@@ -16,14 +21,14 @@ def connect(settings: Common) -> RedisBroker:
 def connect_device(settings: DraftWorkerSettings, name: str) -> RedisDevice:
     """A device's connection, likewise."""
     return RedisDevice(
-        _connections(settings), name, settings.shard, settings.stream_limit, not settings.joined
+        _connections(settings, DEVICE_CALLS), name, settings.shard, settings.stream_limit, not settings.joined
     )
 
 
-def _connections(settings: Common) -> Connections:
+def _connections(settings: Common, most_calls: int = MOST_CALLS) -> Connections:
     try:
         password = _password(settings.broker_password_file)
-        return Connections(settings.broker_url, settings.broker_user, password)
+        return Connections(settings.broker_url, settings.broker_user, password, most_calls)
     except ValueError as error:
         raise SettingsError(f"OUTRIDER_BROKER_URL: {error}") from error  # it may hold a password: not shown
 

@@ -23,7 +23,7 @@ Argument = str | bytes | int
 _pack: Final[Callable[[tuple[Any, ...]], bytes]] = hiredis.pack_command
 
 CALL_S: Final = 3.0  # waiting for a turn, connecting, sending and the answer; less than GRACE_S
-MOST_CALLS: Final = 32  # at once; further ones wait for a turn
+MOST_CALLS: Final = 32  # at once, of a process of the core; further ones wait for a turn
 SPARE_S: Final = 120.0  # how long a connection that nobody needs stays open
 _LOST: Final = (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.InvalidResponse, OSError)
 _DENIED: Final = (
@@ -39,7 +39,8 @@ _NOT_NOW_CODES: Final = ("BUSY ", "UNKILLABLE ", "MISCONF ", "NOREPLICAS ")
 class Connections:
     """All connections of one process to one broker: as many as calls coincided of late."""
 
-    def __init__(self, url: str, user: str = "", password: str = "") -> None:
+    def __init__(self, url: str, user: str = "", password: str = "", most_calls: int = MOST_CALLS) -> None:
+        """most_calls: at once; `wait` does not count."""
         self._user = f"user {user!r}" if user else "whoever has no credential"
         credential = {"username": user, "password": password} if user else {}
         # No time-out on the socket itself: the limit on a call covers it, handshake included.
@@ -56,7 +57,7 @@ class Connections:
         # (since when, connection), the one last used at the end, which is taken first: spare ones are at the beginning
         self._idle: deque[tuple[float, AbstractConnection]] = deque()
         self._busy: set[AbstractConnection] = set()
-        self._turns = asyncio.Semaphore(MOST_CALLS)
+        self._turns = asyncio.Semaphore(most_calls)
         self._closed = False
 
     async def call(self, *command: Argument) -> Any:

@@ -126,6 +126,7 @@ async def watch(found: Run, stack: LocalStack, until: float) -> None:
             if len(found.samples) % round(60 / LOOK_S) == 1:
                 memory = ", ".join(f"{name} {mib:.0f}" for name, mib in sample.memory_mib.items())
                 told = f"{found.requests} requests, {len(found.different)} differ; MiB: {memory}"
+                told += f"; {sample.connections} connections"
                 console.print(f"{sample.at_s / 60:3.1f} min: {told}")
             await asyncio.sleep(LOOK_S)
         if first is not None:

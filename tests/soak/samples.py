@@ -12,12 +12,15 @@ from services.local.stack import LocalStack
 
 @dataclass(slots=True)
 class Sample:
-    """At one time, seconds from the start: resident MiB by process; keys at the broker, MiB, the longest of a kind."""
+    """At one time, seconds from the start: resident MiB by process; the broker's keys, MiB, connections, and the
+    longest key of a kind.
+    """
 
     at_s: float
     memory_mib: dict[str, float]
     keys: int
     broker_mib: float
+    connections: int
     longest: dict[str, int]
 
 
@@ -31,7 +34,8 @@ async def look(stack: LocalStack, redis: Any, at_s: float) -> Sample:
         kind = kind_of(key)
         longest[kind] = max(longest.get(kind, 0), await length(redis, key))
     used = (await redis.info("memory"))["used_memory"]
-    return Sample(at_s, memory, count, used / 2**20, longest)
+    connections = (await redis.info("clients"))["connected_clients"]
+    return Sample(at_s, memory, count, used / 2**20, connections, longest)
 
 
 def kind_of(key: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from shared.broker.connect import DEVICE_CALLS, connect_device
 from shared.broker.connections import Connections
 from shared.broker.contract import BrokerAway, LeaseLost
 from shared.broker.device_broker import DeviceBroker, RedisDevice
@@ -12,6 +13,7 @@ from shared.broker.memory_broker import MemoryBroker
 from shared.protocol import limits, wire
 from shared.protocol.messages import Draft, Heartbeat, Span
 from shared.protocol.wire import decode_as
+from shared.runtime.settings import DraftWorkerSettings
 from tests.shared.broker.worlds import LIMIT, MemoryWorld, RedisWorld, World
 
 
@@ -40,6 +42,16 @@ def beat(generation: int) -> Heartbeat:
 async def test_it_knows_the_data_by_what_the_core_calls_it(pair: tuple[World, DeviceBroker]) -> None:
     world, device = pair
     assert await device.run_id() == await world.broker.run_id()
+
+
+async def test_few_connections_however_many_calls_coincide(redis_world: RedisWorld) -> None:
+    before = len(await redis_world.raw.client_list())
+    device = connect_device(DraftWorkerSettings(broker_url=redis_world.url), "pi")
+    reading = asyncio.create_task(device.read_inbox("or:{s0}:inbox:pi:1", "0", 9, 1.0))
+    await asyncio.gather(*(device.get("or:{s0}:deployment") for _ in range(16)))
+    assert len(await redis_world.raw.client_list()) == before + DEVICE_CALLS + 1
+    assert await reading == []
+    await device.close()
 
 
 async def test_generations_grow_over_a_loss_of_data(redis_world: RedisWorld) -> None:

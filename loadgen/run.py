@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -120,7 +121,8 @@ def write(outcome: Outcome, plan: Plan, course: Course, out: Path) -> None:
         write_spans(out.with_suffix(".spans.jsonl"), outcome.spans)
     rows = out.with_suffix(".requests.jsonl")
     write_rows(rows, course.records, course.started)
-    write_result(out, "load", plan.config, {**outcome.body, "requests_file": rows.name})
+    began = {"started": _clock_time(course.started), "requests_file": rows.name}
+    write_result(out, "load", plan.config, {**outcome.body, **began})
 
 
 def _outcome(plan: Plan, course: Course, stack: Mapping[str, Any], problems: list[str]) -> Outcome:
@@ -148,6 +150,12 @@ def _outcome(plan: Plan, course: Course, stack: Mapping[str, Any], problems: lis
         "stack": stack,
     }
     return Outcome(seen, problems, failed, body)
+
+
+def _clock_time(at: float) -> str:
+    """A time of perf_counter, as logs have it."""
+    ago_s = time.perf_counter() - at
+    return datetime.fromtimestamp(time.time() - ago_s, UTC).isoformat(timespec="milliseconds")
 
 
 def _window(plan: Plan, course: Course) -> Window:

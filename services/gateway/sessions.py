@@ -14,15 +14,14 @@ from services.gateway.cancels import Cancels
 from services.gateway.session import Ask, Emitted, Event, Reason, Session
 from services.gateway.stream import Stream
 from services.gateway.timeline import Timeline
-from shared.broker.contract import Broker, BrokerAway, BrokerFull, Entry, LeaseLost, UnknownSession
+from shared.broker.contract import Broker, BrokerAway, BrokerFull, Entry, UnknownSession
 from shared.protocol import wire
 from shared.protocol.keys import Keys
-from shared.protocol.limits import HEARTBEAT_TTL_S
 from shared.protocol.messages import Close, Finish, Heartbeat, Submit, Verdict
 from shared.protocol.session import SessionSpec
 from shared.runtime.ids import Ids
 from shared.runtime.loop import for_ever
-from shared.runtime.presence import Presence, Superseded
+from shared.runtime.presence import Presence
 from shared.runtime.settings import GatewaySettings
 from shared.runtime.watch import BrokerWatch
 from shared.runtime.watch import Event as WatchEvent
@@ -239,10 +238,7 @@ class Sessions:
         losses = self._watch.generation
         generation = await self._broker.next_generation()
         self._generation = generation
-        try:
-            await self._broker.beat(self._heartbeat(), HEARTBEAT_TTL_S)
-        except LeaseLost:
-            raise Superseded(f"a newer gateway has the name {self._name!r}") from None
+        await Presence(self._broker, self._heartbeat).announce()
         if losses != self._watch.generation:
             return
         self.address, self._cursor = f"{self._name}:{generation}", "0"

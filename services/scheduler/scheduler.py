@@ -133,8 +133,10 @@ class Scheduler:
         for address in await self._broker.enlist(self._devices.expiries()):
             log.warning("device dismissed: its credential has expired", device=address)
             await self._broker.send(self._keys.inbox(address), Dismiss(dismissal(address)))
-        self._fleet = await self._read_fleet()
-        self._looked_at = asyncio.get_running_loop().time()
+        asked_at = asyncio.get_running_loop().time()
+        fleet = await self._read_fleet()
+        if asked_at >= self._looked_at:  # another look may have begun later and ended sooner
+            self._fleet, self._looked_at = fleet, asked_at
 
     async def _keep_lease(self) -> None:
         """Renew three times as often as needed. Losing it ends the term at once."""

@@ -112,6 +112,7 @@ class Verifier:
         self._generation = await self._broker.next_generation()
         await self._broker.put(self._keys.deployment, self._deployment())
         await self._broker.make_groups([self._stream])
+        await self._presence.announce()  # whoever asks after we are ready finds us among the living
         self._begun_in = data
         log.info("verifier up", name=self.name, generation=self._generation, pool=self._target.pool_tokens)
 

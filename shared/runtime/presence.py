@@ -33,13 +33,18 @@ class Presence:
         self._broker = broker
         self._make = make
 
-    async def beat(self) -> None:
-        """Beat once. Raises Superseded; a broker that is away is the watch's business."""
+    async def announce(self) -> None:
+        """Beat once, and be seen by whoever looks from now on. Raises Superseded, BrokerAway."""
         heartbeat = self._make()
         try:
             await self._broker.beat(heartbeat, HEARTBEAT_TTL_S)
         except LeaseLost:
             raise Superseded(f"a newer {heartbeat.role} has the name {heartbeat.name!r}") from None
+
+    async def beat(self) -> None:
+        """Beat once. Raises Superseded; a broker that is away is the watch's business."""
+        try:
+            await self.announce()
         except BrokerAway as error:
             log.debug("heartbeat missed", why=str(error))
 

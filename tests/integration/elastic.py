@@ -12,13 +12,17 @@ from redis.asyncio import Redis
 
 from services.local.processes import Supervised
 from services.local.stack import LocalStack, Ports, specs
+from services.scheduler.scheduler import FRESH_S
 
 POLL_S: Final = 0.1
 READY_S: Final = 60.0
 
 
 async def another(stack: LocalStack, role: str, name: str) -> Supervised:
-    """Start a second process of this role, and wait until it is ready. The stack stops it; nobody restarts it."""
+    """Start a second process of this role, and wait until it is ready and no scheduler's knowledge is older.
+
+    The stack stops it; nobody restarts it.
+    """
     spec = next(spec for spec in specs(stack.options) if spec.name == role)
     ports = Ports.free()
     own = {
@@ -35,6 +39,7 @@ async def another(stack: LocalStack, role: str, name: str) -> Supervised:
         while not await is_ready(session, ready):
             assert process.pid, process.last_words()
             await asyncio.sleep(POLL_S)
+    await asyncio.sleep(2 * FRESH_S)
     return process
 
 

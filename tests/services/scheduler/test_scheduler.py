@@ -56,6 +56,20 @@ class Cut:
         return 1
 
 
+class LateNews(Cut):
+    """A link on which the next answer to who is alive can be made to come late."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.late_s = 0.0
+        self.asked = asyncio.Event()
+
+    async def after(self, operation: str, received: int) -> None:
+        if operation == "alive" and self.late_s:
+            self.asked.set()
+            await asyncio.sleep(self.late_s)
+
+
 class Stack:
     """A broker and all roles but the scheduler."""
 
@@ -401,5 +415,25 @@ def test_a_device_that_has_just_come_gets_its_share_of_new_sessions() -> None:
             await asyncio.sleep(0.02)
             heads = [await stack.broker.head(name) for name in ("s", "t")]
             assert {head.device for head in heads} == {"d:1", "e:1"}
+
+    on_a_stack(play)
+
+
+def test_a_look_at_the_fleet_that_is_answered_late_undoes_no_later_one() -> None:
+    async def play(stack: Stack) -> None:
+        link = LateNews()
+        scheduler = stack.scheduler(link=link)
+        async with running(scheduler.run(asyncio.Event())):
+            await asyncio.sleep(5.0)  # who is not seen any more counts as gone by now
+            link.late_s = 0.2
+            await link.asked.wait()
+            link.late_s = 0.0
+            await asyncio.sleep(0.06)  # what was known before is too old to place by
+            await stack.broker.beat(Heartbeat("draft_worker", "e", 1, capacity=64), 4.0)
+            await stack.submit("s", "t", tokens=60)
+            await asyncio.sleep(0.4)  # and has been answered
+            heads = [await stack.broker.head(name) for name in ("s", "t")]
+            assert {head.device for head in heads} == {"d:1", "e:1"}
+            assert scheduler.metrics.moves.labels("device")._value.get() == 0
 
     on_a_stack(play)

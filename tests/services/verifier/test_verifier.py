@@ -449,6 +449,14 @@ async def test_what_is_deployed_and_who_is_alive_can_be_read() -> None:
 
 
 @on_bench
+async def test_whoever_finds_it_ready_finds_it_alive() -> None:
+    async with Bench() as bench:
+        while bench.verifier.objection():
+            await asyncio.sleep(0)
+        assert [beat.name for beat in await bench.broker.alive("verifier")] == ["v"]
+
+
+@on_bench
 async def test_stop_finishes_the_batch_under_way() -> None:
     async with Bench() as bench:
         await bench.session("a")

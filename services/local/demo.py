@@ -29,6 +29,8 @@ from services.local.admin import Admin
 from services.local.errors import CommandError
 from services.local.stack import LocalStack, Options
 
+ASKED: Final = ("id", "prompt", "max_tokens", "temperature", "top_p", "seed")  # what the reference is told of a request
+
 
 @dataclass(frozen=True, slots=True)
 class Entrant:
@@ -127,14 +129,7 @@ async def reference_texts(
     target_dir: Path, requests: Sequence[ChatRequest], state_dir: Path, progress: Progress
 ) -> dict[str, list[int]]:
     """The target alone on every request, in a process of its own; kept by the hash of what was asked."""
-    cases = [
-        {
-            key: value
-            for key, value in asdict(request).items()
-            if key not in ("model", "device", "kind", "group")
-        }
-        for request in requests
-    ]
+    cases = [{name: getattr(request, name) for name in ASKED} for request in requests]
     asked = json.dumps([str(target_dir.resolve()), cases], sort_keys=True)
     folder = state_dir / "reference" / hashlib.sha256(asked.encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)

@@ -3,8 +3,11 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Final
 
 import pytest
+
+LIMIT_S: Final = 900.0  # beside other work that computes, torch's threads wait for each other most of the time
 
 SERVE = """
 import sys
@@ -40,8 +43,9 @@ print(psutil.Process().memory_info().rss, weights, pool)
 
 
 @pytest.mark.model
+@pytest.mark.slow
 def test_the_verifier_fits_in_weights_and_pool_and_1_gib(models_dir: Path) -> None:
     command = [sys.executable, "-c", SERVE, str(models_dir / "target")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=True)
     rss, weights, pool = (int(figure) for figure in done.stdout.split())
     assert rss <= weights + pool + (1 << 30), f"{rss >> 20} MiB for {weights >> 20} + {pool >> 20}"

@@ -29,7 +29,14 @@ from services.local.admin import Admin
 from services.local.errors import CommandError
 from services.local.stack import LocalStack, Options
 
-ASKED: Final = ("id", "prompt", "max_tokens", "temperature", "top_p", "seed")  # what the reference is told of a request
+ASKED: Final = (
+    "id",
+    "prompt",
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "seed",
+)  # what the reference is told of a request
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,9 @@ from typing import Final
 
 import pytest
 
-LIMIT_S: Final = 900.0  # beside other work that computes, torch's threads wait for each other most of the time
+LIMIT_S: Final = (
+    900.0  # beside other work that computes, torch's threads wait for each other most of the time
+)
 
 SERVE = """
 import sys

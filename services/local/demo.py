@@ -29,14 +29,8 @@ from services.local.admin import Admin
 from services.local.errors import CommandError
 from services.local.stack import LocalStack, Options
 
-ASKED: Final = (
-    "id",
-    "prompt",
-    "max_tokens",
-    "temperature",
-    "top_p",
-    "seed",
-)  # what the reference is told of a request
+# What the reference is told of a request.
+ASKED: Final = ("id", "prompt", "max_tokens", "temperature", "top_p", "seed")
 
 
 @dataclass(frozen=True, slots=True)

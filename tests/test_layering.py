@@ -46,6 +46,7 @@ ALONE = {
     "time": [
         "shared/runtime/service.py",  # makes the loop's clock
         "services/verifier/bench*",  # measures; serves nobody
+        "services/verifier/cpu_times.py",  # of the passes on the compute thread, which knows no loop
         "services/verifier/reference*",
         "services/models/measure.py",
         "services/calibrate/*",

@@ -1,17 +1,20 @@
 """The real target: a transformers model, our packed attention and a paged KV pool, behind `TargetModel`."""
 
+import os
 from collections.abc import Sequence
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
+from services.verifier.cpu_times import read_cpu_times
 from services.verifier.families import shape_of
 from services.verifier.head import Head
 from services.verifier.linear import fit_linears
 from services.verifier.packed import NAME, KvStore, PackedPass
 from services.verifier.packing import Packing, Placed, choice_positions, pack, run_of
 from services.verifier.pool import PagePool
+from services.verifier.thread_governor import ThreadGovernor
 from services.verifier.trim import Trimmer
 from shared.compute.target import Choices, TargetRow
 from shared.speculative.torch_rule import draw_rows
@@ -59,6 +62,7 @@ class TorchTarget:
         self._store = KvStore(self._shape, self.pool_tokens, model.dtype, device)
         self._call_cost = CALL_COST[device.type]
         self._trimmer = Trimmer() if device.type == "cpu" else None
+        self.governor = _governor() if device.type == "cpu" else None
         self._pool = PagePool(
             self.pool_tokens // page_tokens,
             page_tokens,
@@ -86,6 +90,19 @@ class TorchTarget:
         """See TargetModel.forward. Raises ValueError when a row does not fit what is cached."""
         if not rows:
             return []
+        begin = read_cpu_times() if self.governor else None
+        answers = self._forward(rows)
+        if self._trimmer:
+            self._trimmer.passed()
+        end = read_cpu_times() if begin else None
+        if self.governor and begin and end:
+            before = self.governor.threads
+            if (threads := self.governor.passed(end.since(begin))) != before:
+                torch.set_num_threads(threads)
+        return answers
+
+    def _forward(self, rows: Sequence[TargetRow]) -> list[Choices]:
+        """One pass over the rows."""
         packing = pack(
             [self._place(index, row) for index, row in enumerate(rows)],
             self._page_tokens,
@@ -100,8 +117,6 @@ class TorchTarget:
             logits = self._head.logits(hidden[self._to_device(packing.chosen)])
             for placed, choices in zip(packing.choosers, self._choose(packing, logits), strict=True):
                 answers[placed.index] = choices
-        if self._trimmer:
-            self._trimmer.passed()
         return answers
 
     @torch.inference_mode()
@@ -126,8 +141,10 @@ class TorchTarget:
         return 0.0
 
     def set_threads(self, threads: int) -> None:
-        """See TargetModel.set_threads."""
+        """See TargetModel.set_threads. While other processes want the same cores, passes get fewer."""
         torch.set_num_threads(threads)
+        if self.governor:
+            self.governor.limit_to(threads)
 
     def pages(self) -> tuple[int, int]:
         """See TargetModel.pages."""
@@ -183,6 +200,13 @@ class TorchTarget:
 
     def _to_device(self, values: Any) -> Tensor:
         return torch.from_numpy(values).to(self._store.keys.device, non_blocking=True)
+
+
+def _governor() -> ThreadGovernor | None:
+    """For the threads of a pass on the CPU; None where the system does not say who computes."""
+    if read_cpu_times() is None:
+        return None
+    return ThreadGovernor(torch.get_num_threads(), len(os.sched_getaffinity(0)))
 
 
 def logprobs(

@@ -35,10 +35,18 @@ def update_fleet(state: State, fleet: Fleet, now: float, trusted: bool) -> None:
             give_device(state, session, now)
     for session_id in list(state.unplaced):
         place(state, state.sessions[session_id], now)
+    _offer_devices(state, now)
+
+
+def _offer_devices(state: State, now: float) -> None:
+    """Offer devices to sessions that have none. One that waits for a device of its own holds nobody else back."""
     waiting = [state.sessions[session_id] for session_id in state.deviceless]
+    room = True
     for session in [s for s in waiting if s.offer_after <= now]:
-        if not give_device(state, session, now):
-            break  # no room anywhere
+        if session.device_wanted:
+            give_device(state, session, now)
+        elif room:
+            room = give_device(state, session, now)
 
 
 def place(state: State, session: Session, now: float) -> None:

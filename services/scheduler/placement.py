@@ -47,18 +47,18 @@ class Fleet:
 
 
 def choose_device(fleet: Fleet, wanted: str, load: Callable[[str], int], refused: Collection[str]) -> str:
-    """Address of the device asked for, or else of the one with most speed to spare; "" when none has room.
+    """Address of the device with most speed to spare; "" when none has room.
 
-    load: sessions of a device, by its address. refused: addresses that take no session now.
+    wanted: name of the only device that may see this session's prompt; "" = any. load: sessions of a device, by its
+    address. refused: addresses that take no session now.
     """
     room = {
         address(beat): beat
         for beat in fleet.devices.values()
         if load(address(beat)) < beat.capacity and address(beat) not in refused
     }
-    asked = fleet.devices.get(wanted)
-    if asked is not None and address(asked) in room:
-        return address(asked)
+    if wanted:
+        return next((device for device in room if name_of(device) == wanted), "")
     return max(room, key=lambda device: _spare(room[device], load(device)), default="")
 
 

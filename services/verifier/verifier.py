@@ -30,10 +30,12 @@ from shared.protocol.messages import Close, Heartbeat, StagedBatch, StagedRow, T
 from shared.protocol.vocabulary import FIELD_BLOCKS, FIELD_HASH
 from shared.runtime.ids import Ids
 from shared.runtime.loop import for_ever
+from shared.runtime.pause import pause
 from shared.runtime.presence import Presence
 from shared.runtime.settings import VerifierSettings
 from shared.runtime.watch import BrokerWatch
 
+DEPLOYMENT_S: Final = 2.0  # between looks whether the deployment's record is still there
 POLL_S: Final = 0.5  # how often it looks up from waiting, at `stop` and at a broker that lost its data
 
 log = structlog.get_logger()
@@ -82,6 +84,7 @@ class Verifier:
             beside = [group.create_task(self.watch.run(stop))]
             await self._begin_in_time(stop)
             beside.append(group.create_task(self._presence.run(stop)))
+            beside.append(group.create_task(self._keep_deployment(stop)))
             beside.append(group.create_task(for_ever(reader.turn, self.watch, stop, "read")))
             await for_ever(partial(self._turn, reader, steady), self.watch, stop, "serve")
             for task in beside:
@@ -115,6 +118,17 @@ class Verifier:
         await self._presence.announce()  # whoever asks after we are ready finds us among the living
         self._begun_in = data
         log.info("verifier up", name=self.name, generation=self._generation, pool=self._target.pool_tokens)
+
+    async def _keep_deployment(self, stop: asyncio.Event) -> None:
+        """Write the deployment's record again when it is gone: without it gateways refuse and devices do not join."""
+        while not stop.is_set():
+            await pause(stop, DEPLOYMENT_S)
+            try:
+                if not await self._broker.get(self._keys.deployment):
+                    log.warning("the deployment's record was deleted, it is written again")
+                    await self._broker.put(self._keys.deployment, self._deployment())
+            except BrokerAway as error:
+                log.debug("deployment not looked up", why=str(error))
 
     async def _leave(self) -> None:
         """Say so: sessions move to another verifier now, and not when the heartbeat lapses."""

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import structlog
 
+from shared.runtime.log_sink import LogSink
+
 
 def configure(level: str, fmt: Literal["console", "json"], **bound: Any) -> None:
     """Set up structlog once per process; `bound` (role, name) is in every line."""
@@ -25,7 +27,7 @@ def configure(level: str, fmt: Literal["console", "json"], **bound: Any) -> None
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(LogSink(sys.stderr)),  # type: ignore[arg-type]  # prints to it
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(**bound)

@@ -25,13 +25,36 @@ def test_sessions_go_where_most_speed_is_to_spare() -> None:
     assert chosen.count("fast:1") == 6
 
 
-def test_a_device_asked_for_is_taken_while_it_has_room() -> None:
+def test_a_device_asked_for_is_the_only_one_that_may_see_the_prompt() -> None:
     fleet = devices(beat("draft_worker", "a:1"), beat("draft_worker", "b:4", capacity=2, draft_us=90_000))
     idle, full = Counter[str](), Counter({"b:4": 2})
     assert choose_device(fleet, "b", idle.__getitem__, ()) == "b:4"
-    assert choose_device(fleet, "b", full.__getitem__, ()) == "a:1"
-    assert choose_device(fleet, "b", idle.__getitem__, {"b:4"}) == "a:1"
-    assert choose_device(fleet, "gone", idle.__getitem__, ()) == "a:1"
+    assert choose_device(fleet, "b", full.__getitem__, ()) == ""
+    assert choose_device(fleet, "b", idle.__getitem__, {"b:4"}) == ""
+    assert choose_device(fleet, "gone", idle.__getitem__, ()) == ""
+
+
+def test_who_asked_for_a_device_is_served_without_drafts_until_it_is_there() -> None:
+    desk = Desk(devices=("d:1",))
+    desk.submit("s", device="mine")
+    assert desk.session("s").device == ""
+    assert desk.sent(Open) == []
+    assert desk.row("s").next_k == 0
+    desk.fleet(("d:1", "mine:7"))
+    assert [device for device, _ in desk.sent(Open)] == ["mine:7"]
+    desk.fleet(("d:1",))  # it goes again, and nobody takes its place
+    assert desk.session("s").device == ""
+    assert desk.sent(Open) == []
+    desk.fleet(("d:1", "mine:8"))
+    assert [device for device, _ in desk.sent(Open)] == ["mine:8"]
+
+
+def test_who_waits_for_a_device_of_his_own_holds_nobody_else_back() -> None:
+    desk = Desk(devices=())
+    desk.submit("s", device="mine")
+    desk.submit("t", "u")
+    desk.fleet(("d:1",))
+    assert [desk.session(name).device for name in "stu"] == ["", "d:1", "d:1"]
 
 
 def test_sessions_that_have_just_left_a_device_do_not_count_there() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.verifier.verifier import Verifier
+from services.verifier.verifier import DEPLOYMENT_S, Verifier
 from shared.broker.contract import BrokerAway, CommitOutcome, CommitRow
 from shared.broker.memory_broker import MemoryBroker, MemoryServer
 from shared.compute.compute import InlineCompute
@@ -466,3 +466,18 @@ async def test_stop_finishes_the_batch_under_way() -> None:
         await bench.task
         assert (await bench.broker.head("a")).committed == 1
         assert await bench.broker.alive("verifier") == []  # at once, and not when the heartbeat has lapsed
+
+
+def test_a_deployment_record_that_somebody_deleted_is_written_again() -> None:
+    async def scenario() -> None:
+        async with Bench() as bench:
+            await bench.session("s")
+            await bench.ask(row("s", 40))
+            written = await bench.broker.get(KEYS.deployment)
+            bench.server.drop(KEYS.deployment)
+            assert await bench.broker.get(KEYS.deployment) == {}
+            await asyncio.sleep(2 * DEPLOYMENT_S)
+            assert await bench.broker.get(KEYS.deployment) == written
+            assert written["target"] == "modelled"
+
+    run_virtual(scenario())

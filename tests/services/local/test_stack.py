@@ -1,6 +1,7 @@
 """A local stack: who may start, who is given up, and that only its own processes are taken for its own."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -15,7 +16,7 @@ from services.local.processes import ProcessFailed
 from services.local.stack import LocalStack, Ports
 from services.local.state import read_state, state_file
 from shared.broker.connections import Connections
-from tests.services.local.fakes import fake_stack, python
+from tests.services.local.fakes import SERVICE, fake_stack, python
 
 LIMIT_S = 60.0  # far below the time that a stack waits for a process to become ready
 ILLEGAL = "import os, signal; print('drafting', flush=True); os.kill(os.getpid(), signal.SIGILL)"
@@ -124,6 +125,27 @@ async def test_a_device_that_ends_for_good_later_is_given_up_alone(
         with pytest.raises(ProcessFailed, match=why):  # whoever measures is told at the end
             await serve()
     assert f"{why}; it is given up, the others go on" in capsys.readouterr().err
+
+
+async def test_a_device_whose_restart_is_refused_is_given_up_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As a draft file is that was cut in place: first a signal, then a file that cannot be loaded."""
+    first = tmp_path / "first"
+    once = f"import pathlib; first = pathlib.Path({str(first)!r})\n"
+    once += "if first.exists(): print('no GGUF model'); raise SystemExit(2)\nfirst.touch()\n"
+    stack = fake_stack(monkeypatch, tmp_path, {"draft-worker-1": once + SERVICE})
+    async with asyncio.timeout(LIMIT_S):
+        await stack.start()
+        await stack.wait_ready()
+        watching = asyncio.create_task(stack.watch())
+        stack.processes["draft-worker-1"].kill(signal.SIGBUS)
+        while not stack.given_up:
+            await asyncio.sleep(0.02)
+        assert not watching.done()
+        await stack.stop()
+    assert stack.given_up == {"draft-worker-1": "draft-worker-1 ended with code 2: no GGUF model"}
+    await watching
 
 
 async def test_a_part_of_the_core_that_ends_for_good_ends_the_stack(

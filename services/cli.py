@@ -1,7 +1,6 @@
 """The `outrider` command. Heavy libraries load inside the command that needs them."""
 
 import asyncio
-import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from services.local.device_commands import app as devices_app
+from services.local.stack_commands import STATE, StateDir, down, pair_of, up
 from services.local.telling import leave, told
 from services.models.commands import app as models_app
 
@@ -27,13 +27,9 @@ app.add_typer(devices_app, name="devices", help="Devices elsewhere that may join
 bench_app = typer.Typer(name="bench", no_args_is_help=True)
 app.add_typer(bench_app, name="bench", help="Measure on this machine: policies on scenarios.")
 
-StateDir = Annotated[
-    Path, typer.Option(envvar="OUTRIDER_STATE", help="Where a running stack keeps its state.")
-]
 Url = Annotated[str, typer.Option(help="Gateway; empty = the stack that `outrider up` runs here.")]
 ApiKey = Annotated[str, typer.Option(envvar="OUTRIDER_API_KEY", help="Key for a gateway that asks for one.")]
 
-STATE = Path(".outrider")
 QUESTION = (
     '{"server": {"law": "packed", "beta_ms": 30, "per_token_ms": 1.4, "per_context_ms": 0.001, "memory_bytes": 1e9, '
     '"kv_bytes_per_token": 46080}, "users": [{"id": "u1", "alpha": 0.78, "prefix": 512, "draft_ms_per_token": 12, '
@@ -41,71 +37,8 @@ QUESTION = (
 )
 
 
-@app.command()
-def up(
-    target: Annotated[
-        str, typer.Option(help="Target: name of a fetched pair, hub name, folder or .gguf.")
-    ] = "smollm2",
-    draft: Annotated[str, typer.Option(help="Draft model (.gguf); empty = the pair's own.")] = "",
-    draft_workers: Annotated[int, typer.Option(min=0, max=64, help="Draft workers on this machine.")] = 2,
-    device: Annotated[str, typer.Option(help="Where the target runs: auto, cpu or cuda.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="Of the target: auto, float32 or bfloat16.")] = "auto",
-    policy: Annotated[
-        str,
-        typer.Option(
-            help="autoregressive, greedy-batch, fixed-k, cyclic-k, dip-sd, outrider or outrider-fair."
-        ),
-    ] = "fixed-k",
-    k: Annotated[int, typer.Option(min=0, max=64, help="Draft length of fixed-k and cyclic-k.")] = 4,
-    port: Annotated[int, typer.Option(help="Gateway's port on 127.0.0.1.")] = 8000,
-    broker_port: Annotated[int, typer.Option(help="Embedded broker's port on 127.0.0.1.")] = 6399,
-    listen: Annotated[
-        str,
-        typer.Option(
-            metavar="IP",
-            help="An address of this machine at which devices elsewhere reach the broker, with passwords.",
-        ),
-    ] = "",
-    modelled: Annotated[bool, typer.Option(help="Modelled compute: no models, cost laws instead.")] = False,
-    state: StateDir = STATE,
-) -> None:
-    """Run all services as local processes on the embedded broker. Restarts what dies; one Ctrl-C ends all."""
-    from services.local.profile import profile_for
-    from services.local.stack import Options, Ports
-    from services.local.up import run_up
-
-    settings = {
-        "OUTRIDER_DEVICE": device,
-        "OUTRIDER_DTYPE": dtype,
-        "OUTRIDER_POLICY": policy,
-        "OUTRIDER_K": str(k),
-    }
-    folder, draft_file, name = (None, None, "modelled") if modelled else _pair(target, draft)
-    if not modelled and not draft:
-        settings["OUTRIDER_DRAFT"] = _fetched_by(name)
-    settings["OUTRIDER_PROFILE"], told = profile_for(name, state / "profile.json")
-    if told:
-        print(told, file=sys.stderr)
-    options = Options(
-        target_dir=folder,
-        draft_model=draft_file,
-        served_name=name,
-        modelled=modelled,
-        draft_workers=draft_workers,
-        listen=_own_address(listen),
-        ports=Ports(gateway=port, broker=broker_port),
-        state_dir=state,
-        env=settings,
-    )
-    _run(run_up(options))
-
-
-@app.command()
-def down(state: StateDir = STATE) -> None:
-    """End the stack that `outrider up` runs here, and wait until it has ended."""
-    from services.local.up import run_down
-
-    print(run_down(state))
+app.command()(up)
+app.command()(down)
 
 
 @app.command()
@@ -144,7 +77,7 @@ def status(
     """Live table: devices, sessions, the verifier's busy share, the policy."""
     from services.local.status import run_status
 
-    _run(run_status(_url(url, state), api_key, once=once))
+    _run(run_status(_url(url, state), api_key, once=once, state_dir=None if url else state))
 
 
 @app.command()
@@ -199,7 +132,7 @@ def demo(
     """Eight users on this machine under the four policies: text, a table, and a check against the target alone."""
     from services.local.demo import run_demo
 
-    folder, draft_file, name = _pair("smollm2", "")
+    folder, draft_file, name = pair_of("smollm2", "")
     _run(
         run_demo(
             folder, draft_file, name, users=users, tokens=tokens, repeats=repeats, out=out, state_dir=state
@@ -310,7 +243,7 @@ def bench_policies(
     """
     from services.bench.policies import Wanted, run_policies
 
-    folder, _, name = _pair(target, "")
+    folder, _, name = pair_of(target, "")
     kept = tuple(policy.strip() for policy in only.split(",") if policy.strip())
     wanted = Wanted(
         scenarios, target, dtype, repeats, settle, measure, rivals, profile, out, state / "bench", kept
@@ -328,35 +261,6 @@ def _paper() -> None:
     """Published figures from the papers' own models, beside ours."""
 
 
-def _pair(target: str, draft: str) -> tuple[Path, Path, str]:
-    """Folder of the target, file of the draft, and the name clients use."""
-    from services.models.resolve import ModelError, resolve
-
-    try:
-        return resolve(target, draft)
-    except ModelError as error:
-        leave(str(error))
-
-
-def _fetched_by(name: str) -> str:
-    """What devices elsewhere can fetch to draft for this model; "" when it is one of the user's own."""
-    from services.models import manifest
-
-    return name if name in manifest.known() else ""
-
-
-def _own_address(listen: str) -> str:
-    """An address that a broker here can listen on. Leaves when it is none."""
-    if not listen:
-        return ""
-    from services.local.addresses import NoAddress, own_address
-
-    try:
-        return own_address(listen)
-    except NoAddress as error:
-        leave(f"--listen {listen}: {error}")
-
-
 def _url(url: str, state: Path) -> str:
     from services.local.stack import read_state
 
@@ -365,7 +269,7 @@ def _url(url: str, state: Path) -> str:
     running = read_state(state)
     if running is None:
         leave(f"no stack runs here ({state}/up.json); start one with `outrider up`, or give --url")
-    return str(running["url"])
+    return running.url
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:

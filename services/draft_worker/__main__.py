@@ -39,7 +39,9 @@ async def serve(settings: DraftWorkerSettings, stop: asyncio.Event) -> None:
     registry = CollectorRegistry()
     worker = DraftWorker(settings, broker, drafter, compute, Ids(settings.seed), Metrics(registry), explain)
     try:
-        async with HealthServer(settings.health_host, settings.health_port, registry, worker.objection):
+        async with HealthServer(
+            settings.health_host, settings.health_port, registry, worker.objection, settings.stack
+        ):
             await worker.run(stop)
     finally:
         await broker.close()

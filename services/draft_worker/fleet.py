@@ -94,7 +94,9 @@ async def run(stop: asyncio.Event) -> None:
         def objection() -> str | None:
             return next(iter(fleet.objections()), None)
 
-        async with HealthServer(settings.health_host, settings.health_port, fleet.registry, objection):
+        async with HealthServer(
+            settings.health_host, settings.health_port, fleet.registry, objection, settings.stack
+        ):
             await fleet.run(stop)
 
 

@@ -87,7 +87,9 @@ class Gateway:
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until stop is set, then no new connections, and running requests end, up to a bound."""
         settings, ended = self._settings, asyncio.Event()
-        health = HealthServer(settings.health_host, settings.health_port, self._registry, self.api.farewell)
+        health = HealthServer(
+            settings.health_host, settings.health_port, self._registry, self.api.farewell, settings.stack
+        )
         # A handler whose client goes away is cancelled: that is how sessions of nobody end.
         runner = web.AppRunner(
             self.api.application(),

@@ -5,10 +5,12 @@
 """
 
 import secrets
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from services.local.state import locked
 from shared.broker.access import CORE, OPERATOR, Account, acl_file, device_user, secret_of
 from shared.broker.device_list import Device, read_devices, write_devices, write_private
 
@@ -17,7 +19,7 @@ PASSWORD_BYTES: Final = 24
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The folder. shard: whose keys the users may touch."""
+    """The folder. shard: whose keys the users may touch. Whoever changes something there holds `locked`."""
 
     folder: Path
     shard: str = "s0"
@@ -35,6 +37,10 @@ class Access:
     def password_file(self, user: str) -> Path:
         """Of a role of the core, or the operator."""
         return self.folder / user / "password"
+
+    def locked(self) -> AbstractAsyncContextManager[None]:
+        """Keep others from changing anything meanwhile. Entering raises CommandError, OSError."""
+        return locked(self.folder / ".lock")
 
     def prepare(self) -> None:
         """Make what is missing. Raises OSError, DeviceListError."""

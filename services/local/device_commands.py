@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from services.local.stack_commands import STATE, StateDir
 from services.local.telling import leave, told
 
 if TYPE_CHECKING:
@@ -30,13 +31,11 @@ BrokerUrl = Annotated[
 AccessDir = Annotated[
     Path | None,
     typer.Option(
-        envvar="OUTRIDER_ACCESS", help="Folder with the broker's passwords; by default in the state."
+        envvar="OUTRIDER_ACCESS",
+        file_okay=False,
+        help="Folder with the broker's passwords; by default in the state.",
     ),
 ]
-StateDir = Annotated[
-    Path, typer.Option(envvar="OUTRIDER_STATE", help="Where a running stack keeps its state.")
-]
-STATE = Path(".outrider")
 
 
 @app.command("add")
@@ -51,7 +50,7 @@ def add_(
     """Give a device a credential and print the one line for its machine. Again for a name: another credential."""
     from services.local.devices import add
 
-    with told():
+    with told(OSError):
         line, remark = asyncio.run(add(place_of(state, access, broker, url), name, expires))
     if remark:
         print(f"outrider: {remark}", file=sys.stderr)
@@ -64,8 +63,12 @@ def prepare_(access: AccessDir = None, state: StateDir = STATE) -> None:
     from services.local.access import Access
     from services.local.stack import access_of
 
+    async def run(folder: Access) -> None:
+        async with folder.locked():
+            folder.prepare()
+
     with told(OSError):
-        (Access(access) if access else access_of(state)).prepare()
+        asyncio.run(run(Access(access) if access else access_of(state)))
 
 
 @app.command("list")
@@ -89,7 +92,7 @@ def remove_(
     """Take a device's credential away. If it is connected, it is cut off, and its users go on without it."""
     from services.local.devices import remove
 
-    with told():
+    with told(OSError):
         done, remark = asyncio.run(remove(place_of(state, access, broker, ""), name))
     print(f"{done}; {remark}" if remark else done)
 
@@ -100,9 +103,11 @@ def place_of(state: Path, access: Path | None, broker: str, url: str) -> "Place"
     from services.local.devices import Place
     from services.local.stack import access_of, read_state
 
-    running = read_state(state) or {}
-    folder = Access(access) if access else access_of(state)
+    own = access_of(state)
+    folder = Access(access) if access else own
+    running = read_state(state) if folder.folder.resolve() == own.folder else None
     if not folder.acl_file.is_file():
         leave(f"{folder.folder}: no broker with passwords has run here; `outrider up --listen IP` makes one")
-    found = broker or running.get("broker_url") or "redis://127.0.0.1:6399/0"
-    return Place(folder, found, url or running.get("join_url", ""))
+    # No broker is told that may be another's: neither what listens at the usual port, nor this stack's for other files.
+    found = broker or (running.broker_url if running else "")
+    return Place(folder, found, url or (running.join_url if running else ""))

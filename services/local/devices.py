@@ -24,7 +24,7 @@ UNITS: Final = {"m": 60, "h": 3600, "d": DAY_S}
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the broker's files are, where it is for us, and where it is for devices ("" = it is not open to them)."""
+    """Where the broker's files are, where it is for us ("" = it does not run), and where for devices ("" = nowhere)."""
 
     access: Access
     broker_url: str
@@ -46,8 +46,9 @@ async def add(place: Place, name: str, expires: str) -> tuple[str, str]:
         raise CommandError(str(error)) from None
     now_s, password = int(time.time()), new_password()
     expires_s = now_s + lifetime_s(expires) if expires else 0
-    account = place.access.put(Device(name, secret_of(password), now_s, expires_s))
-    remark = await _tell(place, ("ACL", "SETUSER", *set_user(account, place.access.shard)))
+    async with place.access.locked():  # the broker is told in the order of the files
+        account = place.access.put(Device(name, secret_of(password), now_s, expires_s))
+        remark = await _tell(place, ("ACL", "SETUSER", *set_user(account, place.access.shard)))
     file = f"outrider-{name}.token"
     line = (
         f"(umask 077; echo {shlex.quote(password)} > {file}) && "
@@ -58,10 +59,11 @@ async def add(place: Place, name: str, expires: str) -> tuple[str, str]:
 
 async def remove(place: Place, name: str) -> tuple[str, str]:
     """Take a device's credential away; a device that is connected is cut off. Returns as `add`."""
-    if not place.access.drop(name):
-        known = ", ".join(device.name for device in place.access.devices()) or "none"
-        raise CommandError(f"no device has the name {name!r}; there are: {known}")
-    remark = await _tell(place, ("ACL", "DELUSER", device_user(name)))
+    async with place.access.locked():
+        if not place.access.drop(name):
+            known = ", ".join(device.name for device in place.access.devices()) or "none"
+            raise CommandError(f"no device has the name {name!r}; there are: {known}")
+        remark = await _tell(place, ("ACL", "DELUSER", device_user(name)))
     return f"{name} cannot join any more", remark
 
 
@@ -85,6 +87,8 @@ def lifetime_s(text: str) -> int:
 
 async def _tell(place: Place, command: Sequence[str]) -> str:
     """Have the running broker do it as well. Returns a remark when it does not run, "" when it did."""
+    if not place.broker_url:
+        return "no broker runs here, and --broker names none; one that starts with these files will know"
     password = Path(place.access.password_file(OPERATOR)).read_text(encoding="utf-8").strip()
     redis = Connections(place.broker_url, OPERATOR, password)
     try:

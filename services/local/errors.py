@@ -5,6 +5,7 @@ import aiohttp
 from services.local.processes import ProcessFailed
 from shared.broker.contract import BrokerAway, BrokerDenied
 from shared.broker.device_list import DeviceListError
+from shared.broker.embedded import NoServer
 
 
 class CommandError(RuntimeError):
@@ -18,5 +19,6 @@ EXPECTED = (
     BrokerAway,
     BrokerDenied,
     DeviceListError,
+    NoServer,
     aiohttp.ClientConnectionError,
 )

@@ -1,6 +1,7 @@
 """`outrider status`: a live table of devices, verifiers, sessions and the policy."""
 
 import asyncio
+from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console, Group
@@ -9,24 +10,32 @@ from rich.table import Table
 from rich.text import Text
 
 from services.local.admin import Admin
+from services.local.state import read_state
 
 REFRESH_S: Final = 1.0
 
 
-async def run_status(url: str, api_key: str, *, once: bool) -> None:
-    """Print once (also when not a terminal), or refresh until Ctrl-C."""
+async def run_status(url: str, api_key: str, *, once: bool, state_dir: Path | None = None) -> None:
+    """Print once (also when not a terminal), or refresh until Ctrl-C. state_dir: of a stack on this machine."""
     console = Console()
     async with Admin(url, api_key) as admin:
         before = await admin.status()
         if once or not console.is_terminal:
-            console.print(picture(before, before))
+            console.print(Group(picture(before, before), given_up(state_dir)))
             return
         with Live(picture(before, before), console=console, auto_refresh=False) as live:
             while True:
                 await asyncio.sleep(REFRESH_S)
                 now = await admin.status()
-                live.update(picture(now, before), refresh=True)
+                live.update(Group(picture(now, before), given_up(state_dir)), refresh=True)
                 before = now
+
+
+def given_up(state_dir: Path | None) -> Text:
+    """A line for each device that the stack here has given up, and why."""
+    state = read_state(state_dir) if state_dir else None
+    lines = sorted(state.given_up.values()) if state else []
+    return Text("\n".join(f"given up: {line}" for line in lines), style="red")
 
 
 def picture(now: dict[str, Any], before: dict[str, Any]) -> Group:

@@ -27,7 +27,9 @@ async def run(stop: asyncio.Event) -> None:
     planning = ThreadCompute("planner")
     try:
         scheduler = Scheduler(settings, broker, Ids(settings.seed), registry, planning)
-        async with HealthServer(settings.health_host, settings.health_port, registry, scheduler.objection):
+        async with HealthServer(
+            settings.health_host, settings.health_port, registry, scheduler.objection, settings.stack
+        ):
             await scheduler.run(stop)
     finally:
         await broker.close()

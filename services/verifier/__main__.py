@@ -31,7 +31,7 @@ async def run(stop: asyncio.Event) -> None:
         return "loading the target" if verifier is None else verifier.objection()
 
     try:
-        async with HealthServer(settings.health_host, settings.health_port, registry, ready):
+        async with HealthServer(settings.health_host, settings.health_port, registry, ready, settings.stack):
             target, blocks = await compute.run(partial(build_target, settings))
             log.info("target loaded", vocab=target.vocab, pool=target.pool_tokens, context=target.max_context)
             verifier = Verifier(settings, broker, target, compute, Ids(settings.seed), registry, blocks)

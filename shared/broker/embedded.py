@@ -1,6 +1,7 @@
 """A broker of one's own: a Valkey server on a loopback address, in memory, gone when it is stopped."""
 
 import asyncio
+import re
 import shutil
 import socket
 from asyncio.subprocess import DEVNULL, Process
@@ -11,11 +12,16 @@ from typing import Final, Self
 HOST: Final = "127.0.0.1"
 START_S: Final = 10.0
 STOP_S: Final = 5.0
+ANSWER_S: Final = 2.0
 MEMORY_MB: Final = 512  # beyond it new sessions are refused
 
 
 class NoServer(RuntimeError):
     """There is no server program, or it did not start; the text says what to do."""
+
+
+class NotABroker(RuntimeError):
+    """Something else listens at the broker's port; the text says what it answered."""
 
 
 def server_binary() -> str:
@@ -123,15 +129,42 @@ class EmbeddedBroker:
     async def _answers(self, pid: int) -> bool:
         """Whether this very server answers: somebody else's may have the port."""
         try:
-            reader, writer = await asyncio.open_connection(self.host, self.port)
-            writer.write(b"INFO server\r\n")
-            size = await reader.readline()  # "$1234"
-            if self._access_list and size.startswith(b"-NOAUTH"):
+            return await server_pid(self.host, self.port) == pid
+        except NotABroker as error:
+            return bool(self._access_list) and "NOAUTH" in str(error)
+
+
+async def server_pid(host: str, port: int, user: str = "", password: str = "") -> int | None:
+    """Process id of the server that answers there; None when nobody does (yet).
+
+    Raises NotABroker when what answers is no broker, or one that does not take the credential.
+    """
+    login = f"AUTH {user} {password}\r\n" if user else ""
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            reader, writer = await asyncio.open_connection(host, port)
+            try:
+                writer.write(f"{login}INFO server\r\n".encode())
+                for _ in login.splitlines():
+                    _plain(await reader.readline(), b"+")
+                size = _plain(await reader.readline(), b"$")
+                info = await reader.readexactly(int(size))
+            finally:
                 writer.close()
-                return True
-            info = await reader.readexactly(int(size[1:])) if size.startswith(b"$") else b""
-            writer.close()
-            await writer.wait_closed()
-        except (OSError, asyncio.IncompleteReadError):
-            return False
-        return f"process_id:{pid}\r".encode() in info
+    except (OSError, TimeoutError, asyncio.IncompleteReadError):
+        return None
+    except ValueError:  # a line without an end, or a size that is no number
+        raise NotABroker("it does not speak a broker's protocol") from None
+    found = re.search(rb"^process_id:(\d+)\r?$", info, re.MULTILINE)
+    if found is None:
+        raise NotABroker("it does not say which process it is")
+    return int(found[1])
+
+
+def _plain(line: bytes, kind: bytes) -> str:
+    """The rest of an answer's line of this kind. Raises NotABroker for another, OSError when the line broke off."""
+    if not line.endswith(b"\n"):
+        raise ConnectionResetError
+    if not line.startswith(kind):
+        raise NotABroker(f"it answers {line[:100].strip().decode(errors='replace')!r}")
+    return line[1:].strip().decode(errors="replace")

@@ -9,17 +9,30 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from shared.runtime.settings import SettingsError
+
 TICK_S: Final = 0.5
 STUCK_S: Final = 10.0
+STACK_HEADER: Final = "Outrider-Stack"
 
 
 class HealthServer:
-    """alive = the event loop ticks; ready = `ready()` has no objection (None), else its reason is the answer."""
+    """alive = the event loop ticks; ready = `ready()` has no objection (None), else its reason is the answer.
+
+    stack: id of the stack that this process belongs to, given back in STACK_HEADER; "" = none. Entering raises
+    SettingsError when the port cannot be had.
+    """
 
     def __init__(
-        self, host: str, port: int, registry: CollectorRegistry, ready: Callable[[], str | None]
+        self,
+        host: str,
+        port: int,
+        registry: CollectorRegistry,
+        ready: Callable[[], str | None],
+        stack: str = "",
     ) -> None:
         self._host, self._port, self._registry, self._ready = host, port, registry, ready
+        self._stack = stack
         self._runner: web.AppRunner | None = None
         self._ticker: asyncio.Task[None] | None = None
         self._last_tick = 0.0
@@ -40,9 +53,16 @@ class HealthServer:
                 web.get("/metrics", self._metrics),
             ]
         )
+        if self._stack:
+            app.on_response_prepare.append(self._sign)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, self._port).start()
+        try:
+            await web.TCPSite(self._runner, self._host, self._port).start()
+        except OSError as error:
+            await self._runner.cleanup()
+            place = f"OUTRIDER_HEALTH_HOST={self._host} OUTRIDER_HEALTH_PORT={self._port}"
+            raise SettingsError(f"{place}: {error.strerror}") from error
         self._last_tick = asyncio.get_running_loop().time()
         self._ticker = asyncio.create_task(self._tick())
         return self
@@ -59,6 +79,9 @@ class HealthServer:
         while True:
             self._last_tick = asyncio.get_running_loop().time()
             await asyncio.sleep(TICK_S)
+
+    async def _sign(self, _: web.Request, response: web.StreamResponse) -> None:
+        response.headers[STACK_HEADER] = self._stack
 
     async def _healthz(self, _: web.Request) -> web.Response:
         age_s = asyncio.get_running_loop().time() - self._last_tick

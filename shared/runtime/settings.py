@@ -39,6 +39,11 @@ class Common(BaseSettings):
     seed: int = Field(0, ge=0, description="seed of the process's own random ids; 0 = from the system")
     health_host: str = Field("127.0.0.1", description="address of /healthz, /readyz and /metrics")
     health_port: Port = Field(0, description="port of the same; 0 = the service's own default")
+    stack: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9]{0,64}$",
+        description="id of the stack it belongs to, shown by its health pages",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
     trace: bool = Field(False, description="write spans to the trace stream")

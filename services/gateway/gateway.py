@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from services.gateway.admin import Admin
 from services.gateway.admission import Admission
-from services.gateway.app import Api
+from services.gateway.app import Api, malformed
 from services.gateway.deployment import DeploymentView
 from services.gateway.door import Door
 from services.gateway.keys import AdminKeys, ApiKeys, check_bind, read_keys
@@ -24,6 +24,7 @@ from shared.broker.contract import Broker
 from shared.compute.compute import Compute
 from shared.protocol.keys import Keys
 from shared.runtime.health import HealthServer
+from shared.runtime.http_runner import HttpRunner
 from shared.runtime.ids import Ids
 from shared.runtime.loop import for_ever
 from shared.runtime.settings import GatewaySettings, SettingsError
@@ -89,9 +90,10 @@ class Gateway:
         settings, ended = self._settings, asyncio.Event()
         health = HealthServer(settings.health_host, settings.health_port, self._registry, self.api.farewell)
         # A handler whose client goes away is cancelled: that is how sessions of nobody end.
-        runner = web.AppRunner(
+        runner = HttpRunner(
             self.api.application(),
-            access_log=None,
+            refusal=malformed,
+            auto_decompress=False,  # `read_body` unpacks, within bounds
             handler_cancellation=True,
             shutdown_timeout=CUT_S,
         )

@@ -39,7 +39,10 @@ log = structlog.get_logger()
 
 def tokenizer_of(settings: GatewaySettings) -> TargetTokenizer:
     """The target's; without a model folder the one that stands in for the modelled target."""
-    return load_tokenizer(Path(settings.model_dir)) if settings.model_dir else modelled_tokenizer()
+    special_in_text = settings.special_tokens_in_text
+    if settings.model_dir:
+        return load_tokenizer(Path(settings.model_dir), special_in_text)
+    return modelled_tokenizer(special_in_text=special_in_text)
 
 
 class Gateway:

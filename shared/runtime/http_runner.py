@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from aiohttp import web
-from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
+from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError, LineTooLong
 
 # (status, what is wrong) to the answer.
 Refusal = Callable[[int, str], web.Response]
+
+_CLIENTS: Final = (HttpProcessingError, web.RequestPayloadError)
 
 log = structlog.get_logger()
 
@@ -65,8 +67,12 @@ class _Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """Called by aiohttp for a request it cannot read, and where a handler fails beside its own middlewares."""
         status, reason = self._meaning(status, exc)
-        write = log.debug if isinstance(exc, BadHttpMethod) else log.warning  # TLS, mostly, and port scans
-        write("request refused", status=status, reason=reason, error=_kind(exc))
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            log.error("request failed", **_error(exc))
+        elif isinstance(exc, BadHttpMethod):  # TLS, mostly, and port scans
+            log.debug("request refused", status=status, reason=reason, **_error(exc))
+        else:
+            log.warning("request refused", status=status, reason=reason, **_error(exc))
         if request.writer.output_size > 0:
             raise ConnectionError("a part of the answer has been sent already")
         response = self._refusal(status, reason)
@@ -74,8 +80,8 @@ class _Connection(web.RequestHandler):
         return response
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Called by aiohttp where a connection fails; the exception's text may hold what the client sent."""
-        log.error("connection failed", error=_kind(kw.get("exc_info")))
+        """Called by aiohttp where a connection fails."""
+        log.error("connection failed", **_error(kw.get("exc_info")))
 
     def _meaning(self, status: int, exc: BaseException | None) -> tuple[int, str]:
         if isinstance(exc, LineTooLong):
@@ -89,5 +95,8 @@ class _Connection(web.RequestHandler):
         return status, f"{HTTPStatus(status).phrase}."
 
 
-def _kind(error: object) -> str:
-    return type(error).__name__ if isinstance(error, BaseException) else ""
+def _error(error: object) -> dict[str, Any]:
+    """A fault of the client by its kind alone, since its text quotes the request; a fault of ours with its place."""
+    if isinstance(error, _CLIENTS):
+        return {"error": type(error).__name__}
+    return {"exc_info": error} if isinstance(error, BaseException) else {}

@@ -29,6 +29,7 @@ async def read_body(request: web.Request) -> bytes:
         kind = type(error.__cause__ or error).__name__
         raise bad_request(f"The body is not framed as HTTP asks ({kind}).", code="invalid_body") from None
     coding = request.headers.get("Content-Encoding", "").strip().lower()
+    coding = "gzip" if coding == "x-gzip" else coding  # an older name
     return raw if coding in _IDENTITY else unpacked(raw, coding, request.client_max_size)
 
 
@@ -45,15 +46,13 @@ def unpacked(raw: bytes, coding: str, limit: int) -> bytes:
     decoder = zlib.decompressobj(bits)
     try:
         body = decoder.decompress(raw, limit + 1)
+        whole = decoder.eof and not decoder.unused_data
     except zlib.error:
-        body = b""
-        broken = True
-    else:
-        broken = not decoder.eof and len(body) <= limit
+        body, whole = b"", False
     if len(body) > limit:
         raise ApiError(413, f"The body is larger than {limit} bytes, unpacked.", code="request_too_large")
-    if broken or decoder.unused_data:
-        message = f"The body is not {coding}, as its Content-Encoding says, or it is cut short."
+    if not whole:
+        message = f"The body is not one whole {coding} stream, as its Content-Encoding says."
         raise bad_request(message, code="invalid_encoding")
     return body
 

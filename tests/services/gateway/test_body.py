@@ -99,6 +99,7 @@ async def test_packed_requests_are_served_and_bad_ones_refused() -> None:
             assert coding in body["error"]["message"]
             assert headers["Accept-Encoding"] == "gzip, deflate"
         assert (await send(stack, BODY, "identity"))[0] == 200
+        assert (await send(stack, gzip.compress(BODY), "X-GZIP"))[0] == 200
 
 
 async def test_a_body_that_is_framed_wrongly() -> None:

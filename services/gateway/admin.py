@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.gateway.body import read_body
 from services.gateway.deployment import DeploymentView
 from services.gateway.errors import ApiError, bad_request
 from services.gateway.keys import AdminKeys
@@ -68,7 +69,7 @@ class Admin:
         self._check(request)
         if request.content_type != "application/json":  # what a foreign web page cannot send here unasked
             raise ApiError(415, "Content-Type must be application/json.")
-        change = parse(PolicyChange, await request.read())
+        change = parse(PolicyChange, await read_body(request))
         if change.policy and change.policy not in POLICY_NAMES:
             known = ", ".join(POLICY_NAMES)
             raise bad_request(

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from services.gateway.admin import Admin
 from services.gateway.admission import Admission, Job
+from services.gateway.body import read_body
 from services.gateway.chat import ChatForm
 from services.gateway.completions import CompletionForm
 from services.gateway.deployment import Deployment, DeploymentView
@@ -25,7 +26,6 @@ from services.gateway.sessions import Sessions, Unavailable
 from shared.broker.contract import BrokerAway, BrokerFull
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-BODY_S: Final = 30.0  # a request's body has to be here by then
 _BEGAN_AT: Final = web.RequestKey("began_at", float)
 _CODES: Final = {404: "unknown_url", 405: "method_not_allowed"}
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -88,7 +88,7 @@ class Api:
 
     async def _completions(self, request: web.Request) -> web.StreamResponse:
         budget = self._budget(request)
-        body = parse(CompletionRequest, await _body(request))
+        body = parse(CompletionRequest, await read_body(request))
         deployment = self._ready(body.model)
         with budget.held(len(body.prompt), request[_BEGAN_AT]):
             job = await self.admission.completion(body, deployment)
@@ -97,7 +97,7 @@ class Api:
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         budget = self._budget(request)
-        body = parse(ChatRequest, await _body(request))
+        body = parse(ChatRequest, await read_body(request))
         deployment = self._ready(body.model)
         with budget.held(1, request[_BEGAN_AT]):
             job = await self.admission.chat(body, deployment)
@@ -215,10 +215,7 @@ class Api:
         }
 
 
-async def _body(request: web.Request) -> bytes:
-    """All of it, in bounded time. Raises ApiError 408."""
-    try:
-        async with asyncio.timeout(BODY_S):
-            return await request.read()
-    except TimeoutError:
-        raise ApiError(408, f"The body did not come within {BODY_S:.0f} s.", code="timeout") from None
+def malformed(status: int, message: str) -> web.Response:
+    """The answer to what no handler gets to see, because it is not HTTP."""
+    error = ApiError(status, message, code="malformed_request")
+    return web.Response(body=error.payload(), status=status, content_type="application/json")

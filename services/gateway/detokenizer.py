@@ -1,5 +1,6 @@
 """Token ids to text, a token at a time, without ever passing on half a character."""
 
+import codecs
 from collections.abc import Collection, Sequence
 from typing import Final, Protocol
 
@@ -23,9 +24,13 @@ class Decoder(Protocol):
         """The text of ids, none of them hidden."""
         ...
 
+    def token_bytes(self, token: int) -> bytes:
+        """What a token stands for in UTF-8, be it a part of a character."""
+        ...
+
 
 class Detokenizer:
-    """Concatenated results equal `decode` of all tokens together.
+    """Concatenated results equal `decode` of all tokens together, without an unfinished character at the end.
 
     Text is decoded in windows, each from the last *clean* border: one after which nothing that follows can
     change what stands before it. A trailing replacement character may be the first half of a character, so it
@@ -55,8 +60,29 @@ class Detokenizer:
         return delta
 
     def flush(self) -> str:
-        """The rest, when no more tokens come."""
-        return self._pass_on(self._decoder.decode(self._window)) if self._window else ""
+        """The rest, when no more tokens come. A character whose last bytes are missing is dropped."""
+        if not self._window:
+            return ""
+        text = self._decoder.decode(self._window)
+        if text.endswith(REPLACEMENT):
+            text = self._without_unfinished(text)
+        return self._pass_on(text)
+
+    def _without_unfinished(self, text: str) -> str:
+        """The window's text without a character that more bytes could have completed.
+
+        Bytes that no others could mend stay, and so does a replacement character that the model wrote.
+        """
+        missing = unfinished(b"".join(map(self._decoder.token_bytes, self._window)))
+        if not missing:
+            return text
+        # A decoder writes one replacement for the end of a token of several bytes, but takes a run of raw-byte
+        # tokens for broken as a whole.
+        kept = list(self._window)
+        while missing and kept[-1] in self._decoder.byte_tokens:
+            kept.pop()
+            missing -= 1
+        return self._decoder.decode(kept) if not missing else text.removesuffix(REPLACEMENT)
 
     def _pass_on(self, text: str) -> str:
         delta = text[self._sent :]
@@ -67,3 +93,10 @@ class Detokenizer:
         del self._window[: self._context]
         self._context = len(self._window)
         self._sent = len(self._decoder.decode(self._window))
+
+
+def unfinished(data: bytes) -> int:
+    """How many bytes at the end of data begin a character of UTF-8 that more bytes could complete."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder.decode(data)
+    return len(decoder.getstate()[0])

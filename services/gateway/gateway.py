@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from services.gateway.admin import Admin
 from services.gateway.admission import Admission
-from services.gateway.app import Api
+from services.gateway.app import Api, malformed
 from services.gateway.deployment import DeploymentView
 from services.gateway.door import Door
 from services.gateway.keys import AdminKeys, ApiKeys, check_bind, read_keys
@@ -24,6 +24,7 @@ from shared.broker.contract import Broker
 from shared.compute.compute import Compute
 from shared.protocol.keys import Keys
 from shared.runtime.health import HealthServer
+from shared.runtime.http_runner import HttpRunner
 from shared.runtime.ids import Ids
 from shared.runtime.loop import for_ever
 from shared.runtime.settings import GatewaySettings, SettingsError
@@ -38,7 +39,10 @@ log = structlog.get_logger()
 
 def tokenizer_of(settings: GatewaySettings) -> TargetTokenizer:
     """The target's; without a model folder the one that stands in for the modelled target."""
-    return load_tokenizer(Path(settings.model_dir)) if settings.model_dir else modelled_tokenizer()
+    special_in_text = settings.special_tokens_in_text
+    if settings.model_dir:
+        return load_tokenizer(Path(settings.model_dir), special_in_text)
+    return modelled_tokenizer(special_in_text=special_in_text)
 
 
 class Gateway:
@@ -91,9 +95,10 @@ class Gateway:
             settings.health_host, settings.health_port, self._registry, self.api.farewell, settings.stack
         )
         # A handler whose client goes away is cancelled: that is how sessions of nobody end.
-        runner = web.AppRunner(
+        runner = HttpRunner(
             self.api.application(),
-            access_log=None,
+            refusal=malformed,
+            auto_decompress=False,  # `read_body` unpacks, within bounds
             handler_cancellation=True,
             shutdown_timeout=CUT_S,
         )

@@ -1,7 +1,8 @@
 """What a request may contain: every OpenAI field by name, and the extensions the field's load generators send.
 
 A field that this server does not implement is accepted with its neutral values and refused with others, by
-name. A field nobody knows is refused too: a typing error must not change a result silently.
+name. A field nobody knows is refused too: a typing error must not change a result silently. A field that is
+null, known or not, is the same as a field that is absent: clients write out every field they have.
 """
 
 import json
@@ -16,6 +17,7 @@ from pydantic import (
     Field,
     PlainValidator,
     ValidationError,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -79,6 +81,13 @@ Nothing = Annotated[Any, only({}, [])]
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {name: inner for name, inner in value.items() if inner is not None}
 
 
 class StreamOptions(_Strict):
@@ -150,15 +159,27 @@ class TextPart(_Strict):
 
 
 class ChatMessage(_Strict):
-    """One turn. Tools are not implemented, so their turns are not either."""
+    """One turn. Tools are not implemented, so their turns are not either.
+
+    An answer that the `openai` client has read may come back as it is: `message.model_dump()`.
+    """
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[list[TextPart], BeforeValidator(_parts)]
     name: Label | None = None
     refusal: Annotated[Any, only("")] = None
+    annotations: Nothing = None
     audio: Absent = None
     tool_calls: Nothing = None
     function_call: Absent = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_answer(cls, value: Any) -> Any:
+        """An assistant may have said nothing; others must have content."""
+        if isinstance(value, dict) and value.get("role") == "assistant" and value.get("content") is None:
+            return value | {"content": ""}
+        return value
 
     def plain(self) -> dict[str, str]:
         """As chat templates know it: parts joined, OpenAI's newer name of the system role undone."""

@@ -87,7 +87,6 @@ class Responder:
         self._envelope = envelope
         self._timer = timer
         self._choices = [Choice(tokenizer, job.stops, ask.stop_ids) for ask in job.asks]
-        self._unfinished = len(job.asks)
 
     async def whole(self, events: Stream) -> web.Response:
         """Everything at once. Raises ApiError."""
@@ -136,10 +135,8 @@ class Responder:
         self.usage.add(event)
         piece = self._choices[event.index].feed(event)
         self.usage.completion_tokens += len(piece.tokens)
-        if piece.finish:
-            self._unfinished -= 1
-            if not event.finish:  # a stop string: only we know that this was the end
-                events.cut(event.index, "stop")
+        if piece.finish and not event.finish:  # a stop string: only we know that this was the end
+            events.cut(event.index, "stop")
         return event.index, piece
 
     def _worth_sending(self, piece: Piece) -> bool:
@@ -148,10 +145,8 @@ class Responder:
     def _chunk(self, index: int, piece: Piece, first: bool) -> bytes:
         choice = self._form.delta(index, piece, first)
         body = self._envelope.json(self._form.chunk_object, [choice])
-        if self._job.usage_always or (not self._unfinished and piece.finish and not self._job.include_usage):
-            body["usage"] = self.usage.json()
-        elif self._job.include_usage:
-            body["usage"] = None
+        if self._job.include_usage:  # OpenAI: else a stream has none
+            body["usage"] = self.usage.json() if self._job.usage_always else None
         if first or self._job.spans:
             body["outrider"] = self._extra(index, piece, parallel=False)
         return _sse(to_json(body))

@@ -9,6 +9,7 @@ from typing import Any, Final
 import jinja2
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from services.gateway.chat_prompt import ChatPrompt
 from services.gateway.chat_template import ChatTemplate, Message, TemplateRefused
 from shared.compute.modelled import STOP, modelled_vocabulary
 from shared.protocol.vocabulary import VocabularyError, byte_level, vocabulary_of_tokenizer_json
@@ -44,11 +45,13 @@ class TargetTokenizer:
         vocabulary: Vocabulary,
         template: ChatTemplate | None,
         stop_ids: Sequence[int],
+        special_in_text: bool = False,
     ) -> None:
+        """special_in_text: a chat's messages may hold control tokens. Raises ValueError; see ChatPrompt."""
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self._tokenizer = tokenizer
-        self._template = template
+        self._chats = ChatPrompt(tokenizer, template, special_in_text) if template else None
         self.vocabulary = vocabulary
         self.stop_ids = tuple(stop_ids)  # tokens that end a text
         added = tokenizer.get_added_tokens_decoder()
@@ -56,15 +59,14 @@ class TargetTokenizer:
         self.byte_tokens = _byte_tokens(tokenizer)
 
     def encode(self, text: str) -> list[int]:
-        """A plain prompt, with whatever special tokens the tokenizer itself puts around it."""
+        """A plain prompt, with whatever special tokens it holds and the tokenizer itself puts around it."""
         return list(self._tokenizer.encode(text).ids)
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         """Messages through the chat template. Raises TemplateRefused."""
-        if self._template is None:
+        if self._chats is None:
             raise TemplateRefused("this model has no chat template; use /v1/completions")
-        text = self._template.render(messages)
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return self._chats.ids(messages)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, none of them hidden."""
@@ -83,7 +85,7 @@ class TargetTokenizer:
             return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
 
 
-def load_tokenizer(folder: Path) -> TargetTokenizer:
+def load_tokenizer(folder: Path, special_in_text: bool = False) -> TargetTokenizer:
     """From tokenizer.json and the files beside it. Raises BadFile that names the file."""
     path = folder / "tokenizer.json"
     if not path.is_file():
@@ -95,10 +97,15 @@ def load_tokenizer(folder: Path) -> TargetTokenizer:
     names = _read_json(folder / "special_tokens_map.json") | _read_json(folder / "tokenizer_config.json")
     special = {name: text for name in _SPECIAL_NAMES if (text := _content(names.get(name)))}
     eos = tokenizer.token_to_id(special["eos_token"]) if "eos_token" in special else None
-    return TargetTokenizer(tokenizer, _vocabulary(folder), _template(folder, special), _stop_ids(folder, eos))
+    known, template, stop_ids = _vocabulary(folder), _template(folder, special), _stop_ids(folder, eos)
+    try:
+        return TargetTokenizer(tokenizer, known, template, stop_ids, special_in_text)
+    except ValueError as error:
+        remedy = "only OUTRIDER_SPECIAL_TOKENS_IN_TEXT=true serves chats with it"
+        raise BadFile(f"{path}: {error}; {remedy}") from error
 
 
-def modelled_tokenizer(vocab: int = MODELLED_VOCAB) -> TargetTokenizer:
+def modelled_tokenizer(vocab: int = MODELLED_VOCAB, special_in_text: bool = False) -> TargetTokenizer:
     """Stands in where no model is: UTF-8 bytes in, the modelled target's made-up words out."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     words = [f"Ġw{n}" for n in range(len(alphabet) + 1, vocab)]
@@ -112,7 +119,11 @@ def modelled_tokenizer(vocab: int = MODELLED_VOCAB) -> TargetTokenizer:
         "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:", {}
     )
     return TargetTokenizer(
-        tokenizer, Vocabulary(modelled_vocabulary(vocab), vocab, bytes_of), template, (STOP,)
+        tokenizer,
+        Vocabulary(modelled_vocabulary(vocab), vocab, bytes_of),
+        template,
+        (STOP,),
+        special_in_text,
     )
 
 

@@ -1,10 +1,15 @@
-"""Structured logs: key=value for people, JSON lines for machines, on stderr."""
+"""Structured logs: key=value for people, JSON lines for machines, on stderr.
+
+A traceback has no values of variables: they hold prompts and texts.
+"""
 
 import logging
 import sys
 from typing import Any, Literal
 
 import structlog
+from structlog.processors import ExceptionRenderer
+from structlog.tracebacks import ExceptionDictTransformer
 
 from shared.runtime.log_sink import LogSink
 
@@ -14,14 +19,18 @@ def configure(level: str, fmt: Literal["console", "json"], **bound: Any) -> None
     renderer: structlog.types.Processor = (
         structlog.processors.JSONRenderer()
         if fmt == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=28)
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            pad_event_to=28,
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks
+            ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
             if fmt == "json"
             else structlog.processors.StackInfoRenderer(),
             renderer,

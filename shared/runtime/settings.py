@@ -72,6 +72,10 @@ class GatewaySettings(Common):
         8192, ge=16, le=1 << 20, description="prompt and completion tokens of one request"
     )
     max_body_bytes: int = Field(4 << 20, ge=1024, le=1 << 28)
+    special_tokens_in_text: bool = Field(
+        False,
+        description="control tokens written in a chat's messages open and close turns; else they are text",
+    )
     key_concurrency: int = Field(256, ge=1, le=1_000_000, description="requests one key may have under way")
     key_rate: float = Field(1000.0, gt=0, description="requests a second one key may start")
     request_timeout_s: Seconds = Field(600.0, description="a session's deadline")

@@ -1,4 +1,7 @@
-"""Deltas concatenate to the whole text, and half a character never leaves."""
+"""Deltas concatenate to the whole text, and half a character never leaves, not at the end either."""
+
+import codecs
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -17,7 +20,14 @@ def deltas(tokenizer: TargetTokenizer, ids: list[int]) -> list[str]:
 
 
 def whole(tokenizer: TargetTokenizer, ids: list[int]) -> str:
-    return tokenizer.decode([token for token in ids if token not in tokenizer.hidden])
+    """The text of ids, but for a last character that lacks bytes."""
+    shown = [token for token in ids if token not in tokenizer.hidden]
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    text = decoder.decode(b"".join(map(tokenizer.token_bytes, shown)))
+    if not tokenizer.byte_tokens:
+        return text
+    lacking = len(decoder.getstate()[0])  # each of these bytes is a token
+    return tokenizer.decode(shown[: len(shown) - lacking])
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
@@ -54,10 +64,44 @@ def test_broken_bytes_show_as_soon_as_they_are_broken() -> None:
     assert deltas(tokenizer, ids) == ["", REPLACEMENT, "", REPLACEMENT + "A", ""]
 
 
-def test_the_end_of_a_text_shows_what_was_left_of_a_character() -> None:
-    tokenizer = byte_bpe()
+@pytest.mark.parametrize("name", TOKENIZERS)
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"\xe2", ""),
+        (b"\xe2\x82", ""),
+        ("é".encode() + b"\xf0\x9f\x8e", "é"),
+        (b"a\xff", "a" + REPLACEMENT),  # no byte can mend these: they are what the model wrote
+        (b"a\xff\xe2", "a" + REPLACEMENT),
+        (b"\xc0\x80", 2 * REPLACEMENT),
+        (REPLACEMENT.encode(), REPLACEMENT),
+        (REPLACEMENT.encode() + b"\xe2", REPLACEMENT),
+    ],
+)
+def test_a_last_character_that_lacks_bytes_is_dropped(name: str, data: bytes, text: str) -> None:
+    tokenizer = TOKENIZERS[name]()
     by_bytes = {data: token for token, data in tokenizer.vocabulary.bytes_of.items() if len(data) == 1}
-    assert deltas(tokenizer, [by_bytes[b"\xe2"]]) == ["", REPLACEMENT]
+    assert "".join(deltas(tokenizer, [by_bytes[bytes([byte])] for byte in data])) == text
+
+
+def test_a_token_that_ends_inside_a_character_keeps_its_beginning() -> None:
+    bytes_of = {5: b" a", 6: b" \xe2\x80", 7: b"\xa6!"}
+
+    class Words:
+        """Tokens of several bytes, as large byte-level vocabularies have them."""
+
+        hidden: frozenset[int] = frozenset()
+        byte_tokens: frozenset[int] = frozenset()
+
+        def token_bytes(self, token: int) -> bytes:
+            return bytes_of[token]
+
+        def decode(self, ids: Sequence[int]) -> str:
+            return b"".join(bytes_of[token] for token in ids).decode(errors="replace")
+
+    for ids, text in (([5, 6], " a "), ([5, 6, 7], " a …!"), ([6, 6], f" {REPLACEMENT} ")):
+        detokenizer = Detokenizer(Words())
+        assert "".join([*(detokenizer.push(token) for token in ids), detokenizer.flush()]) == text
 
 
 def test_special_tokens_have_no_text() -> None:

@@ -95,6 +95,17 @@ async def test_chats() -> None:
         assert final.usage is not None
 
 
+async def test_an_answer_is_sent_back_as_the_next_turn() -> None:
+    async with running_stack() as stack, client_of(stack) as client:
+        for text in (byte_bpe().encode(TEXT), [STOP_ID]):  # something, and nothing
+            stack.core.text = lambda log, text=text: text  # type: ignore[misc]
+            answer = await client.chat.completions.create(model=MODEL, messages=MESSAGES)
+            turns: Any = [*MESSAGES, answer.choices[0].message.model_dump(), *MESSAGES]
+            await client.chat.completions.create(model=MODEL, messages=turns)
+            empty: Any = [*MESSAGES, {"role": "assistant", "content": None}, *MESSAGES]
+            await client.chat.completions.create(model=MODEL, messages=empty)
+
+
 async def test_errors(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     path.write_text("secret\n")

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai.types import completion_create_params
+from openai.types.chat import ChatCompletionMessage
 from openai.types.chat import completion_create_params as chat_create_params
 
 from services.gateway.errors import ApiError
@@ -146,6 +147,38 @@ def test_completions_refuse_by_name(param: str, value: Any) -> None:
 )
 def test_chats_refuse_by_name(param: str, fields: dict[str, Any]) -> None:
     assert refusal(ChatRequest, CHAT | fields)["param"] == param
+
+
+@pytest.mark.parametrize(("content", "text"), [("said before", "said before"), (None, ""), ("", "")])
+def test_an_answer_of_the_openai_client_comes_back_as_it_is(content: Any, text: str) -> None:
+    answer = ChatCompletionMessage.model_validate({"role": "assistant", "content": content, "audio": None})
+    turn = answer.model_dump()
+    assert {"annotations", "audio", "refusal", "function_call", "tool_calls"} <= set(turn)
+    turn |= {"reasoning_content": None, "some_server's_own": None}
+    request = chat(messages=[turn, {"role": "user", "content": "on"}])
+    assert request.messages[0].plain() == {"role": "assistant", "content": text}
+
+
+def test_an_assistant_may_have_said_nothing() -> None:
+    assert chat(messages=[{"role": "assistant"}]).messages[0].plain() == {"role": "assistant", "content": ""}
+
+
+@pytest.mark.parametrize("role", ["user", "system", "developer"])
+@pytest.mark.parametrize("message", [{}, {"content": None}])
+def test_nobody_else_may_leave_content_out(role: str, message: dict[str, Any]) -> None:
+    error = refusal(ChatRequest, CHAT | {"messages": [{"role": role} | message]})
+    assert (error["param"], error["code"]) == ("messages.0.content", "missing_required_parameter")
+
+
+def test_null_is_as_good_as_absent_and_no_more() -> None:
+    nothing = {name: None for name in ChatRequest.model_fields if name not in CHAT}
+    assert chat(**nothing, unheard_of=None) == chat()
+    assert completion(stream_options={"unheard_of": None}, outrider={"device": None}).outrider is not None
+    assert refusal(ChatRequest, CHAT | {"messages": [{"role": "user", "content": "x", "zork": 0}]})[
+        "code"
+    ] == ("unknown_parameter")
+    for name in CHAT:
+        assert refusal(ChatRequest, CHAT | {name: None})["param"] == name
 
 
 @pytest.mark.parametrize("field", ["model", "prompt"])

@@ -23,10 +23,19 @@ async def test_a_stream_has_a_chunk_per_verdict() -> None:
         ]
         assert all(span["accepted"] == len(span["tokens"]) - 1 for span in spans)
         assert text_of(chunks) == TEXT
-        assert chunks[-2]["usage"]["speculative"]["rounds"] == len(chunks) - 1
-        assert all("usage" not in chunk for chunk in chunks[:-2])
         assert len({chunk["id"] for chunk in chunks[:-1]}) == 1
         assert stack.core.submits[0].device == "pi-1"
+
+
+@pytest.mark.parametrize(
+    "options", [None, {}, {"include_usage": False}, {"continuous_usage_stats": True}, {"include_usage": None}]
+)
+async def test_usage_does_not_come_unasked(options: dict[str, bool] | None) -> None:
+    async with running_stack() as stack:
+        chunks = await stream(stack, stream_options=options)
+        assert chunks[-1] == "[DONE]"
+        assert all("usage" not in chunk for chunk in chunks[:-1])
+        assert all(chunk["choices"] for chunk in chunks[:-1])
 
 
 async def test_usage_comes_last_when_asked_for() -> None:
@@ -62,6 +71,20 @@ async def test_half_a_character_never_leaves() -> None:
         stack.core.width = 1
         chunks = await stream(stack)
         assert [chunk["choices"][0]["text"] for chunk in chunks[:-1]] == list(text)
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_an_answer_cut_inside_a_character_ends_before_it(streamed: bool) -> None:
+    async with running_stack() as stack:
+        by_bytes = {data: token for token, data in byte_bpe().vocabulary.bytes_of.items() if len(data) == 1}
+        stack.core.text = lambda log: [by_bytes[bytes([byte])] for byte in "ab🎉".encode()]
+        if streamed:
+            chunks = await stream(stack, max_tokens=5)
+            text, finish = text_of(chunks), chunks[-2]["choices"][0]["finish_reason"]
+        else:
+            choice = (await stack.complete(max_tokens=5))[1]["choices"][0]
+            text, finish = choice["text"], choice["finish_reason"]
+        assert (text, finish) == ("ab", "length")
 
 
 @pytest.mark.parametrize("kind", ["twice", "overlap", "lost", "late", "garbage"])

@@ -123,7 +123,7 @@ def test_the_demo_model_reads_chats_as_transformers_does(
     from transformers import AutoTokenizer
 
     folder = models_dir / "target"
-    ours, theirs = load_tokenizer(folder), AutoTokenizer.from_pretrained(folder)
+    ours, theirs = load_tokenizer(folder, special_in_text=True), AutoTokenizer.from_pretrained(folder)
     wanted = theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
     assert ours.encode_chat(messages) == wanted
     for message in messages:

@@ -7,6 +7,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from services.gateway.chat_template import ChatTemplate
 from services.gateway.tokenizer import TargetTokenizer, Vocabulary
 from shared.protocol.vocabulary import byte_level
+from shared.protocol.vocabulary import sentencepiece as sentencepiece_bytes
 
 STOP_ID = 0
 HASH = "test-vocabulary"
@@ -56,4 +57,5 @@ def sentencepiece() -> TargetTokenizer:
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
     tokenizer.add_special_tokens(["<unk>", "<s>", "</s>"])
-    return TargetTokenizer(tokenizer, Vocabulary("sentencepiece", len(pieces), {}), None, (2,))
+    bytes_of = {token: sentencepiece_bytes(piece) for token, piece in enumerate(pieces)}
+    return TargetTokenizer(tokenizer, Vocabulary("sentencepiece", len(pieces), bytes_of), None, (2,))

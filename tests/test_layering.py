@@ -32,6 +32,7 @@ KEPT_TO = {
         "services/local/*",
         "services/bench/*",
         "shared/runtime/health.py",
+        "shared/runtime/listener.py",
         "loadgen/*",
     ],
 }

@@ -8,11 +8,13 @@ from typing import Annotated, Any, Final
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.gateway.body import read_body
 from services.gateway.deployment import DeploymentView
 from services.gateway.errors import ApiError, bad_request
 from services.gateway.keys import AdminKeys
 from services.gateway.openai_schema import parse
 from services.gateway.sessions import Sessions
+from services.gateway.trust import Sender
 from shared.broker.contract import Broker
 from shared.planning.policies import POLICY_NAMES
 from shared.protocol.keys import Keys
@@ -68,7 +70,7 @@ class Admin:
         self._check(request)
         if request.content_type != "application/json":  # what a foreign web page cannot send here unasked
             raise ApiError(415, "Content-Type must be application/json.")
-        change = parse(PolicyChange, await request.read())
+        change = parse(PolicyChange, await read_body(request))
         if change.policy and change.policy not in POLICY_NAMES:
             known = ", ".join(POLICY_NAMES)
             raise bad_request(
@@ -101,7 +103,9 @@ class Admin:
         )
 
     def _check(self, request: web.Request) -> None:
-        self._admin_keys.check(request.headers.get("Authorization", ""), request.remote or "")
+        hosts = [*request.headers.getall("Host", [""]), request.host]
+        sender = Sender(request.remote or "", hosts, request.headers)
+        self._admin_keys.check(request.headers.get("Authorization", ""), sender)
 
     async def _alive(self, role: Role) -> list[dict[str, Any]]:
         heartbeats = await self._broker.alive(role)

@@ -172,7 +172,7 @@ async def test_no_body_is_ever_answered_500() -> None:
 
 
 async def test_a_body_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.gateway.app.BODY_S", 0.1)
+    monkeypatch.setattr("services.gateway.body.BODY_S", 0.1)
     async with running_stack() as stack:
         reader, writer = await asyncio.open_connection("127.0.0.1", stack.gateway.port)
         writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from services.gateway.respond import Pace
+from services.gateway.sessions import OVERDUE_S
 from shared.protocol.messages import Close
 from tests.services.gateway.reading import TEXT, text_of
 from tests.services.gateway.stack import MODEL, Stack, running_stack, until
@@ -93,12 +95,11 @@ async def test_a_client_that_never_reads_gives_back_its_keys_places(
 async def test_nor_does_one_that_reads_slowly_keep_them_past_the_deadline(
     keys: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It reads a little, again and again, of a stream that the broker's deadline does not end."""
-    monkeypatch.setattr("services.gateway.gateway.OVERDUE_S", 0.1)
+    """It reads a little, again and again, so it is not gone; and nothing else ends its session."""
     monkeypatch.setattr("services.gateway.respond.KEEPALIVE", b": " + b"x" * 100_000 + b"\n\n")
-    settings = {"api_keys_file": keys, "request_timeout_s": 0.2, "write_timeout_s": 0.5, "keepalive_s": 0.01}
-    async with running_stack(**settings) as stack:
-        monkeypatch.setattr("services.gateway.sessions.TICK_S", 3600)  # nothing else ends it
+    async with running_stack(api_keys_file=keys) as stack:
+        assert stack.gateway.api.pace == Pace(10.0, 600.0 + OVERDUE_S + 30.0)
+        object.__setattr__(stack.gateway.api, "pace", Pace(0.01, 0.5))
         stack.core.hold.clear()
         loop = asyncio.get_running_loop()
         with ask_and_never_read(stack) as client:
@@ -111,3 +112,5 @@ async def test_nor_does_one_that_reads_slowly_keep_them_past_the_deadline(
                     await loop.sock_recv(client, 100_000)
                     await asyncio.sleep(0.01)
         await until(lambda: stack.core.cancels)
+        requests = {"endpoint": "/v1/completions", "status": "499"}
+        assert stack.gateway._registry.get_sample_value("outrider_gateway_requests_total", requests) == 1

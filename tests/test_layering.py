@@ -33,6 +33,7 @@ KEPT_TO = {
         "services/bench/*",
         "shared/runtime/health.py",
         "shared/runtime/http_runner.py",
+        "shared/runtime/listener.py",
         "loadgen/*",
     ],
 }

@@ -14,6 +14,7 @@ from services.gateway.errors import ApiError, bad_request
 from services.gateway.keys import AdminKeys
 from services.gateway.openai_schema import parse
 from services.gateway.sessions import Sessions
+from services.gateway.trust import Sender
 from shared.broker.contract import Broker
 from shared.planning.policies import POLICY_NAMES
 from shared.protocol.keys import Keys
@@ -102,7 +103,9 @@ class Admin:
         )
 
     def _check(self, request: web.Request) -> None:
-        self._admin_keys.check(request.headers.get("Authorization", ""), request.remote or "")
+        hosts = [*request.headers.getall("Host", [""]), request.host]
+        sender = Sender(request.remote or "", hosts, request.headers)
+        self._admin_keys.check(request.headers.get("Authorization", ""), sender)
 
     async def _alive(self, role: Role) -> list[dict[str, Any]]:
         heartbeats = await self._broker.alive(role)

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from services.gateway.bounds import chat_cost
 from services.gateway.chat_template import TemplateRefused
 from services.gateway.deployment import Deployment
 from services.gateway.errors import bad_request
+from services.gateway.intake import Intake
 from services.gateway.openai_schema import ChatRequest, CompletionRequest
 from services.gateway.session import Ask
 from services.gateway.tokenizer import TargetTokenizer
-from shared.compute.compute import Compute
 from shared.runtime.ids import Ids
 from shared.speculative.params import SamplingParams
 
-INLINE_CHARS: Final = 8192  # longer texts are tokenized on the compute thread: they take milliseconds
 COMPLETION_TOKENS: Final = 16  # OpenAI's default for /v1/completions
 
 
@@ -46,40 +46,39 @@ class Admission:
     """What requests are checked against. context_limit: the gateway's own, the core's may be lower."""
 
     tokenizer: TargetTokenizer
-    compute: Compute
+    intake: Intake
     ids: Ids
     context_limit: int
 
     async def completion(self, request: CompletionRequest, deployment: Deployment) -> Job:
-        """Raises ApiError 400 that names the field."""
-        prompts = [await self._prompt_ids(prompt) for prompt in request.prompt]
+        """Raises ApiError: 400 that names the field, or 503."""
+        texts = [prompt for prompt in request.prompt if isinstance(prompt, str)]
+        for text in texts:
+            self.intake.bounds.check_prompt(text)
+        cost = sum(map(len, texts))
+        prompts = await self.intake.run(cost, lambda: [self._prompt_ids(prompt) for prompt in request.prompt])
         top = -1 if request.logprobs is None else request.logprobs
         return self._job(request, deployment, prompts, top, COMPLETION_TOKENS)
 
     async def chat(self, request: ChatRequest, deployment: Deployment) -> Job:
-        """Raises ApiError 400 that names the field."""
+        """Raises ApiError: 400 that names the field, or 503."""
         if request.top_logprobs and not request.logprobs:
             raise bad_request("top_logprobs needs logprobs to be true", "top_logprobs", "invalid_value")
+        self.intake.bounds.check_chat(request.messages)
         messages = [message.plain() for message in request.messages]
-        chars = sum(len(message["content"]) for message in messages)
         try:
-            if chars <= INLINE_CHARS:
-                ids = self.tokenizer.encode_chat(messages)
-            else:
-                ids = await self.compute.run(lambda: self.tokenizer.encode_chat(messages))
+            ids = await self.intake.run(
+                chat_cost(request.messages), lambda: self.tokenizer.encode_chat(messages)
+            )
         except TemplateRefused as error:
             raise bad_request(str(error), "messages", "invalid_value") from error
         top = (request.top_logprobs or 0) if request.logprobs else -1
         return self._job(request, deployment, [ids], top, None)
 
-    async def _prompt_ids(self, prompt: str | list[int]) -> list[int]:
+    def _prompt_ids(self, prompt: str | list[int]) -> list[int]:
         if isinstance(prompt, list):
             return prompt
-        if not prompt:
-            return []
-        if len(prompt) <= INLINE_CHARS:
-            return self.tokenizer.encode(prompt)
-        return await self.compute.run(lambda: self.tokenizer.encode(prompt))
+        return self.tokenizer.encode(prompt) if prompt else []
 
     def _job(
         self,
@@ -130,12 +129,12 @@ class Admission:
 def _check_prompt(prompt: Sequence[int], vocab: int, limit: int, field: str) -> None:
     if not prompt:
         raise bad_request("The prompt is empty.", field, "empty_prompt")
-    if min(prompt) < 0 or max(prompt) >= vocab:
-        wrong = next(token for token in prompt if not 0 <= token < vocab)
-        raise bad_request(f"Token id {wrong} is not in the vocabulary of {vocab}.", field, "invalid_token")
     if len(prompt) >= limit:
         message = f"The prompt has {len(prompt)} tokens; with at least one more the context is {limit}."
         raise bad_request(message, field, "context_length_exceeded")
+    if min(prompt) < 0 or max(prompt) >= vocab:
+        wrong = next(token for token in prompt if not 0 <= token < vocab)
+        raise bad_request(f"Token id {wrong} is not in the vocabulary of {vocab}.", field, "invalid_token")
 
 
 def _max_tokens(request: CompletionRequest | ChatRequest, left: int, default: int | None) -> int:

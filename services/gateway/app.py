@@ -15,18 +15,20 @@ from services.gateway.admission import Admission, Job
 from services.gateway.body import read_body
 from services.gateway.chat import ChatForm
 from services.gateway.completions import CompletionForm
+from services.gateway.cors import Cors
 from services.gateway.deployment import Deployment, DeploymentView
 from services.gateway.door import Door
 from services.gateway.errors import ApiError, unavailable
 from services.gateway.keys import ApiKeys, Budget
 from services.gateway.metrics import Metrics, RequestTimer
-from services.gateway.openai_schema import ChatRequest, CompletionRequest, parse
-from services.gateway.respond import REQUEST_ID, Envelope, Form, Responder
+from services.gateway.openai_schema import ChatRequest, CompletionRequest
+from services.gateway.respond import REQUEST_ID, Envelope, Form, Pace, Responder
 from services.gateway.sessions import Sessions, Unavailable
 from shared.broker.contract import BrokerAway, BrokerFull
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _BEGAN_AT: Final = web.RequestKey("began_at", float)
+_FOR_PAGES: Final = "/v1/"  # what web pages of the listed origins may use
 _CODES: Final = {404: "unknown_url", 405: "method_not_allowed"}
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -47,11 +49,14 @@ class Api:
     wall_clock: Callable[[], datetime]
     max_body_bytes: int
     door: Door
+    pace: Pace
+    cors: Cors
 
     def application(self) -> web.Application:
         """The application, to be served or tested."""
         app = web.Application(client_max_size=self.max_body_bytes, middlewares=[self._around])
         app.on_response_prepare.append(self._say_farewell)
+        app.on_response_prepare.append(self._say_who_may_read)
         app.add_routes(
             [
                 web.get("/health", self._health),
@@ -87,19 +92,18 @@ class Api:
         return web.json_response(self._card())
 
     async def _completions(self, request: web.Request) -> web.StreamResponse:
-        budget = self._budget(request)
-        body = parse(CompletionRequest, await read_body(request))
-        deployment = self._ready(body.model)
-        with budget.held(len(body.prompt), request[_BEGAN_AT]):
+        with self._budget(request).held(request[_BEGAN_AT]) as hold:
+            body = await self.admission.intake.parse(CompletionRequest, await read_body(request))
+            deployment = self._ready(body.model)
+            hold.grow(len(body.prompt))
             job = await self.admission.completion(body, deployment)
             form = CompletionForm(self.admission.tokenizer, job.logprobs)
             return await self._run(request, job, form, deployment)
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
-        budget = self._budget(request)
-        body = parse(ChatRequest, await read_body(request))
-        deployment = self._ready(body.model)
-        with budget.held(1, request[_BEGAN_AT]):
+        with self._budget(request).held(request[_BEGAN_AT]):
+            body = await self.admission.intake.parse(ChatRequest, await read_body(request))
+            deployment = self._ready(body.model)
             job = await self.admission.chat(body, deployment)
             form = ChatForm(self.admission.tokenizer, job.logprobs)
             return await self._run(request, job, form, deployment)
@@ -125,7 +129,9 @@ class Api:
             prompt_tokens=job.prompt_tokens,
         )
         try:
-            return await (responder.stream(request, events) if job.stream else responder.whole(events))
+            if job.stream:
+                return await responder.stream(request, events, self.pace)
+            return await responder.whole(events, self.admission.intake)
         finally:
             events.close()
             self.metrics.count(responder.usage, timer)
@@ -155,11 +161,21 @@ class Api:
             response.force_close()
             response.headers["Connection"] = "close"
 
+    async def _say_who_may_read(self, request: web.Request, response: web.StreamResponse) -> None:
+        if request.path.startswith(_FOR_PAGES):
+            response.headers.update(self.cors.headers(request.headers.get("Origin", "")))
+
     async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
+            if request.path.startswith(_FOR_PAGES):
+                preflight = self.cors.preflight(request.method, request.headers)
+                if preflight is not None:
+                    return web.Response(status=204, headers=preflight)
             return await handler(request)
-        except ConnectionResetError:  # the client's
-            raise
+        except ConnectionResetError:  # the client's; nobody reads what is returned
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response(status=499)
         except Exception as error:
             answer = self._as_answer(error, request)
             if answer.status == 500:
@@ -189,6 +205,10 @@ class Api:
                 return ApiError(500, "The server had an error while processing the request.")
 
     def _budget(self, request: web.Request) -> Budget:
+        origin = request.headers.get("Origin", "")
+        if origin and self.api_keys.open and not self.cors.allows(origin):  # no key shows whose page it is
+            message = f"Web pages of {origin[:200]} may not use this server (see OUTRIDER_CORS_ORIGINS)."
+            raise ApiError(403, message, code="origin_not_allowed")
         return self.api_keys.budget(request.headers.get("Authorization", ""))
 
     def _ready(self, model: str) -> Deployment:

@@ -8,6 +8,7 @@ from tokenizers import Tokenizer
 
 from services.gateway.chat_template import ChatTemplate, Message, TemplateRefused
 from services.gateway.control_tokens import control_tokens, renamed
+from services.gateway.encoding import ids_of
 from shared.runtime.ids import Ids
 
 _SECRET_BITS: Final = 128
@@ -44,7 +45,7 @@ class ChatPrompt:
         except TemplateRefused as refused:
             raise TemplateRefused(str(refused).replace(self._mark, "")) from None
         text = self._mark_or_control.sub(lambda match: self._names.get(match[0], ""), text)
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return ids_of(self._tokenizer, text, add_special_tokens=False)
 
     def _marked(self, content: str) -> str:
         content = self._control.sub(lambda match: self._spaced(match[0]), content)

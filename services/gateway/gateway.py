@@ -7,34 +7,53 @@ from pathlib import Path
 from typing import Final
 
 import structlog
-from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from services.gateway.admin import Admin
 from services.gateway.admission import Admission
 from services.gateway.app import Api, malformed
+from services.gateway.bounds import bounds_of
+from services.gateway.cors import read_origins
 from services.gateway.deployment import DeploymentView
 from services.gateway.door import Door
+from services.gateway.intake import Intake
 from services.gateway.keys import AdminKeys, ApiKeys, check_bind, read_keys
 from services.gateway.metrics import Metrics
-from services.gateway.sessions import Sessions
+from services.gateway.respond import Pace
+from services.gateway.sessions import OVERDUE_S, Sessions
 from services.gateway.tokenizer import TargetTokenizer, load_tokenizer, modelled_tokenizer
 from services.gateway.wall_clock import wall_clock
+from shared.broker.connections import MOST_CALLS
 from shared.broker.contract import Broker
 from shared.compute.compute import Compute
 from shared.protocol.keys import Keys
-from shared.runtime.health import HealthServer
-from shared.runtime.http_runner import HttpRunner
+from shared.runtime.connection import ConnectionBounds
+from shared.runtime.health import HEALTH_FILES, HealthServer
 from shared.runtime.ids import Ids
+from shared.runtime.listener import REFUSALS, Listener
 from shared.runtime.loop import for_ever
+from shared.runtime.open_files import open_files
 from shared.runtime.settings import GatewaySettings, SettingsError
 from shared.runtime.watch import BrokerWatch, Event
 
+# Open files beside clients' connections: the broker's, health pages, listeners, refusals, and the process's own.
+OTHER_FILES: Final = MOST_CALLS + HEALTH_FILES + REFUSALS + 24
+LEAST_CONNECTIONS: Final = 16
 CUT_S: Final = 2.0  # for the last words of streams that did not end in time
 REFRESH_S: Final = 1.0  # the deployment is read again this often,
 MISSING_S: Final = 0.25  # or this often while there is none
 
 log = structlog.get_logger()
+
+
+def connection_room(wanted: int, files: int) -> int:
+    """How many clients may be connected where `files` may be open. Raises SettingsError where there is no room."""
+    room = files - OTHER_FILES
+    if room < LEAST_CONNECTIONS:
+        raise SettingsError(
+            f"only {files} files may be open (ulimit -n); the gateway needs {OTHER_FILES + LEAST_CONNECTIONS} at least"
+        )
+    return min(wanted, room)
 
 
 def tokenizer_of(settings: GatewaySettings) -> TargetTokenizer:
@@ -62,6 +81,7 @@ class Gateway:
         clock: Callable[[], datetime] = wall_clock,
     ) -> None:
         check_bind(settings)
+        self._connections = connection_room(settings.max_connections, open_files())
         api_keys = read_keys(settings.api_keys_file, "OUTRIDER_API_KEYS_FILE")
         admin_keys = AdminKeys(
             read_keys(settings.admin_keys_file, "OUTRIDER_ADMIN_KEYS_FILE"), settings.keyless
@@ -77,7 +97,12 @@ class Gateway:
         self._deployment = DeploymentView(broker, keys, tokenizer.vocabulary.hash)
         self.api = Api(
             name=settings.served_name or Path(settings.model_dir).name or "modelled",
-            admission=Admission(tokenizer, compute, ids, settings.max_context),
+            admission=Admission(
+                tokenizer,
+                Intake(compute, bounds_of(settings), settings.max_long_requests),
+                ids,
+                settings.max_context,
+            ),
             sessions=self.sessions,
             deployment=self._deployment,
             api_keys=ApiKeys(api_keys, settings.key_concurrency, settings.key_rate),
@@ -86,6 +111,10 @@ class Gateway:
             wall_clock=clock,
             max_body_bytes=settings.max_body_bytes,
             door=self._door,
+            pace=Pace(
+                settings.keepalive_s, settings.request_timeout_s + OVERDUE_S + settings.write_timeout_s
+            ),
+            cors=read_origins(settings.cors_origins),
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -95,45 +124,50 @@ class Gateway:
             settings.health_host, settings.health_port, self._registry, self.api.farewell, settings.stack
         )
         # A handler whose client goes away is cancelled: that is how sessions of nobody end.
-        runner = HttpRunner(
+        listener = Listener(
             self.api.application(),
+            ConnectionBounds(
+                self._connections,
+                settings.header_timeout_s,
+                settings.idle_timeout_s,
+                settings.write_timeout_s,
+            ),
             refusal=malformed,
             auto_decompress=False,  # `read_body` unpacks, within bounds
             handler_cancellation=True,
             shutdown_timeout=CUT_S,
         )
-        await runner.setup()
+        self.api.metrics.watch(listener)
         try:
-            await self._listen(runner)
+            await self._listen(listener)
             async with health, asyncio.TaskGroup() as group:
                 group.create_task(self._watch.run(ended))
                 group.create_task(self.sessions.run(ended))
                 group.create_task(for_ever(self._refresh, self._watch, ended, "deployment"))
                 await stop.wait()
-                await self._drain(runner)
+                await self._drain(listener)
                 ended.set()
         finally:
-            await runner.cleanup()
+            await listener.close()
 
-    async def _listen(self, runner: web.AppRunner) -> None:
+    async def _listen(self, listener: Listener) -> None:
         host, port = self._settings.host, self._settings.port
         try:
-            await web.TCPSite(runner, host, port).start()
+            await listener.start(host, port)
         except OSError as error:
             raise SettingsError(f"OUTRIDER_HOST={host} OUTRIDER_PORT={port}: {error.strerror}") from error
-        self.port = int(runner.addresses[0][1])
-        log.info("listening", host=host, port=self.port, model=self.api.name)
+        self.port = listener.port
+        log.info("listening", host=host, port=self.port, model=self.api.name, connections=self._connections)
 
-    async def _drain(self, runner: web.AppRunner) -> None:
+    async def _drain(self, listener: Listener) -> None:
         """Let balancers look elsewhere first; then no new connections, and let those inside finish."""
         self._door.closing = True
         log.info("draining", sessions=len(self.sessions), linger_s=self._settings.linger_s)
         await asyncio.sleep(self._settings.linger_s)
-        for site in runner.sites:
-            await site.stop()
+        await listener.stop()
         await self._door.empty(self._settings.drain_s)
         self.sessions.leave()
-        await runner.cleanup()
+        await listener.close()
 
     def _on_watch(self, event: Event) -> None:
         if event == "reset":

@@ -1,7 +1,6 @@
 """API keys: who may ask, how much at once and how often."""
 
 import hmac
-import ipaddress
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from services.gateway.errors import ApiError
+from services.gateway.trust import Sender, is_loopback
 from shared.runtime.settings import GatewaySettings, SettingsError
 
 
@@ -26,15 +26,19 @@ class Budget:
     bucket: float = -1.0  # -1 = never used, so full
     filled_at: float = 0.0
 
-    def take(self, count: int, now: float) -> None:
-        """Start `count` requests, or raise ApiError 429; give them back with `release`."""
+    def take(self, count: int, now: float, held: int = 0) -> None:
+        """Start `count` requests beside the `held` ones of the same HTTP request; give them back with `release`.
+
+        Raises ApiError 429, or 400 where waiting would not help.
+        """
         size = max(1.0, self.rate)
+        now = max(now, self.filled_at)  # requests take in another order than they began
         full = self.bucket < 0
         self.bucket = size if full else min(size, self.bucket + (now - self.filled_at) * self.rate)
         self.filled_at = now
-        if count > min(self.concurrency, size):
+        if count + held > min(self.concurrency, size):
             most = math.floor(min(self.concurrency, size))
-            raise ApiError(400, f"{count} prompts in one request; this key may have {most}", "prompt")
+            raise ApiError(400, f"{count + held} prompts in one request; this key may have {most}", "prompt")
         if self.under_way + count > self.concurrency:
             message = f"{self.under_way} requests under way; this key may have {self.concurrency} at once"
             raise ApiError(429, message, code="concurrency_limit_exceeded", retry_after_s=1)
@@ -50,13 +54,28 @@ class Budget:
         self.under_way -= count
 
     @contextmanager
-    def held(self, count: int, now: float) -> Iterator[None]:
-        """`take`, and `release` in the end."""
-        self.take(count, now)
+    def held(self, now: float) -> Iterator["Hold"]:
+        """Start one request, before it is known how many prompts it has. All of them are released in the end."""
+        self.take(1, now)
+        hold = Hold(self, now)
         try:
-            yield
+            yield hold
         finally:
-            self.release(count)
+            self.release(hold.count)
+
+
+class Hold:
+    """The places of one HTTP request: one for each of its prompts."""
+
+    def __init__(self, budget: Budget, now: float) -> None:
+        self.count = 1
+        self._budget = budget
+        self._now = now
+
+    def grow(self, count: int) -> None:
+        """It has `count` prompts (one at least). Raises ApiError as `take` does."""
+        self._budget.take(count - self.count, self._now, self.count)
+        self.count = count
 
 
 class ApiKeys:
@@ -65,6 +84,11 @@ class ApiKeys:
     def __init__(self, keys: Sequence[str], concurrency: int, rate: float) -> None:
         self._budgets = {_digest(key): Budget(concurrency, rate) for key in keys}
         self._everyone = None if keys else Budget(concurrency, rate)
+
+    @property
+    def open(self) -> bool:
+        """Whether nobody needs a key."""
+        return self._everyone is not None
 
     def budget(self, authorization: str) -> Budget:
         """Of the key in an Authorization header. Raises ApiError 401."""
@@ -78,21 +102,23 @@ class ApiKeys:
 
 
 class AdminKeys:
-    """Who may read the status and change the policy: keys of a file, or without one this machine alone."""
+    """Who may read the status and change the policy: keys of a file, or without one programs on this machine alone."""
 
     def __init__(self, keys: Sequence[str], keyless: bool = False) -> None:
         self._digests = [_digest(key) for key in keys]
         self._keyless = keyless
 
-    def check(self, authorization: str, peer: str) -> None:
+    def check(self, authorization: str, sender: Sender) -> None:
         """Raises ApiError 401 or 403."""
-        if not self._digests:
-            if not self._keyless and not is_loopback(peer):
-                raise ApiError(403, "Set OUTRIDER_ADMIN_KEYS_FILE to use the admin endpoints from elsewhere.")
+        if self._digests:
+            wanted = _digest(_bearer(authorization))
+            if not any(hmac.compare_digest(digest, wanted) for digest in self._digests):
+                raise wrong_key(bool(authorization))
             return
-        wanted = _digest(_bearer(authorization))
-        if not any(hmac.compare_digest(digest, wanted) for digest in self._digests):
-            raise wrong_key(bool(authorization))
+        why = sender.rebound_reason() if self._keyless else sender.foreign_reason()
+        if why is not None:
+            message = f"This request needs a key, because {why}. Set OUTRIDER_ADMIN_KEYS_FILE and send one of its keys."
+            raise ApiError(403, message, code="admin_key_needed")
 
 
 def wrong_key(given: bool) -> ApiError:
@@ -122,14 +148,6 @@ def check_bind(settings: GatewaySettings) -> None:
             f"OUTRIDER_HOST={settings.host!r} is reachable from elsewhere, so OUTRIDER_API_KEYS_FILE is needed "
             "(or OUTRIDER_KEYLESS=true, where something else keeps strangers out)"
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address, or the name localhost, is this machine's own."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _bearer(authorization: str) -> str:

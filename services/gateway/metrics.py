@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from services.gateway.sessions import Sessions
 from services.gateway.usage import Usage
+from shared.runtime.listener import Listener
 
 _TTFT_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _TPOT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -41,6 +42,11 @@ class Metrics:
             "outrider_gateway_rounds", "Verifications with a draft seen here.", registry=registry
         )
         registry.register(_SessionCounts(sessions))
+        self._registry = registry
+
+    def watch(self, listener: Listener) -> None:
+        """Show a listener's connections, too."""
+        self._registry.register(_ConnectionCounts(listener))
 
     def count(self, usage: Usage, timer: "RequestTimer") -> None:
         """A request has ended, well or not."""
@@ -87,5 +93,25 @@ class _SessionCounts(Collector):
             labels=["event"],
         )
         for name, value in sorted(self._sessions.counts.items()):
+            events.add_metric([name], value)
+        yield events
+
+
+class _ConnectionCounts(Collector):
+    """Connections are counted by their listener."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily(
+            "outrider_gateway_connections", "Clients connected.", value=len(self._listener)
+        )
+        events = CounterMetricFamily(
+            "outrider_gateway_connection_events",
+            "Connections that a bound ended: refused, evicted, header_timeout, write_timeout.",
+            labels=["event"],
+        )
+        for name, value in sorted(self._listener.counts.items()):
             events.add_metric([name], value)
         yield events

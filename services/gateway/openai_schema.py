@@ -14,6 +14,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    FailFast,
     Field,
     PlainValidator,
     ValidationError,
@@ -69,7 +70,7 @@ Prompt = str | list[int]  # a text, or the target's token ids
 Seed = Annotated[int, Field(ge=-(1 << 63), lt=1 << 64)]
 Count = Annotated[int, Field(ge=1, le=limits.MAX_POSITION)]
 Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARS)]
-Stops = Annotated[list[Stop], BeforeValidator(_one_or_many), Field(max_length=MAX_STOPS)]
+Stops = Annotated[list[Stop], FailFast(), BeforeValidator(_one_or_many), Field(max_length=MAX_STOPS)]
 Label = Annotated[str, Field(max_length=512)]  # for the client's own books, kept by nobody
 Zero = Annotated[Any, only(0)]
 One = Annotated[Any, only(1)]
@@ -165,7 +166,7 @@ class ChatMessage(_Strict):
     """
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[list[TextPart], BeforeValidator(_parts)]
+    content: Annotated[list[TextPart], FailFast(), BeforeValidator(_parts)]
     name: Label | None = None
     refusal: Annotated[Any, only("")] = None
     annotations: Nothing = None
@@ -190,7 +191,7 @@ class ChatMessage(_Strict):
 class ChatRequest(_Request):
     """Body of /v1/chat/completions."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    messages: Annotated[list[ChatMessage], FailFast(), Field(min_length=1)]
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=limits.MAX_TOP_LOGPROBS)] | None = None
 
@@ -231,7 +232,9 @@ def parse(kind: type[R], body: bytes) -> R:
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
-        raise _refusal(error.errors(include_url=False, include_context=False)[0]) from None
+        raise _refusal(
+            error.errors(include_url=False, include_context=False, include_input=False)[0]
+        ) from None
 
 
 def _refusal(first: Mapping[str, Any]) -> ApiError:

@@ -1,5 +1,6 @@
 """A job's events as an HTTP response: whole, or a stream of server-sent events, one per verdict."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -10,8 +11,9 @@ from pydantic_core import to_json
 from services.gateway.admission import Job
 from services.gateway.choice import Choice, Piece
 from services.gateway.errors import ApiError, unavailable
+from services.gateway.intake import Intake
 from services.gateway.metrics import RequestTimer
-from services.gateway.session import Emitted, Failed
+from services.gateway.session import Emitted, Event, Failed
 from services.gateway.stream import Stream
 from services.gateway.tokenizer import TargetTokenizer
 from services.gateway.usage import Usage
@@ -22,9 +24,20 @@ SSE_HEADERS: Final = {
     "X-Accel-Buffering": "no",  # proxies must not collect chunks
 }
 
+KEEPALIVE: Final = b": waiting for the next token\n\n"
+LOGPROB_CHARS: Final = 32  # what a token's log-probability costs, compared with a character of text
+
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """keepalive_s: longest silence of a stream. limit_s: a client has to have read all of its stream by then."""
+
+    keepalive_s: float
+    limit_s: float
 
 
 class Form(Protocol):
@@ -88,44 +101,58 @@ class Responder:
         self._timer = timer
         self._choices = [Choice(tokenizer, job.stops, ask.stop_ids) for ask in job.asks]
 
-    async def whole(self, events: Stream) -> web.Response:
+    async def whole(self, events: Stream, intake: Intake) -> web.Response:
         """Everything at once. Raises ApiError."""
         pieces = [Piece() for _ in self._choices]
         async for event in events:
             index, piece = self._take(event, events)
             pieces[index].extend(piece)
+        cost = sum(len(piece.text) + LOGPROB_CHARS * len(piece.logprobs) for piece in pieces)
+        body = await intake.finish(cost * max(1, self._job.logprobs), lambda: self._whole(pieces))
+        return web.Response(body=body, content_type="application/json")
+
+    def _whole(self, pieces: list[Piece]) -> bytes:
         choices = [self._form.whole(index, piece) for index, piece in enumerate(pieces)]
         body = self._envelope.json(self._form.whole_object, choices)
         body["usage"] = self.usage.json()
         extras = [self._extra(index, piece, parallel=True) for index, piece in enumerate(pieces)]
         body["outrider"] = extras[0] if len(extras) == 1 else {"choices": extras}
-        return web.Response(body=to_json(body), content_type="application/json")
+        return to_json(body)
 
-    async def stream(self, request: web.Request, events: Stream) -> web.StreamResponse:
-        """A chunk per verdict. The response begins with the first event: an error before it has its own status."""
+    async def stream(self, request: web.Request, events: Stream, pace: Pace) -> web.StreamResponse:
+        """A chunk per verdict. The response has begun before the first: from then on an error is an event of it.
+
+        Raises ConnectionResetError when the client has gone, or has not read all of it in time.
+        """
         response = web.StreamResponse(headers={**SSE_HEADERS, "X-Request-Id": request[REQUEST_ID]})
+        try:
+            async with asyncio.timeout(pace.limit_s):
+                await response.prepare(request)
+                await self._send(response, events, request[REQUEST_ID], pace.keepalive_s)
+                await response.write_eof()
+        except TimeoutError:
+            raise ConnectionResetError("the client reads too slowly") from None
+        return response
+
+    async def _send(
+        self, response: web.StreamResponse, events: Stream, request_id: str, keepalive_s: float
+    ) -> None:
         begun: set[int] = set()
         try:
-            async for event in events:
+            while (event := await _next(events, response, keepalive_s)) is not None:
                 index, piece = self._take(event, events)
                 if not self._worth_sending(piece):
                     continue
-                if not response.prepared:
-                    await response.prepare(request)
                 await response.write(self._chunk(index, piece, first=index not in begun))
                 begun.add(index)
             await response.write(self._tail())
-        except ConnectionResetError:  # the client's
+        except (ConnectionResetError, TimeoutError):  # the client's
             raise
         except Exception as error:
-            if not response.prepared:
-                raise
             if not isinstance(error, ApiError):
-                log.exception("stream failed", request=request[REQUEST_ID])
+                log.exception("stream failed", request=request_id)
                 error = ApiError(500, "The server had an error while processing the request.")
             await response.write(_sse(error.payload()))
-        await response.write_eof()
-        return response
 
     def _take(self, event: Emitted | Failed, events: Stream) -> tuple[int, Piece]:
         """One event into its choice. Raises ApiError when the session has failed."""
@@ -179,6 +206,16 @@ def failure(event: Failed) -> ApiError:
     if event.reason in ("broker", "draining"):
         return unavailable(event.message)
     return ApiError(500, event.message, code="session_failed")
+
+
+async def _next(events: Stream, response: web.StreamResponse, keepalive_s: float) -> Event | None:
+    """The next event, None at the end. While there is none, comments tell proxies that the stream goes on."""
+    while True:
+        try:
+            async with asyncio.timeout(keepalive_s):
+                return await anext(events, None)
+        except TimeoutError:
+            await response.write(KEEPALIVE)
 
 
 def _sse(payload: bytes) -> bytes:

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from services.gateway.chat_prompt import ChatPrompt
 from services.gateway.chat_template import ChatTemplate, Message, TemplateRefused
+from services.gateway.encoding import ids_of
 from shared.compute.modelled import STOP, modelled_vocabulary
 from shared.protocol.vocabulary import VocabularyError, byte_level, vocabulary_of_tokenizer_json
 from shared.runtime.service import BadFile
@@ -60,7 +61,7 @@ class TargetTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """A plain prompt, with whatever special tokens it holds and the tokenizer itself puts around it."""
-        return list(self._tokenizer.encode(text).ids)
+        return ids_of(self._tokenizer, text, add_special_tokens=True)
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         """Messages through the chat template. Raises TemplateRefused."""

@@ -9,11 +9,16 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from shared.runtime.connection import ConnectionBounds
+from shared.runtime.listener import REFUSALS, Listener
 from shared.runtime.settings import SettingsError
 
 TICK_S: Final = 0.5
 STUCK_S: Final = 10.0
 STACK_HEADER: Final = "Outrider-Stack"
+# Few, so that room for them can be kept beside any number of clients (HEALTH_FILES).
+BOUNDS: Final = ConnectionBounds(connections=16, header_s=5.0, idle_s=60.0, write_s=10.0)
+HEALTH_FILES: Final = BOUNDS.connections + REFUSALS + 4
 
 
 class HealthServer:
@@ -33,16 +38,14 @@ class HealthServer:
     ) -> None:
         self._host, self._port, self._registry, self._ready = host, port, registry, ready
         self._stack = stack
-        self._runner: web.AppRunner | None = None
+        self._listener: Listener | None = None
         self._ticker: asyncio.Task[None] | None = None
         self._last_tick = 0.0
 
     @property
     def port(self) -> int:
         """The bound port (useful when 0 was asked for)."""
-        if self._runner is None or not self._runner.addresses:
-            return self._port
-        return int(self._runner.addresses[0][1])
+        return (self._listener.port if self._listener is not None else 0) or self._port
 
     async def __aenter__(self) -> "HealthServer":
         app = web.Application()
@@ -55,14 +58,16 @@ class HealthServer:
         )
         if self._stack:
             app.on_response_prepare.append(self._sign)
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
+        self._listener = Listener(app, BOUNDS)
         try:
-            await web.TCPSite(self._runner, self._host, self._port).start()
+            await self._listener.start(self._host, self._port)
         except OSError as error:
-            await self._runner.cleanup()
+            await self._listener.close()
             place = f"OUTRIDER_HEALTH_HOST={self._host} OUTRIDER_HEALTH_PORT={self._port}"
             raise SettingsError(f"{place}: {error.strerror}") from error
+        except BaseException:
+            await self._listener.close()
+            raise
         self._last_tick = asyncio.get_running_loop().time()
         self._ticker = asyncio.create_task(self._tick())
         return self
@@ -72,8 +77,8 @@ class HealthServer:
     ) -> None:
         if self._ticker is not None:
             self._ticker.cancel()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._listener is not None:
+            await self._listener.close()
 
     async def _tick(self) -> None:
         while True:

@@ -11,6 +11,7 @@ from typing import Final
 import uvloop
 
 from shared.broker.contract import BrokerDenied
+from shared.runtime.open_files import raise_open_files
 from shared.runtime.presence import Superseded
 from shared.runtime.settings import SettingsError
 
@@ -60,6 +61,7 @@ def collect_seldom() -> None:
 def main(name: str, run: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     """Run a service until SIGTERM or SIGINT, on uvloop. Exits 0, or with one line on stderr and a code."""
     collect_seldom()
+    raise_open_files()
     try:
         with asyncio.Runner(loop_factory=FineLoop) as runner:
             runner.run(_until_signal(run))

@@ -76,6 +76,44 @@ class GatewaySettings(Common):
         False,
         description="control tokens written in a chat's messages open and close turns; else they are text",
     )
+    max_messages: int = Field(
+        2048,
+        ge=1,
+        le=65536,
+        description="messages of one chat; further parts of a message's content count too",
+    )
+    max_prompt_chars: int = Field(
+        0,
+        ge=0,
+        le=1 << 28,
+        description="characters of one prompt; 0 = 32 for each token of OUTRIDER_MAX_CONTEXT",
+    )
+    max_long_requests: int = Field(
+        64,
+        ge=1,
+        le=4096,
+        description="long requests that may wait to be parsed and tokenized, one after another",
+    )
+    max_connections: int = Field(
+        4096,
+        ge=16,
+        le=60_000,
+        description="clients connected at once; fewer where open files are limited (ulimit -n)",
+    )
+    header_timeout_s: Seconds = Field(10.0, description="a request's headers have to be here by then")
+    idle_timeout_s: Seconds = Field(75.0, description="a connection without requests is closed after so long")
+    write_timeout_s: Seconds = Field(
+        30.0, description="a client that reads nothing of its answer for so long is disconnected"
+    )
+    keepalive_s: Seconds = Field(
+        10.0,
+        description="a stream that has no token for so long gets a comment instead, so that proxies keep it open",
+    )
+    cors_origins: str = Field(
+        "",
+        max_length=4096,
+        description="origins whose web pages may use the API from a browser, with commas between; empty = none",
+    )
     key_concurrency: int = Field(256, ge=1, le=1_000_000, description="requests one key may have under way")
     key_rate: float = Field(1000.0, gt=0, description="requests a second one key may start")
     request_timeout_s: Seconds = Field(600.0, description="a session's deadline")

@@ -104,8 +104,8 @@ class Core:
 
     async def serve(self, session: str) -> None:
         """One session to its end."""
-        log = await self.broker.load(session)
-        await self.broker.place(session, 1, "verifier", "")
+        log = await self.sure(lambda: self.broker.load(session))
+        await self.sure(lambda: self.broker.place(session, 1, "verifier", ""))
         text = self.text(log)[: log.spec.max_tokens]
         for start in range(0, len(text), self.width):
             await self.hold.wait()
@@ -128,6 +128,14 @@ class Core:
                 finish=finish,
             )
             await self.commit(verdict, log.spec.gateway)
+
+    async def sure(self, call: Callable[[], Any]) -> Any:
+        """What a call gives when the broker is there."""
+        while True:
+            try:
+                return await call()
+            except BrokerAway:
+                await asyncio.sleep(0.01)
 
     async def commit(self, verdict: Verdict, gateway: str) -> None:
         """To the log; to the gateway what `mangle` makes of it."""

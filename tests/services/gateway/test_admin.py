@@ -113,3 +113,52 @@ async def test_a_trace_has_the_wait_for_the_first_token(monkeypatch: pytest.Monk
     async with running_stack(trace=True) as stack:
         await stack.complete()
         await until(lambda: stack.link.server.length(KEYS.trace) == 1)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Forwarded-For": "203.0.113.5"},
+        {"X-Forwarded-Host": "llm.example.org"},
+        {"Forwarded": "for=203.0.113.5"},
+        {"X-Real-IP": "203.0.113.5"},
+        {"Via": "1.1 proxy"},
+        {"Host": "llm.example.org"},
+        {"Host": "evil.example:8000"},
+        {"Origin": "http://127.0.0.1:8000"},
+    ],
+)
+async def test_what_a_proxy_or_a_page_sends_from_this_machine_needs_a_key(
+    headers: dict[str, str], tmp_path: Path
+) -> None:
+    path = tmp_path / "keys"
+    path.write_text("secret\n")
+    async with running_stack(api_keys_file=str(path)) as stack:
+        for method, url in (("POST", "/admin/policy"), ("GET", "/admin/policy"), ("GET", "/admin/status")):
+            change = {"policy": "fixed-k"} if method == "POST" else None
+            async with stack.client.request(method, url, json=change, headers=headers) as response:
+                body = await response.json()
+            assert (response.status, body["error"]["code"]) == (403, "admin_key_needed")
+            assert "OUTRIDER_ADMIN_KEYS_FILE" in body["error"]["message"]
+        assert stack.core.controls == []
+        assert (await stack.post("/admin/policy", policy="fixed-k"))[0] == 200  # a program on this machine
+
+
+async def test_an_absolute_target_names_its_host_too() -> None:
+    async with running_stack() as stack:
+        reader, writer = await asyncio.open_connection("127.0.0.1", stack.gateway.port)
+        writer.write(b"GET http://evil.example/admin/status HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b"403" in await reader.readline()
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_the_body_of_a_change_has_to_come_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.gateway.body.BODY_S", 0.1)
+    async with running_stack() as stack:
+        reader, writer = await asyncio.open_connection("127.0.0.1", stack.gateway.port)
+        head = b"POST /admin/policy HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        writer.write(head + b"Content-Length: 100\r\n\r\n{")
+        assert b"408" in await reader.readline()
+        writer.close()
+        await writer.wait_closed()

@@ -46,3 +46,43 @@ def test_an_unknown_name_in_the_env_file_is_an_error(empty_folder: Path) -> None
         SettingsError, match=r"OUTRIDER_POLICEY: no such setting; known are .*OUTRIDER_POLICY"
     ):
         load(SchedulerSettings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MAX_MESSAGES", "0"),
+        ("MAX_MESSAGES", "65537"),
+        ("MAX_PROMPT_CHARS", "-1"),
+        ("MAX_LONG_REQUESTS", "0"),
+        ("MAX_LONG_REQUESTS", "4097"),
+        ("MAX_CONNECTIONS", "15"),
+        ("MAX_CONNECTIONS", "60001"),
+        ("HEADER_TIMEOUT_S", "0"),
+        ("IDLE_TIMEOUT_S", "0"),
+        ("WRITE_TIMEOUT_S", "86401"),
+        ("KEEPALIVE_S", "0"),
+    ],
+)
+def test_bounds_of_the_gateway_have_bounds(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"OUTRIDER_{name}", value)
+    with pytest.raises(SettingsError, match=f"OUTRIDER_{name}='{value}'"):
+        load(GatewaySettings)
+
+
+def test_no_client_is_unbounded_by_default() -> None:
+    settings = load(GatewaySettings)
+    bounds = (
+        settings.max_connections,
+        settings.max_messages,
+        settings.max_long_requests,
+        settings.cors_origins,
+    )
+    assert bounds == (4096, 2048, 64, "")
+    times = (
+        settings.header_timeout_s,
+        settings.idle_timeout_s,
+        settings.write_timeout_s,
+        settings.keepalive_s,
+    )
+    assert times == (10.0, 75.0, 30.0, 10.0)

@@ -1,0 +1,25 @@
+"""How many files and connections this process may have open (RLIMIT_NOFILE)."""
+
+import resource
+from contextlib import suppress
+from typing import Final
+
+ENOUGH: Final = (
+    65_536  # more than any service opens; some systems have no limit, or one of thousands of millions
+)
+
+
+def raise_open_files() -> int:
+    """Raise the soft limit as far as the hard one allows, up to ENOUGH. The limit in force from now on."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = ENOUGH if hard == resource.RLIM_INFINITY else min(hard, ENOUGH)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):  # macOS has a second, lower limit of its own
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return open_files()
+
+
+def open_files() -> int:
+    """The soft limit, at most ENOUGH."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return ENOUGH if soft == resource.RLIM_INFINITY else min(soft, ENOUGH)

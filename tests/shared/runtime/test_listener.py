@@ -1,0 +1,268 @@
+"""Clients that send nothing, half a request, or never read: others are served all the same."""
+
+import asyncio
+import functools
+import inspect
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import uvloop
+from aiohttp import web
+
+from shared.runtime.connection import ConnectionBounds
+from shared.runtime.listener import REFUSALS, Listener
+
+BOUNDS = ConnectionBounds(connections=4, header_s=30.0, idle_s=30.0, write_s=30.0)
+REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def both_loops(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Services run on uvloop, whose transports pause, close and fail in ways of their own."""
+
+    @functools.wraps(test)
+    def run(loop_factory: Callable[[], asyncio.AbstractEventLoop], **arguments: Any) -> None:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(test(**arguments))
+
+    own = inspect.Parameter("loop_factory", inspect.Parameter.KEYWORD_ONLY)
+    signature = inspect.signature(test)
+    run.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*signature.parameters.values(), own]
+    )
+    factories = [asyncio.new_event_loop, uvloop.new_event_loop]
+    return pytest.mark.parametrize("loop_factory", factories, ids=["asyncio", "uvloop"])(run)
+
+
+async def hello(_: web.Request) -> web.Response:
+    return web.Response(text="hello")
+
+
+@asynccontextmanager
+async def listening(handler: Handler = hello, bounds: ConnectionBounds = BOUNDS) -> AsyncIterator[Listener]:
+    app = web.Application()
+    app.router.add_route("*", "/", handler)
+    listener = Listener(app, bounds, handler_cancellation=True, shutdown_timeout=0.1)
+    await listener.start("127.0.0.1", 0)
+    try:
+        yield listener
+    finally:
+        await listener.close()
+
+
+class Client:
+    """A socket, and what came of it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def status(self) -> int:
+        """Of the next answer, whose body is read."""
+        async with asyncio.timeout(10):
+            head = await self.reader.readuntil(b"\r\n\r\n")
+            length = next(line for line in head.split(b"\r\n") if line.startswith(b"Content-Length"))
+            await self.reader.readexactly(int(length.split()[1]))
+        return int(head.split()[1])
+
+    async def closed(self) -> bytes:
+        """What comes until the server closes."""
+        async with asyncio.timeout(10):
+            try:
+                return await self.reader.read()
+            except ConnectionError:
+                return b""
+
+
+@asynccontextmanager
+async def connected(listener: Listener, *sent: bytes) -> AsyncIterator[list[Client]]:
+    """One client for each of what they have sent, in this order."""
+    clients = []
+    try:
+        for data in sent:
+            clients.append(Client(*await asyncio.open_connection("127.0.0.1", listener.port)))
+            clients[-1].writer.write(data)
+            await until(lambda: True)
+        yield clients
+    finally:
+        for client in clients:
+            client.writer.transport.abort()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        await asyncio.sleep(0.01)
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\n", POST])
+@both_loops
+async def test_clients_that_wait_give_way_to_one_that_asks(sent: bytes) -> None:
+    async def read(request: web.Request) -> web.Response:
+        await request.read()
+        return web.Response(text="hello")
+
+    async with listening(read) as listener, connected(listener, *[sent] * 4) as waiting:
+        await until(lambda: len(listener) == 4)
+        async with connected(listener, REQUEST) as (client,):
+            assert await client.status() == 200
+            assert len(listener) == 4
+            assert await waiting[0].closed() == b""
+            assert listener.counts["evicted"] == 1
+
+
+@both_loops
+async def test_a_kept_connection_gives_way_too_the_longest_unused_first() -> None:
+    async with listening() as listener, connected(listener, *[REQUEST] * 4) as kept:
+        for client in kept:
+            assert await client.status() == 200
+        kept[0].writer.write(REQUEST)
+        assert await kept[0].status() == 200
+        async with connected(listener, REQUEST) as (client,):
+            assert await client.status() == 200
+            assert await kept[1].closed() == b""
+            kept[0].writer.write(REQUEST)
+            assert await kept[0].status() == 200
+
+
+@both_loops
+async def test_when_all_are_served_further_ones_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.runtime.connection.REFUSED_S", 0.3)
+    go = asyncio.Event()
+
+    async def wait(_: web.Request) -> web.Response:
+        await go.wait()
+        return web.Response(text="hello")
+
+    async with listening(wait) as listener, connected(listener, *[REQUEST] * 4) as served:
+        await until(lambda: not listener._waiting)
+        async with connected(listener, *[REQUEST] * (REFUSALS + 3)) as more:
+            assert [await client.status() for client in more] == [503] * len(more)
+            assert listener.counts["refused"] == len(more)
+            assert len(listener) == 4
+        go.set()
+        assert [await client.status() for client in served] == [200] * 4
+        assert listener.counts["evicted"] == 0
+
+
+@pytest.mark.parametrize(
+    ("sent", "answer"), [(b"", b""), (b"GET / HTTP/1.1\r\nHo", b"HTTP/1.1 408 Request Timeout")]
+)
+@both_loops
+async def test_headers_have_to_come_in_time(sent: bytes, answer: bytes) -> None:
+    async with listening(bounds=replace(BOUNDS, header_s=0.1)) as listener:
+        async with connected(listener, sent) as (client,):
+            assert (await client.closed()).split(b"\r\n")[0] == answer
+        assert listener.counts["header_timeout"] == 1
+        await until(lambda: len(listener) == 0)
+
+
+@both_loops
+async def test_a_byte_now_and_then_is_no_progress() -> None:
+    bounds = replace(BOUNDS, header_s=0.2)
+    async with listening(bounds=bounds) as listener, connected(listener, b"GET / HTTP/1.1\r\n") as (client,):
+        answer = asyncio.create_task(client.closed())
+        while not answer.done():
+            client.writer.write(b"X")
+            await asyncio.wait([answer], timeout=0.02)
+        assert b"408" in await answer
+        assert listener.counts["header_timeout"] == 1
+
+
+@both_loops
+async def test_a_handler_may_take_longer_than_headers() -> None:
+    async def slow(_: web.Request) -> web.Response:
+        await asyncio.sleep(0.3)
+        return web.Response(text="hello")
+
+    bounds = replace(BOUNDS, header_s=0.1, write_s=0.1)
+    async with listening(slow, bounds) as listener, connected(listener, REQUEST) as (client,):
+        assert await client.status() == 200
+
+
+@both_loops
+async def test_a_kept_connection_has_the_idle_time_then_the_headers_time() -> None:
+    async with (
+        listening(bounds=replace(BOUNDS, header_s=0.1)) as listener,
+        connected(listener, REQUEST, REQUEST) as (quiet, half),
+    ):
+        assert (await quiet.status(), await half.status()) == (200, 200)
+        half.writer.write(b"GET / HT")
+        assert b"408" in await half.closed()
+        quiet.writer.write(REQUEST)
+        assert await quiet.status() == 200
+    async with (
+        listening(bounds=replace(BOUNDS, idle_s=0.1)) as listener,
+        connected(listener, REQUEST) as (client,),
+    ):
+        assert await client.status() == 200
+        assert await client.closed() == b""
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@both_loops
+async def test_a_client_that_never_reads_is_disconnected_and_its_handler_ends(whole: bool) -> None:
+    ended = asyncio.Event()
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        if whole:
+            return web.Response(body=b"x" * (1 << 25))
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(b"x" * 10_000)
+        finally:
+            ended.set()
+
+    async with listening(endless, replace(BOUNDS, write_s=0.1)) as listener:
+        with socket.create_connection(("127.0.0.1", listener.port)) as sock:
+            sock.sendall(REQUEST)
+            await until(lambda: len(listener) == 0 and listener.counts["write_timeout"] == 1)
+            if not whole:
+                async with asyncio.timeout(5):
+                    await ended.wait()
+
+
+@both_loops
+async def test_a_little_that_is_never_read_does_not_hold_a_connection_either() -> None:
+    """Less than the transport's own limit: the handler has ended, and closing would wait for ever."""
+
+    async def some(_: web.Request) -> web.Response:
+        return web.Response(body=b"x" * 30_000)
+
+    bounds = replace(BOUNDS, write_s=0.1)
+    async with listening(some, bounds) as listener, connected(listener, b"") as (client,):
+        await until(lambda: len(listener) == 1)
+        (connection,) = listener._connections.values()
+        assert connection.transport is not None
+        connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.writer.transport.pause_reading()
+        while not connection.transport.get_write_buffer_size():
+            client.writer.write(REQUEST)
+            await asyncio.sleep(0.01)
+        await until(lambda: len(listener) == 0)
+        assert listener.counts["write_timeout"] == 1
+
+
+async def test_a_port_that_is_taken_is_an_error() -> None:
+    async with listening() as listener:
+        other = Listener(web.Application(), BOUNDS)
+        with pytest.raises(OSError, match="in use"):
+            await other.start("127.0.0.1", listener.port)
+        await other.close()
+
+
+async def test_localhost_is_all_its_addresses_on_one_port() -> None:
+    listener = Listener(web.Application(), BOUNDS)
+    await listener.start("localhost", 0)
+    async with connected(listener, REQUEST) as (client,):
+        assert await client.status() == 404
+    await listener.close()

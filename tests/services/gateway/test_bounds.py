@@ -11,10 +11,11 @@ import pytest
 from pydantic import ValidationError
 
 from services.gateway.bounds import WorkBounds, bounds_of
+from services.gateway.encoding import SHORT_CHARS
 from services.gateway.errors import ApiError
 from services.gateway.intake import INLINE_BODY, INLINE_CHARS, Intake
 from services.gateway.openai_schema import ChatMessage, ChatRequest, CompletionRequest, TextPart
-from services.gateway.tokenizer import SHORT_CHARS, TargetTokenizer
+from services.gateway.tokenizer import TargetTokenizer
 from shared.compute.compute import ThreadCompute
 from tests.services.gateway.stack import MODEL, running_stack, settings_for_tests
 from tests.services.gateway.tokenizers_for_tests import byte_bpe

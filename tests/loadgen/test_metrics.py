@@ -4,7 +4,6 @@ import math
 
 import pytest
 
-from loadgen.client import take
 from loadgen.metrics import summarise
 from loadgen.request import ChatRequest, Chunk, Record
 
@@ -41,9 +40,3 @@ def test_nothing_measured_is_nan() -> None:
     bad = record(0, 0, [1.0])
     bad.error = "HTTP 503"
     assert math.isnan(summarise([bad]).ttft.median)
-
-
-def test_an_error_event_ends_in_the_record() -> None:
-    one = record(0, 0, [1.0])
-    take(one, {"error": {"message": "broker lost"}}, 2.0)
-    assert one.error == "broker lost"

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from loadgen.arrivals import ArrivalError, Gaps, Stage, parse_stages, steady
+from loadgen.figures import figures
 from loadgen.lengths import LengthError, parse_lengths
+from loadgen.metrics import Window
 from loadgen.prompts.source import PromptError, Prompts, Synthetic, of_file, of_kinds
 from loadgen.run import Closed, Endpoint, Plan
 from loadgen.schedule import Group, GroupError, Planned, Workload, open_schedule, parse_group, trace_schedule
-from loadgen.slo import SloError, parse_assertions, parse_goodput
+from loadgen.slo import Assertion, SloError, parse_assertions, parse_goodput
+from loadgen.stack_metrics import Delta, parse, stack_figures
 from loadgen.trace import TraceError, read_trace
 
 WRONG: Final = (ArrivalError, LengthError, PromptError, GroupError, SloError, TraceError, OSError)
@@ -107,9 +110,21 @@ def settle(asked: Asked, where: Endpoint, model: str) -> Plan:
         asked.drain,
         asked.max_dispatch_ms,
         parse_goodput(asked.goodput),
-        parse_assertions(asked.assertions),
+        _assertions(asked, where),
         _config(asked, where, model),
     )
+
+
+def _assertions(asked: Asked, where: Endpoint) -> list[Assertion]:
+    """Of figures that the result will have: a wrong name is found before the run. Raises SloError."""
+    known = figures((), Window(0.0, 1.0), parse_goodput(asked.goodput))
+    if where.metrics:
+        nothing = parse(())
+        known |= stack_figures(Delta(nothing, nothing), 1.0)
+    assertions = parse_assertions(asked.assertions)
+    for assertion in assertions:
+        assertion.check(known)
+    return assertions
 
 
 def _check(asked: Asked) -> None:

@@ -53,12 +53,17 @@ class Assertion:
     def __str__(self) -> str:
         return f"{self.figure} {self.relation} {self.limit:g}"
 
+    def check(self, figures: Mapping[str, object]) -> None:
+        """Raises SloError where results like these have no such figure."""
+        known = sorted(name for name, value in figures.items() if isinstance(value, int | float))
+        if self.figure not in known:
+            raise SloError(f"--assert {self}: no figure {self.figure!r}; there are {', '.join(known)}")
+
     def fails(self, figures: Mapping[str, object]) -> str:
-        """Why it does not hold, "" when it does. Raises SloError for a figure that there is none of."""
+        """Why it does not hold, "" when it does."""
         value = figures.get(self.figure)
         if not isinstance(value, int | float):
-            known = ", ".join(sorted(name for name, v in figures.items() if isinstance(v, int | float)))
-            raise SloError(f"no figure {self.figure!r}; there are {known}")
+            return f"{self}: it was not measured"
         if _OPERATORS[self.relation](value, self.limit):
             return ""
         return f"{self}: it is {value:.4g}"

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import median
@@ -12,6 +13,7 @@ from loadgen.client import Client
 from loadgen.drive import Course
 from loadgen.knee import At, crossover, knee_of_rates, knee_of_users
 from loadgen.options import Asked, endpoint, settle
+from loadgen.output import OutputError, keep
 from loadgen.result import write_result
 from loadgen.run import Onlooker, watched, write
 
@@ -115,7 +117,11 @@ async def run_sweep(
                 await asyncio.sleep(SETTLE_S)
             outcome = await watched(plan, course, client, onlooker)
         file = folder / f"{leg.name}.json"
-        write(outcome, plan, course, file)
+        kept = keep(file, partial(write, outcome, plan, course))
+        if kept != file:
+            raise OutputError(
+                f"{file} cannot be written; that run is kept as {kept}, and the sweep has ended"
+            )
         points.append(_point(leg, sweep, outcome.body, file.relative_to(out.parent)))
         whole = {"points": points, **bends(points, sweep.open_loop), "partial": course.over.is_set()}
         of_one_leg = {"rate": None, "concurrency": None}

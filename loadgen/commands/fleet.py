@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 import uvloop
-from rich.console import Console
 from rich.status import Status
 
-from loadgen.commands.ends import end_on_signals, told
+from loadgen.commands.ends import end_on_signals, leave, progress_console, told
 from loadgen.drive import Course
 from loadgen.fleet import fleet_figures, run_fleet
 from loadgen.options import Asked, OptionError, endpoint
+from loadgen.output import check_output, keep
 from loadgen.result import write_result
 from loadgen.shown import show_fleet, told_of
 from shared.runtime import logs
@@ -47,8 +47,9 @@ def fleet(
 async def _fleet(
     scenario: Path, broker: str, recordings: Path | None, verify_ms: float, seconds: float | None, out: Path
 ) -> None:
-    console, over = Console(stderr=True), Course()
+    console, over = progress_console(), Course()
     with told():
+        check_output(out)
         if not broker:
             raise OptionError("no stack runs here: give the broker's URL with --broker")
         devices = read_scenario(scenario).fleet(verify_ms)
@@ -58,7 +59,11 @@ async def _fleet(
             looks = await run_fleet(
                 devices, recordings, broker, over.over, seconds, lambda look: status.update(told_of(look))
             )
+    if not looks:
+        leave("ended before anything was seen")
     config = {"scenario": str(scenario), "devices": len(devices), "recordings": str(recordings or "")}
     figures = fleet_figures(looks)
-    write_result(out, "fleet", config, {"figures": figures, "looks": [asdict(look) for look in looks]})
-    show_fleet(console, figures, out)
+    body = {"figures": figures, "looks": [asdict(look) for look in looks]}
+    with told():
+        kept = keep(out, lambda path: write_result(path, "fleet", config, body))
+    show_fleet(console, figures, kept)

@@ -10,11 +10,12 @@ from rich.console import Console
 from loadgen.arrivals import Gaps
 from loadgen.client import Client
 from loadgen.commands.endpoint import reached
-from loadgen.commands.ends import EXIT_FAILED, end_on_signals, told
+from loadgen.commands.ends import EXIT_FAILED, end_on_signals, leave, progress_console, told
 from loadgen.drive import Course
 from loadgen.live import Progress
 from loadgen.options import Asked, settle
-from loadgen.run import Outcome, watched, write
+from loadgen.output import OutputError, check_output, keep
+from loadgen.run import BESIDE, Outcome, watched, write
 from loadgen.shown import show
 
 OWN: Final = ("out", "quiet")  # of the command, not of the run
@@ -124,7 +125,9 @@ def asked_of(given: dict[str, Any]) -> Asked:
 
 
 async def _run(asked: Asked, out: Path, quiet: bool) -> None:
-    console, course = Console(stderr=True), Course()
+    console, course = progress_console(), Course()
+    with told():
+        check_output(out, BESIDE)
     asked, where = await reached(asked)
     end_on_signals(course)
     with told():
@@ -134,9 +137,15 @@ async def _run(asked: Asked, out: Path, quiet: bool) -> None:
         ) as client:
             with Progress(console, quiet) as live:
                 outcome = await watched(plan, course, client, live)
-    write(outcome, plan, course, out)
-    if not quiet:
-        show(console, outcome, out)
+    lost = ""
+    try:
+        kept = keep(out, lambda path: write(outcome, plan, course, path))
+    except OutputError as error:
+        kept, lost = None, str(error)
+    if not quiet or lost:
+        show(console, outcome, kept)
+    if kept != out:
+        leave(lost or f"{out} cannot be written any more; the result is kept as {kept}")
     judge(console, outcome)
 
 

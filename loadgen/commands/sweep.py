@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 import uvloop
-from rich.console import Console
 
 from loadgen.commands.endpoint import reached
-from loadgen.commands.ends import end_on_signals, told
+from loadgen.commands.ends import end_on_signals, progress_console, told
 from loadgen.commands.run import OWN, asked_of, run
 from loadgen.drive import Course
 from loadgen.live import Progress
 from loadgen.options import Asked
+from loadgen.output import check_output
 from loadgen.run import Onlooker
 from loadgen.shown import show_sweep
 from loadgen.sweep import Leg, Sweep, SweepError, legs, parse_entrants, parse_levels, run_sweep
@@ -48,7 +48,9 @@ def sweep(
 
 
 async def _sweep(wanted: Sweep, asked: Asked, out: Path, quiet: bool) -> None:
-    console, over = Console(stderr=True), Course()
+    console, over = progress_console(), Course()
+    with told():
+        check_output(out)
     asked, _ = await reached(asked)
     end_on_signals(over)
     total, unit = len(list(legs(wanted))), "requests/s" if wanted.open_loop else "users"

@@ -12,6 +12,7 @@ from loadgen.client import Client
 from loadgen.drive import Course, closed_loop, open_loop
 from loadgen.metrics import Window, summarise
 from loadgen.mock_server import Mock
+from loadgen.request import Record
 from loadgen.schedule import Planned
 from tests.loadgen.mocked import driven, requests, served
 
@@ -82,6 +83,20 @@ async def test_told_to_end_it_keeps_what_there_is() -> None:
     ended = [record for record in course.records if not record.error]
     assert ended
     assert {record.fault for record in course.records if record.error} == {"stopped"}
+
+
+async def test_a_schedule_that_is_overdue_can_be_ended() -> None:
+    """Whatever is due at once is not sent for without a look at anything else."""
+    course = Course()
+
+    class Ending(Client):
+        async def complete(self, record: Record) -> None:
+            course.over.set()
+
+    schedule = [Planned(0.0, request) for request in requests(1)] * 50_000
+    async with Ending("http://127.0.0.1:9", plain=True) as client:
+        await asyncio.wait_for(open_loop(client, schedule, course, 10.0), 20)
+    assert 0 < course.sent < 25_000
 
 
 async def test_the_drain_has_an_end() -> None:

@@ -38,6 +38,18 @@ class Endpoint:
     broker: str = ""
 
 
+def client_of(endpoint: Endpoint) -> Client:
+    """A client of it."""
+    return Client(
+        endpoint.url,
+        endpoint.api_key,
+        endpoint.timeout_s,
+        stall_s=endpoint.stall_s,
+        retries=endpoint.retries,
+        plain=endpoint.plain,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Closed:
     """A closed loop: users who each ask again think_s after their answer."""

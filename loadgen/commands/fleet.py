@@ -11,9 +11,10 @@ from rich.status import Status
 from loadgen.commands.ends import end_on_signals, leave, progress_console, told
 from loadgen.drive import Course
 from loadgen.fleet import fleet_figures, run_fleet
-from loadgen.options import Asked, OptionError, endpoint
+from loadgen.options import OptionError, endpoint
 from loadgen.output import check_output, keep
 from loadgen.result import write_result
+from loadgen.run_options import RunOptions
 from loadgen.shown import show_fleet, told_of
 from shared.runtime import logs
 from shared.runtime.service import collect_seldom
@@ -41,7 +42,7 @@ def fleet(
     `outrider up --modelled --draft-workers 0`.
     """
     collect_seldom()
-    uvloop.run(_fleet(scenario, broker or endpoint(Asked()).broker, recordings, verify_ms, seconds, out))
+    uvloop.run(_fleet(scenario, broker or endpoint(RunOptions()).broker, recordings, verify_ms, seconds, out))
 
 
 async def _fleet(

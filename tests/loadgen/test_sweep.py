@@ -10,8 +10,8 @@ from loadgen.client import Client
 from loadgen.drive import Course
 from loadgen.knee import At, crossover, knee_of_rates, knee_of_users
 from loadgen.mock_server import Mock
-from loadgen.options import Asked
 from loadgen.run import Onlooker
+from loadgen.run_options import RunOptions
 from loadgen.sweep import (
     Entrant,
     Leg,
@@ -109,7 +109,7 @@ async def test_a_sweep_writes_all_runs_and_the_whole(tmp_path: Path) -> None:
         return Course(), Nobody()
 
     async with served(Mock(workers=1, service_s=0.025, tokens=1)) as url:
-        asked = Asked(url=url, plain=True, requests=40, arrivals="constant")
+        asked = RunOptions(url=url, plain=True, requests=40, arrivals="constant")
         whole = await asyncio.wait_for(run_sweep(sweep, asked, "mock", out, course_of), 30)
     assert whole["knees"] == {"as it is": 20.0}
     written = json.loads(out.read_text())

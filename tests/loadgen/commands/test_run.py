@@ -4,22 +4,23 @@ import asyncio
 import json
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
-from loadgen.commands.run import _run
+from loadgen.commands.run import run_and_write
 from loadgen.mock_server import Mock
-from loadgen.options import Asked
+from loadgen.run_options import RunOptions
 from tests.loadgen.foreign import said, speaks, sse
 from tests.loadgen.mocked import served
 
 
-async def ended_with(code: int, asked: Asked, out: Path) -> None:
+async def ended_with(code: int, options: RunOptions, out: Path) -> None:
     with pytest.raises(typer.Exit) as exit_:
-        await _run(asked, out, quiet=True)
+        await run_and_write(replace(options, out=out, quiet=True))
     assert exit_.value.exit_code == code
 
 
@@ -30,7 +31,7 @@ def rows(out: Path) -> list[dict[str, Any]]:
 async def test_an_out_that_is_a_folder_is_told_before_anything_is_sent(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    await ended_with(2, Asked(url="http://127.0.0.1:9"), tmp_path)
+    await ended_with(2, RunOptions(url="http://127.0.0.1:9"), tmp_path)
     assert f"--out {tmp_path} is a folder" in capsys.readouterr().err
 
 
@@ -38,7 +39,7 @@ async def test_a_misspelt_figure_is_told_before_anything_is_sent(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with served(Mock()) as url:
-        await ended_with(2, Asked(url=url, assertions=("p99_tttf_ms<5",)), tmp_path / "load.json")
+        await ended_with(2, RunOptions(url=url, assertions=["p99_tttf_ms<5"]), tmp_path / "load.json")
     assert "--assert p99_tttf_ms < 5: no figure 'p99_tttf_ms'" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
@@ -51,7 +52,9 @@ async def test_a_folder_that_goes_during_the_run_takes_no_result_with_it(
     out = tmp_path / "results" / "load.json"
     async with served(Mock(workers=9, service_s=0.02)) as url:
         running = asyncio.create_task(
-            ended_with(2, Asked(url=url, plain=True, rate=50.0, requests=10, max_dispatch_ms=1e3), out)
+            ended_with(
+                2, RunOptions(url=url, plain=True, rate_per_s=50.0, requests=10, max_dispatch_ms=1e3), out
+            )
         )
         while not out.parent.is_dir():
             await asyncio.sleep(0.01)
@@ -68,7 +71,7 @@ async def test_a_folder_that_goes_during_the_run_takes_no_result_with_it(
 async def test_one_request_s_garbage_is_a_row_of_the_result(tmp_path: Path) -> None:
     out = tmp_path / "load.json"
     async with speaks(sse(said("a"), {"choices": "?"})) as url:
-        await ended_with(1, Asked(url=url, model="m", plain=True, rate=200.0, requests=3), out)
+        await ended_with(1, RunOptions(url=url, model="m", plain=True, rate_per_s=200.0, requests=3), out)
     assert json.loads(out.read_text())["figures"]["faults"] == {"garbage": 3}
     assert [row["error"] for row in rows(out)] == ['`choices` is not a list: "?"'] * 3
 

@@ -16,7 +16,7 @@ from loadgen.arrivals import steady
 from loadgen.client import Client
 from loadgen.drive import Course, open_loop, undisturbed
 from loadgen.lengths import Lengths
-from loadgen.metrics import summarise
+from loadgen.metrics import dispatch_ms, summarise
 from loadgen.prompts.source import of_kinds
 from loadgen.run import allow_sockets
 from loadgen.schedule import Workload, open_schedule
@@ -77,7 +77,7 @@ async def _step(url: str, rate: float) -> Step:
     asked = len(schedule) / SECONDS
     good = seen.requests - seen.errors
     served = good / max(seen.duration_s, SECONDS) * rate / asked  # of what was to come
-    late = np.array([1e3 * (record.sent - record.scheduled) for record in course.records] or [np.inf])
+    late = np.array([*map(dispatch_ms, course.records)] or [np.inf])
     return Step(
         rate, served, seen.errors, float(np.median(late)), float(np.percentile(late, 99)), min(1.0, busy)
     )

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 from loadgen.client import Client
 from loadgen.drive import Course, closed_loop, open_loop, undisturbed
 from loadgen.figures import figures, grouped
-from loadgen.metrics import Window, spread
+from loadgen.metrics import Window, dispatch_ms, spread
 from loadgen.result import write_result
 from loadgen.rows import write_rows
 from loadgen.schedule import Planned, Workload, asked
@@ -160,7 +160,7 @@ def _outcome(plan: Plan, course: Course, stack: Mapping[str, Any], problems: lis
         problems.append("nothing is left between warm-up and cool-down")
     if not seen["completed"]:
         problems.append("no request was completed")
-    late = spread(1e3 * (r.sent - r.scheduled) for r in course.records).p99
+    late = spread(map(dispatch_ms, course.records)).p99
     if late > plan.most_dispatch_ms:
         problems.append(
             f"the load generator itself was late: dispatch delay p99 {late:.1f} ms, over {plan.most_dispatch_ms:g}"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from loadgen.metrics import tpot_ms
+from loadgen.metrics import answered, e2e_ms, tpot_ms, ttft_ms
 from loadgen.request import Record
 
 
@@ -15,11 +15,7 @@ class SloError(ValueError):
     """A limit that cannot be read; the text says what is meant."""
 
 
-_LATENCIES: Final[Mapping[str, Callable[[Record], float]]] = {
-    "ttft": lambda record: 1e3 * (record.chunks[0].at - record.scheduled),
-    "tpot": tpot_ms,
-    "e2e": lambda record: 1e3 * (record.ended - record.scheduled),
-}
+_LATENCIES: Final[Mapping[str, Callable[[Record], float]]] = {"ttft": ttft_ms, "tpot": tpot_ms, "e2e": e2e_ms}
 _OPERATORS: Final = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 
@@ -36,7 +32,7 @@ def parse_goodput(text: str) -> dict[str, float]:
 
 def good(record: Record, limits: Mapping[str, float]) -> bool:
     """Whether a request kept every limit; one of a single token has no TPOT to break."""
-    if record.error or not record.chunks:
+    if not answered(record):
         return False
     took = {name: _LATENCIES[name](record) for name in limits}
     return all(math.isnan(ms) or ms <= limits[name] for name, ms in took.items())

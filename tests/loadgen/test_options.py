@@ -110,22 +110,6 @@ def test_options_as_they_are_typed() -> None:
     words = shlex.split(
         "--rate 2 --duration 30 --think 0.5 --group a --group b --assert x<1 --trace t.csv -q"
     )
-        "--rate",
-        "2",
-        "--duration",
-        "30",
-        "--think",
-        "0.5",
-        "--group",
-        "a",
-        "--group",
-        "b",
-        "--assert",
-        "x<1",
-        "--trace",
-        "t.csv",
-        "-q",
-    ]
     assert RunOptions(**typer.main.get_command(_app()).make_context("run", words).params) == RunOptions(
         rate_per_s=2.0,
         duration_s=30.0,

@@ -40,3 +40,22 @@ def test_nothing_measured_is_nan() -> None:
     bad = record(0, 0, [1.0])
     bad.error = "HTTP 503"
     assert math.isnan(summarise([bad]).ttft.median)
+
+
+class Incomparable(Record):
+    """A record that must not be looked for among others: with tens of thousands of errors that takes minutes."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        raise AssertionError("records are compared with each other")
+
+
+def test_errors_are_counted_by_kind_in_one_pass() -> None:
+    request = ChatRequest("a", "m", "p", 8)
+    bad = [Incomparable(request, 0.0, 0.0, fault=kind, error=kind) for kind in ("cut", "connect", "cut")]
+    good = Incomparable(request, 0.0, 0.0, [Chunk(1.0, "x", (1,), 0)], 1.0, "stop")
+    empty = Incomparable(request, 0.0, 0.0, ended=1.0, finish="stop")
+    summary = summarise([good, *bad, empty])
+    assert summary.faults == {"cut": 2, "connect": 1, "empty": 1}
+    assert (summary.requests, summary.errors) == (5, 4)

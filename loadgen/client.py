@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from loadgen.completion_event import EventError, take
+from loadgen.completion_event import EventError, body_error, take
 from loadgen.request import ChatRequest, Record
 from loadgen.sse import Event, EventDecoder, SseError
 
@@ -74,7 +74,7 @@ class Client:
         await self._session.close()
 
     async def model(self) -> str:
-        """Name of the first model the endpoint serves."""
+        """Name of the first model the endpoint serves. Raises aiohttp.ClientError, ValueError."""
         return str((await self._models())["id"])
 
     async def is_outrider(self) -> bool:
@@ -82,12 +82,11 @@ class Client:
         return (await self._models()).get("owned_by") == "outrider"
 
     async def set_policy(self, policy: str, k: int) -> None:
-        """Outrider's own endpoint. Raises aiohttp.ClientError when there is none, ValueError with its words."""
+        """Outrider's own endpoint. Raises aiohttp.ClientError when it cannot be reached, ValueError with its words."""
         wanted = {"policy": policy, "k": k, "verifier_threads": 0, "draft_threads": 0}
         async with self._session.post(f"{self._url}/admin/policy", json=wanted) as response:
-            if response.status == 400:
-                raise ValueError((await response.json())["error"]["message"])
-            response.raise_for_status()
+            if response.status >= 400:
+                raise ValueError(f"HTTP {response.status}: {body_error(await _error_body(response))[:300]}")
 
     async def chat(self, request: ChatRequest, scheduled: float | None = None) -> Record:
         """Send one request and read its stream to the end. Never raises for what the endpoint does: see `error`.
@@ -123,8 +122,12 @@ class Client:
     async def _models(self) -> dict[str, Any]:
         async with self._session.get(f"{self._url}/v1/models") as response:
             response.raise_for_status()
-            model: dict[str, Any] = (await response.json())["data"][0]
-            return model
+            found = await response.json()
+        models = found.get("data") if isinstance(found, dict) else None
+        if not (isinstance(models, list) and models and isinstance(models[0], dict) and "id" in models[0]):
+            raise ValueError("no list of models with an `id` each")
+        model: dict[str, Any] = models[0]
+        return model
 
     async def _try(self, record: Record) -> float:
         """Once. Returns the seconds the endpoint wants to be left alone for."""

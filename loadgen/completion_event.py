@@ -52,6 +52,12 @@ def error_text(error: Any) -> str:
     return error if isinstance(error, str) and error else json.dumps(error)
 
 
+def body_error(text: str) -> str:
+    """The words of an HTTP error's body: of the error object in it, or as it stands."""
+    found = _json_or_text(text)
+    return error_text(found) if isinstance(found, Mapping) else text
+
+
 def _json_or_text(data: str) -> Any:
     try:
         return json.loads(data)

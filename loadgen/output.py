@@ -39,6 +39,8 @@ def check_output(out: Path, suffixes: Sequence[str] = ()) -> None:
     try:
         if out.is_dir():
             raise OutputError(f"--out {out} is a folder: name a file, for example {out / 'load.json'}")
+        if out.parent.exists() and not out.parent.is_dir():
+            raise OutputError(f"--out {out}: {out.parent} is no folder")
         out.parent.mkdir(parents=True, exist_ok=True)
         for file in (out, *(out.with_suffix(suffix) for suffix in suffixes)):
             _prove(file)

@@ -9,6 +9,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+import aiohttp
+
+from loadgen.client import Client
 from loadgen.drive import Course
 from loadgen.knee import At, crossover, knee_of_rates, knee_of_users
 from loadgen.options import endpoint, settle
@@ -114,8 +117,7 @@ async def run_sweep(
         course, onlooker = course_of(leg)
         async with client_of(where) as client:
             if leg.entrant.policy:
-                await client.set_policy(leg.entrant.policy, leg.entrant.k)
-                await asyncio.sleep(SETTLE_S)
+                await _set_policy(client, leg.entrant)
             outcome = await watched(plan, course, client, onlooker)
         file = folder / f"{leg.name}.json"
         kept = keep(file, partial(write, outcome, plan, course))
@@ -131,6 +133,15 @@ async def run_sweep(
         if course.over.is_set():
             break
     return whole
+
+
+async def _set_policy(client: Client, entrant: Entrant) -> None:
+    """Have the endpoint follow it. Raises SweepError."""
+    try:
+        await client.set_policy(entrant.policy, entrant.k)
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        raise SweepError(f"--policies {entrant}: the endpoint does not take it: {error}") from None
+    await asyncio.sleep(SETTLE_S)
 
 
 def _load(leg: Leg, sweep: Sweep) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from loadgen.commands.ends import end_on_signals, progress_console, told
 from loadgen.commands.run import run
 from loadgen.drive import Course
 from loadgen.live import Progress
-from loadgen.output import check_output
-from loadgen.run import Onlooker
+from loadgen.output import OutputError, check_output
+from loadgen.run import BESIDE, Onlooker
 from loadgen.run_options import RunOptions, command
 from loadgen.shown import show_sweep
 from loadgen.sweep import Leg, Sweep, SweepError, legs, parse_entrants, parse_levels, run_sweep
@@ -49,7 +49,12 @@ def sweep(
 async def _sweep(wanted: Sweep, options: RunOptions, out: Path, quiet: bool) -> None:
     console, over = progress_console(), Course()
     with told():
+        if not out.suffix:
+            raise OutputError(
+                f"--out {out}: give a name with an ending, for example {out}.json; runs go to {out}/"
+            )
         check_output(out)
+        check_output(out.with_suffix("") / out.name, BESIDE)
     options, _ = await reached(options)
     end_on_signals(over)
     total, unit = len(list(legs(wanted))), "requests/s" if wanted.open_loop else "users"

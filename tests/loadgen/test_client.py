@@ -5,6 +5,8 @@ import time
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from loadgen.client import Client, begin, body
 from loadgen.mock_server import Fault, Mock
@@ -183,6 +185,20 @@ async def test_a_fault_of_our_own_is_that_request_s_error() -> None:
     async with served(Mock(service_s=0.01)) as url, Client(url, plain=True, on_event=look) as client:
         record = await client.chat(requests(1)[0])
     assert (record.fault, record.error) == ("internal", "RuntimeError: the observer fell over")
+
+
+@pytest.mark.parametrize(
+    "body", ["[]", "{}", '{"data": null}', '{"data": ["m"]}', '{"data": [{}]}', '{"data": {"id": "m"}}']
+)
+async def test_a_list_of_models_that_is_none_is_named(body: str) -> None:
+    async def models(_: web.Request) -> web.Response:
+        return web.Response(text=body, content_type="application/json")
+
+    app = web.Application()
+    app.router.add_get("/v1/models", models)
+    async with TestServer(app) as server, Client(str(server.make_url(""))) as client:
+        with pytest.raises(ValueError, match="no list of models"):
+            await client.is_outrider()
 
 
 @pytest.mark.parametrize("plain", [True, False])

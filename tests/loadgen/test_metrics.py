@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from loadgen.metrics import summarise
+from loadgen.metrics import Window, summarise
 from loadgen.request import ChatRequest, Chunk, Record
 
 
@@ -40,6 +40,15 @@ def test_nothing_measured_is_nan() -> None:
     bad = record(0, 0, [1.0])
     bad.error = "HTTP 503"
     assert math.isnan(summarise([bad]).ttft.median)
+
+
+def test_only_the_window_counts() -> None:
+    """A request every 10 ms, answered by two pieces of two tokens 5 and 10 ms later; counted from 0.095 to 0.295 s."""
+    records = [record(i / 100, i / 100, [i / 100 + 0.005, i / 100 + 0.010]) for i in range(50)]
+    summary = summarise(records, Window(0.0951, 0.2951))
+    assert summary.requests == 20  # due at 0.10 to 0.29
+    assert summary.duration_s == pytest.approx(0.2)
+    assert summary.tokens == 2 * 40  # pieces of 0.100 to 0.295
 
 
 class Incomparable(Record):

@@ -144,13 +144,24 @@ def test_secrets_are_not_written_down() -> None:
         (["run", "--url", "http://127.0.0.1:9"], "nobody answers at http://127.0.0.1:9"),
         (["sweep", "--policies", "outrider"], "--rates or --users"),
         (["sweep", "--rates", "x"], "--rates 'x'"),
+        (["sweep", "--rates", "1", "--out", "sweep"], "for example sweep.json"),
+        (["sweep", "--rates", "1", "--out", "."], "give a name"),
+        (
+            ["sweep", "--rates", "1", "--out", "/dev/null/s.json"],
+            "--out /dev/null/s.json: /dev/null is no folder",
+        ),
+        (["run", "--out", "/"], "--out / is a folder"),
+        (["fleet", "gone.yaml", "--broker", "redis://127.0.0.1:9/0", "--out", "/"], "--out / is a folder"),
         (["mock-server", "--fault", "cut"], "--fault cut"),
         (["compare", "a.json", "b.json"], "a.json: No such file"),
         (["report", "a.json"], "a.json: No such file"),
         (["fleet", "gone.yaml", "--broker", "redis://127.0.0.1:9/0"], "gone.yaml"),
     ],
 )
-def test_errors_are_one_line_and_code_2(words: list[str], why: str) -> None:
+def test_errors_are_one_line_and_code_2(
+    words: list[str], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 2
     assert result.output.startswith("loadgen: ")

@@ -67,10 +67,10 @@ async def _step(url: str, rate: float) -> Step:
     course = Course()
     async with Client(url, plain=True, timeout_s=SECONDS + GRACE_S) as client:
         spent, began = time.process_time(), time.perf_counter()
-        ending = asyncio.get_running_loop().call_later(SECONDS + GRACE_S, course.over.set)
         with undisturbed():
+            ending = asyncio.get_running_loop().call_later(SECONDS + GRACE_S, course.over.set)
             await open_loop(client, schedule, course, GRACE_S)
-        ending.cancel()
+            ending.cancel()
         took = time.perf_counter() - began
         busy = (time.process_time() - spent) / took
     seen = summarise(course.records)

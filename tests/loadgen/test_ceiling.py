@@ -22,7 +22,7 @@ async def test_an_overloaded_step_ends_in_time(monkeypatch: pytest.MonkeyPatch) 
     async with served(Mock(workers=1, service_s=1.0, tokens=1)) as url:
         step = await asyncio.wait_for(ceiling._step(url, 500.0), 15)
     assert not step.kept_up
-    assert step.errors > 100
+    assert step.errors > 20
     assert step.served < 50
 
 

@@ -8,10 +8,10 @@ import typer
 import uvloop
 from rich.status import Status
 
-from loadgen.commands.ends import end_on_signals, leave, progress_console, told
+from loadgen.commands.ends import OURS, end_on_signals, leave, progress_console, told
 from loadgen.drive import Course
-from loadgen.fleet import fleet_figures, run_fleet
-from loadgen.options import OptionError, endpoint
+from loadgen.fleet import Look, fleet_figures, run_fleet
+from loadgen.options import WRONG, OptionError, endpoint
 from loadgen.output import check_output, keep
 from loadgen.result import write_result
 from loadgen.run_options import RunOptions
@@ -56,15 +56,24 @@ async def _fleet(
         devices = read_scenario(scenario).fleet(verify_ms)
         logs.configure("warning", "console", role="loadgen")
         end_on_signals(over)
-        with Status(f"{len(devices)} devices join", console=console) as status:
-            looks = await run_fleet(
-                devices, recordings, broker, over.over, seconds, lambda look: status.update(told_of(look))
-            )
+    looks, failure = list[Look](), ""
+    with Status(f"{len(devices)} devices join", console=console) as status:
+
+        def seen(look: Look) -> None:
+            looks.append(look)
+            status.update(told_of(look))
+
+        try:
+            await run_fleet(devices, recordings, broker, over.over, seconds, seen)
+        except (*OURS, *WRONG) as error:  # what was seen by then is kept
+            failure = str(error)
     if not looks:
-        leave("ended before anything was seen")
+        leave(failure or "ended before anything was seen")
     config = {"scenario": str(scenario), "devices": len(devices), "recordings": str(recordings or "")}
     figures = fleet_figures(looks)
     body = {"figures": figures, "looks": [asdict(look) for look in looks]}
     with told():
         kept = keep(out, lambda path: write_result(path, "fleet", config, body))
     show_fleet(console, figures, kept)
+    if failure:
+        leave(failure)

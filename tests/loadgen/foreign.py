@@ -12,12 +12,14 @@ from aiohttp.test_utils import TestServer
 
 @asynccontextmanager
 async def speaks(
-    *parts: bytes | float, stays_open: bool = False, headers: dict[str, str] | None = None
+    *parts: bytes | float, status: int = 200, stays_open: bool = False, headers: dict[str, str] | None = None
 ) -> AsyncIterator[str]:
     """Its address. parts: bytes are sent, numbers are seconds to wait."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", **(headers or {})})
+        response = web.StreamResponse(
+            status=status, headers={"Content-Type": "text/event-stream", **(headers or {})}
+        )
         await response.prepare(request)
         for part in parts:
             await (response.write(part) if isinstance(part, bytes) else asyncio.sleep(part))

@@ -168,6 +168,14 @@ async def test_bytes_that_are_no_gzip_are_that_request_s_error() -> None:
     assert record.fault
 
 
+async def test_of_a_refusal_only_the_beginning_is_read() -> None:
+    began = time.perf_counter()
+    record = await heard(b"no \xff " * 20_000, status=500, stays_open=True)
+    assert (record.fault, record.error[:17]) == ("http_500", "HTTP 500: no \ufffd no")
+    assert len(record.error) < 400
+    assert time.perf_counter() - began < 10
+
+
 async def test_connections_are_used_again_unless_the_server_holds_them() -> None:
     async with served(Mock(service_s=0.01, tokens=1)) as url, Client(url, plain=True) as client:
         for request in requests(5):

@@ -8,6 +8,7 @@ from loadgen.commands.looks import compare, report
 from loadgen.commands.mock import mock_server
 from loadgen.commands.run import run
 from loadgen.commands.sweep import sweep
+from loadgen.run_options import command
 
 app = typer.Typer(
     help="Drives an OpenAI-compatible endpoint and shows what happened. Latencies count from the scheduled arrival.",
@@ -15,7 +16,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(run)
+app.command()(command(run))
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(sweep)
 app.command()(compare)
 app.command()(report)

@@ -16,13 +16,16 @@ from loadgen.arrivals import steady
 from loadgen.client import Client
 from loadgen.drive import Course, open_loop, undisturbed
 from loadgen.lengths import Lengths
-from loadgen.metrics import summarise
+from loadgen.metrics import dispatch_ms, summarise
 from loadgen.prompts.source import of_kinds
+from loadgen.run import allow_sockets
 from loadgen.schedule import Workload, open_schedule
 
 RATES: Final = (250, 500, 1000, 2000, 3000, 4000, 6000, 8000)
 SECONDS: Final = 5.0
+GRACE_S: Final = 3.0  # after the last arrival: what is not sent and answered by then is not kept up with
 START_S: Final = 20.0
+STOP_S: Final = 5.0
 KEPT_UP: Final = 0.97
 LATE_MS: Final = 10.0  # dispatch delay p99 beyond which no result would be valid
 
@@ -46,6 +49,7 @@ class Step:
 
 async def ceiling(shown: Callable[[Step], None]) -> list[Step]:
     """Rising rates up to the first that is not kept up with; shown(step) after each. Raises OSError, TimeoutError."""
+    allow_sockets()
     steps: list[Step] = []
     async with _mock() as url:
         for rate in RATES:
@@ -61,18 +65,19 @@ async def _step(url: str, rate: float) -> Step:
     work = Workload("mock", of_kinds(), one, one)
     schedule = open_schedule(work, 1, steady(rate), "poisson", 1.0, None, SECONDS)
     course = Course()
-    async with Client(url, plain=True, timeout_s=30) as client:
+    async with Client(url, plain=True, timeout_s=SECONDS + GRACE_S) as client:
         spent, began = time.process_time(), time.perf_counter()
         with undisturbed():
-            await open_loop(client, schedule, course, 30.0)
+            ending = asyncio.get_running_loop().call_later(SECONDS + GRACE_S, course.over.set)
+            await open_loop(client, schedule, course, GRACE_S)
+            ending.cancel()
         took = time.perf_counter() - began
         busy = (time.process_time() - spent) / took
     seen = summarise(course.records)
     asked = len(schedule) / SECONDS
-    served = (
-        (seen.requests - seen.errors) / max(seen.duration_s, SECONDS) * rate / asked
-    )  # of what was to come
-    late = np.array([1e3 * (record.sent - record.scheduled) for record in course.records])
+    good = seen.requests - seen.errors
+    served = good / max(seen.duration_s, SECONDS) * rate / asked  # of what was to come
+    late = np.array([*map(dispatch_ms, course.records)] or [np.inf])
     return Step(
         rate, served, seen.errors, float(np.median(late)), float(np.percentile(late, 99)), min(1.0, busy)
     )
@@ -100,4 +105,8 @@ async def _mock() -> AsyncIterator[str]:
         yield url
     finally:
         process.terminate()
-        await process.wait()
+        try:
+            await asyncio.wait_for(process.wait(), STOP_S)
+        except TimeoutError:
+            process.kill()
+            await process.wait()

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from loadgen.loaded import Loaded
-from loadgen.metrics import NAN, tokens_between, tpot_ms
+from loadgen.metrics import NAN, e2e_ms, tokens_between, tpot_ms, ttft_ms, ttft_sent_ms
 from loadgen.request import Record
 
 RESAMPLES: Final = 2000
@@ -27,10 +27,10 @@ class Row:
 
 
 LATENCIES: Final[dict[str, Callable[[Record], float]]] = {
-    "TTFT (ms)": lambda record: 1e3 * (record.chunks[0].at - record.scheduled),
-    "TTFT from the send (ms)": lambda record: 1e3 * (record.chunks[0].at - record.sent),
+    "TTFT (ms)": ttft_ms,
+    "TTFT from the send (ms)": ttft_sent_ms,
     "TPOT (ms)": tpot_ms,
-    "end to end (ms)": lambda record: 1e3 * (record.ended - record.scheduled),
+    "end to end (ms)": e2e_ms,
 }
 
 

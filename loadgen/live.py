@@ -10,7 +10,7 @@ from rich.table import Table
 
 from loadgen.client import Client
 from loadgen.drive import Course
-from loadgen.metrics import spread
+from loadgen.metrics import spread, ttft_ms
 
 LATELY: Final = 200  # requests
 PLAIN_S: Final = 5.0
@@ -60,7 +60,7 @@ class Progress:
         self._speeds.append((now, tokens))
         since, before = self._speeds[0]
         recent = [record for record in course.records[-LATELY:] if record.chunks]
-        ttft = spread(1e3 * (record.chunks[0].at - record.scheduled) for record in recent)
+        ttft = spread(map(ttft_ms, recent))
         drafted = sum(record.drafted_tokens for record in recent)
         accepted = sum(record.accepted_tokens for record in recent)
         shown = {

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from loadgen.metrics import Window
+from loadgen.metrics import Window, answered
 from loadgen.report.timeline import Span
 from loadgen.request import Record
 from loadgen.result import SCHEMA
@@ -120,7 +120,7 @@ class Loaded:
     @property
     def counted(self) -> list[Record]:
         """Requests that were due within the window and were answered."""
-        return [r for r in self.records if self.window.has(r.scheduled) and not r.error and r.chunks]
+        return [r for r in self.records if self.window.has(r.scheduled) and answered(r)]
 
 
 def number(figures: Mapping[str, Any], name: str) -> float | None:

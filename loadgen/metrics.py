@@ -10,8 +10,9 @@ included.  Jain's index of rates x: (Σx)² / (n Σx²), 1 when all are equal.
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, filterfalse, pairwise
 from math import isnan
+from operator import attrgetter
 from typing import Final
 
 import numpy as np
@@ -85,39 +86,65 @@ class Summary:
 
 def summarise(records: Sequence[Record], window: Window | None = None) -> Summary:
     """One run; without a window from its first scheduled arrival to its last end."""
-    window = window or Window(
-        min((r.scheduled for r in records), default=0.0), max((r.ended for r in records), default=0.0)
-    )
+    window = window or _whole(records)
     counted = [record for record in records if window.has(record.scheduled)]
-    good = [record for record in counted if not record.error and record.chunks]
+    good = list(filter(answered, counted))
     duration_s = window.end - window.start
-    tokens = round(sum(_within(record, window) for record in records if not record.error))
+    tokens = _tokens_within(records, window)
     rates = [_rate(record) for record in good if record.count > 1]
     return Summary(
         requests=len(counted),
         errors=len(counted) - len(good),
-        faults=dict(Counter(record.fault or "empty" for record in counted if record not in good))
-        if len(counted) > len(good)
-        else {},
-        prompt_tokens=sum(record.prompt_tokens for record in good),
+        faults=_faults(counted),
+        prompt_tokens=_total("prompt_tokens", good),
         tokens=tokens,
         duration_s=duration_s,
-        requests_per_s=len(good) / duration_s if duration_s > 0 else NAN,
-        tokens_per_s=tokens / duration_s if duration_s > 0 else NAN,
-        ttft=spread(1e3 * (r.chunks[0].at - r.scheduled) for r in good),
-        ttft_sent=spread(1e3 * (r.chunks[0].at - r.sent) for r in good),
-        e2e=spread(1e3 * (r.ended - r.scheduled) for r in good),
-        e2e_sent=spread(1e3 * (r.ended - r.sent) for r in good),
-        tpot=spread(tpot for r in good if not isnan(tpot := tpot_ms(r))),
-        itl=spread(gap for r in good for gap in itl_ms(r)),
-        itl_token=spread(gap for r in good for gap in itl_token_ms(r)),
-        dispatch=spread(1e3 * (r.sent - r.scheduled) for r in counted),
+        requests_per_s=_per_s(len(good), duration_s),
+        tokens_per_s=_per_s(tokens, duration_s),
+        ttft=spread(map(ttft_ms, good)),
+        ttft_sent=spread(map(ttft_sent_ms, good)),
+        e2e=spread(map(e2e_ms, good)),
+        e2e_sent=spread(map(e2e_sent_ms, good)),
+        tpot=spread(filterfalse(isnan, map(tpot_ms, good))),
+        itl=spread(chain.from_iterable(map(itl_ms, good))),
+        itl_token=spread(chain.from_iterable(map(itl_token_ms, good))),
+        dispatch=spread(map(dispatch_ms, counted)),
         jain=jain(rates),
         worst_user_per_s=min(rates, default=NAN),
-        rounds=sum(record.rounds for record in good),
-        drafted=sum(record.drafted_tokens for record in good),
-        accepted=sum(record.accepted_tokens for record in good),
+        rounds=_total("rounds", good),
+        drafted=_total("drafted_tokens", good),
+        accepted=_total("accepted_tokens", good),
     )
+
+
+def answered(record: Record) -> bool:
+    """Whether it has tokens and no error."""
+    return not record.error and bool(record.chunks)
+
+
+def ttft_ms(record: Record) -> float:
+    """Milliseconds from the scheduled arrival to the first token of a request that has one."""
+    return 1e3 * (record.chunks[0].at - record.scheduled)
+
+
+def ttft_sent_ms(record: Record) -> float:
+    """Milliseconds from the send to the first token of a request that has one."""
+    return 1e3 * (record.chunks[0].at - record.sent)
+
+
+def e2e_ms(record: Record) -> float:
+    """Milliseconds from the scheduled arrival to the end."""
+    return 1e3 * (record.ended - record.scheduled)
+
+
+def e2e_sent_ms(record: Record) -> float:
+    """Milliseconds from the send to the end."""
+    return 1e3 * (record.ended - record.sent)
+
+
+def dispatch_ms(record: Record) -> float:
+    """Milliseconds that the load generator itself was late."""
+    return 1e3 * (record.sent - record.scheduled)
 
 
 def tpot_ms(record: Record) -> float:
@@ -153,7 +180,7 @@ def spread(values: Iterable[float]) -> Spread:
 
 def tokens_between(records: Iterable[Record], edges: np.ndarray) -> np.ndarray:
     """Tokens of answers without an error that came between each edge and the next, seconds."""
-    good = [record for record in records if not record.error and record.chunks]
+    good = list(filter(answered, records))
     at = [chunk.at for record in good for chunk in record.chunks]
     weights = [size for record in good for size in sizes(record)]
     counted: np.ndarray = np.histogram(at, edges, weights=weights)[0].astype(float)
@@ -173,9 +200,33 @@ def sizes(record: Record) -> list[float]:
     return [record.count / len(record.chunks)] * len(record.chunks)
 
 
+def _whole(records: Sequence[Record]) -> Window:
+    """From the first scheduled arrival to the last end."""
+    starts, ends = [record.scheduled for record in records], [record.ended for record in records]
+    return Window(min(starts, default=0.0), max(ends, default=0.0))
+
+
+def _faults(counted: Iterable[Record]) -> dict[str, int]:
+    """Requests without an answer by the kind of their error; "empty": without an error or a token."""
+    return dict(Counter(record.fault or "empty" for record in counted if not answered(record)))
+
+
+def _total(field: str, records: Iterable[Record]) -> int:
+    return sum(map(attrgetter(field), records))
+
+
+def _per_s(count: int, duration_s: float) -> float:
+    return count / duration_s if duration_s > 0 else NAN
+
+
+def _tokens_within(records: Iterable[Record], window: Window) -> int:
+    """Tokens of answers without an error that came within a window, whenever their requests were due."""
+    return round(sum(_within(record, window) for record in filter(answered, records)))
+
+
 def _within(record: Record, window: Window) -> float:
-    each = sizes(record) if record.chunks else []
-    return sum(size for chunk, size in zip(record.chunks, each, strict=True) if window.has(chunk.at))
+    pieces = zip(record.chunks, sizes(record), strict=True)
+    return sum(size for chunk, size in pieces if window.has(chunk.at))
 
 
 def _rate(record: Record) -> float:

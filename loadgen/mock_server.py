@@ -9,6 +9,7 @@ import asyncio
 import heapq
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -73,8 +74,9 @@ class _Server:
         service_s = self._rng.exponential(mock.service_s) if mock.exponential else mock.service_s
         began = max(asyncio.get_running_loop().time(), self._free_at[0])
         heapq.heapreplace(self._free_at, began + service_s)
-        await response.prepare(request)
-        await self._stream(request, response, asked, tokens, began, service_s, fault)
+        with suppress(ConnectionResetError):  # a client that has gone is its own business
+            await response.prepare(request)
+            await self._stream(request, response, asked, tokens, began, service_s, fault)
         return response
 
     async def _stream(

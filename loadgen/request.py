@@ -1,10 +1,13 @@
 """One request and what was seen of it: plain data, times in seconds on the client's own clock."""
 
 from dataclasses import dataclass, field
+from typing import Final
 
 # Kinds of errors. connect: nobody there. timeout: over the time for all. stall: nothing for too long in mid-stream.
-# cut: ended before its time. garbage: no server-sent events, or no JSON in them. stream: an error event. http_N: an
-# answer with that status. stopped: the run was over first.
+# cut: ended before its time. garbage: no server-sent events, or none of a completion. stream: an error event. http_N:
+# an answer with that status. stopped: the run was over first. internal: a fault of the load generator's own.
+
+ERROR_CHARS: Final = 500  # of an error's text; a server may send any amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +75,8 @@ class Record:
     def tokens(self) -> list[int]:
         """Ids of all completion tokens."""
         return [token for chunk in self.chunks for token in chunk.tokens]
+
+    def fail(self, fault: str, error: str) -> None:
+        """Note an error and its kind. The first one counts: what comes after it is its consequence."""
+        if not self.fault:
+            self.fault, self.error = fault, error[:ERROR_CHARS] or fault

@@ -10,11 +10,13 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
+from loadgen.output import replacing
+
 SCHEMA: Final = 1
 
 
 def write_result(path: Path, kind: str, config: Mapping[str, Any], body: Mapping[str, Any]) -> None:
-    """Write atomically: a reader sees the old file or the new one."""
+    """Write atomically: a reader sees the old file or the new one. Raises OSError."""
     document = {
         "schema": SCHEMA,
         "kind": kind,
@@ -25,9 +27,8 @@ def write_result(path: Path, kind: str, config: Mapping[str, Any], body: Mapping
         **body,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(path.suffix + ".part")
-    draft.write_text(json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    draft.replace(path)
+    with replacing(path) as file:
+        file.write(json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _finite(value: Any) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from loadgen.output import replacing
 from loadgen.request import ChatRequest, Chunk, Record
 
 CSV_COLUMNS: Final = (
@@ -82,11 +83,11 @@ def record_of(found: dict[str, Any]) -> Record:
 
 
 def write_rows(path: Path, records: Sequence[Record], start: float) -> None:
-    """JSON lines at `path`, and the same without pieces as a table beside it (.csv)."""
+    """JSON lines at `path`, and the same without pieces as a table beside it (.csv). Raises OSError."""
     rows = [row(record, start) for record in sorted(records, key=lambda r: r.scheduled)]
-    with path.open("w", encoding="utf-8") as file:
+    with replacing(path) as file:
         file.writelines(json.dumps(one) + "\n" for one in rows)
-    with path.with_suffix(".csv").open("w", encoding="utf-8", newline="") as file:
+    with replacing(path.with_suffix(".csv")) as file:
         table = csv.DictWriter(file, CSV_COLUMNS, extrasaction="ignore")
         table.writeheader()
         table.writerows(rows)

@@ -3,6 +3,7 @@
 import asyncio
 import resource
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from typing import Any, Final, Protocol
 from loadgen.client import Client
 from loadgen.drive import Course, closed_loop, open_loop, undisturbed
 from loadgen.figures import figures, grouped
-from loadgen.metrics import Window, spread
+from loadgen.metrics import Window, dispatch_ms, spread
 from loadgen.result import write_result
 from loadgen.rows import write_rows
 from loadgen.schedule import Planned, Workload, asked
@@ -35,6 +36,18 @@ class Endpoint:
     retries: int = 0
     metrics: Sequence[str] = ()
     broker: str = ""
+
+
+def client_of(endpoint: Endpoint) -> Client:
+    """A client of it."""
+    return Client(
+        endpoint.url,
+        endpoint.api_key,
+        endpoint.timeout_s,
+        stall_s=endpoint.stall_s,
+        retries=endpoint.retries,
+        plain=endpoint.plain,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +89,19 @@ class Outcome:
 
 
 SOCKETS: Final = 65_536
+BESIDE: Final = (".requests.jsonl", ".requests.csv", ".spans.jsonl")  # suffixes of the files of a result
 
 
 async def run(plan: Plan, client: Client, course: Course) -> Outcome:
     """Drive it, to its end or until told to end. Raises ScrapeError, TimelineError before the first request only."""
-    _allow_sockets()
+    allow_sockets()
     pages, broker = plan.endpoint.metrics, plan.endpoint.broker
     before = await scrape(pages) if pages else None
     begun = await mark(broker) if broker else None
-    with undisturbed():
-        await _drive(plan, client, course)
-    ended = time.perf_counter()
     stack, problems, spans = dict[str, Any](), list[str](), list[Span]()
+    with undisturbed():
+        problems += await _driven(plan, client, course)
+    ended = time.perf_counter()
     try:
         if before is not None:
             delta = Delta(before, await scrape(pages))
@@ -97,11 +111,25 @@ async def run(plan: Plan, client: Client, course: Course) -> Outcome:
             spans = await spans_since(broker, begun)
     except (ScrapeError, TimelineError) as error:
         problems.append(str(error))
+    except Exception as error:  # what the requests themselves showed is kept
+        problems.append(f"what the services counted cannot be read: {type(error).__name__}: {error}")
     outcome = _outcome(plan, course, stack, problems)
     if begun is None or not spans:
         return outcome
     body = {**outcome.body, "trace_start_us": begun.on_broker_us(course.started)}
     return replace(outcome, body=body, spans=spans)
+
+
+async def _driven(plan: Plan, client: Client, course: Course) -> list[str]:
+    """Drive it. Returns why it ended before its time; whatever that was, what was measured by then is kept."""
+    try:
+        await _drive(plan, client, course)
+    except Exception as error:
+        with suppress(OSError, ValueError):
+            traceback.print_exc()
+        course.over.set()
+        return [f"the run ended before its time: {type(error).__name__}: {error}"]
+    return []
 
 
 async def _drive(plan: Plan, client: Client, course: Course) -> None:
@@ -115,7 +143,7 @@ async def _drive(plan: Plan, client: Client, course: Course) -> None:
 
 
 def write(outcome: Outcome, plan: Plan, course: Course, out: Path) -> None:
-    """The result file; rows, table and timeline beside it."""
+    """The result file; rows, table and timeline beside it. Raises OSError."""
     out.parent.mkdir(parents=True, exist_ok=True)
     if outcome.spans:
         write_spans(out.with_suffix(".spans.jsonl"), outcome.spans)
@@ -132,7 +160,7 @@ def _outcome(plan: Plan, course: Course, stack: Mapping[str, Any], problems: lis
         problems.append("nothing is left between warm-up and cool-down")
     if not seen["completed"]:
         problems.append("no request was completed")
-    late = spread(1e3 * (r.sent - r.scheduled) for r in course.records).p99
+    late = spread(map(dispatch_ms, course.records)).p99
     if late > plan.most_dispatch_ms:
         problems.append(
             f"the load generator itself was late: dispatch delay p99 {late:.1f} ms, over {plan.most_dispatch_ms:g}"
@@ -175,7 +203,7 @@ def _told(course: Course) -> dict[str, int]:
     }
 
 
-def _allow_sockets() -> None:
+def allow_sockets() -> None:
     """As many open files as the system lets us have: an open loop does not wait for sockets."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):

@@ -23,8 +23,8 @@ LATENCIES: Final = {
 }
 
 
-def show(console: Console, outcome: Outcome, out: Path) -> None:
-    """The figures as tables."""
+def show(console: Console, outcome: Outcome, out: Path | None) -> None:
+    """The figures as tables. out: where the result is, None where it could not be written."""
     seen, window = outcome.figures, outcome.body["window"]
     table = Table(title=f"{seen['completed']} requests in {seen['duration']:.1f} s", title_justify="left")
     for heading in ("ms", "median", "mean", "p90", "p99", "most"):
@@ -51,7 +51,8 @@ def show(console: Console, outcome: Outcome, out: Path) -> None:
         console.print(f"[red]{seen['failed']} failed[/]: {kinds}")
     if outcome.body["partial"]:
         console.print("ended early: what there is by then is kept, and marked partial")
-    console.print(f"written to {out}")
+    if out:
+        console.print(f"written to {out}")
 
 
 def show_comparison(console: Console, first: str, second: str, rows: Sequence[Row]) -> None:

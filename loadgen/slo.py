@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from loadgen.metrics import tpot_ms
+from loadgen.metrics import answered, e2e_ms, tpot_ms, ttft_ms
 from loadgen.request import Record
 
 
@@ -15,11 +15,7 @@ class SloError(ValueError):
     """A limit that cannot be read; the text says what is meant."""
 
 
-_LATENCIES: Final[Mapping[str, Callable[[Record], float]]] = {
-    "ttft": lambda record: 1e3 * (record.chunks[0].at - record.scheduled),
-    "tpot": tpot_ms,
-    "e2e": lambda record: 1e3 * (record.ended - record.scheduled),
-}
+_LATENCIES: Final[Mapping[str, Callable[[Record], float]]] = {"ttft": ttft_ms, "tpot": tpot_ms, "e2e": e2e_ms}
 _OPERATORS: Final = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 
@@ -36,7 +32,7 @@ def parse_goodput(text: str) -> dict[str, float]:
 
 def good(record: Record, limits: Mapping[str, float]) -> bool:
     """Whether a request kept every limit; one of a single token has no TPOT to break."""
-    if record.error or not record.chunks:
+    if not answered(record):
         return False
     took = {name: _LATENCIES[name](record) for name in limits}
     return all(math.isnan(ms) or ms <= limits[name] for name, ms in took.items())
@@ -53,12 +49,17 @@ class Assertion:
     def __str__(self) -> str:
         return f"{self.figure} {self.relation} {self.limit:g}"
 
+    def check(self, figures: Mapping[str, object]) -> None:
+        """Raises SloError where results like these have no such figure."""
+        known = sorted(name for name, value in figures.items() if isinstance(value, int | float))
+        if self.figure not in known:
+            raise SloError(f"--assert {self}: no figure {self.figure!r}; there are {', '.join(known)}")
+
     def fails(self, figures: Mapping[str, object]) -> str:
-        """Why it does not hold, "" when it does. Raises SloError for a figure that there is none of."""
+        """Why it does not hold, "" when it does."""
         value = figures.get(self.figure)
         if not isinstance(value, int | float):
-            known = ", ".join(sorted(name for name, v in figures.items() if isinstance(v, int | float)))
-            raise SloError(f"no figure {self.figure!r}; there are {known}")
+            return f"{self}: it was not measured"
         if _OPERATORS[self.relation](value, self.limit):
             return ""
         return f"{self}: it is {value:.4g}"

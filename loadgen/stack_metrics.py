@@ -31,7 +31,10 @@ async def scrape(urls: Sequence[str]) -> Look:
     timeout = aiohttp.ClientTimeout(total=PAGE_S)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         pages = await asyncio.gather(*(_page(session, url) for url in urls))
-    return parse(pages)
+    try:
+        return parse(pages)
+    except (ValueError, LookupError) as error:
+        raise ScrapeError(f"{', '.join(urls)}: no page of Prometheus metrics: {error}") from None
 
 
 def parse(pages: Sequence[str]) -> Look:
@@ -51,7 +54,7 @@ async def _page(session: aiohttp.ClientSession, url: str) -> str:
         async with session.get(url) as response:
             response.raise_for_status()
             return await response.text()
-    except (aiohttp.ClientError, TimeoutError) as error:
+    except (aiohttp.ClientError, TimeoutError, ValueError, LookupError) as error:
         raise ScrapeError(f"no metrics at {url}: {type(error).__name__}: {error}") from None
 
 
@@ -73,7 +76,11 @@ class Delta:
 
     def values(self, name: str, label: str) -> set[str]:
         """Values that a label of this name has."""
-        return {dict(labels)[label] for found, labels in self.after.values if found == name}
+        return {
+            dict(labels)[label]
+            for found, labels in self.after.values
+            if found == name and label in dict(labels)
+        }
 
 
 def stack_figures(delta: Delta, duration_s: float) -> dict[str, Any]:

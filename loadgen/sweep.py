@@ -3,17 +3,22 @@
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+import aiohttp
+
 from loadgen.client import Client
 from loadgen.drive import Course
 from loadgen.knee import At, crossover, knee_of_rates, knee_of_users
-from loadgen.options import Asked, endpoint, settle
+from loadgen.options import endpoint, settle
+from loadgen.output import OutputError, keep
 from loadgen.result import write_result
-from loadgen.run import Onlooker, watched, write
+from loadgen.run import Onlooker, client_of, watched, write
+from loadgen.run_options import RunOptions
 
 SETTLE_S: Final = 1.0  # after a change of policy
 ALONE: Final = ("autoregressive", "greedy-batch")  # without speculation
@@ -92,7 +97,11 @@ def legs(sweep: Sweep) -> Iterator[Leg]:
 
 
 async def run_sweep(
-    sweep: Sweep, asked: Asked, model: str, out: Path, course_of: Callable[[Leg], tuple[Course, Onlooker]]
+    sweep: Sweep,
+    options: RunOptions,
+    model: str,
+    out: Path,
+    course_of: Callable[[Leg], tuple[Course, Onlooker]],
 ) -> Mapping[str, Any]:
     """Run every leg, write each result into a folder beside `out` and the whole into it after each. Returns the whole.
 
@@ -102,28 +111,42 @@ async def run_sweep(
     folder = out.with_suffix("")
     whole: Mapping[str, Any] = {}
     for leg in legs(sweep):
-        load = {"rate": leg.level} if sweep.open_loop else {"concurrency": round(leg.level)}
-        mine = replace(asked, label=str(leg.entrant), **load)
+        mine = replace(options, label=str(leg.entrant), **_load(leg, sweep))
         where = endpoint(mine)
         plan = settle(mine, where, model)
         course, onlooker = course_of(leg)
-        async with Client(
-            where.url, where.api_key, where.timeout_s, None, where.stall_s, where.retries, mine.plain
-        ) as client:
+        async with client_of(where) as client:
             if leg.entrant.policy:
-                await client.set_policy(leg.entrant.policy, leg.entrant.k)
-                await asyncio.sleep(SETTLE_S)
+                await _set_policy(client, leg.entrant)
             outcome = await watched(plan, course, client, onlooker)
         file = folder / f"{leg.name}.json"
-        write(outcome, plan, course, file)
+        kept = keep(file, partial(write, outcome, plan, course))
+        if kept != file:
+            raise OutputError(
+                f"{file} cannot be written; that run is kept as {kept}, and the sweep has ended"
+            )
         points.append(_point(leg, sweep, outcome.body, file.relative_to(out.parent)))
         whole = {"points": points, **bends(points, sweep.open_loop), "partial": course.over.is_set()}
         of_one_leg = {"rate": None, "concurrency": None}
-        config = {**plan.config, **of_one_leg, "label": asked.label, "levels": list(sweep.levels)}
+        config = {**plan.config, **of_one_leg, "label": options.label, "levels": list(sweep.levels)}
         write_result(out, "sweep", config, whole)
         if course.over.is_set():
             break
     return whole
+
+
+async def _set_policy(client: Client, entrant: Entrant) -> None:
+    """Have the endpoint follow it. Raises SweepError."""
+    try:
+        await client.set_policy(entrant.policy, entrant.k)
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        raise SweepError(f"--policies {entrant}: the endpoint does not take it: {error}") from None
+    await asyncio.sleep(SETTLE_S)
+
+
+def _load(leg: Leg, sweep: Sweep) -> dict[str, Any]:
+    """The option that a level is of."""
+    return {"rate_per_s": leg.level} if sweep.open_loop else {"concurrency": round(leg.level)}
 
 
 def bends(points: Sequence[Mapping[str, Any]], open_loop: bool) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from loadgen.output import replacing
 from shared.broker.contract import BrokerAway, BrokerDenied
 from shared.broker.trace_reader import TraceReader
 from shared.protocol.messages import Span
@@ -49,6 +50,6 @@ async def spans_since(url: str, begun: Mark) -> list[Span]:
 
 
 def write_spans(path: Path, spans: Sequence[Span]) -> None:
-    """JSON lines with the fields of Span."""
-    with path.open("w", encoding="utf-8") as file:
+    """JSON lines with the fields of Span. Raises OSError."""
+    with replacing(path) as file:
         file.writelines(json.dumps(asdict(span)) + "\n" for span in spans)

@@ -2,15 +2,18 @@
 
 import asyncio
 import signal
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final, NoReturn
+from contextlib import contextmanager, suppress
+from typing import IO, Any, Final, NoReturn, TextIO, cast
 
 import typer
+from rich.console import Console
 
 from loadgen.drive import Course
 from loadgen.loaded import ReportError
 from loadgen.options import WRONG, OptionError
+from loadgen.output import OutputError
 from loadgen.stack_metrics import ScrapeError
 from loadgen.sweep import SweepError
 from loadgen.timeline import TimelineError
@@ -24,6 +27,7 @@ OURS: Final = (
     ScrapeError,
     TimelineError,
     OptionError,
+    OutputError,
     SweepError,
     ReportError,
     ScenarioError,
@@ -42,11 +46,36 @@ def told() -> Iterator[None]:
 
 
 def end_on_signals(course: Course) -> None:
-    """Ctrl-C ends the run and keeps what there is."""
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(signum, course.over.set)
+    """Ctrl-C, SIGTERM and a terminal that hangs up end the run and keep what there is; not a hang-up under nohup."""
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            asyncio.get_running_loop().add_signal_handler(signum, course.over.set)
 
 
 def leave(message: str) -> NoReturn:
     typer.echo(f"loadgen: {message}", err=True)
     raise typer.Exit(EXIT_WRONG)
+
+
+class _Outlived:
+    """A stream whose reader may go away: a closed terminal or pipe ends what is shown, not the run."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def progress_console() -> Console:
+    """For what is shown of a run: on stderr, and no error if nobody is there to read it any more."""
+    return Console(file=cast(IO[str], _Outlived(sys.stderr)))

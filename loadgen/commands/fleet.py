@@ -6,14 +6,15 @@ from typing import Annotated
 
 import typer
 import uvloop
-from rich.console import Console
 from rich.status import Status
 
-from loadgen.commands.ends import end_on_signals, told
+from loadgen.commands.ends import OURS, end_on_signals, leave, progress_console, told
 from loadgen.drive import Course
-from loadgen.fleet import fleet_figures, run_fleet
-from loadgen.options import Asked, OptionError, endpoint
+from loadgen.fleet import Look, fleet_figures, run_fleet
+from loadgen.options import WRONG, OptionError, endpoint
+from loadgen.output import check_output, keep
 from loadgen.result import write_result
+from loadgen.run_options import RunOptions
 from loadgen.shown import show_fleet, told_of
 from shared.runtime import logs
 from shared.runtime.service import collect_seldom
@@ -41,24 +42,38 @@ def fleet(
     `outrider up --modelled --draft-workers 0`.
     """
     collect_seldom()
-    uvloop.run(_fleet(scenario, broker or endpoint(Asked()).broker, recordings, verify_ms, seconds, out))
+    uvloop.run(_fleet(scenario, broker or endpoint(RunOptions()).broker, recordings, verify_ms, seconds, out))
 
 
 async def _fleet(
     scenario: Path, broker: str, recordings: Path | None, verify_ms: float, seconds: float | None, out: Path
 ) -> None:
-    console, over = Console(stderr=True), Course()
+    console, over = progress_console(), Course()
     with told():
+        check_output(out)
         if not broker:
             raise OptionError("no stack runs here: give the broker's URL with --broker")
         devices = read_scenario(scenario).fleet(verify_ms)
         logs.configure("warning", "console", role="loadgen")
         end_on_signals(over)
-        with Status(f"{len(devices)} devices join", console=console) as status:
-            looks = await run_fleet(
-                devices, recordings, broker, over.over, seconds, lambda look: status.update(told_of(look))
-            )
+    looks, failure = list[Look](), ""
+    with Status(f"{len(devices)} devices join", console=console) as status:
+
+        def seen(look: Look) -> None:
+            looks.append(look)
+            status.update(told_of(look))
+
+        try:
+            await run_fleet(devices, recordings, broker, over.over, seconds, seen)
+        except (*OURS, *WRONG) as error:  # what was seen by then is kept
+            failure = str(error)
+    if not looks:
+        leave(failure or "ended before anything was seen")
     config = {"scenario": str(scenario), "devices": len(devices), "recordings": str(recordings or "")}
     figures = fleet_figures(looks)
-    write_result(out, "fleet", config, {"figures": figures, "looks": [asdict(look) for look in looks]})
-    show_fleet(console, figures, out)
+    body = {"figures": figures, "looks": [asdict(look) for look in looks]}
+    with told():
+        kept = keep(out, lambda path: write_result(path, "fleet", config, body))
+    show_fleet(console, figures, kept)
+    if failure:
+        leave(failure)

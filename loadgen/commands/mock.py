@@ -1,6 +1,6 @@
 """`loadgen mock-server`."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 import uvloop
@@ -8,6 +8,11 @@ from aiohttp import web
 
 from loadgen.commands.ends import leave
 from loadgen.mock_server import FAULTS, Mock, application
+from loadgen.run import allow_sockets
+
+SHUTDOWN_S: Final = (
+    1.0  # for answers under way; aiohttp's own minute would outlast the patience of who started it
+)
 
 
 def mock_server(
@@ -31,5 +36,6 @@ def mock_server(
             leave(f"--fault {text}: KIND:N is meant, with one of {', '.join(FAULTS)}")
         faults[int(every)] = kind
     mock = Mock(workers, service_ms / 1e3, exponential, tokens, burst, key, faults=faults)
+    allow_sockets()
     uvloop.install()
-    web.run_app(application(mock), host="127.0.0.1", port=port, access_log=None)
+    web.run_app(application(mock), host="127.0.0.1", port=port, access_log=None, shutdown_timeout=SHUTDOWN_S)

@@ -5,15 +5,15 @@ from typing import Annotated
 
 import typer
 import uvloop
-from rich.console import Console
 
 from loadgen.commands.endpoint import reached
-from loadgen.commands.ends import end_on_signals, told
-from loadgen.commands.run import OWN, asked_of, run
+from loadgen.commands.ends import end_on_signals, progress_console, told
+from loadgen.commands.run import run
 from loadgen.drive import Course
 from loadgen.live import Progress
-from loadgen.options import Asked
-from loadgen.run import Onlooker
+from loadgen.output import OutputError, check_output
+from loadgen.run import BESIDE, Onlooker
+from loadgen.run_options import RunOptions, command
 from loadgen.shown import show_sweep
 from loadgen.sweep import Leg, Sweep, SweepError, legs, parse_entrants, parse_levels, run_sweep
 
@@ -36,20 +36,26 @@ def sweep(
     All other options are those of `loadgen run`, for each of the runs: --duration 30 --answer-tokens 64 --warmup 5 …
     """
     of_run = typer.Typer(add_completion=False)
-    of_run.command()(run)
-    given = typer.main.get_command(of_run).make_context("run", context.args).params
-    asked = asked_of({name: value for name, value in given.items() if name not in OWN})
+    of_run.command()(command(run))
+    options = RunOptions(**typer.main.get_command(of_run).make_context("run", context.args).params)
     with told():
         if bool(rates) == bool(users):
             raise SweepError("--rates or --users, one of them, says what to sweep over")
         levels = parse_levels(rates, "rates") if rates else parse_levels(users, "users")
         wanted = Sweep(levels, bool(rates), parse_entrants(policies), repeats)
-    uvloop.run(_sweep(wanted, asked, out, quiet))
+    uvloop.run(_sweep(wanted, options, out, quiet))
 
 
-async def _sweep(wanted: Sweep, asked: Asked, out: Path, quiet: bool) -> None:
-    console, over = Console(stderr=True), Course()
-    asked, _ = await reached(asked)
+async def _sweep(wanted: Sweep, options: RunOptions, out: Path, quiet: bool) -> None:
+    console, over = progress_console(), Course()
+    with told():
+        if not out.suffix:
+            raise OutputError(
+                f"--out {out}: give a name with an ending, for example {out}.json; runs go to {out}/"
+            )
+        check_output(out)
+        check_output(out.with_suffix("") / out.name, BESIDE)
+    options, _ = await reached(options)
     end_on_signals(over)
     total, unit = len(list(legs(wanted))), "requests/s" if wanted.open_loop else "users"
     with told(), Progress(console, quiet) as live:
@@ -59,5 +65,5 @@ async def _sweep(wanted: Sweep, asked: Asked, out: Path, quiet: bool) -> None:
                 console.print(f"[{leg.number} of {total}] {leg.entrant}, {leg.level:g} {unit}", markup=False)
             return Course(over.over), live
 
-        whole = await run_sweep(wanted, asked, asked.model, out, course_of)
+        whole = await run_sweep(wanted, options, options.model, out, course_of)
     show_sweep(console, whole, out)

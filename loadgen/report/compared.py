@@ -8,7 +8,7 @@ from math import ceil, floor, log10
 from statistics import fmean
 from typing import Any, Final
 
-from loadgen.loaded import Loaded, Point, Result, number
+from loadgen.loaded import Crossover, Loaded, Point, Result, number
 from loadgen.report.frame import (
     MUTED,
     Chart,
@@ -104,17 +104,26 @@ def _against(
     traces: list[Trace] = []
     for policy, by_x in found.items():
         traces += _policy(policy, by_x, colours[policy], knees.get(policy), logarithmic)
-    several = any(len(ys) > 1 for by_x in found.values() for ys in by_x.values())
-    caption = "Lines: means of the repeats, dots: the repeats. " if several else ""
-    caption += "Diamond: the knee. " if any(trace["name"].endswith("knee") for trace in traces) else ""
-    places = ", ".join(f"{' × '.join(c.between)} at {figure(c.level)}" for c in crossings)
-    caption += f"Dotted: policies change places ({places})." if crossings else ""
+    caption = _caption(found, traces, crossings)
     drawn = layout(
         axis("requests/s" if by_rate else "users", rangemode="tozero"),
         _logarithmic(unit, values) if logarithmic else axis(unit, rangemode="tozero"),
         shapes=[_upright(crossing.level) for crossing in crossings],
     )
-    return Chart(f"sweep-{name.replace('_', '-')}", title, caption.strip(), traces, drawn, height=340)
+    return Chart(f"sweep-{name.replace('_', '-')}", title, caption, traces, drawn, height=340)
+
+
+def _caption(found: Repeats, traces: Sequence[Trace], crossings: Sequence[Crossover]) -> str:
+    """What lines, dots, diamonds and dotted lines are, as far as there are some."""
+    several = any(len(ys) > 1 for by_x in found.values() for ys in by_x.values())
+    knees = any(trace["name"].endswith("knee") for trace in traces)
+    places = ", ".join(f"{' × '.join(c.between)} at {figure(c.level)}" for c in crossings)
+    parts = (
+        "Lines: means of the repeats, dots: the repeats." if several else "",
+        "Diamond: the knee." if knees else "",
+        f"Dotted: policies change places ({places})." if crossings else "",
+    )
+    return " ".join(filter(None, parts))
 
 
 def _by_policy(points: Sequence[Point], by_rate: bool, value: Callable[[Point], float | None]) -> Repeats:

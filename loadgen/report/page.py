@@ -3,11 +3,12 @@
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from loadgen.loaded import Loaded, ReportError, read_all
+from loadgen.output import replacing
 from loadgen.report import charts, compared, sections
 from loadgen.report.frame import Chart
 from loadgen.report.markup import Html, joined, tag
@@ -55,42 +56,55 @@ def page(found: Sequence[Loaded], script: str, traces: Sequence[str] = ()) -> st
 def _body(found: Sequence[Loaded], traces: Sequence[str], drawn: list[Chart]) -> Html:
     """Everything a person sees; its charts are added to `drawn`."""
     runs = [one for one in found if one.result.kind == "load"]
-    parts: list[Html] = [tag("h1", _title(found)), _under(found), sections.banners(found)]
+    hint = "Drag over a chart to look closer; a double click goes back, another shows all."
+    return tag(
+        "main",
+        tag("h1", _title(found)),
+        _under(found),
+        sections.banners(found),
+        *_outcomes(found, runs, drawn),
+        *_behaviour(runs, drawn),
+        *_timelines(found, traces, drawn),
+        _section(drawn, "Failures", [], sections.failures(runs)),
+        _section(drawn, "What is counted", [], sections.counted()),
+        _section(drawn, "Settings", [], sections.settings(found)),
+        tag("p", hint, class_="under"),
+    )
 
-    def section(title: str, some: Sequence[Chart | None], *more: Html) -> None:
-        grid = _grid([chart for chart in some if chart], drawn)
-        if inside := joined((grid, *more)):
-            parts.append(tag("section", tag("h2", title), inside))
 
+def _outcomes(found: Sequence[Loaded], runs: Sequence[Loaded], drawn: list[Chart]) -> Iterator[Html]:
+    """What the runs and sweeps came to."""
     if len(runs) == 1:
-        parts.append(sections.cards(runs[0]))
+        yield sections.cards(runs[0])
     elif runs:
-        section("Comparison", compared.comparison(runs), sections.compared(runs))
+        yield _section(drawn, "Comparison", compared.comparison(runs), sections.compared(runs))
     for one in found:
         if one.result.kind == "sweep":
-            section(f"Sweep, {one.label}", compared.sweep(one), sections.points(one))
-    tables = [sections.latencies(run) for run in runs if len(runs) == 1]
-    section("Latency", [draw(runs) for draw in (charts.ttft, charts.e2e, charts.tpot, charts.itl)], *tables)
-    section("Over time", [charts.throughput(runs)])
+            yield _section(drawn, f"Sweep, {one.label}", compared.sweep(one), sections.points(one))
+
+
+def _behaviour(runs: Sequence[Loaded], drawn: list[Chart]) -> Iterator[Html]:
+    """Latencies, rates and speculation of the runs."""
+    tables = [sections.latencies(runs[0])] if len(runs) == 1 else []
+    latency = [draw(runs) for draw in (charts.ttft, charts.e2e, charts.tpot, charts.itl)]
+    yield _section(drawn, "Latency", latency, *tables)
+    yield _section(drawn, "Over time", [charts.throughput(runs)])
     accepted = [draw(runs) for draw in (charts.tau_by_kind, charts.by_kind, charts.by_position)]
-    section("Speculation", accepted, sections.speculation(runs))
+    yield _section(drawn, "Speculation", accepted, sections.speculation(runs))
+
+
+def _timelines(found: Sequence[Loaded], traces: Sequence[str], drawn: list[Chart]) -> Iterator[Html]:
+    """Who did what when, of every run."""
     for run, trace in zip(found, traces, strict=False):
-        section(
-            f"Timeline, {run.label}",
-            [timeline(run, trace)],
-            sections.shares(shown(run)) if run.spans else Html(),
-        )
-    section("Failures", [], sections.failures(runs))
-    section("What is counted", [], sections.counted())
-    section("Settings", [], sections.settings(found))
-    parts.append(
-        tag(
-            "p",
-            "Drag over a chart to look closer; a double click goes back, another shows all.",
-            class_="under",
-        )
-    )
-    return tag("main", *parts)
+        shares = sections.shares(shown(run)) if run.spans else Html()
+        yield _section(drawn, f"Timeline, {run.label}", [timeline(run, trace)], shares)
+
+
+def _section(drawn: list[Chart], title: str, some: Sequence[Chart | None], *more: Html) -> Html:
+    """Charts and what follows them under a heading; nothing where there are none. Charts are added to `drawn`."""
+    grid = _grid([chart for chart in some if chart], drawn)
+    inside = joined((grid, *more))
+    return tag("section", tag("h2", title), inside) if inside else Html()
 
 
 def _title(found: Sequence[Loaded]) -> str:
@@ -163,6 +177,5 @@ def _write_traces(found: Sequence[Loaded], out: Path) -> list[str]:
 
 def _write(path: Path, text: str) -> None:
     """Atomically: a reader sees the old file or the new one."""
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(text, encoding="utf-8", newline="\n")
-    draft.replace(path)
+    with replacing(path) as file:
+        file.write(text)

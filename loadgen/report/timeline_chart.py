@@ -47,36 +47,41 @@ def shown(run: Loaded) -> Timeline:
 def timeline(run: Loaded, trace_name: str = "") -> Chart | None:
     """What devices and verifiers did when; without spans the requests themselves. trace_name: file of the whole."""
     seen = shown(run)
-    since = "the run's start" if run.result.trace_start_us is not None or not run.spans else "the first span"
-    if run.spans:
-        told = "A device's row: above it drafts, in the middle drafts are in flight, below verdicts wait for it. "
-        told += "A verifier's bar is one step, its number that of users in it. "
-    else:
-        told = "No spans were recorded: a row holds one request at a time. "
     if not seen.bars:
         return None
-    first, last = _close(seen)
-    told += f"Drawn: {seen.start:.2f} to {seen.end:.2f} s from {since}, {len(seen.bars):,} bars"
-    told += f"; {seen.left_out} rows more are not" if seen.left_out else ""
-    told += (
-        f"; at first {first:.2f} to {last:.2f} s, all on a double click"
-        if last - first < seen.end - seen.start
-        else ""
-    )
-    told += (
-        f". The whole run is in {trace_name}, for ui.perfetto.dev or chrome://tracing." if trace_name else "."
-    )
+    since = "the run's start" if run.result.trace_start_us is not None or not run.spans else "the first span"
     devices = {session: bar.row for bar in seen.bars if bar.kind == DRAFTING for session, _ in bar.sessions}
     traces = [trace for kind in BARS if (trace := _bars(seen, kind, devices))]
     return Chart(
         "pipeline" if run.spans else "requests",
         f"{'Pipeline' if run.spans else 'Requests'}, {run.label}",
-        told,
+        _caption(run, seen, since, trace_name),
         traces,
         _timeline_layout(seen, f"s from {since}"),
         wide=True,
         height=90 + (44 if run.spans else 20) * len(seen.rows),
     )
+
+
+def _caption(run: Loaded, seen: Timeline, since: str, trace_name: str) -> str:
+    """What the rows are, which part of the run is drawn, and where the whole is."""
+    if run.spans:
+        rows = (
+            "A device's row: above it drafts, in the middle drafts are in flight, below verdicts wait for it. "
+            "A verifier's bar is one step, its number that of users in it. "
+        )
+    else:
+        rows = "No spans were recorded: a row holds one request at a time. "
+    first, last = _close(seen)
+    closer = last - first < seen.end - seen.start
+    parts = (
+        f"Drawn: {seen.start:.2f} to {seen.end:.2f} s from {since}, {len(seen.bars):,} bars",
+        f"; {seen.left_out} rows more are not" if seen.left_out else "",
+        f"; at first {first:.2f} to {last:.2f} s, all on a double click" if closer else "",
+        ".",
+        f" The whole run is in {trace_name}, for ui.perfetto.dev or chrome://tracing." if trace_name else "",
+    )
+    return rows + "".join(parts)
 
 
 def _timeline_layout(seen: Timeline, title: str) -> dict[str, Any]:

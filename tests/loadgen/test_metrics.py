@@ -4,8 +4,7 @@ import math
 
 import pytest
 
-from loadgen.client import take
-from loadgen.metrics import summarise
+from loadgen.metrics import Window, summarise
 from loadgen.request import ChatRequest, Chunk, Record
 
 
@@ -43,7 +42,29 @@ def test_nothing_measured_is_nan() -> None:
     assert math.isnan(summarise([bad]).ttft.median)
 
 
-def test_an_error_event_ends_in_the_record() -> None:
-    one = record(0, 0, [1.0])
-    take(one, {"error": {"message": "broker lost"}}, 2.0)
-    assert one.error == "broker lost"
+def test_only_the_window_counts() -> None:
+    """A request every 10 ms, answered by two pieces of two tokens 5 and 10 ms later; counted from 0.095 to 0.295 s."""
+    records = [record(i / 100, i / 100, [i / 100 + 0.005, i / 100 + 0.010]) for i in range(50)]
+    summary = summarise(records, Window(0.0951, 0.2951))
+    assert summary.requests == 20  # due at 0.10 to 0.29
+    assert summary.duration_s == pytest.approx(0.2)
+    assert summary.tokens == 2 * 40  # pieces of 0.100 to 0.295
+
+
+class Incomparable(Record):
+    """A record that must not be looked for among others: with tens of thousands of errors that takes minutes."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        raise AssertionError("records are compared with each other")
+
+
+def test_errors_are_counted_by_kind_in_one_pass() -> None:
+    request = ChatRequest("a", "m", "p", 8)
+    bad = [Incomparable(request, 0.0, 0.0, fault=kind, error=kind) for kind in ("cut", "connect", "cut")]
+    good = Incomparable(request, 0.0, 0.0, [Chunk(1.0, "x", (1,), 0)], 1.0, "stop")
+    empty = Incomparable(request, 0.0, 0.0, ended=1.0, finish="stop")
+    summary = summarise([good, *bad, empty])
+    assert summary.faults == {"cut": 2, "connect": 1, "empty": 1}
+    assert (summary.requests, summary.errors) == (5, 4)

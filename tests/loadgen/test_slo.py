@@ -33,7 +33,9 @@ def test_assertions_of_figures() -> None:
     assert low.fails(figures) == "p99_ttft_scheduled_ms < 500: it is 612.3"
     assert high.fails(figures) == ""
     with pytest.raises(SloError, match="no figure 'p99_ttft_scheduled_ms'; there are x"):
-        low.fails({"x": 1.0, "y": "text"})
+        low.check({"x": 1.0, "y": "text"})
+    low.check(figures)
+    assert low.fails({}) == "p99_ttft_scheduled_ms < 500: it was not measured"
 
 
 def test_what_was_not_measured_holds_nothing() -> None:

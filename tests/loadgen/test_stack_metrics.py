@@ -9,8 +9,9 @@ from aiohttp.test_utils import TestServer
 from loadgen.client import Client
 from loadgen.drive import Course
 from loadgen.mock_server import Mock
-from loadgen.options import Asked, endpoint, settle
+from loadgen.options import endpoint, settle
 from loadgen.run import run
+from loadgen.run_options import RunOptions
 from loadgen.stack_metrics import Delta, ScrapeError, mismatches, parse, scrape, stack_figures
 from tests.loadgen.mocked import served
 
@@ -72,12 +73,16 @@ async def test_a_run_whose_counts_do_not_agree_is_not_valid(tmp_path: Path) -> N
     app = web.Application()
     app.router.add_get("/metrics", page)
     async with TestServer(app) as metrics, served(Mock(workers=9, service_s=0.001)) as url:
-        asked = Asked(
-            url=url, metrics=(str(metrics.make_url("/metrics")),), plain=True, rate=100.0, requests=5
+        options = RunOptions(
+            url=url,
+            metrics=[str(metrics.make_url("/metrics"))],
+            rate_per_s=100.0,
+            requests=5,
+            max_dispatch_ms=1e4,
         )
-        where = endpoint(asked)
+        where = endpoint(options)
         async with Client(url, plain=True) as client:
-            outcome = await run(settle(asked, where, "mock"), client, Course())
+            outcome = await run(settle(options, where, "mock"), client, Course())
     assert outcome.figures["completed"] == 5
     assert outcome.problems == ["the gateway counted 7 completion tokens, the client 20"]
     assert outcome.body["valid"] is False

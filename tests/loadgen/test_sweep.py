@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from loadgen.client import Client
 from loadgen.drive import Course
 from loadgen.knee import At, crossover, knee_of_rates, knee_of_users
 from loadgen.mock_server import Mock
-from loadgen.options import Asked
+from loadgen.output import OutputError
 from loadgen.run import Onlooker
+from loadgen.run_options import RunOptions
 from loadgen.sweep import (
     Entrant,
     Leg,
@@ -101,6 +103,35 @@ def test_entrants() -> None:
         parse_entrants("fixed-k:x")
 
 
+async def test_an_endpoint_without_policies_is_told(tmp_path: Path) -> None:
+    sweep = Sweep([20.0], True, [Entrant("outrider")], 1)
+    async with served(Mock()) as url:
+        with pytest.raises(SweepError, match="--policies outrider: the endpoint does not take it: HTTP 404"):
+            await run_sweep(
+                sweep, RunOptions(url=url), "mock", tmp_path / "s.json", lambda _: (Course(), Nobody())
+            )
+
+
+async def test_a_leg_that_cannot_be_written_ends_the_sweep_and_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (temporary := tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    (tmp_path / "sweep").write_text("a file where the folder of the runs was to be")
+    sweep, options = Sweep([50.0], True, [Entrant()], 1), RunOptions(plain=True, requests=3)
+    async with served(Mock(workers=9, service_s=0.001)) as url:
+        with pytest.raises(OutputError, match=f"that run is kept as {temporary}"):
+            await run_sweep(
+                sweep,
+                replace(options, url=url),
+                "mock",
+                tmp_path / "sweep.json",
+                lambda _: (Course(), Nobody()),
+            )
+    (kept,) = temporary.glob("*/*-50-0.json")
+    assert json.loads(kept.read_text())["figures"]["completed"] == 3
+
+
 async def test_a_sweep_writes_all_runs_and_the_whole(tmp_path: Path) -> None:
     """An overloaded worker: of 20 and 80 requests a second, only the first is kept up with."""
     sweep, out = Sweep([20.0, 80.0], True, [Entrant()], 1), tmp_path / "sweep.json"
@@ -109,7 +140,7 @@ async def test_a_sweep_writes_all_runs_and_the_whole(tmp_path: Path) -> None:
         return Course(), Nobody()
 
     async with served(Mock(workers=1, service_s=0.025, tokens=1)) as url:
-        asked = Asked(url=url, plain=True, requests=40, arrivals="constant")
+        asked = RunOptions(url=url, plain=True, requests=40, arrivals="constant")
         whole = await asyncio.wait_for(run_sweep(sweep, asked, "mock", out, course_of), 30)
     assert whole["knees"] == {"as it is": 20.0}
     written = json.loads(out.read_text())

@@ -1,0 +1,97 @@
+"""`loadgen run` from its options to its files, whatever happens meanwhile."""
+
+import asyncio
+import json
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from loadgen.commands.run import run_and_write
+from loadgen.mock_server import Mock
+from loadgen.run_options import RunOptions
+from tests.loadgen.foreign import said, speaks, sse
+from tests.loadgen.mocked import served
+
+
+async def ended_with(code: int, options: RunOptions, out: Path) -> None:
+    with pytest.raises(typer.Exit) as exit_:
+        await run_and_write(replace(options, out=out, quiet=True))
+    assert exit_.value.exit_code == code
+
+
+def rows(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in out.with_suffix(".requests.jsonl").read_text().splitlines()]
+
+
+async def test_an_out_that_is_a_folder_is_told_before_anything_is_sent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await ended_with(2, RunOptions(url="http://127.0.0.1:9"), tmp_path)
+    assert f"--out {tmp_path} is a folder" in capsys.readouterr().err
+
+
+async def test_a_misspelt_figure_is_told_before_anything_is_sent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with served(Mock()) as url:
+        await ended_with(2, RunOptions(url=url, assertions=["p99_tttf_ms<5"]), tmp_path / "load.json")
+    assert "--assert p99_tttf_ms < 5: no figure 'p99_tttf_ms'" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_folder_that_goes_during_the_run_takes_no_result_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (temporary := tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    out = tmp_path / "results" / "load.json"
+    async with served(Mock(workers=9, service_s=0.02)) as url:
+        running = asyncio.create_task(
+            ended_with(
+                2, RunOptions(url=url, plain=True, rate_per_s=50.0, requests=10, max_dispatch_ms=1e3), out
+            )
+        )
+        while not out.parent.is_dir():
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        out.parent.rmdir()
+        out.parent.write_text("a file now")
+        await running
+    (folder,) = temporary.iterdir()
+    assert f"the result is kept as {folder / 'load.json'}" in capsys.readouterr().err
+    assert json.loads((folder / "load.json").read_text())["figures"]["completed"] == 10
+    assert len(rows(folder / "load.json")) == 10
+
+
+async def test_one_request_s_garbage_is_a_row_of_the_result(tmp_path: Path) -> None:
+    out = tmp_path / "load.json"
+    async with speaks(sse(said("a"), {"choices": "?"})) as url:
+        await ended_with(1, RunOptions(url=url, model="m", plain=True, rate_per_s=200.0, requests=3), out)
+    assert json.loads(out.read_text())["figures"]["faults"] == {"garbage": 3}
+    assert [row["error"] for row in rows(out)] == ['`choices` is not a list: "?"'] * 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+async def test_a_terminal_that_goes_leaves_the_result(tmp_path: Path, number: int) -> None:
+    """The signal and the end of stderr at once, as when a window is closed."""
+    out = tmp_path / "load.json"
+    async with served(Mock(workers=9, service_s=0.02)) as url:
+        options = ("--url", url, "--rate", "20", "--duration", "120", "--out", str(out))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "loadgen", "run", *options, stderr=asyncio.subprocess.PIPE
+        )
+        assert process.stderr is not None
+        await asyncio.wait_for(process.stderr.readline(), 60)  # a line of progress: requests have been sent
+        process.stderr._transport.close()  # type: ignore[attr-defined]
+        process.send_signal(number)
+        await asyncio.wait_for(process.wait(), 30)
+    result = json.loads(out.read_text())
+    assert result["partial"] is True
+    assert result["figures"]["completed"] > 20
+    assert len(rows(out)) >= result["figures"]["completed"]

@@ -257,8 +257,8 @@ def test_long_and_short_texts_are_tokenized_alike() -> None:
     own = tokenizer._tokenizer
     assert tokenizer.encode(text) == own.encode(text).ids
     chat = [{"role": "user", "content": text}]
-    assert tokenizer._template is not None
-    rendered = tokenizer._template.render(chat)
+    assert tokenizer._chats is not None
+    rendered = tokenizer._chats._template.render(chat)
     assert tokenizer.encode_chat(chat) == own.encode(rendered, add_special_tokens=False).ids
 
 

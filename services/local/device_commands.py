@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from services.local.options import checked_broker
 from services.local.telling import leave, told
 
 if TYPE_CHECKING:
@@ -18,23 +19,29 @@ JoinUrl = Annotated[
     str,
     typer.Option(
         envvar="OUTRIDER_JOIN_URL",
+        callback=checked_broker,
         help="How the device reaches the broker; by default as `outrider up --listen` says.",
     ),
 ]
 BrokerUrl = Annotated[
     str,
     typer.Option(
-        envvar="OUTRIDER_BROKER_URL", help="Broker, as seen from here; empty = the stack that runs here."
+        envvar="OUTRIDER_BROKER_URL",
+        callback=checked_broker,
+        help="Broker, as seen from here; empty = the stack that runs here.",
     ),
 ]
 AccessDir = Annotated[
     Path | None,
     typer.Option(
-        envvar="OUTRIDER_ACCESS", help="Folder with the broker's passwords; by default in the state."
+        envvar="OUTRIDER_ACCESS",
+        file_okay=False,
+        help="Folder with the broker's passwords; by default in the state.",
     ),
 ]
 StateDir = Annotated[
-    Path, typer.Option(envvar="OUTRIDER_STATE", help="Where a running stack keeps its state.")
+    Path,
+    typer.Option(envvar="OUTRIDER_STATE", file_okay=False, help="Where a running stack keeps its state."),
 ]
 STATE = Path(".outrider")
 

@@ -5,6 +5,8 @@ import aiohttp
 from services.local.processes import ProcessFailed
 from shared.broker.contract import BrokerAway, BrokerDenied
 from shared.broker.device_list import DeviceListError
+from shared.runtime.address import AddressError
+from shared.runtime.settings import SettingsError
 
 
 class CommandError(RuntimeError):
@@ -18,5 +20,7 @@ EXPECTED = (
     BrokerAway,
     BrokerDenied,
     DeviceListError,
+    AddressError,
+    SettingsError,
     aiohttp.ClientConnectionError,
 )

@@ -32,6 +32,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="rich" if sys.stderr.isatty() else None,  # in a log an error is one line, not a box
 )
 app.add_typer(models_app, name="models", help="Fetch, list, add, requantize, verify and remove models.")
 paper_app = typer.Typer(name="paper", no_args_is_help=True)

@@ -19,15 +19,16 @@ def run_chat(url: str, api_key: str, prompt: str, max_tokens: int, temperature: 
     while question := prompt or _ask(console):
         messages.append({"role": "user", "content": question})
         messages.append(
-            {"role": "assistant", "content": asyncio.run(_turn(url, api_key, sampling, messages, console))}
+            {"role": "assistant", "content": asyncio.run(turn(url, api_key, sampling, messages, console))}
         )
         if prompt:
             return
 
 
-async def _turn(
+async def turn(
     url: str, api_key: str, sampling: dict[str, Any], messages: list[dict[str, str]], console: Console
 ) -> str:
+    """The answer to a conversation, printed as it comes. Raises CommandError."""
     async with GatewayClient(url, api_key) as client:
         return await answer(
             client, {"model": await _model(client), **sampling, "messages": messages}, console

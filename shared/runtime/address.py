@@ -30,9 +30,7 @@ def gateway_url(text: str) -> str:
 
 
 def broker_url(text: str) -> str:
-    """The address of a Redis or Valkey, as it is; a socket's path on this machine counts. Raises AddressError."""
-    if text.startswith("unix:///"):
-        return text
+    """The address of a Redis or Valkey, as it is. Raises AddressError."""
     parts = _split(text, BROKER_SCHEMES, BROKER_EXAMPLE)
     if not re.fullmatch(r"(/[0-9]{0,5})?", parts.path):
         raise AddressError(

@@ -2,13 +2,18 @@
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from services.local.chat import answer, footer
+from services.local.admin import Admin
+from services.local.chat import answer, footer, turn
+from services.local.errors import CommandError
 from services.local.gateway_client import GatewayClient
+from services.local.status import run_status
+from tests.services.gateway.stack import running_stack
 from tests.services.local.test_gateway_client import serving, streaming
 
 USAGE = {"completion_tokens": 4, "speculative": {"drafted_tokens": 3, "accepted_tokens": 2, "tau": 2.0}}
@@ -45,3 +50,25 @@ async def test_an_answer_is_printed_as_it_comes_with_accepted_drafts_in_green() 
 )
 def test_the_footer(usage: dict[str, Any], reason: str, text: str) -> None:
     assert footer(usage, reason) == text
+
+
+async def test_a_real_gateway_with_keys_answers_whoever_gives_one(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("sk-1\n")
+    question = [{"role": "user", "content": "say it"}]
+    console = Console(file=io.StringIO())
+    async with running_stack(api_keys_file=str(keys), admin_keys_file=str(keys)) as stack:
+        for url in (stack.url, f"{stack.url}/v1"):  # as `up` prints it
+            said = await turn(url, "sk-1", {"max_tokens": 100}, question, console)
+            assert said == "hello world, hello there"
+            for key, words in (
+                ("", "give --api-key KEY or set OUTRIDER_API_KEY"),
+                ("no", "does not take the key"),
+            ):
+                with pytest.raises(CommandError, match=words):
+                    await turn(url, key, {}, question, console)
+                with pytest.raises(CommandError, match=words):
+                    await run_status(url, key, once=True)
+                async with Admin(url, key) as admin:
+                    with pytest.raises(CommandError, match=words):
+                        await admin.policy()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.local.options import checked_broker
+from services.local.options import STATE, StateDir, checked_broker
 from services.local.telling import leave, told
 
 if TYPE_CHECKING:
@@ -39,11 +39,6 @@ AccessDir = Annotated[
         help="Folder with the broker's passwords; by default in the state.",
     ),
 ]
-StateDir = Annotated[
-    Path,
-    typer.Option(envvar="OUTRIDER_STATE", file_okay=False, help="Where a running stack keeps its state."),
-]
-STATE = Path(".outrider")
 
 
 @app.command("add")

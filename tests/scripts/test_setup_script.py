@@ -114,7 +114,7 @@ def test_a_pin_that_holds_for_some_only_is_not_taken_for_one_that_holds(
     old, new = "a==1 ; python_full_version < '3.11.3'", "a==2 ; python_full_version >= '3.11.3'"
     text = f"# comment\ntorch==2.13.0\npip==26.3  # last\n{old}\n{new}\n"
     (tmp_path / "constraints.txt").write_text(text)
-    monkeypatch.setattr(setup, "CONSTRAINTS", tmp_path / "constraints.txt")
+    monkeypatch.setitem(setup.pinned.__globals__, "CONSTRAINTS", tmp_path / "constraints.txt")
     assert setup.pinned() == {"torch": "2.13.0", "pip": "26.3"}
 
 

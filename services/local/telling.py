@@ -45,7 +45,7 @@ def run_app(name: str, app: Callable[[], object]) -> None:
     try:
         app()
     except Exception as raised:
-        if os.environ.get(DEBUG):
+        if os.environ.get(DEBUG, "") not in ("", "0"):
             raise
         error = innermost(raised)
         print(f"{name}: {unexpected(error)}", file=sys.stderr)

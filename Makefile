@@ -6,7 +6,7 @@ MODELS ?= smollm2
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-browser load setup models lint bench pair exactness gpu-bench soak fleet compose-test k8s-access k8s-validate clean distclean demo-model
+.PHONY: help demo test test-browser load setup models lint bench pair exactness gpu-bench soak fleet compose-test k8s-access k8s-validate pins clean distclean demo-model
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | while IFS='|' read -r t h; do printf '  make %-11s %s\n' "$$t" "$$h"; done
@@ -76,6 +76,9 @@ k8s-access: setup ## passwords and API keys for the Kubernetes base, in k8s/base
 
 k8s-validate: setup ## every Kubernetes overlay against the published schemas and a policy linter
 	@$(BIN)/python scripts/k8s_validate.py
+
+pins: setup ## constraints.txt resolved anew for every Python; pins stay where they can (UPGRADE=1: newest versions)
+	@$(BIN)/python scripts/pins.py $(if $(UPGRADE),--upgrade)
 
 clean: ## delete environment and state
 	@rm -rf .venv .outrider build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

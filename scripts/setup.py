@@ -284,9 +284,13 @@ def environment(extra=None):
 
 
 def pinned():
-    """Versions by package name, from constraints.txt."""
-    lines = (line.split("#")[0].split(";")[0].strip() for line in CONSTRAINTS.read_text().splitlines())
-    return dict(line.split("==") for line in lines if "==" in line)
+    """Versions by package name, of the pins that hold everywhere.
+
+    A pin with a marker holds for some Pythons or systems only. This script needs none of those, and an older
+    Python's standard library cannot evaluate a marker.
+    """
+    lines = (line.split("#")[0].strip() for line in CONSTRAINTS.read_text().splitlines())
+    return dict(line.split("==") for line in lines if "==" in line and ";" not in line)
 
 
 def fingerprint(flavour):

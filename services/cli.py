@@ -1,6 +1,7 @@
 """The `outrider` command. Heavy libraries load inside the command that needs them."""
 
 import asyncio
+import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,8 +9,23 @@ from typing import Annotated, Any
 import typer
 
 from services.local.device_commands import app as devices_app
-from services.local.stack_commands import STATE, StateDir, down, pair_of, up
-from services.local.telling import leave, told
+from services.local.options import (
+    STATE,
+    ApiKey,
+    JoinArgument,
+    Measure,
+    OutFile,
+    OutFolder,
+    ProfileFile,
+    Prompt,
+    Settle,
+    StateDir,
+    Temperature,
+    Threads,
+    Url,
+)
+from services.local.stack_commands import down, pair_of, up
+from services.local.telling import leave, run_app, told
 from services.models.commands import app as models_app
 
 app = typer.Typer(
@@ -17,6 +33,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="rich" if sys.stderr.isatty() else None,  # in a log an error is one line, not a box
 )
 app.add_typer(models_app, name="models", help="Fetch, list, add, requantize, verify and remove models.")
 paper_app = typer.Typer(name="paper", no_args_is_help=True)
@@ -26,9 +43,6 @@ app.add_typer(devices_app, name="devices", help="Devices elsewhere that may join
 
 bench_app = typer.Typer(name="bench", no_args_is_help=True)
 app.add_typer(bench_app, name="bench", help="Measure on this machine: policies on scenarios.")
-
-Url = Annotated[str, typer.Option(help="Gateway; empty = the stack that `outrider up` runs here.")]
-ApiKey = Annotated[str, typer.Option(envvar="OUTRIDER_API_KEY", help="Key for a gateway that asks for one.")]
 
 QUESTION = (
     '{"server": {"law": "packed", "beta_ms": 30, "per_token_ms": 1.4, "per_context_ms": 0.001, "memory_bytes": 1e9, '
@@ -43,11 +57,14 @@ app.command()(down)
 
 @app.command()
 def join(
-    url: Annotated[str, typer.Argument(help="Of the broker: redis://HOST:PORT, or rediss:// for TLS.")],
+    url: JoinArgument,
     name: Annotated[str, typer.Option(help="Of this device, as given to `outrider devices add`.")],
-    token_file: Annotated[Path, typer.Option(help="File with what `outrider devices add` printed.")],
+    token_file: Annotated[
+        Path, typer.Option(dir_okay=False, help="File with what `outrider devices add` printed.")
+    ],
     model: Annotated[
-        Path | None, typer.Option(help="Draft model (.gguf); by default the core's own, fetched once.")
+        Path | None,
+        typer.Option(dir_okay=False, help="Draft model (.gguf); by default the core's own, fetched once."),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads to draft with.")] = 1,
     sessions: Annotated[int, typer.Option(min=1, max=1024, help="Users to draft for at once.")] = 8,
@@ -82,9 +99,9 @@ def status(
 
 @app.command()
 def chat(
-    prompt: Annotated[str, typer.Argument(help="One question; empty = a conversation.")] = "",
-    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of an answer at most.")] = 256,
-    temperature: Annotated[float, typer.Option(min=0.0, max=2.0)] = 0.0,
+    prompt: Prompt = "",
+    max_tokens: Annotated[int, typer.Option(min=1, max=1 << 20, help="Tokens of an answer at most.")] = 256,
+    temperature: Temperature = 0.0,
     url: Url = "",
     api_key: ApiKey = "",
     state: StateDir = STATE,
@@ -92,19 +109,16 @@ def chat(
     """Talk to the target; tokens that a device drafted and the target accepted are coloured."""
     from services.local.chat import run_chat
 
-    _run(run_chat(_url(url, state), api_key, prompt, max_tokens, temperature))
+    with told():
+        run_chat(_url(url, state), api_key, prompt, max_tokens, temperature)
 
 
 @app.command()
 def policy(
     name: Annotated[str, typer.Argument(help="Policy to change to; empty = print the one in force.")] = "",
     k: Annotated[int, typer.Option(min=0, max=64, help="Draft length; 0 = the policy's own.")] = 0,
-    verifier_threads: Annotated[
-        int, typer.Option(min=0, help="Threads of every verifier; 0 = as they are.")
-    ] = 0,
-    draft_threads: Annotated[
-        int, typer.Option(min=0, help="Threads of every draft worker; 0 = as they are.")
-    ] = 0,
+    verifier_threads: Threads = 0,
+    draft_threads: Threads = 0,
     url: Url = "",
     api_key: ApiKey = "",
     state: StateDir = STATE,
@@ -126,7 +140,7 @@ def demo(
     repeats: Annotated[int, typer.Option(min=1, max=100, help="Interleaved repeats of every policy.")] = 3,
     users: Annotated[int, typer.Option(min=1, max=32, help="Concurrent users.")] = 8,
     tokens: Annotated[int, typer.Option(min=2, max=1024, help="Tokens each.")] = 64,
-    out: Annotated[Path, typer.Option(help="Result file.")] = STATE / "demo.json",
+    out: OutFile = STATE / "demo.json",
     state: StateDir = STATE,
 ) -> None:
     """Eight users on this machine under the four policies: text, a table, and a check against the target alone."""
@@ -144,7 +158,7 @@ def demo(
 def doctor(
     target: Annotated[str, typer.Option(help="Pair to look at.")] = "smollm2",
     quick: Annotated[bool, typer.Option(help="Only look; measure nothing.")] = False,
-    out: Annotated[Path, typer.Option(help="Profile file.")] = STATE / "profile.json",
+    out: ProfileFile = STATE / "profile.json",
 ) -> None:
     """Check models, vocabularies and broker; then measure whether speculation pays on this machine."""
     from services.doctor import run_doctor
@@ -161,13 +175,13 @@ def calibrate(
     draft: Annotated[str, typer.Option(help="Draft model (.gguf); empty = the pair's own.")] = "",
     dtype: Annotated[str, typer.Option(help="Of the target: auto, float32 or bfloat16.")] = "auto",
     device: Annotated[str, typer.Option(help="Where the target runs: auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int, typer.Option(min=0, help="Of the verifier; 0 = all cores.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, max=1024, help="Of the verifier; 0 = all cores.")] = 0,
     widths: Annotated[str, typer.Option(help="Rows of a pass, like 1,4,16; empty = 1,2,4,8,16.")] = "",
     lengths: Annotated[str, typer.Option(help="New tokens of a row; empty = 1,2,3,5,9.")] = "",
     contexts: Annotated[str, typer.Option(help="Cached tokens of a row; empty = 32,128,512.")] = "",
     quick: Annotated[bool, typer.Option(help="Fewer shapes and repeats; a shorter running stack.")] = False,
     broker: Annotated[bool, typer.Option(help="Run a stack, too, for the broker's share of a batch.")] = True,
-    out: Annotated[Path, typer.Option(help="Profile file.")] = STATE / "profile.json",
+    out: ProfileFile = STATE / "profile.json",
     state: StateDir = STATE,
 ) -> None:
     """Measure drafting, verifying and the broker on this machine; write a profile that `outrider plan` reads.
@@ -191,7 +205,8 @@ def calibrate(
 def plan(
     question: Annotated[str, typer.Argument(help="File with the question in JSON; - = stdin.")] = "-",
     profile: Annotated[
-        Path | None, typer.Option(help="What `outrider calibrate` wrote, or any JSON with a `server`.")
+        Path | None,
+        typer.Option(dir_okay=False, help="What `outrider calibrate` wrote, or any JSON with a `server`."),
     ] = None,
 ) -> None:
     """Plan batches and draft lengths for the users and the server of a question; prints JSON.
@@ -203,16 +218,17 @@ def plan(
     import json
 
     from services.planner.ask import ask
+    from shared.runtime.errors import words
 
     try:
         print(json.dumps(ask(question, profile), indent=2))
     except (ValueError, OSError) as error:
-        leave(f"plan: {error}")
+        leave(f"plan: {words(error)}")
 
 
 @paper_app.command("dip-sd")
 def paper_dip_sd(
-    out: Annotated[Path, typer.Option(help="Folder for CSV and picture.")] = STATE / "paper",
+    out: OutFolder = STATE / "paper",
 ) -> None:
     """DiP-SD's headline ratios, published and ours, and sweeps over users and acceptance."""
     from services.planner.paper_dip_sd import run
@@ -222,19 +238,22 @@ def paper_dip_sd(
 
 @bench_app.command("policies")
 def bench_policies(
-    scenarios: Annotated[list[Path], typer.Argument(help="Scenario files, see scenarios/.", exists=True)],
+    scenarios: Annotated[
+        list[Path], typer.Argument(help="Scenario files, see scenarios/.", exists=True, dir_okay=False)
+    ],
     target: Annotated[str, typer.Option(help="Target: name of a fetched pair or folder.")] = "smollm2",
     dtype: Annotated[str, typer.Option(help="Of the target: float32 or bfloat16.")] = "bfloat16",
     repeats: Annotated[int, typer.Option(min=1, max=100, help="Interleaved repeats of every entrant.")] = 5,
-    settle: Annotated[float, typer.Option(min=0, help="Seconds cut at the start; 0 = the scenario's.")] = 0,
-    measure: Annotated[float, typer.Option(min=0, help="Seconds counted; 0 = the scenario's.")] = 0,
+    settle: Settle = 0,
+    measure: Measure = 0,
     rivals: Annotated[bool, typer.Option(help="Beside them transformers' generate.")] = True,
     only: Annotated[
         str, typer.Option(metavar="POLICY,...", help="These of the scenario's policies; empty = all.")
     ] = "",
-    profile: Annotated[Path, typer.Option(help="Of `outrider calibrate`, same target and dtype.")] = STATE
-    / "profile.json",
-    out: Annotated[Path, typer.Option(help="Folder for results and pictures.")] = STATE / "bench",
+    profile: Annotated[
+        Path, typer.Option(dir_okay=False, help="Of `outrider calibrate`, same target and dtype.")
+    ] = STATE / "profile.json",
+    out: OutFolder = STATE / "bench",
     state: StateDir = STATE,
 ) -> None:
     """Policies by turns on the same services: real broker and verifier, emulated devices, every text checked.
@@ -280,7 +299,7 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 
 def main() -> None:
     """Entry point of the `outrider` command."""
-    app()
+    run_app("outrider", app)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,63 @@
-"""constraints.txt pins everything that pyproject.toml asks for, at a version it allows."""
+"""constraints.txt pins everything that pyproject.toml asks for, on every Python that is promised."""
 
 import re
 import tomllib
-from importlib.metadata import distribution
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
+import pytest
+from packaging.markers import default_environment
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
-PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT: dict[str, Any] = PYPROJECT["project"]
+GROUPS: dict[str, list[str]] = PYPROJECT["dependency-groups"]
 
 
-def pins() -> dict[str, str]:
+# Of every version of Python promised, the patch releases that markers tell apart (redis and valkey need async-timeout
+# below 3.11.3), on the systems that torch has wheels for.
+PYTHONS = ("3.11.0", "3.11.2", "3.11.3", "3.12.0", "3.13.0", "3.14.0")
+SYSTEMS = (("linux", "Linux", "x86_64"), ("linux", "Linux", "aarch64"), ("darwin", "Darwin", "arm64"))
+PLACES = [(python, *system) for python in PYTHONS for system in SYSTEMS]
+
+
+def environment(python: str, platform: str, system: str, machine: str) -> dict[str, str]:
+    """What markers see there."""
+    return {
+        "python_version": python.rpartition(".")[0],
+        "python_full_version": python,
+        "implementation_version": python,
+        "implementation_name": "cpython",
+        "platform_python_implementation": "CPython",
+        "os_name": "posix",
+        "sys_platform": platform,
+        "platform_system": system,
+        "platform_machine": machine,
+        "platform_release": "",
+        "platform_version": "",
+        "extra": "",
+    }
+
+
+def pins() -> list[Requirement]:
+    """Every line of constraints.txt."""
     lines = [line.split("#")[0].strip() for line in (ROOT / "constraints.txt").read_text().splitlines()]
-    assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[A-Za-z0-9_.!-]+", line) for line in lines if line)
-    return {canonicalize_name(line.split("==")[0]): line.split("==")[1] for line in lines if line}
+    assert all(re.fullmatch(r"[a-z0-9-]+==[A-Za-z0-9_.!-]+( ; .+)?", line) for line in lines if line)
+    return [Requirement(line) for line in lines if line]
+
+
+def pinned_in(place: dict[str, str]) -> dict[str, str]:
+    """Version by name of what is pinned there."""
+    found = [pin for pin in pins() if pin.marker is None or pin.marker.evaluate(place)]
+    versions = {pin.name: next(iter(pin.specifier)).version for pin in found}
+    assert len(versions) == len(found), "a package has two pins"
+    return versions
 
 
 def asked() -> list[Requirement]:
@@ -27,31 +68,74 @@ def asked() -> list[Requirement]:
     return [r for r in map(Requirement, texts) if r.name != PROJECT["name"]]
 
 
-def test_pins_satisfy_pyproject() -> None:
-    pinned = pins()
-    for requirement in asked():
-        assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)], prereleases=True)
+def needed_in(place: dict[str, str]) -> list[Requirement]:
+    """What is installed there, transitively: requirements of the project and of what comes with it.
 
-
-def test_everything_that_comes_with_it_is_pinned() -> None:
-    pinned, waiting, seen = pins(), [(r, "") for r in asked()], set()
+    What is not installed here counts, but what it needs itself is not known.
+    """
+    building = map(Requirement, GROUPS["build"])
+    found, waiting, seen = [], [(r, "") for r in (*asked(), *building)], set()
     while waiting:
         requirement, extra = waiting.pop()
-        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
+        if requirement.marker and not requirement.marker.evaluate({**place, "extra": extra}):
             continue
+        found.append(requirement)
         name = canonicalize_name(requirement.name)
-        assert name in pinned, f"{name} is not in constraints.txt"
         for one in ("", *requirement.extras):
             if (name, one) not in seen:
                 seen.add((name, one))
-                waiting += [(Requirement(text), one) for text in distribution(name).requires or ()]
+                waiting += [(needs, one) for needs in requirements_of(name)]
+    return found
+
+
+@cache
+def requirements_of(name: str) -> tuple[Requirement, ...]:
+    """Of an installed package; () when it is not installed."""
+    try:
+        return tuple(Requirement(text) for text in distribution(name).requires or ())
+    except PackageNotFoundError:
+        return ()
+
+
+def test_every_python_named_is_looked_at() -> None:
+    named = [text.rpartition(" ")[2] for text in PROJECT["classifiers"] if ":: Python :: 3." in text]
+    assert named == sorted({python.rpartition(".")[0] for python in PYTHONS})
+    assert SpecifierSet(PROJECT["requires-python"]).contains(PYTHONS[0])
+
+
+@pytest.mark.parametrize("place", PLACES, ids="-".join)
+def test_everything_that_is_installed_is_pinned_at_a_version_that_all_allow(
+    place: tuple[str, str, str, str],
+) -> None:
+    where = environment(*place)
+    pinned, needed = pinned_in(where), needed_in(where)
+    assert not [str(r) for r in needed if canonicalize_name(r.name) not in pinned]
+    found = {str(r): pinned[canonicalize_name(r.name)] for r in needed}
+    assert not {text: v for text, v in found.items() if not Requirement(text).specifier.contains(v, True)}
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_every_pinned_package_allows_every_python(python: str) -> None:
+    wrong = []
+    for name in pinned_in(environment(python, "linux", "Linux", "x86_64")):
+        with suppress(PackageNotFoundError):
+            allowed = distribution(name).metadata.get("Requires-Python")
+            if allowed and not SpecifierSet(allowed).contains(python):
+                wrong.append(f"{name}: {allowed}")
+    assert not wrong
+
+
+def test_what_redis_needs_on_debian_12_alone_is_pinned_there_alone() -> None:
+    old, new = (environment(python, "linux", "Linux", "x86_64") for python in ("3.11.2", "3.11.3"))
+    assert "async-timeout" in pinned_in(old)
+    assert "async-timeout" not in pinned_in(new)
 
 
 def test_installed_versions_are_the_pinned_ones() -> None:
     """Torch's local tag (+cpu) aside."""
     different = {
         name: (distribution(name).version, pinned)
-        for name, pinned in pins().items()
+        for name, pinned in pinned_in({**default_environment(), "extra": ""}).items()
         if name in {canonicalize_name(r.name) for r in asked()}
         and distribution(name).version.split("+")[0] != pinned
     }

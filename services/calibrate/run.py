@@ -20,6 +20,7 @@ from services.models.resolve import ModelError, resolve
 from shared.broker.embedded import NoServer, server_binary
 from shared.planning.cost import Packed
 from shared.planning.profile import Profile, write_profile
+from shared.runtime.errors import words
 from shared.runtime.settings import VerifierSettings
 
 
@@ -109,7 +110,9 @@ def _with_broker(console: Console, wanted: Wanted, model: Model, profile: Profil
                 measure_broker(model, law, wanted.state_dir / "calibrate", status.update, quick=wanted.quick)
             )
     except EXPECTED as error:
-        raise CommandError(f"{error}. The profile is at {wanted.out}, without the broker's share") from None
+        raise CommandError(
+            f"{words(error)}. The profile is at {wanted.out}, without the broker's share"
+        ) from None
     return profile.with_broker(broker)
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,7 +18,7 @@ from shared.protocol.vocabulary import (
     first_differences,
     vocabulary_of_tokenizer_json,
 )
-from shared.runtime.settings import Common, SettingsError, load
+from shared.runtime.settings import Common, SettingsError, is_set, load
 
 SHOWN: Final = 5  # ids in the message
 PINGS: Final = 21
@@ -79,11 +78,11 @@ def check_broker() -> Finding:
 
 
 async def _check_broker() -> Finding:
-    if "OUTRIDER_BROKER_URL" in os.environ or _in_env_file("OUTRIDER_BROKER_URL"):
-        try:
+    try:
+        if is_set("BROKER_URL"):
             return await _ping(load(Common).broker_url)
-        except SettingsError as error:
-            return Finding("broker", False, str(error))
+    except SettingsError as error:
+        return Finding("broker", False, str(error))
     try:
         async with EmbeddedBroker() as broker:
             finding = await _ping(broker.url)
@@ -105,11 +104,6 @@ async def _ping(url: str) -> Finding:
         return Finding("broker", False, f"{url}: {error}")
     finally:
         await broker.close()
-
-
-def _in_env_file(name: str) -> bool:
-    file = Path(".env")
-    return file.is_file() and any(line.startswith(name + "=") for line in file.read_text().splitlines())
 
 
 _NONE: Final = Entry(-1, b"", False)

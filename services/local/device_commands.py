@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.local.stack_commands import STATE, StateDir
+from services.local.options import STATE, StateDir, checked_broker
 from services.local.telling import leave, told
 
 if TYPE_CHECKING:
@@ -19,13 +19,16 @@ JoinUrl = Annotated[
     str,
     typer.Option(
         envvar="OUTRIDER_JOIN_URL",
+        callback=checked_broker,
         help="How the device reaches the broker; by default as `outrider up --listen` says.",
     ),
 ]
 BrokerUrl = Annotated[
     str,
     typer.Option(
-        envvar="OUTRIDER_BROKER_URL", help="Broker, as seen from here; empty = the stack that runs here."
+        envvar="OUTRIDER_BROKER_URL",
+        callback=checked_broker,
+        help="Broker, as seen from here; empty = the stack that runs here.",
     ),
 ]
 AccessDir = Annotated[

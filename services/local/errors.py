@@ -6,6 +6,8 @@ from services.local.processes import ProcessFailed
 from shared.broker.contract import BrokerAway, BrokerDenied
 from shared.broker.device_list import DeviceListError
 from shared.broker.embedded import NoServer
+from shared.runtime.address import AddressError
+from shared.runtime.settings import SettingsError
 
 
 class CommandError(RuntimeError):
@@ -20,5 +22,7 @@ EXPECTED = (
     BrokerDenied,
     DeviceListError,
     NoServer,
+    AddressError,
+    SettingsError,
     aiohttp.ClientConnectionError,
 )

@@ -7,13 +7,9 @@ from typing import Annotated
 
 import typer
 
+from services.local.options import STATE, StateDir
 from services.local.telling import leave, told
 
-StateDir = Annotated[
-    Path,
-    typer.Option(envvar="OUTRIDER_STATE", file_okay=False, help="Where a running stack keeps its state."),
-]
-STATE = Path(".outrider")
 HIGHEST_PORT = 65_535
 POLICIES = "autoregressive, greedy-batch, fixed-k, cyclic-k, dip-sd, outrider or outrider-fair."
 

@@ -13,6 +13,7 @@ from services.models import compare, fetch, manifest, prepare, requantize, stamp
 from services.models.errors import HashMismatch, ModelError
 from services.models.manifest import DraftRecipe
 from services.models.report import Report
+from shared.runtime.errors import words
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,7 +30,7 @@ def plainly(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except (ModelError, OSError) as error:
-            typer.echo(f"outrider models: {error}", err=True)
+            typer.echo(f"outrider models: {words(error)}", err=True)
             raise typer.Exit(1) from None
 
     return run
@@ -46,7 +47,8 @@ def fetch_(
         str, typer.Option(help="for ORG/NAME: the draft, a GGUF path or ORG/NAME/FILE.gguf")
     ] = "",
     tokenizer_into: Annotated[
-        Path | None, typer.Option(help="also put the tokenizer there: all that a gateway needs")
+        Path | None,
+        typer.Option(file_okay=False, help="also put the tokenizer there: all that a gateway needs"),
     ] = None,
 ) -> None:
     """Bring a model here: download what is missing, check hashes, make target and draft."""
@@ -87,9 +89,14 @@ def list_() -> None:
 @plainly
 def add_(
     name: Annotated[str, typer.Argument(help="what to call it")],
-    target: Annotated[Path, typer.Option(help="a transformers folder, or a GGUF file to dequantise")],
+    target: Annotated[
+        Path, typer.Option(exists=True, help="a transformers folder, or a GGUF file to dequantise")
+    ],
     draft: Annotated[
-        Path | None, typer.Option(help="the draft's GGUF file; default: the target's, requantised")
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="the draft's GGUF file; default: the target's, requantised"
+        ),
     ] = None,
     dtype: Annotated[str, typer.Option(help="of a dequantised target: float32 or bfloat16")] = "float32",
 ) -> None:
@@ -156,8 +163,8 @@ def rm_(
 @plainly
 def compare_drafts_(
     name: Annotated[str, typer.Argument(help="a model here that has a source.gguf")] = "smollm2",
-    tokens: Annotated[int, typer.Option(min=1, help="tokens per prompt")] = 48,
-    repeats: Annotated[int, typer.Option(min=1, help="timings per quantisation, interleaved")] = 5,
+    tokens: Annotated[int, typer.Option(min=1, max=1024, help="tokens per prompt")] = 48,
+    repeats: Annotated[int, typer.Option(min=1, max=1000, help="timings per quantisation, interleaved")] = 5,
 ) -> None:
     """Measure which quantisation of the source drafts most accepted tokens per millisecond."""
     report = Report()

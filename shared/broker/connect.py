@@ -6,6 +6,7 @@ from typing import Final
 from shared.broker.connections import MOST_CALLS, Connections
 from shared.broker.device_broker import RedisDevice
 from shared.broker.redis_broker import RedisBroker
+from shared.runtime.address import broker_url
 from shared.runtime.settings import Common, DraftWorkerSettings, SettingsError
 
 # Drafts, and one of the things a device does once a second. With no limit, devices of one process that were all held
@@ -28,7 +29,7 @@ def connect_device(settings: DraftWorkerSettings, name: str) -> RedisDevice:
 def _connections(settings: Common, most_calls: int = MOST_CALLS) -> Connections:
     try:
         password = _password(settings.broker_password_file)
-        return Connections(settings.broker_url, settings.broker_user, password, most_calls)
+        return Connections(broker_url(settings.broker_url), settings.broker_user, password, most_calls)
     except ValueError as error:
         raise SettingsError(f"OUTRIDER_BROKER_URL: {error}") from error  # it may hold a password: not shown
 

@@ -40,7 +40,7 @@ class Connections:
     """All connections of one process to one broker: as many as calls coincided of late."""
 
     def __init__(self, url: str, user: str = "", password: str = "", most_calls: int = MOST_CALLS) -> None:
-        """most_calls: at once; `wait` does not count."""
+        """most_calls: at once; `wait` does not count. Raises ValueError on a URL that cannot be."""
         self._user = f"user {user!r}" if user else "whoever has no credential"
         credential = {"username": user, "password": password} if user else {}
         # No time-out on the socket itself: the limit on a call covers it, handshake included.
@@ -53,7 +53,7 @@ class Connections:
             driver_info=None,
             **credential,
         )
-        self._make: Callable[[], AbstractConnection] = pool.make_connection
+        self._make = _checked(pool.make_connection)
         # (since when, connection), the one last used at the end, which is taken first: spare ones are at the beginning
         self._idle: deque[tuple[float, AbstractConnection]] = deque()
         self._busy: set[AbstractConnection] = set()
@@ -160,3 +160,12 @@ class Connections:
         if now - self._idle[0][0] > SPARE_S:
             _, spare = self._idle.popleft()
             await spare.disconnect(nowait=True)
+
+
+def _checked(make: Callable[[], AbstractConnection]) -> Callable[[], AbstractConnection]:
+    """What makes connections, once it has made one. Raises ValueError on a URL with options that do not exist."""
+    try:
+        make()  # reads what stands after the ? of the URL; connects nothing
+    except TypeError as error:
+        raise ValueError(f"what stands after the ? is not understood: {error}") from None
+    return make

@@ -11,6 +11,7 @@ from typing import Final
 import uvloop
 
 from shared.broker.contract import BrokerDenied
+from shared.runtime.errors import innermost, words
 from shared.runtime.open_files import raise_open_files
 from shared.runtime.presence import Superseded
 from shared.runtime.settings import SettingsError
@@ -66,19 +67,12 @@ def main(name: str, run: Callable[[asyncio.Event], Awaitable[None]]) -> None:
         with asyncio.Runner(loop_factory=FineLoop) as runner:
             runner.run(_until_signal(run))
     except Exception as raised:
-        error = _first(raised)
+        error = innermost(raised)
         code = next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), None)
         if code is None:
             raise
-        print(f"{name}: {error}", file=sys.stderr, flush=True)
+        print(f"{name}: {words(error)}", file=sys.stderr, flush=True)
         raise SystemExit(code) from None
-
-
-def _first(error: BaseException) -> BaseException:
-    """The error itself, out of the groups that task groups wrap it in."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 async def _until_signal(run: Callable[[asyncio.Event], Awaitable[None]]) -> None:

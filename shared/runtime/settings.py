@@ -6,15 +6,28 @@ Every name starts with OUTRIDER_. An unknown or out-of-range one is an error tha
 import os
 import re
 import socket
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.runtime.env_file import ENCODING, EnvFileError, names_in
+
 PREFIX = "OUTRIDER_"
+ENV_FILE: Final = Path(".env")
 # Read by the Makefile and the command line, not by a service.
-NOT_OURS = frozenset({"OUTRIDER_ACCESS", "OUTRIDER_CACHE", "OUTRIDER_JOIN_URL", "OUTRIDER_STATE"})
+NOT_OURS = frozenset(
+    {
+        "OUTRIDER_ACCESS",
+        "OUTRIDER_API_KEY",
+        "OUTRIDER_CACHE",
+        "OUTRIDER_DEBUG",
+        "OUTRIDER_JOIN_URL",
+        "OUTRIDER_STATE",
+    }
+)
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
@@ -212,14 +225,21 @@ S = TypeVar("S", bound=Common)
 
 def load(cls: type[S], file: str | None = None, **overrides: Any) -> S:
     """Settings of one service. Raises SettingsError that names the setting, its value and what is allowed."""
-    env_file: Path = Path(file) if file else Path(".env")
+    if file and not Path(file).is_file():
+        raise SettingsError(f"{file}: no such file")
+    env_file = Path(file) if file else ENV_FILE
     _refuse_unknown(env_file)
     try:
-        return cls(_env_file=env_file, **overrides)  # type: ignore[call-arg]  # pydantic-settings' own argument
+        return cls(_env_file=env_file, _env_file_encoding=ENCODING, **overrides)  # type: ignore[call-arg]  # pydantic-settings' own arguments
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
         raise SettingsError(f"{name}={first['input']!r}: {first['msg']}") from None
+
+
+def is_set(name: str) -> bool:
+    """Whether the environment or `.env` sets OUTRIDER_`name`. Raises SettingsError."""
+    return any((PREFIX + name).upper() == given.upper() for given in (*os.environ, *_names_in(ENV_FILE)))
 
 
 def load_named(cls: type[S]) -> S:
@@ -230,10 +250,22 @@ def load_named(cls: type[S]) -> S:
 
 
 def _refuse_unknown(env_file: Path) -> None:
-    known = {PREFIX + name.upper() for cls in ALL for name in cls.model_fields} | NOT_OURS
-    seen = {name for name in os.environ if name.startswith(PREFIX)}
-    if env_file.is_file():
-        lines = (line.strip() for line in env_file.read_text().splitlines())
-        seen |= {line.split("=", 1)[0].strip() for line in lines if line.startswith(PREFIX) and "=" in line}
-    for name in sorted(seen - known):
-        raise SettingsError(f"{name}: no such setting; known are {', '.join(sorted(known))}")
+    """Names count in any case, as pydantic-settings takes them; those of NOT_OURS only as they are."""
+    settings = {PREFIX + name.upper() for cls in ALL for name in cls.model_fields}
+    for source, names in (("", list(os.environ)), (f"{env_file}: ", list(_names_in(env_file)))):
+        ours = sorted(name for name in names if name.upper().startswith(PREFIX))
+        for name in ours:
+            if name.upper() not in settings and name not in NOT_OURS:
+                known = ", ".join(sorted(settings | NOT_OURS))
+                raise SettingsError(f"{source}{name}: no such setting; known are {known}")
+        ours.sort(key=str.upper)
+        for one, other in pairwise(ours):
+            if one.upper() == other.upper():
+                raise SettingsError(f"{source}{one} and {other} are the same setting; leave one out")
+
+
+def _names_in(env_file: Path) -> dict[str, int]:
+    try:
+        return names_in(env_file)
+    except EnvFileError as error:
+        raise SettingsError(str(error)) from None

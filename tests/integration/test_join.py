@@ -96,7 +96,7 @@ async def test_of_two_with_one_name_the_newer_wins(stack: LocalStack, tmp_path: 
     ("change", "env", "code", "told"),
     [
         (("echo ", "echo x"), {}, 3, "a wrong token"),
-        (("redis://", "ftp://"), {}, 2, "OUTRIDER_BROKER_URL"),
+        (("redis://", "ftp://"), {}, 2, "Invalid value for 'url': it does not begin with redis://"),
         (("--name pi", "--name 'p i'"), {}, 2, "--name: 'p i' is no name"),
         (
             ("--token-file outrider-pi.token", "--token-file nothing"),

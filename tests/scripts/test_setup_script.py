@@ -106,3 +106,17 @@ def test_pins_and_fingerprint(setup: Any) -> None:
     assert pins["torch"] == "2.13.0"
     assert {"pip", "setuptools", "llama-cpp-python"} <= set(pins)
     assert setup.fingerprint("cpu") == setup.fingerprint("cpu") != setup.fingerprint("cuda")
+
+
+def test_a_pin_that_holds_for_some_only_is_not_taken_for_one_that_holds(
+    setup: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    old, new = "a==1 ; python_full_version < '3.11.3'", "a==2 ; python_full_version >= '3.11.3'"
+    text = f"# comment\ntorch==2.13.0\npip==26.3  # last\n{old}\n{new}\n"
+    (tmp_path / "constraints.txt").write_text(text)
+    monkeypatch.setitem(setup.pinned.__globals__, "CONSTRAINTS", tmp_path / "constraints.txt")
+    assert setup.pinned() == {"torch": "2.13.0", "pip": "26.3"}
+
+
+def test_what_the_set_up_itself_needs_is_pinned_everywhere(setup: Any) -> None:
+    assert {"pip", "setuptools", "torch", "llama-cpp-python"} <= setup.pinned().keys()

@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from shared.runtime.settings import GatewaySettings, SchedulerSettings, SettingsError, VerifierSettings, load
+from shared.runtime.settings import (
+    GatewaySettings,
+    SchedulerSettings,
+    SettingsError,
+    VerifierSettings,
+    is_set,
+    load,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -86,3 +93,78 @@ def test_no_client_is_unbounded_by_default() -> None:
         settings.keepalive_s,
     )
     assert times == (10.0, 75.0, 30.0, 10.0)
+
+
+@pytest.mark.parametrize("name", ["outrider_policey", "Outrider_Policey", "export OUTRIDER_POLICEY"])
+def test_a_misspelt_name_is_an_error_in_every_form(name: str, empty_folder: Path) -> None:
+    (empty_folder / ".env").write_text(f"{name}=fixed-k\n")
+    with pytest.raises(
+        SettingsError, match=r"(?i)OUTRIDER_POLICEY: no such setting; known are .*OUTRIDER_POLICY"
+    ):
+        load(SchedulerSettings)
+
+
+def test_a_misspelt_name_in_lower_case_is_an_error_in_the_environment_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("outrider_kay", "4")
+    with pytest.raises(SettingsError, match="outrider_kay: no such setting"):
+        load(SchedulerSettings)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffOUTRIDER_K=3\n",
+        "export OUTRIDER_K=3\n",
+        "outrider_k=3\n",
+        "\ufeff# comment\n\n  export OUTRIDER_K = '3'  # three\n",
+        "OUTRIDER_K=3\r\n",
+    ],
+)
+def test_every_form_of_an_env_file_is_read(text: str, empty_folder: Path) -> None:
+    (empty_folder / ".env").write_text(text, encoding="utf-8", newline="")
+    assert load(SchedulerSettings).k == 3
+    assert is_set("K")
+    assert not is_set("POLICY")
+
+
+def test_a_misspelt_name_behind_a_byte_order_mark_is_an_error(empty_folder: Path) -> None:
+    (empty_folder / ".env").write_text("\ufeffOUTRIDER_KAY=3\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"\.env: OUTRIDER_KAY: no such setting"):
+        load(SchedulerSettings)
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (b"OUTRIDER_K=3\n# caf\xe9\n", r"\.env, line 2: byte 0xe9 is not UTF-8; save the file as UTF-8"),
+        ("OUTRIDER_K=3\n".encode("utf-16"), r"\.env, line 1: byte 0xff is not UTF-8"),
+        (b"\n\nOUTRIDER_K='3\n", r"\.env, line 3: cannot be read; wanted is NAME=value"),
+        (
+            b"OUTRIDER_BATCHES=2\n\nOUTRIDER_K\n",
+            r"\.env, line 3: OUTRIDER_K has no value; wanted is NAME=value",
+        ),
+        (b"OUTRIDER_K=3\noutrider_k=4\n", r"\.env: OUTRIDER_K and outrider_k are the same setting"),
+    ],
+)
+def test_an_env_file_that_cannot_be_read_names_file_and_line(
+    raw: bytes, words: str, empty_folder: Path
+) -> None:
+    (empty_folder / ".env").write_bytes(raw)
+    with pytest.raises(SettingsError, match=words) as raised:
+        load(SchedulerSettings)
+    assert "\n" not in str(raised.value)
+
+
+def test_variables_of_the_command_line_are_known_as_they_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUTRIDER_API_KEY", "secret")
+    load(SchedulerSettings)
+    monkeypatch.setenv("outrider_cache", "x")
+    with pytest.raises(SettingsError, match="outrider_cache: no such setting"):
+        load(SchedulerSettings)
+
+
+def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"core\.env: no such file"):
+        load(VerifierSettings, str(tmp_path / "core.env"))

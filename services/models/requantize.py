@@ -19,6 +19,9 @@ def requantize(source: Path, into: Path, recipe: DraftRecipe, threads: int = 0) 
     """
     import llama_cpp  # noqa: PLC0415  # loads a native library; most commands need none
 
+    from services.draft_worker.backends import load_backends  # noqa: PLC0415  # another service
+
+    load_backends()
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype = _constant(llama_cpp, FTYPE, recipe.type)
     params.allow_requantize = True

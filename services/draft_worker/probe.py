@@ -5,6 +5,7 @@ signal. Prints the instruction sets that llama.cpp uses, before anything is comp
 """
 
 import os
+import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ DRAFTED: Final = 4  # then one token a decode
 
 def main() -> None:
     """Exit code 0 when every request was served; else 1, and why in one line on stderr."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a death is expected and leaves no file behind
     load_backends()
     print(llama_cpp.llama_print_system_info().decode(), flush=True)
     try:

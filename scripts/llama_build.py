@@ -46,7 +46,7 @@ def install(version):
             with wheel_of(version, build) as wheel:
                 say(3, "llama-cpp-python: trying it in a process of its own")
                 put(wheel)
-                died = died_of()
+                died = died_of(wheel)
                 keep(wheel, folder, died)
             if not died:
                 return
@@ -59,11 +59,18 @@ def install(version):
     )
 
 
-def died_of():
-    """The signal that llama.cpp in the environment dies of; "" = it drafts. Raises SetupError when neither is known."""
-    found = proof.prove(PYTHON, environment())
+def probed():
+    """How the probe of llama.cpp in the environment ends."""
+    return proof.prove(PYTHON, environment())
+
+
+def died_of(wheel):
+    """The signal that an installed wheel dies of; "" = it drafts. Raises SetupError when it does neither."""
+    found = probed()
+    if found.error and found.conclusive:
+        raise SetupError("%s; if %s is damaged, delete it and run make again" % (found.error, wheel))
     if found.error:
-        raise SetupError(found.error)
+        raise SetupError("%s; run make again" % found.error)
     return found.fault.name if found.fault else ""
 
 

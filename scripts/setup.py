@@ -169,10 +169,11 @@ def is_proved():
     """An environment that lacks nothing but the proof of its llama.cpp has it now; it takes a second."""
     import llama_build
 
-    died = llama_build.died_of()
-    if died:
-        print("llama.cpp in %s dies of %s: another build follows" % (VENV.name, died), flush=True)
-    return not died
+    found = llama_build.probed()
+    if not found.works:
+        why = found.error or "llama.cpp dies of %s" % found.fault.name
+        print("%s: %s; it is set up anew" % (VENV.name, why), flush=True)
+    return found.works
 
 
 def fingerprint(flavour):

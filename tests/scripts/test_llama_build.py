@@ -168,6 +168,15 @@ def test_an_end_from_outside_keeps_nothing_and_blames_nobody(
     assert pip.compiled[0] == pip.compiled[1]
 
 
+def test_a_damaged_wheel_is_named(llama: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with_pip(llama, monkeypatch, tmp_path)
+    ending(llama, monkeypatch, WORKS, Outcome(error="llama.cpp does not work: file too short"))
+    llama.install(VERSION)
+    folder = llama.wheel_folder(VERSION, builds.NO_AMX)
+    with pytest.raises(llama.SetupError, match=f"file too short; if {folder}/.*whl is damaged, delete it"):
+        llama.install(VERSION)
+
+
 @pytest.mark.parametrize("dies", [False, True])
 def test_a_wheel_that_was_never_proved_is_proved_now(
     llama: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dies: bool

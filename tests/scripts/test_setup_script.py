@@ -144,4 +144,7 @@ def test_where_llama_cpp_dies_it_is_made_anew(
 ) -> None:
     environment = Environment(setup, monkeypatch, tmp_path, Outcome(fault=signal.SIGILL))
     assert environment.make(proof="0") == (1, 1)
-    assert "llama.cpp in .venv dies of SIGILL: another build follows\n" in capsys.readouterr().out
+    assert ".venv: llama.cpp dies of SIGILL; it is set up anew\n" in capsys.readouterr().out
+    environment.outcome = Outcome(error="llama.cpp as installed here does not work: no such file")
+    assert environment.make(proof="0") == (1, 1)
+    assert ".venv: llama.cpp as installed here does not work: no such file; it is" in capsys.readouterr().out

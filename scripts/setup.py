@@ -11,37 +11,29 @@ import argparse
 import hashlib
 import importlib.util
 import json
-import os
 import platform
 import shutil
 import subprocess
 import sys
-import tempfile
-import threading
 import time
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-VENV = ROOT / ".venv"
-PYTHON = VENV / "bin" / "python"
-STAMP = VENV / "outrider-setup.json"
-CONSTRAINTS = ROOT / "constraints.txt"
+from setup_base import (
+    CONSTRAINTS,
+    PYTHON,
+    ROOT,
+    STAMP,
+    VENV,
+    SetupError,
+    environment,
+    how_to_install,
+    pinned,
+    pip,
+    run,
+    say,
+)
+
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 SPACE = 4 * 10**9  # bytes that environment and build take at most, with a CPU build of torch
-COMPILERS = (("C", "CC", ("cc", "gcc", "clang")), ("C++", "CXX", ("c++", "g++", "clang++")))
-# What a person installs to have a tool, by package manager.
-PACKAGES = {
-    "apt-get": ("apt-get install", {"compiler": "gcc g++", "venv": "python3-venv"}),
-    "dnf": ("dnf install", {"compiler": "gcc gcc-c++", "venv": "python3-pip"}),
-    "zypper": ("zypper install", {"compiler": "gcc gcc-c++", "venv": "python3-pip"}),
-    "pacman": ("pacman -S", {"compiler": "gcc", "venv": "python"}),
-    "apk": ("apk add", {"compiler": "gcc g++ musl-dev", "venv": "python3"}),
-    "brew": ("xcode-select --install, or brew install", {"compiler": "gcc", "venv": "python@3.12"}),
-}
-
-
-class SetupError(Exception):
-    """What stops the set-up, in one line."""
 
 
 def main():
@@ -55,9 +47,11 @@ def main():
             raise SetupError("TORCH=%s: cpu or cuda" % flavour)
         check_python()
         wanted = fingerprint(flavour)
-        if stamped() != wanted:
-            check_machine()
-            set_up(flavour)
+        have = stamped()
+        if have != wanted:
+            if not ({**have, "proof": wanted["proof"]} == wanted and is_proved()):
+                check_machine()
+                set_up(flavour)
             STAMP.write_text(json.dumps(wanted) + "\n")
     except SetupError as error:
         sys.exit("outrider setup: %s" % error)
@@ -65,6 +59,8 @@ def main():
 
 def set_up(flavour):
     """The five steps."""
+    import llama_build
+
     started = time.monotonic()
     pins = pinned()
     say(1, "environment .venv, Python %s" % platform.python_version())
@@ -73,12 +69,11 @@ def set_up(flavour):
     requirement, index, words = torch_source(flavour, pins["torch"])
     say(2, "torch: %s" % words)
     pip("install", "-c", CONSTRAINTS, requirement, *index)
-    wheel = llama_wheel(pins["llama-cpp-python"])
+    llama_build.install(pins["llama-cpp-python"])
     say(4, "all other packages, as pinned in constraints.txt, and Outrider itself")
-    pip("install", "-c", CONSTRAINTS, wheel)
     pip("install", "-c", CONSTRAINTS, "--no-build-isolation", "-e", "%s[dev]" % ROOT)
     say(5, "check")
-    check_result(wheel)
+    pip("check")
     print("set-up done in %d s: .venv/bin/outrider" % (time.monotonic() - started), flush=True)
 
 
@@ -92,25 +87,15 @@ def check_python():
 
 def check_machine():
     """Everything the set-up needs and cannot download is here."""
+    import llama_build
+
     if not all(importlib.util.find_spec(name) for name in ("venv", "ensurepip")):
         raise SetupError("this Python has no venv module; %s" % how_to_install("venv"))
-    if not cached_wheel(pinned()["llama-cpp-python"]):
-        for language, variable, names in COMPILERS:
-            if not any(name and shutil.which(name.split()[0]) for name in (os.environ.get(variable), *names)):
-                raise SetupError(
-                    "no %s compiler to build llama.cpp; %s" % (language, how_to_install("compiler"))
-                )
+    if not llama_build.at_hand(pinned()["llama-cpp-python"]):
+        llama_build.check_compilers()
     free = shutil.disk_usage(ROOT).free
     if free < SPACE:
         raise SetupError("%s: %.1f GB free, about %.0f GB needed" % (ROOT, free / 1e9, SPACE / 1e9))
-
-
-def how_to_install(tool):
-    """The command that installs a tool here."""
-    for manager, (command, names) in PACKAGES.items():
-        if shutil.which(manager):
-            return "%s %s" % (command, names[tool])
-    return "install it with this system's package manager (Debian: %s)" % PACKAGES["apt-get"][1][tool]
 
 
 def make_venv():
@@ -180,122 +165,22 @@ def resolve(requirement, *options):
     return json.loads(done.stdout)["install"] if done.returncode == 0 else None
 
 
-def llama_wheel(version):
-    """The wheel of llama-cpp-python for this machine, compiled if this machine has not done so before."""
-    found = cached_wheel(version)
-    if found:
-        say(3, "llama-cpp-python: wheel of %s from %s" % (version, found.parent))
-        return found
-    cores = os.cpu_count() or 1
-    say(
-        3,
-        "llama-cpp-python: compiling %s on %d cores, once for this machine (2 cores: about 5 minutes)"
-        % (version, cores),
-    )
-    folder = wheel_folder(version)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    build = {
-        "CMAKE_BUILD_PARALLEL_LEVEL": os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", str(cores)),
-        "CMAKE_ARGS": "-DLLAVA_BUILD=OFF "
-        + os.environ.get("CMAKE_ARGS", ""),  # no pictures, a fifth less to compile
-        "PIP_BUILD_CONSTRAINT": str(CONSTRAINTS),
-    }
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".build-") as work:
-        options = ["--no-deps", "--no-cache-dir", "--no-binary", "llama-cpp-python", "-w", work]
-        with every(60, lambda minutes: print("      compiling, %d min" % minutes, flush=True)):
-            pip("wheel", *options, "llama-cpp-python==" + version, extra=build)
-        if folder.exists():
-            shutil.rmtree(folder)
-        Path(work).rename(folder)
-        Path(work).mkdir()  # for the context manager to remove
-    folder.chmod(0o755)
-    return cached_wheel(version)
+def is_proved():
+    """An environment that lacks nothing but the proof of its llama.cpp has it now; it takes a second."""
+    import llama_build
 
-
-def cached_wheel(version):
-    """The wheel for this machine out of the cache, or None."""
-    return next(wheel_folder(version).glob("llama_cpp_python-*.whl"), None)
-
-
-def wheel_folder(version):
-    """Cache folder of a wheel: by version, Python and CPU, since llama.cpp is compiled for the CPU it is on."""
-    cache = Path(os.environ.get("OUTRIDER_CACHE") or "~/.cache/outrider").expanduser()
-    python = "cp%d%d" % sys.version_info[:2]
-    return cache / "wheels" / ("%s-%s-%s" % (version, python, cpu_key()))
-
-
-def cpu_key():
-    """Architecture and a short hash of the CPU's features."""
-    features = platform.processor()
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.lower().startswith(("flags", "features")):
-                features = " ".join(sorted(line.split(":", 1)[1].split()))
-                break
-    except OSError:
-        pass  # not Linux: the processor's name has to do
-    return "%s-%s" % (platform.machine(), hashlib.sha256(features.encode()).hexdigest()[:8])
-
-
-def check_result(wheel):
-    """The environment is whole, and llama.cpp runs on this CPU."""
-    pip("check")
-    done = subprocess.run(
-        [str(PYTHON), "-c", "import llama_cpp; llama_cpp.llama_backend_init()"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        why = done.stderr.strip().splitlines()[-1:] or ["exit code %d" % done.returncode]
-        raise SetupError("%s does not run here (%s); delete it and run make again" % (wheel, why[0]))
-
-
-def pip(command, *options, extra=None):
-    """Run pip of the environment; its output is shown only if it fails."""
-    run(
-        [PYTHON, "-m", "pip", command, "--quiet" if command != "check" else "--no-color", *options],
-        "pip " + command,
-        extra,
-    )
-
-
-def run(command, name, extra=None):
-    """Run a command in silence. Raises SetupError with its last lines."""
-    done = subprocess.run(
-        list(map(str, command)),
-        env=environment(extra),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise SetupError(
-            "%s failed (exit code %d)\n%s"
-            % (name, done.returncode, "\n".join(done.stdout.splitlines()[-30:]))
-        )
-
-
-def environment(extra=None):
-    """Environment variables for pip."""
-    ours = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "PIP_ROOT_USER_ACTION": "ignore"}
-    return {**os.environ, **ours, **(extra or {})}
-
-
-def pinned():
-    """Versions by package name, of the pins that hold everywhere.
-
-    A pin with a marker holds for some Pythons or systems only. This script needs none of those, and an older
-    Python's standard library cannot evaluate a marker.
-    """
-    lines = (line.split("#")[0].strip() for line in CONSTRAINTS.read_text().splitlines())
-    return dict(line.split("==") for line in lines if "==" in line and ";" not in line)
+    found = llama_build.probed()
+    if not found.works:
+        why = found.error or "llama.cpp dies of %s" % found.fault.name
+        print("%s: %s; it is set up anew" % (VENV.name, why), flush=True)
+    return found.works
 
 
 def fingerprint(flavour):
     """What the environment is made of: it is up to date while this stays the same."""
-    import tomllib  # Python 3.11; the check for that comes first
+    import tomllib  # Python 3.11, like the other; the check for that comes first
+
+    import llama_build
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [
@@ -309,6 +194,7 @@ def fingerprint(flavour):
         "python": platform.python_version(),
         "root": str(ROOT),
         "pins": hashlib.sha256(json.dumps(wanted).encode()).hexdigest(),
+        "proof": llama_build.fingerprint(),
     }
 
 
@@ -318,32 +204,6 @@ def stamped():
         return json.loads(STAMP.read_text())
     except (OSError, ValueError):
         return {}
-
-
-class every:
-    """Call fn(1), fn(2), ... each `seconds` while the block runs, so that a long step is not silent."""
-
-    def __init__(self, seconds, fn):
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(seconds, fn), daemon=True)
-
-    def _run(self, seconds, fn):
-        times = 0
-        while not self._done.wait(seconds):
-            times += 1
-            fn(times)
-
-    def __enter__(self):
-        self._thread.start()
-
-    def __exit__(self, *_):
-        self._done.set()
-        self._thread.join()
-
-
-def say(step, text):
-    """One line of progress."""
-    print("[%d/5] %s" % (step, text), flush=True)
 
 
 if __name__ == "__main__":

@@ -188,3 +188,16 @@ def test_no_dockerfile_asks_for_another_frontend_and_all_are_of_pinned_bases() -
         assert "# syntax" not in text
         assert set(re.findall(r"^FROM (\S+)", text, re.M)) <= {"python:3.11-slim-bookworm", "torch"}
         assert "curl" not in text
+
+
+@pytest.mark.parametrize("name", ["draft-worker", "verifier"])
+def test_an_image_with_llama_cpp_is_not_built_unless_it_drafts(name: str) -> None:
+    """In the stage that holds it last, as the user it runs as; the variant that dies of SIGILL is taken out before."""
+    stages = dockerfile(name).split("\nFROM ")
+    with_llama = [stage for stage in stages if "services.draft_worker.proof" in stage]
+    assert len(with_llama) == 1
+    installed, proved, *_ = with_llama[0].partition("RUN python -m services.draft_worker.proof\n")
+    assert proved
+    assert "USER 10001:10001" in installed
+    assert any("rm -f" in stage and "libggml-cpu-sapphirerapids.so" in stage for stage in stages)
+    assert all("-DGGML_NATIVE=OFF" in stage for stage in stages if "pip wheel" in stage)

@@ -1,4 +1,4 @@
-"""What must be there before anything is measured: models, vocabularies, a broker. Each check is a Finding."""
+"""What must work before anything is measured: llama.cpp, models, vocabularies, a broker. Each is a Finding."""
 
 import asyncio
 import json
@@ -31,6 +31,16 @@ class Finding:
     what: str
     well: bool
     words: str
+
+
+def check_llama() -> Finding:
+    """Llama.cpp decodes and drafts on this CPU, tried in a process of its own."""
+    from services.draft_worker import proof  # noqa: PLC0415  # another service
+
+    found = proof.prove()
+    if not found.works:
+        return Finding("llama.cpp", False, proof.objection(found))
+    return Finding("llama.cpp", True, f"decodes and drafts here, with {', '.join(sorted(found.used))}")
 
 
 def check_model(name: str) -> Finding:

@@ -36,15 +36,18 @@ class Figures:
 def run_doctor(target: str, *, quick: bool, out: Path) -> int:
     """Check, measure unless quick, write the profile to `out`. Exit code: 0, or 1 when a check failed."""
     console = Console(highlight=False, soft_wrap=True)
+    llama = checks.check_llama()
+    show(console, llama)
     try:
         folder, draft, name = resolve(target)
     except ModelError as error:
         show(console, checks.Finding("models", False, str(error)))
         return UNWELL
-    findings = [checks.check_model(name) if store.folder(name).path.is_dir() else local(folder)]
+    findings = [llama, checks.check_model(name) if store.folder(name).path.is_dir() else local(folder)]
     show(console, findings[-1])
-    findings.append(checks.check_vocabulary(folder, draft))
-    show(console, findings[-1])
+    if llama.well:  # what follows loads llama.cpp into this process
+        findings.append(checks.check_vocabulary(folder, draft))
+        show(console, findings[-1])
     findings.append(checks.check_broker())
     show(console, findings[-1])
     if not all(finding.well for finding in findings):

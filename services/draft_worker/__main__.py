@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import structlog
 from prometheus_client import CollectorRegistry
 
+from services.draft_worker import proof
 from services.draft_worker.handshake import explain_by_hash, explain_by_texts
 from services.draft_worker.metrics import Metrics
 from services.draft_worker.worker import DraftWorker
@@ -23,12 +25,31 @@ from shared.runtime.settings import DraftWorkerSettings, SettingsError, load_nam
 
 Explain = Callable[[Mapping[str, str]], str]
 
+log = structlog.get_logger()
+
 
 async def run(stop: asyncio.Event) -> None:
     """A device of the core's own, from the environment."""
     settings = load_named(DraftWorkerSettings)
     logs.configure(settings.log_level, settings.log_format, role="draft_worker", name=settings.name)
+    await prove_llama(settings)
     await serve(settings, stop)
+
+
+async def prove_llama(settings: DraftWorkerSettings) -> None:
+    """Llama.cpp has decoded and drafted in a process of its own, where it is to draft. Raises BadFile if it cannot."""
+    if settings.drafter != "llama":
+        return
+    compute = ThreadCompute("proof")
+    try:
+        found = await compute.run(proof.prove)
+    finally:
+        compute.close()
+    if found.works:
+        return
+    if found.conclusive:
+        raise BadFile(proof.objection(found))
+    log.warning("llama.cpp is not proved", reason=found.error)  # this process finds out for itself
 
 
 async def serve(settings: DraftWorkerSettings, stop: asyncio.Event) -> None:

@@ -14,6 +14,7 @@ import llama_cpp as llama
 import numpy as np
 import structlog
 
+from services.draft_worker.backends import load_backends
 from services.draft_worker.kv import PREFILL_ALONE, SHORT, Change, Copy, Cut, KvBook, Piece, Work, next_batch
 from shared.compute.drafter import DraftRequest, DraftResult
 from shared.protocol.vocabulary import Entry, Vocabulary, VocabularyError, added, byte_level, sentencepiece
@@ -51,6 +52,7 @@ class LlamaDrafter:
 
     def __init__(self, path: Path | str, limits: Limits, threads: int = 1) -> None:
         _quieten()
+        load_backends()
         self.path = Path(path)
         self.capacity = limits.sessions
         self._model = _load(self.path)

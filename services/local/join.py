@@ -42,10 +42,11 @@ def run_join(joining: Joining) -> Callable[[asyncio.Event], Awaitable[None]]:
     """What serves until its event is set. It raises SettingsError, BadFile, Refused, BrokerDenied, Superseded."""
 
     async def run(stop: asyncio.Event) -> None:
-        from services.draft_worker.__main__ import serve  # noqa: PLC0415  # another service
+        from services.draft_worker.__main__ import prove_llama, serve  # noqa: PLC0415  # another service
 
         settings = _settings(joining)
         logs.configure(settings.log_level, settings.log_format, role="device", name=joining.name)
+        await prove_llama(settings)
         if settings.drafter == "llama" and not settings.draft_model:
             deployment = await _deployment(settings, stop)
             if stop.is_set():

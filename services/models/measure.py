@@ -78,9 +78,12 @@ class Draft:
     def __init__(self, path: Path, sequences: int = 4) -> None:
         import llama_cpp  # noqa: PLC0415  # a native library
 
+        from services.draft_worker.backends import load_backends  # noqa: PLC0415  # another service
+
         self._lib = llama_cpp
         self._quiet = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
         llama_cpp.llama_log_set(self._quiet, ctypes.c_void_p(0))
+        load_backends()
         self._model: Any = llama_cpp.llama_model_load_from_file(
             str(path).encode(), llama_cpp.llama_model_default_params()
         )

@@ -19,6 +19,8 @@ def requantize(source: Path, into: Path, recipe: DraftRecipe, threads: int = 0) 
     """
     import llama_cpp  # noqa: PLC0415  # loads a native library; most commands need none
 
+    from services.draft_worker.backends import load_backends  # noqa: PLC0415  # another service
+
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype = _constant(llama_cpp, FTYPE, recipe.type)
     params.allow_requantize = True
@@ -28,6 +30,7 @@ def requantize(source: Path, into: Path, recipe: DraftRecipe, threads: int = 0) 
         params.token_embedding_type = _constant(llama_cpp, TENSOR, recipe.embeddings)
     quiet = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
     llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
+    load_backends()
     partial = into.with_name(into.name + ".partial")
     try:
         code = llama_cpp.llama_model_quantize(str(source).encode(), str(partial).encode(), params)

@@ -1,18 +1,23 @@
-"""scripts/setup.py: where torch comes from, which wheel is this machine's, what is said when something is missing."""
+"""scripts/setup.py: where torch comes from, what is said when something is missing, when it makes anew."""
 
 import importlib.util
+import json
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from services.draft_worker.proof import Outcome
+
 ROOT = Path(__file__).resolve().parents[2]
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 
 @pytest.fixture
-def setup() -> Any:
+def setup(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     spec = importlib.util.spec_from_file_location("outrider_setup", ROOT / "scripts" / "setup.py")
     assert spec
     assert spec.loader
@@ -69,31 +74,6 @@ def test_cuda_is_never_a_cpu_wheel(setup: Any) -> None:
     assert setup.torch_source("cuda", "2.13.0")[0] == "torch===2.13.0"
 
 
-def test_the_wheel_is_kept_by_version_python_and_cpu(
-    setup: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("OUTRIDER_CACHE", str(tmp_path))
-    folder = setup.wheel_folder("0.3.36")
-    python = f"cp{sys.version_info.major}{sys.version_info.minor}"
-    assert folder == tmp_path / "wheels" / f"0.3.36-{python}-{setup.cpu_key()}"
-    assert setup.cached_wheel("0.3.36") is None
-    folder.mkdir(parents=True)
-    (folder / "llama_cpp_python-0.3.36-py3-none-linux_x86_64.whl").touch()
-    assert setup.llama_wheel("0.3.36").parent == folder
-
-
-def test_a_missing_compiler_is_one_line_with_the_package(
-    setup: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("OUTRIDER_CACHE", str(tmp_path))
-    monkeypatch.delenv("CXX", raising=False)
-    monkeypatch.setattr(setup.shutil, "which", lambda name: name if name in ("cc", "apt-get") else None)
-    with pytest.raises(
-        setup.SetupError, match=r"no C\+\+ compiler to build llama.cpp; apt-get install gcc g"
-    ):
-        setup.check_machine()
-
-
 def test_a_missing_venv_module_too(setup: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(setup.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(setup.shutil, "which", lambda name: name if name == "dnf" else None)
@@ -120,3 +100,65 @@ def test_a_pin_that_holds_for_some_only_is_not_taken_for_one_that_holds(
 
 def test_what_the_set_up_itself_needs_is_pinned_everywhere(setup: Any) -> None:
     assert {"pip", "setuptools", "torch", "llama-cpp-python"} <= setup.pinned().keys()
+
+
+class Environment:
+    """An environment with a stamp, whose llama.cpp ends the probe so, and what `make` does to it."""
+
+    def __init__(self, setup: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, outcome: Outcome) -> None:
+        self.setup = setup
+        self.probed = self.made = 0
+        self.outcome = outcome
+        self.stamp = tmp_path / "stamp.json"
+        import llama_build
+
+        monkeypatch.setattr(setup, "STAMP", self.stamp)
+        monkeypatch.setattr(setup, "check_machine", lambda: None)
+        monkeypatch.setattr(setup, "set_up", self._set_up)
+        monkeypatch.setattr(llama_build.proof, "prove", self._prove)
+        monkeypatch.setattr(sys, "argv", ["setup.py"])
+
+    def make(self, **stamped: str) -> tuple[int, int]:
+        """How often llama.cpp was probed and the environment made, for a stamp with these fields changed."""
+        self.stamp.write_text(json.dumps(self.setup.fingerprint("cpu") | stamped))
+        return self.again()
+
+    def again(self) -> tuple[int, int]:
+        """The same, with the stamp that is there."""
+        self.probed = self.made = 0
+        self.setup.main()
+        return self.probed, self.made
+
+    def _set_up(self, flavour: str) -> None:
+        self.made += 1
+
+    def _prove(self, *_: object) -> Outcome:
+        self.probed += 1
+        return self.outcome
+
+
+def test_an_environment_that_lacks_the_proof_alone_is_proved_and_not_made_anew(
+    setup: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    environment = Environment(setup, monkeypatch, tmp_path, Outcome())
+    assert environment.make() == (0, 0)
+    assert environment.make(proof="0 x86_64-another") == (1, 0)
+    assert environment.again() == (0, 0)
+    old = {name: value for name, value in setup.fingerprint("cpu").items() if name != "proof"}
+    environment.stamp.write_text(json.dumps(old))
+    assert environment.again() == (1, 0)
+    assert environment.again() == (0, 0)
+    assert environment.make(pins="others", proof="0") == (0, 1)
+    environment.stamp.unlink()
+    assert environment.again() == (0, 1)
+
+
+def test_where_llama_cpp_dies_it_is_made_anew(
+    setup: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment = Environment(setup, monkeypatch, tmp_path, Outcome(fault=signal.SIGILL))
+    assert environment.make(proof="0") == (1, 1)
+    assert ".venv: llama.cpp dies of SIGILL; it is set up anew\n" in capsys.readouterr().out
+    environment.outcome = Outcome(error="llama.cpp as installed here does not work: no such file")
+    assert environment.make(proof="0") == (1, 1)
+    assert ".venv: llama.cpp as installed here does not work: no such file; it is" in capsys.readouterr().out

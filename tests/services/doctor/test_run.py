@@ -1,5 +1,6 @@
 """What the doctor says and writes."""
 
+import signal
 from io import StringIO
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from rich.console import Console
 
 from services.calibrate.measured import Measured
 from services.doctor import run
+from services.draft_worker import proof
 from services.local.errors import CommandError
 from shared.planning.fit import Timed
 from shared.planning.profile import read_profile
@@ -60,6 +62,7 @@ def test_what_cannot_be_measured_is_a_finding(tmp_path: Path, monkeypatch: pytes
     well = run.checks.Finding("x", True, "")
     monkeypatch.setattr(run, "resolve", lambda _: (MODEL.folder, MODEL.draft, MODEL.name))
     monkeypatch.setattr(run, "local", lambda _: well)
+    monkeypatch.setattr(run.checks, "check_llama", lambda: well)
     monkeypatch.setattr(run.checks, "check_vocabulary", lambda *_: well)
     monkeypatch.setattr(run.checks, "check_broker", lambda: well)
     monkeypatch.setattr(run, "measure_models", refuse)
@@ -67,3 +70,24 @@ def test_what_cannot_be_measured_is_a_finding(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("OUTRIDER_CACHE", str(tmp_path))
     assert run.run_doctor("smollm2", quick=False, out=tmp_path / "profile.json") == run.UNWELL
     assert "FAIL measuring: no room for 9 KV tokens" in out.getvalue()
+
+
+def test_a_llama_cpp_that_dies_is_found_and_not_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to, out = console()
+    dead = proof.Outcome(fault=signal.SIGILL, used=frozenset({"AMX_INT8"}))
+    monkeypatch.setattr(proof, "prove", lambda: dead)
+    monkeypatch.setattr(run, "resolve", lambda _: (MODEL.folder, MODEL.draft, MODEL.name))
+    monkeypatch.setattr(run, "local", lambda _: run.checks.Finding("models", True, ""))
+    monkeypatch.setattr(run.checks, "check_vocabulary", lambda *_: pytest.fail("llama.cpp is loaded"))
+    monkeypatch.setattr(
+        run.checks, "check_broker", lambda: run.checks.Finding("broker", True, "is looked at")
+    )
+    monkeypatch.setattr(run, "Console", lambda **_: to)
+    monkeypatch.setenv("OUTRIDER_CACHE", str(tmp_path))
+    assert run.run_doctor("smollm2", quick=True, out=tmp_path / "profile.json") == run.UNWELL
+    told = "".join(out.getvalue().split())
+    assert "FAILllama.cpp:" in told
+    assert "diesofanillegalinstruction(SIGILL);rebuildwith`CFLAGS=" in told
+    assert "islookedat" in told

@@ -1,0 +1,134 @@
+"""Whether llama.cpp as installed decodes and drafts on this CPU, tried in a process of its own.
+
+    python -m services.draft_worker.proof       # exit code 0, or 2 and why in one line
+
+Standard library only: the set-up runs it before anything else is installed.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+from services.draft_worker.builds import Build, safer
+
+VERSION: Final = 1  # of what is tried: environments that an older one passed are tried again
+LIMIT_S: Final = 120.0  # it takes half a second on an idle machine
+EXIT_BROKEN: Final = 2  # as shared/runtime/service.py has it for a file that is wrong
+PACKAGE: Final = "llama-cpp-python"
+# Signals that a process brings upon itself; the others come from outside.
+FAULTS: Final = {
+    signal.SIGILL: "an illegal instruction",
+    signal.SIGSEGV: "a segmentation fault",
+    signal.SIGBUS: "a bus error",
+    signal.SIGFPE: "an arithmetic fault",
+    signal.SIGABRT: "an abort",
+    signal.SIGTRAP: "a trap",
+    signal.SIGSYS: "a forbidden system call",
+}
+_ROOT: Final = str(Path(__file__).resolve().parents[2])
+_CHILD: Final = (
+    f"import sys; sys.path.insert(0, {_ROOT!r}); from services.draft_worker.probe import main; main()"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the probe ended.
+
+    fault: the signal it died of, None = none. error: why it ended otherwise, or did not end. Neither: llama.cpp works.
+    conclusive: it says something about llama.cpp; not so when it was killed from outside or had no time.
+    used: the instruction sets that llama.cpp was compiled for, as ggml names them.
+    """
+
+    fault: signal.Signals | None = None
+    error: str = ""
+    conclusive: bool = True
+    used: frozenset[str] = frozenset()
+
+    @property
+    def works(self) -> bool:
+        """It decoded and drafted."""
+        return self.fault is None and not self.error
+
+
+def prove(
+    python: Path | str = sys.executable, env: Mapping[str, str] | None = None, limit_s: float = LIMIT_S
+) -> Outcome:
+    """Run the probe under an interpreter that has llama.cpp. env: instead of this process's environment."""
+    command = [str(python), "-P", "-c", _CHILD]
+    try:
+        done = subprocess.run(  # noqa: S603  # our own interpreter and code
+            command,
+            env=dict(os.environ if env is None else env),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=limit_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Outcome(error=f"the probe of llama.cpp did not end within {limit_s:g} s", conclusive=False)
+    except OSError as error:
+        return Outcome(error=f"the probe of llama.cpp did not start: {error}", conclusive=False)
+    return outcome(done.returncode, done.stdout, done.stderr)
+
+
+def outcome(code: int, out: str, err: str) -> Outcome:
+    """What an exit code (negative: a signal) and the output mean."""
+    used = frozenset(re.findall(r"(\w+) = 1", out))
+    if code == 0:
+        return Outcome(used=used)
+    if code > 0:
+        last = next(reversed(err.strip().splitlines()), f"exit code {code}")
+        return Outcome(error=f"llama.cpp as installed here does not work: {last}", used=used)
+    try:
+        ended_by = signal.Signals(-code)
+    except ValueError:  # a real-time signal
+        return Outcome(error=f"the probe of llama.cpp was ended by signal {-code}", conclusive=False)
+    if ended_by not in FAULTS:
+        return Outcome(
+            error=f"the probe of llama.cpp was ended by {ended_by.name}", conclusive=False, used=used
+        )
+    return Outcome(fault=ended_by, used=used)
+
+
+def objection(found: Outcome) -> str:
+    """Why llama.cpp cannot be used, and what to do; "" = it works."""
+    if found.fault is None:
+        return found.error
+    return (
+        f"llama.cpp as installed here dies of {FAULTS[found.fault]} ({found.fault.name}); "
+        f"rebuild with {rebuild(safer(found.used))}"
+    )
+
+
+def rebuild(build: Build) -> str:
+    """The command that compiles and installs another build here."""
+    try:
+        version = metadata.version(PACKAGE)
+    except metadata.PackageNotFoundError:
+        version = ""
+    wanted = f"{PACKAGE}=={version}" if version else PACKAGE
+    options = f"--force-reinstall --no-deps --no-cache-dir --no-binary {PACKAGE}"
+    variables = " ".join(f'{name}="{value}"' for name, value in build.variables().items())
+    return f"`{variables} {sys.executable} -m pip install {options} {wanted}`"
+
+
+def main() -> None:
+    """For images: ends their build when it fails."""
+    found = prove()
+    if not found.works:
+        print(objection(found), file=sys.stderr)
+        sys.exit(EXIT_BROKEN)
+
+
+if __name__ == "__main__":
+    main()

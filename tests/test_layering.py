@@ -77,6 +77,7 @@ TOOLS = (
     "services/models/*",
     "services/planner/*",
     "services/bench/*",
+    "services/demo/*",
 )
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 import aiohttp
 
 from services.bench.recording import Recording
+from services.bench.turns import by_turns
 from services.bench.users import use
 from services.local.admin import Admin
 from services.local.errors import CommandError
@@ -173,16 +174,16 @@ async def race(
     entrants: list[Entrant | int] = list(course.scenario.policies)
     if rivals:
         entrants += [1, len(course.devices)]
-    runs: dict[str, list[Run]] = {_name(entrant): [] for entrant in entrants}
+
+    async def turn(entrant: Entrant | int) -> Run:
+        run = await (course.rivals(entrant) if isinstance(entrant, int) else course.run(entrant))
+        told(_name(entrant), run)
+        course.stack.raise_if_failed()
+        return run
+
     await course.run(course.scenario.policies[-1])
-    for repeat in range(repeats):
-        turn = repeat % len(entrants)
-        for entrant in entrants[turn:] + entrants[:turn]:
-            run = await (course.rivals(entrant) if isinstance(entrant, int) else course.run(entrant))
-            runs[_name(entrant)].append(run)
-            told(_name(entrant), run)
-            course.stack.raise_if_failed()
-    return runs
+    runs = await by_turns(entrants, repeats, turn)
+    return {_name(entrant): mine for entrant, mine in runs.items()}
 
 
 def _name(entrant: Entrant | int) -> str:

@@ -141,7 +141,8 @@ async def one(
                 fair = fair_rates(
                     scenario.fleet(verify_ms(profile)), profile.pass_law, work.prompt + work.answer / 2
                 )
-                return rows(await race(course, wanted.repeats, wanted.rivals, told), fair)
+                rivals = (1, len(devices)) if wanted.rivals else ()
+                return rows(await race(course, wanted.repeats, rivals, told), fair)
 
 
 def verify_ms(profile: Profile) -> float:

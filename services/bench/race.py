@@ -164,16 +164,16 @@ def _busy_share(beats: Sequence[dict[str, Any]], measure_s: float) -> float:
 
 
 async def race(
-    course: Race, repeats: int, rivals: bool, told: Callable[[str, Run], None]
+    course: Race, repeats: int, rivals: Sequence[int], told: Callable[[str, Run], None]
 ) -> dict[str, list[Run]]:
     """All repeats; the order turns with each. told is called after every run.
+
+    rivals: for how many users transformers generates as well, by their numbers.
 
     Before them the last policy runs once without being counted: what has to be learnt of devices and links would
     else be paid for by whoever drafts first.
     """
-    entrants: list[Entrant | int] = list(course.scenario.policies)
-    if rivals:
-        entrants += [1, len(course.devices)]
+    entrants: list[Entrant | int] = [*course.scenario.policies, *rivals]
 
     async def turn(entrant: Entrant | int) -> Run:
         run = await (course.rivals(entrant) if isinstance(entrant, int) else course.run(entrant))

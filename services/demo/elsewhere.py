@@ -1,93 +1,111 @@
-"""The second half: every user has a device of its own elsewhere, emulated as in the policy race.
+"""The second half: every user has a device of its own elsewhere, emulated. It is a policy race (services/bench).
 
-The device's drafter is replayed: it takes as long as a modelled device would, and says the reference's own next
-token with a set probability (services/bench, docs/planning.md). Beside Outrider, transformers generates for the
-same users as one padded batch.
+A device's drafter is replayed: it takes as long as a modelled device would, and says the target's own next token with
+a set probability. Users ask again as soon as they have an answer, and the rate is taken while all are served; beside
+Outrider, transformers generates for as many users as one padded batch, with the faster of its attentions.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from math import nan
 from pathlib import Path
 from typing import Final
 
-from loadgen.client import Client
-from loadgen.request import ChatRequest
+from services.bench import race as bench
 from services.bench.attention import best_attention
 from services.bench.emulated import emulated
-from services.bench.recording import write_texts
-from services.bench.turns import by_turns
-from services.demo.entrants import Entrant, Run, serve
-from services.demo.reference import Text
+from services.bench.recording import Recording, prompts_of, record
+from services.demo.entrants import Run
 from services.local.admin import Admin
-from services.local.progress import Step
+from services.local.progress import Steps
 from services.local.rival import Rival
 from services.local.stack import LocalStack, Options
 from shared.scenario.scenario import Scenario
 
-GENERATE: Final = Entrant("generate")
-VERIFY_MS: Final = 1.0  # unit of scenarios that have no milliseconds; ours has
-ENTRANTS: Final = (GENERATE, Entrant("greedy-batch"), Entrant("outrider"))
+GENERATE: Final = "generate"
+VERIFY_MS: Final = 1.0  # the unit of devices without a time in milliseconds, and ours have one
 
 
 def devices_elsewhere(users: int) -> Scenario:
-    """A device for every user, about as sure as the demo's own draft and half as fast as a core of a server."""
+    """A device for every user: right as often as the demo's own draft, and up to half as fast as a core here."""
     return Scenario.model_validate(
         {
-            "about": "the demo's users with a laptop each, on networks of all kinds",
+            "about": "as many users, with a laptop each, on networks of all kinds",
             "seed": 5,
             "devices": [
                 {"count": users, "alpha": "0.7..0.9", "draft": "8..16 ms", "link": {"delay": "2..10 ms"}}
             ],
+            "workload": {"prompt": 40, "answer": 192},
             "policies": ["greedy-batch", "outrider"],
+            "settle": "1.5 s",
+            "measure": "5 s",
         }
     )
 
 
+async def run(
+    target: Path, name: str, dtype: str, scenario: Scenario, repeats: int, state_dir: Path, steps: Steps
+) -> dict[str, list[Run]]:
+    """Every entrant once a repeat, by its name. Raises CommandError."""
+    users, work = sum(kind.count for kind in scenario.devices), scenario.workload
+    prompts = prompts_of(users, work.prompt)[:users]
+    step = steps.step("transformers on the same target", 2)
+    async with Rival(target, dtype=dtype) as rival:
+        await best_attention(rival, prompts, raw=True)
+        step.advance()
+        recording = await record(rival, target, dtype, prompts, work.answer, state_dir)
+        step.advance()
+        step = steps.step("devices elsewhere", repeats * (len(scenario.policies) + 1))
+
+        def told(entrant: str, run: bench.Run) -> None:
+            step.advance(f"{_short(entrant)} {run.tokens_per_s:.1f} tok/s")
+
+        async with (
+            LocalStack(options(target, name, dtype, scenario, recording, state_dir)) as stack,
+            Admin(stack.url) as admin,
+        ):
+            devices = tuple(device.name for device in scenario.fleet(VERIFY_MS))
+            settle_s, measure_s = scenario.settle.at(0), scenario.measure.at(0)
+            course = bench.Race(stack, admin, rival, name, scenario, recording, devices, settle_s, measure_s)
+            found = await bench.race(course, repeats, (users,), told)
+    runs = {_short(entrant): [_run(mine) for mine in theirs] for entrant, theirs in found.items()}
+    return {GENERATE: runs.pop(GENERATE), **runs}
+
+
 def options(
-    target: Path, name: str, dtype: str, texts: Sequence[Text], scenario: Scenario, state_dir: Path
+    target: Path, name: str, dtype: str, scenario: Scenario, recording: Recording, state_dir: Path
 ) -> Options:
-    """The stack. Writes what its devices read: the scenario, and the texts that they replay."""
+    """The stack. Writes the scenario, which its devices read. It plans as a fresh installation does: unmeasured."""
     state_dir.mkdir(parents=True, exist_ok=True)
-    file, recordings = state_dir / "devices.yaml", state_dir / "texts.json"
+    file = state_dir / "devices.yaml"
     file.write_text(scenario.model_dump_json(exclude_none=True))  # JSON is YAML, too
-    write_texts(recordings, [(*text.prompt, *text.answer) for text in texts], target)
     env = {"OUTRIDER_DTYPE": dtype}
-    return emulated(target, name, file, recordings, state_dir, verify_ms=VERIFY_MS, env=env)
+    return emulated(target, name, file, recording.file, state_dir / "stack", verify_ms=VERIFY_MS, env=env)
 
 
-async def warm_up(stack: LocalStack, rival: Rival, requests: Sequence[ChatRequest]) -> None:
-    """Both sides at their best: transformers' fastest attention, and devices of which the scheduler has learnt."""
-    await best_attention(rival, [str(request.prompt) for request in requests], raw=False)
-    async with Client(stack.url) as client, Admin(stack.url) as admin:
-        await serve(client, admin, ENTRANTS[-1], with_devices(requests))
+def _short(entrant: str) -> str:
+    return GENERATE if entrant == bench.BATCH else entrant
 
 
-async def race(
-    stack: LocalStack, rival: Rival, requests: Sequence[ChatRequest], repeats: int, step: Step
-) -> dict[Entrant, list[Run]]:
-    """Every entrant once a repeat. Raises CommandError."""
-    async with Client(stack.url) as client, Admin(stack.url) as admin:
-
-        async def turn(entrant: Entrant) -> Run:
-            if entrant is GENERATE:
-                run = await generate(rival, requests)
-            else:
-                run = await serve(client, admin, entrant, with_devices(requests))
-            step.advance(f"{entrant} {run.tokens_per_s:.1f} tok/s")
-            stack.raise_if_failed()
-            return run
-
-        return await by_turns(ENTRANTS, repeats, turn)
+def _run(run: bench.Run) -> Run:
+    """As the demo's table has it. Time per token: of the median user."""
+    if not run.by_user:
+        return Run(run.tokens_per_s)
+    rates = sorted(run.by_user.values())
+    alpha, tau = acceptance(run.metrics)
+    tpot_ms = 1e3 / rates[len(rates) // 2] if rates[len(rates) // 2] else nan
+    return Run(run.tokens_per_s, alpha, tau, nan, tpot_ms, same=not run.wrong)
 
 
-def with_devices(requests: Sequence[ChatRequest]) -> list[ChatRequest]:
-    """The same requests, each with a device of its own."""
-    return [replace(request, device=f"device-{n}") for n, request in enumerate(requests)]
-
-
-async def generate(rival: Rival, requests: Sequence[ChatRequest]) -> Run:
-    """transformers on all prompts as one padded batch, greedily: it has one setting for a whole batch."""
-    prompts = [request.prompt for request in requests]
-    job = {"prompts": prompts, "tokens": requests[0].max_tokens, "assisted": False}
-    done = await rival.ask(job)
-    return Run(sum(len(text) for text in done.texts) / done.seconds)
+def acceptance(metrics: Mapping[str, float]) -> tuple[float, float]:
+    """α and τ of what the scheduler counted during a run; nan where nothing was drafted."""
+    accepted = metrics.get("accepted_tokens_total", 0.0)
+    rejected = sum(
+        count
+        for name, count in metrics.items()
+        if name.startswith("positions_total") and 'outcome="rejected"' in name
+    )
+    rounds = metrics.get('rounds_total{drafted="yes"}', 0.0)
+    return (
+        accepted / (accepted + rejected) if accepted + rejected else nan,
+        (accepted + rounds) / rounds if rounds else nan,
+    )

@@ -4,7 +4,7 @@ Every policy has the split of two cores that is best for it (docs/benchmarks.md)
 turns, or nobody drafts, the verifier takes both; under cyclic-k they overlap and it takes one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -13,6 +13,7 @@ from loadgen.client import Client
 from loadgen.request import ChatRequest, Record
 from services.bench.turns import by_turns
 from services.demo.entrants import Entrant, Run, ask, serve
+from services.demo.reference import Text
 from services.local.admin import Admin
 from services.local.errors import CommandError
 from services.local.progress import Step
@@ -50,15 +51,20 @@ def require_drafts(records: Sequence[Record], logs: Path) -> None:
 
 
 async def race(
-    stack: LocalStack, requests: Sequence[ChatRequest], repeats: int, step: Step
-) -> dict[Entrant, list[Run]]:
-    """Every entrant once a repeat. Raises CommandError."""
+    stack: LocalStack,
+    requests: Sequence[ChatRequest],
+    expected: Mapping[str, Text],
+    repeats: int,
+    step: Step,
+) -> dict[str, list[Run]]:
+    """Every entrant once a repeat, by its name. Raises CommandError."""
     async with Client(stack.url) as client, Admin(stack.url) as admin:
 
         async def turn(entrant: Entrant) -> Run:
-            run = await serve(client, admin, entrant, requests)
+            run = await serve(client, admin, entrant, requests, expected)
             step.advance(f"{entrant} {run.tokens_per_s:.1f} tok/s")
             stack.raise_if_failed()
             return run
 
-        return await by_turns(ENTRANTS, repeats, turn)
+        runs = await by_turns(ENTRANTS, repeats, turn)
+    return {str(entrant): mine for entrant, mine in runs.items()}

@@ -17,6 +17,7 @@ from services.local.progress import Step
 # What the reference is told of a request.
 ASKED: Final = ("id", "prompt", "max_tokens", "temperature", "top_p", "seed")
 COMMAND: Final = (sys.executable, "-m", "services.verifier.reference")
+THREADS: Final = "1"  # one token a pass gains little from more, and loses much where cores are shared
 SILENCE_S: Final = 900.0  # for one request; some machines take half a minute
 
 
@@ -46,10 +47,10 @@ async def reference(
 
 async def _run(target: Path, cases: Path, answers: Path, log_file: Path, step: Step) -> None:
     """The process, to its end; it dies with the caller."""
-    arguments = ("--model", str(target), "--cases", str(cases), "--out", str(answers))
+    files = ("--model", str(target), "--cases", str(cases), "--out", str(answers))
     with log_file.open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            *COMMAND, *arguments, stdout=asyncio.subprocess.PIPE, stderr=log
+            *COMMAND, *files, "--threads", THREADS, stdout=asyncio.subprocess.PIPE, stderr=log
         )
     assert process.stdout is not None  # noqa: S101  # PIPE was asked for
     try:

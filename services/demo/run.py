@@ -12,22 +12,18 @@ from loadgen.prompts import demo_cases
 from loadgen.request import ChatRequest
 from loadgen.result import write_result
 from services.demo import elsewhere, here
-from services.demo.entrants import Entrant, Run
+from services.demo.entrants import Run
 from services.demo.figures import rows
-from services.demo.reference import Text, reference
+from services.demo.reference import reference
 from services.demo.table import show
 from services.local.errors import CommandError
 from services.local.progress import Steps
-from services.local.rival import Rival
 from services.local.stack import LocalStack, Options, Ports
-from shared.scenario.scenario import Scenario
 
 DTYPE: Final = "float32"
-THREADS: Final = 2
 LOOK_S: Final = 1.0  # between looks whether the stack has failed
 
 T = TypeVar("T")
-Runs = dict[Entrant, list[Run]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,31 +48,30 @@ async def run_demo(demo: Demo) -> None:
     ]
     scenario = elsewhere.devices_elsewhere(demo.users)
     async with Steps(console) as steps:
-        expected, mine = await _here(demo, requests, steps)
-        emulated = await _elsewhere(demo, scenario, requests, expected, steps)
+        mine = await _here(demo, requests, steps)
+        folder = demo.state_dir / "demo-elsewhere"
+        emulated = await elsewhere.run(demo.target, demo.name, DTYPE, scenario, demo.repeats, folder, steps)
     halves = {
-        "this_machine": rows(mine, expected, ("autoregressive", "greedy-batch")),
-        "emulated": rows(emulated, expected, ("generate", "greedy-batch")),
+        "this_machine": rows(mine, ("autoregressive", "greedy-batch")),
+        "emulated": rows(emulated, (elsewhere.GENERATE, "greedy-batch")),
     }
     config = {
         "users": demo.users,
         "tokens": demo.tokens,
         "repeats": demo.repeats,
-        "entrants": {
-            "this_machine": [asdict(entrant) for entrant in mine],
-            "emulated": [asdict(entrant) for entrant in emulated],
-        },
-        "emulated_devices": [asdict(device) for device in scenario.fleet(elsewhere.VERIFY_MS)],
+        "entrants": [asdict(entrant) for entrant in here.ENTRANTS],
+        "scenario": scenario.model_dump(mode="json"),
     }
     write_result(demo.out, "demo", config, halves)
-    records = mine[here.ENTRANTS[-1]][0].records
-    show(console, records, halves["this_machine"], halves["emulated"], scenario)
+    show(
+        console, mine[str(here.ENTRANTS[-1])][0].records, halves["this_machine"], halves["emulated"], scenario
+    )
     console.print(f"written to {demo.out}")
     raise_if_wrong(halves)
 
 
-async def _here(demo: Demo, requests: Sequence[ChatRequest], steps: Steps) -> tuple[dict[str, Text], Runs]:
-    """What the reference says, and the first half. The reference waits until the services have drafted."""
+async def _here(demo: Demo, requests: Sequence[ChatRequest], steps: Steps) -> dict[str, list[Run]]:
+    """The first half. The reference waits until the services have drafted."""
     options = Options(
         demo.target,
         demo.draft_model,
@@ -85,33 +80,14 @@ async def _here(demo: Demo, requests: Sequence[ChatRequest], steps: Steps) -> tu
         state_dir=demo.state_dir / "demo",
         env={"OUTRIDER_DTYPE": DTYPE},
     )
-    step = steps.step("services with drafts made here", 1)
+    step = steps.step("services start and draft", 1)
     async with LocalStack(options) as stack:
         await here.prove(stack, requests)
         step.advance()
         step = steps.step("the target alone (transformers)", len(requests))
         expected = await beside(stack, reference(demo.target, requests, demo.state_dir, step))
         step = steps.step("drafts made here", demo.repeats * len(here.ENTRANTS))
-        return expected, await here.race(stack, requests, demo.repeats, step)
-
-
-async def _elsewhere(
-    demo: Demo,
-    scenario: Scenario,
-    requests: Sequence[ChatRequest],
-    expected: Mapping[str, Text],
-    steps: Steps,
-) -> Runs:
-    """The second half. Its devices replay what the reference said."""
-    texts = [expected[request.id] for request in requests]
-    state_dir = demo.state_dir / "demo-emulated"
-    options = elsewhere.options(demo.target, demo.name, DTYPE, texts, scenario, state_dir)
-    step = steps.step("services with emulated devices", 1)
-    async with Rival(demo.target, dtype=DTYPE, threads=THREADS) as rival, LocalStack(options) as stack:
-        await elsewhere.warm_up(stack, rival, requests)
-        step.advance()
-        step = steps.step("drafts made elsewhere", demo.repeats * len(elsewhere.ENTRANTS))
-        return await elsewhere.race(stack, rival, requests, demo.repeats, step)
+        return await here.race(stack, requests, expected, demo.repeats, step)
 
 
 async def beside(stack: LocalStack, work: Coroutine[Any, Any, T]) -> T:

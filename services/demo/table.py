@@ -22,13 +22,13 @@ def show(
     elsewhere: Mapping[str, Mapping[str, Any]],
     scenario: Scenario,
 ) -> None:
-    """Print it all. records: of one run; here, elsewhere: rows by policy (services/demo/figures.py)."""
+    """Print it all. records: of one run; here, elsewhere: rows by entrant (services/demo/figures.py)."""
     for record in records[:TEXTS]:
         console.print(f"[bold]{record.request.prompt}[/]")
         console.print(record.text.strip(), markup=False)
         console.print()
     table = Table(
-        title=f"{len(records)} users, two cores; the same text in every row with a yes",
+        title=f"{len(records)} users; texts are the target's own in every row with a yes",
         box=box.SIMPLE_HEAD,
         padding=0,
         pad_edge=False,
@@ -36,8 +36,8 @@ def show(
     for heading in HEADINGS:
         table.add_column(heading, justify="left" if heading in LEFT else "right", no_wrap=True)
     for drafts, rows in (("here", here), ("emulated", elsewhere)):
-        for policy, row in rows.items():
-            table.add_row(drafts if row is next(iter(rows.values())) else "", *_cells(policy, row))
+        for name, row in rows.items():
+            table.add_row(drafts if name == next(iter(rows)) else "", *_cells(name, row))
         table.add_section()
     console.print(table)
     console.print(meaning(scenario), highlight=False)
@@ -50,18 +50,19 @@ def show(
 def meaning(scenario: Scenario) -> str:
     """What the two halves say, in a sentence. scenario: the second one's devices, of one kind."""
     (kind,) = scenario.devices
+    link = f"link {kind.link.delay} each way"
     return (
         "here: the drafts compete with the verifier for this machine's cores, and their model is as large as the "
-        "target, so this half shows that every text is the target's own, not speed; emulated: every user has a "
-        f"device elsewhere (modelled: {kind.draft} a token, α {kind.alpha}, link {kind.link.delay} each way; drafts "
-        "are replayed, all else is real), and that is what Outrider is for."
+        "target, so this half shows that every text is the target's own, not speed; emulated: as many users have a "
+        f"device each elsewhere (modelled: {kind.draft} a token, α {kind.alpha}, {link}; drafts are replayed, all "
+        "else is real), and that is what Outrider is for."
     )
 
 
-def _cells(policy: str, row: Mapping[str, Any]) -> list[str]:
+def _cells(name: str, row: Mapping[str, Any]) -> list[str]:
     same = {True: "yes", False: "NO", None: "–"}[row["identical_to_reference"]]
     return [
-        f"{policy} k={row['k']}" if row["k"] else policy,
+        name,
         f"{row['tokens_per_s']:.1f}",
         _figure(_times(row, "greedy-batch")),
         _figure(_times(row, "generate")),

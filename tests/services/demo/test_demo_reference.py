@@ -40,7 +40,7 @@ class Counted:
 
 
 async def run(monkeypatch: pytest.MonkeyPatch, folder: Path, code: str) -> tuple[dict[str, Text], int]:
-    monkeypatch.setattr(module, "COMMAND", (sys.executable, "-c", code))
+    monkeypatch.setattr(module, "COMMAND", (sys.executable, "-c", code))  # what follows are its arguments
     step = Counted()
     texts = await reference(folder / "target", REQUESTS, folder, step)  # type: ignore[arg-type]
     assert step.completed

@@ -16,7 +16,7 @@ help: ## this list
 	@echo '  PYTHON=python3.12         Python that makes the environment (3.11 or newer)'
 	@echo '  OUTRIDER_CACHE=DIR        models and compiled wheels (default ~/.cache/outrider)'
 
-demo: demo-model ## the whole stack, eight users, four policies: text and a table (DEMO="--repeats 1")
+demo: demo-model ## eight users, drafts made here and on emulated devices: text and a table (DEMO="--repeats 1")
 	@$(BIN)/outrider demo $(DEMO)
 
 test: demo-model ## all tests

@@ -143,15 +143,11 @@ def demo(
     out: OutFile = STATE / "demo.json",
     state: StateDir = STATE,
 ) -> None:
-    """Eight users on this machine under the four policies: text, a table, and a check against the target alone."""
-    from services.local.demo import run_demo
+    """Eight users, with drafts from this machine and then from emulated devices: text, a table, every text checked."""
+    from services.demo.run import Demo, run_demo
 
     folder, draft_file, name = pair_of("smollm2", "")
-    _run(
-        run_demo(
-            folder, draft_file, name, users=users, tokens=tokens, repeats=repeats, out=out, state_dir=state
-        )
-    )
+    _run(run_demo(Demo(folder, draft_file, name, users, tokens, repeats, out, state)))
 
 
 @app.command()

@@ -80,6 +80,7 @@ TOOLS = (
     "services/models/*",
     "services/planner/*",
     "services/bench/*",
+    "services/demo/*",
 )
 
 

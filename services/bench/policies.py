@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -11,6 +11,8 @@ from rich.table import Table
 
 from loadgen.result import write_result
 from services.bench import picture
+from services.bench.attention import best_attention
+from services.bench.emulated import emulated
 from services.bench.fairness import fair_rates
 from services.bench.figures import ceiling, rows
 from services.bench.race import BATCH, ONE, Race, Run, race
@@ -18,12 +20,9 @@ from services.bench.recording import prompts_of, record
 from services.local.admin import Admin
 from services.local.errors import CommandError
 from services.local.rival import Rival
-from services.local.stack import LocalStack, Options, Ports
+from services.local.stack import LocalStack
 from shared.planning.profile import Profile, ProfileError, read_profile
 from shared.scenario.scenario import Scenario, read_scenario
-
-ATTENTIONS: Final = ("sdpa", "eager")
-PROBE_TOKENS: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,28 +116,20 @@ async def one(
         )
         async with Rival(target, dtype=wanted.dtype) as rival:
             prompts = prompts_of(len(devices), work.prompt)
-            await _best_attention(rival, prompts[: len(devices)])
+            await best_attention(rival, prompts[: len(devices)], raw=True)
             recording = await record(rival, target, wanted.dtype, prompts, work.answer, wanted.state_dir)
-            options = Options(
+            options = emulated(
                 target,
-                None,
                 name,
-                draft_workers=0,
-                ports=Ports.free(),
-                state_dir=wanted.state_dir / "stack",
+                path,
+                recording.file,
+                wanted.state_dir / "stack",
+                verify_ms=verify_ms(profile),
                 env={
                     "OUTRIDER_DTYPE": wanted.dtype,
                     "OUTRIDER_KV_TOKENS": str(max(16384, 2 * len(devices) * (work.prompt + work.answer))),
                     "OUTRIDER_PROFILE": str(wanted.profile.resolve()),
                 },
-                devices=(
-                    "--scenario",
-                    str(path.resolve()),
-                    "--recordings",
-                    str(recording.file.resolve()),
-                    "--verify-ms",
-                    f"{verify_ms(profile):.4f}",
-                ),
             )
             async with LocalStack(options) as stack, Admin(stack.url) as admin:
                 course = Race(stack, admin, rival, name, scenario, recording, devices, settle_s, measure_s)
@@ -150,17 +141,8 @@ async def one(
                 fair = fair_rates(
                     scenario.fleet(verify_ms(profile)), profile.pass_law, work.prompt + work.answer / 2
                 )
-                return rows(await race(course, wanted.repeats, wanted.rivals, told), fair)
-
-
-async def _best_attention(rival: Rival, prompts: Sequence[str]) -> None:
-    """Have transformers attend in the way that is fastest for the whole batch."""
-    took = {}
-    for attention in ATTENTIONS:
-        job = {"prompts": list(prompts), "tokens": PROBE_TOKENS, "raw": True, "attention": attention}
-        took[attention] = (await rival.ask(job)).seconds
-    best = min(took, key=lambda attention: took[attention])
-    await rival.ask({"prompts": list(prompts[:1]), "tokens": 2, "raw": True, "attention": best})
+                rivals = (1, len(devices)) if wanted.rivals else ()
+                return rows(await race(course, wanted.repeats, rivals, told), fair)
 
 
 def verify_ms(profile: Profile) -> float:

@@ -11,6 +11,7 @@ from typing import Any, Final
 import aiohttp
 
 from services.bench.recording import Recording
+from services.bench.turns import by_turns
 from services.bench.users import use
 from services.local.admin import Admin
 from services.local.errors import CommandError
@@ -163,26 +164,26 @@ def _busy_share(beats: Sequence[dict[str, Any]], measure_s: float) -> float:
 
 
 async def race(
-    course: Race, repeats: int, rivals: bool, told: Callable[[str, Run], None]
+    course: Race, repeats: int, rivals: Sequence[int], told: Callable[[str, Run], None]
 ) -> dict[str, list[Run]]:
     """All repeats; the order turns with each. told is called after every run.
+
+    rivals: for how many users transformers generates as well, by their numbers.
 
     Before them the last policy runs once without being counted: what has to be learnt of devices and links would
     else be paid for by whoever drafts first.
     """
-    entrants: list[Entrant | int] = list(course.scenario.policies)
-    if rivals:
-        entrants += [1, len(course.devices)]
-    runs: dict[str, list[Run]] = {_name(entrant): [] for entrant in entrants}
+    entrants: list[Entrant | int] = [*course.scenario.policies, *rivals]
+
+    async def turn(entrant: Entrant | int) -> Run:
+        run = await (course.rivals(entrant) if isinstance(entrant, int) else course.run(entrant))
+        told(_name(entrant), run)
+        course.stack.raise_if_failed()
+        return run
+
     await course.run(course.scenario.policies[-1])
-    for repeat in range(repeats):
-        turn = repeat % len(entrants)
-        for entrant in entrants[turn:] + entrants[:turn]:
-            run = await (course.rivals(entrant) if isinstance(entrant, int) else course.run(entrant))
-            runs[_name(entrant)].append(run)
-            told(_name(entrant), run)
-            course.stack.raise_if_failed()
-    return runs
+    runs = await by_turns(entrants, repeats, turn)
+    return {_name(entrant): mine for entrant, mine in runs.items()}
 
 
 def _name(entrant: Entrant | int) -> str:

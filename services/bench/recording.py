@@ -37,11 +37,16 @@ async def record(
     file = state_dir / "recordings" / f"{hashlib.sha256(asked.encode()).hexdigest()[:16]}.json"
     if not file.is_file():
         done = await rival.ask({"prompts": list(prompts), "tokens": tokens, "raw": True})
-        vocabulary = vocabulary_of_tokenizer_json(target / "tokenizer.json")
-        data = {"texts": done.texts, "vocabulary": vocabulary.hash, "vocab": vocabulary.size}
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".part")
-        partial.write_text(json.dumps(data))
-        partial.replace(file)
+        write_texts(file, done.texts, target)
     texts = json.loads(file.read_text())["texts"]
     return Recording(tuple(prompts), file, tuple(tuple(text) for text in texts))
+
+
+def write_texts(file: Path, texts: Sequence[Sequence[int]], target: Path) -> None:
+    """Texts for services/draft_worker/fleet.py, whole: ids of prompt and continuation. target: whose they are."""
+    vocabulary = vocabulary_of_tokenizer_json(target / "tokenizer.json")
+    data = {"texts": texts, "vocabulary": vocabulary.hash, "vocab": vocabulary.size}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".part")
+    partial.write_text(json.dumps(data))
+    partial.replace(file)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from shared.planning.problem import Split
+from shared.planning.solvers import exact
 from shared.planning.solvers.arrays import Arrays
 from shared.planning.solvers.caps import cap_range
 from shared.planning.solvers.joint import Partition, partitions, promising_caps
@@ -23,6 +24,7 @@ FEW = 8  # users: plans so small cost little to search longer
 SOME = 32  # users up to whom a plan is to take but a blink, and lengths are looked at token by token
 CAPS = range(8, 25)  # looked at first, over all that are promising; fewer for many users
 CAP_USERS = 160  # of them all
+CAPS_OF_EQUALS = 64  # where users are equal: drafts of equal users end together, so a cap just short of that costs much
 LOOKS = 2, 4  # for some users, for more
 FIRST_ORDERS = (1.0,)  # prices at which users are ordered in the first look, of what a millisecond is worth
 ORDERS = (0.6,), (0.3, 1.0)  # and in those after, for some users and for more
@@ -44,6 +46,8 @@ ALONE = 64  # more users are not all tried alone
 
 def solve(arrays: Arrays) -> Plan | None:
     """A plan from nothing; None where nothing that was found fits into memory and bounds."""
+    if exact.countable(arrays):
+        return exact.solve(arrays, max(_plainest(arrays), key=lambda plan: plan.score, default=None))
     portion = Portion.of(arrays)
     plan = _solve(portion.arrays) if portion else None
     if portion is None or plan is None:
@@ -60,6 +64,8 @@ def _solve(arrays: Arrays) -> Plan | None:
     if few:
         plans = _best_first(nudge(arrays, plan) for plan in [*plans, *_halves(arrays, plans[0])])
     searched = IMPROVED[(len(arrays) > FEW) + (len(arrays) > SOME)]
+    if len(arrays) <= SOME and not arrays.varied:
+        searched = IMPROVED[0]
     known: set[frozenset[Members]] = set()
     improved = _best_first(improve(arrays, plan, ROUNDS, known=known) for plan in plans[:searched])
     if few:
@@ -71,7 +77,8 @@ def _looked(arrays: Arrays) -> list[Plan]:
     """Plans of the joint dynamic programme, best first: over all caps that are promising, then near the best plans."""
     plans = _plainest(arrays)
     best = plans[0].score if plans else arrays.worst_score
-    caps = np.geomspace(*promising_caps(arrays, best), _between(CAPS, CAP_USERS // len(arrays)))
+    wanted = _between(CAPS, CAP_USERS // len(arrays)) if arrays.varied else CAPS_OF_EQUALS
+    caps = np.geomspace(*promising_caps(arrays, best), wanted)
     known: set[frozenset[Members]] = set()
     most, many = _between(SCANNED, SCANNED_USERS // len(arrays)), len(arrays) > SOME
     seen = np.empty(0)

@@ -29,6 +29,11 @@ class Graph:
     batch: Ints
     last: int
 
+    @property
+    def size(self) -> int:
+        """How many arcs there are."""
+        return len(self.tail)
+
     def arcs(self, node: int) -> slice:
         """The arcs that leave a node."""
         return slice(int(np.searchsorted(self.tail, node)), int(np.searchsorted(self.tail, node + 1)))
@@ -54,7 +59,7 @@ def best_paths(graph: Graph, worth: Floats) -> Ints:
 
     A column without a path has none.
     """
-    ahead, taken = _ahead(graph, worth[graph.batch])
+    ahead, taken = _ahead(graph, worth)
     columns = np.arange(worth.shape[1])
     node = np.where(ahead[0] > -np.inf, 0, graph.last)
     found = []
@@ -65,8 +70,13 @@ def best_paths(graph: Graph, worth: Floats) -> Ints:
     return np.array(found).T if found else np.empty((worth.shape[1], 0), dtype=np.int64)
 
 
+def best_sums(graph: Graph, worth: Floats) -> Floats:
+    """For every column of worth [batches, X], the largest sum of a path's batches [X]; -inf where there is no path."""
+    return _ahead(graph, worth)[0][0]
+
+
 def _ahead(graph: Graph, best: Floats) -> tuple[Floats, Ints]:
-    """The best sum from every node to the last [nodes, P], and the arc that begins it; best: [A, P]."""
+    """The best sum from every node to the last [nodes, P], and the arc that begins it; best: [batches, P]."""
     ahead = np.full((graph.last + 1, best.shape[1]), -np.inf)
     ahead[graph.last] = 0.0
     taken = np.zeros(ahead.shape, dtype=np.int64)
@@ -74,7 +84,7 @@ def _ahead(graph: Graph, best: Floats) -> tuple[Floats, Ints]:
         arcs = graph.arcs(node)
         if arcs.start == arcs.stop:
             continue
-        sums = best[arcs] + ahead[graph.head[arcs]]
+        sums = best[graph.batch[arcs]] + ahead[graph.head[arcs]]
         winner = sums.argmax(axis=0)
         taken[node] = arcs.start + winner
         ahead[node] = np.take_along_axis(sums, winner[None], axis=0)[0]
@@ -159,7 +169,7 @@ class Pareto:
         verify_ms, values = options.verify_ms, options.values
         best = (values[:, :, None] - cut.prices * verify_ms[:, :, None]).max(axis=1)  # [batches, P]
         feasible = np.where(values > -np.inf, verify_ms, NEVER).min(axis=1)
-        ahead, _ = _ahead(graph, np.column_stack([best, -feasible])[graph.batch])
+        ahead, _ = _ahead(graph, np.column_stack([best, -feasible]))
         self._ahead, self._time_ahead = ahead[:, :-1], np.minimum(-ahead[:, -1], NEVER)  # [nodes, P], [nodes]
         self._labels: dict[int, _Labels] = {}
         self._walk()

@@ -140,6 +140,13 @@ class Arrays:
         return first
 
     @cached_property
+    def crowded(self) -> bool:
+        """Whether memory makes several batches of these users."""
+        users, prefixes = float(self.count.sum()), float((self.count * self.prefix).sum())
+        room = float(self.server.room_bytes(users, float(self.prefix.max()), prefixes))
+        return room > self.server.memory_bytes
+
+    @cached_property
     def varied(self) -> bool:
         """Whether users are too different from each other to be counted by classes."""
         return len(self) > SOME_USERS or len(np.unique(self.equal_to)) > min(SOME_CLASSES, len(self) // 2)

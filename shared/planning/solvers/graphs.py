@@ -41,8 +41,8 @@ def line(pieces: int, longest: int, least: int, most: int) -> tuple[Groups, Grap
 
     longest: pieces of a run at most. least, most: batches.
     """
-    begin, end = np.triu_indices(pieces)
-    begin, end = begin[end - begin < longest], end[end - begin < longest] + 1
+    begin = np.repeat(np.arange(pieces), np.minimum(longest, np.arange(pieces, 0, -1)))
+    end = np.arange(len(begin)) - np.searchsorted(begin, begin) + begin + 1
     groups, which = (
         Groups.of([np.arange(a, b) for a, b in zip(begin, end, strict=True)]),
         np.arange(len(begin)),
@@ -50,12 +50,14 @@ def line(pieces: int, longest: int, least: int, most: int) -> tuple[Groups, Grap
     if least <= 1 and most >= pieces:
         return groups, Graph(begin, end, which, pieces)
     tails, heads, batch = [], [], []
-    last = most * pieces
-    for layer in range(most):
-        kept = ((end < pieces) & (layer + 1 < most)) | ((end == pieces) & (layer + 1 >= least))
+    layers = most if most < pieces else least  # of nodes with so many batches before them; or, the last one, more
+    last = layers * pieces
+    for layer in range(layers):
+        further = layer + 1 if most < pieces else min(layer + 1, layers - 1)
+        kept = ((end < pieces) & (further < layers)) | ((end == pieces) & (layer + 1 >= least))
         kept &= (begin > 0) if layer else (begin == 0)
         tails.append(layer * pieces + begin[kept])
-        heads.append(np.where(end[kept] == pieces, last, (layer + 1) * pieces + end[kept]))
+        heads.append(np.where(end[kept] == pieces, last, further * pieces + end[kept]))
         batch.append(which[kept])
     return groups, Graph(np.concatenate(tails), np.concatenate(heads), np.concatenate(batch), last)
 

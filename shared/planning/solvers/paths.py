@@ -17,6 +17,7 @@ from shared.planning.solvers.arrays import Arrays, Bools, Floats, Ints
 from shared.planning.solvers.options import Options
 
 PRICES = np.array([0.0, 0.25, 0.5, 0.75, 1.0])  # of a millisecond's worth at the incumbent's score
+PRICINGS = 12  # of a batch, until paths have as many as they may
 NEVER = 1e30  # ms
 
 
@@ -68,6 +69,35 @@ def best_paths(graph: Graph, worth: Floats) -> Ints:
         found.append(np.where(node == graph.last, -1, graph.batch[arc]))
         node = np.where(node == graph.last, node, graph.head[arc])
     return np.array(found).T if found else np.empty((worth.shape[1], 0), dtype=np.int64)
+
+
+def counted_paths(graph: Graph, worth: Floats, least: int, most: int) -> Ints:
+    """As best_paths, of paths with `least` to `most` batches: good ones, found by a price on a batch for each column."""
+    paths = best_paths(graph, worth)
+    count = (paths >= 0).sum(axis=1)
+    may, none = (count >= least) & (count <= most), count == 0
+    if (may | none).all():
+        return paths
+    top = np.where(worth > -np.inf, np.abs(worth), 0.0).max(axis=0)
+    low, high = np.where(count > most, 0.0, -top), np.where(count > most, top, 0.0)
+    for _ in range(PRICINGS):
+        price = (low + high) / 2
+        tried = best_paths(graph, worth - price)
+        count = (tried >= 0).sum(axis=1)
+        taken = ~none & ~may & (count >= least) & (count <= most)
+        paths = np.where(taken[:, None], *_equally_long(tried, paths))
+        may |= taken
+        low, high = np.where(count > most, price, low), np.where(count > most, high, price)
+        if (may | none).all():
+            break
+    return np.where(may[:, None], paths, -1)
+
+
+def _equally_long(one: Ints, other: Ints) -> tuple[Ints, Ints]:
+    """Both filled up with -1."""
+    width = max(one.shape[1], other.shape[1])
+    both = (np.pad(of, ((0, 0), (0, width - of.shape[1])), constant_values=-1) for of in (one, other))
+    return next(both), next(both)
 
 
 def best_sums(graph: Graph, worth: Floats) -> Floats:

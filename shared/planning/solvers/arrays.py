@@ -15,6 +15,7 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 GAINS = 24
 GAINS_OF = 2000  # users at most whose gains are looked at for that
+SOME_CLASSES, SOME_USERS = 4, 64  # up to that many classes of equal users, of so many users
 EQUALS = 4  # users of a kind, on average, for whom it is worth to be counted
 
 
@@ -78,6 +79,19 @@ class Arrays:
             value=mean(self.value),
         )
 
+    def standing(self, users: Ints, count: Floats, copies: int = 1) -> "Arrays":
+        """These users only, each of whom stands for so many equal ones."""
+        return replace(
+            self,
+            draft_ms=self.draft_ms[users],
+            comm_ms=self.comm_ms[users],
+            prefix=self.prefix[users],
+            weight=self.weight[users],
+            value=self.value[users],
+            count=count,
+            copies=copies,
+        )
+
     @cached_property
     def wished(self) -> Ints:
         """The longest drafts [M, K] of which every token gains at least so much, for GAINS thresholds that matter."""
@@ -116,16 +130,31 @@ class Arrays:
         return self.copies * float((self.value[:, self.bounds.max_draft] * self.count).sum())
 
     @cached_property
-    def kind(self) -> Ints | None:
-        """The first user that each is equal to; None where but few are equal to another."""
+    def equal_to(self) -> Ints:
+        """The first user that each is equal to."""
         of = np.stack([self.draft_ms, self.comm_ms, self.prefix, self.weight, self.value[:, -2], self.count])
         order = np.lexsort(of)
         new = np.append(True, (np.diff(of[:, order], axis=1) != 0).any(axis=0))
-        if new.sum() * EQUALS > len(self):
-            return None
-        kind = np.empty(len(self), dtype=np.int64)
-        kind[order] = order[new][np.cumsum(new) - 1]  # sorting is stable: the first of its kind
-        return kind
+        first = np.empty(len(self), dtype=np.int64)
+        first[order] = order[new][np.cumsum(new) - 1]  # sorting is stable: the first of those that are equal
+        return first
+
+    @cached_property
+    def crowded(self) -> bool:
+        """Whether memory makes several batches of these users."""
+        users, prefixes = float(self.count.sum()), float((self.count * self.prefix).sum())
+        room = float(self.server.room_bytes(users, float(self.prefix.max()), prefixes))
+        return room > self.server.memory_bytes
+
+    @cached_property
+    def varied(self) -> bool:
+        """Whether users are too different from each other to be counted by classes."""
+        return len(self) > SOME_USERS or len(np.unique(self.equal_to)) > min(SOME_CLASSES, len(self) // 2)
+
+    @cached_property
+    def kind(self) -> Ints | None:
+        """The first user that each is equal to; None where but few are equal to another."""
+        return self.equal_to if len(np.unique(self.equal_to)) * EQUALS <= len(self) else None
 
     @cached_property
     def worst_score(self) -> float:
@@ -142,7 +171,8 @@ class Arrays:
     def max_batches(self) -> int:
         """Batches at most."""
         most = self.bounds.max_batches
-        return len(self) if most is None else min(len(self), most)
+        users = int(self.count.sum())
+        return users if most is None else min(users, most)
 
     def drafts(self, members: Ints, slack_ms: Floats) -> Ints:
         """Tokens that members [E] draft within slack_ms [E, ...] after the link; -1 = the link alone takes longer.

@@ -1,11 +1,13 @@
-"""The graphs of batches that solvers search: a chain, a line of cuts, the lattice of sets."""
+"""The graphs of batches that solvers search: a chain, a line of cuts, the lattice of what is placed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 
 import numpy as np
 
-from shared.planning.solvers.arrays import Ints
+from shared.planning.solvers.arrays import Floats, Ints
 from shared.planning.solvers.paths import Graph
 
 
@@ -39,8 +41,8 @@ def line(pieces: int, longest: int, least: int, most: int) -> tuple[Groups, Grap
 
     longest: pieces of a run at most. least, most: batches.
     """
-    begin, end = np.triu_indices(pieces)
-    begin, end = begin[end - begin < longest], end[end - begin < longest] + 1
+    begin = np.repeat(np.arange(pieces), np.minimum(longest, np.arange(pieces, 0, -1)))
+    end = np.arange(len(begin)) - np.searchsorted(begin, begin) + begin + 1
     groups, which = (
         Groups.of([np.arange(a, b) for a, b in zip(begin, end, strict=True)]),
         np.arange(len(begin)),
@@ -48,28 +50,41 @@ def line(pieces: int, longest: int, least: int, most: int) -> tuple[Groups, Grap
     if least <= 1 and most >= pieces:
         return groups, Graph(begin, end, which, pieces)
     tails, heads, batch = [], [], []
-    last = most * pieces
-    for layer in range(most):
-        kept = ((end < pieces) & (layer + 1 < most)) | ((end == pieces) & (layer + 1 >= least))
+    layers = most if most < pieces else least  # of nodes with so many batches before them; or, the last one, more
+    last = layers * pieces
+    for layer in range(layers):
+        further = layer + 1 if most < pieces else min(layer + 1, layers - 1)
+        kept = ((end < pieces) & (further < layers)) | ((end == pieces) & (layer + 1 >= least))
         kept &= (begin > 0) if layer else (begin == 0)
         tails.append(layer * pieces + begin[kept])
-        heads.append(np.where(end[kept] == pieces, last, (layer + 1) * pieces + end[kept]))
+        heads.append(np.where(end[kept] == pieces, last, further * pieces + end[kept]))
         batch.append(which[kept])
     return groups, Graph(np.concatenate(tails), np.concatenate(heads), np.concatenate(batch), last)
 
 
-@lru_cache(maxsize=4)
-def lattice(users: int) -> tuple[Groups, Graph]:
-    """All non-empty sets of users, and the graph of sets, where an arc adds one with the first user still missing."""
-    everyone = (1 << users) - 1
-    masks = np.arange(1, everyone + 1)
-    sets = [np.flatnonzero(mask >> np.arange(users) & 1) for mask in masks]
-    tails, heads, added = [], [], []
-    for mask in range(everyone):
-        first = ~mask & (mask + 1)  # lowest missing user
-        batches = masks[(masks & mask == 0) & (masks & first != 0)]
-        tails.append(np.full(len(batches), mask))
-        heads.append(mask | batches)
-        added.append(batches - 1)
-    graph = Graph(np.concatenate(tails), np.concatenate(heads), np.concatenate(added), everyone)
-    return Groups.of(sets), graph
+@lru_cache(maxsize=16)
+def lattice(counts: tuple[int, ...]) -> tuple[Groups, Floats, Graph]:
+    """All batches that can be made of classes with so many equal users each, and the graph of what is placed so far.
+
+    Members are classes; beside them, how many users of its class each member stands for. An arc adds a batch with at
+    least one user of the first class that is not yet placed. With one user a class, nodes are sets of users.
+    """
+    unit = np.cumprod([1, *(count + 1 for count in counts)])  # what one user of each class adds to a node's number
+    placed = np.arange(unit[-1])[:, None] // unit[:-1] % (np.array(counts) + 1)  # [nodes, classes]
+    missing = np.array(counts) - placed
+    first = (missing > 0).argmax(axis=1)
+    batches = placed[1:]
+    may = batches[:, first].T > 0  # [nodes, batches]
+    for which in range(len(counts)):
+        may &= batches[:, which] <= missing[:, which, None]
+    tail, batch = np.nonzero(may)
+    owner, member = np.nonzero(batches)
+    ends = np.cumsum(np.bincount(owner))
+    groups = Groups(member, np.append(0, ends[:-1]), ends)
+    graph = Graph(tail, tail + batch + 1, batch, len(placed) - 1)
+    return groups, batches[owner, member].astype(np.float64), graph
+
+
+def lattice_arcs(counts: Sequence[int]) -> float:
+    """About how many arcs the lattice has, without making it: pairs of what is placed and a batch that fits."""
+    return prod((count + 1) * (count + 2) / 2 for count in counts)

@@ -4,7 +4,7 @@ Given a cap on every loop and a price of a verify millisecond, a plan's worth is
 of an order are one pass of dynamic programming. Users lose least by sharing a batch with those who draft equally far
 (rows are padded) and equally long (the last one's draft holds up the others), each as far as the cap affords, but no
 token that earns less than its verification costs. All caps, orders and prices are computed in one sweep. More than
-PIECES users are pooled into pieces that surely fit into memory, each as its members are on average.
+some users are pooled into pieces, each as its members are on average.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,11 +17,11 @@ from shared.planning.solvers.arrays import Arrays, Floats, Ints
 from shared.planning.solvers.caps import cap_range
 from shared.planning.solvers.graphs import Groups, line
 from shared.planning.solvers.options import Batches, quick
-from shared.planning.solvers.paths import best_paths
+from shared.planning.solvers.paths import Graph, counted_paths
+from shared.planning.solvers.pieces import Pieces
 from shared.planning.solvers.types import Members
 
-PIECES = 28
-ROOM = 3  # pieces of a batch at least, where memory is short
+LAYERED = 3000  # nodes of a graph that keeps a count of batches; larger ones are searched at prices on a batch
 FINE = 96  # caps of which the promising ones are found
 PRICES = np.array([0.03, 0.3, 0.65, 1.0])  # of what a millisecond of the cycle is worth
 FINE_USERS = 8  # up to whom all options of a batch are looked at, and not about half
@@ -44,17 +44,17 @@ def partitions(arrays: Arrays, caps: Floats, score: float, shares: Sequence[floa
     prices at which users are ordered.
     """
     try_caps, prices, orders = _tries(arrays, caps, score, shares)
-    count, longest = _pieces(arrays)
-    edges = np.linspace(0, len(arrays), count + 1).astype(np.int64)  # of pieces, in an order
-    segments, graph = line(count, longest, arrays.bounds.min_batches, min(arrays.max_batches, count))
+    pieces = Pieces.of(arrays, orders)
+    try_caps, prices, orders = try_caps[pieces.which], prices[pieces.which], orders[pieces.which]
+    segments, graph, (least, most) = _cuts(arrays, pieces)
     sweeps = np.array_split(
         np.arange(len(orders)), min(len(orders), -(-len(orders) * len(segments.members) // SWEEP))
     )
-    found = [_choose(arrays, orders[part], edges, segments, try_caps[part], prices[part]) for part in sweeps]
+    found = [_choose(arrays, orders[part], pieces.edges[part], segments, try_caps[part], prices[part]) for part in sweeps]
     value, time = (np.concatenate([part[n] for part in found]) for n in (0, 1))  # [tries, P, segments]
     worth = value - prices[:, :, None] * time
     shape = (-1, value.shape[2])
-    paths = best_paths(graph, worth.reshape(shape).T)  # [tries · P, batches]
+    paths = counted_paths(graph, worth.reshape(shape).T, least, most)  # [tries · P, batches]
     row, there = np.arange(len(paths))[:, None], paths >= 0
     values, times = (np.where(there, of.reshape(shape)[row, paths], 0.0).sum(axis=1) for of in (value, time))
     scores = arrays.scores(values, times, np.repeat(try_caps, len(PRICES)))
@@ -63,7 +63,7 @@ def partitions(arrays: Arrays, caps: Floats, score: float, shares: Sequence[floa
         if scores[index] == -np.inf:
             return
         which, path = index // len(PRICES), paths[index][there[index]]
-        cuts = edges[np.append(0, np.cumsum(segments.ends[path] - segments.starts[path]))]
+        cuts = pieces.edges[which][np.append(0, np.cumsum(segments.ends[path] - segments.starts[path]))]
         order = orders[which].tolist()
         batches = tuple(tuple(sorted(order[a:b])) for a, b in pairwise(cuts.tolist()))
         yield Partition(float(scores[index]), float(try_caps[which]), batches)
@@ -85,9 +85,9 @@ def _choose(
     arrays: Arrays, orders: Ints, edges: Ints, segments: Groups, caps: Floats, prices: Floats
 ) -> tuple[Floats, Floats]:
     """Value and time of the best option of every run of pieces, [tries, P, segments]."""
-    tries, count = len(orders), len(edges) - 1
+    tries, count = len(orders), edges.shape[1] - 1
     each = np.arange(tries)[:, None]
-    pooled = arrays.pooled(orders.ravel(), (edges[:-1] + each * len(arrays)).ravel())
+    pooled = arrays.pooled(orders.ravel(), (edges[:, :-1] + each * len(arrays)).ravel())
     members = (segments.members + each * count).ravel()
     starts = (segments.starts + each * len(segments.members)).ravel()
     options = quick(
@@ -136,23 +136,18 @@ def _orders(arrays: Arrays, caps: Floats, price: Floats, shares: Sequence[float]
         prefix = np.broadcast_to(arrays.prefix, ready.shape)
         if not arrays.packed:
             found.append(np.lexsort((ready, prefix, length)))
+            if arrays.crowded and np.ptp(arrays.prefix) > 0:
+                found.append(np.lexsort((ready, length, prefix)))
         found.append(np.lexsort((prefix, ready)))
     return np.stack(found, axis=1)
 
 
-def _pieces(arrays: Arrays) -> tuple[int, int]:
-    """Into how many pieces users are pooled, and how many of these a batch can have.
-
-    A batch of the longest prefixes has room for some pieces still.
-    """
-    users = len(arrays)
-    surely, perhaps = (
-        int((np.asarray(arrays.server.room_bytes(size, p, size * p)) <= arrays.server.memory_bytes).sum())
-        for size, p in (
-            (np.arange(1, users + 1) * arrays.count.max(), arrays.prefix.max()),
-            (np.arange(1, users + 1) * arrays.count.min(), arrays.prefix.min()),
-        )
-    )
-    each = max(1, min(-(-users // PIECES), surely // ROOM, users // arrays.bounds.min_batches))
-    count = -(-users // each)
-    return count, min(count, perhaps // each + 1)
+def _cuts(arrays: Arrays, pieces: Pieces) -> tuple[Groups, Graph, tuple[int, int]]:
+    """Runs of pieces and the graph of cuts; and how many batches a path may have where the graph does not see to it."""
+    count = pieces.count
+    least, most = arrays.bounds.min_batches, min(arrays.max_batches, count)
+    if least <= -(-count // pieces.longest):
+        least = 1  # memory makes as many
+    if count * (most if most < count else least) <= LAYERED:
+        return *line(count, pieces.longest, least, most), (1, count)
+    return *line(count, pieces.longest, 1, count), (least, most)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from shared.planning.problem import Split
 from shared.planning.solvers.arrays import Arrays
-from shared.planning.solvers.caps import TOLERANCE, best_plan, cap_range
+from shared.planning.solvers.caps import TOLERANCE, Found, best_plan, cap_range
 from shared.planning.solvers.graphs import chain
 from shared.planning.solvers.options import Batches
 
@@ -25,4 +25,12 @@ def best_lengths(
     """
     graph = chain(len(batches))
     found = best_plan(Batches.of(arrays, batches), graph, above, caps or cap_range(arrays), tolerance)
-    return found.split if found else None
+    return _split(found, len(arrays)) if found else None
+
+
+def _split(found: Found, users: int) -> Split:
+    lengths = [0] * users
+    for batch in found.batches:
+        for m, length in zip(batch.users, batch.lengths, strict=True):
+            lengths[m] = length
+    return Split(tuple(batch.users for batch in found.batches), tuple(lengths))

@@ -20,6 +20,9 @@ SHORTER = 1 - 1e-6  # of a longest loop: a cap just below it
 CAPS = np.array([0.92, 1.0, 1.12])  # of the plan's cycle: where changes are scored
 # Where the best of them are re-solved:
 AROUND = np.array([0.82, 0.92, 0.97, 1.0, 1.04, 1.12, 1.25])
+CLOSE = np.array([0.88, 0.94, 0.97, 0.99, 1.0, 1.01, 1.03, 1.06, 1.12])  # of the cycle: caps of a close look at lengths
+CLOSE_SHARES = np.array([0.0, 0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1])
+REFINED = 3  # close looks
 SHARES = np.array([0.1, 0.8])  # prices, of what a millisecond of the cycle is worth
 TRIED = 6  # changes whose lengths are scanned
 TRULY = 4  # of these, whose true score is computed
@@ -64,6 +67,17 @@ def relength(arrays: Arrays, partitions: Sequence[Sequence[Members]], plan: Plan
     caps = np.tile(np.append(plan.cycle_ms * AROUND, plan.loop_ms * SHORTER), (len(partitions), 1))
     found = scan(arrays, partitions, caps, plan.score, TRULY)
     return max([plan, *found], key=lambda each: each.score)
+
+
+def refine_lengths(arrays: Arrays, plan: Plan) -> Plan:
+    """The same batches with lengths looked at more closely; a plan at least as good."""
+    for _ in range(REFINED):
+        caps = np.append(plan.cycle_ms * CLOSE, plan.loop_ms * SHORTER)[None]
+        found = scan(arrays, [plan.split.batches], caps, plan.score, shares=CLOSE_SHARES)
+        if not found or found[0].score <= plan.score:
+            break
+        plan = found[0]
+    return plan
 
 
 def _best_changes(arrays: Arrays, plan: Plan, users: Ints, turn: int) -> list[list[Members]]:

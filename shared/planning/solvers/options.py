@@ -13,6 +13,7 @@ import numpy as np
 
 from shared.planning.solvers.arrays import Arrays, Floats, Ints
 
+LITTLE = 1e-9  # of a token: forgiven in rounding
 SHORT = 7  # tokens: shorter drafts are all looked at, however coarsely
 
 
@@ -98,12 +99,33 @@ class Options:
         self._caps = np.broadcast_to(np.asarray(caps_ms, dtype=np.float64), (len(batches),))
 
     def lengths(self, batch: int, option: int) -> list[int]:
-        """Draft lengths of one batch's members, in their order, under an option that can be."""
-        return [int(length) for length in self._lengths[self._batches.slice_of(batch), option]]
+        """Draft lengths of one batch's users, member by member in their order, under an option that can be."""
+        mine = self._batches.slice_of(batch)
+        many = self._batches.count[mine].astype(np.int64)
+        return [int(length) for length in np.repeat(self._lengths[mine, option], many)]
 
     def taken(self, option: Ints) -> Ints:
         """Draft lengths of all members [E] under one option for each batch [A]."""
         return self._lengths[np.arange(len(self._lengths)), option[self._batches.owner]]
+
+    def loops_from(self, low_ms: Floats) -> tuple[Floats, Floats]:
+        """Of all loops from low_ms [A] up to the cap that each batch can have, the shortest and the longest.
+
+        inf and -inf where there is none. May take in some that no plan has.
+        """
+        batches, arrays = self._batches, self._batches.arrays
+        verify = np.where(self.values > -np.inf, self.verify_ms, np.inf)[batches.owner]  # [E, K]
+        most = np.maximum(self._lengths, arrays.bounds.min_draft)
+        draft, link = arrays.draft_ms[batches.members, None], arrays.comm_ms[batches.members, None]
+        fixed, low = link + verify, low_ms[batches.owner, None]
+        longest = most * draft + fixed
+        may = (longest >= low) & (longest < np.inf)
+        needed = np.clip(np.ceil((low - fixed) / draft - LITTLE), arrays.bounds.min_draft, most)
+        shortest = np.maximum(needed * draft + fixed, low)
+        return (
+            np.minimum.reduceat(np.where(may, shortest, np.inf).min(axis=1), batches.starts),
+            np.maximum.reduceat(np.where(may, longest, -np.inf).max(axis=1), batches.starts),
+        )
 
     def _afforded(self, verify_ms: Floats) -> Ints:
         """The longest drafts within the cap beside verifications [A, K]: [E, K]; -1 = the link alone takes longer."""
@@ -158,16 +180,14 @@ class ByTokens(Options):
         steps = np.arange(int((top - shortest).max()) + 1)
         self._level = np.minimum(shortest[:, None] + steps, top[:, None])
         self.verify_ms = batches.verify_ms(self._level)
-        self.values = batches.tokens.value(self._afforded(self.verify_ms), self._level)
+        self._lengths = self._afforded(self.verify_ms)  # at most
+        self.values = batches.tokens.value(self._lengths, self._level)
         self.values[~batches.fits] = -np.inf
 
     def lengths(self, batch: int, option: int) -> list[int]:
         """See Options."""
-        mine, arrays = self._batches.slice_of(batch), self._batches.arrays
-        slack = np.full(mine.stop - mine.start, self._caps[batch] - self.verify_ms[batch, option])
-        afforded = arrays.drafts(self._batches.members[mine], slack)
-        level = float(self._level[batch, option])
-        return [int(length) for length in self._batches.tokens.lengths(mine, afforded, level)]
+        mine = self._batches.slice_of(batch)
+        return self._batches.tokens.lengths(mine, self._lengths[mine, option], float(self._level[batch, option]))
 
 
 def quick(batches: Batches, caps_ms: Floats | float, coarse: bool = False) -> Options:
@@ -178,6 +198,12 @@ def quick(batches: Batches, caps_ms: Floats | float, coarse: bool = False) -> Op
 def exact(batches: Batches, caps_ms: Floats | float) -> Options:
     """All options that are worth having."""
     return (ByTokens if batches.arrays.packed else ByLength)(batches, caps_ms)
+
+
+def options_size(batches: Batches) -> int:
+    """About how many numbers it takes to compute all options of these batches within one cap."""
+    most, entries = batches.arrays.bounds.max_draft, len(batches.members)
+    return entries * most * (int(batches.users.max()) * most if batches.arrays.packed else 1)
 
 
 def drafts_up_to(arrays: Arrays, most: int, coarse: bool) -> Ints:
@@ -223,15 +249,15 @@ class _Tokens:
         taken = np.clip(budget - before, 0.0, units)
         return value + np.add.reduceat(taken * self._gain[:, None], self._starts, axis=0)
 
-    def lengths(self, mine: slice, afforded: Ints, level: float) -> Ints:
-        """Of one batch's members, whose place among all is `mine`."""
-        lengths = np.full(len(afforded), self._least, dtype=np.int64)
-        left = level - self._least * self._batches.count[mine].sum()
+    def lengths(self, mine: slice, afforded: Ints, level: float) -> list[int]:
+        """Of one batch's users, member by member; the members' place among all is `mine`."""
+        many = self._batches.count[mine].astype(np.int64)
+        lengths = [[self._least] * int(each) for each in many]
+        left = int(level - self._least * many.sum())
         tokens = slice(mine.start * self._each, mine.stop * self._each)
-        for who, nth, units in zip(
-            self._who[tokens] - mine.start, self._nth[tokens], self._units[tokens], strict=True
-        ):
-            if nth < afforded[who] and left >= units:
-                lengths[who] = nth + 1
-                left -= units
-        return lengths
+        for who, nth in zip(self._who[tokens] - mine.start, self._nth[tokens], strict=True):
+            if nth < afforded[who]:
+                taken = min(left, int(many[who]))  # the last token that there is room for, some only take
+                lengths[who][:taken] = [int(nth) + 1] * taken
+                left -= taken
+        return [length for each in lengths for length in each]

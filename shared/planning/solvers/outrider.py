@@ -8,11 +8,13 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from shared.planning.problem import Split
+from shared.planning.solvers import exact
 from shared.planning.solvers.arrays import Arrays
 from shared.planning.solvers.caps import cap_range
+from shared.planning.solvers.equal_splits import equal_splits
 from shared.planning.solvers.joint import Partition, partitions, promising_caps
 from shared.planning.solvers.lengths import best_lengths
-from shared.planning.solvers.neighbours import SHORTER, improve, relength
+from shared.planning.solvers.neighbours import SHORTER, improve, refine_lengths, relength
 from shared.planning.solvers.nudge import nudge
 from shared.planning.solvers.plan import Plan
 from shared.planning.solvers.portion import Portion
@@ -23,7 +25,9 @@ FEW = 8  # users: plans so small cost little to search longer
 SOME = 32  # users up to whom a plan is to take but a blink, and lengths are looked at token by token
 CAPS = range(8, 25)  # looked at first, over all that are promising; fewer for many users
 CAP_USERS = 160  # of them all
-LOOKS = 2, 4  # for some users, for more
+CAPS_OF_EQUALS = 64  # where users are equal: drafts of equal users end together, so a cap just short of that costs much
+CAPS_OF_CROWDS = 5  # where memory makes batches, and their sum the cycle
+LOOKS = 2, 4  # for some users, for more; where memory makes batches as for some
 FIRST_ORDERS = (1.0,)  # prices at which users are ordered in the first look, of what a millisecond is worth
 ORDERS = (0.6,), (0.3, 1.0)  # and in those after, for some users and for more
 NEARER = 4  # plans that are then asked for with shorter loops
@@ -37,6 +41,8 @@ IMPROVED = 4, 1, 2  # plans that are searched around: for few users, for some, f
 ROUNDS = 4  # of local search
 WARM_ROUNDS = 2
 MOVED = 8  # ways to move those who changed, that are looked at as they are and not scored first
+AROUND = np.array([0.8, 0.9, 1.0, 1.15, 1.4])  # of a plan's cycle: caps within which equal splits are looked at
+CLOSELY = 2  # equal splits whose lengths are looked at closely
 WIDE = np.array([0.7, 0.8, 0.88, 0.94, 1.0, 1.06, 1.14, 1.25, 1.4])  # caps of a scan, of a cap
 PLAIN_CAPS = 8
 ALONE = 64  # more users are not all tried alone
@@ -44,12 +50,14 @@ ALONE = 64  # more users are not all tried alone
 
 def solve(arrays: Arrays) -> Plan | None:
     """A plan from nothing; None where nothing that was found fits into memory and bounds."""
+    if exact.countable(arrays):
+        return exact.solve(arrays, max(_plainest(arrays), key=lambda plan: plan.score, default=None))
     portion = Portion.of(arrays)
     plan = _solve(portion.arrays) if portion else None
     if portion is None or plan is None:
         return _solve(arrays)
     whole = Plan.of(arrays, portion.everybody(plan.split))
-    return relength(arrays, [whole.split.batches], whole)
+    return refine_lengths(arrays, _or_equal_split(arrays, relength(arrays, [whole.split.batches], whole)))
 
 
 def _solve(arrays: Arrays) -> Plan | None:
@@ -57,25 +65,36 @@ def _solve(arrays: Arrays) -> Plan | None:
     plans, few = _looked(arrays), len(arrays) <= FEW
     if not plans:
         return None
+    plans[0] = _or_equal_split(arrays, plans[0])
     if few:
         plans = _best_first(nudge(arrays, plan) for plan in [*plans, *_halves(arrays, plans[0])])
     searched = IMPROVED[(len(arrays) > FEW) + (len(arrays) > SOME)]
+    if len(arrays) <= SOME and not arrays.varied:
+        searched = IMPROVED[0]
     known: set[frozenset[Members]] = set()
     improved = _best_first(improve(arrays, plan, ROUNDS, known=known) for plan in plans[:searched])
     if few:
         return polish(arrays, improved[0])
-    return nudge(arrays, improved[0]) if len(arrays) <= SOME else improved[0]
+    return nudge(arrays, improved[0]) if len(arrays) <= SOME else refine_lengths(arrays, improved[0])
+
+
+def _or_equal_split(arrays: Arrays, plan: Plan) -> Plan:
+    """The plan, or an equal split that is better."""
+    splits = equal_splits(arrays, plan.score)
+    caps = np.tile(np.append(plan.cycle_ms * AROUND, plan.loop_ms * SHORTER), (len(splits), 1))
+    found = [refine_lengths(arrays, each) for each in scan(arrays, splits, caps, plan.score, CLOSELY)]
+    return max([plan, *found], key=lambda each: each.score)
 
 
 def _looked(arrays: Arrays) -> list[Plan]:
     """Plans of the joint dynamic programme, best first: over all caps that are promising, then near the best plans."""
     plans = _plainest(arrays)
     best = plans[0].score if plans else arrays.worst_score
-    caps = np.geomspace(*promising_caps(arrays, best), _between(CAPS, CAP_USERS // len(arrays)))
+    caps = np.geomspace(*promising_caps(arrays, best), _caps_wanted(arrays))
     known: set[frozenset[Members]] = set()
     most, many = _between(SCANNED, SCANNED_USERS // len(arrays)), len(arrays) > SOME
     seen = np.empty(0)
-    for look in range(LOOKS[many]):
+    for look in range(LOOKS[many and not arrays.crowded]):
         caps = caps[(np.abs(caps[:, None] / seen - 1) >= SAME).all(axis=1)]
         if len(caps) == 0:
             break
@@ -90,6 +109,14 @@ def _looked(arrays: Arrays) -> list[Plan]:
         shorter = [plan.loop_ms * SHORTER for plan in plans[:NEARER]]
         caps = np.unique(np.append(shorter, plans[0].cycle_ms * NEARBY))
     return plans
+
+
+def _caps_wanted(arrays: Arrays) -> int:
+    if not arrays.varied:
+        return CAPS_OF_EQUALS
+    if len(arrays) > SOME and arrays.crowded:
+        return CAPS_OF_CROWDS
+    return _between(CAPS, CAP_USERS // len(arrays))
 
 
 def _best_first(plans: Iterable[Plan]) -> list[Plan]:

@@ -17,6 +17,7 @@ from shared.planning.solvers.arrays import Arrays, Bools, Floats, Ints
 from shared.planning.solvers.options import Options
 
 PRICES = np.array([0.0, 0.25, 0.5, 0.75, 1.0])  # of a millisecond's worth at the incumbent's score
+PRICINGS = 12  # of a batch, until paths have as many as they may
 NEVER = 1e30  # ms
 
 
@@ -28,6 +29,11 @@ class Graph:
     head: Ints
     batch: Ints
     last: int
+
+    @property
+    def size(self) -> int:
+        """How many arcs there are."""
+        return len(self.tail)
 
     def arcs(self, node: int) -> slice:
         """The arcs that leave a node."""
@@ -54,7 +60,7 @@ def best_paths(graph: Graph, worth: Floats) -> Ints:
 
     A column without a path has none.
     """
-    ahead, taken = _ahead(graph, worth[graph.batch])
+    ahead, taken = _ahead(graph, worth)
     columns = np.arange(worth.shape[1])
     node = np.where(ahead[0] > -np.inf, 0, graph.last)
     found = []
@@ -65,8 +71,42 @@ def best_paths(graph: Graph, worth: Floats) -> Ints:
     return np.array(found).T if found else np.empty((worth.shape[1], 0), dtype=np.int64)
 
 
+def counted_paths(graph: Graph, worth: Floats, least: int, most: int) -> Ints:
+    """As best_paths, of paths with `least` to `most` batches: good ones, found by a price on a batch for each column."""
+    paths = best_paths(graph, worth)
+    count = (paths >= 0).sum(axis=1)
+    may, none = (count >= least) & (count <= most), count == 0
+    if (may | none).all():
+        return paths
+    top = np.where(worth > -np.inf, np.abs(worth), 0.0).max(axis=0)
+    low, high = np.where(count > most, 0.0, -top), np.where(count > most, top, 0.0)
+    for _ in range(PRICINGS):
+        price = (low + high) / 2
+        tried = best_paths(graph, worth - price)
+        count = (tried >= 0).sum(axis=1)
+        taken = ~none & ~may & (count >= least) & (count <= most)
+        paths = np.where(taken[:, None], *_equally_long(tried, paths))
+        may |= taken
+        low, high = np.where(count > most, price, low), np.where(count > most, high, price)
+        if (may | none).all():
+            break
+    return np.where(may[:, None], paths, -1)
+
+
+def _equally_long(one: Ints, other: Ints) -> tuple[Ints, Ints]:
+    """Both filled up with -1."""
+    width = max(one.shape[1], other.shape[1])
+    both = (np.pad(of, ((0, 0), (0, width - of.shape[1])), constant_values=-1) for of in (one, other))
+    return next(both), next(both)
+
+
+def best_sums(graph: Graph, worth: Floats) -> Floats:
+    """For every column of worth [batches, X], the largest sum of a path's batches [X]; -inf where there is no path."""
+    return _ahead(graph, worth)[0][0]
+
+
 def _ahead(graph: Graph, best: Floats) -> tuple[Floats, Ints]:
-    """The best sum from every node to the last [nodes, P], and the arc that begins it; best: [A, P]."""
+    """The best sum from every node to the last [nodes, P], and the arc that begins it; best: [batches, P]."""
     ahead = np.full((graph.last + 1, best.shape[1]), -np.inf)
     ahead[graph.last] = 0.0
     taken = np.zeros(ahead.shape, dtype=np.int64)
@@ -74,7 +114,7 @@ def _ahead(graph: Graph, best: Floats) -> tuple[Floats, Ints]:
         arcs = graph.arcs(node)
         if arcs.start == arcs.stop:
             continue
-        sums = best[arcs] + ahead[graph.head[arcs]]
+        sums = best[graph.batch[arcs]] + ahead[graph.head[arcs]]
         winner = sums.argmax(axis=0)
         taken[node] = arcs.start + winner
         ahead[node] = np.take_along_axis(sums, winner[None], axis=0)[0]
@@ -159,7 +199,7 @@ class Pareto:
         verify_ms, values = options.verify_ms, options.values
         best = (values[:, :, None] - cut.prices * verify_ms[:, :, None]).max(axis=1)  # [batches, P]
         feasible = np.where(values > -np.inf, verify_ms, NEVER).min(axis=1)
-        ahead, _ = _ahead(graph, np.column_stack([best, -feasible])[graph.batch])
+        ahead, _ = _ahead(graph, np.column_stack([best, -feasible]))
         self._ahead, self._time_ahead = ahead[:, :-1], np.minimum(-ahead[:, -1], NEVER)  # [nodes, P], [nodes]
         self._labels: dict[int, _Labels] = {}
         self._walk()

@@ -5,7 +5,7 @@ many as leave each portion some batches; in a portion equal users stand together
 portion of the most users that any gets is planned; what others have fewer is missing from their batches.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -45,7 +45,7 @@ class Portion:
         count = each[unit_kind] // units[unit_kind] + (nth < each[unit_kind] % units[unit_kind])
         copy, place = _dealt(kind, many, each, copies)
         unit = np.repeat(np.arange(len(count)), count)[place]
-        return cls(_small(arrays, firsts[unit_kind], count, copies), copy, unit)
+        return cls(arrays.standing(firsts[unit_kind], count.astype(np.float64), copies), copy, unit)
 
     def everybody(self, split: Split) -> Split:
         """All users' plan from a portion's."""
@@ -87,16 +87,3 @@ def _dealt(kind: Ints, many: Ints, each: Ints, copies: int) -> tuple[Ints, Ints]
     nth[order] = np.arange(len(kind)) - np.repeat(np.cumsum(many) - many, many)
     return (nth + (np.cumsum(many) - many)[kind]) % copies, (np.cumsum(each) - each)[kind] + nth // copies
 
-
-def _small(arrays: Arrays, users: Ints, count: Ints, copies: int) -> Arrays:
-    """Units in place of users: of each one of its users, and how many there are."""
-    return replace(
-        arrays,
-        draft_ms=arrays.draft_ms[users],
-        comm_ms=arrays.comm_ms[users],
-        prefix=arrays.prefix[users],
-        weight=arrays.weight[users],
-        value=arrays.value[users],
-        count=count.astype(np.float64),
-        copies=copies,
-    )

@@ -20,11 +20,17 @@ SWEEP = 4000  # members of the batches of a sweep, about: as many as the process
 
 
 def scan(
-    arrays: Arrays, partitions: Sequence[Sequence[Members]], caps_ms: Floats, score: float, wanted: int = 1
+    arrays: Arrays,
+    partitions: Sequence[Sequence[Members]],
+    caps_ms: Floats,
+    score: float,
+    wanted: int = 1,
+    shares: Floats = PRICES,
 ) -> list[Plan]:
     """Good plans of the best partitions, best first; fewer than wanted where not so many fit.
 
-    caps_ms: [partitions, C], the longest loops to try. score: about what a plan will have, to set prices by.
+    caps_ms: [partitions, C], the longest loops to try. score: about what a plan will have, to set prices by. shares:
+    prices, of what a millisecond of the cycle is worth.
     """
     if not partitions:
         return []
@@ -32,16 +38,16 @@ def scan(
     tries = np.arange(caps_ms.shape[1])
     sweeps = np.array_split(tries, min(len(tries), -(-len(tries) * len(types.batches.members) // SWEEP)))
     scores = np.concatenate(
-        [_Sweep(arrays, types, caps_ms[:, part], score).scores for part in sweeps], axis=1
+        [_Sweep(arrays, types, caps_ms[:, part], score, shares).scores for part in sweeps], axis=1
     )
     best = scores.reshape(len(partitions), -1)  # [partitions, C · P]
     taken, score_of = best.argmax(axis=1), best.max(axis=1)
     order = [n for n in np.argsort(-score_of, kind="stable")[:wanted] if score_of[n] > -np.inf]
     if not order:
         return []
-    cap, price = np.divmod(taken, len(PRICES))
+    cap, price = np.divmod(taken, len(shares))
     chosen = Types.of(arrays, [partitions[n] for n in order])
-    last = _Sweep(arrays, chosen, caps_ms[order, cap[order]][:, None], score)
+    last = _Sweep(arrays, chosen, caps_ms[order, cap[order]][:, None], score, shares)
     return sorted(last.plans([partitions[n] for n in order], price[order]), key=lambda plan: -plan.score)
 
 
@@ -49,7 +55,7 @@ class _Sweep:
     """All partitions at each of some caps and at every price; rows are types of batches, first all at one cap."""
 
     def __init__(
-        self, arrays: Arrays, types: Types, caps_ms: Floats, score: float, coarse: bool = False
+        self, arrays: Arrays, types: Types, caps_ms: Floats, score: float, shares: Floats
     ) -> None:
         """caps_ms: [partitions, C]."""
         self._arrays, self._types, tries = arrays, types, caps_ms.shape[1]
@@ -58,14 +64,14 @@ class _Sweep:
         self._try = (types.partition + np.arange(tries)[:, None] * len(types.starts)).ravel()  # of each row
         self._times = np.tile(types.times, tries)
         self._caps = caps_ms.T.ravel()  # of each try
-        self._options = quick(types.batches.repeated(tries), self._caps[self._try], coarse)
-        self._prices = PRICES[:, None] * [
+        self._options = quick(types.batches.repeated(tries), self._caps[self._try])
+        self._prices = shares[:, None] * [
             arrays.objective.price(score, arrays.all_weight, float(cap)) for cap in self._caps
         ]  # [P, tries]
         self._taken = self._choose()  # [P, rows]
         value, time = self._sums(self._taken)
         scores = arrays.scores(value, time, self._caps)  # [P, tries]
-        self.scores: Floats = scores.reshape(len(PRICES), tries, -1).transpose(2, 1, 0)  # [partitions, C, P]
+        self.scores: Floats = scores.reshape(len(shares), tries, -1).transpose(2, 1, 0)  # [partitions, C, P]
 
     def plans(self, partitions: Sequence[Sequence[Members]], price: Ints) -> list[Plan]:
         """Of the partitions, at one price for each; where there is one cap."""

@@ -34,9 +34,10 @@ def solve(
     _check(problem, arrays)
     if solver == "auto":
         solver = "exact" if len(arrays) <= AUTO_EXACT else "outrider"
-    if solver == "exact" and len(arrays) > exact.MAX_USERS:
+    if solver == "exact" and not exact.searchable(arrays):
         raise ValueError(
-            f"solver: exact takes at most {exact.MAX_USERS} users, not {len(arrays)}; take outrider"
+            f"solver: exact takes at most {exact.MAX_USERS} users who all differ, and more only where many are equal; "
+            f"these {len(arrays)} can be split in too many ways; take outrider"
         )
     if solver == "exact":
         plan = exact.solve(arrays, outrider.solve(arrays))

@@ -10,12 +10,12 @@ import jinja2
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from services.gateway.chat_template import ChatTemplate, Message, TemplateRefused
+from services.gateway.encoding import ids_of
 from shared.compute.modelled import STOP, modelled_vocabulary
 from shared.protocol.vocabulary import VocabularyError, byte_level, vocabulary_of_tokenizer_json
 from shared.runtime.service import BadFile
 
 MODELLED_VOCAB: Final = 49152
-SHORT_CHARS: Final = 4096  # tokenized in less than a few milliseconds
 _SPECIAL_NAMES: Final = (
     "bos_token",
     "eos_token",
@@ -58,19 +58,13 @@ class TargetTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """A plain prompt, with whatever special tokens the tokenizer itself puts around it."""
-        return self._ids(text, add_special_tokens=True)
+        return ids_of(self._tokenizer, text, add_special_tokens=True)
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         """Messages through the chat template. Raises TemplateRefused."""
         if self._template is None:
             raise TemplateRefused("this model has no chat template; use /v1/completions")
-        return self._ids(self._template.render(messages), add_special_tokens=False)
-
-    def _ids(self, text: str, add_special_tokens: bool) -> list[int]:
-        """A batch of one lets other threads run meanwhile, where `encode` holds Python's lock to its end."""
-        if len(text) <= SHORT_CHARS:
-            return list(self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids)
-        return list(self._tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids)
+        return ids_of(self._tokenizer, self._template.render(messages), add_special_tokens=False)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, none of them hidden."""

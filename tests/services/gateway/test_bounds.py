@@ -11,10 +11,11 @@ import pytest
 from pydantic import ValidationError
 
 from services.gateway.bounds import WorkBounds, bounds_of
+from services.gateway.encoding import SHORT_CHARS
 from services.gateway.errors import ApiError
 from services.gateway.intake import INLINE_BODY, INLINE_CHARS, Intake
 from services.gateway.openai_schema import ChatMessage, ChatRequest, CompletionRequest, TextPart
-from services.gateway.tokenizer import SHORT_CHARS, TargetTokenizer
+from services.gateway.tokenizer import TargetTokenizer
 from shared.compute.compute import ThreadCompute
 from tests.services.gateway.stack import MODEL, running_stack, settings_for_tests
 from tests.services.gateway.tokenizers_for_tests import byte_bpe
@@ -230,7 +231,8 @@ async def test_an_answer_with_many_logprobs_is_written_elsewhere(monkeypatch: py
         assert threading.get_ident() not in threads
 
 
-def test_a_long_text_is_tokenized_without_pythons_lock() -> None:
+@pytest.mark.parametrize("chat", [False, True])
+def test_a_long_text_is_tokenized_without_pythons_lock(chat: bool) -> None:
     """The event loop runs on meanwhile. With the lock held it would get a turn before and one after."""
     text = "the quick brown fox jumps over the lazy dog " * 4000
     tokenizer = byte_bpe()
@@ -238,7 +240,10 @@ def test_a_long_text_is_tokenized_without_pythons_lock() -> None:
     turns = 0
 
     def encode() -> None:
-        tokenizer.encode(text)
+        if chat:
+            tokenizer.encode_chat([{"role": "user", "content": text}])
+        else:
+            tokenizer.encode(text)
         done.set()
 
     started = threading.Thread(target=encode)
@@ -255,10 +260,9 @@ def test_long_and_short_texts_are_tokenized_alike() -> None:
     assert len(text) > SHORT_CHARS
     own = tokenizer._tokenizer
     assert tokenizer.encode(text) == own.encode(text).ids
-    chat = [{"role": "user", "content": text}]
-    assert tokenizer._template is not None
-    rendered = tokenizer._template.render(chat)
-    assert tokenizer.encode_chat(chat) == own.encode(rendered, add_special_tokens=False).ids
+    rendered = f"<|start|>user\n{text}<|end|><|start|>assistant\n"
+    ids = own.encode(rendered, add_special_tokens=False).ids
+    assert tokenizer.encode_chat([{"role": "user", "content": text}]) == ids
 
 
 async def test_a_refused_request_gives_its_place_back() -> None:

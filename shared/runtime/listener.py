@@ -14,6 +14,7 @@ from aiohttp import web
 from shared.runtime.connection import Connection, ConnectionBounds, Refusal
 
 BACKLOG: Final = 256
+BURST: Final = 16  # clients that are accepted before others get a turn of the loop
 REFUSALS: Final = 8  # clients at once that are told that there is no place; further ones wait for their turn
 LOOKED_AT: Final = 8  # connections that are tried before a newcomer is refused
 PAUSE_S: Final = 0.2  # when the system has no file or memory for another connection
@@ -79,7 +80,7 @@ class Listener:
 
     # --- accepting ----------------------------------------------------------------------------------
     async def _accept_on(self, sock: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
+        loop, taken = asyncio.get_running_loop(), 0
         while True:
             try:
                 client, _ = await loop.sock_accept(sock)
@@ -92,7 +93,9 @@ class Listener:
             except BaseException:
                 client.close()
                 raise
-            await asyncio.sleep(0)
+            taken += 1
+            if taken % BURST == 0:
+                await asyncio.sleep(0)
 
     async def _place(self, client: socket.socket) -> None:
         """A place for a client, or a refusal; no more files are in use meanwhile than there are places."""

@@ -5,13 +5,14 @@ import errno
 import socket
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from itertools import islice
 from typing import Any, Final, cast
 
 import structlog
 from aiohttp import web
 
-from shared.runtime.connection import Connection, ConnectionBounds, Refusal
+from shared.runtime.connection import REFUSED_S, Connection, ConnectionBounds, Refusal
 
 BACKLOG: Final = 256
 BURST: Final = 16  # clients that are accepted before others get a turn of the loop
@@ -113,8 +114,11 @@ class Listener:
         self._begin(client, self._connection, self._place_lost)
 
     async def _place_freed(self) -> None:
+        """A refusal ends within REFUSED_S, an evicted connection at once."""
         self._freed.clear()
-        await self._freed.wait()  # a refusal ends within REFUSED_S, an evicted connection at once
+        with suppress(TimeoutError):
+            async with asyncio.timeout(REFUSED_S):
+                await self._freed.wait()
 
     def _begin(
         self, client: socket.socket, make: Callable[[], asyncio.Protocol], failed: Callable[[], None]

@@ -53,6 +53,9 @@ async def listening(handler: Handler = hello, bounds: ConnectionBounds = BOUNDS)
     await listener.start("127.0.0.1", 0)
     try:
         yield listener
+        await until(lambda: len(listener) == 0)
+        assert not listener._waiting
+        assert not listener._connections
     finally:
         await listener.close()
 
@@ -268,6 +271,29 @@ async def test_without_files_a_client_waits_and_is_served_later(monkeypatch: pyt
         async with connected(listener, REQUEST, REQUEST) as clients:  # the first was being waited for already
             assert [await client.status() for client in clients] == [200, 200]
         assert not failures
+
+
+@both_loops
+async def test_nothing_is_kept_of_a_client_that_goes_in_the_middle() -> None:
+    """Its handler ends after its connection."""
+    begun = asyncio.Event()
+
+    async def endless(_: web.Request) -> web.Response:
+        begun.set()
+        await asyncio.sleep(3600)
+        return web.Response()
+
+    async with listening(endless, replace(BOUNDS, connections=1)) as listener:
+        async with connected(listener, REQUEST):
+            async with asyncio.timeout(5):
+                await begun.wait()
+        await until(lambda: len(listener) == 0)
+        await asyncio.sleep(0.05)
+        assert not listener._waiting
+        assert not listener._connections
+        begun.clear()
+        async with connected(listener, REQUEST), asyncio.timeout(5):
+            await begun.wait()
 
 
 @both_loops

@@ -102,6 +102,7 @@ class Connection(asyncio.Protocol):
         self._header, self._flush = _stopped(self._header), _stopped(self._flush)
         self._inner.connection_lost(exc)
         self._lost(self)
+        self.transport = None  # a handler that is cancelled by this ends later
 
     # --- the listener's side ------------------------------------------------------------------------
     def began(self, whole: bool) -> None:
@@ -136,7 +137,8 @@ class Connection(asyncio.Protocol):
     # --- bounds -------------------------------------------------------------------------------------
     def _enter(self, phase: Phase) -> None:
         self.phase = phase
-        self._changed(self)
+        if self.transport is not None:
+            self._changed(self)
 
     def _later(self, delay_s: float, then: Callable[[], None]) -> asyncio.TimerHandle:
         return asyncio.get_running_loop().call_later(delay_s, then)
@@ -152,9 +154,10 @@ class Connection(asyncio.Protocol):
         self._watch_flush()
 
     def _watch_flush(self) -> None:
-        if self.transport is not None:
-            self._unread = self.transport.get_write_buffer_size()
         self._flush = _stopped(self._flush)
+        if self.transport is None:
+            return
+        self._unread = self.transport.get_write_buffer_size()
         self._flush = self._later(self._bounds.write_s, self._flush_late)
 
     def _flush_late(self) -> None:

@@ -5,17 +5,19 @@ import errno
 import socket
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from itertools import islice
 from typing import Any, Final, cast
 
 import structlog
 from aiohttp import web
 
-from shared.runtime.connection import Connection, ConnectionBounds, Refusal
+from shared.runtime.connection import REFUSED_S, Connection, ConnectionBounds, Refusal
 from shared.runtime.http_runner import HttpRunner, plain_refusal
 from shared.runtime.http_runner import Refusal as RefusedRequest
 
 BACKLOG: Final = 256
+BURST: Final = 16  # clients that are accepted before others get a turn of the loop
 REFUSALS: Final = 8  # clients at once that are told that there is no place; further ones wait for their turn
 LOOKED_AT: Final = 8  # connections that are tried before a newcomer is refused
 PAUSE_S: Final = 0.2  # when the system has no file or memory for another connection
@@ -87,7 +89,7 @@ class Listener:
 
     # --- accepting ----------------------------------------------------------------------------------
     async def _accept_on(self, sock: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
+        loop, taken = asyncio.get_running_loop(), 0
         while True:
             try:
                 client, _ = await loop.sock_accept(sock)
@@ -100,7 +102,9 @@ class Listener:
             except BaseException:
                 client.close()
                 raise
-            await asyncio.sleep(0)
+            taken += 1
+            if taken % BURST == 0:
+                await asyncio.sleep(0)
 
     async def _place(self, client: socket.socket) -> None:
         """A place for a client, or a refusal; no more files are in use meanwhile than there are places."""
@@ -118,8 +122,11 @@ class Listener:
         self._begin(client, self._connection, self._place_lost)
 
     async def _place_freed(self) -> None:
+        """A refusal ends within REFUSED_S, an evicted connection at once."""
         self._freed.clear()
-        await self._freed.wait()  # a refusal ends within REFUSED_S, an evicted connection at once
+        with suppress(TimeoutError):
+            async with asyncio.timeout(REFUSED_S):
+                await self._freed.wait()
 
     def _begin(
         self, client: socket.socket, make: Callable[[], asyncio.Protocol], failed: Callable[[], None]

@@ -25,7 +25,9 @@ FEW = 8  # users: plans so small cost little to search longer
 SOME = 32  # users up to whom a plan is to take but a blink, and lengths are looked at token by token
 CAPS = range(8, 25)  # looked at first, over all that are promising; fewer for many users
 CAP_USERS = 160  # of them all
-CAPS_OF_EQUALS = 64  # where users are equal: drafts of equal users end together, so a cap just short of that costs much
+CAPS_OF_EQUALS = (
+    64  # where users are equal: drafts of equal users end together, so a cap just short of that costs much
+)
 CAPS_OF_CROWDS = 5  # where memory makes batches, and their sum the cycle
 LOOKS = 2, 4  # for some users, for more; where memory makes batches as for some
 FIRST_ORDERS = (1.0,)  # prices at which users are ordered in the first look, of what a millisecond is worth
@@ -41,7 +43,9 @@ IMPROVED = 4, 1, 2  # plans that are searched around: for few users, for some, f
 ROUNDS = 4  # of local search
 WARM_ROUNDS = 2
 MOVED = 8  # ways to move those who changed, that are looked at as they are and not scored first
-AROUND = np.array([0.8, 0.9, 1.0, 1.15, 1.4])  # of a plan's cycle: caps within which equal splits are looked at
+AROUND = np.array(
+    [0.8, 0.9, 1.0, 1.15, 1.4]
+)  # of a plan's cycle: caps within which equal splits are looked at
 CLOSELY = 2  # equal splits whose lengths are looked at closely
 WIDE = np.array([0.7, 0.8, 0.88, 0.94, 1.0, 1.06, 1.14, 1.25, 1.4])  # caps of a scan, of a cap
 PLAIN_CAPS = 8

@@ -15,7 +15,9 @@ from shared.planning.solvers.arrays import Arrays, Floats, Ints
 
 PIECES = 28  # of an order, about, where memory is no limit
 PARTS = range(5, 9)  # pieces of a full batch, where it is: as many as divide its users best
-WASTE = 1.25  # times as many pieces as the best order needs: those with more mix short prefixes with long ones
+WASTE = (
+    1.25  # times as many pieces as the best order needs: those with more mix short prefixes with long ones
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,12 @@ def _cut(arrays: Arrays, orders: Ints, each: int, parts: int) -> list[list[int]]
     begins = np.zeros(orders.shape, dtype=np.bool_)
     for place, user in enumerate(orders.T):
         count, own = arrays.count[user], arrays.prefix[user]
-        users, size, prefixes, prefix = users + count, size + 1, prefixes + count * own, np.maximum(prefix, own)
+        users, size, prefixes, prefix = (
+            users + count,
+            size + 1,
+            prefixes + count * own,
+            np.maximum(prefix, own),
+        )
         begin = (_full(arrays, users, prefix, prefixes) > 1 / parts) | (size > each)
         if place == 0 or begin.any():
             begins[:, place] = begin = begin | (place == 0)

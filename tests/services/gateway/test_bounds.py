@@ -231,7 +231,8 @@ async def test_an_answer_with_many_logprobs_is_written_elsewhere(monkeypatch: py
         assert threading.get_ident() not in threads
 
 
-def test_a_long_text_is_tokenized_without_pythons_lock() -> None:
+@pytest.mark.parametrize("chat", [False, True])
+def test_a_long_text_is_tokenized_without_pythons_lock(chat: bool) -> None:
     """The event loop runs on meanwhile. With the lock held it would get a turn before and one after."""
     text = "the quick brown fox jumps over the lazy dog " * 4000
     tokenizer = byte_bpe()
@@ -239,7 +240,10 @@ def test_a_long_text_is_tokenized_without_pythons_lock() -> None:
     turns = 0
 
     def encode() -> None:
-        tokenizer.encode(text)
+        if chat:
+            tokenizer.encode_chat([{"role": "user", "content": text}])
+        else:
+            tokenizer.encode(text)
         done.set()
 
     started = threading.Thread(target=encode)
@@ -256,10 +260,9 @@ def test_long_and_short_texts_are_tokenized_alike() -> None:
     assert len(text) > SHORT_CHARS
     own = tokenizer._tokenizer
     assert tokenizer.encode(text) == own.encode(text).ids
-    chat = [{"role": "user", "content": text}]
-    assert tokenizer._chats is not None
-    rendered = tokenizer._chats._template.render(chat)
-    assert tokenizer.encode_chat(chat) == own.encode(rendered, add_special_tokens=False).ids
+    rendered = f"<|start|>user\n{text}<|end|><|start|>assistant\n"
+    ids = own.encode(rendered, add_special_tokens=False).ids
+    assert tokenizer.encode_chat([{"role": "user", "content": text}]) == ids
 
 
 async def test_a_refused_request_gives_its_place_back() -> None:

@@ -1,6 +1,7 @@
 """Clients that send nothing, half a request, or never read: others are served all the same."""
 
 import asyncio
+import errno
 import functools
 import inspect
 import socket
@@ -52,6 +53,9 @@ async def listening(handler: Handler = hello, bounds: ConnectionBounds = BOUNDS)
     await listener.start("127.0.0.1", 0)
     try:
         yield listener
+        await until(lambda: len(listener) == 0)
+        assert not listener._waiting
+        assert not listener._connections
     finally:
         await listener.close()
 
@@ -87,7 +91,7 @@ async def connected(listener: Listener, *sent: bytes) -> AsyncIterator[list[Clie
         for data in sent:
             clients.append(Client(*await asyncio.open_connection("127.0.0.1", listener.port)))
             clients[-1].writer.write(data)
-            await until(lambda: True)
+            await asyncio.sleep(0.002)
         yield clients
     finally:
         for client in clients:
@@ -250,6 +254,56 @@ async def test_a_little_that_is_never_read_does_not_hold_a_connection_either() -
             await asyncio.sleep(0.01)
         await until(lambda: len(listener) == 0)
         assert listener.counts["write_timeout"] == 1
+
+
+async def test_without_files_a_client_waits_and_is_served_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.runtime.listener.PAUSE_S", 0.01)
+    async with listening() as listener:
+        loop = asyncio.get_running_loop()
+        accept, failures = loop.sock_accept, [errno.EMFILE, errno.ENFILE, errno.ENOBUFS]
+
+        async def failing(sock: socket.socket) -> Any:
+            if failures:
+                raise OSError(failures.pop(), "no more")
+            return await accept(sock)
+
+        monkeypatch.setattr(loop, "sock_accept", failing)
+        async with connected(listener, REQUEST, REQUEST) as clients:  # the first was being waited for already
+            assert [await client.status() for client in clients] == [200, 200]
+        assert not failures
+
+
+@both_loops
+async def test_nothing_is_kept_of_a_client_that_goes_in_the_middle() -> None:
+    """Its handler ends after its connection."""
+    begun = asyncio.Event()
+
+    async def endless(_: web.Request) -> web.Response:
+        begun.set()
+        await asyncio.sleep(3600)
+        return web.Response()
+
+    async with listening(endless, replace(BOUNDS, connections=1)) as listener:
+        async with connected(listener, REQUEST):
+            async with asyncio.timeout(5):
+                await begun.wait()
+        await until(lambda: len(listener) == 0)
+        await asyncio.sleep(0.05)
+        assert not listener._waiting
+        assert not listener._connections
+        begun.clear()
+        async with connected(listener, REQUEST), asyncio.timeout(5):
+            await begun.wait()
+
+
+@both_loops
+async def test_a_crowd_is_served() -> None:
+    async with (
+        listening(bounds=replace(BOUNDS, connections=100)) as listener,
+        connected(listener, *[REQUEST] * 100) as clients,
+    ):
+        assert [await client.status() for client in clients] == [200] * 100
+        assert listener.counts.total() == 0
 
 
 async def test_a_port_that_is_taken_is_an_error() -> None:

@@ -121,14 +121,14 @@ class Api:
         timer = RequestTimer(request[_BEGAN_AT])
         responder = Responder(job, form, envelope, self.admission.tokenizer, timer)
         events = await self.sessions.open(*job.asks)
-        log.info(
-            "request",
-            request=request[REQUEST_ID],
-            id=envelope.id,
-            sessions=[session.spec.session for session in events.members],
-            prompt_tokens=job.prompt_tokens,
-        )
         try:
+            log.info(
+                "request",
+                request=request[REQUEST_ID],
+                id=envelope.id,
+                sessions=[session.spec.session for session in events.members],
+                prompt_tokens=job.prompt_tokens,
+            )
             if job.stream:
                 return await responder.stream(request, events, self.pace)
             return await responder.whole(events, self.admission.intake)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from services.gateway import app
 from shared.protocol.messages import Close
 from tests.services.gateway.stack import MODEL, running_stack, until
 
@@ -179,3 +180,26 @@ async def test_a_body_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
         assert b"408" in await reader.readline()
         writer.close()
         await writer.wait_closed()
+
+
+async def test_a_fault_of_ours_after_a_session_was_opened_ends_the_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever it is; here the log line of the request fails."""
+
+    class Broken:
+        def info(self, *_: object, **__: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        def exception(self, *_: object, **__: object) -> None:
+            """The fault itself is logged without another one."""
+
+    async with running_stack() as stack:
+        stack.core.hold.clear()
+        with monkeypatch.context() as patched:
+            patched.setattr(app, "log", Broken())
+            assert (await stack.complete())[0] == 500
+        async with asyncio.timeout(5):
+            while not stack.core.cancels:
+                await asyncio.sleep(0.01)
+        assert stack.core.cancels[0].session == stack.core.submits[0].session

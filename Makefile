@@ -30,10 +30,10 @@ test-browser: setup ## loadgen's report in headless Chromium (Debian: chromium c
 	@$(BIN)/python -m pytest -m browser tests/browser
 
 models: setup ## fetch models: MODELS="smollm2 qwen2.5-coder"
-	@for model in $(MODELS); do $(BIN)/python -m services.models fetch "$$model" || exit 1; done
+	@for model in $(MODELS); do $(BIN)/python -m cli.models fetch "$$model" || exit 1; done
 
 demo-model: setup
-	@$(BIN)/python -m services.models fetch smollm2
+	@$(BIN)/python -m cli.models fetch smollm2
 
 lint: setup ## ruff, mypy in strict mode, layering
 	@$(BIN)/ruff check .
@@ -42,13 +42,13 @@ lint: setup ## ruff, mypy in strict mode, layering
 	@$(BIN)/python -m pytest -q tests/test_layering.py
 
 bench: demo-model ## packed against padded verification, orchestration overhead; 1.5B where fetched
-	@$(BIN)/python -m services.verifier.bench_packed
-	@$(BIN)/python -m services.local.orchestration
-	@$(BIN)/python -m services.local.orchestration --real smollm2 --out .outrider/orchestration-smollm2.json
-	@$(BIN)/python -m services.models.drift
+	@$(BIN)/python -m cli.bench.verifier.packed
+	@$(BIN)/python -m cli.bench.orchestration
+	@$(BIN)/python -m cli.bench.orchestration --real smollm2 --out .outrider/orchestration-smollm2.json
+	@$(BIN)/python -m cli.models.drift
 
 pair: setup ## the real pair beside transformers' generate and assisted generation (make models MODELS=qwen2.5-coder)
-	@$(BIN)/python -m services.local.pair
+	@$(BIN)/python -m cli.bench.pair
 
 exactness: demo-model ## every policy, load and crash against the target alone; resumable
 	@$(BIN)/python -m tests.exactness
@@ -64,7 +64,7 @@ fleet: setup ## a thousand emulated devices for six minutes: texts, memory, the 
 	@$(BIN)/python -m tests.soak.fleet --minutes $(or $(MINUTES),6)
 
 gpu-bench: ## verifier's cost law on a CUDA GPU, with the python3 on the path
-	@python3 -m services.verifier.bench
+	@python3 -m cli.bench.verifier.gpu
 
 compose-test: setup ## docker-compose.yml on a real Docker engine: build, texts, scale, kills, down
 	@$(BIN)/python -m tests.compose

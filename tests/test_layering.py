@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
-OURS = ("services", "shared", "loadgen")
+OURS = ("cli", "loadgen", "services", "shared")  # each imports only those after it
 FILES = sorted(path.relative_to(ROOT).as_posix() for top in OURS for path in (ROOT / top).rglob("*.py"))
 SERVICES = ("gateway", "scheduler", "draft_worker", "verifier")
 
@@ -17,23 +19,30 @@ KEPT_TO = {
     "torch": [
         "services/verifier/*",
         "shared/speculative/torch_rule.py",
-        "services/models/*",
-        "services/calibrate/*",
+        "cli/bench/verifier/*",
+        "cli/calibrate/*",
+        "cli/models/*",
+        "cli/reference.py",
     ],
-    "transformers": ["services/verifier/*", "services/models/*", "services/calibrate/*"],
+    "transformers": [
+        "services/verifier/*",
+        "cli/bench/verifier/*",
+        "cli/calibrate/*",
+        "cli/models/*",
+        "cli/reference.py",
+    ],
     "accelerate": ["services/verifier/*"],
-    "llama_cpp": ["services/draft_worker/*", "services/models/*"],
-    "scipy": ["shared/planning/solvers/milp.py", "services/bench/figures.py"],
-    "matplotlib": ["services/planner/*", "services/bench/picture.py"],
+    "llama_cpp": ["services/draft_worker/*", "cli/models/*"],
+    "scipy": ["shared/planning/solvers/milp.py", "cli/race/figures.py"],
+    "matplotlib": ["cli/plan/*", "cli/race/picture.py"],
     "plotly": ["loadgen/report/*"],
-    "redis": ["shared/broker/*", "services/local/orchestration.py", "services/calibrate/stack.py"],
+    "redis": ["shared/broker/*", "cli/bench/orchestration.py", "cli/calibrate/stack.py"],
     "aiohttp": [
         "services/gateway/*",
-        "services/local/*",
-        "services/bench/*",
         "shared/runtime/health.py",
         "shared/runtime/http_runner.py",
         "shared/runtime/listener.py",
+        "cli/*",
         "loadgen/*",
     ],
 }
@@ -44,17 +53,12 @@ ALONE = {
     "multiprocessing": [],
     "uuid": [],
     "random": ["shared/runtime/ids.py"],
-    "secrets": ["shared/runtime/ids.py", "services/local/access.py"],
+    "secrets": ["shared/runtime/ids.py", "cli/stack/access.py"],
     "time": [
         "shared/runtime/service.py",  # makes the loop's clock
-        "services/verifier/bench*",  # measures; serves nobody
+        "shared/runtime/stack_state.py",  # waits for a lock where no loop runs
         "services/verifier/cpu_times.py",  # of the passes on the compute thread, which knows no loop
-        "services/verifier/reference*",
-        "services/models/measure.py",
-        "services/calibrate/*",
-        "services/local/*",
-        "services/planner/*",
-        "services/bench/*",
+        "cli/*",
         "loadgen/*",
     ],
 }
@@ -63,25 +67,11 @@ CALLS = {
     "to_thread": [],
     "run_in_executor": ["shared/compute/compute.py"],
     "utcnow": [],
-    "now": [
-        "services/gateway/wall_clock.py",
-        "services/calibrate/*",
-        "services/local/*",
-        "loadgen/*",
-    ],  # datetime's
+    "now": ["services/gateway/wall_clock.py", "cli/*", "loadgen/*"],  # datetime's
 }
-# Command line and tools: the only ones that may name another service, inside the function that needs it.
-TOOLS = (
-    "loadgen/*",
-    "services/cli.py",
-    "services/local/*",
-    "services/calibrate/*",
-    "services/doctor/*",
-    "services/models/*",
-    "services/planner/*",
-    "services/bench/*",
-    "services/demo/*",
-)
+# What a person types. Torch and llama.cpp load inside the command that needs them, or in a process of their own.
+TOOLS = ("cli/*", "loadgen/*")
+PROCESSES = ("cli/bench/verifier/*", "cli/bench/drafting.py", "cli/reference.py")
 
 
 def imports(file: str) -> Iterator[tuple[str, bool]]:
@@ -109,27 +99,35 @@ def allowed(file: str, patterns: list[str] | tuple[str, ...]) -> bool:
     return any(fnmatch(file, pattern) for pattern in patterns)
 
 
-def test_shared_imports_nothing_of_ours() -> None:
-    above = [top for top in OURS if top != "shared"]
+@pytest.mark.parametrize("top", OURS)
+def test_imports_run_one_way(top: str) -> None:
+    above = OURS[: OURS.index(top)]
     wrong = [
         f"{file} imports {module}"
         for file in FILES
-        if file.startswith("shared/")
+        if file.startswith(f"{top}/")
         for module, _ in imports(file)
-        if any(is_in(module, top) for top in above)
+        if any(is_in(module, other) for other in above)
     ]
     assert not wrong
 
 
+def test_services_holds_the_four_deployables_alone() -> None:
+    rooms = {Path(file).parts[1] for file in FILES if file.startswith("services/")}
+    assert rooms == {*SERVICES, "__init__.py"}
+
+
 def test_services_never_import_each_other() -> None:
-    """Tools may import a service, inside the function that needs it."""
     wrong = []
     for file in FILES:
-        for module, at_load in imports(file):
-            service = next((name for name in SERVICES if is_in(module, f"services.{name}")), "")
-            tool = allowed(file, TOOLS) and not at_load
-            if service and not file.startswith(f"services/{service}/") and not tool:
-                wrong.append(f"{file} imports {module}")
+        if file.startswith("services/"):
+            own = Path(file).parts[1]
+            others = [f"services.{name}" for name in SERVICES if name != own]
+            wrong += [
+                f"{file} imports {module}"
+                for module, _ in imports(file)
+                if any(is_in(module, other) for other in others)
+            ]
     assert not wrong
 
 
@@ -159,7 +157,7 @@ def test_tools_load_nothing_heavy_before_it_is_needed() -> None:
     wrong = [
         f"{file} imports {module} when it is loaded"
         for file in FILES
-        if allowed(file, TOOLS)
+        if allowed(file, TOOLS) and not allowed(file, PROCESSES)
         for module, at_load in imports(file)
         if at_load and module.split(".")[0] in ("torch", "transformers", "llama_cpp")
     ]
@@ -190,7 +188,7 @@ def test_no_import_circles_between_files() -> None:
 def test_the_gpu_benchmark_needs_torch_transformers_and_numpy_only() -> None:
     """It runs on machines that have nothing else (huggingface_hub comes with transformers)."""
     known = {*sys.stdlib_module_names, *OURS, "torch", "transformers", "numpy", "huggingface_hub"}
-    waiting = [file for file in FILES if file.startswith("services/verifier/bench")]
+    waiting = [file for file in FILES if file.startswith("cli/bench/verifier/")]
     seen: set[str] = set()
     while waiting:
         file = waiting.pop()
@@ -214,7 +212,7 @@ def loads(file: str) -> set[str]:
 def test_help_loads_neither_torch_nor_llama_cpp() -> None:
     code = (
         "import sys\n"
-        "from services import cli\n"
+        "from cli import main as cli\n"
         "try: cli.app(['--help'])\n"
         "except SystemExit: pass\n"
         "sys.exit(', '.join({'torch', 'transformers', 'llama_cpp'} & set(sys.modules)) or 0)"

@@ -11,13 +11,13 @@ from services.draft_worker import proof
 from services.draft_worker.handshake import explain_by_hash, explain_by_texts
 from services.draft_worker.metrics import Metrics
 from services.draft_worker.worker import DraftWorker
-from shared.broker.connect import connect_device
 from shared.broker.device_broker import ROLE
 from shared.compute.compute import ThreadCompute
 from shared.compute.drafter import Drafter
 from shared.compute.modelled_drafter import ModelledDrafter
 from shared.protocol.vocabulary import Vocabulary, VocabularyError, vocabulary_of_tokenizer_json
 from shared.runtime import logs
+from shared.runtime.connect import connect_device
 from shared.runtime.health import HealthServer
 from shared.runtime.ids import Ids
 from shared.runtime.service import BadFile, main

@@ -17,13 +17,13 @@ from prometheus_client import CollectorRegistry
 
 from services.draft_worker.metrics import Metrics
 from services.draft_worker.worker import DraftWorker
-from shared.broker.connect import connect_device
 from shared.broker.device_broker import DeviceBroker
 from shared.compute.compute import InlineCompute
 from shared.compute.drafter import Drafter
 from shared.compute.modelled_drafter import ModelledDrafter
 from shared.compute.replay import Recordings, ReplayDrafter
 from shared.runtime import logs
+from shared.runtime.connect import connect_device
 from shared.runtime.health import HealthServer
 from shared.runtime.ids import Ids
 from shared.runtime.service import BadFile, main
@@ -113,7 +113,7 @@ def _drafter(device: Device, recordings: Recordings | None, settings: DraftWorke
 
 
 def read_recordings(path: Path) -> Recordings:
-    """As services/bench/recording.py writes them. Raises OSError, ValueError, KeyError."""
+    """As cli/race/recording.py writes them. Raises OSError, ValueError, KeyError."""
     data = json.loads(path.read_text(encoding="utf-8"))
     return Recordings(tuple(tuple(text) for text in data["texts"]), data["vocabulary"], data["vocab"])
 

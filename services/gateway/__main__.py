@@ -5,8 +5,8 @@ import asyncio
 from prometheus_client import CollectorRegistry
 
 from services.gateway.gateway import Gateway, tokenizer_of
-from shared.broker.connect import connect
 from shared.compute.compute import ThreadCompute
+from shared.runtime.connect import connect
 from shared.runtime.ids import Ids
 from shared.runtime.logs import configure
 from shared.runtime.service import main

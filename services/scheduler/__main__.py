@@ -7,9 +7,9 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 
 from services.scheduler.scheduler import Scheduler
-from shared.broker.connect import connect
 from shared.compute.compute import ThreadCompute
 from shared.runtime import logs, service
+from shared.runtime.connect import connect
 from shared.runtime.health import HealthServer
 from shared.runtime.ids import Ids
 from shared.runtime.settings import SchedulerSettings, load_named

@@ -8,9 +8,9 @@ from prometheus_client import CollectorRegistry
 
 from services.verifier.build import build_target
 from services.verifier.verifier import Verifier
-from shared.broker.connect import connect
 from shared.compute.compute import ThreadCompute
 from shared.runtime import logs, service
+from shared.runtime.connect import connect
 from shared.runtime.health import HealthServer
 from shared.runtime.ids import Ids
 from shared.runtime.settings import VerifierSettings, load_named

@@ -24,10 +24,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from cli.admin import Admin
+from cli.stack.stack import Ports
 from loadgen.client import Client
 from loadgen.request import Record
-from services.local.admin import Admin
-from services.local.stack import Ports
 from tests.exactness.runner import CASES, request
 from tests.integration.joining import Machine
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from services.local.stack import LocalStack
+from cli.stack.stack import LocalStack
 from tests.exactness.cells import all_cells
 from tests.exactness.runner import CASES, options, run_cell
 
@@ -53,7 +53,7 @@ def check_reference(target: Path, state_dir: Path) -> None:
     answers_file = state_dir / f"exactness-reference-{code_hash()}.json"
     names = ("id", "prompt", "max_tokens", "temperature", "top_p", "top_k", "seed")
     asked.write_text(json.dumps([{name: case[name] for name in names} for case in CASES]))
-    command = [sys.executable, "-m", "services.verifier.reference", "--model", str(target)]
+    command = [sys.executable, "-m", "cli.reference", "--model", str(target)]
     subprocess.run([*command, "--cases", str(asked), "--out", str(answers_file)], check=True)
     answers = json.loads(answers_file.read_text())
     wrong = [case["id"] for case in CASES if answers[case["id"]]["tokens"] != case["tokens"]]

@@ -12,8 +12,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from cli.reference import Case, Reference
 from loadgen import prompts
-from services.verifier.reference import Case, Reference
 
 MARGIN = 1e-3
 SEEDS = range(1, 9)

@@ -11,10 +11,10 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from cli.admin import Admin
+from cli.stack.stack import LocalStack, Options, Ports
 from loadgen.client import Client
 from loadgen.request import ChatRequest, Record
-from services.local.admin import Admin
-from services.local.stack import LocalStack, Options, Ports
 from tests.exactness.cells import Cell
 
 CASES = json.loads((Path(__file__).parent / "cases.json").read_text())

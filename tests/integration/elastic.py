@@ -10,8 +10,8 @@ from typing import Final
 import aiohttp
 from redis.asyncio import Redis
 
-from services.local.processes import Supervised
-from services.local.stack import LocalStack, Ports, specs
+from cli.stack.processes import Supervised
+from cli.stack.stack import LocalStack, Ports, specs
 from services.scheduler.scheduler import FRESH_S
 
 POLL_S: Final = 0.1

@@ -8,12 +8,12 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from cli.admin import Admin
+from cli.devices.devices import Place
+from cli.errors import CommandError
+from cli.stack.stack import LocalStack, access_of
 from loadgen.client import Client
 from loadgen.request import ChatRequest
-from services.local.admin import Admin
-from services.local.devices import Place
-from services.local.errors import CommandError
-from services.local.stack import LocalStack, access_of
 
 WAIT_S = 15.0
 

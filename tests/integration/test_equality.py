@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.local.stack import LocalStack
+from cli.stack.stack import LocalStack
 from tests.exactness.cells import Cell, sample
 from tests.exactness.runner import CASES, options, run_cell
 

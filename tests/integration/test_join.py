@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from services.local import devices
-from services.local.devices import Place
-from services.local.errors import CommandError
-from services.local.stack import LocalStack, Options, Ports, access_of
+from cli.devices import devices
+from cli.devices.devices import Place
+from cli.errors import CommandError
+from cli.stack.stack import LocalStack, Options, Ports, access_of
 from shared.broker.connections import Connections
 from shared.broker.device_list import read_devices, write_devices
 from tests.integration.joining import WAIT_S, Machine, place_of, present, text_of

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from services.local import devices
-from services.local.stack import LocalStack, Options, Ports
+from cli.devices import devices
+from cli.stack.stack import LocalStack, Options, Ports
 from tests.integration.joining import Machine, place_of, present, text_of
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]

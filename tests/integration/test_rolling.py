@@ -10,10 +10,10 @@ from typing import Any
 import aiohttp
 import pytest
 
+from cli.admin import Admin
+from cli.stack.processes import Supervised
+from cli.stack.stack import LocalStack
 from loadgen.client import Client
-from services.local.admin import Admin
-from services.local.processes import Supervised
-from services.local.stack import LocalStack
 from tests.exactness.runner import CASES, options, request
 from tests.integration.elastic import Balancer, another, sessions_by_verifier
 

@@ -23,8 +23,8 @@ from typing import Final
 from redis.asyncio import Redis
 from rich.console import Console
 
+from cli.stack.stack import LocalStack
 from loadgen.client import Client
-from services.local.stack import LocalStack
 from tests.exactness.runner import CASES, options, request
 from tests.soak.samples import Sample, draw, look, median
 

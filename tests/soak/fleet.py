@@ -21,12 +21,12 @@ import numpy as np
 from redis.asyncio import Redis
 from rich.console import Console
 
+from cli.stack.stack import LocalStack, Options, Ports
 from loadgen.client import Client
 from loadgen.fleet import commands_time
 from loadgen.request import ChatRequest
 from loadgen.stack_metrics import Delta, Look, scrape
 from services.gateway.tokenizer import MODELLED_VOCAB
-from services.local.stack import LocalStack, Options, Ports
 from shared.compute.modelled import expected_text
 from shared.scenario.scenario import read_scenario
 from shared.speculative.params import SamplingParams

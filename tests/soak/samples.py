@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cli.stack.stack import LocalStack
 from loadgen.fleet import resident_mib
-from services.local.stack import LocalStack
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from services.draft_worker.bench import waits_ms
+from cli.bench.drafting import waits_ms
 from services.draft_worker.llama_drafter import Limits, LlamaDrafter, ModelFileError
 from shared.compute.drafter import DraftRequest, DraftResult, NoCapacity
 from shared.protocol.vocabulary import Entry, vocabulary_of_tokenizer_json
@@ -311,7 +311,7 @@ def test_a_truncated_file_is_named_with_the_reason(tmp_path: Path, models_dir: P
 
 MEMORY = """
 import sys, psutil
-from services.draft_worker.bench import waits_ms
+from cli.bench.drafting import waits_ms
 from services.draft_worker.llama_drafter import Limits, LlamaDrafter
 from services.draft_worker import __main__
 from shared.compute.drafter import DraftRequest

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from shared.broker.connect import DEVICE_CALLS, connect_device
 from shared.broker.connections import Connections
 from shared.broker.contract import BrokerAway, LeaseLost
 from shared.broker.device_broker import DeviceBroker, RedisDevice
@@ -13,6 +12,7 @@ from shared.broker.memory_broker import MemoryBroker
 from shared.protocol import limits, wire
 from shared.protocol.messages import Draft, Heartbeat, Span
 from shared.protocol.wire import decode_as
+from shared.runtime.connect import DEVICE_CALLS, connect_device
 from shared.runtime.settings import DraftWorkerSettings
 from tests.shared.broker.worlds import LIMIT, MemoryWorld, RedisWorld, World
 

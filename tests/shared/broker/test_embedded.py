@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.local.access import Access
+from cli.stack.access import Access
 from shared.broker.embedded import EmbeddedBroker, NotABroker, free_port, server_pid
 
 HOST = "127.0.0.1"

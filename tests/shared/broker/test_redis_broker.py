@@ -8,13 +8,13 @@ import pytest
 from redis import Redis
 
 from shared.broker import connections
-from shared.broker.connect import connect
 from shared.broker.contract import Broker, BrokerAway, BrokerDenied, CommitRow
 from shared.broker.embedded import EmbeddedBroker, NoServer, server_argv
 from shared.broker.redis_broker import RedisBroker
 from shared.broker.script import script
 from shared.protocol import wire
 from shared.protocol.messages import Cancel, Heartbeat, Span, Verdict
+from shared.runtime.connect import connect
 from shared.runtime.settings import Common
 from tests.shared.broker.logs import open_session, row
 from tests.shared.broker.worlds import RedisWorld

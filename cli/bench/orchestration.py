@@ -1,0 +1,161 @@
+"""What orchestration costs: the time of a round that is neither drafting nor verifying.
+
+    python -m cli.bench.orchestration [--out FILE]
+    python -m cli.bench.orchestration --real smollm2
+
+For the last-arriving member of each batch: from one verdict to the next, minus its draft and its verification.
+Read from the trace of a real stack (processes, broker, sockets) with modelled compute, so that nothing but the
+orchestration varies; --real measures the demo's models and requests instead, all on one machine, where
+orchestration waits for processors as well. Beside it: broker commands and scripts a round.
+"""
+
+import argparse
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from redis.asyncio import Redis
+from rich.console import Console
+from rich.table import Table
+
+from cli.admin import Admin
+from cli.models.resolve import resolve
+from cli.stack.stack import LocalStack, Options, Ports
+from loadgen.client import Client
+from loadgen.prompts import demo_cases
+from loadgen.request import ChatRequest
+from loadgen.result import write_result
+from shared.protocol.keys import Keys
+from shared.protocol.messages import Span
+from shared.protocol.wire import decode_as
+
+POLICIES: Final = (("fixed-k", 4, 2), ("cyclic-k", 4, 1))  # k, the verifier's threads
+USERS: Final = 8
+TOKENS: Final = 256
+WARM_UP: Final = 0.1  # share of the rounds that is cut at the start
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """One batch's orchestration time, by its last-arriving member. Microseconds."""
+
+    batch: int
+    session: str
+    gap_us: int
+
+
+def gaps(spans: Iterable[Span]) -> list[Gap]:
+    """Verdict to verdict, minus draft, minus verification, for each batch whose last member drafted."""
+    verified: dict[str, dict[int, Span]] = defaultdict(dict)  # by session, by batch
+    drafted: dict[tuple[str, int], Span] = {}  # by session, round
+    for span in spans:
+        if span.role == "verifier" and span.kind == "verify":
+            verified[span.session][span.step] = span
+        elif span.kind == "draft":
+            drafted[span.session, span.round] = span
+    members: dict[int, list[tuple[int, Gap]]] = defaultdict(list)  # by batch: (draft's end, gap)
+    for session, by_batch in verified.items():
+        steps = sorted(by_batch.values(), key=lambda span: span.end_us)
+        for before, now in pairwise(steps):
+            draft = drafted.get((session, now.round))
+            if draft is None or draft.end_us > now.start_us or draft.start_us < before.end_us:
+                continue
+            computing = draft.end_us - draft.start_us + now.end_us - now.start_us
+            gap = Gap(now.step, session, now.end_us - before.end_us - computing)
+            members[now.step].append((draft.end_us, gap))
+    return [max(batch, key=lambda member: member[0])[1] for _, batch in sorted(members.items())]
+
+
+async def read_spans(redis: Redis) -> list[Span]:
+    """Every span in the trace stream."""
+    entries: Any = await redis.xrange(Keys().trace)
+    return [decode_as(Span, fields[b"d"]) for _, fields in entries]
+
+
+async def command_counts(redis: Redis) -> dict[str, int]:
+    """Calls of each broker command so far."""
+    stats: Any = await redis.info("commandstats")
+    return {name.removeprefix("cmdstat_"): int(stat["calls"]) for name, stat in stats.items()}
+
+
+def setting(real: str, state_dir: Path) -> tuple[Options, list[ChatRequest]]:
+    """The stack and what is asked of it. real: name of a model, "" = modelled compute."""
+    env = {"OUTRIDER_TRACE": "1"}
+    if real:
+        target, draft, name = resolve(real)
+        env |= {"OUTRIDER_DTYPE": "float32"}
+        requests = [ChatRequest(model=name, max_tokens=64, **case) for case in demo_cases(USERS)]
+        return Options(target, draft, name, ports=Ports.free(), state_dir=state_dir, env=env), requests
+    env |= {"OUTRIDER_MODEL_DRAFT_MS": "5", "OUTRIDER_MODEL_BETA_MS": "30"}
+    requests = [ChatRequest(f"u{i}", "modelled", f"prompt {i}", TOKENS, seed=i + 1) for i in range(USERS)]
+    options = Options(modelled=True, served_name="modelled", ports=Ports.free(), state_dir=state_dir, env=env)
+    return options, requests
+
+
+async def measure(policy: str, k: int, threads: int, real: str, state_dir: Path) -> dict[str, Any]:
+    """One policy on a fresh stack; figures in milliseconds. threads: of the verifier."""
+    options, requests = setting(real, state_dir)
+    async with LocalStack(options) as stack, Client(stack.url) as client, Admin(stack.url) as admin:
+        await admin.set_policy(policy, k, threads)
+        async with Redis.from_url(stack.broker_url) as redis:
+            before = await command_counts(redis)
+            records = await client.chat_all(requests)
+            after = await command_counts(redis)
+            found = gaps(await read_spans(redis))
+    errors = [record.error for record in records if record.error]
+    if errors:
+        raise RuntimeError(f"{len(errors)} requests failed: {errors[0]}")
+    steady = np.array([gap.gap_us for gap in found[int(len(found) * WARM_UP) :]]) / 1e3
+    calls = {
+        name: count - before.get(name, 0) for name, count in after.items() if count > before.get(name, 0)
+    }
+    rounds = max(sum(record.rounds for record in records), 1)
+    return {
+        "batches": len(steady),
+        "gap_ms_p50": float(np.percentile(steady, 50)),
+        "gap_ms_p99": float(np.percentile(steady, 99)),
+        "gap_ms_max": float(steady.max()),
+        "rounds": rounds,
+        "commands_per_round": {name: round(count / rounds, 3) for name, count in sorted(calls.items())},
+    }
+
+
+async def run(out: Path, real: str, state_dir: Path) -> None:
+    """Every policy; a table and the result file."""
+    console = Console()
+    results = {}
+    for policy, k, threads in POLICIES:
+        with console.status(f"{policy} k={k}: {USERS} users, {real or 'modelled compute'}"):
+            results[policy] = await measure(policy, k, threads, real, state_dir)
+    write_result(out, "orchestration", {"users": USERS, "model": real or "modelled"}, {"policies": results})
+    table = Table(
+        title="orchestration: verdict to verdict, minus draft, minus verification (last-arriving member)"
+    )
+    for heading in ("policy", "batches", "p50 ms", "p99 ms", "max ms", "scripts/round", "reads/round"):
+        table.add_column(heading)
+    for policy, row in results.items():
+        calls = row["commands_per_round"]
+        reads = calls.get("xreadgroup", 0) + calls.get("xread", 0)
+        figures = (row["gap_ms_p50"], row["gap_ms_p99"], row["gap_ms_max"], calls.get("evalsha", 0), reads)
+        table.add_row(policy, str(row["batches"]), *(f"{figure:.2f}" for figure in figures))
+    console.print(table)
+    console.print(f"written to {out}")
+
+
+def main() -> None:
+    """Command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(description="Measure what orchestration costs.")
+    parser.add_argument("--real", default="", metavar="MODEL", help="measure a real stack, e.g. smollm2")
+    parser.add_argument("--out", type=Path, default=Path(".outrider/orchestration.json"))
+    parser.add_argument("--state", type=Path, default=Path(".outrider/orchestration"))
+    args = parser.parse_args()
+    asyncio.run(run(args.out, args.real, args.state))
+
+
+if __name__ == "__main__":
+    main()

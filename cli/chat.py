@@ -1,0 +1,91 @@
+"""`outrider chat`: streams an answer; accepted drafts are coloured."""
+
+import asyncio
+from contextlib import aclosing
+from typing import Any
+
+from rich.console import Console
+
+from cli.errors import CommandError
+from cli.gateway_client import GatewayClient
+
+
+def run_chat(url: str, api_key: str, prompt: str, max_tokens: int, temperature: float) -> None:
+    """One question, or a conversation until an empty line or Ctrl-D. Raises CommandError."""
+    console = Console(highlight=False)
+    sampling = {"max_tokens": max_tokens, "temperature": temperature}
+    messages: list[dict[str, str]] = []
+    # No loop runs while a question is typed, so that Ctrl-C ends the command there too.
+    while question := prompt or _ask(console):
+        messages.append({"role": "user", "content": question})
+        messages.append(
+            {"role": "assistant", "content": asyncio.run(turn(url, api_key, sampling, messages, console))}
+        )
+        if prompt:
+            return
+
+
+async def turn(
+    url: str, api_key: str, sampling: dict[str, Any], messages: list[dict[str, str]], console: Console
+) -> str:
+    """The answer to a conversation, printed as it comes. Raises CommandError."""
+    async with GatewayClient(url, api_key) as client:
+        return await answer(
+            client, {"model": await _model(client), **sampling, "messages": messages}, console
+        )
+
+
+async def answer(client: GatewayClient, body: dict[str, Any], console: Console) -> str:
+    """The text, printed as it comes, with the figures below it. Raises CommandError."""
+    body = {**body, "stream": True, "stream_options": {"include_usage": True}, "outrider": {"spans": True}}
+    text, reason = "", ""
+    usage: dict[str, Any] = {}
+    async with aclosing(client.events("/v1/chat/completions", body)) as events:
+        async for event in events:
+            usage = event.get("usage") or usage
+            accepted = (event.get("outrider") or {}).get("accepted_chars", 0)
+            for choice in event.get("choices") or []:
+                piece = (choice.get("delta") or {}).get("content") or ""
+                reason = choice.get("finish_reason") or reason
+                text += piece
+                for part, style in ((piece[:accepted], "green"), (piece[accepted:], None)):
+                    console.print(part, end="", style=style, markup=False, soft_wrap=True)
+    console.print()
+    console.print(footer(usage, reason), style="dim")
+    return text
+
+
+async def _model(client: GatewayClient) -> str:
+    """The first that is served."""
+    listed = await client.call("GET", "/v1/models")
+    try:
+        return str(listed["data"][0]["id"])
+    except (KeyError, IndexError, TypeError):
+        raise client.foreign("/v1/models names no model") from None
+
+
+def footer(usage: dict[str, Any], reason: str) -> str:
+    """Tokens, drafted and accepted ones, and that the answer was cut when it was. reason: OpenAI's finish_reason."""
+    spec = usage.get("speculative") or {}
+    total, drafted, accepted = (
+        usage.get("completion_tokens", 0),
+        spec.get("drafted_tokens", 0),
+        spec.get("accepted_tokens", 0),
+    )
+    cut = "; cut there, --max-tokens allows no more" if reason == "length" else ""
+    if not drafted:
+        return f"{total} tokens, none drafted{cut}"
+    return (
+        f"{total} tokens; {accepted} of {drafted} drafted accepted (green), τ {spec.get('tau', 0):.2f}{cut}"
+    )
+
+
+def _ask(console: Console) -> str:
+    try:
+        question = console.input("[bold]you:[/] ").strip()
+        question.encode("utf-8")  # undecodable bytes come as characters that cannot be sent
+    except EOFError:
+        return ""
+    except UnicodeError:
+        raise CommandError("what was typed is not valid UTF-8") from None
+    return question

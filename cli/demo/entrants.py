@@ -1,0 +1,78 @@
+"""Who serves with drafts made here, and one repeat of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import nan
+
+from cli.admin import Admin
+from cli.demo.reference import Text
+from cli.errors import CommandError
+from loadgen.client import Client
+from loadgen.metrics import summarise
+from loadgen.request import ChatRequest, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Entrant:
+    """A policy, its draft length (0 = none, or the policy's own), threads of the verifier and of a draft worker."""
+
+    policy: str
+    k: int = 0
+    verifier_threads: int = 2
+    draft_threads: int = 1
+
+    def __str__(self) -> str:
+        return self.policy + (f" k={self.k}" if self.k else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One repeat of one entrant; nan where there is nothing of the kind. same: with the target, None = unchecked."""
+
+    tokens_per_s: float
+    alpha: float = nan
+    tau: float = nan
+    ttft_ms: float = nan
+    tpot_ms: float = nan
+    same: bool | None = None
+    records: Sequence[Record] = ()
+
+
+async def serve(
+    client: Client,
+    admin: Admin,
+    entrant: Entrant,
+    requests: Sequence[ChatRequest],
+    expected: Mapping[str, Text],
+) -> Run:
+    """All users at once, each to its last token. expected: by the requests' ids. Raises CommandError if one fails."""
+    await admin.set_policy(entrant.policy, entrant.k, entrant.verifier_threads, entrant.draft_threads)
+    before = (await admin.status())["totals"]
+    records = await ask(client, requests)
+    after = (await admin.status())["totals"]
+    accepted = after["accepted"] - before["accepted"]
+    ended = accepted + after["rejections"] - before["rejections"]
+    summary = summarise(records)
+    return Run(
+        tokens_per_s=summary.tokens_per_s,
+        alpha=accepted / ended if ended else nan,
+        tau=summary.tau,
+        ttft_ms=summary.ttft.median,
+        tpot_ms=summary.tpot.median,
+        same=same(records, expected),
+        records=records,
+    )
+
+
+def same(records: Sequence[Record], expected: Mapping[str, Text]) -> bool:
+    """Whether every text is the target's own, from its first token to its last."""
+    return all(tuple(record.tokens) == expected[record.request.id].answer for record in records)
+
+
+async def ask(client: Client, requests: Sequence[ChatRequest]) -> list[Record]:
+    """All requests at once. Raises CommandError if one fails."""
+    records = await client.chat_all(list(requests))
+    failed = [record.error for record in records if record.error]
+    if failed:
+        raise CommandError(f"{len(failed)} of {len(records)} requests failed: {failed[0]}")
+    return records

@@ -1,0 +1,115 @@
+"""The demo from start to end: what can fail comes first, what takes minutes after it."""
+
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from rich.console import Console
+
+from cli.demo import elsewhere, here
+from cli.demo.entrants import Run
+from cli.demo.figures import rows
+from cli.demo.reference import reference
+from cli.demo.table import show
+from cli.errors import CommandError
+from cli.progress import Steps
+from cli.stack.stack import LocalStack, Options, Ports
+from loadgen.prompts import demo_cases
+from loadgen.request import ChatRequest
+from loadgen.result import write_result
+
+DTYPE: Final = "float32"
+LOOK_S: Final = 1.0  # between looks whether the stack has failed
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """What is run. tokens: of each user's answer. state_dir: for the stacks' state and the kept reference."""
+
+    target: Path
+    draft_model: Path
+    name: str
+    users: int
+    tokens: int
+    repeats: int
+    out: Path
+    state_dir: Path
+
+
+async def run_demo(demo: Demo) -> None:
+    """Both halves: print text and table, write `out`. Raises CommandError if a text is not the target's."""
+    console = Console()
+    requests = [
+        ChatRequest(model=demo.name, max_tokens=demo.tokens, **case) for case in demo_cases(demo.users)
+    ]
+    scenario = elsewhere.devices_elsewhere(demo.users)
+    async with Steps(console) as steps:
+        mine = await _here(demo, requests, steps)
+        folder = demo.state_dir / "demo-elsewhere"
+        emulated = await elsewhere.run(demo.target, demo.name, DTYPE, scenario, demo.repeats, folder, steps)
+    halves = {
+        "this_machine": rows(mine, ("autoregressive", "greedy-batch")),
+        "emulated": rows(emulated, (elsewhere.GENERATE, "greedy-batch")),
+    }
+    config = {
+        "users": demo.users,
+        "tokens": demo.tokens,
+        "repeats": demo.repeats,
+        "entrants": [asdict(entrant) for entrant in here.ENTRANTS],
+        "scenario": scenario.model_dump(mode="json"),
+    }
+    write_result(demo.out, "demo", config, halves)
+    show(
+        console, mine[str(here.ENTRANTS[-1])][0].records, halves["this_machine"], halves["emulated"], scenario
+    )
+    console.print(f"written to {demo.out}")
+    raise_if_wrong(halves)
+
+
+async def _here(demo: Demo, requests: Sequence[ChatRequest], steps: Steps) -> dict[str, list[Run]]:
+    """The first half. The reference waits until the services have drafted."""
+    options = Options(
+        demo.target,
+        demo.draft_model,
+        demo.name,
+        ports=Ports.free(),
+        state_dir=demo.state_dir / "demo",
+        env={"OUTRIDER_DTYPE": DTYPE},
+    )
+    step = steps.step("services start and draft", 1)
+    async with LocalStack(options) as stack:
+        await here.prove(stack, requests)
+        step.advance()
+        step = steps.step("the target alone (transformers)", len(requests))
+        expected = await beside(stack, reference(demo.target, requests, demo.state_dir, step))
+        step = steps.step("drafts made here", demo.repeats * len(here.ENTRANTS))
+        return await here.race(stack, requests, expected, demo.repeats, step)
+
+
+async def beside(stack: LocalStack, work: Coroutine[Any, Any, T]) -> T:
+    """What the work returns; the work ends at once when the stack fails meanwhile. Raises ProcessFailed then."""
+    task = asyncio.create_task(work)
+    try:
+        while not task.done():
+            await asyncio.wait([task], timeout=LOOK_S)
+            stack.raise_if_failed()
+        return task.result()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def raise_if_wrong(halves: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+    """Raise CommandError if a text of a half's policy was not the target's own."""
+    wrong = [
+        f"{policy} ({half.replace('_', ' ')})"
+        for half, found in halves.items()
+        for policy, row in found.items()
+        if row["identical_to_reference"] is False
+    ]
+    if wrong:
+        raise CommandError(f"text differs from the target alone under {', '.join(wrong)}")

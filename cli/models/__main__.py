@@ -1,0 +1,9 @@
+"""`python -m cli.models fetch smollm2`: the same commands as `outrider models`."""
+
+from functools import partial
+
+from cli.cli_errors import run_app
+from cli.models.commands import app
+
+if __name__ == "__main__":
+    run_app("outrider models", partial(app, prog_name="outrider models"))

@@ -1,0 +1,145 @@
+"""Which quantisation of a target's own file makes the best draft: most accepted tokens per millisecond."""
+
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from rich.table import Table
+
+from cli.models import measure, requantize, store
+from cli.models.errors import ModelError
+from cli.models.manifest import DraftRecipe
+from cli.models.report import Report
+from cli.models.store import Folder
+
+TEMPERATURES: Final = (0.0, 1.0)
+CONTEXT: Final = 128  # tokens held by each sequence while a decode is timed
+STEPS: Final = 24
+SEQUENCES: Final = 4
+K: Final = 4  # of the last column
+AS_IS: Final = "as downloaded"
+CANDIDATES: Final = (
+    DraftRecipe("source.gguf", "Q2_K"),
+    DraftRecipe("source.gguf", "Q3_K_S"),
+    DraftRecipe("source.gguf", "Q3_K_M"),
+    DraftRecipe("source.gguf", "Q3_K_M", embeddings="IQ4_NL"),
+    DraftRecipe("source.gguf", "Q3_K_M", embeddings="Q4_0"),
+    DraftRecipe("source.gguf", "Q4_0"),
+    DraftRecipe("source.gguf", "Q4_0", pure=True),
+    DraftRecipe("source.gguf", "IQ4_NL"),
+    DraftRecipe("source.gguf", "IQ4_NL", pure=True),
+    DraftRecipe("source.gguf", "IQ4_NL", embeddings="Q5_0"),
+    DraftRecipe("source.gguf", "Q4_1", embeddings="Q4_0"),
+    DraftRecipe("source.gguf", "Q4_K_S"),
+    DraftRecipe("source.gguf", "Q4_K_S", embeddings="IQ4_NL"),
+    DraftRecipe("source.gguf", "Q5_0", embeddings="IQ4_NL"),
+    DraftRecipe("source.gguf", "Q5_0", pure=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One candidate: bytes, α by temperature, milliseconds of a decode of 1 and of SEQUENCES tokens."""
+
+    name: str
+    size: int
+    alphas: tuple[float, ...]
+    ms_alone: float
+    ms_several: float
+
+    def accepted_per_ms(self) -> float:
+        """Expected accepted tokens of a draft of K, over what drafting it costs with SEQUENCES sessions."""
+        alpha = statistics.fmean(self.alphas)
+        return sum(alpha**depth for depth in range(1, K + 1)) / (K * self.ms_several / SEQUENCES)
+
+
+def compare(folder: Folder, tokens: int, repeats: int, report: Report) -> list[Row]:
+    """Measure every candidate on this machine, one thread, timings interleaved. Raises ModelError."""
+    if not folder.source.is_file():
+        raise ModelError(f"{folder.source}: missing; only a model with a source file can be requantised")
+    report.say(f"Decoding {len(measure.PROMPTS)} prompts x {tokens} tokens with the target alone")
+    samples = measure.samples(folder.target, tokens, TEMPERATURES)
+    with TemporaryDirectory(dir=store.models_root(), prefix=f".{folder.name}.") as work:
+        files = {AS_IS: folder.source}
+        for number, recipe in enumerate(CANDIDATES):
+            report.say(f"Making {title(recipe)}")
+            files[title(recipe)] = Path(work) / f"{number}.gguf"
+            requantize.requantize(folder.source, files[title(recipe)], recipe)
+        alphas = {name: agreement(path, samples) for name, path in files.items()}
+        timings: dict[str, list[tuple[float, float]]] = {name: [] for name in files}
+        for turn in range(repeats):
+            report.say(f"Timing, round {turn + 1} of {repeats}")
+            for name, path in files.items():
+                timings[name].append(timing(path))
+        rows = [
+            Row(
+                name,
+                path.stat().st_size,
+                alphas[name],
+                *(statistics.median(t) for t in zip(*timings[name], strict=True)),
+            )
+            for name, path in files.items()
+        ]
+    return sorted(rows, key=Row.accepted_per_ms, reverse=True)
+
+
+def agreement(path: Path, samples: list[measure.Sample]) -> tuple[float, ...]:
+    """α of a draft by temperature: the share of the target's own tokens it would have drafted."""
+    with measure.Draft(path) as draft:
+        told = [(sample.params.temperature, draft.agreement(sample)) for sample in samples]
+    return tuple(
+        statistics.fmean(hit for at, hits in told if at == temperature for hit in hits)
+        for temperature in TEMPERATURES
+    )
+
+
+def timing(path: Path) -> tuple[float, float]:
+    """Milliseconds of a decode for one session and for SEQUENCES."""
+    with measure.Draft(path, SEQUENCES) as draft:
+        return draft.ms_per_decode(1, CONTEXT, STEPS), draft.ms_per_decode(SEQUENCES, CONTEXT, STEPS)
+
+
+def title(recipe: DraftRecipe) -> str:
+    """A candidate's name."""
+    return (
+        recipe.type
+        + (" pure" if recipe.pure else "")
+        + (f", embeddings {recipe.embeddings}" if recipe.embeddings else "")
+    )
+
+
+def table(rows: list[Row]) -> Table:
+    """The candidates, best first."""
+    shown = Table(box=None)
+    for heading in (
+        "draft",
+        "size",
+        *(f"α T={t}" for t in TEMPERATURES),
+        "ms, 1 session",
+        f"ms, {SEQUENCES} sessions",
+        "accepted/ms",
+    ):
+        shown.add_column(heading, justify="left" if heading == "draft" else "right")
+    for row in rows:
+        alphas = (f"{alpha:.3f}" for alpha in row.alphas)
+        shown.add_row(
+            row.name,
+            store.human(row.size),
+            *alphas,
+            f"{row.ms_alone:.2f}",
+            f"{row.ms_several:.1f}",
+            f"{row.accepted_per_ms():.3f}",
+        )
+    return shown
+
+
+def main() -> None:
+    """`python -m cli.models.compare`: the demo model's candidates."""
+    report = Report()
+    report.console.print(table(compare(store.folder("smollm2"), tokens=96, repeats=5, report=report)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""What a GGUF draft is worth beside its target: how often they agree, and what a drafted token costs.
+
+Kept apart from the draft worker on purpose: one context, no sessions, nothing but llama.cpp's own calls.
+"""
+
+import ctypes
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from cli.models.errors import ModelError
+from shared.speculative.draw import draw
+from shared.speculative.params import SamplingParams
+
+CONTEXT: Final = 1024
+PROMPTS: Final = (
+    "Write a Python function that checks whether a string is a palindrome.",
+    "Explain to a child why the sky is blue.",
+    "List five tips for saving energy at home, one sentence each.",
+    "Write a short story about a lighthouse keeper who finds a letter.",
+    "What is 12 times 15? Show the steps.",
+    "Summarise in two sentences what a database index does.",
+    "Write a polite e-mail that asks a colleague for the figures of last month.",
+    "Describe how to plant a tomato seedling, step by step.",
+    "Name three differences between a train and a bus.",
+    "Write a four-line poem about rain.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A prompt and the target's own continuation, decoded by the target alone."""
+
+    prompt: Sequence[int]
+    text: Sequence[int]
+    params: SamplingParams
+
+
+def samples(target: Path, tokens: int, temperatures: Sequence[float], dtype: str = "auto") -> list[Sample]:
+    """The target's text for every prompt and temperature, up to its stop token or `tokens` tokens."""
+    import torch  # heavy; only this measurement needs them
+    import transformers
+
+    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(target)
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(target, dtype=dtype)
+    model.eval()
+    stops = model.generation_config.eos_token_id
+    stops = set(stops if isinstance(stops, list) else [stops])
+    found = []
+    for temperature in temperatures:
+        for seed, prompt in enumerate(PROMPTS):
+            message = [{"role": "user", "content": prompt}]
+            ids = tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=True)[
+                "input_ids"
+            ]
+            params = SamplingParams(seed, len(tokenizer), temperature)
+            text: list[int] = []
+            step, cache = torch.tensor([ids]), None
+            while len(text) < tokens and not (text and text[-1] in stops):
+                with torch.inference_mode():
+                    out = model(step, past_key_values=cache, use_cache=True, logits_to_keep=1)
+                text.append(draw(out.logits[0, -1].float().numpy(), params, len(ids) + len(text)))
+                step, cache = torch.tensor([[text[-1]]]), out.past_key_values
+            found.append(Sample(ids, text, params))
+    return found
+
+
+class Draft:
+    """A GGUF model with one small context, on one thread."""
+
+    def __init__(self, path: Path, sequences: int = 4) -> None:
+        import llama_cpp  # a native library
+
+        from services.draft_worker.backends import load_backends  # another service
+
+        self._lib = llama_cpp
+        self._quiet = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
+        llama_cpp.llama_log_set(self._quiet, ctypes.c_void_p(0))
+        load_backends()
+        self._model: Any = llama_cpp.llama_model_load_from_file(
+            str(path).encode(), llama_cpp.llama_model_default_params()
+        )
+        if not self._model:
+            raise ModelError(f"{path}: llama.cpp cannot load it")
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx, params.n_batch, params.n_ubatch = CONTEXT, CONTEXT, CONTEXT
+        params.n_seq_max, params.kv_unified = sequences, True
+        params.n_threads = params.n_threads_batch = 1
+        self._context: Any = llama_cpp.llama_init_from_model(self._model, params)
+        self._batch: Any = llama_cpp.llama_batch_init(CONTEXT, 0, 1)
+        self._rows = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self._model))
+
+    def __enter__(self) -> "Draft":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self._lib.llama_batch_free(self._batch)
+        self._lib.llama_free(self._context)
+        self._lib.llama_model_free(self._model)
+
+    def agreement(self, sample: Sample) -> list[bool]:
+        """For each token of the target's text: whether the draft, given all before it, says the same."""
+        ids = [*sample.prompt, *sample.text]
+        self._clear()
+        self._decode([(token, at, 0) for at, token in enumerate(ids)], logits_from=len(sample.prompt) - 1)
+        says = [draw(self._logits(at - 1), sample.params, at) for at in range(len(sample.prompt), len(ids))]
+        return [mine == its for mine, its in zip(says, sample.text, strict=True)]
+
+    def ms_per_decode(self, sequences: int, context: int, steps: int) -> float:
+        """Median milliseconds of a decode of one token for each of some sequences, greedy choice included."""
+        self._clear()
+        for sequence in range(sequences):
+            self._decode([(token % self._rows, token, sequence) for token in range(context)], context - 1)
+        took = []
+        tokens = [1] * sequences
+        for step in range(steps):
+            start = time.perf_counter()
+            self._decode([(token, context + step, sequence) for sequence, token in enumerate(tokens)], 0)
+            tokens = [int(self._logits(sequence).argmax()) for sequence in range(sequences)]
+            took.append((time.perf_counter() - start) * 1e3)
+        return statistics.median(took)
+
+    def _decode(self, rows: Sequence[tuple[int, int, int]], logits_from: int) -> None:
+        """Decode rows of (token, position, sequence); logits are kept from index logits_from on."""
+        for index, (token, position, sequence) in enumerate(rows):
+            self._batch.token[index] = token
+            self._batch.pos[index] = position
+            self._batch.n_seq_id[index] = 1
+            self._batch.seq_id[index][0] = sequence
+            self._batch.logits[index] = index >= logits_from
+        self._batch.n_tokens = len(rows)
+        code = self._lib.llama_decode(self._context, self._batch)
+        if code != 0:
+            raise ModelError(f"llama.cpp could not decode {len(rows)} tokens (code {code})")
+
+    def _logits(self, index: int) -> npt.NDArray[np.float32]:
+        at = self._lib.llama_get_logits_ith(self._context, index)
+        return np.ctypeslib.as_array(at, shape=(self._rows,))
+
+    def _clear(self) -> None:
+        self._lib.llama_memory_clear(self._lib.llama_get_memory(self._context), True)

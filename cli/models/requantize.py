@@ -1,0 +1,56 @@
+"""Requantising a GGUF file with llama.cpp: how a draft is made from its target's own file."""
+
+import ctypes
+from pathlib import Path
+from typing import Final
+
+from cli.models.errors import ModelError
+from cli.models.manifest import DraftRecipe
+
+FTYPE: Final = "LLAMA_FTYPE_MOSTLY_"
+TENSOR: Final = "GGML_TYPE_"
+
+
+def requantize(source: Path, into: Path, recipe: DraftRecipe, threads: int = 0) -> None:
+    """Write `source` with the weights of another type to `into`. threads 0: all cores. Raises ModelError.
+
+    Rows that a type's block length does not divide get llama.cpp's fallback type. The file at `into`
+    appears only when it is complete.
+    """
+    import llama_cpp  # loads a native library; most commands need none
+
+    from services.draft_worker.backends import load_backends  # another service
+
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype = _constant(llama_cpp, FTYPE, recipe.type)
+    params.allow_requantize = True
+    params.pure = recipe.pure
+    params.nthread = threads
+    if recipe.embeddings:
+        params.token_embedding_type = _constant(llama_cpp, TENSOR, recipe.embeddings)
+    quiet = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
+    llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
+    load_backends()
+    partial = into.with_name(into.name + ".partial")
+    try:
+        code = llama_cpp.llama_model_quantize(str(source).encode(), str(partial).encode(), params)
+        if code != 0:
+            raise ModelError(f"{source}: llama.cpp could not requantise it to {recipe.type} (code {code})")
+        partial.replace(into)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def versions() -> dict[str, str]:
+    """What requantised."""
+    import llama_cpp  # as above
+
+    return {"llama-cpp-python": llama_cpp.__version__}
+
+
+def _constant(llama_cpp: object, prefix: str, name: str) -> int:
+    value = getattr(llama_cpp, prefix + name.upper(), None)
+    if isinstance(value, int):
+        return value
+    names = sorted(known.removeprefix(prefix) for known in dir(llama_cpp) if known.startswith(prefix))
+    raise ModelError(f"{name}: no such quantisation; llama.cpp knows {', '.join(names)}")

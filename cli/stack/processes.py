@@ -1,0 +1,184 @@
+"""One supervised local process: started, watched, restarted when it dies, stopped with a bound."""
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from cli.errors import ProcessFailed
+from shared.runtime.service import EXIT_REFUSED, EXIT_SETTINGS, EXIT_SUPERSEDED
+
+STOP_S: Final = 10.0  # from SIGTERM to SIGKILL
+BACKOFF_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
+FINAL_CODES: Final = frozenset({EXIT_SETTINGS, EXIT_REFUSED, EXIT_SUPERSEDED})  # restarting does not help
+DEATHS: Final = 3  # so many of one kind before a process was ever ready, and it is given up
+LAST_BYTES: Final = 4096  # of a log that are looked at for last words
+PR_SET_PDEATHSIG: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What to run. ready_url: answers 200 once the process can work; "" = at once. device: others go on without it."""
+
+    name: str
+    argv: Sequence[str]
+    env: Mapping[str, str] = field(default_factory=dict)
+    ready_url: str = ""
+    device: bool = False
+
+
+class Supervised:
+    """Keeps one process running until stopped. Its output goes to a log file.
+
+    deaths: a line for every end that nobody here asked for, told on stderr when it happens. pids: of all its
+    incarnations. was_ready: set by whoever has seen it work; until then it may die DEATHS times in the same way.
+    restarted: called after every restart; may raise ProcessFailed.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        log_dir: Path,
+        restarted: "Callable[[Supervised], Awaitable[None]] | None" = None,
+    ) -> None:
+        self.spec = spec
+        self.log_file = log_dir / f"{spec.name}.log"
+        self.restarts = 0
+        self.deaths: list[str] = []
+        self.pids: set[int] = set()
+        self.was_ready = False
+        self._restarted = restarted
+        self._same: Counter[int] = Counter()
+        self._killed = False
+        self._process: asyncio.subprocess.Process | None = None
+        self._stopping = asyncio.Event()
+        self._spawning = asyncio.Lock()
+        self._log_start = 0  # where the words of the running incarnation begin
+
+    @property
+    def pid(self) -> int:
+        """Of the running process, 0 between two."""
+        running = self._process is not None and self._process.returncode is None
+        return self._process.pid if running and self._process else 0
+
+    async def start(self) -> None:
+        """Start the first incarnation. Raises ProcessFailed."""
+        await self._spawn()
+
+    async def watch(self) -> None:
+        """Restart it whenever it dies. Raises ProcessFailed when that does not help; returns after `stop`."""
+        while not self._stopping.is_set():
+            code = await self._ended()
+            if self._stopping.is_set():
+                return
+            if code in FINAL_CODES:
+                raise ProcessFailed(f"{self.spec.name} ended with code {code}: {self.last_words()}")
+            self._note_death(code)
+            await asyncio.sleep(BACKOFF_S[min(self.restarts, len(BACKOFF_S) - 1)])
+            self.restarts += 1
+            await self._spawn()
+            if self._restarted is not None and not self._stopping.is_set():
+                await self._restarted(self)
+
+    def kill(self, signum: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to the running process; it will be restarted if it dies."""
+        if self.pid:
+            self._killed = True
+            os.kill(self.pid, signum)
+
+    async def stop(self, limit_s: float = STOP_S) -> None:
+        """SIGTERM, then SIGKILL after limit_s."""
+        self._stopping.set()
+        async with self._spawning:  # a restart under way is stopped, too
+            process = self._process
+        if process is None or process.returncode is not None:
+            return
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), limit_s)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+    def last_words(self, lines: int = 3) -> str:
+        """The end of what its latest incarnation wrote."""
+        try:
+            with self.log_file.open("rb") as log:
+                size = log.seek(0, os.SEEK_END)
+                start = self._log_start if self._log_start <= size else 0
+                log.seek(max(start, size - LAST_BYTES))
+                end = log.read(LAST_BYTES).decode(errors="replace")
+        except OSError:
+            return "(no log)"
+        return " / ".join(end.strip().splitlines()[-lines:]) or "(it wrote nothing)"
+
+    def _note_death(self, code: int) -> None:
+        """Tell of an end that nobody asked for. Raises ProcessFailed when there were too many of them."""
+        if self._killed:
+            self._killed = False
+            return
+        self._same[code] += 1
+        if not self.was_ready and self._same[code] >= DEATHS:
+            raise ProcessFailed(
+                f"{self.spec.name} ended {DEATHS} times with {how_it_ended(code)} before it was ready: "
+                f"{self.last_words()} (log: {self.log_file})"
+            )
+        self.deaths.append(
+            f"{self.spec.name} ended by itself with {how_it_ended(code)}: {self.last_words(1)}"
+        )
+        print(f"{self.deaths[-1]}; it is started again, see {self.log_file}", file=sys.stderr, flush=True)
+
+    async def _ended(self) -> int:
+        """Wait for the running incarnation; its exit code. Raises RuntimeError before `start`."""
+        if self._process is None:
+            raise RuntimeError(f"{self.spec.name} was not started")
+        return await self._process.wait()
+
+    async def _spawn(self) -> None:
+        async with self._spawning:
+            if self._stopping.is_set():
+                return
+            try:
+                self._process = await self._execute()
+            except OSError as error:
+                raise ProcessFailed(f"{self.spec.name} cannot be started: {error}") from None
+            self.pids.add(self._process.pid)
+
+    async def _execute(self) -> asyncio.subprocess.Process:
+        self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        with self.log_file.open("ab") as log:
+            self._log_start = log.tell()
+            return await asyncio.create_subprocess_exec(
+                *self.spec.argv,
+                env={**os.environ, **self.spec.env},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # A terminal's Ctrl-C reaches only the supervisor, which stops in order. Not a session of its own:
+                # Linux shares the processor among sessions first and heeds `nice` only within one.
+                process_group=0,
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            )
+
+
+def how_it_ended(code: int) -> str:
+    """Of a return code, for people: a signal by its name."""
+    if code >= 0:
+        return f"code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+    words = signal.strsignal(-code)
+    return f"{name} ({words.lower()})" if words else name
+
+
+def _die_with_parent() -> None:
+    """Runs in the child: a supervisor that was killed leaves no orphans."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

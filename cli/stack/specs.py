@@ -1,0 +1,143 @@
+"""What a local stack consists of: its options, and every process with its command line and settings."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from cli.stack.access import Access
+from cli.stack.ports import HOST, Claim, Ports
+from cli.stack.processes import Spec
+from shared.broker.access import CORE
+from shared.broker.embedded import server_argv
+
+# On one machine drafts get the time that verification leaves: everybody waits for a verification, and its threads
+# wait for each other, so that one that is held up holds up all.
+DRAFT_NICE: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to run. target_dir and draft_model are files; modelled needs neither."""
+
+    target_dir: Path | None = None
+    draft_model: Path | None = None
+    served_name: str = ""
+    modelled: bool = False
+    draft_workers: int = 2
+    ports: Ports = field(default_factory=Ports)
+    state_dir: Path = Path(".outrider")
+    env: Mapping[str, str] = field(default_factory=dict)  # further settings for every service
+    listen: str = ""  # an address of this machine at which devices reach the broker; "" = none do
+    devices: tuple[str, ...] = ()  # arguments of services.draft_worker.fleet; () = no emulated devices
+
+
+@dataclass(frozen=True, slots=True)
+class _Service:
+    """One of ours: `python -m services.{package}`."""
+
+    name: str
+    package: str
+    env: Mapping[str, str]
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def role(self) -> str:
+        return self.package.partition(".")[0]
+
+
+def access_of(state_dir: Path) -> Access:
+    """Passwords and devices of the stack that keeps its state here."""
+    return Access(state_dir.resolve() / "access")
+
+
+def specs(options: Options, stack_id: str = "") -> list[Spec]:
+    """Every process of the stack, in starting order. stack_id: what their health pages give back."""
+    access = access_of(options.state_dir)
+    server = server_argv(
+        HOST,
+        options.ports.broker,
+        listen=options.listen,
+        access_list=str(access.acl_file) if options.listen else "",
+    )
+    common = {
+        "OUTRIDER_BROKER_URL": f"redis://{HOST}:{options.ports.broker}/0",
+        "OUTRIDER_MODEL_DIR": str(options.target_dir or ""),
+        **({"OUTRIDER_STACK": stack_id} if stack_id else {}),
+        **options.env,
+        **({"OUTRIDER_TARGET": "modelled"} if options.modelled else {}),
+    }
+    return [
+        Spec("broker", server),
+        *(
+            _spec(service, {**common, **_credential(service.role, options, access)}, port)
+            for service, port in _with_ports(options)
+        ),
+    ]
+
+
+def claims(options: Options) -> list[Claim]:
+    """Every port that the stack listens on."""
+    ports, listen = options.ports, options.listen
+    return [
+        Claim(HOST, ports.gateway, "--port"),
+        Claim(HOST, ports.broker, "--broker-port"),
+        *([Claim(listen, ports.broker, "--broker-port")] if listen not in ("", HOST) else []),
+        *(Claim(HOST, port, "--health-port") for _, port in sorted(_with_ports(options), key=lambda p: p[1])),
+    ]
+
+
+def _with_ports(options: Options) -> Iterator[tuple[_Service, int]]:
+    """Services in starting order, with their health ports: the gateway, which starts last, has the first."""
+    *others, gateway = _services(options)
+    order = {"scheduler": 1, "verifier": 2}
+    for offset, service in enumerate(others, start=1):
+        yield service, options.ports.health + order.get(service.name, offset)
+    yield gateway, options.ports.health
+
+
+def _services(options: Options) -> list[_Service]:
+    """Verifier, scheduler, devices, gateway."""
+    if options.modelled:
+        drafting = {"OUTRIDER_DRAFTER": "modelled"}
+    else:
+        drafting = {"OUTRIDER_DRAFT_MODEL": str(options.draft_model or ""), "OUTRIDER_NICE": str(DRAFT_NICE)}
+    serving = {"OUTRIDER_PORT": str(options.ports.gateway), "OUTRIDER_SERVED_NAME": options.served_name}
+    devices = [
+        _Service(f"draft-worker-{i}", "draft_worker", {"OUTRIDER_NAME": f"device-{i}", **drafting})
+        for i in range(options.draft_workers)
+    ]
+    if options.devices:
+        devices.append(
+            _Service("devices", "draft_worker.fleet", {"OUTRIDER_NAME": "device"}, options.devices)
+        )
+    return [
+        _Service("verifier", "verifier", {"OUTRIDER_NAME": "verifier"}),
+        _Service("scheduler", "scheduler", {"OUTRIDER_NAME": "scheduler"}),
+        *devices,
+        _Service("gateway", "gateway", {"OUTRIDER_NAME": "gateway", **serving}),
+    ]
+
+
+def _spec(service: _Service, env: Mapping[str, str], health_port: int) -> Spec:
+    return Spec(
+        service.name,
+        (sys.executable, "-m", f"services.{service.package}", *service.arguments),
+        {**env, **service.env, "OUTRIDER_HEALTH_PORT": str(health_port)},
+        f"http://{HOST}:{health_port}/readyz",
+        device=service.role == "draft_worker",
+    )
+
+
+def _credential(role: str, options: Options, access: Access) -> dict[str, str]:
+    """Settings with which a service comes to a broker that asks for passwords."""
+    user = role.replace("_", "-")
+    if not options.listen or user not in CORE:
+        return {}
+    devices = {"OUTRIDER_DEVICES_FILE": str(access.devices_file)} if role == "scheduler" else {}
+    return {
+        "OUTRIDER_BROKER_USER": user,
+        "OUTRIDER_BROKER_PASSWORD_FILE": str(access.password_file(user)),
+        **devices,
+    }

@@ -1,0 +1,86 @@
+"""`outrider status`: a live table of devices, verifiers, sessions and the policy."""
+
+import asyncio
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from cli.admin import Admin
+from shared.runtime.stack_state import read_state
+
+REFRESH_S: Final = 1.0
+
+
+async def run_status(url: str, api_key: str, *, once: bool, state_dir: Path | None = None) -> None:
+    """Print once (also when not a terminal), or refresh until Ctrl-C. state_dir: of a stack on this machine."""
+    console = Console()
+    async with Admin(url, api_key) as admin:
+        before = await admin.status()
+        if once or not console.is_terminal:
+            console.print(Group(picture(before, before), given_up(state_dir)))
+            return
+        with Live(picture(before, before), console=console, auto_refresh=False) as live:
+            while True:
+                await asyncio.sleep(REFRESH_S)
+                now = await admin.status()
+                live.update(Group(picture(now, before), given_up(state_dir)), refresh=True)
+                before = now
+
+
+def given_up(state_dir: Path | None) -> Text:
+    """A line for each device that the stack here has given up, and why."""
+    state = read_state(state_dir) if state_dir else None
+    lines = sorted(state.given_up.values()) if state else []
+    return Text("\n".join(f"given up: {line}" for line in lines), style="red")
+
+
+def picture(now: dict[str, Any], before: dict[str, Any]) -> Group:
+    """The whole screen from two readings of /admin/status, REFRESH_S apart."""
+    policy = now["policy"]
+    totals = {name: now["totals"][name] - before["totals"].get(name, 0) for name in now["totals"]}
+    headline = Text(
+        f"policy {policy['policy']} k={policy['k']}   sessions {now['sessions']}   "
+        f"{totals.get('tokens', 0) / REFRESH_S:.0f} tok/s"
+    )
+    return Group(headline, verifiers(now["verifiers"], before["verifiers"]), devices(now["devices"]))
+
+
+def verifiers(rows: list[dict[str, Any]], before: list[dict[str, Any]]) -> Table:
+    """One line a verifier."""
+    table = Table(title="verifiers", title_justify="left")
+    for heading in ("name", "generation", "busy", "KV tokens used", "detail"):
+        table.add_column(heading)
+    earlier = {(row["name"], row["generation"]): row for row in before}
+    for row in rows:
+        busy = busy_share(row, earlier.get((row["name"], row["generation"]), row))
+        table.add_row(
+            row["name"], str(row["generation"]), busy, f"{row['load']} of {row['capacity']}", row["detail"]
+        )
+    return table
+
+
+def busy_share(row: dict[str, Any], before: dict[str, Any]) -> str:
+    """Share of the time between two heartbeats of one process that it computed."""
+    passed_us = row["stamp_us"] - before["stamp_us"]
+    return f"{(row['busy_us'] - before['busy_us']) / passed_us:.0%}" if passed_us > 0 else "–"
+
+
+def devices(rows: list[dict[str, Any]]) -> Table:
+    """One line a device."""
+    table = Table(title="devices", title_justify="left")
+    for heading in ("name", "generation", "sessions", "draft ms/token", "link ms", "detail"):
+        table.add_column(heading)
+    for row in rows:
+        table.add_row(
+            row["name"],
+            str(row["generation"]),
+            f"{row['load']} of {row['capacity']}",
+            f"{row['draft_us_per_token'] / 1e3:.1f}",
+            f"{row['rtt_us'] / 1e3:.1f}",
+            row["detail"],
+        )
+    return table

@@ -1,0 +1,99 @@
+"""The second half: what its devices read is what the demo means, and what is counted of it."""
+
+from io import StringIO
+from math import isnan
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from cli.demo import elsewhere
+from cli.demo.elsewhere import VERIFY_MS, acceptance, devices_elsewhere, options
+from cli.progress import Steps
+from cli.race import race as bench
+from cli.race.recording import Recording, write_texts
+from services.draft_worker.fleet import read_recordings
+from shared.scenario.scenario import read_scenario
+
+
+def test_every_user_has_a_device_and_they_are_alike_on_every_machine() -> None:
+    fleet = devices_elsewhere(8).fleet(VERIFY_MS)
+    assert [device.name for device in fleet] == [f"device-{n}" for n in range(8)]
+    assert fleet == devices_elsewhere(8).fleet(100 * VERIFY_MS)
+    assert all(0.7 <= d.alpha <= 0.9 and 8 <= d.draft_ms <= 16 and 2 <= d.delay_ms <= 10 for d in fleet)
+
+
+def test_the_devices_read_their_scenario_and_the_target_s_texts(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text('{"model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "c": 2}}}')
+    texts = ((0, 1, 2, 2), (1, 0))
+    write_texts(tmp_path / "texts.json", texts, tmp_path)
+    recording = Recording(("ab", "b"), tmp_path / "texts.json", texts)
+    scenario = devices_elsewhere(2)
+    asked = options(tmp_path, "m", "float32", scenario, recording, tmp_path / "state")
+    arguments = dict(zip(asked.devices[::2], asked.devices[1::2], strict=True))
+    assert read_scenario(Path(arguments["--scenario"])) == scenario
+    recordings = read_recordings(Path(arguments["--recordings"]))
+    assert recordings.texts == texts
+    assert (recordings.of((0, 1)), recordings.of((1,)), recordings.vocab) == (0, 1, 3)
+    assert float(arguments["--verify-ms"]) == VERIFY_MS
+    assert (asked.draft_workers, asked.draft_model, asked.env["OUTRIDER_DTYPE"]) == (0, None, "float32")
+
+
+def test_acceptance_is_what_the_scheduler_counted() -> None:
+    counted = {
+        "accepted_tokens_total": 30.0,
+        'positions_total{position="1",outcome="rejected"}': 6.0,
+        'positions_total{position="2",outcome="rejected"}': 4.0,
+        'positions_total{position="1",outcome="accepted"}': 20.0,
+        'rounds_total{drafted="yes"}': 15.0,
+        'rounds_total{drafted="no"}': 99.0,
+    }
+    assert acceptance(counted) == (pytest.approx(0.75), pytest.approx(3.0))
+    assert all(isnan(figure) for figure in acceptance({'rounds_total{drafted="no"}': 9.0}))
+
+
+class Nothing:
+    """Stands for a process that is not needed here."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.url = "http://127.0.0.1:1"
+
+    async def __aenter__(self) -> "Nothing":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+
+async def test_it_is_a_policy_race_and_texts_that_differ_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def best_attention(*_: object, **__: object) -> None:
+        pass
+
+    async def record(
+        rival: object, target: Path, dtype: str, prompts: tuple[str, ...], *_: object
+    ) -> Recording:
+        assert len(set(prompts)) == 2
+        return Recording(prompts, tmp_path / "texts.json", ())
+
+    async def race(course: bench.Race, repeats: int, rivals: tuple[int, ...], told: object) -> object:
+        assert (repeats, rivals, course.devices) == (3, (2,), ("device-0", "device-1"))
+        wrong = bench.Run(30.0, {0: 10.0, 1: 20.0}, wrong=["user 0"])
+        return {
+            "greedy-batch": [bench.Run(20.0, {0: 10.0, 1: 10.0})],
+            "outrider": [wrong],
+            bench.BATCH: [bench.Run(5.0)],
+        }
+
+    for name, stand_in in (("best_attention", best_attention), ("record", record)):
+        monkeypatch.setattr(elsewhere, name, stand_in)
+    for name in ("Rival", "LocalStack", "Admin"):
+        monkeypatch.setattr(elsewhere, name, Nothing)
+    monkeypatch.setattr(bench, "race", race)
+    async with Steps(Console(file=StringIO())) as steps:
+        found = await elsewhere.run(tmp_path, "m", "float32", devices_elsewhere(2), 3, tmp_path, steps)
+    assert list(found) == ["generate", "greedy-batch", "outrider"]
+    assert [run.same for runs in found.values() for run in runs] == [None, True, False]
+    assert [run.tokens_per_s for runs in found.values() for run in runs] == [5.0, 20.0, 30.0]
+    assert found["greedy-batch"][0].tpot_ms == pytest.approx(100.0)

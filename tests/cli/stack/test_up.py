@@ -1,0 +1,83 @@
+"""`outrider up` and `down`: whom they end, and options that cannot be."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.cli.stack.test_state import state
+from typer.testing import CliRunner
+
+from cli import main as cli
+from cli.stack.up import run_down
+from shared.runtime.stack_state import claim, start_of, write_state
+
+HOLDER = """
+import os, signal, sys
+from pathlib import Path
+from shared.runtime.stack_state import State, claim, start_of, write_state
+lock = claim(Path(sys.argv[1]))
+write_state(Path(sys.argv[1]), State(os.getpid(), start_of(os.getpid()), "s", "u", "b", "", (), {}))
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+print("held", flush=True)
+signal.sigwait({signal.SIGTERM})
+"""
+
+
+@pytest.fixture(autouse=True)
+def _look_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that is held stays so: no need to try for long."""
+    monkeypatch.setattr("shared.runtime.stack_state.LOOK_S", 0.05)
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["stale", "held by another"])
+def test_down_ends_nobody_else(tmp_path: Path, held: bool) -> None:
+    lock = claim(tmp_path)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as bystander:
+        started = "0" if held else start_of(bystander.pid)
+        write_state(tmp_path, state(pid=bystander.pid, started=started))
+        if not held:
+            lock.release()
+        assert run_down(tmp_path) == "no stack runs here"
+        assert bystander.poll() is None
+        bystander.kill()
+    lock.release()
+
+
+def test_down_ends_the_stack_that_runs(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        assert run_down(tmp_path) == f"ended (process {holder.pid})"
+        assert holder.wait(10) == 0
+
+
+@pytest.mark.parametrize("option", ["--port", "--broker-port", "--health-port"])
+@pytest.mark.parametrize("value", ["70000", "-1", "x"])
+def test_a_port_out_of_range_is_named(option: str, value: str) -> None:
+    found = CliRunner(env={"TERMINAL_WIDTH": "200"}).invoke(cli.app, ["up", "--modelled", option, value])
+    assert found.exit_code == 2
+    assert option in found.output
+
+
+@pytest.mark.parametrize(
+    "command", [["up", "--modelled"], ["down"], ["devices", "list"], ["devices", "add", "x"]]
+)
+def test_a_file_as_state_folder_is_named(tmp_path: Path, command: list[str]) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    found = CliRunner(env={"TERMINAL_WIDTH": "200"}).invoke(cli.app, [*command, "--state", str(file)])
+    assert found.exit_code == 2
+    assert "--state" in found.output
+
+
+def test_a_stack_that_runs_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    lock = claim(tmp_path)
+    free = ["--port", "0", "--broker-port", "0", "--health-port", "0"]
+    found = CliRunner().invoke(cli.app, ["up", "--modelled", *free, "--state", str(tmp_path)])
+    assert found.exit_code == 1
+    assert f"a stack runs here already (process {os.getpid()}" in found.output + capfd.readouterr().err
+    lock.release()

@@ -1,0 +1,52 @@
+"""Progress without a terminal, on a virtual clock."""
+
+import asyncio
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from cli.progress import Steps
+from tests.harness.virtual import run_virtual
+
+
+def shown(*, terminal: bool, fails: bool = False) -> list[str]:
+    """The lines of a command of two steps: eight pieces in 40 s, then two that were there."""
+    out = StringIO()
+    console = Console(file=out, force_terminal=terminal, width=100)
+
+    async def command() -> None:
+        async with Steps(console) as steps:
+            step = steps.step("the reference", 8)
+            for _ in range(8):
+                await asyncio.sleep(5)
+                step.advance("user-1")
+            if fails:
+                raise RuntimeError
+            step = steps.step("a run", 2)
+            await asyncio.sleep(1)
+            step.complete()
+
+    if fails:
+        with pytest.raises(RuntimeError):
+            run_virtual(command())
+    else:
+        run_virtual(command())
+    return [line for line in out.getvalue().splitlines() if " of " in line]
+
+
+def test_a_line_comes_every_fifteen_seconds_and_at_each_step_s_end() -> None:
+    assert shown(terminal=False) == [
+        "the reference: 2 of 8 after 15 s (user-1)",
+        "the reference: 5 of 8 after 30 s (user-1)",
+        "the reference: 8 of 8 after 40 s (user-1)",
+        "a run: 2 of 2 after 1 s",
+    ]
+
+
+def test_a_terminal_has_bars_and_no_lines() -> None:
+    assert shown(terminal=True) == []
+
+
+def test_a_step_that_failed_is_not_said_to_have_ended() -> None:
+    assert shown(terminal=False, fails=True)[-1] == "the reference: 5 of 8 after 30 s (user-1)"

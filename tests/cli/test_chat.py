@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from tests.cli.stack.test_gateway_client import serving, streaming
 
 from cli.admin import Admin
 from cli.chat import answer, footer, turn
 from cli.errors import CommandError
 from cli.gateway_client import GatewayClient
 from cli.status import run_status
+from tests.cli.test_gateway_client import serving, streaming
 from tests.services.gateway.stack import running_stack
 
 USAGE = {"completion_tokens": 4, "speculative": {"drafted_tokens": 3, "accepted_tokens": 2, "tau": 2.0}}

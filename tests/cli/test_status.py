@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from tests.cli.stack.test_state import state
-
 from cli.status import given_up
 from shared.runtime.stack_state import claim, write_state
+from tests.shared.runtime.test_stack_state import state
 
 
 def test_devices_that_were_given_up_are_shown_with_the_reason(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.cli.stack.test_state import state
 
 from cli.devices import devices
 from cli.devices.commands import place_of
@@ -14,6 +13,7 @@ from cli.devices.devices import Place
 from cli.stack.access import Access
 from cli.stack.stack import access_of
 from shared.runtime.stack_state import claim, write_state
+from tests.shared.runtime.test_stack_state import state
 
 AT_ONCE = 12
 # Forks once the modules are loaded; all children begin when the pipe is closed.

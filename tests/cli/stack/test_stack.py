@@ -14,7 +14,7 @@ from cli.errors import CommandError, ProcessFailed
 from cli.stack.ports import Claim
 from cli.stack.stack import LocalStack, Ports
 from shared.broker.connections import Connections
-from shared.runtime.stack_state import read_state, state_file
+from shared.runtime.stack_state import StateError, read_state, state_file
 from tests.cli.stack.fakes import SERVICE, fake_stack, python
 
 LIMIT_S = 60.0  # far below the time that a stack waits for a process to become ready
@@ -159,7 +159,7 @@ async def test_a_part_of_the_core_that_ends_for_good_ends_the_stack(
 async def test_of_two_in_one_folder_one_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     async with asyncio.timeout(LIMIT_S), fake_stack(monkeypatch, tmp_path) as stack:
         other = fake_stack(monkeypatch, tmp_path)
-        with pytest.raises(CommandError, match=r"a stack runs here already \(process \d+"):
+        with pytest.raises(StateError, match=r"a stack runs here already \(process \d+"):
             await other.start()
         await other.stop()
         state = read_state(tmp_path)

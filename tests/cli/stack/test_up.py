@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.cli.stack.test_state import state
 from typer.testing import CliRunner
 
 from cli import main as cli
 from cli.stack.up import run_down
 from shared.runtime.stack_state import claim, start_of, write_state
+from tests.shared.runtime.test_stack_state import state
 
 HOLDER = """
 import os, signal, sys

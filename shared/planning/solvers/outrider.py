@@ -65,7 +65,8 @@ def _solve(arrays: Arrays) -> Plan | None:
     plans, few = _looked(arrays), len(arrays) <= FEW
     if not plans:
         return None
-    plans[0] = _or_equal_split(arrays, plans[0])
+    equal = _or_equal_split(arrays, plans[0])
+    plans = plans if equal is plans[0] else [equal, *plans]
     if few:
         plans = _best_first(nudge(arrays, plan) for plan in [*plans, *_halves(arrays, plans[0])])
     searched = IMPROVED[(len(arrays) > FEW) + (len(arrays) > SOME)]
@@ -74,8 +75,10 @@ def _solve(arrays: Arrays) -> Plan | None:
     known: set[frozenset[Members]] = set()
     improved = _best_first(improve(arrays, plan, ROUNDS, known=known) for plan in plans[:searched])
     if few:
-        return polish(arrays, improved[0])
-    return nudge(arrays, improved[0]) if len(arrays) <= SOME else refine_lengths(arrays, improved[0])
+        return exact.solve_near(arrays, polish(arrays, improved[0]))
+    if len(arrays) <= SOME:
+        return nudge(arrays, exact.solve_near(arrays, improved[0]))
+    return refine_lengths(arrays, improved[0])
 
 
 def _or_equal_split(arrays: Arrays, plan: Plan) -> Plan:

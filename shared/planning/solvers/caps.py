@@ -18,7 +18,9 @@ from shared.planning.solvers.options import Batches, Options, exact, options_siz
 from shared.planning.solvers.paths import Cut, Graph, Pareto, Path, best_sums
 
 TOLERANCE = 1e-9  # relative, of a score: plans this close are equal
-NARROW = 1.03  # an interval up to this wide is cut at the longest loop of its best plan, a wider one in the middle
+NARROW = (
+    1.03  # an interval up to this wide is cut at the longest loop of its best plan, a wider one in the middle
+)
 PRICES = np.array([0.0, 0.3, 0.6, 0.85, 1.0])  # of what a millisecond is worth at the best plan's score
 SCREENED = 2_000_000  # numbers of an array in a quick look at intervals, about
 FEWEST, MOST = 4, 64  # intervals of such a look
@@ -77,8 +79,12 @@ def score_of(arrays: Arrays, batches: Sequence[Batch]) -> tuple[float, float]:
         shape = (len(users), lengths.max(), lengths.sum(), prefix.max(), prefix.sum())
         verify = float(arrays.server.verify_ms(*shape))
         loop = float((lengths * arrays.draft_ms[users] + arrays.comm_ms[users]).max()) + verify
-        value, busy, longest = value + float(arrays.value[users, lengths].sum()), busy + verify, max(longest, loop)
-    return float(arrays.scores(np.float64(value), np.float64(busy), longest)), longest
+        value, busy, longest = (
+            value + float(arrays.value[users, lengths].sum()),
+            busy + verify,
+            max(longest, loop),
+        )
+    return float(arrays.scores(np.array(value), np.array(busy), longest)), longest
 
 
 def cap_range(arrays: Arrays) -> tuple[float, float]:

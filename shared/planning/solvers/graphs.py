@@ -50,7 +50,9 @@ def line(pieces: int, longest: int, least: int, most: int) -> tuple[Groups, Grap
     if least <= 1 and most >= pieces:
         return groups, Graph(begin, end, which, pieces)
     tails, heads, batch = [], [], []
-    layers = most if most < pieces else least  # of nodes with so many batches before them; or, the last one, more
+    layers = (
+        most if most < pieces else least
+    )  # of nodes with so many batches before them; or, the last one, more
     last = layers * pieces
     for layer in range(layers):
         further = layer + 1 if most < pieces else min(layer + 1, layers - 1)
@@ -69,7 +71,9 @@ def lattice(counts: tuple[int, ...]) -> tuple[Groups, Floats, Graph]:
     Members are classes; beside them, how many users of its class each member stands for. An arc adds a batch with at
     least one user of the first class that is not yet placed. With one user a class, nodes are sets of users.
     """
-    unit = np.cumprod([1, *(count + 1 for count in counts)])  # what one user of each class adds to a node's number
+    unit = np.cumprod(
+        [1, *(count + 1 for count in counts)]
+    )  # what one user of each class adds to a node's number
     placed = np.arange(unit[-1])[:, None] // unit[:-1] % (np.array(counts) + 1)  # [nodes, classes]
     missing = np.array(counts) - placed
     first = (missing > 0).argmax(axis=1)

@@ -21,7 +21,9 @@ from shared.planning.solvers.paths import Graph, counted_paths
 from shared.planning.solvers.pieces import Pieces
 from shared.planning.solvers.types import Members
 
-LAYERED = 3000  # nodes of a graph that keeps a count of batches; larger ones are searched at prices on a batch
+LAYERED = (
+    3000  # nodes of a graph that keeps a count of batches; larger ones are searched at prices on a batch
+)
 FINE = 96  # caps of which the promising ones are found
 PRICES = np.array([0.03, 0.3, 0.65, 1.0])  # of what a millisecond of the cycle is worth
 FINE_USERS = 8  # up to whom all options of a batch are looked at, and not about half
@@ -50,7 +52,10 @@ def partitions(arrays: Arrays, caps: Floats, score: float, shares: Sequence[floa
     sweeps = np.array_split(
         np.arange(len(orders)), min(len(orders), -(-len(orders) * len(segments.members) // SWEEP))
     )
-    found = [_choose(arrays, orders[part], pieces.edges[part], segments, try_caps[part], prices[part]) for part in sweeps]
+    found = [
+        _choose(arrays, orders[part], pieces.edges[part], segments, try_caps[part], prices[part])
+        for part in sweeps
+    ]
     value, time = (np.concatenate([part[n] for part in found]) for n in (0, 1))  # [tries, P, segments]
     worth = value - prices[:, :, None] * time
     shape = (-1, value.shape[2])

@@ -20,7 +20,9 @@ SHORTER = 1 - 1e-6  # of a longest loop: a cap just below it
 CAPS = np.array([0.92, 1.0, 1.12])  # of the plan's cycle: where changes are scored
 # Where the best of them are re-solved:
 AROUND = np.array([0.82, 0.92, 0.97, 1.0, 1.04, 1.12, 1.25])
-CLOSE = np.array([0.88, 0.94, 0.97, 0.99, 1.0, 1.01, 1.03, 1.06, 1.12])  # of the cycle: caps of a close look at lengths
+CLOSE = np.array(
+    [0.88, 0.94, 0.97, 0.99, 1.0, 1.01, 1.03, 1.06, 1.12]
+)  # of the cycle: caps of a close look at lengths
 CLOSE_SHARES = np.array([0.0, 0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1])
 REFINED = 3  # close looks
 SHARES = np.array([0.1, 0.8])  # prices, of what a millisecond of the cycle is worth

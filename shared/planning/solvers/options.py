@@ -187,7 +187,9 @@ class ByTokens(Options):
     def lengths(self, batch: int, option: int) -> list[int]:
         """See Options."""
         mine = self._batches.slice_of(batch)
-        return self._batches.tokens.lengths(mine, self._lengths[mine, option], float(self._level[batch, option]))
+        return self._batches.tokens.lengths(
+            mine, self._lengths[mine, option], float(self._level[batch, option])
+        )
 
 
 def quick(batches: Batches, caps_ms: Floats | float, coarse: bool = False) -> Options:

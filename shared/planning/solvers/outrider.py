@@ -4,6 +4,7 @@ From N = 1 on, with l = 0 where it may be. Warm, it starts from the batches in f
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -25,7 +26,9 @@ FEW = 8  # users: plans so small cost little to search longer
 SOME = 32  # users up to whom a plan is to take but a blink, and lengths are looked at token by token
 CAPS = range(8, 25)  # looked at first, over all that are promising; fewer for many users
 CAP_USERS = 160  # of them all
-CAPS_OF_EQUALS = 64  # where users are equal: drafts of equal users end together, so a cap just short of that costs much
+CAPS_OF_EQUALS = (
+    64  # where users are equal: drafts of equal users end together, so a cap just short of that costs much
+)
 CAPS_OF_CROWDS = 5  # where memory makes batches, and their sum the cycle
 LOOKS = 2, 4  # for some users, for more; where memory makes batches as for some
 FIRST_ORDERS = (1.0,)  # prices at which users are ordered in the first look, of what a millisecond is worth
@@ -41,8 +44,10 @@ IMPROVED = 4, 1, 2  # plans that are searched around: for few users, for some, f
 ROUNDS = 4  # of local search
 WARM_ROUNDS = 2
 MOVED = 8  # ways to move those who changed, that are looked at as they are and not scored first
-AROUND = np.array([0.8, 0.9, 1.0, 1.15, 1.4])  # of a plan's cycle: caps within which equal splits are looked at
-CLOSELY = 2  # equal splits whose lengths are looked at closely
+AROUND = np.array(
+    [0.8, 0.9, 1.0, 1.15, 1.4]
+)  # of a plan's cycle: caps within which equal splits are looked at
+TOGETHER = 4  # equal splits of an order that are looked at together
 WIDE = np.array([0.7, 0.8, 0.88, 0.94, 1.0, 1.06, 1.14, 1.25, 1.4])  # caps of a scan, of a cap
 PLAIN_CAPS = 8
 ALONE = 64  # more users are not all tried alone
@@ -83,10 +88,18 @@ def _solve(arrays: Arrays) -> Plan | None:
 
 def _or_equal_split(arrays: Arrays, plan: Plan) -> Plan:
     """The plan, or an equal split that is better."""
-    splits = equal_splits(arrays, plan.score)
-    caps = np.tile(np.append(plan.cycle_ms * AROUND, plan.loop_ms * SHORTER), (len(splits), 1))
-    found = [refine_lengths(arrays, each) for each in scan(arrays, splits, caps, plan.score, CLOSELY)]
-    return max([plan, *found], key=lambda each: each.score)
+    best = plan
+    caps = np.append(plan.cycle_ms * AROUND, plan.loop_ms * SHORTER)
+    for splits in equal_splits(arrays, plan.score):
+        of_order: Plan | None = None
+        while some := list(islice(splits, TOGETHER)):
+            found = scan(arrays, some, np.tile(caps, (len(some), 1)), plan.score)
+            if not found or (of_order and found[0].score <= of_order.score):
+                break  # more and more batches are worth less and less
+            of_order = found[0]
+        if of_order:
+            best = max(best, refine_lengths(arrays, of_order), key=lambda each: each.score)
+    return best
 
 
 def _looked(arrays: Arrays) -> list[Plan]:

@@ -15,7 +15,9 @@ from shared.planning.solvers.arrays import Arrays, Floats, Ints
 
 PIECES = 28  # of an order, about, where memory is no limit
 PARTS = range(5, 9)  # pieces of a full batch, where it is: as many as divide its users best
-WASTE = 1.25  # times as many pieces as the best order needs: those with more mix short prefixes with long ones
+WASTE = (
+    1.25  # times as many pieces as the best order needs: those with more mix short prefixes with long ones
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Pieces:
     @property
     def count(self) -> int:
         """Pieces of an order."""
-        return self.edges.shape[1] - 1
+        return int(self.edges.shape[1]) - 1
 
 
 def _full(arrays: Arrays, users: Real, prefix: Real, prefixes: Real) -> Floats:
@@ -59,7 +61,8 @@ def _parts(arrays: Arrays) -> int:
     """Pieces of a batch, so that pieces of users with a middling prefix fill it best."""
     prefix = float(np.median(arrays.prefix))
     room = 1 / max(1e-9, float(_full(arrays, 1.0, prefix, prefix) * arrays.count.mean()))
-    return max(PARTS, key=lambda parts: parts * int(room / parts + 1e-9))
+    best: int = max(PARTS, key=lambda parts: parts * int(room / parts + 1e-9))
+    return best
 
 
 def _cut(arrays: Arrays, orders: Ints, each: int, parts: int) -> list[list[int]]:
@@ -68,7 +71,12 @@ def _cut(arrays: Arrays, orders: Ints, each: int, parts: int) -> list[list[int]]
     begins = np.zeros(orders.shape, dtype=np.bool_)
     for place, user in enumerate(orders.T):
         count, own = arrays.count[user], arrays.prefix[user]
-        users, size, prefixes, prefix = users + count, size + 1, prefixes + count * own, np.maximum(prefix, own)
+        users, size, prefixes, prefix = (
+            users + count,
+            size + 1,
+            prefixes + count * own,
+            np.maximum(prefix, own),
+        )
         begin = (_full(arrays, users, prefix, prefixes) > 1 / parts) | (size > each)
         if place == 0 or begin.any():
             begins[:, place] = begin = begin | (place == 0)

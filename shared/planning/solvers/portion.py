@@ -86,4 +86,3 @@ def _dealt(kind: Ints, many: Ints, each: Ints, copies: int) -> tuple[Ints, Ints]
     nth = np.empty(len(kind), dtype=np.int64)
     nth[order] = np.arange(len(kind)) - np.repeat(np.cumsum(many) - many, many)
     return (nth + (np.cumsum(many) - many)[kind]) % copies, (np.cumsum(each) - each)[kind] + nth // copies
-

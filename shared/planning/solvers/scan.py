@@ -54,9 +54,7 @@ def scan(
 class _Sweep:
     """All partitions at each of some caps and at every price; rows are types of batches, first all at one cap."""
 
-    def __init__(
-        self, arrays: Arrays, types: Types, caps_ms: Floats, score: float, shares: Floats
-    ) -> None:
+    def __init__(self, arrays: Arrays, types: Types, caps_ms: Floats, score: float, shares: Floats) -> None:
         """caps_ms: [partitions, C]."""
         self._arrays, self._types, tries = arrays, types, caps_ms.shape[1]
         shift = np.arange(tries)[:, None] * len(types.batches)

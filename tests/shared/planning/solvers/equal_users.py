@@ -31,7 +31,12 @@ def best_of_equals(problem: Problem, goal: Objective, known: float) -> float:
 
 
 def _choices(problem: Problem, goal: Objective, size: int) -> list[Choice]:
-    user, server, least, most = problem.users[0], problem.server, problem.bounds.min_draft, problem.bounds.max_draft
+    user, server, least, most = (
+        problem.users[0],
+        problem.server,
+        problem.bounds.min_draft,
+        problem.bounds.max_draft,
+    )
     if server.room_bytes(size, user.prefix, size * user.prefix) > server.memory_bytes:
         return []
     packed = isinstance(server, PackedServer)

@@ -41,6 +41,7 @@ SCANNED_USERS = 20_000  # of them all
 KEPT = 6  # plans of a look
 HALVES = 20  # plans with two batches that are kept for few users
 IMPROVED = 4, 1, 2  # plans that are searched around: for few users, for some, for more
+NUDGED = 2  # plans whose lengths are looked at token by token
 ROUNDS = 4  # of local search
 WARM_ROUNDS = 2
 MOVED = 8  # ways to move those who changed, that are looked at as they are and not scored first
@@ -71,18 +72,19 @@ def _solve(arrays: Arrays) -> Plan | None:
     if not plans:
         return None
     equal = _or_equal_split(arrays, plans[0])
-    plans = plans if equal is plans[0] else [equal, *plans]
+    more = [equal] if equal is not plans[0] else []
     if few:
         plans = _best_first(nudge(arrays, plan) for plan in [*plans, *_halves(arrays, plans[0])])
     searched = IMPROVED[(len(arrays) > FEW) + (len(arrays) > SOME)]
     if len(arrays) <= SOME and not arrays.varied:
         searched = IMPROVED[0]
     known: set[frozenset[Members]] = set()
-    improved = _best_first(improve(arrays, plan, ROUNDS, known=known) for plan in plans[:searched])
+    improved = _best_first(improve(arrays, plan, ROUNDS, known=known) for plan in [*plans[:searched], *more])
     if few:
         return exact.solve_near(arrays, polish(arrays, improved[0]))
     if len(arrays) <= SOME:
-        return nudge(arrays, exact.solve_near(arrays, improved[0]))
+        nudged = _best_first(nudge(arrays, plan) for plan in improved[:NUDGED])
+        return exact.solve_near(arrays, nudged[0])
     return refine_lengths(arrays, improved[0])
 
 

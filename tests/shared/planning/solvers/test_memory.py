@@ -58,7 +58,7 @@ def test_equal_users_are_divided_evenly_where_memory_makes_batches() -> None:
     assert len(plan.split.batches) == 20
 
 
-@pytest.mark.parametrize("widest", [1024, 4096])
+@pytest.mark.parametrize("widest", [2048, 4096])
 def test_pieces_are_few_and_go_into_batches_whatever_prefixes_there_are(widest: int) -> None:
     draw = np.random.default_rng(widest)
     free = heterogeneous(1, 400, law="padded").users

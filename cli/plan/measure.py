@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from shared.planning.instances import LAWS, heterogeneous, of_classes
+from shared.planning.instances import LAWS, crowded, heterogeneous, of_classes
 from shared.planning.objective import OBJECTIVES, Objective
 from shared.planning.problem import Problem
 from shared.planning.solvers import exact, outrider, paper
@@ -107,6 +107,8 @@ def speed(say: Callable[[str], None], repeats: int = 5) -> list[dict[str, Any]]:
         ("100", lambda seed, law: heterogeneous(seed, 100, law=law)),
         ("1000", lambda seed, law: heterogeneous(seed, 1000, law=law)),
         ("10000 of 20 classes", lambda seed, law: of_classes(seed, 10_000, 20, law=law)),
+        ("1000, memory for 49 a batch", lambda seed, law: crowded(seed, 1000, law=law)),
+        ("10000 of 20 classes, memory for 49 a batch", lambda seed, law: crowded(seed, 10_000, 20, law=law)),
     ]
     rows = []
     for name, make in cases:

@@ -1,11 +1,14 @@
 """Seeded random problems to measure planners on: unlike users, and servers from all overhead to all compute."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from shared.planning import dip_sd
 from shared.planning.cost import Packed, Padded
 from shared.planning.problem import Bounds, PackedServer, PaddedServer, Problem, Server, User
 
+ROOM_TOKENS = 49 * dip_sd.PREFIX  # cached tokens that the paper's server has room for
 LAWS = ("padded", "packed")
 
 
@@ -27,6 +30,19 @@ def of_classes(seed: int, users: int, classes: int, *, law: str) -> Problem:
         for m, kind in ((m, kinds[m % classes]) for m in range(users))
     )
     return Problem(everyone, _server(draw, law))
+
+
+def crowded(seed: int, users: int, classes: int | None = None, *, law: str = "padded") -> Problem:
+    """Users on a server whose memory makes many batches: the paper's, with room for 49 users of prefix 512 in one.
+
+    classes: so many kinds of users; None = all differ. law packed: ours, with room for as many cached tokens.
+    """
+    draw = np.random.default_rng(seed)
+    kinds = _users(draw, classes or users)
+    everyone = tuple(replace(kinds[m % len(kinds)], id=f"u{m}") for m in range(users))
+    if law == "padded":
+        return Problem(everyone, PaddedServer(dip_sd.SERVER, dip_sd.MEMORY_BYTES))
+    return Problem(everyone, PackedServer(Packed(95.1074, 0.6), ROOM_TOKENS * 1e5, 1e5))
 
 
 def _users(draw: np.random.Generator, count: int) -> tuple[User, ...]:

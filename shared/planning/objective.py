@@ -45,7 +45,7 @@ class Objective:
         """The cycle in ms in which this value still makes this score."""
         return float(np.exp((value - score) / weight)) if self.name == "fair" else value / score
 
-    def price(self, score: float, weight: float, cycle: float) -> float:
+    def price(self, score: float, weight: float, cycle: Real) -> Any:
         """What a millisecond more of a cycle costs, in value, at this score."""
         return weight / cycle if self.name == "fair" else score
 

@@ -16,6 +16,7 @@ Bools = npt.NDArray[np.bool_]
 GAINS = 24
 GAINS_OF = 2000  # users at most whose gains are looked at for that
 SOME_CLASSES, SOME_USERS = 4, 64  # up to that many classes of equal users, of so many users
+CROWD = 8  # batches that memory makes, from which on they are many
 EQUALS = 4  # users of a kind, on average, for whom it is worth to be counted
 
 
@@ -141,10 +142,11 @@ class Arrays:
 
     @cached_property
     def crowded(self) -> bool:
-        """Whether memory makes several batches of these users."""
+        """Whether memory makes many batches of these users, so that the cycle is the sum of their verifications."""
         users, prefixes = float(self.count.sum()), float((self.count * self.prefix).sum())
-        room = float(self.server.room_bytes(users, float(self.prefix.max()), prefixes))
-        return room > self.server.memory_bytes
+        nobody = float(self.server.room_bytes(0.0, 0.0, 0.0))
+        room = float(self.server.room_bytes(users, prefixes / users, prefixes)) - nobody
+        return room > CROWD * (self.server.memory_bytes - nobody)
 
     @cached_property
     def varied(self) -> bool:

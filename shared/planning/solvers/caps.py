@@ -45,13 +45,19 @@ class Found:
 
 
 def best_plan(
-    batches: Batches, graph: Graph, incumbent: float, caps: tuple[float, float], tolerance: float = TOLERANCE
+    batches: Batches,
+    graph: Graph,
+    incumbent: float,
+    caps: tuple[float, float],
+    tolerance: float = TOLERANCE,
+    looks: float = inf,
 ) -> Found | None:
     """The best plan with its largest loop within caps (ms), where that scores above incumbent; else None.
 
-    tolerance: how much better (relative) a plan must be to be looked for.
+    tolerance: how much better (relative) a plan must be to be looked for. looks: intervals searched at most; with a
+    limit the best may be missed.
     """
-    return _Search(batches, graph, incumbent, tolerance).run(*caps)
+    return _Search(batches, graph, incumbent, tolerance).run(*caps, looks)
 
 
 def spell(path: Path, batches: Batches, options: Options) -> tuple[Batch, ...]:
@@ -78,7 +84,7 @@ def score_of(arrays: Arrays, batches: Sequence[Batch]) -> tuple[float, float]:
             busy + verify,
             max(longest, loop),
         )
-    return float(arrays.scores(np.float64(value), np.float64(busy), longest)), longest
+    return float(arrays.scores(np.array(value), np.array(busy), longest)), longest
 
 
 def cap_range(arrays: Arrays) -> tuple[float, float]:
@@ -101,10 +107,11 @@ class _Search:
         self._best: Found | None = None
         self._gap = GAP * float(self._arrays.draft_ms.max())
 
-    def run(self, low: float, high: float) -> Found | None:
+    def run(self, low: float, high: float, looks: float) -> Found | None:
         waiting = self._screened(low, high)  # (minus the bound of the interval or of one around it, from, to)
         heapq.heapify(waiting)
-        while waiting:
+        while waiting and looks > 0:
+            looks -= 1
             bound, low, high = heapq.heappop(waiting)
             if -bound <= self._target():
                 break

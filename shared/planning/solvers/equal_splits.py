@@ -1,5 +1,7 @@
 """Everybody in equally large batches, sorted by speed or by prefix: plain plans that no other may be worse than."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from shared.planning.solvers.arrays import Arrays, Ints
@@ -9,21 +11,23 @@ WIDER = 1.25  # times as many batches as in the split before, once there are mor
 FEW = 4  # splits into as few batches as may be, and one, two, … more
 
 
-def equal_splits(arrays: Arrays, score: float) -> list[list[Members]]:
-    """Splits that may score this much: from as few batches as fit to as many as the verifier has time for."""
+def equal_splits(arrays: Arrays, score: float) -> Iterator[Iterator[list[Members]]]:
+    """Splits that may score this much, of each order: from as few batches as fit to as many as there is time for."""
     users = len(arrays)
     orders = [np.lexsort((arrays.prefix, arrays.draft_ms)), np.lexsort((arrays.draft_ms, arrays.prefix))]
     if np.ptp(arrays.draft_ms) == 0 or np.ptp(arrays.prefix) == 0:
         orders = orders[:1] if np.ptp(arrays.prefix) == 0 else orders[1:]
     most = min(arrays.max_batches, users, _busiest(arrays, score))
-    found = []
-    for order in orders:
-        count, tried = _fewest(arrays, order, most), 0
-        while count <= most:
-            found.append(_split(order, count))
-            tried += 1
-            count = count + 1 if tried < FEW else int(count * WIDER) + 1
-    return found
+    return (_splits(arrays, order, most) for order in orders)
+
+
+def _splits(arrays: Arrays, order: Ints, most: int) -> Iterator[list[Members]]:
+    count, tried = _fewest(arrays, order, most), 0
+    while count <= most:
+        if _fits(arrays, order, count):
+            yield _split(order, count)
+        tried += 1
+        count = count + 1 if tried < FEW else int(count * WIDER) + 1
 
 
 def _busiest(arrays: Arrays, score: float) -> int:

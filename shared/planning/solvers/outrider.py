@@ -4,6 +4,7 @@ From N = 1 on, with l = 0 where it may be. Warm, it starts from the batches in f
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -40,13 +41,14 @@ SCANNED_USERS = 20_000  # of them all
 KEPT = 6  # plans of a look
 HALVES = 20  # plans with two batches that are kept for few users
 IMPROVED = 4, 1, 2  # plans that are searched around: for few users, for some, for more
+NUDGED = 2  # plans whose lengths are looked at token by token
 ROUNDS = 4  # of local search
 WARM_ROUNDS = 2
 MOVED = 8  # ways to move those who changed, that are looked at as they are and not scored first
 AROUND = np.array(
     [0.8, 0.9, 1.0, 1.15, 1.4]
 )  # of a plan's cycle: caps within which equal splits are looked at
-CLOSELY = 2  # equal splits whose lengths are looked at closely
+TOGETHER = 4  # equal splits of an order that are looked at together
 WIDE = np.array([0.7, 0.8, 0.88, 0.94, 1.0, 1.06, 1.14, 1.25, 1.4])  # caps of a scan, of a cap
 PLAIN_CAPS = 8
 ALONE = 64  # more users are not all tried alone
@@ -69,25 +71,37 @@ def _solve(arrays: Arrays) -> Plan | None:
     plans, few = _looked(arrays), len(arrays) <= FEW
     if not plans:
         return None
-    plans[0] = _or_equal_split(arrays, plans[0])
+    equal = _or_equal_split(arrays, plans[0])
+    more = [equal] if equal is not plans[0] else []
     if few:
         plans = _best_first(nudge(arrays, plan) for plan in [*plans, *_halves(arrays, plans[0])])
     searched = IMPROVED[(len(arrays) > FEW) + (len(arrays) > SOME)]
     if len(arrays) <= SOME and not arrays.varied:
         searched = IMPROVED[0]
     known: set[frozenset[Members]] = set()
-    improved = _best_first(improve(arrays, plan, ROUNDS, known=known) for plan in plans[:searched])
+    improved = _best_first(improve(arrays, plan, ROUNDS, known=known) for plan in [*plans[:searched], *more])
     if few:
-        return polish(arrays, improved[0])
-    return nudge(arrays, improved[0]) if len(arrays) <= SOME else refine_lengths(arrays, improved[0])
+        return exact.solve_near(arrays, polish(arrays, improved[0]))
+    if len(arrays) <= SOME:
+        nudged = _best_first(nudge(arrays, plan) for plan in improved[:NUDGED])
+        return exact.solve_near(arrays, nudged[0])
+    return refine_lengths(arrays, improved[0])
 
 
 def _or_equal_split(arrays: Arrays, plan: Plan) -> Plan:
     """The plan, or an equal split that is better."""
-    splits = equal_splits(arrays, plan.score)
-    caps = np.tile(np.append(plan.cycle_ms * AROUND, plan.loop_ms * SHORTER), (len(splits), 1))
-    found = [refine_lengths(arrays, each) for each in scan(arrays, splits, caps, plan.score, CLOSELY)]
-    return max([plan, *found], key=lambda each: each.score)
+    best = plan
+    caps = np.append(plan.cycle_ms * AROUND, plan.loop_ms * SHORTER)
+    for splits in equal_splits(arrays, plan.score):
+        of_order: Plan | None = None
+        while some := list(islice(splits, TOGETHER)):
+            found = scan(arrays, some, np.tile(caps, (len(some), 1)), plan.score)
+            if not found or (of_order and found[0].score <= of_order.score):
+                break  # more and more batches are worth less and less
+            of_order = found[0]
+        if of_order:
+            best = max(best, refine_lengths(arrays, of_order), key=lambda each: each.score)
+    return best
 
 
 def _looked(arrays: Arrays) -> list[Plan]:

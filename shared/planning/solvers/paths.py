@@ -72,7 +72,7 @@ def best_paths(graph: Graph, worth: Floats) -> Ints:
 
 
 def counted_paths(graph: Graph, worth: Floats, least: int, most: int) -> Ints:
-    """As best_paths, of paths with `least` to `most` batches: good ones, found by a price on a batch for each column."""
+    """As best_paths, of paths with `least` to `most` batches: good ones, by a price on a batch for each column."""
     paths = best_paths(graph, worth)
     count = (paths >= 0).sum(axis=1)
     may, none = (count >= least) & (count <= most), count == 0
@@ -102,7 +102,7 @@ def _equally_long(one: Ints, other: Ints) -> tuple[Ints, Ints]:
 
 def best_sums(graph: Graph, worth: Floats) -> Floats:
     """For every column of worth [batches, X], the largest sum of a path's batches [X]; -inf where there is no path."""
-    return _ahead(graph, worth)[0][0]
+    return np.asarray(_ahead(graph, worth)[0][0])
 
 
 def _ahead(graph: Graph, best: Floats) -> tuple[Floats, Ints]:

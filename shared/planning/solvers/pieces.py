@@ -15,9 +15,8 @@ from shared.planning.solvers.arrays import Arrays, Floats, Ints
 
 PIECES = 28  # of an order, about, where memory is no limit
 PARTS = range(5, 9)  # pieces of a full batch, where it is: as many as divide its users best
-WASTE = (
-    1.25  # times as many pieces as the best order needs: those with more mix short prefixes with long ones
-)
+LEAST = 3  # pieces of a full batch, at least, where memory makes but few batches
+WASTE = 1.25  # times as many pieces as the best order needs: with more, short prefixes are beside long ones
 
 
 @dataclass(frozen=True)
@@ -34,20 +33,21 @@ class Pieces:
         users = len(arrays)
         each = max(1, min(-(-users // PIECES), users // arrays.bounds.min_batches))
         most, prefix = each * arrays.count.max(), arrays.prefix.max()
-        if _full(arrays, most, prefix, most * prefix) <= 1 / PARTS[-1]:
+        part = 1 / (PARTS[-1] if arrays.crowded else LEAST)
+        if _full(arrays, most, prefix, most * prefix) <= part:
             edges = np.linspace(0, users, -(-users // each) + 1).astype(np.int64)
             which, edges = np.arange(len(orders)), np.tile(edges, (len(orders), 1))
         else:
             begins = _cut(arrays, orders, each, _parts(arrays))
             many = np.array([len(of) for of in begins])
-            which = np.flatnonzero(many <= WASTE * many.min())
+            which = np.flatnonzero(many <= (WASTE if arrays.crowded else np.inf) * many.min())
             edges = _evened([begins[n] for n in which], users)
         return cls(which, edges, _longest(arrays, orders[which], edges))
 
     @property
     def count(self) -> int:
         """Pieces of an order."""
-        return self.edges.shape[1] - 1
+        return int(self.edges.shape[1]) - 1
 
 
 def _full(arrays: Arrays, users: Real, prefix: Real, prefixes: Real) -> Floats:
@@ -61,7 +61,8 @@ def _parts(arrays: Arrays) -> int:
     """Pieces of a batch, so that pieces of users with a middling prefix fill it best."""
     prefix = float(np.median(arrays.prefix))
     room = 1 / max(1e-9, float(_full(arrays, 1.0, prefix, prefix) * arrays.count.mean()))
-    return max(PARTS, key=lambda parts: parts * int(room / parts + 1e-9))
+    best: int = max(PARTS, key=lambda parts: parts * int(room / parts + 1e-9))
+    return best
 
 
 def _cut(arrays: Arrays, orders: Ints, each: int, parts: int) -> list[list[int]]:

@@ -1,0 +1,134 @@
+"""Equal users are planned exactly, as counts; mixtures of few classes nearly so."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from shared.planning import dip_sd
+from shared.planning.cost import Packed
+from shared.planning.instances import LAWS, of_classes
+from shared.planning.objective import OBJECTIVES, Objective
+from shared.planning.problem import Bounds, PackedServer, Problem
+from shared.planning.solvers import exact, outrider
+from shared.planning.solvers.arrays import Arrays
+from shared.planning.solvers.classes import Classes
+from shared.planning.solvers.graphs import lattice, lattice_arcs
+from tests.shared.planning.solvers.brute import brute_force
+from tests.shared.planning.solvers.equal_users import best_of_equals
+
+GOAL = Objective()
+
+
+def equals(users: int, alpha: float, comm_ms: float = 3.0, min_batches: int = 1) -> Problem:
+    """Equal users in the paper's setting."""
+    problem = dip_sd.cohort(users, alpha)
+    everybody = tuple(replace(user, comm_ms=comm_ms) for user in problem.users)
+    return Problem(everybody, problem.server, Bounds(min_batches=min_batches))
+
+
+@pytest.mark.parametrize(
+    ("problem", "tokens_per_s"),
+    [
+        (equals(20, 0.90), 318.9511),  # ten and ten, all with four tokens
+        (equals(20, 0.85, min_batches=2), 288.8506),
+        (equals(10, 0.95, comm_ms=30.0), 179.9876),
+    ],
+)
+def test_equal_users_of_the_paper(problem: Problem, tokens_per_s: float) -> None:
+    plan = outrider.solve(Arrays.of(problem, GOAL))
+    assert plan is not None
+    assert 1e3 * plan.score == pytest.approx(tokens_per_s, abs=5e-5)
+    assert plan.score == pytest.approx(GOAL.of(problem, plan.split), rel=1e-12)
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("seed", range(6))
+def test_no_plan_of_equal_users_is_better(seed: int, law: str) -> None:
+    draw = np.random.default_rng(seed)
+    users, alpha = int(draw.integers(5, 10)), float(draw.uniform(0.6, 0.97))
+    problem = equals(users, alpha, float(draw.choice([3, 30, 80])), min_batches=1 + seed % 2)
+    if law == "packed":
+        server = PackedServer(Packed(40.0, float(draw.choice([0.5, 3.0])), 0.002))
+        problem = Problem(problem.users, server, replace(problem.bounds, max_draft=8))
+    plan = outrider.solve(Arrays.of(problem, GOAL))
+    assert plan is not None
+    assert plan.score == pytest.approx(GOAL.of(problem, plan.split), rel=1e-12)
+    assert plan.score >= best_of_equals(problem, GOAL, plan.score) * (1 - 1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_no_plan_of_twenty_equal_users_is_better(seed: int) -> None:
+    draw = np.random.default_rng(102 + seed)
+    problem = equals(20, float(draw.uniform(0.6, 0.97)), float(draw.choice([3, 30, 80])), 1 + seed % 3)
+    plan = outrider.solve(Arrays.of(problem, GOAL))
+    assert plan is not None
+    assert plan.score >= best_of_equals(problem, GOAL, plan.score) * (1 - 1e-9)
+
+
+def test_the_other_search_finds_what_brute_force_does() -> None:
+    for law in LAWS:
+        free = of_classes(3, 4, 1, law=law)
+        problem = Problem(free.users, free.server, Bounds(max_draft=4))
+        assert best_of_equals(problem, GOAL, 0.0) == pytest.approx(brute_force(problem, GOAL), rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_classes_are_searched_as_users_one_by_one_are(seed: int) -> None:
+    goal = Objective(OBJECTIVES[seed % 3])
+    free = of_classes(seed, 4, 2, law=LAWS[seed % 2])
+    problem = Problem(free.users, free.server, Bounds(max_draft=4, min_draft=seed // 2 % 2))
+    arrays = Arrays.of(problem, goal)
+    assert Classes.of(arrays).counts == (2, 2)
+    plan = exact.solve(arrays)
+    assert plan is not None
+    assert sorted(m for batch in plan.split.batches for m in batch) == [0, 1, 2, 3]
+    assert plan.score == pytest.approx(goal.of(problem, plan.split), rel=1e-12)
+    assert plan.score == pytest.approx(brute_force(problem, goal), rel=1e-9)
+
+
+def gaps(law: str, seeds: range, most_arcs: float) -> list[float]:
+    """Of mixtures of 1 to 4 classes of up to 20 users: how far the best plan is ahead of ours, at most; relative."""
+    found = []
+    for seed in seeds:
+        draw = np.random.default_rng(seed)
+        classes = int(draw.integers(1, 5))
+        arrays = Arrays.of(of_classes(seed, int(draw.integers(4, 21)), classes, law=law), GOAL)
+        if lattice_arcs(Classes.of(arrays).counts) > most_arcs:
+            continue
+        ours = outrider.solve(arrays)
+        assert ours is not None
+        best = exact.solve(arrays, ours, tolerance=1e-4)  # nothing is better by more than that
+        assert best is not None
+        found.append(1 - ours.score / best.score)
+    return found
+
+
+def test_mixtures_of_classes_are_planned_nearly_exactly() -> None:
+    found = gaps("padded", range(16), 5_000)
+    assert len(found) >= 8
+    assert np.mean(found) <= 0.001
+    assert max(found) <= 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("law", "most_arcs"), [("padded", 40_000), ("packed", 900)])
+def test_many_mixtures_of_classes_are_planned_nearly_exactly(law: str, most_arcs: float) -> None:
+    found = gaps(law, range(60), most_arcs)
+    assert len(found) >= 25
+    assert np.mean(found) <= 0.001
+    assert max(found) <= 0.01
+
+
+def test_a_lattice_has_every_way_to_place_counts() -> None:
+    groups, count, graph = lattice((2, 1))
+    made = [
+        tuple(zip(groups[n].tolist(), count[groups.starts[n] : groups.ends[n]].tolist(), strict=True))
+        for n in range(len(groups.starts))
+    ]
+    assert made == [((0, 1.0),), ((0, 2.0),), ((1, 1.0),), ((0, 1.0), (1, 1.0)), ((0, 2.0), (1, 1.0))]
+    ways = [0] * graph.last + [1]
+    for arc in reversed(range(graph.size)):
+        ways[graph.tail[arc]] += ways[graph.head[arc]]
+    assert ways[0] == 5  # 2+1, 2|1, 1+1|1, 1|1+1, 1|1|1: which of two equal users' batches comes first counts

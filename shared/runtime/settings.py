@@ -57,8 +57,12 @@ class Common(BaseSettings):
         pattern=r"^[A-Za-z0-9]{0,64}$",
         description="id of the stack it belongs to, shown by its health pages",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["console", "json"] = "console"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least severe level that is logged"
+    )
+    log_format: Literal["console", "json"] = Field(
+        "console", description="form of a log line: text for a terminal, or one JSON object"
+    )
     trace: bool = Field(False, description="write spans to the trace stream")
     stream_limit: int = Field(
         4096, ge=8, le=1_000_000, description="entries a work stream holds before it refuses"
@@ -69,9 +73,9 @@ class Common(BaseSettings):
 class GatewaySettings(Common):
     """HTTP side."""
 
-    host: str = "127.0.0.1"
-    port: Port = 8000
-    health_port: Port = 9101
+    host: str = Field("127.0.0.1", description="address the HTTP API listens on")
+    port: Port = Field(8000, description="port of the HTTP API; 0 = a free one")
+    health_port: Port = Field(9101, description="port of /healthz, /readyz and /metrics; 0 = a free one")
     api_keys_file: str = Field(
         "", description="file with one API key a line; needed on any bind address but loopback"
     )
@@ -84,7 +88,9 @@ class GatewaySettings(Common):
     max_context: int = Field(
         8192, ge=16, le=1 << 20, description="prompt and completion tokens of one request"
     )
-    max_body_bytes: int = Field(4 << 20, ge=1024, le=1 << 28)
+    max_body_bytes: int = Field(
+        4 << 20, ge=1024, le=1 << 28, description="bytes of a request's body, unpacked"
+    )
     special_tokens_in_text: bool = Field(
         False,
         description="control tokens written in a chat's messages open and close turns; else they are text",
@@ -142,7 +148,7 @@ class GatewaySettings(Common):
 class SchedulerSettings(Common):
     """Who is verified together."""
 
-    health_port: Port = 9102
+    health_port: Port = Field(9102, description="port of /healthz, /readyz and /metrics; 0 = a free one")
     policy: str = Field(
         "fixed-k",
         description="autoregressive | greedy-batch | fixed-k | cyclic-k | dip-sd | outrider | outrider-fair",
@@ -166,18 +172,26 @@ class SchedulerSettings(Common):
 class DraftWorkerSettings(Common):
     """A device."""
 
-    health_port: Port = 9104
+    health_port: Port = Field(9104, description="port of /healthz, /readyz and /metrics; 0 = a free one")
     joined: bool = Field(False, description="a device with a credential of its own (`outrider join`)")
-    drafter: Literal["llama", "modelled"] = "llama"
+    drafter: Literal["llama", "modelled"] = Field(
+        "llama", description="what drafts: llama.cpp, or a model of its timing for tests and simulations"
+    )
     draft_model: str = Field("", description="GGUF file of the draft model")
-    draft_threads: int = Field(1, ge=1, le=1024)
+    draft_threads: int = Field(1, ge=1, le=1024, description="compute threads of llama.cpp")
     nice: int = Field(0, ge=0, le=19, description="how far drafting stands back for others (nice)")
     draft_sessions: int = Field(8, ge=1, le=1024, description="sessions at once")
     draft_kv_tokens: int = Field(4096, ge=64, le=1 << 22, description="KV tokens of all sessions together")
     # Of the modelled drafter:
-    model_alpha: float = Field(0.8, ge=0, le=1)
-    model_draft_ms: float = Field(8.0, ge=0, le=60_000)
-    model_vocab: int = Field(49152, ge=2, le=1 << 24)
+    model_alpha: float = Field(
+        0.8, ge=0, le=1, description="modelled drafter: chance that a drafted token is accepted"
+    )
+    model_draft_ms: float = Field(
+        8.0, ge=0, le=60_000, description="modelled drafter: milliseconds to draft one token"
+    )
+    model_vocab: int = Field(
+        49152, ge=2, le=1 << 24, description="modelled drafter: tokens of the vocabulary; as the target's"
+    )
     link_ms: float = Field(0.0, ge=0, le=60_000, description="userland delay added to each message, one way")
     link_jitter_ms: float = Field(
         0.0, ge=0, le=60_000, description="mean of a further delay of each message, exponentially distributed"
@@ -196,27 +210,44 @@ class DraftWorkerSettings(Common):
 class VerifierSettings(Common):
     """The core."""
 
-    health_port: Port = 9103
-    target: Literal["torch", "modelled"] = "torch"
+    health_port: Port = Field(9103, description="port of /healthz, /readyz and /metrics; 0 = a free one")
+    target: Literal["torch", "modelled"] = Field(
+        "torch", description="what verifies: PyTorch, or a model of its timing for tests and simulations"
+    )
     draft: str = Field(
         "",
         max_length=256,
         description="what devices from elsewhere fetch to draft with, a name of `outrider models`; empty = their own",
     )
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where the target runs; auto = CUDA if there is a GPU"
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="type of the target's weights and activations; auto = the model's own"
+    )
     verifier_threads: int = Field(0, ge=0, le=1024, description="0 = all cores")
     kv_tokens: int = Field(16384, ge=256, le=1 << 26, description="KV tokens of all sessions together")
-    page_tokens: int = Field(16, ge=1, le=1024)
-    prefix_sharing: bool = True
-    max_context: int = Field(8192, ge=16, le=1 << 20)
+    page_tokens: int = Field(16, ge=1, le=1024, description="tokens of one page of the KV pool")
+    prefix_sharing: bool = Field(True, description="sessions whose prompts begin alike share KV pages")
+    max_context: int = Field(
+        8192,
+        ge=16,
+        le=1 << 20,
+        description="prompt and completion tokens of one session; no more than the model's",
+    )
     feed_tokens: int = Field(
         1024, ge=16, le=65536, description="prefill and rebuild tokens in one batch at most"
     )
     # Of the modelled target:
-    model_vocab: int = Field(49152, ge=2, le=1 << 24)
-    model_beta_ms: float = Field(20.0, ge=0, le=60_000)
-    model_per_token_ms: float = Field(1.0, ge=0, le=60_000)
+    model_vocab: int = Field(
+        49152, ge=2, le=1 << 24, description="modelled target: tokens of the vocabulary; as the drafter's"
+    )
+    model_beta_ms: float = Field(
+        20.0, ge=0, le=60_000, description="modelled target: milliseconds of a pass, whatever is in it"
+    )
+    model_per_token_ms: float = Field(
+        1.0, ge=0, le=60_000, description="modelled target: milliseconds of a pass for each token in it"
+    )
 
 
 ALL: tuple[type[Common], ...] = (GatewaySettings, SchedulerSettings, DraftWorkerSettings, VerifierSettings)

@@ -18,7 +18,7 @@ from shared.protocol import wire
 from shared.protocol.keys import Keys
 from shared.protocol.messages import Draft, Resync
 from shared.runtime.ids import Ids
-from shared.runtime.loop import for_ever
+from shared.runtime.loop import run_forever
 from shared.runtime.service import Refused
 from shared.runtime.watch import BrokerWatch
 
@@ -61,10 +61,10 @@ class Incarnation:
             "outbox": self._outbox.turn,
         }
         async with asyncio.TaskGroup() as tasks:
-            reading = tasks.create_task(for_ever(self._read, watch, over, "inbox"))
+            reading = tasks.create_task(run_forever(self._read, watch, over, "inbox"))
             tasks.create_task(self._close_on(over, reading))
             for name, turn in turns.items():
-                tasks.create_task(for_ever(turn, watch, over, name))
+                tasks.create_task(run_forever(turn, watch, over, name))
 
     async def leave(self, say: bool) -> None:
         """Free every session. say: tell the scheduler, who moves them."""

@@ -22,7 +22,7 @@ from shared.protocol.keys import Keys
 from shared.protocol.limits import HEARTBEAT_S
 from shared.protocol.messages import Heartbeat
 from shared.runtime.ids import Ids
-from shared.runtime.loop import for_ever
+from shared.runtime.loop import run_forever
 from shared.runtime.pause import pause
 from shared.runtime.presence import Presence
 from shared.runtime.service import Refused
@@ -144,7 +144,7 @@ class DraftWorker:
         presence = Presence(self._broker, self._heartbeat)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(presence.run(self._over))
-            tasks.create_task(for_ever(self._look_after, self._watch, self._over, "upkeep"))
+            tasks.create_task(run_forever(self._look_after, self._watch, self._over, "upkeep"))
             await self._serving.run(self._watch, self._over)
         await self._serving.leave(say=stop.is_set() and self._watch.up)
         if stop.is_set():

@@ -31,7 +31,7 @@ from shared.runtime.connection import ConnectionBounds
 from shared.runtime.health import HEALTH_FILES, HealthServer
 from shared.runtime.ids import Ids
 from shared.runtime.listener import REFUSALS, Listener
-from shared.runtime.loop import for_ever
+from shared.runtime.loop import run_forever
 from shared.runtime.open_files import open_files
 from shared.runtime.settings import GatewaySettings, SettingsError
 from shared.runtime.watch import BrokerWatch, Event
@@ -143,7 +143,7 @@ class Gateway:
             async with health, asyncio.TaskGroup() as group:
                 group.create_task(self._watch.run(ended))
                 group.create_task(self.sessions.run(ended))
-                group.create_task(for_ever(self._refresh, self._watch, ended, "deployment"))
+                group.create_task(run_forever(self._refresh, self._watch, ended, "deployment"))
                 await stop.wait()
                 await self._drain(listener)
                 ended.set()

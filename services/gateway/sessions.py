@@ -20,7 +20,7 @@ from shared.protocol.keys import Keys
 from shared.protocol.messages import Close, Finish, Heartbeat, Submit, Verdict
 from shared.protocol.session import SessionSpec
 from shared.runtime.ids import Ids
-from shared.runtime.loop import for_ever
+from shared.runtime.loop import run_forever
 from shared.runtime.presence import Presence
 from shared.runtime.settings import GatewaySettings
 from shared.runtime.watch import BrokerWatch
@@ -74,9 +74,9 @@ class Sessions:
     async def run(self, stop: asyncio.Event) -> None:
         """Until stop is set; `leave` first. Raises Superseded when a newer gateway has the name."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(for_ever(self._read, self._watch, stop, "replies"))
-            group.create_task(for_ever(partial(self._cancels.turn, TICK_S), self._watch, stop, "cancels"))
-            group.create_task(for_ever(self._look_after, self._watch, stop, "quiet sessions"))
+            group.create_task(run_forever(self._read, self._watch, stop, "replies"))
+            group.create_task(run_forever(partial(self._cancels.turn, TICK_S), self._watch, stop, "cancels"))
+            group.create_task(run_forever(self._look_after, self._watch, stop, "quiet sessions"))
             group.create_task(self._present(stop))
         try:
             await self._cancels.send()

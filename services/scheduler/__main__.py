@@ -28,7 +28,7 @@ async def run(stop: asyncio.Event) -> None:
     try:
         scheduler = Scheduler(settings, broker, Ids(settings.seed), registry, planning)
         async with HealthServer(
-            settings.health_host, settings.health_port, registry, scheduler.objection, settings.stack
+            settings.health_host, settings.health_port, registry, scheduler.not_ready_reason, settings.stack
         ):
             await scheduler.run(stop)
     finally:

@@ -6,13 +6,13 @@ closes only after all that was known has been taken in.
 
 from collections.abc import Mapping
 
-from services.scheduler import moves, plans, recovery, rounds, staging
+from services.scheduler import placement, plans, recovery, rounds, staging
 from services.scheduler.effects import Effect, Persist, Stage
+from services.scheduler.fleet import Fleet, address
 from services.scheduler.metrics import Metrics
-from services.scheduler.placement import Fleet, address
-from services.scheduler.realised import Realised
-from services.scheduler.session import Session
+from services.scheduler.session import ScheduledSession
 from services.scheduler.state import Config, Estimates, State
+from services.scheduler.throughput import Throughput
 from shared.planning.estimates import DeviceEstimate
 from shared.planning.policies import UnknownPolicy, make_policy
 from shared.planning.policy import Plan, Policy
@@ -20,7 +20,7 @@ from shared.protocol.messages import Cancel, Control, Draft, Message, Resync, Su
 from shared.protocol.session import SessionHead
 
 
-class Unexpected(ValueError):
+class UnexpectedMessage(ValueError):
     """A message that no scheduler gets."""
 
 
@@ -35,7 +35,7 @@ class Core:
     def handle(self, message: Message, entry: str, now: float, again: bool = False) -> None:
         """Take in one message. entry: its id in its stream; again: it was delivered before.
 
-        Raises Unexpected. Afterwards the entry may be acknowledged unless `holds(entry)`.
+        Raises UnexpectedMessage. Afterwards the entry may be acknowledged unless `holds(entry)`.
         """
         match message:
             case Draft():
@@ -52,24 +52,24 @@ class Core:
             case Control():
                 self._control(message)
             case _:
-                raise Unexpected(f"a {type(message).__name__} for the scheduler")
+                raise UnexpectedMessage(f"a {type(message).__name__} for the scheduler")
 
-    def fleet(self, fleet: Fleet, now: float, trusted: bool) -> None:
+    def update_fleet(self, fleet: Fleet, now: float, trusted: bool) -> None:
         """Who is alive. trusted: who is not in it is dead."""
-        moves.update_fleet(self._state, fleet, now, trusted)
+        placement.update_fleet(self._state, fleet, now, trusted)
 
-    def head(self, head: SessionHead, now: float) -> None:
+    def on_head(self, head: SessionHead, now: float) -> None:
         """The answer to ReadHead."""
         recovery.on_head(self._state, head, now)
 
-    def gone(self, session: str) -> None:
+    def on_missing_log(self, session: str) -> None:
         """The answer to ReadHead when there is no such log."""
         if session in self._state.sessions:
-            self._state.over(self._state.sessions[session], "gone")
+            self._state.remove(self._state.sessions[session], "gone")
 
-    def refused(self, effect: Stage, now: float) -> None:
+    def on_stage_refused(self, effect: Stage, now: float) -> None:
         """A batch was not staged: the verifier's stream is full."""
-        staging.refused(self._state, effect, now)
+        staging.on_refused(self._state, effect, now)
 
     def adopt(self, head: SessionHead, now: float) -> None:
         """A live session found in the log at the start; `resume` follows when all messages under way are in."""
@@ -86,21 +86,21 @@ class Core:
         self._state.threads = threads
 
     # --- plans ------------------------------------------------------------------------------------------
-    def plan_questions(self, now: float) -> list[plans.Question]:
+    def plan_requests(self, now: float) -> list[plans.PlanRequest]:
         """What to plan, beside serving."""
-        return plans.questions(self._state, now)
+        return plans.requests(self._state, now)
 
-    def plan_asked(self, question: plans.Question, now: float) -> None:
+    def mark_plan_requested(self, request: plans.PlanRequest, now: float) -> None:
         """Somebody works on it."""
-        plans.asked(self._state, question, now)
+        plans.mark_requested(self._state, request, now)
 
-    def take_plan(self, question: plans.Question, plan: Plan | None, now: float) -> None:
+    def take_plan(self, request: plans.PlanRequest, plan: Plan | None, now: float) -> None:
         """What came of it; `tick` acts on it."""
-        plans.take(self._state, question, plan, now)
+        plans.accept(self._state, request, plan, now)
 
-    def show_plans(self, now: float) -> None:
+    def update_plan_metrics(self, now: float) -> None:
         """Bring the metrics of plans up to date."""
-        plans.show(self._state, now)
+        plans.update_metrics(self._state, now)
 
     # --- out --------------------------------------------------------------------------------------------
     def tick(self, now: float) -> list[Effect]:
@@ -109,9 +109,9 @@ class Core:
         for session in state.timers.due(now):
             rounds.on_overdue(state, state.sessions[session], now)
         for verifier in state.verifiers.values():
-            asked = verifier.ask_at is not None and verifier.ask_at <= now
+            due = verifier.select_at is not None and verifier.select_at <= now
             held_back = 0 < verifier.refused_until <= now
-            if verifier.name in state.dirty or asked or held_back:
+            if verifier.name in state.dirty or due or held_back:
                 verifier.refused_until = 0.0 if held_back else verifier.refused_until
                 staging.close_batches(state, verifier, now)
         state.dirty.clear()
@@ -121,7 +121,7 @@ class Core:
         """When `tick` has to be called at the latest, if no message comes; None = not at all."""
         times = [self._state.timers.next_at()]
         for verifier in self._state.verifiers.values():
-            times += [verifier.ask_at, verifier.refused_until or None]
+            times += [verifier.select_at, verifier.refused_until or None]
         return min((at for at in times if at is not None), default=None)
 
     def holds(self, entry: str) -> bool:
@@ -129,7 +129,7 @@ class Core:
         return entry in self._state.holding
 
     @property
-    def sessions(self) -> Mapping[str, Session]:
+    def sessions(self) -> Mapping[str, ScheduledSession]:
         """Sessions by id, to look at."""
         return self._state.sessions
 
@@ -159,7 +159,7 @@ class Core:
         if session is None:
             self._state.metrics.dropped.labels("cancel", "unknown").inc()
         else:
-            moves.end(self._state, session, cancel.reason or "cancel")
+            placement.end(self._state, session, cancel.reason or "cancel")
 
     def _control(self, control: Control) -> None:
         state = self._state
@@ -171,7 +171,7 @@ class Core:
                 return
         verifier_threads, draft_threads = state.threads
         state.threads = control.verifier_threads or verifier_threads, control.draft_threads or draft_threads
-        moves.tune(
+        placement.tune(
             state,
             list(state.fleet.verifiers.values()) if control.verifier_threads else [],
             list(state.fleet.devices.values()) if control.draft_threads else [],
@@ -179,10 +179,10 @@ class Core:
         state.do(Persist({**self.policy_fields(), "source": "control"}))
 
     def _use(self, policy: Policy) -> None:
-        """In force from each session's next round on: drafts under way are verified as they were asked for."""
+        """In force from each session's next round on: drafts under way are verified as they were requested."""
         self._state.policy = policy
         for verifier in self._state.verifiers.values():
             verifier.cohort = verifier.cohort.relane(policy.lanes)
-            verifier.plan, verifier.planned, verifier.realised = None, None, Realised()
+            verifier.plan, verifier.planned, verifier.throughput = None, None, Throughput()
             verifier.plan_took_s = 0.0
             self._state.dirty.add(verifier.name)

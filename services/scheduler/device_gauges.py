@@ -10,7 +10,7 @@ from services.scheduler.metrics import PREFIX
 from shared.planning.estimates import DeviceEstimate
 
 # Name, what it is, and how an estimate tells it (None: not known yet).
-_TOLD: Final[tuple[tuple[str, str, Callable[[DeviceEstimate], float | None]], ...]] = (
+_GAUGES: Final[tuple[tuple[str, str, Callable[[DeviceEstimate], float | None]], ...]] = (
     (
         "device_link_seconds",
         "Verdict there and draft back, beside drafting, by device",
@@ -40,7 +40,7 @@ class DeviceGauges(Collector):
     def collect(self) -> Iterator[Metric]:
         """One family for each figure."""
         devices = sorted(self._devices().items())
-        for name, text, figure in _TOLD:
+        for name, text, figure in _GAUGES:
             family = GaugeMetricFamily(PREFIX + name, text, labels=["device"])
             for device, known in devices:
                 if (value := figure(known)) is not None:

@@ -42,7 +42,7 @@ class KnownDevices:
         log.info("devices known", names=[device.name for device in self._devices])
 
 
-def dismissal(address: str) -> str:
+def expiry_message(address: str) -> str:
     """What a device is told whose time is over."""
     name = address.rpartition(":")[0]
     return f"the credential of {name!r} has expired; `outrider devices add {name}` makes a new one"

@@ -17,7 +17,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
+class SendToDevice:
     """Put a message into a device's inbox."""
 
     device: str  # address
@@ -34,7 +34,7 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
-class Tell:
+class SendToVerifier:
     """Put a message into a verifier's stream."""
 
     verifier: str
@@ -80,7 +80,17 @@ class Trace:
     spans: tuple[Span, ...]
 
 
-Effect = Place | Send | Stage | Tell | End | AckDraft | ReadHead | Persist | Trace
+Effect = Place | SendToDevice | Stage | SendToVerifier | End | AckDraft | ReadHead | Persist | Trace
 
 # A device must find its placement in the log, and a session's Open comes before its first verdict.
-ORDER: tuple[type[Effect], ...] = (Place, Send, Stage, Tell, End, AckDraft, ReadHead, Persist, Trace)
+ORDER: tuple[type[Effect], ...] = (
+    Place,
+    SendToDevice,
+    Stage,
+    SendToVerifier,
+    End,
+    AckDraft,
+    ReadHead,
+    Persist,
+    Trace,
+)

@@ -4,14 +4,14 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from typing import Final
 
-from services.scheduler.placement import address
+from services.scheduler.fleet import address
 from shared.protocol.limits import HEARTBEAT_S
 from shared.protocol.messages import Heartbeat
 
 STALE_S: Final = 2 * HEARTBEAT_S  # as old as a heartbeat in hand usually is at most
 
 
-class Loads:
+class DeviceLoads:
     """Sessions by device address.
 
     A heartbeat is older than what we know: it may still count sessions that have left us since. So only what it
@@ -24,16 +24,16 @@ class Loads:
         self._peak: Counter[str] = Counter()  # since the last of those
         self._others: dict[str, int] = {}
 
-    def join(self, device: str) -> None:
+    def add(self, device: str) -> None:
         """One more of ours."""
         self._ours[device] += 1
         self._peak[device] = max(self._peak[device], self._ours[device])
 
-    def leave(self, device: str) -> None:
+    def remove(self, device: str) -> None:
         """One of ours less."""
         self._ours[device] -= 1
 
-    def hear(self, beats: Iterable[Heartbeat], now: float) -> None:
+    def update(self, beats: Iterable[Heartbeat], now: float) -> None:
         """What devices say of themselves."""
         self._peaks.append((now, self._peak))
         self._ours = +self._ours

@@ -47,7 +47,7 @@ class Performer:
         except BrokerFull:
             log.warning("broker full", not_done=type(effect).__name__)
             if isinstance(effect, fx.Stage):
-                core.refused(effect, asyncio.get_running_loop().time())
+                core.on_stage_refused(effect, asyncio.get_running_loop().time())
             return isinstance(effect, fx.Stage)
 
     async def _act(self, core: Core, effect: fx.Effect) -> bool:
@@ -58,12 +58,12 @@ class Performer:
             case fx.Place():
                 log.debug("placed", session=effect.session, epoch=effect.epoch, device=effect.device)
                 if not await broker.place(effect.session, effect.epoch, effect.verifier, effect.device):
-                    return await self._tell_head(core, effect.session)
-            case fx.Send(device, Open() as message):
+                    return await self._report_head(core, effect.session)
+            case fx.SendToDevice(device, Open() as message):
                 await broker.open(device, message)
-            case fx.Send():
+            case fx.SendToDevice():
                 await broker.send(keys.inbox(effect.device), effect.message)
-            case fx.Tell():
+            case fx.SendToVerifier():
                 await broker.push(keys.staged(effect.verifier), effect.message)
             case fx.End():
                 log.info("session ended", session=effect.session, finish=effect.close.finish)
@@ -71,19 +71,19 @@ class Performer:
             case fx.AckDraft():
                 await broker.ack(keys.draft, [effect.entry])
             case fx.ReadHead():
-                return await self._tell_head(core, effect.session)
+                return await self._report_head(core, effect.session)
             case fx.Persist():
                 await broker.put(keys.policy, effect.fields)
             case fx.Trace():
                 await broker.trace(effect.spans)
         return False
 
-    async def _tell_head(self, core: Core, session: str) -> bool:
+    async def _report_head(self, core: Core, session: str) -> bool:
         head = await head_of(self._broker, session)
         if head is None:
-            core.gone(session)
+            core.on_missing_log(session)
         else:
-            core.head(head, asyncio.get_running_loop().time())
+            core.on_head(head, asyncio.get_running_loop().time())
         return True
 
 

@@ -9,11 +9,11 @@ import structlog
 
 from services.scheduler.core import Core
 from services.scheduler.metrics import Metrics
-from services.scheduler.plans import Question
+from services.scheduler.plans import PlanRequest
 from shared.compute.compute import Compute
 from shared.planning.policy import Plan
 
-LOOK_S: Final = 0.1  # between looks whether plans still fit
+PLAN_POLL_S: Final = 0.1  # between looks whether plans still fit
 
 log = structlog.get_logger()
 
@@ -29,27 +29,27 @@ class Planner:
 
     async def turn(self) -> None:
         """Look once; plan what there is to plan."""
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(PLAN_POLL_S)
         core = self._core()
         if core is None or (self._overrun and not self._overrun.done()):
             return  # a planner that overran has the thread until it ends
         loop = asyncio.get_running_loop()
-        core.show_plans(loop.time())
-        for question in core.plan_questions(loop.time()):
+        core.update_plan_metrics(loop.time())
+        for request in core.plan_requests(loop.time()):
             began = loop.time()
-            core.plan_asked(question, began)
-            plan, well = await self._answer(question)
+            core.mark_plan_requested(request, began)
+            plan, well = await self._plan(request)
             self._metrics.plan_time.observe(loop.time() - began)
             if well and core is self._core():
-                core.take_plan(question, plan, loop.time())
-                log.info("planned", took_ms=round(1e3 * (loop.time() - began)), **told(question, plan))
+                core.take_plan(request, plan, loop.time())
+                log.info("planned", took_ms=round(1e3 * (loop.time() - began)), **log_fields(request, plan))
 
-    async def _answer(self, question: Question) -> tuple[Plan | None, bool]:
+    async def _plan(self, request: PlanRequest) -> tuple[Plan | None, bool]:
         """The plan, and whether it came in time and whole."""
-        task = asyncio.create_task(self._compute.run(question.answer))
+        task = asyncio.create_task(self._compute.run(request.solve))
         done, _ = await asyncio.wait([task], timeout=self._limit_s)
         if not done:
-            log.warning("planner overran", policy=question.policy.name, limit_s=self._limit_s)
+            log.warning("planner overran", policy=request.policy.name, limit_s=self._limit_s)
             self._metrics.plans.labels("overran").inc()
             task.add_done_callback(_ignore)
             self._overrun = task
@@ -57,23 +57,23 @@ class Planner:
         try:
             return task.result(), True
         except Exception:  # whatever a policy raises: the last good plan stays in force
-            log.exception("planner failed", policy=question.policy.name)
+            log.exception("planner failed", policy=request.policy.name)
             self._metrics.plans.labels("raised").inc()
             return None, False
 
 
-def told(question: Question, plan: Plan | None) -> dict[str, object]:
+def log_fields(request: PlanRequest, plan: Plan | None) -> dict[str, object]:
     """A plan and what it was made of, for the log."""
-    law = question.server.law
+    law = request.server.law
     known: dict[str, object] = {
-        "verifier": question.verifier,
+        "verifier": request.verifier,
         "pass_ms": f"{law.beta_ms:.1f} + {law.per_token_ms:.3f} new + {law.per_context_ms:.4f} cached"
-        f" + {question.server.arrival_ms:.2f} came",
-        "prompts": f"{1e3 * question.server.prompts.per_ms:.2f}/s of {question.server.prompts.each_ms:.0f} ms",
-        "alpha": _range(view.alpha for view in question.views),
-        "draft_ms": _range(1e3 * view.draft_s_per_token for view in question.views),
-        "link_ms": _range(1e3 * view.link_s for view in question.views),
-        "spread_ms": _range(1e3 * view.spread_s for view in question.views),
+        f" + {request.server.arrival_ms:.2f} came",
+        "prompts": f"{1e3 * request.server.prompts.per_ms:.2f}/s of {request.server.prompts.each_ms:.0f} ms",
+        "alpha": _range(view.alpha for view in request.views),
+        "draft_ms": _range(1e3 * view.draft_s_per_token for view in request.views),
+        "link_ms": _range(1e3 * view.link_s for view in request.views),
+        "spread_ms": _range(1e3 * view.spread_s for view in request.views),
     }
     if plan is None:
         return known

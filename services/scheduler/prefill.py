@@ -6,7 +6,7 @@ from typing import Final
 
 from shared.planning.cost import CostLaw, Row
 
-LEAST_TOKENS: Final = (
+MIN_CHUNK_TOKENS: Final = (
     128  # so that prompts get on, whatever the law says; fewer would pay for the weights too often
 )
 
@@ -22,14 +22,14 @@ def chunk_budget(most: int, rows: Sequence[Row], law: CostLaw | None, stall_ms: 
     fits = bisect_right(
         range(most), stall_ms, key=lambda tokens: law.cost_ms([*rows, (tokens + 1, 0)]) - alone
     )
-    return min(most, max(fits, LEAST_TOKENS))
+    return min(most, max(fits, MIN_CHUNK_TOKENS))
 
 
-def share(missing: Sequence[int], budget: int) -> list[int]:
+def share_budget(missing: Sequence[int], budget: int) -> list[int]:
     """The budget dealt to prompts in order of arrival, in tokens; none takes more than half of what is left
     while others wait, and what nobody wanted is dealt again.
 
-    >>> share([1000, 30, 500], 512)
+    >>> share_budget([1000, 30, 500], 512)
     [256, 30, 226]
     """
     rest = budget

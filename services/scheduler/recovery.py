@@ -1,8 +1,8 @@
 """Sessions that come in: from a Submit, or from the log when a scheduler starts or has missed something."""
 
-from services.scheduler import moves
+from services.scheduler import placement
 from services.scheduler.effects import ReadHead
-from services.scheduler.session import Session
+from services.scheduler.session import ScheduledSession
 from services.scheduler.state import State
 from services.scheduler.verifiers import Verifier
 from shared.planning.cohort import Cohort
@@ -19,7 +19,7 @@ def on_submit(state: State, submit: Submit, now: float, again: bool) -> None:
     if again:
         state.do(ReadHead(submit.session))
         return
-    session = Session(
+    session = ScheduledSession(
         id=submit.session,
         joined=0,
         prompt_len=submit.prompt_len,
@@ -31,7 +31,7 @@ def on_submit(state: State, submit: Submit, now: float, again: bool) -> None:
         opened_at=now,
     )
     state.add(session, now)
-    moves.place(state, session, now)
+    placement.place(state, session, now)
 
 
 def adopt(state: State, head: SessionHead, now: float) -> None:
@@ -39,7 +39,7 @@ def adopt(state: State, head: SessionHead, now: float) -> None:
     that is under way is taken."""
     if head.finish or head.session in state.sessions:
         return
-    session = Session(
+    session = ScheduledSession(
         id=head.session,
         joined=0,
         prompt_len=head.prompt_len,
@@ -59,10 +59,10 @@ def adopt(state: State, head: SessionHead, now: float) -> None:
     state.add(session, now)
     if not session.verifier:
         session.adopted = False
-        moves.place(state, session, now)
+        placement.place(state, session, now)
         return
     if session.device:
-        state.loads.join(session.device)
+        state.loads.add(session.device)
     else:
         state.deviceless[session.id] = None
     if session.verifier not in state.verifiers:  # dead, or not heard of yet
@@ -79,7 +79,7 @@ def resume_all(state: State, now: float) -> None:
             resume(state, session, now)
 
 
-def resume(state: State, session: Session, now: float) -> None:
+def resume(state: State, session: ScheduledSession, now: float) -> None:
     """The move is ours: a k = 0 row at the committed length, or the prompt's next chunk."""
     session.adopted = False
     state.drop_draft(session)
@@ -95,7 +95,7 @@ def on_head(state: State, head: SessionHead, now: float) -> None:
             resume(state, state.sessions[head.session], now)
         return
     if head.finish:
-        state.over(session, head.finish)
+        state.remove(session, head.finish)
         return
     if session.phase not in ("verifying", "prefilling"):
         return

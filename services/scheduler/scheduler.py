@@ -13,12 +13,12 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from services.scheduler import effects as fx
-from services.scheduler.core import Core, Unexpected
+from services.scheduler.core import Core, UnexpectedMessage
 from services.scheduler.device_gauges import DeviceGauges
-from services.scheduler.devices import KnownDevices, dismissal
+from services.scheduler.devices import KnownDevices, expiry_message
+from services.scheduler.fleet import Fleet
 from services.scheduler.metrics import Metrics
 from services.scheduler.performer import Performer, head_of
-from services.scheduler.placement import Fleet
 from services.scheduler.planner import Planner
 from services.scheduler.state import Config, Estimates
 from shared.broker.contract import Broker, BrokerAway, Entry, LeaseLost
@@ -32,16 +32,16 @@ from shared.protocol.limits import HEARTBEAT_S, HEARTBEAT_TTL_S, LEASE_TTL_S
 from shared.protocol.messages import Dismiss, Heartbeat
 from shared.protocol.session import SessionHead
 from shared.runtime.ids import Ids
-from shared.runtime.loop import for_ever
+from shared.runtime.loop import run_forever
 from shared.runtime.presence import Presence
 from shared.runtime.settings import SchedulerSettings, SettingsError
 from shared.runtime.watch import BrokerWatch, Event
 
 CONSUMER: Final = "scheduler"  # of whoever is active: entries it had not finished are its successor's
 READ_COUNT: Final = 1024
-LONGEST_READ_S: Final = 0.25  # so that news of the fleet and the lease are not kept waiting
-LOOK_S: Final = HEARTBEAT_S / 2
-FRESH_S: Final = 0.05  # a new session is placed by what is known of the fleet at most so long ago
+MAX_READ_S: Final = 0.25  # so that news of the fleet and the lease are not kept waiting
+FLEET_POLL_S: Final = HEARTBEAT_S / 2
+FLEET_FRESH_S: Final = 0.05  # a new session is placed by what is known of the fleet at most so long ago
 SWEEP_S: Final = 5.0
 HEADS_AT_ONCE: Final = 64
 
@@ -80,13 +80,13 @@ class Scheduler:
         registry.register(DeviceGauges(lambda: self.core.devices() if self.core else {}))
         self._generation = 0
         self._term = 0
-        self._begun_in = -1  # the watch's generation that ours was given in; -1 = we need a new one
-        self._began_at = 0.0
+        self._generation_epoch = -1  # the watch's generation that ours was given in; -1 = we need a new one
+        self._term_began_at = 0.0
         self._sweep_at = 0.0
         self._fleet: Fleet | None = None  # news that the core has not seen
-        self._looked_at = 0.0
+        self._fleet_read_at = 0.0
 
-    def objection(self) -> str | None:
+    def not_ready_reason(self) -> str | None:
         """Why it is not ready; None when it is, as a standby too."""
         if not self._generation:
             return "starting"
@@ -95,24 +95,24 @@ class Scheduler:
     async def run(self, stop: asyncio.Event) -> None:
         """Schedule, or stand by, until stop is set; then the lease is given back. Raises Superseded."""
         async with asyncio.TaskGroup() as group:
-            beside = [group.create_task(self.watch.run(stop))]
-            await self._begin(stop)
+            background = [group.create_task(self.watch.run(stop))]
+            await self._start_generation(stop)
             presence = Presence(self._broker, self._heartbeat)
-            beside += [
+            background += [
                 group.create_task(presence.run(stop)),
-                group.create_task(for_ever(self._look_around, self.watch, stop, "fleet")),
-                group.create_task(for_ever(self._keep_lease, self.watch, stop, "lease")),
-                group.create_task(for_ever(self._planner.turn, self.watch, stop, "plan")),
+                group.create_task(run_forever(self._poll_fleet, self.watch, stop, "fleet")),
+                group.create_task(run_forever(self._keep_lease, self.watch, stop, "lease")),
+                group.create_task(run_forever(self._planner.turn, self.watch, stop, "plan")),
             ]
-            await for_ever(self._turn, self.watch, stop, "serve")
-            await self._leave()
-            for task in beside:
+            await run_forever(self._turn, self.watch, stop, "serve")
+            await self._release_lease()
+            for task in background:
                 task.cancel()
 
     # --- beside the turns -------------------------------------------------------------------------------
-    async def _begin(self, stop: asyncio.Event) -> None:
+    async def _start_generation(self, stop: asyncio.Event) -> None:
         """A generation, as soon as the broker is there."""
-        while self._begun_in < 0 and not stop.is_set():
+        while self._generation_epoch < 0 and not stop.is_set():
             try:
                 await self._take_generation()
             except BrokerAway as error:
@@ -122,21 +122,21 @@ class Scheduler:
     async def _take_generation(self) -> None:
         data = self.watch.generation
         self._generation = await self._broker.next_generation()
-        self._begun_in = data
+        self._generation_epoch = data
 
-    async def _look_around(self) -> None:
+    async def _poll_fleet(self) -> None:
         """Who is alive, for the next turn."""
-        await self._look()
-        await asyncio.sleep(LOOK_S)
+        await self._refresh_fleet()
+        await asyncio.sleep(FLEET_POLL_S)
 
-    async def _look(self) -> None:
+    async def _refresh_fleet(self) -> None:
         for address in await self._broker.enlist(self._devices.expiries()):
             log.warning("device dismissed: its credential has expired", device=address)
-            await self._broker.send(self._keys.inbox(address), Dismiss(dismissal(address)))
-        asked_at = asyncio.get_running_loop().time()
+            await self._broker.send(self._keys.inbox(address), Dismiss(expiry_message(address)))
+        read_at = asyncio.get_running_loop().time()
         fleet = await self._read_fleet()
-        if asked_at >= self._looked_at:  # another look may have begun later and ended sooner
-            self._fleet, self._looked_at = fleet, asked_at
+        if read_at >= self._fleet_read_at:  # another look may have begun later and ended sooner
+            self._fleet, self._fleet_read_at = fleet, read_at
 
     async def _keep_lease(self) -> None:
         """Renew three times as often as needed. Losing it ends the term at once."""
@@ -151,7 +151,7 @@ class Scheduler:
 
     def _on_broker(self, event: Event) -> None:
         if event == "reset":
-            self._begun_in = -1
+            self._generation_epoch = -1
             self._step_down("the broker lost its data")
 
     def _heartbeat(self) -> Heartbeat:
@@ -164,7 +164,7 @@ class Scheduler:
             detail=f"{self.core.policy.name} k={self.core.policy.k}" if self.core else "standby",
         )
 
-    async def _leave(self) -> None:
+    async def _release_lease(self) -> None:
         """Stop: a standby takes over at once."""
         term, self._term = self._term, 0
         self.core = None
@@ -191,29 +191,29 @@ class Scheduler:
     async def _serve(self, core: Core) -> None:
         loop = asyncio.get_running_loop()
         wake = core.next_wake()
-        block_s = LONGEST_READ_S if wake is None else min(LONGEST_READ_S, max(0.0, wake - loop.time()))
+        block_s = MAX_READ_S if wake is None else min(MAX_READ_S, max(0.0, wake - loop.time()))
         entries = await self._broker.read_group(self._streams, CONSUMER, READ_COUNT, block_s)
         submitted = any(entry.stream == self._keys.submit for entry in entries)
-        if submitted and loop.time() > self._looked_at + FRESH_S:
-            await self._look()
+        if submitted and loop.time() > self._fleet_read_at + FLEET_FRESH_S:
+            await self._refresh_fleet()
         if core is not self.core:
             return  # the term is over; whoever has the next finds the entries pending
         now = loop.time()
         if self._fleet is not None:
             fleet, self._fleet = self._fleet, None
-            core.fleet(fleet, now, trusted=now > self._began_at + HEARTBEAT_TTL_S)
-        done = [entry for entry in entries if await self._message(core, entry, now)]
+            core.update_fleet(fleet, now, trusted=now > self._term_began_at + HEARTBEAT_TTL_S)
+        done = [entry for entry in entries if await self._handle_entry(core, entry, now)]
         await self._performer.do(core, core.tick(now))
         await self._ack(core, done)
         if now >= self._sweep_at:
             await self._sweep(core)
 
-    async def _message(self, core: Core, entry: Entry, now: float, again: bool = False) -> bool:
+    async def _handle_entry(self, core: Core, entry: Entry, now: float, again: bool = False) -> bool:
         """One entry. False when it has been put away already."""
         self.metrics.bytes_in.labels(entry.stream).inc(len(entry.data))
         try:
             core.handle(wire.decode(entry.data), entry.id, now, again)
-        except (wire.WireError, Unexpected) as error:
+        except (wire.WireError, UnexpectedMessage) as error:
             log.warning("dead letter", stream=entry.stream, entry=entry.id, why=str(error))
             self.metrics.dead_letters.labels(entry.stream).inc()
             await self._broker.dead_letter(entry, str(error))
@@ -244,7 +244,7 @@ class Scheduler:
 
     async def _take_over(self) -> None:
         """Begin a term if the lease is to be had: read back every live session, and all messages under way."""
-        if self._begun_in != self.watch.generation:
+        if self._generation_epoch != self.watch.generation:
             await self._take_generation()
         term = await self._broker.acquire_lease(self._holder, LEASE_TTL_S)
         if not term:
@@ -254,18 +254,18 @@ class Scheduler:
         loop = asyncio.get_running_loop()
         await self._broker.make_groups(self._streams)
         core = await self._new_core(term)
-        core.fleet(await self._read_fleet(), loop.time(), trusted=False)
+        core.update_fleet(await self._read_fleet(), loop.time(), trusted=False)
         for head in await self._heads(await self._broker.live()):
             core.adopt(head, loop.time())
         pending = await self._broker.read_pending(self._streams, CONSUMER, self._settings.stream_limit)
         new = await self._broker.read_group(self._streams, CONSUMER, READ_COUNT, 0.0)
         now = loop.time()
-        done = [entry for entry in pending if await self._message(core, entry, now, again=True)]
-        done += [entry for entry in new if await self._message(core, entry, now)]
+        done = [entry for entry in pending if await self._handle_entry(core, entry, now, again=True)]
+        done += [entry for entry in new if await self._handle_entry(core, entry, now)]
         core.resume(now)
         if self._term != term:
             return  # lost meanwhile
-        self.core, self._began_at, self._sweep_at = core, now, now + SWEEP_S
+        self.core, self._term_began_at, self._sweep_at = core, now, now + SWEEP_S
         self.metrics.active.set(1)
         self.metrics.recoveries.inc()
         log.info(
@@ -309,9 +309,9 @@ class Scheduler:
         now = asyncio.get_running_loop().time()
         self._sweep_at = now + SWEEP_S
         left = [e for e in pending if e.stream != self._keys.draft or not core.holds(e.id)]
-        done = [entry for entry in left if await self._message(core, entry, now, again=True)]
+        done = [entry for entry in left if await self._handle_entry(core, entry, now, again=True)]
         for head in heads:
-            core.head(head, now)
+            core.on_head(head, now)
         await self._performer.do(core, core.tick(now))
         await self._ack(core, done)
 

@@ -16,7 +16,7 @@ class HeldDraft:
 
 
 @dataclass(slots=True)
-class Session:
+class ScheduledSession:
     """One session as the scheduler knows it. Times are loop-clock seconds."""
 
     id: str
@@ -45,8 +45,8 @@ class Session:
     batch: int = 0  # of the row under way
     row_device: str = ""  # the device that row names: it gets the verdict
     allowed_k: int = 0  # what the device may draft now
-    asked_at: float = 0.0  # when the move went to the device
-    asked_len: int = 0  # and the length it was to draft from; 0 = never asked
+    draft_requested_at: float = 0.0  # when the move went to the device
+    draft_requested_len: int = 0  # and the length it was to draft from; 0 = never asked
     drafts: int = 0  # accepted from this device
     caught_up: bool = True
     draft_after: float = 0.0  # k = 0 until then, after drafts that did not come

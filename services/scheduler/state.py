@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from services.scheduler.effects import AckDraft, Effect
-from services.scheduler.loads import Loads
+from services.scheduler.fleet import Fleet, name_of
+from services.scheduler.loads import DeviceLoads
 from services.scheduler.metrics import Metrics
-from services.scheduler.placement import Fleet, name_of
-from services.scheduler.session import HeldDraft, Session
+from services.scheduler.session import HeldDraft, ScheduledSession
 from services.scheduler.timers import Timers
 from services.scheduler.verifiers import Costs, Verifier
 from shared.planning.cost import Packed
@@ -17,10 +17,10 @@ from shared.planning.views import Phase
 from shared.protocol import limits
 
 FIRST_PENALTY_S: Final = 0.5
-MOST_PENALTY_S: Final = 30.0
-LEAST_DRAFT_WAIT_S: Final = 0.5
-REFUSED_S: Final = 5.0  # before a session that a device refused is offered to devices again
-MOST_MISSES: Final = 5  # the wait for a verdict doubles this often
+MAX_PENALTY_S: Final = 30.0
+MIN_DRAFT_WAIT_S: Final = 0.5
+DEVICE_RETRY_S: Final = 5.0  # before a session that a device refused is offered to devices again
+MAX_MISSES: Final = 5  # the wait for a verdict doubles this often
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +81,13 @@ class State:
         self.policy = policy
         self.estimates = estimates
         self.metrics = metrics
-        self.sessions: dict[str, Session] = {}
+        self.sessions: dict[str, ScheduledSession] = {}
         self.unplaced: dict[str, None] = {}  # no verifier was alive
         self.deviceless: dict[str, None] = {}  # no device had room
         self.verifiers: dict[str, Verifier] = {}
         self.fleet = Fleet()
-        self.loads = Loads()
-        self.leaving: set[str] = set()  # devices (addresses) that said they drain
+        self.loads = DeviceLoads()
+        self.draining: set[str] = set()  # devices (addresses) that said they drain
         self.threads: tuple[int, int] = (0, 0)  # of verifiers and devices, 0 = theirs
         self.timers = Timers()
         self.holding: set[str] = set()  # entries of the draft stream
@@ -107,7 +107,7 @@ class State:
         return effects
 
     # --- sessions ---------------------------------------------------------------------------------------
-    def add(self, session: Session, now: float) -> None:
+    def add(self, session: ScheduledSession, now: float) -> None:
         """Take a session in; it is in phase prefill and has no place yet."""
         session.joined = self.joined
         self.joined += 1
@@ -116,17 +116,19 @@ class State:
         self.set_timer(session, session.deadline_at)
         session.since = now
 
-    def enter(self, session: Session, phase: Phase, now: float, timer_at: float | None = None) -> None:
+    def enter(
+        self, session: ScheduledSession, phase: Phase, now: float, timer_at: float | None = None
+    ) -> None:
         """The session is in another phase from now on; timer_at: when its move is overdue."""
         self.metrics.phases[session.phase] -= 1
         self.metrics.phases[phase] += 1
         if session.phase in ("verifying", "prefilling") and session.verifier in self.verifiers:
-            self.verifiers[session.verifier].flights.leave(session.batch, session.id)
+            self.verifiers[session.verifier].in_flight.discard(session.batch, session.id)
         session.phase, session.since = phase, now
         self.set_timer(session, session.deadline_at if timer_at is None else timer_at)
-        self.show(session, now)
+        self.update_view(session, now)
 
-    def show(self, session: Session, now: float) -> None:
+    def update_view(self, session: ScheduledSession, now: float) -> None:
         """Let policies see the session as it is now."""
         verifier = self.verifiers.get(session.verifier)
         if verifier is not None:
@@ -134,61 +136,61 @@ class State:
             verifier.cohort.put(view)
             self.dirty.add(verifier.name)
 
-    def set_timer(self, session: Session, at: float) -> None:
+    def set_timer(self, session: ScheduledSession, at: float) -> None:
         """Look at the session again at this time, or at its deadline if that is earlier."""
         session.timer_at = min(at, session.deadline_at)
         self.timers.set(session.id, session.timer_at)
 
-    def over(self, session: Session, finish: str) -> None:
+    def remove(self, session: ScheduledSession, finish: str) -> None:
         """The session has ended."""
         self.metrics.ends.labels(finish).inc()
         if session.verifier in self.verifiers:
-            self.verifiers[session.verifier].realised.ended(session.prompt_len)
+            self.verifiers[session.verifier].throughput.ended(session.prompt_len)
         self._forget(session)
 
-    def _forget(self, session: Session) -> None:
+    def _forget(self, session: ScheduledSession) -> None:
         self.drop_draft(session)
         self.metrics.phases[session.phase] -= 1
         del self.sessions[session.id]
         self.unplaced.pop(session.id, None)
         self.timers.drop(session.id)
-        self.leave_device(session)
-        self.leave_verifier(session)
+        self.release_device(session)
+        self.release_verifier(session)
 
-    def leave_device(self, session: Session) -> None:
+    def release_device(self, session: ScheduledSession) -> None:
         """It has no device any more."""
         if session.device:
-            self.loads.leave(session.device)
+            self.loads.remove(session.device)
         session.device = ""
         self.deviceless.pop(session.id, None)
 
-    def leave_verifier(self, session: Session) -> None:
+    def release_verifier(self, session: ScheduledSession) -> None:
         """It has no verifier any more."""
         verifier = self.verifiers.get(session.verifier)
         if verifier is not None:
-            verifier.flights.leave(session.batch, session.id)
+            verifier.in_flight.discard(session.batch, session.id)
             verifier.cohort.drop(session.id)
             self.dirty.add(verifier.name)
         session.verifier = ""
 
-    def hold_draft(self, session: Session, held: HeldDraft) -> None:
+    def hold_draft(self, session: ScheduledSession, held: HeldDraft) -> None:
         """Keep a draft until its batch closes; its entry stays unacknowledged."""
         session.held = held
         self.holding.add(held.entry)
 
-    def drop_draft(self, session: Session) -> None:
+    def drop_draft(self, session: ScheduledSession) -> None:
         """A held draft is of no use any more."""
         if session.held is not None:
             self.holding.discard(session.held.entry)
             self.do(AckDraft(session.held.entry))
             session.held = None
 
-    # --- questions --------------------------------------------------------------------------------------
-    def can_draft(self, session: Session, now: float) -> bool:
+    # --- queries ----------------------------------------------------------------------------------------
+    def can_draft(self, session: ScheduledSession, now: float) -> bool:
         """Whether its device is alive, has caught up, and is not on probation."""
         return session.caught_up and now >= session.draft_after and self.fleet.has_device(session.device)
 
-    def next_length(self, session: Session, now: float) -> int:
+    def next_length(self, session: ScheduledSession, now: float) -> int:
         """k for the round after the row that is being staged, which commits at least one token itself."""
         if not self.can_draft(session, now):
             return 0
@@ -197,16 +199,16 @@ class State:
         k = self.policy.next_length(view, verifier.plan if verifier else None, now)
         return max(0, min(k, session.remaining - 2, limits.MAX_DRAFT))
 
-    def verdict_wait_s(self, session: Session) -> float:
+    def verdict_wait_s(self, session: ScheduledSession) -> float:
         """How long its verdict may take: longer for a busy verifier, twice as long after each miss."""
         verifier = self.verifiers[session.verifier]
-        wait_s = max(self.config.move_timeout_s, 4 * verifier.flights.expected_s())
-        return float(wait_s * 2 ** min(session.misses, MOST_MISSES))
+        wait_s = max(self.config.move_timeout_s, 4 * verifier.in_flight.expected_s())
+        return float(wait_s * 2 ** min(session.misses, MAX_MISSES))
 
-    def draft_wait_s(self, session: Session) -> float:
+    def draft_wait_s(self, session: ScheduledSession) -> float:
         """How long its draft may take; the first from a device that may still prefill, the longest."""
         most = self.config.move_timeout_s
         if session.drafts == 0:
             return most
         usual_s = self.estimates.device(session.device).turnaround_s(session.allowed_k)
-        return min(most, max(LEAST_DRAFT_WAIT_S, 4 * usual_s))
+        return min(most, max(MIN_DRAFT_WAIT_S, 4 * usual_s))

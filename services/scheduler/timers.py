@@ -3,7 +3,7 @@
 import heapq
 from typing import Final
 
-FEW: Final = 64  # dead entries that are not worth a clean-up
+MAX_DEAD_ENTRIES: Final = 64  # dead entries that are not worth a clean-up
 
 
 class Timers:
@@ -26,7 +26,7 @@ class Timers:
         if entry is None or at < entry:
             self._entry_at[session] = at
             heapq.heappush(self._heap, (at, session))
-            if len(self._heap) > 2 * len(self._entry_at) + FEW:
+            if len(self._heap) > 2 * len(self._entry_at) + MAX_DEAD_ENTRIES:
                 self._heap = [(at, session) for session, at in self._entry_at.items()]
                 heapq.heapify(self._heap)
 

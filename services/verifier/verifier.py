@@ -29,7 +29,7 @@ from shared.protocol.limits import MAX_DELIVERIES, PROTOCOL_VERSION
 from shared.protocol.messages import Close, Heartbeat, StagedBatch, StagedRow, Tune
 from shared.protocol.vocabulary import FIELD_BLOCKS, FIELD_HASH
 from shared.runtime.ids import Ids
-from shared.runtime.loop import for_ever
+from shared.runtime.loop import run_forever
 from shared.runtime.pause import pause
 from shared.runtime.presence import Presence
 from shared.runtime.settings import VerifierSettings
@@ -85,8 +85,8 @@ class Verifier:
             await self._begin_in_time(stop)
             beside.append(group.create_task(self._presence.run(stop)))
             beside.append(group.create_task(self._keep_deployment(stop)))
-            beside.append(group.create_task(for_ever(reader.turn, self.watch, stop, "read")))
-            await for_ever(partial(self._turn, reader, steady), self.watch, stop, "serve")
+            beside.append(group.create_task(run_forever(reader.turn, self.watch, stop, "read")))
+            await run_forever(partial(self._turn, reader, steady), self.watch, stop, "serve")
             for task in beside:
                 task.cancel()
         await self._leave()

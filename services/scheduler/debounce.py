@@ -6,26 +6,26 @@ from typing import Final
 
 from shared.planning.views import SessionView
 
-SETTLED_S: Final = 0.5  # nobody has come or gone for so long
-UNSETTLED_S: Final = 3.0  # but a plan does not wait longer than this
+QUIET_S: Final = 0.5  # nobody has come or gone for so long
+MAX_WAIT_S: Final = 3.0  # but a plan does not wait longer than this
 
 
 @dataclass(slots=True)
-class Turnover:
+class Debounce:
     """Sessions that come and go, and that begin or cease to be able to draft."""
 
     who: frozenset[tuple[str, bool]] = frozenset()
     since: float = 0.0  # it has been these
-    unplanned_since: float | None = None  # they have not been those of the plan
+    plan_stale_since: float | None = None  # they have not been those of the plan
 
-    def waits(self, views: Sequence[SessionView], planned: bool, now: float) -> bool:
+    def should_wait(self, views: Sequence[SessionView], planned: bool, now: float) -> bool:
         """Whether to wait until they have settled. planned: it is these that were planned for."""
         who = frozenset((view.session, view.can_draft) for view in views)
         if who != self.who:
             self.who, self.since = who, now
         if planned:
-            self.unplanned_since = None
+            self.plan_stale_since = None
             return False
-        if self.unplanned_since is None:
-            self.unplanned_since = now
-        return now - self.since < SETTLED_S and now - self.unplanned_since < UNSETTLED_S
+        if self.plan_stale_since is None:
+            self.plan_stale_since = now
+        return now - self.since < QUIET_S and now - self.plan_stale_since < MAX_WAIT_S

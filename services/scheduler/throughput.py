@@ -7,9 +7,9 @@ from typing import Final
 from shared.planning.estimates import Mean
 from shared.planning.problem import Prompts
 
-HORIZON_S: Final = 5.0  # what is older hardly counts
-TURNOVER_S: Final = 30.0  # sessions that began together end together
-NOTHING_S: Final = 1.0  # of nothing, before anything is known: one session that ends at once is no rate
+RATE_HORIZON_S: Final = 5.0  # what is older hardly counts
+ENDS_HORIZON_S: Final = 30.0  # sessions that began together end together
+EMPTY_PRIOR_S: Final = 1.0  # of nothing, before anything is known: one session that ends at once is no rate
 
 
 @dataclass(slots=True)
@@ -33,12 +33,12 @@ class Rate:
 
 
 @dataclass(slots=True)
-class Realised:
+class Throughput:
     """Tokens and rounds of one verifier's sessions, and how many of them end."""
 
-    tokens: Rate = field(default_factory=lambda: Rate(HORIZON_S))
-    rounds: Rate = field(default_factory=lambda: Rate(HORIZON_S))
-    ends: Rate = field(default_factory=lambda: Rate(TURNOVER_S, NOTHING_S))
+    tokens: Rate = field(default_factory=lambda: Rate(RATE_HORIZON_S))
+    rounds: Rate = field(default_factory=lambda: Rate(RATE_HORIZON_S))
+    ends: Rate = field(default_factory=lambda: Rate(ENDS_HORIZON_S, EMPTY_PRIOR_S))
     prompt: Mean = field(default_factory=lambda: Mean(0.0))  # tokens of those that ended
     at: float | None = None
 

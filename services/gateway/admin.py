@@ -13,7 +13,7 @@ from services.gateway.deployment import DeploymentView
 from services.gateway.errors import ApiError, bad_request
 from services.gateway.keys import AdminKeys
 from services.gateway.openai_schema import parse
-from services.gateway.sessions import Sessions
+from services.gateway.sessions import GatewaySessions
 from services.gateway.trust import Sender
 from shared.broker.contract import Broker
 from shared.planning.policies import POLICY_NAMES
@@ -44,7 +44,7 @@ class Admin:
         broker: Broker,
         keys: Keys,
         admin_keys: AdminKeys,
-        sessions: Sessions,
+        sessions: GatewaySessions,
         deployment: DeploymentView,
     ) -> None:
         self._broker = broker
@@ -90,7 +90,7 @@ class Admin:
             {
                 "gateway": self._sessions.address,
                 "deployment": asdict(current) if current else None,
-                "objection": self._sessions.objection() or self._deployment.objection,
+                "objection": self._sessions.not_ready_reason() or self._deployment.not_ready_reason,
                 "policy": await self._policy(),
                 "sessions": len(await self._broker.live()),
                 "sessions_here": len(self._sessions),

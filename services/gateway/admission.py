@@ -10,7 +10,7 @@ from services.gateway.deployment import Deployment
 from services.gateway.errors import bad_request
 from services.gateway.intake import Intake
 from services.gateway.openai_schema import ChatRequest, CompletionRequest
-from services.gateway.session import Ask
+from services.gateway.session import SessionRequest
 from services.gateway.tokenizer import TargetTokenizer
 from shared.runtime.ids import Ids
 from shared.speculative.params import SamplingParams
@@ -23,7 +23,7 @@ class Job:
     """A request, ready to run: one ask per choice."""
 
     model: str
-    asks: tuple[Ask, ...]
+    session_requests: tuple[SessionRequest, ...]
     stops: tuple[str, ...]
     stream: bool
     include_usage: bool  # a last chunk with nothing but usage
@@ -33,12 +33,12 @@ class Job:
     @property
     def logprobs(self) -> int:
         """Likeliest tokens asked for, of every choice; -1 = no logprobs."""
-        return self.asks[0].logprobs
+        return self.session_requests[0].logprobs
 
     @property
     def prompt_tokens(self) -> int:
         """Of all choices."""
-        return sum(len(ask.prompt) for ask in self.asks)
+        return sum(len(request.prompt) for request in self.session_requests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +90,11 @@ class Admission:
     ) -> Job:
         field = "prompt" if isinstance(request, CompletionRequest) else "messages"
         limit = min(self.context_limit, deployment.context)
-        asks = []
+        session_requests = []
         for prompt in prompts:
             _check_prompt(prompt, deployment.vocab, limit, field)
-            asks.append(
-                Ask(
+            session_requests.append(
+                SessionRequest(
                     prompt=tuple(prompt),
                     sampling=self._sampling(request, deployment.vocab),
                     max_tokens=_max_tokens(request, limit - len(prompt), default_tokens),
@@ -106,7 +106,7 @@ class Admission:
         options = request.stream_options
         return Job(
             model=request.model,
-            asks=tuple(asks),
+            session_requests=tuple(session_requests),
             stops=tuple(request.stop),
             stream=bool(request.stream),
             include_usage=bool(options and options.include_usage),

@@ -12,7 +12,7 @@ BODY_S: Final = 30.0  # a body has to be here by then
 CODINGS: Final = ("gzip", "deflate")
 _IDENTITY: Final = ("", "identity")
 _GZIP_BITS: Final = 16 + zlib.MAX_WBITS  # zlib's way to ask for gzip's header,
-_BARE_BITS: Final = -zlib.MAX_WBITS  # or for none, as some clients send "deflate"
+_RAW_BITS: Final = -zlib.MAX_WBITS  # or for none, as some clients send "deflate"
 
 
 async def read_body(request: web.Request) -> bytes:
@@ -30,10 +30,10 @@ async def read_body(request: web.Request) -> bytes:
         raise bad_request(f"The body is not framed as HTTP asks ({kind}).", code="invalid_body") from None
     coding = request.headers.get("Content-Encoding", "").strip().lower()
     coding = "gzip" if coding == "x-gzip" else coding  # an older name
-    return raw if coding in _IDENTITY else unpacked(raw, coding, request.client_max_size)
+    return raw if coding in _IDENTITY else decompress(raw, coding, request.client_max_size)
 
 
-def unpacked(raw: bytes, coding: str, limit: int) -> bytes:
+def decompress(raw: bytes, coding: str, limit: int) -> bytes:
     """`raw` without its content coding. At most `limit` bytes are ever made of it.
 
     Raises ApiError: 415 for a coding that is not known, 400 for bytes that are not in it, 413 beyond the limit.
@@ -59,4 +59,4 @@ def unpacked(raw: bytes, coding: str, limit: int) -> bytes:
 
 def _deflate_bits(raw: bytes) -> int:
     """HTTP's "deflate" has zlib's header, whose first byte names the method (8); some clients leave it out."""
-    return zlib.MAX_WBITS if raw[:1] and raw[0] & 0xF == 8 else _BARE_BITS
+    return zlib.MAX_WBITS if raw[:1] and raw[0] & 0xF == 8 else _RAW_BITS

@@ -40,7 +40,7 @@ def read_deployment(fields: Mapping[str, str]) -> Deployment:
 
 
 class DeploymentView:
-    """The record as last read; `current` is None, and `objection` says why, until there is a fitting one."""
+    """The record as last read; `current` is None, and `not_ready_reason` says why, until there is a fitting one."""
 
     def __init__(self, broker: Broker, keys: Keys, vocabulary: str) -> None:
         self.clear()
@@ -51,7 +51,7 @@ class DeploymentView:
     def clear(self) -> None:
         """Nothing is known (the broker lost its data)."""
         self.current: Deployment | None = None
-        self.objection: str | None = "no core has announced a model yet"
+        self.not_ready_reason: str | None = "no core has announced a model yet"
 
     async def refresh(self) -> None:
         """Read it again. May raise BrokerAway; the record at hand stays then."""
@@ -62,12 +62,12 @@ class DeploymentView:
         try:
             deployment = read_deployment(fields)
         except BadDeployment as error:
-            self.objection = str(error)
+            self.not_ready_reason = str(error)
             return
         if deployment.vocabulary != self._vocabulary:
-            self.objection = (
+            self.not_ready_reason = (
                 f"the core's vocabulary ({deployment.vocabulary}) is not that of this gateway's tokenizer "
                 f"({self._vocabulary}); OUTRIDER_MODEL_DIR must be the target's folder"
             )
             return
-        self.current, self.objection = deployment, None
+        self.current, self.not_ready_reason = deployment, None

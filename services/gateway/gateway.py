@@ -15,12 +15,12 @@ from services.gateway.app import Api, malformed
 from services.gateway.bounds import bounds_of
 from services.gateway.cors import read_origins
 from services.gateway.deployment import DeploymentView
-from services.gateway.door import Door
+from services.gateway.in_flight import InFlight
 from services.gateway.intake import Intake
 from services.gateway.keys import AdminKeys, ApiKeys, check_bind, read_keys
 from services.gateway.metrics import Metrics
-from services.gateway.respond import Pace
-from services.gateway.sessions import OVERDUE_S, Sessions
+from services.gateway.respond import StreamTimeouts
+from services.gateway.sessions import OVERDUE_S, GatewaySessions
 from services.gateway.tokenizer import TargetTokenizer, load_tokenizer, modelled_tokenizer
 from services.gateway.wall_clock import wall_clock
 from shared.broker.connections import MOST_CALLS
@@ -38,8 +38,8 @@ from shared.runtime.watch import BrokerWatch, Event
 
 # Open files beside clients' connections: the broker's, health pages, listeners, refusals, and the process's own.
 OTHER_FILES: Final = MOST_CALLS + HEALTH_FILES + REFUSALS + 24
-LEAST_CONNECTIONS: Final = 16
-CUT_S: Final = 2.0  # for the last words of streams that did not end in time
+MIN_CONNECTIONS: Final = 16
+LAST_WRITE_S: Final = 2.0  # for the last words of streams that did not end in time
 REFRESH_S: Final = 1.0  # the deployment is read again this often,
 MISSING_S: Final = 0.25  # or this often while there is none
 
@@ -49,9 +49,9 @@ log = structlog.get_logger()
 def connection_room(wanted: int, files: int) -> int:
     """How many clients may be connected where `files` may be open. Raises SettingsError where there is no room."""
     room = files - OTHER_FILES
-    if room < LEAST_CONNECTIONS:
+    if room < MIN_CONNECTIONS:
         raise SettingsError(
-            f"only {files} files may be open (ulimit -n); the gateway needs {OTHER_FILES + LEAST_CONNECTIONS} at least"
+            f"only {files} files may be open (ulimit -n); the gateway needs {OTHER_FILES + MIN_CONNECTIONS} at least"
         )
     return min(wanted, room)
 
@@ -90,10 +90,10 @@ class Gateway:
         self.port = settings.port  # the bound one, once it runs
         self._settings = settings
         self._registry = registry
-        self._door = Door()
+        self._in_flight = InFlight()
         self._watch = BrokerWatch(broker)
         self._watch.on_change(self._on_watch)
-        self.sessions = Sessions(settings, broker, self._watch, ids)
+        self.sessions = GatewaySessions(settings, broker, self._watch, ids)
         self._deployment = DeploymentView(broker, keys, tokenizer.vocabulary.hash)
         self.api = Api(
             name=settings.served_name or Path(settings.model_dir).name or "modelled",
@@ -110,8 +110,8 @@ class Gateway:
             metrics=Metrics(registry, self.sessions),
             wall_clock=clock,
             max_body_bytes=settings.max_body_bytes,
-            door=self._door,
-            pace=Pace(
+            in_flight=self._in_flight,
+            timeouts=StreamTimeouts(
                 settings.keepalive_s, settings.request_timeout_s + OVERDUE_S + settings.write_timeout_s
             ),
             cors=read_origins(settings.cors_origins),
@@ -121,7 +121,11 @@ class Gateway:
         """Serve until stop is set, then no new connections, and running requests end, up to a bound."""
         settings, ended = self._settings, asyncio.Event()
         health = HealthServer(
-            settings.health_host, settings.health_port, self._registry, self.api.farewell, settings.stack
+            settings.health_host,
+            settings.health_port,
+            self._registry,
+            self.api.draining_reason,
+            settings.stack,
         )
         # A handler whose client goes away is cancelled: that is how sessions of nobody end.
         listener = Listener(
@@ -135,7 +139,7 @@ class Gateway:
             refusal=malformed,
             auto_decompress=False,  # `read_body` unpacks, within bounds
             handler_cancellation=True,
-            shutdown_timeout=CUT_S,
+            shutdown_timeout=LAST_WRITE_S,
         )
         self.api.metrics.watch(listener)
         try:
@@ -161,12 +165,12 @@ class Gateway:
 
     async def _drain(self, listener: Listener) -> None:
         """Let balancers look elsewhere first; then no new connections, and let those inside finish."""
-        self._door.closing = True
+        self._in_flight.draining = True
         log.info("draining", sessions=len(self.sessions), linger_s=self._settings.linger_s)
         await asyncio.sleep(self._settings.linger_s)
         await listener.stop()
-        await self._door.empty(self._settings.drain_s)
-        self.sessions.leave()
+        await self._in_flight.wait_idle(self._settings.drain_s)
+        self.sessions.shut_down()
         await listener.close()
 
     def _on_watch(self, event: Event) -> None:

@@ -54,17 +54,17 @@ class Budget:
         self.under_way -= count
 
     @contextmanager
-    def held(self, now: float) -> Iterator["Hold"]:
+    def reserve(self, now: float) -> Iterator["Reservation"]:
         """Start one request, before it is known how many prompts it has. All of them are released in the end."""
         self.take(1, now)
-        hold = Hold(self, now)
+        reservation = Reservation(self, now)
         try:
-            yield hold
+            yield reservation
         finally:
-            self.release(hold.count)
+            self.release(reservation.count)
 
 
-class Hold:
+class Reservation:
     """The places of one HTTP request: one for each of its prompts."""
 
     def __init__(self, budget: Budget, now: float) -> None:

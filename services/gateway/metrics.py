@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from services.gateway.sessions import Sessions
+from services.gateway.sessions import GatewaySessions
 from services.gateway.usage import Usage
 from shared.runtime.listener import Listener
 
@@ -19,7 +19,7 @@ _TPOT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 class Metrics:
     """Counters of requests and their tokens, and of the sessions below them."""
 
-    def __init__(self, registry: CollectorRegistry, sessions: Sessions) -> None:
+    def __init__(self, registry: CollectorRegistry, sessions: GatewaySessions) -> None:
         self.requests = Counter(
             "outrider_gateway_requests",
             "Requests by endpoint and status.",
@@ -82,7 +82,7 @@ class RequestTimer:
 class _SessionCounts(Collector):
     """Sessions count by themselves, below HTTP; this reads them when asked."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: GatewaySessions) -> None:
         self._sessions = sessions
 
     def collect(self) -> Iterator[Metric]:

@@ -33,7 +33,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class StreamTimeouts:
     """keepalive_s: longest silence of a stream. limit_s: a client has to have read all of its stream by then."""
 
     keepalive_s: float
@@ -99,7 +99,7 @@ class Responder:
         self._form = form
         self._envelope = envelope
         self._timer = timer
-        self._choices = [Choice(tokenizer, job.stops, ask.stop_ids) for ask in job.asks]
+        self._choices = [Choice(tokenizer, job.stops, request.stop_ids) for request in job.session_requests]
 
     async def whole(self, events: Stream, intake: Intake) -> web.Response:
         """Everything at once. Raises ApiError."""
@@ -119,16 +119,18 @@ class Responder:
         body["outrider"] = extras[0] if len(extras) == 1 else {"choices": extras}
         return to_json(body)
 
-    async def stream(self, request: web.Request, events: Stream, pace: Pace) -> web.StreamResponse:
+    async def stream(
+        self, request: web.Request, events: Stream, timeouts: StreamTimeouts
+    ) -> web.StreamResponse:
         """A chunk per verdict. The response has begun before the first: from then on an error is an event of it.
 
         Raises ConnectionResetError when the client has gone, or has not read all of it in time.
         """
         response = web.StreamResponse(headers={**SSE_HEADERS, "X-Request-Id": request[REQUEST_ID]})
         try:
-            async with asyncio.timeout(pace.limit_s):
+            async with asyncio.timeout(timeouts.limit_s):
                 await response.prepare(request)
-                await self._send(response, events, request[REQUEST_ID], pace.keepalive_s)
+                await self._send(response, events, request[REQUEST_ID], timeouts.keepalive_s)
                 await response.write_eof()
         except TimeoutError:
             raise ConnectionResetError("the client reads too slowly") from None
@@ -189,7 +191,7 @@ class Responder:
 
     def _extra(self, index: int, piece: Piece, parallel: bool) -> dict[str, Any]:
         """The `outrider` object: the seed, and with spans the token ids and which were accepted drafts."""
-        extra: dict[str, Any] = {"seed": self._job.asks[index].sampling.seed}
+        extra: dict[str, Any] = {"seed": self._job.session_requests[index].sampling.seed}
         if self._job.spans:
             extra["tokens"] = piece.tokens
             extra["accepted"] = piece.accepted if parallel else sum(piece.accepted)

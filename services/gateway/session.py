@@ -17,7 +17,7 @@ Reason = Literal["deadline", "cancel", "error", "broker", "draining"]
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class SessionRequest:
     """What a session is opened with: `SessionSpec` without what the gateway adds (id, address, deadline)."""
 
     prompt: tuple[int, ...]
@@ -52,7 +52,7 @@ class Failed:
 Event = Emitted | Failed
 
 
-class Session:
+class GatewaySession:
     """Turns verdicts and log readings into events, each token once and in order."""
 
     def __init__(
@@ -62,7 +62,7 @@ class Session:
         self.spec = spec
         self.length = len(spec.prompt)  # of prompt and tokens delivered
         self.finished = False
-        self.heard_at = math.inf  # when anything last came; it cannot be missed before it was submitted
+        self.last_reply_at = math.inf  # when anything last came; it cannot be missed before it was submitted
         self.deadline_at = deadline_at
         self._deliver = deliver
 

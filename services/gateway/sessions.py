@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 
 from services.gateway.cancels import Cancels
-from services.gateway.session import Ask, Emitted, Event, Reason, Session
+from services.gateway.session import Emitted, Event, GatewaySession, Reason, SessionRequest
 from services.gateway.stream import Stream
 from services.gateway.timeline import Timeline
 from shared.broker.contract import Broker, BrokerAway, BrokerFull, Entry, UnknownSession
@@ -46,7 +46,7 @@ class Unavailable(RuntimeError):
         self.retry_after_s = retry_after_s
 
 
-class Sessions:
+class GatewaySessions:
     """Use: `stream = await sessions.open(ask)`, `async for event in stream`, and `stream.close()` in the end."""
 
     def __init__(self, settings: GatewaySettings, broker: Broker, watch: BrokerWatch, ids: Ids) -> None:
@@ -61,10 +61,10 @@ class Sessions:
         self._name = settings.name or ROLE
         self._generation = 0
         self._cursor = "0"
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[str, GatewaySession] = {}
         self._cancels = Cancels(broker, self._keys, self.counts)
         self._registered = asyncio.Event()
-        self._leaving = False
+        self._shutting_down = False
         self._timeline = Timeline(broker, self._name, settings.trace)
         watch.on_change(self._on_watch)
 
@@ -72,42 +72,42 @@ class Sessions:
         return len(self._sessions)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until stop is set; `leave` first. Raises Superseded when a newer gateway has the name."""
+        """Until stop is set; `shut_down` first. Raises Superseded when a newer gateway has the name."""
         async with asyncio.TaskGroup() as group:
             group.create_task(run_forever(self._read, self._watch, stop, "replies"))
             group.create_task(run_forever(partial(self._cancels.turn, TICK_S), self._watch, stop, "cancels"))
-            group.create_task(run_forever(self._look_after, self._watch, stop, "quiet sessions"))
-            group.create_task(self._present(stop))
+            group.create_task(run_forever(self._check_quiet_sessions, self._watch, stop, "quiet sessions"))
+            group.create_task(self._run_presence(stop))
         try:
             await self._cancels.send()
         except BrokerAway:
             log.warning("cancels not sent", sessions=len(self._cancels))
 
-    async def open(self, *asks: Ask) -> Stream:
-        """Open sessions together; events carry the index of their ask. Raises Unavailable."""
-        stream = Stream(len(asks), self._abandon)
+    async def open(self, *requests: SessionRequest) -> Stream:
+        """Open sessions together; events carry the index of their request. Raises Unavailable."""
+        stream = Stream(len(requests), self._cancel)
         try:
-            for index, ask in enumerate(asks):
-                await self._submit(self._new(index, ask, stream))
+            for index, request in enumerate(requests):
+                await self._submit(self._new(index, request, stream))
         except BaseException:  # cancelled as well: sessions opened so far must not run on
             stream.close()
             raise
         return stream
 
-    def objection(self) -> str | None:
+    def not_ready_reason(self) -> str | None:
         """Why no session can be opened now; None when one can."""
-        if self._leaving:
+        if self._shutting_down:
             return "this gateway is shutting down"
         if not self._watch.up:
             return "the broker is away"
         return None if self.address else "this gateway is not registered yet"
 
-    def leave(self) -> None:
+    def shut_down(self) -> None:
         """Open no more, and end the running ones with an error."""
-        self._leaving = True
+        self._shutting_down = True
         self._fail_all("draining", "this gateway is shutting down", cancel=True)
 
-    def _abandon(self, session: Session, reason: Finish) -> None:
+    def _cancel(self, session: GatewaySession, reason: Finish) -> None:
         """Free a session here and ask the scheduler to end it, if it has not ended."""
         if not self._forget(session):
             return
@@ -115,27 +115,27 @@ class Sessions:
         self._cancels.add(session.spec.session, reason)
 
     # --- opening ------------------------------------------------------------------------------------
-    def _new(self, index: int, ask: Ask, stream: Stream) -> Session:
-        if (objection := self.objection()) is not None:
-            raise Unavailable(objection)
+    def _new(self, index: int, request: SessionRequest, stream: Stream) -> GatewaySession:
+        if (not_ready_reason := self.not_ready_reason()) is not None:
+            raise Unavailable(not_ready_reason)
         spec = SessionSpec(
             session=self._ids.session(self._settings.shard),
-            prompt=ask.prompt,
-            sampling=ask.sampling,
-            max_tokens=ask.max_tokens,
-            stop_ids=ask.stop_ids,
+            prompt=request.prompt,
+            sampling=request.sampling,
+            max_tokens=request.max_tokens,
+            stop_ids=request.stop_ids,
             gateway=self.address,
             deadline_ms=int(self._settings.request_timeout_s * 1000),
-            logprobs=ask.logprobs,
-            device=ask.device,
+            logprobs=request.logprobs,
+            device=request.device,
         )
         deadline_at = asyncio.get_running_loop().time() + self._settings.request_timeout_s
-        session = Session(index, spec, deadline_at, partial(self._deliver, stream))
+        session = GatewaySession(index, spec, deadline_at, partial(self._deliver, stream))
         self._sessions[spec.session] = session  # before it is submitted: its first verdict may be faster
         stream.members.append(session)
         return session
 
-    async def _submit(self, session: Session) -> None:
+    async def _submit(self, session: GatewaySession) -> None:
         """A repeat is a no-op at the broker, so a cut connection is no reason to give up at once."""
         spec = session.spec
         message = Submit(
@@ -151,7 +151,7 @@ class Sessions:
                     raise Unavailable("the broker is away") from error
                 await asyncio.sleep(pause_s)
             else:
-                session.heard_at = asyncio.get_running_loop().time()
+                session.last_reply_at = asyncio.get_running_loop().time()
                 log.debug("session opened", session=spec.session, prompt=len(spec.prompt))
                 return
 
@@ -179,24 +179,24 @@ class Sessions:
         for entry in entries:
             if address != self.address:
                 return  # the broker lost its data meanwhile
-            await self._take(entry)
+            await self._handle(entry)
             self._cursor = entry.id  # only now: an entry that a cut connection interrupted is taken again
 
-    async def _take(self, entry: Entry) -> None:
+    async def _handle(self, entry: Entry) -> None:
         self.counts["reply_bytes"] += len(entry.data)
         try:
             message = wire.decode(entry.data)
         except wire.WireError as error:
-            await self._refuse(entry, str(error))
+            await self._dead_letter(entry, str(error))
             return
         if not isinstance(message, Verdict | Close):
-            await self._refuse(entry, f"{type(message).__name__} in a reply inbox")
+            await self._dead_letter(entry, f"{type(message).__name__} in a reply inbox")
             return
         session = self._sessions.get(message.session)
         if session is None:
             self.counts["replies_for_nobody"] += 1
             return
-        session.heard_at = asyncio.get_running_loop().time()
+        session.last_reply_at = asyncio.get_running_loop().time()
         if isinstance(message, Verdict):
             if message.status == "ok" and not session.apply(message):
                 self.counts["gaps"] += 1
@@ -207,12 +207,12 @@ class Sessions:
             session.close(message)
         self._settle(session)
 
-    async def _refuse(self, entry: Entry, why: str) -> None:
+    async def _dead_letter(self, entry: Entry, why: str) -> None:
         self.counts["refused_messages"] += 1
         log.warning("reply refused", why=why)
         await self._broker.dead_letter(entry, why)
 
-    async def _catch_up(self, session: Session) -> None:
+    async def _catch_up(self, session: GatewaySession) -> None:
         try:
             session.catch_up(await self._broker.load(session.spec.session))
         except UnknownSession:
@@ -221,11 +221,11 @@ class Sessions:
             session.fail("error", f"the session's log cannot be read: {error}")
         self._settle(session)
 
-    def _settle(self, session: Session) -> None:
+    def _settle(self, session: GatewaySession) -> None:
         if session.finished and self._forget(session):
             log.debug("session ended", session=session.spec.session, length=session.length)
 
-    def _forget(self, session: Session) -> bool:
+    def _forget(self, session: GatewaySession) -> bool:
         """Free what is held here. False when it was freed before."""
         return self._sessions.pop(session.spec.session, None) is not None
 
@@ -245,7 +245,7 @@ class Sessions:
         self._registered.set()
         log.info("registered", address=self.address)
 
-    async def _present(self, stop: asyncio.Event) -> None:
+    async def _run_presence(self, stop: asyncio.Event) -> None:
         waits = [asyncio.ensure_future(event.wait()) for event in (stop, self._registered)]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -269,25 +269,25 @@ class Sessions:
         for session in list(self._sessions.values()):
             session.fail(reason, message)
             if cancel:
-                self._abandon(session, "cancel")
+                self._cancel(session, "cancel")
             self._settle(session)
 
     # --- quiet sessions -----------------------------------------------------------------------------
-    async def _look_after(self) -> None:
+    async def _check_quiet_sessions(self) -> None:
         """Replies may be lost, schedulers may die: what a session has come to is in its log all the same."""
         await asyncio.sleep(TICK_S)
         await self._timeline.write()
         now = asyncio.get_running_loop().time()
         for session in list(self._sessions.values()):
             overdue = now > session.deadline_at + OVERDUE_S
-            if self._watch.up and (overdue or now - session.heard_at > QUIET_S):
-                session.heard_at = now
-                await self._look_up(session)
+            if self._watch.up and (overdue or now - session.last_reply_at > QUIET_S):
+                session.last_reply_at = now
+                await self._check_log(session)
             if overdue and not session.finished:
                 session.fail("deadline", "the request took longer than this server allows")
-                self._abandon(session, "deadline")
+                self._cancel(session, "deadline")
 
-    async def _look_up(self, session: Session) -> None:
+    async def _check_log(self, session: GatewaySession) -> None:
         try:
             head = await self._broker.head(session.spec.session)
         except UnknownSession:

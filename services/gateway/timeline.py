@@ -6,7 +6,7 @@ from typing import Final
 from shared.broker.contract import Broker, BrokerAway
 from shared.protocol.messages import Span
 
-MOST: Final = 1000  # spans kept between two writes; beyond it the newest are dropped
+MAX_SPANS: Final = 1000  # spans kept between two writes; beyond it the newest are dropped
 
 
 class Timeline:
@@ -20,7 +20,7 @@ class Timeline:
 
     def waited(self, session: str, opened_at: float, now: float) -> None:
         """A session has its first tokens. Times of the loop's clock, in seconds."""
-        if self._on and len(self._spans) < MOST:
+        if self._on and len(self._spans) < MAX_SPANS:
             start_us, end_us = int(opened_at * 1e6), int(now * 1e6)
             self._spans.append(Span("gateway", self._name, session, 0, 0, "wait", start_us, end_us, 0, 0))
 

@@ -29,7 +29,7 @@ class Bounds:
 
 
 @dataclass(slots=True)
-class Session:
+class VerifiedSession:
     """A session as its log stood at the last commit. `joined` orders sessions by their first row here.
 
     trusted False: a commit came out otherwise than expected, so the log has to be read before the next row.
@@ -64,13 +64,13 @@ class Settled:
     path: tuple[int, ...] = ()
 
 
-def opened(log: SessionLog, joined: int, bounds: Bounds) -> Session:
+def session_from_log(log: SessionLog, joined: int, bounds: Bounds) -> VerifiedSession:
     """A session from its log."""
-    unfit = misfit(log.spec, bounds)
-    return Session(log.spec, log.head.epoch, list(log.ids), log.head.finish, joined, unfit=unfit)
+    unfit = unfit_reason(log.spec, bounds)
+    return VerifiedSession(log.spec, log.head.epoch, list(log.ids), log.head.finish, joined, unfit=unfit)
 
 
-def misfit(spec: SessionSpec, bounds: Bounds) -> str:
+def unfit_reason(spec: SessionSpec, bounds: Bounds) -> str:
     """Why the target cannot serve such a session, "" when it can. The gateway refuses these; we do not rely on it."""
     if not spec.prompt:
         return "empty prompt"
@@ -81,14 +81,14 @@ def misfit(spec: SessionSpec, bounds: Bounds) -> str:
     return ""
 
 
-def wants_log(row: StagedRow, session: Session | None) -> bool:
+def wants_log(row: StagedRow, session: VerifiedSession | None) -> bool:
     """Whether the log may know more of the row's session than we do."""
     return (
         session is None or not session.trusted or row.epoch > session.epoch or row.base_len > session.length
     )
 
 
-def judge(row: StagedRow, session: Session | None, bounds: Bounds) -> Verdict | None:
+def judge(row: StagedRow, session: VerifiedSession | None, bounds: Bounds) -> Verdict | None:
     """The answer to a row that the model does not see; None: it does.
 
     A row behind the log, or of a finished session, gets an "ok" without tokens: `commit` answers it from the log.
@@ -100,12 +100,12 @@ def judge(row: StagedRow, session: Session | None, bounds: Bounds) -> Verdict | 
     if row.epoch != session.epoch:
         return refusal(row, "stale", f"epoch {row.epoch}, the log is at {session.epoch}")
     if session.finish or (row.base_len < session.length and row.feed_to == row.base_len):
-        return told_again(row)
-    wrong = session.unfit or fault(row, session, bounds)
+        return already_committed(row)
+    wrong = session.unfit or row_error(row, session, bounds)
     return refusal(row, "error", wrong) if wrong else None
 
 
-def fault(row: StagedRow, session: Session, bounds: Bounds) -> str:
+def row_error(row: StagedRow, session: VerifiedSession, bounds: Bounds) -> str:
     """What is wrong with a row, "" when nothing is."""
     if row.base_len > session.length:
         return f"base_len {row.base_len} in the future, committed {session.length}"
@@ -124,7 +124,7 @@ def _is_tree(parents: Sequence[int], nodes: int) -> bool:
     return len(parents) == nodes and all(-1 <= parent < i for i, parent in enumerate(parents))
 
 
-def useful_draft(row: StagedRow, session: Session) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def useful_draft(row: StagedRow, session: VerifiedSession) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """A row's draft (tokens, parents) as far as it can matter: a chain stops one short of max_tokens.
 
     So a session never needs KV beyond prompt + max_tokens; a tree that would is left out.
@@ -137,7 +137,7 @@ def useful_draft(row: StagedRow, session: Session) -> tuple[tuple[int, ...], tup
     return (row.tokens, row.parents) if len(row.tokens) <= useful else ((), ())
 
 
-def target_row(row: StagedRow, session: Session, cached: int, spare: int) -> TargetRow | None:
+def target_row(row: StagedRow, session: VerifiedSession, cached: int, spare: int) -> TargetRow | None:
     """What the model is fed for a row, when `cached` tokens of it are and `spare` may be fed beyond one.
 
     None: nothing to feed, or no room in this batch. A row cut short chooses nothing.
@@ -165,7 +165,7 @@ def fed_only(row: StagedRow, cached: int) -> Verdict:
     return _verdict(row, status=status, cached_len=cached)
 
 
-def settle(row: StagedRow, session: Session, fed: TargetRow, choices: Choices) -> Settled:
+def settle(row: StagedRow, session: VerifiedSession, fed: TargetRow, choices: Choices) -> Settled:
     """The acceptance rule on a row that the model chose for, its text cut at the first stop id or the limit."""
     draft = fed.tokens[fed.committed :]
     if fed.parents:
@@ -197,7 +197,7 @@ def settle(row: StagedRow, session: Session, fed: TargetRow, choices: Choices) -
     return Settled(verdict, kept, path)
 
 
-def cut(tokens: Sequence[int], session: Session) -> tuple[tuple[int, ...], Finish]:
+def cut(tokens: Sequence[int], session: VerifiedSession) -> tuple[tuple[int, ...], Finish]:
     """Tokens up to the first stop id (it included) or the session's limit, and why it ends there ("" = it does not)."""
     ends = [i + 1 for i, token in enumerate(tokens) if token in session.spec.stop_ids]
     if ends and ends[0] <= session.remaining:
@@ -212,7 +212,7 @@ def refusal(row: StagedRow, status: Status, message: str) -> Verdict:
     return _verdict(row, status=status, message=message)
 
 
-def told_again(row: StagedRow) -> Verdict:
+def already_committed(row: StagedRow) -> Verdict:
     """An "ok" without tokens: the row is behind the log, which `commit` answers it from."""
     return _verdict(row, next_k=row.next_k)
 

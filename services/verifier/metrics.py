@@ -83,7 +83,7 @@ class Metrics:
             elif outcome.outcome == "committed":
                 self._count(verdict)
 
-    def holding(self, used: int, pages: int) -> None:
+    def set_pages(self, used: int, pages: int) -> None:
         """KV pages, after a step."""
         self.pages.labels("used").set(used)
         self.pages.labels("free").set(pages - used)

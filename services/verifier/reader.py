@@ -9,8 +9,8 @@ from typing import Final
 import structlog
 
 from services.verifier.metrics import Metrics
-from services.verifier.sessions import Sessions
-from services.verifier.steady import Steady
+from services.verifier.retry import Retry
+from services.verifier.sessions import VerifiedSessions
 from shared.broker.contract import Broker, BrokerAway, Entry
 from shared.protocol import wire
 from shared.protocol.messages import Close, StagedBatch, Tune
@@ -36,13 +36,19 @@ class Reader:
     """Reads one staged stream. `next` hands out its messages in order; `done` is told when one is answered."""
 
     def __init__(
-        self, stream: str, consumer: str, broker: Broker, sessions: Sessions, steady: Steady, metrics: Metrics
+        self,
+        stream: str,
+        consumer: str,
+        broker: Broker,
+        sessions: VerifiedSessions,
+        retry: Retry,
+        metrics: Metrics,
     ) -> None:
         self._stream = stream
         self._consumer = consumer
         self._broker = broker
         self._sessions = sessions
-        self._steady = steady
+        self._retry = retry
         self._metrics = metrics
         self._inbound: asyncio.Queue[Inbound] = asyncio.Queue(maxsize=1)
         self._in_hand: set[str] = set()
@@ -60,7 +66,7 @@ class Reader:
         """The message was answered and acknowledged, or given up: then it is pending and may be read again."""
         self._in_hand.discard(inbound.entry.id)
 
-    def given_up(self) -> None:
+    def reread_pending(self) -> None:
         """Some message was not acknowledged: look at what is pending before reading on."""
         self._behind = True
 
@@ -76,7 +82,7 @@ class Reader:
             else:
                 entries = await self._broker.read_group([self._stream], self._consumer, READ_COUNT, BLOCK_S)
             for entry in entries:
-                await self._take(entry)
+                await self._enqueue(entry)
         except BrokerAway:
             self._behind = True  # the answer that was lost may have been a delivery
             raise
@@ -85,9 +91,9 @@ class Reader:
         """Dead-letter an entry, and count it."""
         log.warning("message refused", reason=reason, why=why, entry=entry.id)
         self._metrics.refused.labels(reason).inc()
-        await self._steady(partial(self._broker.dead_letter, entry, f"{reason}: {why}"))
+        await self._retry(partial(self._broker.dead_letter, entry, f"{reason}: {why}"))
 
-    async def _take(self, entry: Entry) -> None:
+    async def _enqueue(self, entry: Entry) -> None:
         """One entry: refuse it, or queue it."""
         self._metrics.link_bytes.inc(len(entry.data))
         try:
@@ -100,6 +106,6 @@ class Reader:
             return
         now = asyncio.get_running_loop().time()
         rows = message.rows if isinstance(message, StagedBatch) else ()
-        logs = await self._sessions.prefetch(rows, self._steady)
+        logs = await self._sessions.prefetch(rows, self._retry)
         self._in_hand.add(entry.id)
         await self._inbound.put(Inbound(entry, message, now, logs))

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
-from services.verifier.core import Bounds, Session, opened, wants_log
+from services.verifier.core import Bounds, VerifiedSession, session_from_log, wants_log
 from services.verifier.metrics import Metrics
-from services.verifier.steady import Steady
-from services.verifier.step import adopt
+from services.verifier.retry import Retry
+from services.verifier.step import keep_common_prefix
 from shared.broker.contract import Broker, CommitOutcome, UnknownSession
 from shared.compute.compute import Compute
 from shared.compute.target import TargetModel
@@ -21,7 +21,7 @@ SWEPT_AT_ONCE: Final = 16
 Logs = Mapping[str, SessionLog]
 
 
-class Sessions:
+class VerifiedSessions:
     """Every change of a session goes through here, and to the target's cache with it."""
 
     def __init__(
@@ -33,7 +33,7 @@ class Sessions:
         self._bounds = Bounds(target.vocab, target.max_context, target.pool_tokens)
         self._compute = compute
         self._metrics = metrics
-        self._known: dict[str, Session] = {}
+        self._known: dict[str, VerifiedSession] = {}
         self._last_row: dict[str, float] = {}  # when, on the loop's clock
         self._joined = 0
         self._swept = 0.0
@@ -41,22 +41,22 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._known)
 
-    async def prefetch(self, rows: Iterable[StagedRow], steady: Steady) -> Logs:
+    async def prefetch(self, rows: Iterable[StagedRow], retry: Retry) -> Logs:
         """Logs of the rows' sessions that are not known yet."""
-        return await self._load(sorted({row.session for row in rows} - self._known.keys()), steady)
+        return await self._load(sorted({row.session for row in rows} - self._known.keys()), retry)
 
-    async def of(self, row: StagedRow, logs: Logs, steady: Steady) -> Session | None:
+    async def for_row(self, row: StagedRow, logs: Logs, retry: Retry) -> VerifiedSession | None:
         """The row's session as its log has it, as far as the row makes that necessary. None: there is no log."""
         self._last_row[row.session] = asyncio.get_running_loop().time()
         session = self._known.get(row.session)
         if session is None and row.session in logs:
-            session = await self._believe(logs[row.session])
+            session = await self._adopt(logs[row.session])
         if wants_log(row, session):
-            fresh = await self._load([row.session], steady)
+            fresh = await self._load([row.session], retry)
             if row.session not in fresh:
                 await self.drop([row.session])
                 return None
-            session = await self._believe(fresh[row.session])
+            session = await self._adopt(fresh[row.session])
         return session
 
     def follow(self, verdict: Verdict, outcome: CommitOutcome) -> bool:
@@ -113,16 +113,16 @@ class Sessions:
             if head.finish or head.verifier != self._verifier:
                 await self.drop([session])
 
-    async def _believe(self, found: SessionLog) -> Session:
+    async def _adopt(self, found: SessionLog) -> VerifiedSession:
         """Take a session from its log; what is cached of it stays. A finished one is not kept."""
         name = found.spec.session
         known = self._known.get(name)
         if known is None:
             self._joined += 1
-            session = opened(found, self._joined, self._bounds)
+            session = session_from_log(found, self._joined, self._bounds)
         else:
-            session = opened(found, known.joined, self._bounds)
-            await self._compute.run(partial(adopt, self._target, known, session))
+            session = session_from_log(found, known.joined, self._bounds)
+            await self._compute.run(partial(keep_common_prefix, self._target, known, session))
         if session.finish:
             await self.drop([name])
         else:
@@ -130,13 +130,13 @@ class Sessions:
             self._metrics.sessions.set(len(self._known))
         return session
 
-    async def _load(self, sessions: Sequence[str], steady: Steady) -> dict[str, SessionLog]:
+    async def _load(self, sessions: Sequence[str], retry: Retry) -> dict[str, SessionLog]:
         """Logs of sessions; those without one are left out."""
         begun = asyncio.get_running_loop().time()
         logs = {}
         for session in sessions:
             try:
-                logs[session] = await steady(partial(self._broker.load, session))
+                logs[session] = await retry(partial(self._broker.load, session))
             except UnknownSession:
                 continue
         if sessions:

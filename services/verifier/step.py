@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.verifier.core import Session, fed_only, refusal, settle, target_row, useful_draft
+from services.verifier.core import VerifiedSession, fed_only, refusal, settle, target_row, useful_draft
 from shared.compute.target import TargetModel, TargetRow
 from shared.protocol.messages import StagedRow, Verdict
 
@@ -11,23 +11,23 @@ Answer = tuple[StagedRow, Verdict]
 
 
 @dataclass(frozen=True, slots=True)
-class Fed:
+class FedRow:
     """A row that goes into the forward pass."""
 
     row: StagedRow
-    session: Session
+    session: VerifiedSession
     target_row: TargetRow
 
 
 def prepare(
-    target: TargetModel, rows: Sequence[tuple[StagedRow, Session]], feed_tokens: int
-) -> tuple[list[Fed], list[Answer]]:
+    target: TargetModel, rows: Sequence[tuple[StagedRow, VerifiedSession]], feed_tokens: int
+) -> tuple[list[FedRow], list[Answer]]:
     """Reserve KV for judged rows of different sessions; those to run, and the answers of the others.
 
     The batch feeds at most `feed_tokens` committed tokens beyond one a row. The oldest session comes first and
     only rows already in are protected, so that room is never refused to it for the sake of a younger one.
     """
-    feeds: list[Fed] = []
+    feeds: list[FedRow] = []
     answers: list[Answer] = []
     spare = feed_tokens
     protect: list[str] = []
@@ -44,11 +44,11 @@ def prepare(
             answers.append((row, fed_only(row, cached)))
         else:
             spare -= fed.committed - 1
-            feeds.append(Fed(row, session, fed))
+            feeds.append(FedRow(row, session, fed))
     return feeds, answers
 
 
-def verify(target: TargetModel, feeds: Sequence[Fed]) -> list[Answer]:
+def verify(target: TargetModel, feeds: Sequence[FedRow]) -> list[Answer]:
     """One forward pass and the rule. Afterwards the cache of each session holds what its verdict says."""
     answers: list[Answer] = []
     for fed, choices in zip(feeds, target.forward([fed.target_row for fed in feeds]), strict=True):
@@ -61,7 +61,7 @@ def verify(target: TargetModel, feeds: Sequence[Fed]) -> list[Answer]:
     return answers
 
 
-def undo(target: TargetModel, feeds: Sequence[Fed]) -> None:
+def undo(target: TargetModel, feeds: Sequence[FedRow]) -> None:
     """After a forward pass that raised: nothing of it stays cached. Prompt pages may be shared already, so all go."""
     for fed in feeds:
         if fed.target_row.start < len(fed.session.spec.prompt):
@@ -70,7 +70,7 @@ def undo(target: TargetModel, feeds: Sequence[Fed]) -> None:
             target.keep(fed.row.session, fed.target_row.start)
 
 
-def adopt(target: TargetModel, known: Session, found: Session) -> None:
+def keep_common_prefix(target: TargetModel, known: VerifiedSession, found: VerifiedSession) -> None:
     """The log turned out to hold `found` where we had `known`: keep what is cached of their common prefix.
 
     At least one token is left to feed, since the next choice has to come from somewhere.

@@ -11,11 +11,11 @@ from services.verifier.cpu_times import read_cpu_times
 from services.verifier.families import shape_of
 from services.verifier.head import Head
 from services.verifier.linear import fit_linears
+from services.verifier.malloc_trim import MallocTrimmer
 from services.verifier.packed import NAME, KvStore, PackedPass
 from services.verifier.packing import Packing, Placed, choice_positions, pack, run_of
 from services.verifier.pool import PagePool
 from services.verifier.thread_governor import ThreadGovernor
-from services.verifier.trim import Trimmer
 from shared.compute.target import Choices, TargetRow
 from shared.speculative.torch_rule import draw_rows
 
@@ -61,7 +61,7 @@ class TorchTarget:
         self.kv_bytes = self._shape.kv_bytes(model.dtype.itemsize)  # of one cached token
         self._store = KvStore(self._shape, self.pool_tokens, model.dtype, device)
         self._call_cost = CALL_COST[device.type]
-        self._trimmer = Trimmer() if device.type == "cpu" else None
+        self._trimmer = MallocTrimmer() if device.type == "cpu" else None
         self.governor = _governor() if device.type == "cpu" else None
         self._pool = PagePool(
             self.pool_tokens // page_tokens,

@@ -14,13 +14,13 @@ from typing import Final
 import structlog
 from prometheus_client import CollectorRegistry
 
-from services.verifier.core import Bounds, Session, judge, refusal
+from services.verifier.core import Bounds, VerifiedSession, judge, refusal
 from services.verifier.metrics import Metrics
 from services.verifier.reader import Inbound, Reader
-from services.verifier.sessions import Logs, Sessions
+from services.verifier.retry import Retry
+from services.verifier.sessions import Logs, VerifiedSessions
 from services.verifier.spans import spans
-from services.verifier.steady import Steady
-from services.verifier.step import Answer, Fed, prepare, undo, verify
+from services.verifier.step import Answer, FedRow, prepare, undo, verify
 from shared.broker.contract import Broker, BrokerAway, CommitRow, Entry
 from shared.compute.compute import Compute
 from shared.compute.target import TargetModel
@@ -57,7 +57,7 @@ class Verifier:
         self.name = settings.name or "verifier"
         self.watch = BrokerWatch(broker)
         self.metrics = Metrics(registry)
-        self.sessions = Sessions(self.name, broker, target, compute, self.metrics)
+        self.sessions = VerifiedSessions(self.name, broker, target, compute, self.metrics)
         self._settings = settings
         self._broker = broker
         self._target = target
@@ -69,7 +69,7 @@ class Verifier:
         self._stream = self._keys.staged(self.name)
         self._presence = Presence(broker, self._heartbeat)
         self._generation = 0
-        self._begun_in = -1  # the watch's generation we have begun in; -1 = not yet
+        self._registered_in = -1  # the watch's generation we have begun in; -1 = not yet
         self._term = 0  # highest lease term seen
         self._pages = (0, 0)
         self._busy_s = 0.0
@@ -77,37 +77,37 @@ class Verifier:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until stop is set; the message under way is finished first, then we leave. Raises Superseded."""
-        steady = Steady(self.watch, self._ids, stop)
-        reader = Reader(self._stream, self.name, self._broker, self.sessions, steady, self.metrics)
+        retry = Retry(self.watch, self._ids, stop)
+        reader = Reader(self._stream, self.name, self._broker, self.sessions, retry, self.metrics)
         self._idle_since = asyncio.get_running_loop().time()
         async with asyncio.TaskGroup() as group:
-            beside = [group.create_task(self.watch.run(stop))]
-            await self._begin_in_time(stop)
-            beside.append(group.create_task(self._presence.run(stop)))
-            beside.append(group.create_task(self._keep_deployment(stop)))
-            beside.append(group.create_task(run_forever(reader.turn, self.watch, stop, "read")))
-            await run_forever(partial(self._turn, reader, steady), self.watch, stop, "serve")
-            for task in beside:
+            background = [group.create_task(self.watch.run(stop))]
+            await self._register_when_up(stop)
+            background.append(group.create_task(self._presence.run(stop)))
+            background.append(group.create_task(self._keep_deployment(stop)))
+            background.append(group.create_task(run_forever(reader.turn, self.watch, stop, "read")))
+            await run_forever(partial(self._turn, reader, retry), self.watch, stop, "serve")
+            for task in background:
                 task.cancel()
-        await self._leave()
+        await self._deregister()
 
-    def objection(self) -> str | None:
+    def not_ready_reason(self) -> str | None:
         """Why it is not ready; None when it is."""
-        if self._begun_in < 0:
+        if self._registered_in < 0:
             return "starting"
         return None if self.watch.up else "broker away"
 
     # --- begin --------------------------------------------------------------------------------------
-    async def _begin_in_time(self, stop: asyncio.Event) -> None:
+    async def _register_when_up(self, stop: asyncio.Event) -> None:
         """Begin as soon as the broker is there."""
-        while self._begun_in < 0 and not stop.is_set():
+        while self._registered_in < 0 and not stop.is_set():
             try:
-                await self._begin()
+                await self._register()
             except BrokerAway as error:
                 log.debug("not begun", why=str(error))
                 await asyncio.sleep(self._ids.jitter(0.05, 0.3))
 
-    async def _begin(self) -> None:
+    async def _register(self) -> None:
         """Take a generation, say what is deployed, make the group. Again after the broker has lost its data."""
         data = self.watch.generation
         await self.sessions.drop_all()
@@ -116,7 +116,7 @@ class Verifier:
         await self._broker.put(self._keys.deployment, self._deployment())
         await self._broker.make_groups([self._stream])
         await self._presence.announce()  # whoever asks after we are ready finds us among the living
-        self._begun_in = data
+        self._registered_in = data
         log.info("verifier up", name=self.name, generation=self._generation, pool=self._target.pool_tokens)
 
     async def _keep_deployment(self, stop: asyncio.Event) -> None:
@@ -130,7 +130,7 @@ class Verifier:
             except BrokerAway as error:
                 log.debug("deployment not looked up", why=str(error))
 
-    async def _leave(self) -> None:
+    async def _deregister(self) -> None:
         """Say so: sessions move to another verifier now, and not when the heartbeat lapses."""
         try:
             await self._broker.leave("verifier", self.name, self._generation)
@@ -168,70 +168,70 @@ class Verifier:
         )
 
     # --- one turn, one message ----------------------------------------------------------------------
-    async def _turn(self, reader: Reader, steady: Steady) -> None:
+    async def _turn(self, reader: Reader, retry: Retry) -> None:
         """The next message, if one comes soon."""
-        if self._begun_in != self.watch.generation:
-            await self._begin()
+        if self._registered_in != self.watch.generation:
+            await self._register()
         await self.sessions.sweep()
         inbound = await reader.next(POLL_S)
         if inbound is None:
-            self._hold(await self._compute.run(self._target.pages))
+            self._record_pages(await self._compute.run(self._target.pages))
             return
         try:
-            await self._handle(inbound, reader, steady)
+            await self._handle(inbound, reader, retry)
         except BrokerAway:
-            reader.given_up()
+            reader.reread_pending()
             raise
         finally:
             reader.done(inbound)
 
-    async def _handle(self, inbound: Inbound, reader: Reader, steady: Steady) -> None:
+    async def _handle(self, inbound: Inbound, reader: Reader, retry: Retry) -> None:
         """One message. Raises BrokerAway when it was not acknowledged."""
         entry = inbound.entry
         match inbound.message:
             case StagedBatch() as batch if batch.term < self._term:
                 log.warning("batch of an older scheduler refused", term=batch.term, current=self._term)
                 self.metrics.refused.labels("term").inc()
-                await self._ack(entry, steady)
+                await self._ack(entry, retry)
             case StagedBatch() as batch if entry.deliveries >= MAX_DELIVERIES and len(batch.rows) > 1:
-                await self._part(entry, batch, steady)
+                await self._split(entry, batch, retry)
             case StagedBatch() as batch if entry.deliveries > MAX_DELIVERIES:
-                await self._condemn(entry, batch, reader, steady)
+                await self._dead_letter(entry, batch, reader, retry)
             case StagedBatch() as batch:
                 self._term = batch.term
-                await self._step(inbound, batch, steady)
+                await self._step(inbound, batch, retry)
             case Close() as close:
                 await self.sessions.close(close.session, close.epoch)
-                await self._ack(entry, steady)
+                await self._ack(entry, retry)
             case Tune() as tune:
                 await self._compute.run(lambda: self._target.set_threads(tune.threads))
-                await self._ack(entry, steady)
+                await self._ack(entry, retry)
 
-    async def _part(self, entry: Entry, batch: StagedBatch, steady: Steady) -> None:
+    async def _split(self, entry: Entry, batch: StagedBatch, retry: Retry) -> None:
         """A batch that has killed us before: each row becomes a batch of its own, with its own deliveries."""
         log.error("batch delivered too often, its rows are run alone", entry=entry.id, rows=len(batch.rows))
         for row in batch.rows:
-            await steady(partial(self._broker.push, self._stream, replace(batch, rows=(row,))))
-        await self._ack(entry, steady)
+            await retry(partial(self._broker.push, self._stream, replace(batch, rows=(row,))))
+        await self._ack(entry, retry)
 
-    async def _condemn(self, entry: Entry, batch: StagedBatch, reader: Reader, steady: Steady) -> None:
+    async def _dead_letter(self, entry: Entry, batch: StagedBatch, reader: Reader, retry: Retry) -> None:
         """A row that kills alone: its session is told, and the message is kept for people."""
-        told = [
+        refusals = [
             CommitRow(refusal(row, "error", "verification failed repeatedly"), row.device, row.gateway)
             for row in batch.rows
         ]
         await self.sessions.drop([row.session for row in batch.rows])
-        await steady(partial(self._broker.commit, self.name, "", told))
+        await retry(partial(self._broker.commit, self.name, "", refusals))
         await reader.refuse(entry, "deadly", f"delivered {entry.deliveries} times")
 
-    async def _ack(self, entry: Entry, steady: Steady) -> None:
-        await steady(partial(self._broker.ack, self._stream, [entry.id]))
+    async def _ack(self, entry: Entry, retry: Retry) -> None:
+        await retry(partial(self._broker.ack, self._stream, [entry.id]))
 
     # --- one step -----------------------------------------------------------------------------------
-    async def _step(self, inbound: Inbound, batch: StagedBatch, steady: Steady) -> None:
+    async def _step(self, inbound: Inbound, batch: StagedBatch, retry: Retry) -> None:
         """Judge every row, run those that may, commit the answers of all."""
         loop = asyncio.get_running_loop()
-        rows, answers = await self._judge(batch.rows, inbound.logs, steady)
+        rows, answers = await self._judge(batch.rows, inbound.logs, retry)
         begun = loop.time()
         feeds, waiting = await self._prepare(rows)
         started = loop.time()
@@ -248,7 +248,7 @@ class Verifier:
                 )
                 for row, v in answers
             ],
-            steady,
+            retry,
         )
         self.metrics.step(inbound.read_at, begun, started, ended)
         idle_since, self._idle_since = self._idle_since, ended
@@ -256,10 +256,10 @@ class Verifier:
             await self._broker.trace(spans(self.name, batch, idle_since, started, ended))
 
     async def _judge(
-        self, rows: Sequence[StagedRow], logs: Logs, steady: Steady
-    ) -> tuple[list[tuple[StagedRow, Session]], list[Answer]]:
+        self, rows: Sequence[StagedRow], logs: Logs, retry: Retry
+    ) -> tuple[list[tuple[StagedRow, VerifiedSession]], list[Answer]]:
         """Rows for the model, with their sessions, and the answers of all others."""
-        run: list[tuple[StagedRow, Session]] = []
+        run: list[tuple[StagedRow, VerifiedSession]] = []
         answers: list[Answer] = []
         seen: set[str] = set()
         for row in rows:
@@ -267,7 +267,7 @@ class Verifier:
                 answers.append((row, refusal(row, "stale", "twice in one batch")))
                 continue
             seen.add(row.session)
-            session = await self.sessions.of(row, logs, steady)
+            session = await self.sessions.for_row(row, logs, retry)
             answer = judge(row, session, self._bounds)
             if answer is not None:
                 answers.append((row, answer))
@@ -275,7 +275,7 @@ class Verifier:
                 run.append((row, session))
         return run, answers
 
-    async def _forward(self, feeds: Sequence[Fed]) -> list[Answer]:
+    async def _forward(self, feeds: Sequence[FedRow]) -> list[Answer]:
         """One pass over all rows. When it raises, each row alone: so only the row at fault gets an error."""
         if not feeds:
             return []
@@ -298,24 +298,26 @@ class Verifier:
             answers += waiting + await self._forward(alone)
         return answers
 
-    async def _prepare(self, rows: Sequence[tuple[StagedRow, Session]]) -> tuple[list[Fed], list[Answer]]:
+    async def _prepare(
+        self, rows: Sequence[tuple[StagedRow, VerifiedSession]]
+    ) -> tuple[list[FedRow], list[Answer]]:
         feed_tokens, target = self._settings.feed_tokens, self._target
         prepared, pages = await self._compute.run(
             lambda: (prepare(target, rows, feed_tokens), target.pages())
         )
-        self._hold(pages)
+        self._record_pages(pages)
         return prepared
 
-    def _hold(self, pages: tuple[int, int]) -> None:
+    def _record_pages(self, pages: tuple[int, int]) -> None:
         """KV pages used and there, for people and the scheduler: before a pass, and when nothing comes."""
         self._pages = pages
-        self.metrics.holding(*pages)
+        self.metrics.set_pages(*pages)
 
-    async def _commit(self, entry: Entry, answers: Sequence[Answer], steady: Steady) -> None:
+    async def _commit(self, entry: Entry, answers: Sequence[Answer], retry: Retry) -> None:
         """The whole answer in one script, until the broker has it; then our sessions follow the log."""
         begun = asyncio.get_running_loop().time()
         rows = [CommitRow(verdict, row.device, row.gateway) for row, verdict in answers]
-        outcomes = await steady(partial(self._broker.commit, self.name, entry.id, rows))
+        outcomes = await retry(partial(self._broker.commit, self.name, entry.id, rows))
         self.metrics.committed(
             [row.verdict for row in rows], outcomes, asyncio.get_running_loop().time() - begun
         )

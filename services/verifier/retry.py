@@ -11,7 +11,7 @@ from shared.runtime.watch import BrokerWatch
 T = TypeVar("T")
 
 
-class Steady:
+class Retry:
     """Repeats a call until the broker has answered it.
 
     So a message is read once and answered once as long as this process lives, and the deliveries of an entry

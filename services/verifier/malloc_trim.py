@@ -4,12 +4,12 @@ import ctypes
 import sys
 from typing import Any, Final
 
-EVERY: Final = 4  # passes; once takes 1.5 ms, 15 after hundreds of them
+PASSES_PER_TRIM: Final = 4  # passes; once takes 1.5 ms, 15 after hundreds of them
 
-_trim: Any = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+_malloc_trim: Any = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 
 
-class Trimmer:
+class MallocTrimmer:
     """Call `passed` after every pass over a model on the CPU."""
 
     def __init__(self) -> None:
@@ -18,5 +18,5 @@ class Trimmer:
     def passed(self) -> None:
         """Now and then gives back what is free."""
         self._passes += 1
-        if _trim is not None and self._passes % EVERY == 0:
-            _trim(0)
+        if _malloc_trim is not None and self._passes % PASSES_PER_TRIM == 0:
+            _malloc_trim(0)

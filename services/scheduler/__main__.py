@@ -14,7 +14,7 @@ from shared.runtime.health import HealthServer
 from shared.runtime.ids import Ids
 from shared.runtime.settings import SchedulerSettings, load_named
 
-SWITCH_S: Final = 0.0005  # a planner's thread gives way to serving this soon
+SWITCH_S: Final = 0.0005  # Python's switch interval: the planner's thread yields to serving this soon
 
 
 async def run(stop: asyncio.Event) -> None:

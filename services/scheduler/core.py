@@ -1,7 +1,7 @@
-"""The scheduler without clock and wire: messages, time and heartbeats in, effects out.
+"""The scheduler's state machine, without clock or I/O: messages, heartbeats and the time go in, effects come out.
 
-A turn of the shell is: `handle` every message that has come, then `tick` once, then do the effects. So a batch
-closes only after all that was known has been taken in.
+In each turn the shell calls `handle` for every message that has arrived, then `tick` once, and then performs the
+effects. So a batch closes only after all available messages have been handled.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from shared.protocol.session import SessionHead
 
 
 class UnexpectedMessage(ValueError):
-    """A message that no scheduler gets."""
+    """A message of a type that the scheduler does not accept."""
 
 
 class Core:
@@ -33,7 +33,7 @@ class Core:
 
     # --- in ---------------------------------------------------------------------------------------------
     def handle(self, message: Message, entry: str, now: float, again: bool = False) -> None:
-        """Take in one message. entry: its id in its stream; again: it was delivered before.
+        """Handle one message. entry: its id in its stream; again: it was delivered before.
 
         Raises UnexpectedMessage. Afterwards the entry may be acknowledged unless `holds(entry)`.
         """
@@ -55,56 +55,56 @@ class Core:
                 raise UnexpectedMessage(f"a {type(message).__name__} for the scheduler")
 
     def update_fleet(self, fleet: Fleet, now: float, trusted: bool) -> None:
-        """Who is alive. trusted: who is not in it is dead."""
+        """Update the live processes. trusted: a process missing from the fleet is dead."""
         placement.update_fleet(self._state, fleet, now, trusted)
 
     def on_head(self, head: SessionHead, now: float) -> None:
-        """The answer to ReadHead."""
+        """Handle the log head that a ReadHead effect asked for."""
         recovery.on_head(self._state, head, now)
 
     def on_missing_log(self, session: str) -> None:
-        """The answer to ReadHead when there is no such log."""
+        """Handle a ReadHead whose session log does not exist: the session is over."""
         if session in self._state.sessions:
             self._state.remove(self._state.sessions[session], "gone")
 
     def on_stage_refused(self, effect: Stage, now: float) -> None:
-        """A batch was not staged: the verifier's stream is full."""
+        """Handle a batch that was not staged because the verifier's stream is full."""
         staging.on_refused(self._state, effect, now)
 
     def adopt(self, head: SessionHead, now: float) -> None:
-        """A live session found in the log at the start; `resume` follows when all messages under way are in."""
+        """Adopt a live session from its log at the start of a term. Call `resume` after all pending messages."""
         recovery.adopt(self._state, head, now)
 
     def resume(self, now: float) -> None:
-        """Every adopted session whose next move nobody is known to own is ours."""
+        """Make every adopted session that no message has claimed ready for a row."""
         recovery.resume_all(self._state, now)
 
     def restore(self, kept: Mapping[str, str]) -> None:
-        """The policy as an earlier Control left it. Raises UnknownPolicy, ValueError."""
+        """Restore the policy and threads of an earlier Control. Raises UnknownPolicy, ValueError, KeyError."""
         threads = int(kept.get("verifier_threads", 0)), int(kept.get("draft_threads", 0))
         self._use(make_policy(kept["policy"], int(kept["k"]), self._state.config.batches))
         self._state.threads = threads
 
     # --- plans ------------------------------------------------------------------------------------------
     def plan_requests(self, now: float) -> list[plans.PlanRequest]:
-        """What to plan, beside serving."""
+        """Plan requests that are due, one for each verifier at most."""
         return plans.requests(self._state, now)
 
     def mark_plan_requested(self, request: plans.PlanRequest, now: float) -> None:
-        """Somebody works on it."""
+        """Record that a plan is being computed for this request."""
         plans.mark_requested(self._state, request, now)
 
     def take_plan(self, request: plans.PlanRequest, plan: Plan | None, now: float) -> None:
-        """What came of it; `tick` acts on it."""
+        """Take a computed plan (None: there is none); the next `tick` applies it."""
         plans.accept(self._state, request, plan, now)
 
     def update_plan_metrics(self, now: float) -> None:
-        """Bring the metrics of plans up to date."""
+        """Update the metrics about plans and throughput."""
         plans.update_metrics(self._state, now)
 
     # --- out --------------------------------------------------------------------------------------------
     def tick(self, now: float) -> list[Effect]:
-        """Fire the timers that are due, close the batches that can close; everything to be done since the last."""
+        """Fire due timers and close batches. Returns all effects since the last tick."""
         state = self._state
         for session in state.timers.due(now):
             rounds.on_overdue(state, state.sessions[session], now)
@@ -118,23 +118,23 @@ class Core:
         return state.take_effects()
 
     def next_wake(self) -> float | None:
-        """When `tick` has to be called at the latest, if no message comes; None = not at all."""
+        """Latest time of the next `tick` if no message arrives; None = no deadline."""
         times = [self._state.timers.next_at()]
         for verifier in self._state.verifiers.values():
             times += [verifier.select_at, verifier.refused_until or None]
         return min((at for at in times if at is not None), default=None)
 
     def holds(self, entry: str) -> bool:
-        """Whether an entry of the draft stream waits here for its batch."""
+        """Whether an entry of the draft stream is held for a batch, so that it must not be acknowledged yet."""
         return entry in self._state.holding
 
     @property
     def sessions(self) -> Mapping[str, ScheduledSession]:
-        """Sessions by id, to look at."""
+        """Sessions by id, read-only."""
         return self._state.sessions
 
     def devices(self) -> dict[str, DeviceEstimate]:
-        """What is known of each device that is alive, by name."""
+        """Estimates of each live device, by name."""
         state = self._state
         return {name: state.estimates.device(address(beat)) for name, beat in state.fleet.devices.items()}
 
@@ -144,7 +144,7 @@ class Core:
         return self._state.policy
 
     def policy_fields(self) -> dict[str, str]:
-        """The policy and threads as `Persist` keeps them and `restore` takes them."""
+        """The policy and thread counts as fields, written by `Persist` and read by `restore`."""
         verifier_threads, draft_threads = self._state.threads
         return {
             "policy": self.policy.name,
@@ -179,7 +179,7 @@ class Core:
         state.do(Persist({**self.policy_fields(), "source": "control"}))
 
     def _use(self, policy: Policy) -> None:
-        """In force from each session's next round on: drafts under way are verified as they were requested."""
+        """Switch the policy. It applies from each session's next round; drafts under way are verified unchanged."""
         self._state.policy = policy
         for verifier in self._state.verifiers.values():
             verifier.cohort = verifier.cohort.relane(policy.lanes)

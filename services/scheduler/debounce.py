@@ -1,4 +1,4 @@
-"""Who comes and goes does so in bursts, and whoever ends is often followed at once: planning waits until it is over."""
+"""Debounces planning: sessions start and end in bursts, so planning waits until a burst is over."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,20 +6,20 @@ from typing import Final
 
 from shared.planning.views import SessionView
 
-QUIET_S: Final = 0.5  # nobody has come or gone for so long
-MAX_WAIT_S: Final = 3.0  # but a plan does not wait longer than this
+QUIET_S: Final = 0.5  # a burst is over when the sessions have not changed for this long
+MAX_WAIT_S: Final = 3.0  # a plan is never delayed longer than this
 
 
 @dataclass(slots=True)
 class Debounce:
-    """Sessions that come and go, and that begin or cease to be able to draft."""
+    """Watches the set of sessions and which of them can draft."""
 
     who: frozenset[tuple[str, bool]] = frozenset()
-    since: float = 0.0  # it has been these
-    plan_stale_since: float | None = None  # they have not been those of the plan
+    since: float = 0.0  # time of the last change of `who`
+    plan_stale_since: float | None = None  # since when the plan is for other sessions; None = it is not
 
     def should_wait(self, views: Sequence[SessionView], planned: bool, now: float) -> bool:
-        """Whether to wait until they have settled. planned: it is these that were planned for."""
+        """Whether planning should wait. planned: the current plan is for exactly these sessions."""
         who = frozenset((view.session, view.can_draft) for view in views)
         if who != self.who:
             self.who, self.since = who, now

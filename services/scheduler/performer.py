@@ -1,4 +1,4 @@
-"""What the core asks for, done through the broker."""
+"""Performs the core's effects through the broker."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -16,9 +16,9 @@ log = structlog.get_logger()
 
 
 class Performer:
-    """in_force(core): whether its term still runs; holder(): who stages, for the lease.
+    """Performs effects. in_force(core): whether the core's term still runs; holder(): the lease holder's name.
 
-    Methods raise BrokerAway and LeaseLost: the term is over then.
+    Methods raise BrokerAway and LeaseLost; either ends the term.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class Performer:
         self._in_force, self._holder = in_force, holder
 
     async def do(self, core: Core, effects: Sequence[fx.Effect]) -> None:
-        """Do all of it, kind by kind; what is learnt on the way may lead to more."""
+        """Perform effects kind by kind. Answers from the broker may lead to more effects, which are performed too."""
         while effects and self._in_force(core):
             learnt = False
             for kind in fx.ORDER:
@@ -41,7 +41,7 @@ class Performer:
             effects = core.tick(asyncio.get_running_loop().time()) if learnt else ()
 
     async def perform(self, core: Core, effect: fx.Effect) -> bool:
-        """One effect. True when the core was told something."""
+        """Perform one effect. Returns True when the core received an answer, so that it has to tick again."""
         try:
             return await self._act(core, effect)
         except BrokerFull:
@@ -88,7 +88,7 @@ class Performer:
 
 
 async def head_of(broker: Broker, session: str) -> SessionHead | None:
-    """Where a session stands in its log; None when there is none."""
+    """Head of a session's log; None when there is no such log."""
     try:
         return await broker.head(session)
     except UnknownSession:

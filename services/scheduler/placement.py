@@ -1,4 +1,4 @@
-"""Placing sessions, and moving them when processes come, go or return as a newer incarnation."""
+"""Places sessions on verifiers and devices, and moves them when processes start, stop or restart."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ from shared.protocol.messages import Close, Finish, Heartbeat, Open, Tune
 
 
 def update_fleet(state: State, fleet: Fleet, now: float, trusted: bool) -> None:
-    """Take in who is alive. trusted: absence means death (not so right after a start or an absence of the broker)."""
+    """Update the live processes. trusted: absence means death; not so just after a start or a broker outage."""
     before, state.fleet = state.fleet, fleet
     state.loads.update(fleet.devices.values(), now)
     tune(
@@ -30,7 +30,7 @@ def update_fleet(state: State, fleet: Fleet, now: float, trusted: bool) -> None:
     if trusted:
         for verifier in [v for v in state.verifiers.values() if v.name not in fleet.verifiers]:
             _remove_verifier(state, verifier, now)
-            if not len(verifier.cohort):  # nobody waits for its return; the next may have another name
+            if not len(verifier.cohort):  # no session waits for its return; the next may have another name
                 del state.verifiers[verifier.name]
                 state.metrics.forget_verifier(verifier.name)
         _close_orphans(state, now)
@@ -43,7 +43,7 @@ def update_fleet(state: State, fleet: Fleet, now: float, trusted: bool) -> None:
 
 
 def _offer_devices(state: State, now: float) -> None:
-    """Offer devices to sessions that have none. One that waits for a device of its own holds nobody else back."""
+    """Offer devices to sessions without one. A session that wants one certain device does not block the others."""
     waiting = [state.sessions[session_id] for session_id in state.deviceless]
     room = True
     for session in [s for s in waiting if s.offer_after <= now]:
@@ -54,7 +54,7 @@ def _offer_devices(state: State, now: float) -> None:
 
 
 def place(state: State, session: ScheduledSession, now: float) -> None:
-    """A verifier (a new epoch with it) and a device for a session that has no verifier."""
+    """Give a session without a verifier a verifier, with a new epoch, and a device."""
     live = {name: len(v.cohort) for name, v in state.verifiers.items() if v.live}
     session.verifier = choose_verifier(live)
     if not session.verifier:
@@ -65,15 +65,15 @@ def place(state: State, session: ScheduledSession, now: float) -> None:
     if not state.fleet.has_device(session.device):
         state.release_device(session)
         _choose_device(state, session)
-        session.caught_up = True  # a first draft that is late is only late
+        session.caught_up = True  # a late first draft costs no more than any other late draft
     _publish_placement(state, session)
     state.update_view(session, now)
 
 
 def replace_device(state: State, session: ScheduledSession, now: float, refused: str = "") -> bool:
-    """Another device than it has; k = 0 until that one says it is ready, and for good when there is none.
+    """Replace the session's device. It runs at k = 0 until the new device reports ready.
 
-    False when no device had room.
+    Returns False when no device has room; the session then stays at k = 0.
     """
     old = session.device
     if old and state.fleet.has_device(old):
@@ -91,7 +91,7 @@ def replace_device(state: State, session: ScheduledSession, now: float, refused:
 
 
 def reopen(state: State, session: ScheduledSession, now: float) -> None:
-    """Its device has lost track: tell it again, and go on at k = 0 until it is ready."""
+    """Reopen the session on a device that has a gap; k = 0 until the device reports ready."""
     session.caught_up = False
     state.do(SendToDevice(session.device, Open(session.id, session.epoch, session.length)))
     if session.phase == "drafting":
@@ -100,7 +100,7 @@ def reopen(state: State, session: ScheduledSession, now: float) -> None:
 
 
 def end(state: State, session: ScheduledSession, finish: Finish, message: str = "") -> None:
-    """Finish a session on all sides."""
+    """End a session in its log and on its verifier, device and gateway."""
     live = session.verifier in state.verifiers and state.verifiers[session.verifier].live
     device = session.device if state.fleet.has_device(session.device) else ""
     close = session.close(finish, message)
@@ -109,7 +109,7 @@ def end(state: State, session: ScheduledSession, finish: Finish, message: str = 
 
 
 def tune(state: State, verifiers: list[Heartbeat], devices: list[Heartbeat]) -> None:
-    """Tell processes how many threads were asked for, if any were."""
+    """Send the requested thread counts to these processes, if any were requested."""
     verifier_threads, draft_threads = state.threads
     if verifier_threads:
         for beat in verifiers:
@@ -137,14 +137,14 @@ def _choose_device(state: State, session: ScheduledSession, refused: str = "") -
 
 
 def _publish_placement(state: State, session: ScheduledSession) -> None:
-    """Write the placement and open the session on its device."""
+    """Write the placement to the log and open the session on its device."""
     state.do(Place(session.id, session.epoch, session.verifier, session.device))
     if session.device:
         state.do(SendToDevice(session.device, Open(session.id, session.epoch, session.length)))
 
 
 def _update_device(state: State, beat: Heartbeat) -> None:
-    """What a device says of its speed and link, unless it cannot be."""
+    """Update a device's estimate from its heartbeat; absurd figures are counted and ignored."""
     try:
         state.estimates.device(address(beat)).expect(beat.draft_us_per_token / 1e6, beat.rtt_us / 1e6)
     except ValueError:
@@ -152,7 +152,7 @@ def _update_device(state: State, beat: Heartbeat) -> None:
 
 
 def _add_verifier(state: State, beat: Heartbeat, now: float) -> None:
-    """A verifier is alive: a new one, the one we know, one that was thought dead, or a newer incarnation."""
+    """Add a live verifier, or update a known one that beats, has come back or has restarted."""
     name, generation = beat.name, beat.generation
     verifier = state.verifiers.get(name)
     if verifier is None:
@@ -160,7 +160,7 @@ def _add_verifier(state: State, beat: Heartbeat, now: float) -> None:
         cost = state.estimates.verifier(name)
         state.verifiers[name] = Verifier(name, generation, cohort, cost, beat.capacity)
         return
-    restarted = verifier.generation not in (0, generation)  # 0: read from a log, never met
+    restarted = verifier.generation not in (0, generation)  # 0: known from a session log only
     verifier.live, verifier.generation, verifier.kv_tokens = True, generation, beat.capacity
     if restarted:
         _rebuild_sessions(state, verifier, now)
@@ -168,7 +168,7 @@ def _add_verifier(state: State, beat: Heartbeat, now: float) -> None:
 
 
 def _remove_verifier(state: State, verifier: Verifier, now: float) -> None:
-    """Its sessions move to another one with a new epoch, or wait for its return until their deadlines."""
+    """Move a dead verifier's sessions to another with a new epoch; without one they wait until their deadlines."""
     if verifier.live:
         verifier.live = False
         _rebuild_sessions(state, verifier, now)
@@ -185,9 +185,9 @@ def _remove_verifier(state: State, verifier: Verifier, now: float) -> None:
 
 
 def _rebuild_sessions(state: State, verifier: Verifier, now: float) -> None:
-    """What it was working on and had cached is lost: its sessions are rebuilt in chunks, the last a k = 0 row.
+    """A verifier lost its cache and batches: feed its sessions again in chunks, the last of them a k = 0 row.
 
-    Batches that it still finds in its stream may be answered as well; the log makes that harmless.
+    It may still answer batches that it finds in its stream; the log makes repeated answers harmless.
     """
     verifier.in_flight.clear()
     for view in list(verifier.cohort):
@@ -198,7 +198,7 @@ def _rebuild_sessions(state: State, verifier: Verifier, now: float) -> None:
 
 
 def _close_orphans(state: State, now: float) -> None:
-    """Sessions whose gateway is gone have nobody to read them. (A new gateway's first beat may be on its way.)"""
+    """End sessions whose gateway is gone. Young ones are spared: a new gateway's first beat may be on its way."""
     gateways = {address(beat) for beat in state.fleet.gateways.values()}
     old = now - limits.HEARTBEAT_TTL_S
     orphans = [s for s in state.sessions.values() if s.gateway not in gateways and s.opened_at < old]

@@ -1,4 +1,4 @@
-"""Planning beside serving: a thread works on the next plan while the last good one stays in force."""
+"""Runs planning on a thread while the last good plan stays in force."""
 
 import asyncio
 from collections import Counter
@@ -13,13 +13,13 @@ from services.scheduler.plans import PlanRequest
 from shared.compute.compute import Compute
 from shared.planning.policy import Plan
 
-PLAN_POLL_S: Final = 0.1  # between looks whether plans still fit
+PLAN_POLL_S: Final = 0.1  # interval of checks whether plans are out of date
 
 log = structlog.get_logger()
 
 
 class Planner:
-    """Asks the core what to plan, and gives it plans. A plan that raises or takes longer than limit_s is none."""
+    """Computes the plans that the core requests. One that raises or takes longer than limit_s is discarded."""
 
     def __init__(
         self, core: Callable[[], Core | None], compute: Compute, metrics: Metrics, limit_s: float
@@ -28,11 +28,11 @@ class Planner:
         self._overrun: asyncio.Task[Plan | None] | None = None
 
     async def turn(self) -> None:
-        """Look once; plan what there is to plan."""
+        """Check once, and compute all plans that are due."""
         await asyncio.sleep(PLAN_POLL_S)
         core = self._core()
         if core is None or (self._overrun and not self._overrun.done()):
-            return  # a planner that overran has the thread until it ends
+            return  # a planner that overran occupies the thread until it ends
         loop = asyncio.get_running_loop()
         core.update_plan_metrics(loop.time())
         for request in core.plan_requests(loop.time()):
@@ -45,7 +45,7 @@ class Planner:
                 log.info("planned", took_ms=round(1e3 * (loop.time() - began)), **log_fields(request, plan))
 
     async def _plan(self, request: PlanRequest) -> tuple[Plan | None, bool]:
-        """The plan, and whether it came in time and whole."""
+        """The plan, and whether planning succeeded in time."""
         task = asyncio.create_task(self._compute.run(request.solve))
         done, _ = await asyncio.wait([task], timeout=self._limit_s)
         if not done:
@@ -63,7 +63,7 @@ class Planner:
 
 
 def log_fields(request: PlanRequest, plan: Plan | None) -> dict[str, object]:
-    """A plan and what it was made of, for the log."""
+    """A plan and its inputs as fields of a log line."""
     law = request.server.law
     known: dict[str, object] = {
         "verifier": request.verifier,
@@ -93,6 +93,6 @@ def _range(values: Iterable[float]) -> str:
 
 
 def _ignore(task: "asyncio.Task[Plan | None]") -> None:
-    """Take the outcome of a planner that overran, so that nobody misses it."""
+    """Retrieve the outcome of a planner that overran, so that asyncio does not report it as never retrieved."""
     if not task.cancelled():
         task.exception()

@@ -1,4 +1,4 @@
-"""When to plan anew, and what a new plan changes. Pure; the planning itself runs beside (planner.py)."""
+"""Decides when to replan and applies a new plan. Pure; planner.py runs the planning itself on a thread."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -10,16 +10,14 @@ from shared.planning.policy import Plan, Policy
 from shared.planning.problem import PackedServer
 from shared.planning.views import SessionView
 
-DRIFT_S: Final = 2.0  # between plans for the same sessions
+DRIFT_S: Final = 2.0  # minimum time between plans for the same sessions
 MAX_REPLAN_S: Final = 15.0
-REPLAN_FACTOR: Final = (
-    20.0  # and at least so many times as long as the last one took: planning wants processors, too
-)
+REPLAN_FACTOR: Final = 20.0  # minimum time between plans, as a multiple of planning time: planning uses CPU too
 
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """One verifier's sessions, to be planned for by the policy in force."""
+    """A request to plan for one verifier's sessions with the policy in force."""
 
     verifier: str
     policy: Policy
@@ -30,12 +28,12 @@ class PlanRequest:
     planned: Planned
 
     def solve(self) -> Plan | None:
-        """May be slow, and may raise whatever a policy raises."""
+        """Compute the plan; None = the policy has none. May be slow and raises whatever the policy raises."""
         return self.policy.plan(self.views, self.server, self.max_rows, self.last)
 
 
 def requests(state: State, now: float) -> list[PlanRequest]:
-    """For every verifier whose plan does not fit any more."""
+    """Plan requests for all verifiers whose plan is out of date."""
     if not state.policy.plans:
         return []
     found = [_request(state, verifier, now) for verifier in state.verifiers.values() if verifier.live]
@@ -62,7 +60,7 @@ def _request(state: State, verifier: Verifier, now: float) -> PlanRequest | None
 
 
 def accept(state: State, request: PlanRequest, plan: Plan | None, now: float) -> None:
-    """A plan is there (None: there can be none). It is in force from each session's next round on."""
+    """Apply a computed plan (None: no plan is possible). It takes effect at each session's next round."""
     verifier = state.verifiers.get(request.verifier)
     if verifier is None or request.policy is not state.policy:
         state.metrics.plans.labels("outdated").inc()
@@ -78,7 +76,7 @@ def accept(state: State, request: PlanRequest, plan: Plan | None, now: float) ->
 
 
 def mark_requested(state: State, request: PlanRequest, now: float) -> None:
-    """The request is being worked on: not again for the same sessions, whatever becomes of it."""
+    """Record that planning has begun, so that the same sessions are not planned again whatever the outcome."""
     verifier = state.verifiers.get(request.verifier)
     if verifier is not None:
         verifier.planned, verifier.planned_at = request.planned, now
@@ -86,7 +84,7 @@ def mark_requested(state: State, request: PlanRequest, now: float) -> None:
 
 
 def update_metrics(state: State, now: float) -> None:
-    """Metrics: how old plans are, what they promised and what became of it."""
+    """Update the metrics: plan age, predicted throughput and realised throughput."""
     metrics = state.metrics
     for verifier in state.verifiers.values():
         verifier.throughput.fade(now)

@@ -1,4 +1,4 @@
-"""One speculative round as messages: the device's draft, the verifier's verdict, and neither in time."""
+"""Message handlers of a speculative round: draft, resync, verdict, and a timer for each that is overdue."""
 
 from typing import Final
 
@@ -8,12 +8,12 @@ from services.scheduler.session import HeldDraft, ScheduledSession
 from services.scheduler.state import DEVICE_RETRY_S, FIRST_PENALTY_S, MAX_MISSES, MAX_PENALTY_S, State
 from shared.protocol.messages import Close, Draft, Resync, Verdict
 
-RETRY_S: Final = 0.02  # when the verifier had no pages
+RETRY_S: Final = 0.02  # a row is retried after this when the verifier had no free pages
 MIN_CHUNK: Final = 16
 
 
 def on_draft(state: State, entry: str, draft: Draft, now: float) -> None:
-    """Keep a draft for its session's next row, or drop it and count why."""
+    """Hold a draft for its session's next row, or drop it and count the reason."""
     session = state.sessions.get(draft.session)
     reason = _drop_reason(session, draft)
     if reason or session is None:
@@ -39,7 +39,7 @@ def on_draft(state: State, entry: str, draft: Draft, now: float) -> None:
 
 
 def on_resync(state: State, resync: Resync, now: float) -> None:
-    """A device has caught up, has lost track, or does not take the session."""
+    """Handle a device that has caught up, has a gap, or does not take the session."""
     session = state.sessions.get(resync.session)
     if session is None or session.device != resync.device:
         state.metrics.dropped.labels("resync", "unknown" if session is None else "device").inc()
@@ -63,7 +63,7 @@ def on_resync(state: State, resync: Resync, now: float) -> None:
 
 
 def on_verdict(state: State, verdict: Verdict, now: float) -> None:
-    """What the verifier says of one row."""
+    """Handle the verifier's answer to one row."""
     _settle_batch(state, verdict, now)
     session = state.sessions.get(verdict.session)
     if session is None or verdict.epoch != session.epoch:
@@ -81,7 +81,9 @@ def on_verdict(state: State, verdict: Verdict, now: float) -> None:
             session.cached = verdict.cached_len
             state.enter(session, "prefill", now)
         case "need_prefill":
-            if session.phase == "prefilling" and verdict.cached_len <= session.cached:  # too large for it
+            if (
+                session.phase == "prefilling" and verdict.cached_len <= session.cached
+            ):  # the chunk was too large
                 most = min(session.chunk, session.missing, state.config.prefill_tokens)
                 session.chunk = max(MIN_CHUNK, most // 2)
             session.cached = verdict.cached_len
@@ -96,7 +98,7 @@ def on_verdict(state: State, verdict: Verdict, now: float) -> None:
 
 
 def on_overdue(state: State, session: ScheduledSession, now: float) -> None:
-    """A session's timer has fired: its deadline, a wait that is over, or a move that did not come."""
+    """Handle a session's timer: its deadline, the end of a wait, or an overdue draft or verdict."""
     if now >= session.deadline_at:
         state.metrics.timers.labels("deadline").inc()
         placement.end(state, session, "deadline")
@@ -117,13 +119,13 @@ def on_overdue(state: State, session: ScheduledSession, now: float) -> None:
 
 
 def put_on_probation(session: ScheduledSession, now: float) -> None:
-    """No drafts for a while, twice as long each time: a draft that does not come costs its whole batch."""
+    """Ask for no drafts for a while, doubling each time: a missed draft delays its whole batch."""
     session.draft_after = now + session.penalty_s
     session.penalty_s = min(2 * session.penalty_s, MAX_PENALTY_S)
 
 
 def _drop_reason(session: ScheduledSession | None, draft: Draft) -> str:
-    """Why a draft is of no use; "" when it is."""
+    """Why a draft cannot be used; "" when it can."""
     if session is None:
         return "unknown"
     if draft.epoch != session.epoch:
@@ -138,14 +140,14 @@ def _drop_reason(session: ScheduledSession | None, draft: Draft) -> str:
 
 
 def _take_late(state: State, session: ScheduledSession, draft: Draft, now: float) -> None:
-    """Too late for its round, but a sign of life, and it tells how long to wait next time."""
+    """A late draft misses its round, but it proves that the device works and updates its speed estimate."""
     session.caught_up = True
     _observe_draft(state, session, draft, now)
     state.update_view(session, now)
 
 
 def _observe_draft(state: State, session: ScheduledSession, draft: Draft, now: float) -> None:
-    """Learn from a draft. A device whose figures cannot be is not asked for drafts for a while."""
+    """Update the device's estimate from a draft. A device with absurd figures goes on probation."""
     if draft.base_len != session.draft_requested_len or session.drafts == 0:
         return
     device = state.estimates.device(session.device)
@@ -157,7 +159,7 @@ def _observe_draft(state: State, session: ScheduledSession, draft: Draft, now: f
 
 
 def _settle_batch(state: State, verdict: Verdict, now: float) -> None:
-    """The first verdict of a batch says that the pass is over, the first with tokens what it took."""
+    """A batch's first verdict settles it; its first verdict with a time gives the pass's cost."""
     for verifier in state.verifiers.values():
         if verifier.in_flight.settle(verdict.batch, now):
             state.dirty.add(verifier.name)
@@ -166,7 +168,7 @@ def _settle_batch(state: State, verdict: Verdict, now: float) -> None:
 
 
 def _on_committed(state: State, session: ScheduledSession, verdict: Verdict, now: float) -> None:
-    """Tokens were committed: the move is the device's if it was told a length, else ours."""
+    """Tokens were committed: the device drafts next if the verdict gave it a draft length, else the row is ready."""
     news = verdict.length > session.length
     told_now = session.adopted and verdict.length == session.length
     if not (news or told_now or verdict.finish):

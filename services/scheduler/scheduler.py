@@ -1,7 +1,7 @@
-"""The scheduler's shell: it holds the lease, reads, asks the core, and does what the core says.
+"""The scheduler's shell: holds the lease, reads messages, calls the core and performs its effects.
 
-Without the lease it waits as a standby. With it, a term begins by reading back all there is to know; when the
-broker was away or the lease was lost, the term is over and a new one begins the same way.
+Without the lease it is a standby. A term begins with reading all live sessions and pending messages back from the
+broker. It ends when the lease is lost or the broker was away; the next term begins in the same way.
 """
 
 import asyncio
@@ -37,11 +37,11 @@ from shared.runtime.presence import Presence
 from shared.runtime.settings import SchedulerSettings, SettingsError
 from shared.runtime.watch import BrokerWatch, Event
 
-CONSUMER: Final = "scheduler"  # of whoever is active: entries it had not finished are its successor's
+CONSUMER: Final = "scheduler"  # shared by all schedulers, so that a successor reads the unfinished entries
 READ_COUNT: Final = 1024
-MAX_READ_S: Final = 0.25  # so that news of the fleet and the lease are not kept waiting
+MAX_READ_S: Final = 0.25  # longest blocking read, so that changes of the fleet and the lease take effect soon
 FLEET_POLL_S: Final = HEARTBEAT_S / 2
-FLEET_FRESH_S: Final = 0.05  # a new session is placed by what is known of the fleet at most so long ago
+FLEET_FRESH_S: Final = 0.05  # maximum age of the fleet when a new session is placed
 SWEEP_S: Final = 5.0
 HEADS_AT_ONCE: Final = 64
 
@@ -80,20 +80,20 @@ class Scheduler:
         registry.register(DeviceGauges(lambda: self.core.devices() if self.core else {}))
         self._generation = 0
         self._term = 0
-        self._generation_epoch = -1  # the watch's generation that ours was given in; -1 = we need a new one
+        self._generation_epoch = -1  # watch.generation when ours was taken; -1 = a new one is needed
         self._term_began_at = 0.0
         self._sweep_at = 0.0
-        self._fleet: Fleet | None = None  # news that the core has not seen
+        self._fleet: Fleet | None = None  # a fleet that the core has not seen yet
         self._fleet_read_at = 0.0
 
     def not_ready_reason(self) -> str | None:
-        """Why it is not ready; None when it is, as a standby too."""
+        """Why the scheduler is not ready; None when it is. A standby is ready."""
         if not self._generation:
             return "starting"
         return None if self.watch.up else "broker away"
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Schedule, or stand by, until stop is set; then the lease is given back. Raises Superseded."""
+        """Schedule or stand by until stop is set, then release the lease. Raises Superseded."""
         async with asyncio.TaskGroup() as group:
             background = [group.create_task(self.watch.run(stop))]
             await self._start_generation(stop)
@@ -109,9 +109,9 @@ class Scheduler:
             for task in background:
                 task.cancel()
 
-    # --- beside the turns -------------------------------------------------------------------------------
+    # --- background tasks -------------------------------------------------------------------------------
     async def _start_generation(self, stop: asyncio.Event) -> None:
-        """A generation, as soon as the broker is there."""
+        """Take a generation as soon as the broker is up."""
         while self._generation_epoch < 0 and not stop.is_set():
             try:
                 await self._take_generation()
@@ -125,7 +125,7 @@ class Scheduler:
         self._generation_epoch = data
 
     async def _poll_fleet(self) -> None:
-        """Who is alive, for the next turn."""
+        """Read the live processes for the next turn, then wait."""
         await self._refresh_fleet()
         await asyncio.sleep(FLEET_POLL_S)
 
@@ -135,11 +135,11 @@ class Scheduler:
             await self._broker.send(self._keys.inbox(address), Dismiss(expiry_message(address)))
         read_at = asyncio.get_running_loop().time()
         fleet = await self._read_fleet()
-        if read_at >= self._fleet_read_at:  # another look may have begun later and ended sooner
+        if read_at >= self._fleet_read_at:  # another read may have begun later and ended sooner
             self._fleet, self._fleet_read_at = fleet, read_at
 
     async def _keep_lease(self) -> None:
-        """Renew three times as often as needed. Losing it ends the term at once."""
+        """Renew the lease three times as often as needed. Losing it ends the term at once."""
         await asyncio.sleep(LEASE_TTL_S / 3)
         term = self._term
         if (
@@ -165,7 +165,7 @@ class Scheduler:
         )
 
     async def _release_lease(self) -> None:
-        """Stop: a standby takes over at once."""
+        """Release the lease, so that a standby takes over at once."""
         term, self._term = self._term, 0
         self.core = None
         if term:
@@ -176,7 +176,7 @@ class Scheduler:
 
     # --- one turn, one message --------------------------------------------------------------------------
     async def _turn(self) -> None:
-        """Take all that has come, then close batches, then do it. Without the lease: try to get it."""
+        """Handle all messages, close batches and perform the effects. Without the lease: try to acquire it."""
         try:
             if self.core is None:
                 await self._take_over()
@@ -197,7 +197,7 @@ class Scheduler:
         if submitted and loop.time() > self._fleet_read_at + FLEET_FRESH_S:
             await self._refresh_fleet()
         if core is not self.core:
-            return  # the term is over; whoever has the next finds the entries pending
+            return  # the term is over; the next term reads the entries as pending
         now = loop.time()
         if self._fleet is not None:
             fleet, self._fleet = self._fleet, None
@@ -209,7 +209,7 @@ class Scheduler:
             await self._sweep(core)
 
     async def _handle_entry(self, core: Core, entry: Entry, now: float, again: bool = False) -> bool:
-        """One entry. False when it has been put away already."""
+        """Handle one entry. Returns False when it was dead-lettered, which also acknowledges it."""
         self.metrics.bytes_in.labels(entry.stream).inc(len(entry.data))
         try:
             core.handle(wire.decode(entry.data), entry.id, now, again)
@@ -221,7 +221,7 @@ class Scheduler:
         return True
 
     async def _ack(self, core: Core, entries: Iterable[Entry]) -> None:
-        """Everything but the drafts that wait for their batch. After its term a scheduler acknowledges nothing."""
+        """Acknowledge all entries but held drafts. A scheduler acknowledges nothing after its term."""
         if core is not self.core:
             return
         ids: dict[str, list[str]] = {}
@@ -236,14 +236,14 @@ class Scheduler:
         return f"{self.name}:{self._generation}"
 
     def _step_down(self, why: str) -> None:
-        """Stop staging at once. Held drafts stay pending: the next term reads them again."""
+        """End the term at once. Held drafts stay pending, and the next term reads them again."""
         if self.core is not None:
             log.warning("term over", term=self._term, why=why)
         self.core, self._term = None, 0
         self.metrics.active.set(0)
 
     async def _take_over(self) -> None:
-        """Begin a term if the lease is to be had: read back every live session, and all messages under way."""
+        """Begin a term if the lease is free: read all live sessions and all pending and new messages."""
         if self._generation_epoch != self.watch.generation:
             await self._take_generation()
         term = await self._broker.acquire_lease(self._holder, LEASE_TTL_S)
@@ -264,7 +264,7 @@ class Scheduler:
         done += [entry for entry in new if await self._handle_entry(core, entry, now)]
         core.resume(now)
         if self._term != term:
-            return  # lost meanwhile
+            return  # the lease was lost meanwhile
         self.core, self._term_began_at, self._sweep_at = core, now, now + SWEEP_S
         self.metrics.active.set(1)
         self.metrics.recoveries.inc()
@@ -275,7 +275,7 @@ class Scheduler:
         await self._ack(core, done)
 
     async def _new_core(self, term: int) -> Core:
-        """A core with the policy of the last Control, or of the settings."""
+        """A core with the policy of the last Control, or else of the settings."""
         settings = self._settings
         config = Config(
             name=self.name,
@@ -300,7 +300,7 @@ class Scheduler:
         return core
 
     async def _sweep(self, core: Core) -> None:
-        """Now and then: entries that a term that was ending left behind, and live sessions nobody told us of."""
+        """Handle entries that an ending term left pending, and live sessions that are unknown here."""
         pending = await self._broker.read_pending(self._streams, CONSUMER, self._settings.stream_limit)
         live = await self._broker.live()
         heads = await self._heads(live - core.sessions.keys())
@@ -329,7 +329,7 @@ class Scheduler:
 
 
 def _estimates(profile: str) -> Estimates:
-    """What a profile knows of the verifiers; nothing without one."""
+    """Estimates from a profile file; empty ones without a profile. Raises SettingsError."""
     if not profile:
         return Estimates()
     try:

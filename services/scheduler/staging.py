@@ -1,4 +1,4 @@
-"""From what the policy selects to a staged batch."""
+"""Turns a policy's selection into a staged batch."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -11,14 +11,12 @@ from services.scheduler.verifiers import InFlightBatch, Verifier
 from shared.planning.cost import Row
 from shared.protocol.messages import Draft, Span, StagedBatch, StagedRow
 
-MAX_BATCHES_AHEAD: Final = (
-    2  # batches at a verifier: one in its pass, one waiting, so that it never waits for a hop
-)
+MAX_BATCHES_AHEAD: Final = 2  # at a verifier: one in its pass and one waiting, so that no hop leaves it idle
 FULL_BACKOFF_S: Final = 0.05
 
 
 def close_batches(state: State, verifier: Verifier, now: float) -> None:
-    """Ask the policy for batches and stage them until it has none, or enough are ahead."""
+    """Stage the batches that the policy selects, until it selects none or enough are staged ahead."""
     verifier.select_at = None
     while verifier.live and len(verifier.in_flight) < MAX_BATCHES_AHEAD and now >= verifier.refused_until:
         seen = verifier.view(now, state.config.max_rows)
@@ -43,7 +41,7 @@ def close_batches(state: State, verifier: Verifier, now: float) -> None:
 def plan_chunks(
     state: State, verifier: Verifier, decoding: Sequence[ScheduledSession]
 ) -> list[tuple[ScheduledSession, int]]:
-    """Prompts' next chunks in tokens that go with these rows, in order of arrival."""
+    """Prefill chunks (session, tokens) to ride with these decoding rows, in order of arrival."""
     cohort = verifier.cohort
     room = state.config.max_rows - len(decoding)
     if not cohort.prefill_count() or room <= 0:
@@ -60,7 +58,7 @@ def plan_chunks(
 
 
 def decode_row(session: ScheduledSession) -> Row:
-    """What the cost law needs to know of a decoding row."""
+    """A decoding row for the cost law: (new tokens, cached tokens)."""
     return session.missing + session.drafted, session.cached
 
 
@@ -71,7 +69,7 @@ def stage(
     chunks: Sequence[tuple[ScheduledSession, int]],
     now: float,
 ) -> None:
-    """One batch: its rows with everybody's next draft length, and the sessions are the verifier's from now on."""
+    """Stage one batch with each session's next draft length; its sessions then wait for their verdicts."""
     state.batch += 1
     state.metrics.batches.labels(verifier.name).inc()
     state.metrics.rows.observe(len(decoding) + len(chunks))
@@ -99,7 +97,7 @@ def stage(
 
 
 def take_row(state: State, session: ScheduledSession, feed_to: int, now: float) -> StagedRow:
-    """A session's row, its draft with it; the move is the verifier's. feed_to < length: a chunk of prefill."""
+    """Build a session's row with its held draft, and mark it as verifying. feed_to < length: a prefill chunk."""
     held, last = session.held, feed_to == session.length
     decodes = session.phase == "ready"
     if decodes:
@@ -119,7 +117,7 @@ def take_row(state: State, session: ScheduledSession, feed_to: int, now: float) 
         tokens=held.draft.tokens if held else (),
         parents=held.draft.parents if held else (),
     )
-    if held is not None:  # acknowledged by staging it
+    if held is not None:  # staging acknowledges its entry
         state.holding.discard(held.entry)
         session.held = None
     session.batch, session.row_device = state.batch, session.device
@@ -129,7 +127,7 @@ def take_row(state: State, session: ScheduledSession, feed_to: int, now: float) 
 
 
 def on_refused(state: State, effect: Stage, now: float) -> None:
-    """The verifier's stream was full: everything is as before, and nothing is staged there for a moment."""
+    """The verifier's stream was full: restore the batch's sessions and stage nothing there for a moment."""
     state.metrics.full.inc()
     verifier = state.verifiers[effect.verifier]
     verifier.refused_until = now + FULL_BACKOFF_S
@@ -148,7 +146,7 @@ def on_refused(state: State, effect: Stage, now: float) -> None:
 
 
 def wait_span(state: State, session: ScheduledSession, now: float) -> Span:
-    """How long a session waited for its batch, for timelines."""
+    """A timeline span: how long a session waited for its batch."""
     return Span(
         role="scheduler",
         name=state.config.name,

@@ -1,4 +1,4 @@
-"""What has come of a verifier lately: tokens and rounds, to be compared with what its plan promised, and newcomers."""
+"""Recent throughput of one verifier (tokens, rounds, ended sessions), to be compared with its plan's prediction."""
 
 from dataclasses import dataclass, field
 from math import exp
@@ -7,61 +7,63 @@ from typing import Final
 from shared.planning.estimates import Mean
 from shared.planning.problem import Prompts
 
-RATE_HORIZON_S: Final = 5.0  # what is older hardly counts
-ENDS_HORIZON_S: Final = 30.0  # sessions that began together end together
-EMPTY_PRIOR_S: Final = 1.0  # of nothing, before anything is known: one session that ends at once is no rate
+RATE_HORIZON_S: Final = 5.0  # time constant of the exponential fading
+ENDS_HORIZON_S: Final = 30.0  # longer, because sessions that began together end together
+EMPTY_PRIOR_S: Final = (
+    1.0  # assumed idle time at the start, so that one early end is not taken for a high rate
+)
 
 
 @dataclass(slots=True)
 class Rate:
-    """So much a second, older ones fading. elapsed_s: how much is known of, fading likewise."""
+    """An amount per second with exponential fading. elapsed_s: observed time, which fades at the same rate."""
 
     horizon_s: float
     elapsed_s: float = 0.0
     amount: float = 0.0
 
     def fade(self, gone_s: float) -> None:
-        """Time passes."""
+        """Fade by gone_s seconds."""
         keep = exp(-gone_s / self.horizon_s)
         self.amount *= keep
         self.elapsed_s = keep * self.elapsed_s + self.horizon_s * (1 - keep)
 
     @property
     def per_s(self) -> float:
-        """Lately; 0.0 before there was anything."""
+        """Amount per second; 0.0 before any time was observed."""
         return self.amount / self.elapsed_s if self.elapsed_s else 0.0
 
 
 @dataclass(slots=True)
 class Throughput:
-    """Tokens and rounds of one verifier's sessions, and how many of them end."""
+    """Rates of tokens, rounds and ended sessions of one verifier."""
 
     tokens: Rate = field(default_factory=lambda: Rate(RATE_HORIZON_S))
     rounds: Rate = field(default_factory=lambda: Rate(RATE_HORIZON_S))
     ends: Rate = field(default_factory=lambda: Rate(ENDS_HORIZON_S, EMPTY_PRIOR_S))
-    prompt: Mean = field(default_factory=lambda: Mean(0.0))  # tokens of those that ended
+    prompt: Mean = field(default_factory=lambda: Mean(0.0))  # prompt tokens of sessions that ended
     at: float | None = None
 
     def observe(self, tokens: int) -> None:
-        """A session was verified and emitted so many tokens."""
+        """Count one verified round that emitted this many tokens."""
         self.tokens.amount += tokens
         self.rounds.amount += 1
 
     def ended(self, prompt: int) -> None:
-        """A session with a prompt of so many tokens is over."""
+        """Count an ended session. prompt: its prompt's tokens."""
         self.ends.amount += 1
         self.prompt.observe(prompt)
 
     def fade(self, now: float) -> None:
-        """Time passes; called often."""
+        """Fade all rates up to `now`."""
         for rate in (self.tokens, self.rounds, self.ends):
             rate.fade(0.0 if self.at is None else now - self.at)
         self.at = now
 
     def cycle_ms(self, sessions: int) -> float:
-        """From one verification of a session to its next, on average over so many sessions."""
+        """Average time from one verification of a session to its next, given the number of sessions."""
         return 1e3 * sessions / self.rounds.per_s if self.rounds.per_s else 0.0
 
     def prompts(self, per_token_ms: float) -> Prompts:
-        """What there is to read of new sessions, if there stay as many as there are: one comes for each that ends."""
+        """Prefill load of new sessions, assuming that one arrives for each that ends."""
         return Prompts(self.ends.per_s / 1e3, self.prompt.value * per_token_ms)

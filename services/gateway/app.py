@@ -1,4 +1,4 @@
-"""The HTTP application: routes, and what happens around each of them."""
+"""The HTTP application: routes, handlers and the middleware around them."""
 
 import asyncio
 import re
@@ -28,7 +28,7 @@ from shared.broker.contract import BrokerAway, BrokerFull
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _BEGAN_AT: Final = web.RequestKey("began_at", float)
-_CORS_PREFIX: Final = "/v1/"  # what web pages of the listed origins may use
+_CORS_PREFIX: Final = "/v1/"  # paths that web pages of the listed origins may use
 _CODES: Final = {404: "unknown_url", 405: "method_not_allowed"}
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -37,9 +37,9 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """What the handlers need, built once. `wall_clock` dates responses, as OpenAI's `created` asks."""
+    """The handlers and what they need. `wall_clock` gives OpenAI's `created`."""
 
-    name: str  # of the model, as clients call it
+    name: str  # the model's name for clients
     admission: Admission
     sessions: GatewaySessions
     deployment: DeploymentView
@@ -53,7 +53,7 @@ class Api:
     cors: Cors
 
     def application(self) -> web.Application:
-        """The application, to be served or tested."""
+        """The aiohttp application."""
         app = web.Application(client_max_size=self.max_body_bytes, middlewares=[self._middleware])
         app.on_response_prepare.append(self._close_while_draining)
         app.on_response_prepare.append(self._add_cors_headers)
@@ -74,7 +74,7 @@ class Api:
         return self.sessions.not_ready_reason() or self.deployment.not_ready_reason
 
     def draining_reason(self) -> str | None:
-        """Why none should be sent here any more, for balancers; one that comes all the same is served."""
+        """Why load balancers should send no request here. Requests are served even so while the gateway drains."""
         return "this gateway is shutting down" if self.in_flight.draining else self.not_ready_reason()
 
     # --- handlers -----------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ class Api:
     async def _run(
         self, request: web.Request, job: Job, form: Form, deployment: Deployment
     ) -> web.StreamResponse:
-        """Open the job's sessions and answer from their events. Whatever happens, they are freed in the end."""
+        """Open the job's sessions and respond from their events. The sessions are closed in any case."""
         envelope = Envelope(
             id=f"{form.prefix}-{self.admission.ids.token(24)}",
             created=int(self.wall_clock().timestamp()),
@@ -138,15 +138,15 @@ class Api:
             events.close()
             self.metrics.count(responder.usage, timer)
 
-    # --- around them --------------------------------------------------------------------------------
+    # --- middleware ---------------------------------------------------------------------------------
     @web.middleware
     async def _middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Names the request, counts it, and turns every error into OpenAI's shape."""
+        """Give the request an id, count it, and turn every error into OpenAI's format."""
         given = request.headers.get("X-Request-Id", "")
         request[REQUEST_ID] = given if _REQUEST_ID.fullmatch(given) else self.admission.ids.token(24)
         request[_BEGAN_AT] = asyncio.get_running_loop().time()
         endpoint = request.match_info.route.resource
-        status = 499  # the client went away
+        status = 499  # the client disconnected
         try:
             with self.in_flight.track():
                 response = await self._respond(request, handler)
@@ -174,7 +174,7 @@ class Api:
                 if preflight is not None:
                     return web.Response(status=204, headers=preflight)
             return await handler(request)
-        except ConnectionResetError:  # the client's; nobody reads what is returned
+        except ConnectionResetError:  # the client disconnected; nobody reads the response
             if request.transport is not None:
                 request.transport.abort()
             return web.Response(status=499)
@@ -208,7 +208,9 @@ class Api:
 
     def _budget(self, request: web.Request) -> Budget:
         origin = request.headers.get("Origin", "")
-        if origin and self.api_keys.open and not self.cors.allows(origin):  # no key shows whose page it is
+        if (
+            origin and self.api_keys.open and not self.cors.allows(origin)
+        ):  # no key identifies the page's user
             message = f"Web pages of {origin[:200]} may not use this server (see OUTRIDER_CORS_ORIGINS)."
             raise ApiError(403, message, code="origin_not_allowed")
         return self.api_keys.budget(request.headers.get("Authorization", ""))
@@ -238,6 +240,6 @@ class Api:
 
 
 def malformed(status: int, message: str) -> web.Response:
-    """The answer to what no handler gets to see, because it is not HTTP."""
+    """The response to input that is not valid HTTP, which no handler sees."""
     error = ApiError(status, message, code="malformed_request")
     return web.Response(body=error.payload(), status=status, content_type="application/json")

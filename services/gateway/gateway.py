@@ -1,4 +1,4 @@
-"""The gateway's shell: what it is built of, and the order in which it comes and goes."""
+"""The gateway's shell: builds its parts, starts them and drains them in order."""
 
 import asyncio
 from collections.abc import Callable
@@ -36,18 +36,18 @@ from shared.runtime.open_files import open_files
 from shared.runtime.settings import GatewaySettings, SettingsError
 from shared.runtime.watch import BrokerWatch, Event
 
-# Open files beside clients' connections: the broker's, health pages, listeners, refusals, and the process's own.
+# Files that are not client connections: the broker's, health pages, listeners, refusals, and the process's own.
 OTHER_FILES: Final = MOST_CALLS + HEALTH_FILES + REFUSALS + 24
 MIN_CONNECTIONS: Final = 16
-LAST_WRITE_S: Final = 2.0  # for the last words of streams that did not end in time
-REFRESH_S: Final = 1.0  # the deployment is read again this often,
-MISSING_S: Final = 0.25  # or this often while there is none
+LAST_WRITE_S: Final = 2.0  # time for the error events of streams that did not end in time
+REFRESH_S: Final = 1.0  # interval of reading the deployment record
+MISSING_S: Final = 0.25  # the interval while there is no record
 
 log = structlog.get_logger()
 
 
 def connection_room(wanted: int, files: int) -> int:
-    """How many clients may be connected where `files` may be open. Raises SettingsError where there is no room."""
+    """Maximum client connections, given the limit of open files. Raises SettingsError when that is too low."""
     room = files - OTHER_FILES
     if room < MIN_CONNECTIONS:
         raise SettingsError(
@@ -57,7 +57,7 @@ def connection_room(wanted: int, files: int) -> int:
 
 
 def tokenizer_of(settings: GatewaySettings) -> TargetTokenizer:
-    """The target's; without a model folder the one that stands in for the modelled target."""
+    """The target's tokenizer; without a model folder, that of the modelled target."""
     special_in_text = settings.special_tokens_in_text
     if settings.model_dir:
         return load_tokenizer(Path(settings.model_dir), special_in_text)
@@ -65,7 +65,7 @@ def tokenizer_of(settings: GatewaySettings) -> TargetTokenizer:
 
 
 class Gateway:
-    """Holds HTTP connections, tokenizer and keys; no model and no schedule.
+    """The gateway service: HTTP connections, tokenizer and keys, without a model or a schedule.
 
     Raises SettingsError when it is reachable from elsewhere without keys.
     """
@@ -87,7 +87,7 @@ class Gateway:
             read_keys(settings.admin_keys_file, "OUTRIDER_ADMIN_KEYS_FILE"), settings.keyless
         )
         keys = Keys(settings.shard)
-        self.port = settings.port  # the bound one, once it runs
+        self.port = settings.port  # replaced by the bound port once it listens
         self._settings = settings
         self._registry = registry
         self._in_flight = InFlight()
@@ -118,7 +118,7 @@ class Gateway:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until stop is set, then no new connections, and running requests end, up to a bound."""
+        """Serve until stop is set, then drain: take no new connections and let requests end, within a bound."""
         settings, ended = self._settings, asyncio.Event()
         health = HealthServer(
             settings.health_host,
@@ -127,7 +127,7 @@ class Gateway:
             self.api.draining_reason,
             settings.stack,
         )
-        # A handler whose client goes away is cancelled: that is how sessions of nobody end.
+        # aiohttp cancels the handler of a disconnected client, and that ends the client's sessions.
         listener = Listener(
             self.api.application(),
             ConnectionBounds(
@@ -164,7 +164,7 @@ class Gateway:
         log.info("listening", host=host, port=self.port, model=self.api.name, connections=self._connections)
 
     async def _drain(self, listener: Listener) -> None:
-        """Let balancers look elsewhere first; then no new connections, and let those inside finish."""
+        """Report not ready first, so that load balancers move on; then stop listening and let requests finish."""
         self._in_flight.draining = True
         log.info("draining", sessions=len(self.sessions), linger_s=self._settings.linger_s)
         await asyncio.sleep(self._settings.linger_s)

@@ -1,16 +1,16 @@
-"""How a gateway closes without turning anybody away: who is inside, and whether the next is to go elsewhere."""
+"""Requests in flight: counts them, so that a gateway can drain without refusing any."""
 
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-IDLE_S: Final = 1.0  # a client whose answer is there may ask again on the same connection: wait for that
+IDLE_S: Final = 1.0  # a client that has its answer may send its next request on the same connection
 POLL_S: Final = 0.05
 
 
 class InFlight:
-    """Counts requests under way. closing: answers tell clients to open another connection for the next request."""
+    """Counts requests in flight. draining: responses ask clients to open a new connection for the next request."""
 
     def __init__(self) -> None:
         self.draining = False
@@ -19,7 +19,7 @@ class InFlight:
 
     @contextmanager
     def track(self) -> Iterator[None]:
-        """While a request is being handled."""
+        """Count a request as in flight while the context is open."""
         self._count += 1
         try:
             yield
@@ -28,7 +28,7 @@ class InFlight:
             self._last_end_at = asyncio.get_running_loop().time()
 
     async def wait_idle(self, limit_s: float) -> None:
-        """Until nobody has been inside for a while, or so long."""
+        """Wait until no request has been in flight for IDLE_S, for limit_s at most."""
         loop = asyncio.get_running_loop()
         end, self._last_end_at = loop.time() + limit_s, loop.time()
         while loop.time() < end and (  # noqa: ASYNC110  # time has to pass, no event tells

@@ -1,6 +1,6 @@
-"""All sessions of one gateway, below HTTP: opened here, fed from the reply inbox, cancelled when nobody reads.
+"""All sessions of one gateway: opens them, applies replies from the inbox and cancels those without a reader.
 
-`run` keeps four loops: register and read replies, send cancels, look after quiet sessions, heartbeat.
+`run` runs four loops: register and read replies, send cancels, check quiet sessions, heartbeat.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ BLOCK_S: Final = 1.0  # one blocking read of the reply inbox
 READ_COUNT: Final = 256
 SUBMIT_PAUSES_S: Final = (0.05, 0.2)  # between tries: a connection that was cut comes back in no time
 TICK_S: Final = 0.5
-QUIET_S: Final = 2.0  # a session not heard of for this long is looked up in its log
+QUIET_S: Final = 2.0  # a session without a reply for this long is looked up in its log
 TOTALS: Final = ("tokens", "drafted", "accepted", "rounds", "rejections")
 OVERDUE_S: Final = 2.0  # past its deadline the scheduler gets this long to end a session
 
@@ -39,7 +39,7 @@ log = structlog.get_logger()
 
 
 class Unavailable(RuntimeError):
-    """Not now: the broker is away or full, or this gateway is not registered or is leaving."""
+    """No session can be opened now: the broker is away or full, or this gateway is not registered or shuts down."""
 
     def __init__(self, message: str, retry_after_s: int = 1) -> None:
         super().__init__(message)
@@ -47,12 +47,12 @@ class Unavailable(RuntimeError):
 
 
 class GatewaySessions:
-    """Use: `stream = await sessions.open(ask)`, `async for event in stream`, and `stream.close()` in the end."""
+    """Use: `stream = await sessions.open(request)`, `async for event in stream`, finally `stream.close()`."""
 
     def __init__(self, settings: GatewaySettings, broker: Broker, watch: BrokerWatch, ids: Ids) -> None:
         self.address = ""  # "name:generation"; "" = not registered (yet, or after the broker lost its data)
-        self.counts: Counter[str] = Counter()  # what happened, by name; the metrics export it
-        self.totals: Counter[str] = Counter(dict.fromkeys(TOTALS, 0))  # of all sessions, in tokens and rounds
+        self.counts: Counter[str] = Counter()  # events by name, exported as metrics
+        self.totals: Counter[str] = Counter(dict.fromkeys(TOTALS, 0))  # tokens and rounds of all sessions
         self._settings = settings
         self._broker = broker
         self._watch = watch
@@ -72,7 +72,7 @@ class GatewaySessions:
         return len(self._sessions)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until stop is set; `shut_down` first. Raises Superseded when a newer gateway has the name."""
+        """Run until stop is set; call `shut_down` before. Raises Superseded when a newer gateway has the name."""
         async with asyncio.TaskGroup() as group:
             group.create_task(run_forever(self._read, self._watch, stop, "replies"))
             group.create_task(run_forever(partial(self._cancels.turn, TICK_S), self._watch, stop, "cancels"))
@@ -89,7 +89,7 @@ class GatewaySessions:
         try:
             for index, request in enumerate(requests):
                 await self._submit(self._new(index, request, stream))
-        except BaseException:  # cancelled as well: sessions opened so far must not run on
+        except BaseException:  # cancellation included: sessions opened so far must not run on
             stream.close()
             raise
         return stream
@@ -103,12 +103,12 @@ class GatewaySessions:
         return None if self.address else "this gateway is not registered yet"
 
     def shut_down(self) -> None:
-        """Open no more, and end the running ones with an error."""
+        """Open no more sessions, and end the running ones with an error."""
         self._shutting_down = True
         self._fail_all("draining", "this gateway is shutting down", cancel=True)
 
     def _cancel(self, session: GatewaySession, reason: Finish) -> None:
-        """Free a session here and ask the scheduler to end it, if it has not ended."""
+        """Forget a session, and have the scheduler end it if it has not ended."""
         if not self._forget(session):
             return
         session.finished = True
@@ -131,12 +131,12 @@ class GatewaySessions:
         )
         deadline_at = asyncio.get_running_loop().time() + self._settings.request_timeout_s
         session = GatewaySession(index, spec, deadline_at, partial(self._deliver, stream))
-        self._sessions[spec.session] = session  # before it is submitted: its first verdict may be faster
+        self._sessions[spec.session] = session  # before submitting: its first verdict may arrive earlier
         stream.members.append(session)
         return session
 
     async def _submit(self, session: GatewaySession) -> None:
-        """A repeat is a no-op at the broker, so a cut connection is no reason to give up at once."""
+        """Submit a session, retrying while the broker is away: a repeated submit is a no-op there."""
         spec = session.spec
         message = Submit(
             spec.session, len(spec.prompt), spec.max_tokens, spec.deadline_ms, spec.gateway, spec.device
@@ -165,7 +165,7 @@ class GatewaySessions:
             self.totals["drafted"] += event.drafted
             self.totals["accepted"] += event.accepted
             self.totals["rounds"] += event.drafted > 0
-            # A round that the end cut among its accepted drafts had no rejection.
+            # A round whose text ended within its accepted draft had no rejection.
             self.totals["rejections"] += event.accepted < min(event.drafted, len(event.tokens))
         stream.put(event)
 
@@ -180,7 +180,9 @@ class GatewaySessions:
             if address != self.address:
                 return  # the broker lost its data meanwhile
             await self._handle(entry)
-            self._cursor = entry.id  # only now: an entry that a cut connection interrupted is taken again
+            self._cursor = (
+                entry.id
+            )  # only now, so that an entry interrupted by a lost connection is read again
 
     async def _handle(self, entry: Entry) -> None:
         self.counts["reply_bytes"] += len(entry.data)
@@ -203,7 +205,7 @@ class GatewaySessions:
                 await self._catch_up(session)
         else:
             if message.finish != "error":
-                await self._catch_up(session)  # the tokens it ended with, should their verdict be lost
+                await self._catch_up(session)  # its last tokens, in case their verdict was lost
             session.close(message)
         self._settle(session)
 
@@ -217,7 +219,7 @@ class GatewaySessions:
             session.catch_up(await self._broker.load(session.spec.session))
         except UnknownSession:
             session.fail("broker", "the session's log is gone")
-        except ValueError as error:  # bytes in it that are none of ours
+        except ValueError as error:  # corrupt bytes in the log
             session.fail("error", f"the session's log cannot be read: {error}")
         self._settle(session)
 
@@ -226,12 +228,12 @@ class GatewaySessions:
             log.debug("session ended", session=session.spec.session, length=session.length)
 
     def _forget(self, session: GatewaySession) -> bool:
-        """Free what is held here. False when it was freed before."""
+        """Forget a session. False when it was forgotten before."""
         return self._sessions.pop(session.spec.session, None) is not None
 
-    # --- being there --------------------------------------------------------------------------------
+    # --- presence -----------------------------------------------------------------------------------
     async def _register(self) -> None:
-        """Take a generation and be seen alive under it, so that a scheduler never finds a dead gateway's session."""
+        """Take a generation and beat before opening sessions, so that no scheduler takes their gateway for dead."""
         if not self._watch.up:
             await asyncio.sleep(0.05)
             return
@@ -274,7 +276,7 @@ class GatewaySessions:
 
     # --- quiet sessions -----------------------------------------------------------------------------
     async def _check_quiet_sessions(self) -> None:
-        """Replies may be lost, schedulers may die: what a session has come to is in its log all the same."""
+        """Look up quiet sessions in their logs, since replies may be lost and schedulers may die."""
         await asyncio.sleep(TICK_S)
         await self._timeline.write()
         now = asyncio.get_running_loop().time()

@@ -12,7 +12,8 @@ from shared.planning.views import SessionView
 
 DRIFT_S: Final = 2.0  # minimum time between plans for the same sessions
 MAX_REPLAN_S: Final = 15.0
-REPLAN_FACTOR: Final = 20.0  # minimum time between plans, as a multiple of planning time: planning uses CPU too
+# Minimum time between plans, as a multiple of planning time, since planning uses CPU too.
+REPLAN_FACTOR: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What the core serves, as it says itself: read from the broker, compared with this gateway's tokenizer."""
+"""The core's deployment record, read from the broker and checked against this gateway's tokenizer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from shared.protocol.limits import PROTOCOL_VERSION
 
 
 class BadDeployment(ValueError):
-    """The core's record is not one this gateway can serve; the text says why."""
+    """This gateway cannot serve the core's deployment; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """The core's record. context: prompt and completion tokens one session may have there."""
+    """The core's record. context: maximum prompt and completion tokens of a session."""
 
     target: str
     vocabulary: str

@@ -26,7 +26,7 @@ THREADS: Final = Field(ge=0, le=1024)
 
 
 class PolicyChange(BaseModel):
-    """Body of POST /admin/policy. 0, or no policy, leaves a figure as it is."""
+    """Body of POST /admin/policy. A field that is 0 or empty is left unchanged."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

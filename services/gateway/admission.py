@@ -115,7 +115,7 @@ class Admission:
         )
 
     def _sampling(self, request: CompletionRequest | ChatRequest, vocab: int) -> SamplingParams:
-        """Sampling parameters with OpenAI's defaults. Without a seed each choice draws one of 53 bits, exact in JSON."""
+        """Sampling parameters with OpenAI's defaults. Without a seed each choice draws 53 bits, exact in JSON."""
         seed = self.ids.bits(53) if request.seed is None else request.seed % (1 << 64)
         return SamplingParams(
             seed=seed,

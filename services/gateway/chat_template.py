@@ -57,7 +57,7 @@ class ChatTemplate:
 
 
 class _Generation(Extension):
-    """`{% generation %}…{% endgeneration %}` marks the assistant's text for training; here only its body is rendered."""
+    """`{% generation %}…{% endgeneration %}` marks the assistant's text for training; only its body is rendered."""
 
     tags = {"generation"}  # noqa: RUF012  # jinja2's own declaration
 

@@ -1,4 +1,4 @@
-"""Linear layers laid out for a CPU that verifies: a few to a few dozen rows at a time.
+"""Linear layers in a layout for verification on a CPU, with a few to a few dozen rows per product.
 
 A verification has too many rows for a matrix-vector product and too few for a big one, where BLAS spends its
 time rearranging the weight. Measured on one core (135M, all layers, float32, ms as they come and with the weight

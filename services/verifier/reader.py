@@ -1,4 +1,4 @@
-"""The verifier's reader: decodes what comes in, one message ahead of the server, and fetches the logs it will want."""
+"""The verifier's reader: decodes messages one ahead of the server and prefetches the session logs they need."""
 
 import asyncio
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Inbound:
-    """A decoded message, with the logs of its sessions that were not known when it was read."""
+    """A decoded message, and the logs of its sessions that were unknown when it was read."""
 
     entry: Entry
     message: StagedBatch | Close | Tune
@@ -33,7 +33,7 @@ class Inbound:
 
 
 class Reader:
-    """Reads one staged stream. `next` hands out its messages in order; `done` is told when one is answered."""
+    """Reads one staged stream. `next` returns messages in order; call `done` when one is answered."""
 
     def __init__(
         self,
@@ -52,10 +52,10 @@ class Reader:
         self._metrics = metrics
         self._inbound: asyncio.Queue[Inbound] = asyncio.Queue(maxsize=1)
         self._in_hand: set[str] = set()
-        self._behind = True  # entries may be pending from before: those come first
+        self._behind = True  # read pending entries before new ones
 
     async def next(self, wait_s: float) -> Inbound | None:
-        """The next message; None when there is none for so long."""
+        """The next message; None when none arrives within wait_s."""
         try:
             async with asyncio.timeout(wait_s):
                 return await self._inbound.get()
@@ -63,15 +63,15 @@ class Reader:
             return None
 
     def done(self, inbound: Inbound) -> None:
-        """The message was answered and acknowledged, or given up: then it is pending and may be read again."""
+        """End a message: it is acknowledged, or it stays pending and may be read again."""
         self._in_hand.discard(inbound.entry.id)
 
     def reread_pending(self) -> None:
-        """Some message was not acknowledged: look at what is pending before reading on."""
+        """Read pending entries next, since a message was not acknowledged."""
         self._behind = True
 
     async def turn(self) -> None:
-        """What is pending from before, else what is new."""
+        """Read pending entries, or else new ones."""
         try:
             if self._behind:
                 pending = await self._broker.read_pending([self._stream], self._consumer, READ_COUNT)
@@ -84,17 +84,17 @@ class Reader:
             for entry in entries:
                 await self._enqueue(entry)
         except BrokerAway:
-            self._behind = True  # the answer that was lost may have been a delivery
+            self._behind = True  # the lost answer may have held entries, which are pending now
             raise
 
     async def refuse(self, entry: Entry, reason: str, why: str) -> None:
-        """Dead-letter an entry, and count it."""
+        """Dead-letter an entry and count it."""
         log.warning("message refused", reason=reason, why=why, entry=entry.id)
         self._metrics.refused.labels(reason).inc()
         await self._retry(partial(self._broker.dead_letter, entry, f"{reason}: {why}"))
 
     async def _enqueue(self, entry: Entry) -> None:
-        """One entry: refuse it, or queue it."""
+        """Decode an entry and queue it, or refuse it."""
         self._metrics.link_bytes.inc(len(entry.data))
         try:
             message = wire.decode(entry.data)

@@ -1,4 +1,4 @@
-"""The sessions a verifier knows, each as its log stood at the last commit, together with what is cached of it."""
+"""The sessions that a verifier knows, each as of its last commit, and their KV caches."""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,14 +15,14 @@ from shared.compute.target import TargetModel
 from shared.protocol.messages import StagedRow, Verdict
 from shared.protocol.session import SessionLog
 
-IDLE_S: Final = 60.0  # a session without a row for so long is looked up in the log
+IDLE_S: Final = 60.0  # a session without a row for this long is looked up in its log
 SWEPT_AT_ONCE: Final = 16
 
 Logs = Mapping[str, SessionLog]
 
 
 class VerifiedSessions:
-    """Every change of a session goes through here, and to the target's cache with it."""
+    """Applies all changes of sessions, to the sessions and to the target's cache alike."""
 
     def __init__(
         self, verifier: str, broker: Broker, target: TargetModel, compute: Compute, metrics: Metrics
@@ -46,7 +46,7 @@ class VerifiedSessions:
         return await self._load(sorted({row.session for row in rows} - self._known.keys()), retry)
 
     async def for_row(self, row: StagedRow, logs: Logs, retry: Retry) -> VerifiedSession | None:
-        """The row's session as its log has it, as far as the row makes that necessary. None: there is no log."""
+        """The row's session, reloaded from its log if the row is newer. None when there is no log."""
         self._last_row[row.session] = asyncio.get_running_loop().time()
         session = self._known.get(row.session)
         if session is None and row.session in logs:
@@ -60,7 +60,7 @@ class VerifiedSessions:
         return session
 
     def follow(self, verdict: Verdict, outcome: CommitOutcome) -> bool:
-        """Bring one session to where its log is after a commit. False: it has to be dropped."""
+        """Update a session after a commit. Returns False when it has to be dropped."""
         session = self._known.get(verdict.session)
         if verdict.status != "ok" or session is None:
             return True
@@ -72,13 +72,13 @@ class VerifiedSessions:
         return not verdict.finish
 
     async def close(self, session: str, epoch: int) -> None:
-        """A Close came: forget the session, unless it has come back to us since."""
+        """Handle a Close: drop the session, unless it was placed here again with a newer epoch."""
         known = self._known.get(session)
         if known is None or known.epoch <= epoch:
             await self.drop([session])
 
     async def drop(self, sessions: Sequence[str]) -> None:
-        """Forget sessions, cache and all."""
+        """Drop sessions and their caches."""
         if not sessions:
             return
         for session in sessions:
@@ -93,11 +93,11 @@ class VerifiedSessions:
         self._metrics.sessions.set(len(self._known))
 
     async def drop_all(self) -> None:
-        """The broker has lost its data: so have we."""
+        """Drop all sessions, after the broker has lost its data."""
         await self.drop(list(self._known))
 
     async def sweep(self) -> None:
-        """Look up sessions that were idle for long: a Close that was lost must not hold their pages for ever."""
+        """Look up long-idle sessions in their logs, so that a lost Close does not hold their pages forever."""
         now = asyncio.get_running_loop().time()
         if now - self._swept < IDLE_S / 2:
             return
@@ -114,7 +114,7 @@ class VerifiedSessions:
                 await self.drop([session])
 
     async def _adopt(self, found: SessionLog) -> VerifiedSession:
-        """Take a session from its log; what is cached of it stays. A finished one is not kept."""
+        """Adopt a session from its log and keep the valid part of its cache. A finished one is dropped."""
         name = found.spec.session
         known = self._known.get(name)
         if known is None:
@@ -131,7 +131,7 @@ class VerifiedSessions:
         return session
 
     async def _load(self, sessions: Sequence[str], retry: Retry) -> dict[str, SessionLog]:
-        """Logs of sessions; those without one are left out."""
+        """Load session logs; sessions without a log are left out."""
         begun = asyncio.get_running_loop().time()
         logs = {}
         for session in sessions:

@@ -1,4 +1,4 @@
-"""One verification step on the compute thread: make room, run the model once, apply the rule, roll back."""
+"""One verification step on the compute thread: reserve KV, run the model once, apply the rule, roll back."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Answer = tuple[StagedRow, Verdict]
 
 @dataclass(frozen=True, slots=True)
 class FedRow:
-    """A row that goes into the forward pass."""
+    """A row of the forward pass."""
 
     row: StagedRow
     session: VerifiedSession
@@ -22,10 +22,10 @@ class FedRow:
 def prepare(
     target: TargetModel, rows: Sequence[tuple[StagedRow, VerifiedSession]], feed_tokens: int
 ) -> tuple[list[FedRow], list[Answer]]:
-    """Reserve KV for judged rows of different sessions; those to run, and the answers of the others.
+    """Reserve KV for judged rows of different sessions. Returns the rows to run, and answers to the others.
 
-    The batch feeds at most `feed_tokens` committed tokens beyond one a row. The oldest session comes first and
-    only rows already in are protected, so that room is never refused to it for the sake of a younger one.
+    The batch feeds at most `feed_tokens` committed tokens beyond one per row. Rows go in order of session age and only
+    earlier rows are protected from eviction, so that a younger session never takes an older one's room.
     """
     feeds: list[FedRow] = []
     answers: list[Answer] = []
@@ -49,7 +49,7 @@ def prepare(
 
 
 def verify(target: TargetModel, feeds: Sequence[FedRow]) -> list[Answer]:
-    """One forward pass and the rule. Afterwards the cache of each session holds what its verdict says."""
+    """Run one forward pass and apply the rule. Afterwards each session's cache matches its verdict."""
     answers: list[Answer] = []
     for fed, choices in zip(feeds, target.forward([fed.target_row for fed in feeds]), strict=True):
         if not fed.target_row.choose:
@@ -62,7 +62,7 @@ def verify(target: TargetModel, feeds: Sequence[FedRow]) -> list[Answer]:
 
 
 def undo(target: TargetModel, feeds: Sequence[FedRow]) -> None:
-    """After a forward pass that raised: nothing of it stays cached. Prompt pages may be shared already, so all go."""
+    """Uncache everything of a pass that raised. Sessions fed prompt tokens are dropped: pages may be shared already."""
     for fed in feeds:
         if fed.target_row.start < len(fed.session.spec.prompt):
             target.forget(fed.row.session)
@@ -71,9 +71,9 @@ def undo(target: TargetModel, feeds: Sequence[FedRow]) -> None:
 
 
 def keep_common_prefix(target: TargetModel, known: VerifiedSession, found: VerifiedSession) -> None:
-    """The log turned out to hold `found` where we had `known`: keep what is cached of their common prefix.
+    """Keep the cache of the common prefix of our copy `known` and the log's version `found`.
 
-    At least one token is left to feed, since the next choice has to come from somewhere.
+    At least one token is left to feed, since the next choice needs its logits.
     """
     pairs = zip(known.ids, found.ids, strict=False)
     common = next((i for i, (a, b) in enumerate(pairs) if a != b), known.length)

@@ -137,7 +137,7 @@ class TorchTarget:
         self._store.values.normal_()
 
     def cost_s(self, rows: Sequence[TargetRow]) -> float:
-        """A real model takes what it takes."""
+        """0.0: the cost of a real model is its computing time."""
         return 0.0
 
     def set_threads(self, threads: int) -> None:
@@ -203,7 +203,7 @@ class TorchTarget:
 
 
 def _governor() -> ThreadGovernor | None:
-    """For the threads of a pass on the CPU; None where the system does not say who computes."""
+    """The governor of CPU threads; None where the system does not report CPU times."""
     if read_cpu_times() is None:
         return None
     return ThreadGovernor(torch.get_num_threads(), len(os.sched_getaffinity(0)))
@@ -212,7 +212,7 @@ def _governor() -> ThreadGovernor | None:
 def logprobs(
     logits: Tensor, tokens: Sequence[int], likeliest: int
 ) -> tuple[tuple[float, tuple[int, ...], tuple[float, ...]], ...]:
-    """Of each token: its own log-probability, ids of the likeliest and theirs. logits: [n, V]; -1 = none at all."""
+    """Per token: its log-probability, and the likeliest ids with theirs. logits: [n, V]; -1 = no logprobs."""
     if likeliest < 0:
         return ()
     log_probs = torch.log_softmax(logits.float(), dim=-1)

@@ -1,7 +1,7 @@
 """The verifier's shell: one staged batch = one forward pass = one commit = one acknowledgement.
 
-The reader is one message ahead; here one message is taken at a time. So logs are read while the model runs,
-and what a message does to sessions and cache never overlaps with another.
+The reader works one message ahead, so session logs are read while the model runs. Messages are handled one at a time,
+so their changes to sessions and cache never overlap.
 """
 
 import asyncio
@@ -35,14 +35,14 @@ from shared.runtime.presence import Presence
 from shared.runtime.settings import VerifierSettings
 from shared.runtime.watch import BrokerWatch
 
-DEPLOYMENT_S: Final = 2.0  # between looks whether the deployment's record is still there
-POLL_S: Final = 0.5  # how often it looks up from waiting, at `stop` and at a broker that lost its data
+DEPLOYMENT_S: Final = 2.0  # interval of checks that the deployment record exists
+POLL_S: Final = 0.5  # longest wait for a message before checking `stop` and for a broker that lost its data
 
 log = structlog.get_logger()
 
 
 class Verifier:
-    """One core. Everything it is made of is given to it, so that it runs under any clock and broker."""
+    """One verifier process. All parts are injected, so that it runs under any clock and broker."""
 
     def __init__(
         self,
@@ -69,14 +69,14 @@ class Verifier:
         self._stream = self._keys.staged(self.name)
         self._presence = Presence(broker, self._heartbeat)
         self._generation = 0
-        self._registered_in = -1  # the watch's generation we have begun in; -1 = not yet
+        self._registered_in = -1  # watch.generation at our registration; -1 = not registered
         self._term = 0  # highest lease term seen
         self._pages = (0, 0)
         self._busy_s = 0.0
         self._idle_since = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until stop is set; the message under way is finished first, then we leave. Raises Superseded."""
+        """Serve until stop is set, finish the current message, then deregister. Raises Superseded."""
         retry = Retry(self.watch, self._ids, stop)
         reader = Reader(self._stream, self.name, self._broker, self.sessions, retry, self.metrics)
         self._idle_since = asyncio.get_running_loop().time()
@@ -92,14 +92,14 @@ class Verifier:
         await self._deregister()
 
     def not_ready_reason(self) -> str | None:
-        """Why it is not ready; None when it is."""
+        """Why the verifier is not ready; None when it is."""
         if self._registered_in < 0:
             return "starting"
         return None if self.watch.up else "broker away"
 
-    # --- begin --------------------------------------------------------------------------------------
+    # --- registration -------------------------------------------------------------------------------
     async def _register_when_up(self, stop: asyncio.Event) -> None:
-        """Begin as soon as the broker is there."""
+        """Register as soon as the broker is up."""
         while self._registered_in < 0 and not stop.is_set():
             try:
                 await self._register()
@@ -108,19 +108,19 @@ class Verifier:
                 await asyncio.sleep(self._ids.jitter(0.05, 0.3))
 
     async def _register(self) -> None:
-        """Take a generation, say what is deployed, make the group. Again after the broker has lost its data."""
+        """Take a generation, write the deployment record, create the group. Repeated after the broker lost its data."""
         data = self.watch.generation
         await self.sessions.drop_all()
         self._term = 0
         self._generation = await self._broker.next_generation()
         await self._broker.put(self._keys.deployment, self._deployment())
         await self._broker.make_groups([self._stream])
-        await self._presence.announce()  # whoever asks after we are ready finds us among the living
+        await self._presence.announce()  # so that a ready verifier is listed as alive
         self._registered_in = data
         log.info("verifier up", name=self.name, generation=self._generation, pool=self._target.pool_tokens)
 
     async def _keep_deployment(self, stop: asyncio.Event) -> None:
-        """Write the deployment's record again when it is gone: without it gateways refuse and devices do not join."""
+        """Rewrite the deployment record when it is missing: without it gateways refuse and devices do not join."""
         while not stop.is_set():
             await pause(stop, DEPLOYMENT_S)
             try:
@@ -131,14 +131,14 @@ class Verifier:
                 log.debug("deployment not looked up", why=str(error))
 
     async def _deregister(self) -> None:
-        """Say so: sessions move to another verifier now, and not when the heartbeat lapses."""
+        """Delete our heartbeat, so that sessions move to another verifier at once."""
         try:
             await self._broker.leave("verifier", self.name, self._generation)
         except BrokerAway as error:
             log.info("the heartbeat lapses by itself", why=str(error))
 
     def _target_name(self) -> str:
-        """Name of the target for people and for the models list."""
+        """The target's name, for status and logs."""
         return Path(self._settings.model_dir).name if self._settings.target == "torch" else "modelled"
 
     def _deployment(self) -> dict[str, str]:
@@ -169,7 +169,7 @@ class Verifier:
 
     # --- one turn, one message ----------------------------------------------------------------------
     async def _turn(self, reader: Reader, retry: Retry) -> None:
-        """The next message, if one comes soon."""
+        """Handle the next message, if one arrives within POLL_S."""
         if self._registered_in != self.watch.generation:
             await self._register()
         await self.sessions.sweep()
@@ -186,7 +186,7 @@ class Verifier:
             reader.done(inbound)
 
     async def _handle(self, inbound: Inbound, reader: Reader, retry: Retry) -> None:
-        """One message. Raises BrokerAway when it was not acknowledged."""
+        """Handle one message. Raises BrokerAway when it was not acknowledged."""
         entry = inbound.entry
         match inbound.message:
             case StagedBatch() as batch if batch.term < self._term:
@@ -208,14 +208,14 @@ class Verifier:
                 await self._ack(entry, retry)
 
     async def _split(self, entry: Entry, batch: StagedBatch, retry: Retry) -> None:
-        """A batch that has killed us before: each row becomes a batch of its own, with its own deliveries."""
+        """Split a batch that has crashed the process before: each row becomes a batch with its own delivery count."""
         log.error("batch delivered too often, its rows are run alone", entry=entry.id, rows=len(batch.rows))
         for row in batch.rows:
             await retry(partial(self._broker.push, self._stream, replace(batch, rows=(row,))))
         await self._ack(entry, retry)
 
     async def _dead_letter(self, entry: Entry, batch: StagedBatch, reader: Reader, retry: Retry) -> None:
-        """A row that kills alone: its session is told, and the message is kept for people."""
+        """Dead-letter a batch whose single row crashes the process, and end its session with an error."""
         refusals = [
             CommitRow(refusal(row, "error", "verification failed repeatedly"), row.device, row.gateway)
             for row in batch.rows
@@ -229,7 +229,7 @@ class Verifier:
 
     # --- one step -----------------------------------------------------------------------------------
     async def _step(self, inbound: Inbound, batch: StagedBatch, retry: Retry) -> None:
-        """Judge every row, run those that may, commit the answers of all."""
+        """Judge every row, run the valid ones, and commit all answers."""
         loop = asyncio.get_running_loop()
         rows, answers = await self._judge(batch.rows, inbound.logs, retry)
         begun = loop.time()
@@ -258,7 +258,7 @@ class Verifier:
     async def _judge(
         self, rows: Sequence[StagedRow], logs: Logs, retry: Retry
     ) -> tuple[list[tuple[StagedRow, VerifiedSession]], list[Answer]]:
-        """Rows for the model, with their sessions, and the answers of all others."""
+        """Rows to run, with their sessions, and the answers to all other rows."""
         run: list[tuple[StagedRow, VerifiedSession]] = []
         answers: list[Answer] = []
         seen: set[str] = set()
@@ -276,7 +276,7 @@ class Verifier:
         return run, answers
 
     async def _forward(self, feeds: Sequence[FedRow]) -> list[Answer]:
-        """One pass over all rows. When it raises, each row alone: so only the row at fault gets an error."""
+        """One pass over all rows. When it raises, each row runs alone, so that only the faulty row gets an error."""
         if not feeds:
             return []
         rows = [fed.target_row for fed in feeds]
@@ -309,12 +309,12 @@ class Verifier:
         return prepared
 
     def _record_pages(self, pages: tuple[int, int]) -> None:
-        """KV pages used and there, for people and the scheduler: before a pass, and when nothing comes."""
+        """Record KV pages (used, total) for metrics and the heartbeat: before a pass and when idle."""
         self._pages = pages
         self.metrics.set_pages(*pages)
 
     async def _commit(self, entry: Entry, answers: Sequence[Answer], retry: Retry) -> None:
-        """The whole answer in one script, until the broker has it; then our sessions follow the log."""
+        """Commit all verdicts atomically, retrying until the broker has them; then update our sessions."""
         begun = asyncio.get_running_loop().time()
         rows = [CommitRow(verdict, row.device, row.gateway) for row, verdict in answers]
         outcomes = await retry(partial(self._broker.commit, self.name, entry.id, rows))

@@ -10,12 +10,12 @@ _malloc_trim: Any = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platf
 
 
 class MallocTrimmer:
-    """Call `passed` after every pass over a model on the CPU."""
+    """Call `after_pass` after every pass over a model on the CPU."""
 
     def __init__(self) -> None:
         self._passes = 0
 
-    def passed(self) -> None:
+    def after_pass(self) -> None:
         """Trim after every PASSES_PER_TRIM passes."""
         self._passes += 1
         if _malloc_trim is not None and self._passes % PASSES_PER_TRIM == 0:

@@ -32,7 +32,7 @@ class ThreadGovernor:
         self.limit = self.threads = limit
         self._forget_all()
 
-    def passed(self, spent: CpuTimes) -> int:
+    def after_pass(self, spent: CpuTimes) -> int:
         """Number of threads for the next pass. spent: CPU times of this pass."""
         self._passes += 1
         self._wall = FORGET * self._wall + spent.wall

@@ -93,11 +93,11 @@ class TorchTarget:
         begin = read_cpu_times() if self.governor else None
         answers = self._forward(rows)
         if self._trimmer:
-            self._trimmer.passed()
+            self._trimmer.after_pass()
         end = read_cpu_times() if begin else None
         if self.governor and begin and end:
             before = self.governor.threads
-            if (threads := self.governor.passed(end.since(begin))) != before:
+            if (threads := self.governor.after_pass(end.since(begin))) != before:
                 torch.set_num_threads(threads)
         return answers
 

@@ -64,7 +64,7 @@ async def run_fleet(
             while not serving.done() and not stop.is_set():
                 await asyncio.wait({serving, ended := asyncio.create_task(stop.wait())}, timeout=LOOK_S)
                 ended.cancel()
-                ready = len(devices) - len(fleet.objections())
+                ready = len(devices) - len(fleet.not_ready_reasons())
                 looks.append(await _look(fleet.registry, broker, time.perf_counter() - began, ready))
                 shown(looks[-1])
                 if until is not None and time.perf_counter() > until:

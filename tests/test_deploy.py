@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from services.gateway.gateway import CUT_S
+from services.gateway.gateway import LAST_WRITE_S
 from shared.broker.access import CORE
 from shared.runtime import settings
 from shared.runtime.settings import PREFIX, Common
@@ -126,9 +126,9 @@ def test_three_different_questions_are_asked(role: str) -> None:
 def test_a_gateway_is_given_the_time_that_it_takes_to_drain() -> None:
     composed, clustered = in_compose("gateway"), in_kubernetes("gateway")
     grace_s = int(COMPOSE["services"]["gateway"]["stop_grace_period"].removesuffix("s"))
-    assert float(composed["OUTRIDER_DRAIN_S"]) + CUT_S < grace_s
+    assert float(composed["OUTRIDER_DRAIN_S"]) + LAST_WRITE_S < grace_s
     drain_s = float(clustered["OUTRIDER_LINGER_S"]) + float(clustered["OUTRIDER_DRAIN_S"])
-    assert drain_s + CUT_S < pod("gateway")["terminationGracePeriodSeconds"]
+    assert drain_s + LAST_WRITE_S < pod("gateway")["terminationGracePeriodSeconds"]
 
 
 def test_images_are_the_same_everywhere() -> None:

@@ -39,7 +39,7 @@ def check_llama() -> Finding:
 
     found = proof.prove()
     if not found.works:
-        return Finding("llama.cpp", False, proof.objection(found))
+        return Finding("llama.cpp", False, proof.failure_message(found))
     return Finding("llama.cpp", True, f"decodes and drafts here, with {', '.join(sorted(found.used))}")
 
 

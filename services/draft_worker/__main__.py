@@ -48,7 +48,7 @@ async def prove_llama(settings: DraftWorkerSettings) -> None:
     if found.works:
         return
     if found.conclusive:
-        raise BadFile(proof.objection(found))
+        raise BadFile(proof.failure_message(found))
     log.warning("llama.cpp is not proved", reason=found.error)  # this process finds out for itself
 
 
@@ -61,7 +61,7 @@ async def serve(settings: DraftWorkerSettings, stop: asyncio.Event) -> None:
     worker = DraftWorker(settings, broker, drafter, compute, Ids(settings.seed), Metrics(registry), explain)
     try:
         async with HealthServer(
-            settings.health_host, settings.health_port, registry, worker.objection, settings.stack
+            settings.health_host, settings.health_port, registry, worker.not_ready_reason, settings.stack
         ):
             await worker.run(stop)
     finally:

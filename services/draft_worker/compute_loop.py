@@ -79,7 +79,7 @@ class ComputeLoop:
         if not self._busy and not self._orders:
             self._awake.clear()
             await self._awake.wait()
-        refused = await self._obey()
+        refused = await self._apply()
         results = await self._step() if self._busy else []
         return Turn([self._finish(result) for result in results], refused)
 
@@ -96,9 +96,9 @@ class ComputeLoop:
         """Free these sessions, and whatever was ordered to be freed, now."""
         for session in sessions:
             self.order(Forget(session))
-        await self._obey()
+        await self._apply()
 
-    async def _obey(self) -> Sequence[str]:
+    async def _apply(self) -> Sequence[str]:
         orders, self._orders = self._orders, {}
         threads, self._threads = self._threads, 0
         if not orders and not threads:
@@ -110,10 +110,12 @@ class ComputeLoop:
             else:
                 self._begun.pop(session, None)
                 self._crowded.discard(session)
-        refused, self._busy = await self._compute.run(lambda: self._apply(list(orders.values()), threads))
+        refused, self._busy = await self._compute.run(
+            lambda: self._apply_on_thread(list(orders.values()), threads)
+        )
         return refused
 
-    def _apply(self, orders: Sequence[Start | Forget], threads: int) -> tuple[list[str], bool]:
+    def _apply_on_thread(self, orders: Sequence[Start | Forget], threads: int) -> tuple[list[str], bool]:
         """On the compute thread: free first, then start. Returns the refused sessions, and whether there is work."""
         refused = []
         if threads:

@@ -49,9 +49,9 @@ class Fleet:
     async def __aexit__(self, *_: object) -> None:
         await asyncio.gather(*(broker.close() for broker in self._brokers))
 
-    def objections(self) -> list[str]:
+    def not_ready_reasons(self) -> list[str]:
         """Of the devices that are not ready."""
-        return [why for worker in self._workers if (why := worker.objection())]
+        return [why for worker in self._workers if (why := worker.not_ready_reason())]
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve with all devices until stop is set. Raises what one of them raises, for all."""
@@ -91,11 +91,11 @@ async def run(stop: asyncio.Event) -> None:
         raise BadFile(str(error)) from None
     async with Fleet(devices, recordings, settings) as fleet:
 
-        def objection() -> str | None:
-            return next(iter(fleet.objections()), None)
+        def not_ready_reason() -> str | None:
+            return next(iter(fleet.not_ready_reasons()), None)
 
         async with HealthServer(
-            settings.health_host, settings.health_port, fleet.registry, objection, settings.stack
+            settings.health_host, settings.health_port, fleet.registry, not_ready_reason, settings.stack
         ):
             await fleet.run(stop)
 

@@ -15,7 +15,7 @@ from shared.protocol.vocabulary import (
 SHOWN = 5  # ids in the message
 
 
-def objection(
+def refusal_reason(
     deployment: Mapping[str, str], vocabulary: str, explain: Callable[[Mapping[str, str]], str]
 ) -> str | None:
     """Why the device may not join, None when it may. explain(deployment) tells where the vocabularies differ."""

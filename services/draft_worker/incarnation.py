@@ -10,7 +10,16 @@ from services.draft_worker.compute_loop import ComputeLoop
 from services.draft_worker.link import DelayLine, Link
 from services.draft_worker.metrics import Metrics
 from services.draft_worker.outbox import Outbox
-from services.draft_worker.sessions import Effect, Forget, Leave, Refuse, Say, Sessions, Start, Threads
+from services.draft_worker.sessions import (
+    CountRefusal,
+    Dismissed,
+    DraftSessions,
+    Effect,
+    Forget,
+    SendToScheduler,
+    SetThreads,
+    Start,
+)
 from services.draft_worker.timeline import Timeline
 from shared.broker.contract import BrokerAway, Entry
 from shared.broker.device_broker import DeviceBroker
@@ -18,7 +27,7 @@ from shared.protocol import wire
 from shared.protocol.keys import Keys
 from shared.protocol.messages import Draft, Resync
 from shared.runtime.ids import Ids
-from shared.runtime.loop import for_ever
+from shared.runtime.loop import run_forever
 from shared.runtime.service import Refused
 from shared.runtime.watch import BrokerWatch
 
@@ -35,7 +44,7 @@ class Incarnation:
     def __init__(
         self,
         address: str,
-        sessions: Sessions,
+        sessions: DraftSessions,
         computing: ComputeLoop,
         broker: DeviceBroker,
         keys: Keys,
@@ -50,8 +59,8 @@ class Incarnation:
         self._keys, self._inbox, self._after = keys, keys.inbox(address), "0"
         self._link = link
         self._arrivals: DelayLine[Entry] = DelayLine(link)
-        self._outbox = Outbox(broker, keys.draft, link, ids, metrics, sessions.wants, timeline)
-        metrics.holds(address.rpartition(":")[0], sessions)
+        self._outbox = Outbox(broker, keys.draft, link, ids, metrics, sessions.is_current, timeline)
+        metrics.track(address.rpartition(":")[0], sessions)
 
     async def run(self, watch: BrokerWatch, over: asyncio.Event) -> None:
         """Serve; `leave` comes after it."""
@@ -61,14 +70,14 @@ class Incarnation:
             "outbox": self._outbox.turn,
         }
         async with asyncio.TaskGroup() as tasks:
-            reading = tasks.create_task(for_ever(self._read, watch, over, "inbox"))
+            reading = tasks.create_task(run_forever(self._read, watch, over, "inbox"))
             tasks.create_task(self._close_on(over, reading))
             for name, turn in turns.items():
-                tasks.create_task(for_ever(turn, watch, over, name))
+                tasks.create_task(run_forever(turn, watch, over, name))
 
-    async def leave(self, say: bool) -> None:
+    async def stop(self, notify: bool) -> None:
         """Free every session. say: tell the scheduler, who moves them."""
-        self._do(self.sessions.leave() if say else self.sessions.drop_all())
+        self._do(self.sessions.release() if notify else self.sessions.drop_all())
         await self._outbox.flush()
         await self._computing.forget(())
 
@@ -78,10 +87,10 @@ class Incarnation:
         self._arrivals.clear()
         self._do(self.sessions.drop_all())
 
-    def ask_about_silent(self) -> None:
+    def query_silent(self) -> None:
         """Sessions nobody spoke of for a while may have ended or moved without our hearing of it."""
         now = asyncio.get_running_loop().time()
-        self._do(self.sessions.silent(now - SILENT_S, now))
+        self._do(self.sessions.query_silent(now - SILENT_S, now))
 
     # --- turns --------------------------------------------------------------------------------------
 
@@ -114,7 +123,7 @@ class Incarnation:
         for finished in turn.finished:
             effects = self.sessions.finished(finished.result, finished.wait_us)
             for effect in effects:
-                if isinstance(effect, Say) and isinstance(effect.message, Draft):
+                if isinstance(effect, SendToScheduler) and isinstance(effect.message, Draft):
                     self._timeline.drafted(effect.message, finished)
             self._do(effects)
 
@@ -125,13 +134,13 @@ class Incarnation:
             match effect:
                 case Start() | Forget():
                     self._computing.order(effect)
-                case Say(message):
+                case SendToScheduler(message):
                     self._say(message)
-                case Refuse(reason):
+                case CountRefusal(reason):
                     self._metrics.refused.labels(reason).inc()
-                case Threads(threads):
+                case SetThreads(threads):
                     self._computing.set_threads(threads)
-                case Leave(why):
+                case Dismissed(why):
                     raise Refused(why)
 
     def _say(self, message: Draft | Resync) -> None:

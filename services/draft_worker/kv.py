@@ -13,8 +13,10 @@ from shared.compute.drafter import DraftRequest, NoCapacity
 
 SHORT: Final = 16  # a draft that lacks at most this many tokens is fed whole, before any prefill
 PREFILL_ALONE: Final = 64  # prefill tokens in a decode when nobody drafts: bounds what a new draft waits for
-LEAST_SHARED: Final = 8  # tokens that make a common beginning worth sharing
-PREFILL_BESIDE: Final = 16  # prefill tokens in a decode beside drafts: about as dear as the drafts themselves
+MIN_SHARED: Final = 8  # tokens that make a common beginning worth sharing
+PREFILL_WITH_DRAFTS: Final = (
+    16  # prefill tokens in a decode beside drafts: about as dear as the drafts themselves
+)
 
 
 @dataclass(slots=True)
@@ -57,14 +59,14 @@ class Work:
     spent_us: int = 0
 
     @property
-    def lacks(self) -> int:
+    def missing(self) -> int:
         """Tokens to feed before the next one can be drafted (or before it has caught up)."""
         return len(self.request.ids) + len(self.drafted) - len(self.track.held)
 
     @property
     def done(self) -> bool:
         """Whether it has caught up and drafted all it may."""
-        return len(self.drafted) >= self.k and (self.k > 0 or self.lacks == 0)
+        return len(self.drafted) >= self.k and (self.k > 0 or self.missing == 0)
 
     def next_tokens(self, limit: int) -> list[int]:
         """The next tokens to feed, at most `limit`."""
@@ -95,7 +97,7 @@ class KvBook:
         self.context = min(context, cells)
         self.tracks: dict[str, Track] = {}
         self.kept: list[Track] = []  # oldest first
-        self._sessions, self._most_kept = sessions, kept
+        self._sessions, self._max_kept = sessions, kept
         self._free = list(range(sessions + kept - 1, -1, -1))
 
     @property
@@ -142,7 +144,7 @@ class KvBook:
             return []
         if keep and track.held:
             self.kept.append(track)
-            return [self._drop_oldest()] if len(self.kept) > self._most_kept else []
+            return [self._drop_oldest()] if len(self.kept) > self._max_kept else []
         self._free.append(track.sequence)
         return [Cut(track.sequence, 0)]
 
@@ -154,7 +156,7 @@ class KvBook:
         lengths += [(common_prefix(track.held, request.ids), track) for track in self.tracks.values()]
         length, source = max(lengths, key=lambda pair: pair[0], default=(0, None))
         left = source is not None and any(source is track for track in self.kept)
-        if source is None or length < LEAST_SHARED:
+        if source is None or length < MIN_SHARED:
             track = Track(self._free.pop())
         elif left and 2 * length >= len(source.held):  # most likely the same conversation
             self.kept = [other for other in self.kept if other is not source]
@@ -179,11 +181,11 @@ def next_batch(works: Sequence[Work]) -> list[Piece]:
     asked for no tokens and lacks none is done before it began: no piece is empty.
     """
     feeding = [work for work in works if not work.done]
-    drafts = [work for work in feeding if work.k > 0 and work.lacks <= SHORT]
+    drafts = [work for work in feeding if work.k > 0 and work.missing <= SHORT]
     pieces = [_piece(work, SHORT) for work in drafts]
-    budget = PREFILL_BESIDE if drafts else PREFILL_ALONE
+    budget = PREFILL_WITH_DRAFTS if drafts else PREFILL_ALONE
     for work in feeding:
-        if budget > 0 and (work.k == 0 or work.lacks > SHORT):
+        if budget > 0 and (work.k == 0 or work.missing > SHORT):
             pieces.append(_piece(work, budget))
             budget -= len(pieces[-1].tokens)
     return pieces
@@ -197,4 +199,4 @@ def common_prefix(held: Sequence[int], ids: Sequence[int]) -> int:
 
 def _piece(work: Work, limit: int) -> Piece:
     tokens = work.next_tokens(limit)
-    return Piece(work, tokens, len(work.track.held), choose=work.k > 0 and len(tokens) == work.lacks)
+    return Piece(work, tokens, len(work.track.held), choose=work.k > 0 and len(tokens) == work.missing)

@@ -10,8 +10,8 @@ from shared.runtime.ids import Ids
 
 T = TypeVar("T")
 TICK_S: Final = 1e-6  # a sleep may end this much early, as clocks are counted
-RESENT_S: Final = 0.2  # TCP's shortest time-out; twice as long when the repeat is lost as well
-MOST_RESENT: Final = 6
+RESEND_TIMEOUT_S: Final = 0.2  # TCP's shortest time-out; twice as long when the repeat is lost as well
+MAX_RESENDS: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,8 @@ class Link:
         """Of the next message, besides its size."""
         late = self.delay_s + (self.ids.exponential(self.jitter_s) if self.jitter_s else 0.0)
         times = 0
-        while self.loss and times < MOST_RESENT and self.ids.jitter(0.0, 1.0) < self.loss:
-            late += RESENT_S * 2**times
+        while self.loss and times < MAX_RESENDS and self.ids.jitter(0.0, 1.0) < self.loss:
+            late += RESEND_TIMEOUT_S * 2**times
             times += 1
         return late
 

@@ -51,7 +51,7 @@ class LlamaDrafter:
     """Drafter on a GGUF file. Raises ModelFileError when the file cannot be used."""
 
     def __init__(self, path: Path | str, limits: Limits, threads: int = 1) -> None:
-        _quieten()
+        _silence()
         load_backends()
         self.path = Path(path)
         self.capacity = limits.sessions
@@ -256,7 +256,7 @@ def _on_log(level: int, text: bytes, _: ctypes.c_void_p) -> None:
 _log_callback: Final = llama.llama_log_callback(_on_log)  # kept: llama.cpp has only a pointer to it
 
 
-def _quieten() -> None:
+def _silence() -> None:
     _errors.clear()
     llama.llama_log_set(_log_callback, ctypes.c_void_p(0))
 

@@ -5,7 +5,7 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 
-class Held(Protocol):
+class SessionCounts(Protocol):
     """Sessions of one incarnation."""
 
     @property
@@ -20,7 +20,7 @@ class Metrics:
     """Metrics of one process: of its draft worker, or of all the devices that it emulates."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._held: dict[str, Held] = {}  # by device
+        self._held: dict[str, SessionCounts] = {}  # by device
         self.drafts = Counter("outrider_device_drafts", "Drafts made", registry=registry)
         self.drafted = Counter("outrider_device_drafted_tokens", "Tokens drafted", registry=registry)
         self.draft_seconds = Counter(
@@ -50,6 +50,6 @@ class Metrics:
             "outrider_device_link_bytes", "Message bytes", ["direction"], registry=registry
         )
 
-    def holds(self, device: str, held: Held) -> None:
+    def track(self, device: str, held: SessionCounts) -> None:
         """These are a device's sessions from now on."""
         self._held[device] = held

@@ -35,7 +35,7 @@ def main() -> None:
             drafter = LlamaDrafter(path, Limits(sessions=1, kv_tokens=CONTEXT))
     except ModelFileError as error:
         sys.exit(str(error))
-    missing = tried(drafter)
+    missing = run_probe(drafter)
     drafter.close()
     sys.exit(missing or 0)
 
@@ -55,21 +55,21 @@ def tiny_file() -> Iterator[Path]:
             yield Path(file.name)
 
 
-def tried(drafter: Drafter) -> str:
+def run_probe(drafter: Drafter) -> str:
     """Prefill in one decode, then draft token by token. What went wrong, "" = nothing."""
     sampling = SamplingParams(seed=1, vocab=drafter.vocab)
     ids = list(range(PREFILL + 1))
     drafter.start(DraftRequest("probe", ids[:PREFILL], 0, sampling))
-    results = drained(drafter)
+    results = run_until_idle(drafter)
     drafter.start(DraftRequest("probe", ids, DRAFTED, sampling))
-    results += drained(drafter)
+    results += run_until_idle(drafter)
     for result, tokens in zip(results, (0, DRAFTED), strict=True):
         if result.error or len(result.tokens) != tokens:
             return f"llama.cpp drafted {len(result.tokens)} of {tokens} tokens: {result.error or 'no reason given'}"
     return ""
 
 
-def drained(drafter: Drafter) -> list[DraftResult]:
+def run_until_idle(drafter: Drafter) -> list[DraftResult]:
     """Step until nothing is under way."""
     results = []
     while drafter.busy():

@@ -100,7 +100,7 @@ def outcome(code: int, out: str, err: str) -> Outcome:
     return Outcome(fault=ended_by, used=used)
 
 
-def objection(found: Outcome) -> str:
+def failure_message(found: Outcome) -> str:
     """Why llama.cpp cannot be used, and what to do; "" = it works."""
     if found.fault is None:
         return found.error
@@ -126,7 +126,7 @@ def main() -> None:
     """For images: ends their build when it fails."""
     found = prove()
     if not found.works:
-        print(objection(found), file=sys.stderr)
+        print(failure_message(found), file=sys.stderr)
         sys.exit(EXIT_BROKEN)
 
 

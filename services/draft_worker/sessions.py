@@ -37,62 +37,62 @@ class Forget:
 
 
 @dataclass(frozen=True, slots=True)
-class Say:
+class SendToScheduler:
     """Tell the scheduler."""
 
     message: Draft | Resync
 
 
 @dataclass(frozen=True, slots=True)
-class Refuse:
+class CountRefusal:
     """Count a message that was not obeyed."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Leave:
+class Dismissed:
     """The core wants nothing of this device any more."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
-class Threads:
+class SetThreads:
     """Compute with this many threads."""
 
     threads: int
 
 
-Effect = Start | Forget | Say | Refuse | Threads | Leave
+Effect = Start | Forget | SendToScheduler | CountRefusal | SetThreads | Dismissed
 
 
 @dataclass(slots=True)
-class Session:
+class DraftSession:
     """One session as the device knows it. ids: prompt and committed tokens."""
 
     id: str
     epoch: int
-    heard: float  # when the last message about it came
+    last_heard_at: float  # when the last message about it came
     sampling: SamplingParams
     ids: list[int]
     round: int = 0
     lost: bool = False  # another Open was asked for; until it comes nothing else counts
-    asked: int = -1  # k of the request under way, -1 = none
-    asked_at: int = 0  # length at which the last request was made
-    drafted_at: int = 0  # length at which a draft was last asked for
+    requested_k: int = -1  # k of the request under way, -1 = none
+    requested_length: int = 0  # length at which the last request was made
+    drafted_length: int = 0  # length at which a draft was last asked for
     ready: bool = False  # the scheduler has been told that we caught up
 
 
-class Sessions:
+class DraftSessions:
     """All sessions of one device incarnation. address: "name:generation"; vocab: real tokens of the draft model."""
 
     def __init__(self, address: str, vocab: int, capacity: int) -> None:
         self.address = address
         self._vocab = vocab
         self._capacity = capacity
-        self._sessions: dict[str, Session] = {}
-        self._left: OrderedDict[str, None] = OrderedDict()
+        self._sessions: dict[str, DraftSession] = {}
+        self._closed: OrderedDict[str, None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -106,25 +106,25 @@ class Sessions:
         """What to do on a message from the inbox."""
         match message:
             case Open():
-                return self._open(message, now)
+                return self._on_open(message, now)
             case Verdict():
-                return self._verdict(message, now)
+                return self._on_verdict(message, now)
             case Close():
                 return self._drop(message.session)
             case Tune():
-                return [Threads(message.threads)]
+                return [SetThreads(message.threads)]
             case Dismiss():
-                return [Leave(message.why)]
-        return [Refuse("kind")]
+                return [Dismissed(message.why)]
+        return [CountRefusal("kind")]
 
-    def silent(self, before: float, now: float) -> list[Effect]:
+    def query_silent(self, before: float, now: float) -> list[Effect]:
         """Ask about sessions that nobody spoke of since `before`: they may have ended or moved without our hearing."""
-        asking: list[Effect] = []
+        effects: list[Effect] = []
         for session in self._sessions.values():
-            if session.heard < before:
-                session.heard = now
-                asking.append(self._resync(session, "gap" if session.lost else "silent"))
-        return asking
+            if session.last_heard_at < before:
+                session.last_heard_at = now
+                effects.append(self._resync(session, "gap" if session.lost else "silent"))
+        return effects
 
     def finished(self, result: DraftResult, wait_us: int) -> list[Effect]:
         """The drafter finished a request. wait_us: from the cause's arrival to the start of computing."""
@@ -135,13 +135,13 @@ class Sessions:
             return self.refused(result.session)
         if session.lost or result.base_len != len(session.ids):
             return []  # replaced meanwhile
-        session.asked = -1
+        session.requested_k = -1
         effects: list[Effect] = []
         if not session.ready:
             session.ready = True
             effects.append(self._resync(session, "ready"))
         if result.tokens:
-            effects.append(Say(self._draft(session, result, wait_us)))
+            effects.append(SendToScheduler(self._draft(session, result, wait_us)))
         return effects
 
     def refused(self, name: str) -> list[Effect]:
@@ -151,116 +151,116 @@ class Sessions:
 
     def drop_all(self) -> list[Effect]:
         """The broker was lost: everybody frees everything."""
-        self._left.clear()
+        self._closed.clear()
         return [effect for name in list(self._sessions) for effect in self._drop(name)]
 
-    def leave(self) -> list[Effect]:
+    def release(self) -> list[Effect]:
         """This device stops: the scheduler moves its sessions."""
         gone: list[Effect] = [self._resync(session, "gone") for session in self._sessions.values()]
         return gone + self.drop_all()
 
-    def wants(self, message: Draft | Resync) -> bool:
+    def is_current(self, message: Draft | Resync) -> bool:
         """Whether a message that could not be sent at once is still worth sending."""
         session = self._sessions.get(message.session)
         if isinstance(message, Resync) and message.reason != "ready":
             return True
         return session is not None and message.base_len == len(session.ids)
 
-    def _open(self, message: Open, now: float) -> list[Effect]:
+    def _on_open(self, message: Open, now: float) -> list[Effect]:
         session = self._sessions.get(message.session)
         if session is not None and message.epoch < session.epoch:
-            return [Refuse("stale")]
+            return [CountRefusal("stale")]
         if session is None and len(self._sessions) >= self._capacity:
-            return self._not_taken(message)
+            return self._decline(message)
         spec = _spec(message)
-        if spec is None or spec.sampling.vocab > self._vocab or not self._drawable(message.committed):
-            return [Refuse("log"), *self._not_taken(message)]
+        if spec is None or spec.sampling.vocab > self._vocab or not self._in_vocabulary(message.committed):
+            return [CountRefusal("log"), *self._decline(message)]
         ids = [*spec.prompt, *message.committed]
-        if not spec.prompt or not self._drawable(spec.prompt):
-            return [Refuse("token"), *self._not_taken(message)]
+        if not spec.prompt or not self._in_vocabulary(spec.prompt):
+            return [CountRefusal("token"), *self._decline(message)]
         if session is None:
-            session = Session(message.session, message.epoch, now, spec.sampling, ids)
-            self._left.pop(session.id, None)
+            session = DraftSession(message.session, message.epoch, now, spec.sampling, ids)
+            self._closed.pop(session.id, None)
             self._sessions[session.id] = session
         elif session.ids != ids:
-            session.ids, session.asked, session.drafted_at = ids, -1, 0
-        session.epoch, session.heard, session.ready, session.lost = message.epoch, now, False, False
-        return [] if session.asked >= 0 else self._ask(session, 0, now)
+            session.ids, session.requested_k, session.drafted_length = ids, -1, 0
+        session.epoch, session.last_heard_at, session.ready, session.lost = message.epoch, now, False, False
+        return [] if session.requested_k >= 0 else self._request_draft(session, 0, now)
 
-    def _not_taken(self, message: Open) -> list[Effect]:
-        no = Resync(message.session, message.epoch, self.address, message.base_len, "no_capacity")
-        return [Say(no), *self._drop(message.session)]
+    def _decline(self, message: Open) -> list[Effect]:
+        declined = Resync(message.session, message.epoch, self.address, message.base_len, "no_capacity")
+        return [SendToScheduler(declined), *self._drop(message.session)]
 
-    def _verdict(self, verdict: Verdict, now: float) -> list[Effect]:
+    def _on_verdict(self, verdict: Verdict, now: float) -> list[Effect]:
         session = self._sessions.get(verdict.session)
         if session is None:
-            return self._unknown(verdict)
+            return self._on_unknown(verdict)
         if not session.lost:
-            session.heard = now
+            session.last_heard_at = now
         if verdict.status != "ok" or verdict.length != verdict.base_len + len(verdict.tokens):
-            return [Refuse("verdict")]
+            return [CountRefusal("verdict")]
         if verdict.finish:
             return self._drop(session.id)
-        if not self._drawable(verdict.tokens):
-            return [Refuse("token"), *self.refused(session.id)]
+        if not self._in_vocabulary(verdict.tokens):
+            return [CountRefusal("token"), *self.refused(session.id)]
         return [] if session.lost else self._apply(session, verdict, now)
 
-    def _apply(self, session: Session, verdict: Verdict, now: float) -> list[Effect]:
+    def _apply(self, session: DraftSession, verdict: Verdict, now: float) -> list[Effect]:
         """Bring the ids up to a verdict and draft as far as it says."""
         known = len(session.ids)
         session.epoch = max(session.epoch, verdict.epoch)
         if verdict.base_len > known:
-            return [Refuse("gap"), self._lose(session)]
+            return [CountRefusal("gap"), self._mark_lost(session)]
         overlap = min(known, verdict.length) - verdict.base_len
         if list(verdict.tokens[:overlap]) != session.ids[verdict.base_len : verdict.base_len + overlap]:
-            return [Refuse("conflict"), self._lose(session)]
+            return [CountRefusal("conflict"), self._mark_lost(session)]
         if verdict.length < known or (verdict.length == known and verdict.next_k == 0):
-            return [Refuse("late")]
-        if verdict.length == known and session.drafted_at == known:
-            return [Refuse("repeated")]
+            return [CountRefusal("late")]
+        if verdict.length == known and session.drafted_length == known:
+            return [CountRefusal("repeated")]
         session.ids.extend(verdict.tokens[overlap:])
         session.round = verdict.round
-        idle = verdict.next_k == 0 and session.asked < 0
-        if idle and len(session.ids) - session.asked_at < CATCH_UP:
+        idle = verdict.next_k == 0 and session.requested_k < 0
+        if idle and len(session.ids) - session.requested_length < CATCH_UP:
             return []
-        return self._ask(session, verdict.next_k, now)
+        return self._request_draft(session, verdict.next_k, now)
 
-    def _ask(self, session: Session, k: int, now: float) -> list[Effect]:
+    def _request_draft(self, session: DraftSession, k: int, now: float) -> list[Effect]:
         """Draft k tokens after all that is known; k = 0: feed it in idle time."""
-        session.asked, session.asked_at = k, len(session.ids)
+        session.requested_k, session.requested_length = k, len(session.ids)
         if k > 0:
-            session.drafted_at = len(session.ids)
+            session.drafted_length = len(session.ids)
         return [Start(DraftRequest(session.id, tuple(session.ids), k, session.sampling), now)]
 
-    def _lose(self, session: Session) -> Say:
-        session.lost, session.asked = True, -1
+    def _mark_lost(self, session: DraftSession) -> SendToScheduler:
+        session.lost, session.requested_k = True, -1
         return self._resync(session, "gap")
 
-    def _unknown(self, verdict: Verdict) -> list[Effect]:
-        if verdict.session in self._left:
-            return [Refuse("late")]
+    def _on_unknown(self, verdict: Verdict) -> list[Effect]:
+        if verdict.session in self._closed:
+            return [CountRefusal("late")]
         self._remember(verdict.session)
         if verdict.finish:
             return []
         lost = Resync(verdict.session, verdict.epoch, self.address, verdict.length, "lost")
-        return [Refuse("unknown"), Say(lost)]
+        return [CountRefusal("unknown"), SendToScheduler(lost)]
 
     def _drop(self, name: str) -> list[Effect]:
         self._remember(name)
         return [Forget(name)] if self._sessions.pop(name, None) else []
 
     def _remember(self, name: str) -> None:
-        self._left[name] = None
-        while len(self._left) > REMEMBERED:
-            self._left.popitem(last=False)
+        self._closed[name] = None
+        while len(self._closed) > REMEMBERED:
+            self._closed.popitem(last=False)
 
-    def _drawable(self, ids: Sequence[int]) -> bool:
+    def _in_vocabulary(self, ids: Sequence[int]) -> bool:
         return max(ids, default=0) < self._vocab
 
-    def _resync(self, session: Session, reason: ResyncReason) -> Say:
-        return Say(Resync(session.id, session.epoch, self.address, len(session.ids), reason))
+    def _resync(self, session: DraftSession, reason: ResyncReason) -> SendToScheduler:
+        return SendToScheduler(Resync(session.id, session.epoch, self.address, len(session.ids), reason))
 
-    def _draft(self, session: Session, result: DraftResult, wait_us: int) -> Draft:
+    def _draft(self, session: DraftSession, result: DraftResult, wait_us: int) -> Draft:
         return Draft(
             session.id,
             session.epoch,

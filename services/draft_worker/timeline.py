@@ -5,7 +5,7 @@ from typing import Final, Literal
 from services.draft_worker.compute_loop import Finished
 from shared.protocol.messages import Draft, Span
 
-MOST: Final = 4096  # spans kept between two writes; beyond it the newest are dropped
+MAX_SPANS: Final = 4096  # spans kept between two writes; beyond it the newest are dropped
 
 
 class Timeline:
@@ -32,7 +32,7 @@ class Timeline:
         return spans
 
     def _add(self, draft: Draft, kind: Literal["wait", "draft", "link"], start: float, end: float) -> None:
-        if self._on and len(self._spans) < MOST:
+        if self._on and len(self._spans) < MAX_SPANS:
             start_us, end_us = max(0, round(start * 1e6)), round(end * 1e6)
             self._spans.append(
                 Span(

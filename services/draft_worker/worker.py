@@ -8,11 +8,11 @@ from typing import Final
 import structlog
 
 from services.draft_worker.compute_loop import ComputeLoop
-from services.draft_worker.handshake import explain_by_hash, objection
+from services.draft_worker.handshake import explain_by_hash, refusal_reason
 from services.draft_worker.incarnation import Incarnation
 from services.draft_worker.link import Link
 from services.draft_worker.metrics import Metrics
-from services.draft_worker.sessions import Sessions
+from services.draft_worker.sessions import DraftSessions
 from services.draft_worker.timeline import Timeline
 from shared.broker.contract import BrokerAway
 from shared.broker.device_broker import ROLE, DeviceBroker
@@ -22,7 +22,7 @@ from shared.protocol.keys import Keys
 from shared.protocol.limits import HEARTBEAT_S
 from shared.protocol.messages import Heartbeat
 from shared.runtime.ids import Ids
-from shared.runtime.loop import for_ever
+from shared.runtime.loop import run_forever
 from shared.runtime.pause import pause
 from shared.runtime.presence import Presence
 from shared.runtime.service import Refused
@@ -68,11 +68,11 @@ class DraftWorker:
         self._over = asyncio.Event()  # ends an incarnation: told to stop, or the broker lost its data
         self._serving: Incarnation | None = None
         self._generation = 0
-        self._objection: str | None = "starting"
+        self._not_ready_reason: str | None = "starting"
 
-    def objection(self) -> str | None:
+    def not_ready_reason(self) -> str | None:
         """Why the device is not ready, None when it is."""
-        return self._objection or (None if self._watch.up else "the broker is away")
+        return self._not_ready_reason or (None if self._watch.up else "the broker is away")
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until stop is set. Raises Refused when the deployment does not take this device."""
@@ -100,7 +100,7 @@ class DraftWorker:
 
     async def _join(self, stop: asyncio.Event) -> bool:
         """Wait for a deployment that takes this device and get a generation. False when stopped before."""
-        told = ""
+        logged = ""
         while not stop.is_set():
             try:
                 deployment = await self._broker.get(self._keys.deployment)
@@ -109,27 +109,27 @@ class DraftWorker:
                     self._generation = await self._broker.next_generation()
                     log.info("joined", name=self._name, generation=self._generation)
                     return True
-                self._objection = "waiting for the core: no verifier has registered its deployment yet"
+                self._not_ready_reason = "waiting for the core: no verifier has registered its deployment yet"
             except BrokerAway as error:
-                self._objection = f"waiting for the broker: {error}"
-            if self._objection != told:
-                told = self._objection
-                log.info(told)
+                self._not_ready_reason = f"waiting for the broker: {error}"
+            if self._not_ready_reason != logged:
+                logged = self._not_ready_reason
+                log.info(logged)
             await pause(stop, POLL_S)
         return False
 
     def _check(self, deployment: Mapping[str, str]) -> None:
-        self._objection = objection(deployment, self._drafter.vocabulary, self._explain)
-        if self._objection:
-            log.error("refused", why=self._objection)
-            raise Refused(self._objection)
+        self._not_ready_reason = refusal_reason(deployment, self._drafter.vocabulary, self._explain)
+        if self._not_ready_reason:
+            log.error("refused", why=self._not_ready_reason)
+            raise Refused(self._not_ready_reason)
 
     # --- serving ------------------------------------------------------------------------------------
 
     async def _serve(self, stop: asyncio.Event) -> None:
         """One incarnation."""
         address = f"{self._name}:{self._generation}"
-        sessions = Sessions(address, self._drafter.vocab, self._drafter.capacity)
+        sessions = DraftSessions(address, self._drafter.vocab, self._drafter.capacity)
         self._serving = Incarnation(
             address,
             sessions,
@@ -144,23 +144,23 @@ class DraftWorker:
         presence = Presence(self._broker, self._heartbeat)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(presence.run(self._over))
-            tasks.create_task(for_ever(self._look_after, self._watch, self._over, "upkeep"))
+            tasks.create_task(run_forever(self._maintain, self._watch, self._over, "upkeep"))
             await self._serving.run(self._watch, self._over)
-        await self._serving.leave(say=stop.is_set() and self._watch.up)
+        await self._serving.stop(notify=stop.is_set() and self._watch.up)
         if stop.is_set():
-            self._objection = "stopping"
+            self._not_ready_reason = "stopping"
             await presence.beat()  # says that there is no room here any more
 
-    async def _look_after(self) -> None:
+    async def _maintain(self) -> None:
         """Once a heartbeat: measure the link, see whether the deployment is still ours and who fell silent."""
         loop = asyncio.get_running_loop()
-        asked_s = loop.time()
+        sent_at = loop.time()
         deployment = await self._broker.get(self._keys.deployment)
-        self._rtt_s = loop.time() - asked_s + 2 * (self._link.delay_s + self._link.jitter_s)
+        self._rtt_s = loop.time() - sent_at + 2 * (self._link.delay_s + self._link.jitter_s)
         if deployment:
             self._check(deployment)
         if self._serving is not None:
-            self._serving.ask_about_silent()
+            self._serving.query_silent()
         await self._broker.trace(self._timeline.take())
         await pause(self._over, HEARTBEAT_S)
 
@@ -171,7 +171,7 @@ class DraftWorker:
             name=self._name,
             generation=self._generation,
             vocabulary=self._drafter.vocabulary,
-            capacity=0 if self._objection else self._drafter.capacity,
+            capacity=0 if self._not_ready_reason else self._drafter.capacity,
             load=load,
             draft_us_per_token=self._computing.us_per_token,
             rtt_us=round(self._rtt_s * 1e6),

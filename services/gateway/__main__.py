@@ -1,4 +1,4 @@
-"""python -m services.gateway"""
+"""`python -m services.gateway`: the gateway as a process."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""/admin: the policy in force and a change of it, and who is there. For `outrider policy` and `outrider status`."""
+"""/admin: reads and changes the policy, and lists live processes, for `outrider policy` and `outrider status`."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ from services.gateway.deployment import DeploymentView
 from services.gateway.errors import ApiError, bad_request
 from services.gateway.keys import AdminKeys
 from services.gateway.openai_schema import parse
-from services.gateway.sessions import Sessions
+from services.gateway.sessions import GatewaySessions
 from services.gateway.trust import Sender
 from shared.broker.contract import Broker
 from shared.planning.policies import POLICY_NAMES
@@ -21,12 +21,12 @@ from shared.protocol.keys import Keys
 from shared.protocol.limits import MAX_DRAFT
 from shared.protocol.messages import Control, Role
 
-APPLIED_S: Final = 1.0  # how long a change is waited for
+APPLIED_S: Final = 1.0  # how long to wait for a change to take effect
 THREADS: Final = Field(ge=0, le=1024)
 
 
 class PolicyChange(BaseModel):
-    """Body of POST /admin/policy. 0, or no policy, leaves a figure as it is."""
+    """Body of POST /admin/policy. A field that is 0 or empty is left unchanged."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -37,14 +37,14 @@ class PolicyChange(BaseModel):
 
 
 class Admin:
-    """The handlers. They answer with ApiError like the others; BrokerAway is the application's to map."""
+    """The admin handlers. They raise ApiError; the application's middleware maps BrokerAway."""
 
     def __init__(
         self,
         broker: Broker,
         keys: Keys,
         admin_keys: AdminKeys,
-        sessions: Sessions,
+        sessions: GatewaySessions,
         deployment: DeploymentView,
     ) -> None:
         self._broker = broker
@@ -54,7 +54,7 @@ class Admin:
         self._deployment = deployment
 
     def routes(self) -> list[web.RouteDef]:
-        """To add to the application."""
+        """Routes to add to the application."""
         return [
             web.get("/admin/policy", self._get_policy),
             web.post("/admin/policy", self._set_policy),
@@ -66,9 +66,11 @@ class Admin:
         return web.json_response(await self._policy())
 
     async def _set_policy(self, request: web.Request) -> web.Response:
-        """Answers when the scheduler has it in force, or says that it has not yet."""
+        """Change the policy. 200 once the scheduler has applied it, 202 if it has not yet."""
         self._check(request)
-        if request.content_type != "application/json":  # what a foreign web page cannot send here unasked
+        if (
+            request.content_type != "application/json"
+        ):  # a foreign web page cannot send it without a preflight
             raise ApiError(415, "Content-Type must be application/json.")
         change = parse(PolicyChange, await read_body(request))
         if change.policy and change.policy not in POLICY_NAMES:
@@ -90,7 +92,7 @@ class Admin:
             {
                 "gateway": self._sessions.address,
                 "deployment": asdict(current) if current else None,
-                "objection": self._sessions.objection() or self._deployment.objection,
+                "objection": self._sessions.not_ready_reason() or self._deployment.not_ready_reason,
                 "policy": await self._policy(),
                 "sessions": len(await self._broker.live()),
                 "sessions_here": len(self._sessions),
@@ -112,7 +114,7 @@ class Admin:
         return [asdict(heartbeat) for heartbeat in sorted(heartbeats, key=lambda beat: beat.name)]
 
     async def _policy(self) -> dict[str, Any]:
-        """As the scheduler keeps it; figures as numbers. Empty before a scheduler has started."""
+        """The policy as the scheduler stores it, with integer figures. Empty before the first scheduler has started."""
         fields = await self._broker.get(self._keys.policy)
         policy: dict[str, Any] = {"policy": "", "k": 0, "verifier_threads": 0, "draft_threads": 0}
         return policy | {name: int(text) if text.isdigit() else text for name, text in fields.items()}
@@ -128,7 +130,7 @@ class Admin:
 
 
 def _shows(fields: Mapping[str, str], change: PolicyChange) -> bool:
-    """Whether the scheduler's record has the change. A policy without a draft length shows k = 0."""
+    """Whether the scheduler's record contains the change. A policy without a draft length has k = 0."""
     wanted = (
         ("policy", {change.policy} if change.policy else None),
         ("k", {str(change.k), "0"} if change.k else None),

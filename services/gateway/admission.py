@@ -1,4 +1,4 @@
-"""From a parsed request to what the sessions are asked for, checked against the model that is served."""
+"""Turns a parsed request into session requests, checked against the served model's limits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from services.gateway.deployment import Deployment
 from services.gateway.errors import bad_request
 from services.gateway.intake import Intake
 from services.gateway.openai_schema import ChatRequest, CompletionRequest
-from services.gateway.session import Ask
+from services.gateway.session import SessionRequest
 from services.gateway.tokenizer import TargetTokenizer
 from shared.runtime.ids import Ids
 from shared.speculative.params import SamplingParams
@@ -20,30 +20,30 @@ COMPLETION_TOKENS: Final = 16  # OpenAI's default for /v1/completions
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A request, ready to run: one ask per choice."""
+    """A request that is ready to run: one session request per choice."""
 
     model: str
-    asks: tuple[Ask, ...]
+    session_requests: tuple[SessionRequest, ...]
     stops: tuple[str, ...]
     stream: bool
-    include_usage: bool  # a last chunk with nothing but usage
-    usage_always: bool  # usage in every chunk
-    spans: bool  # token ids, and which of them were accepted drafts
+    include_usage: bool  # send a last chunk with usage only
+    usage_always: bool  # send usage in every chunk
+    spans: bool  # send token ids, and which of them are accepted drafts
 
     @property
     def logprobs(self) -> int:
-        """Likeliest tokens asked for, of every choice; -1 = no logprobs."""
-        return self.asks[0].logprobs
+        """Number of likeliest tokens requested, equal for all choices; -1 = no logprobs."""
+        return self.session_requests[0].logprobs
 
     @property
     def prompt_tokens(self) -> int:
-        """Of all choices."""
-        return sum(len(ask.prompt) for ask in self.asks)
+        """Prompt tokens of all choices together."""
+        return sum(len(request.prompt) for request in self.session_requests)
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What requests are checked against. context_limit: the gateway's own, the core's may be lower."""
+    """Checks requests. context_limit: the gateway's limit in tokens; the core's may be lower."""
 
     tokenizer: TargetTokenizer
     intake: Intake
@@ -90,11 +90,11 @@ class Admission:
     ) -> Job:
         field = "prompt" if isinstance(request, CompletionRequest) else "messages"
         limit = min(self.context_limit, deployment.context)
-        asks = []
+        session_requests = []
         for prompt in prompts:
             _check_prompt(prompt, deployment.vocab, limit, field)
-            asks.append(
-                Ask(
+            session_requests.append(
+                SessionRequest(
                     prompt=tuple(prompt),
                     sampling=self._sampling(request, deployment.vocab),
                     max_tokens=_max_tokens(request, limit - len(prompt), default_tokens),
@@ -106,7 +106,7 @@ class Admission:
         options = request.stream_options
         return Job(
             model=request.model,
-            asks=tuple(asks),
+            session_requests=tuple(session_requests),
             stops=tuple(request.stop),
             stream=bool(request.stream),
             include_usage=bool(options and options.include_usage),
@@ -115,7 +115,7 @@ class Admission:
         )
 
     def _sampling(self, request: CompletionRequest | ChatRequest, vocab: int) -> SamplingParams:
-        """OpenAI's defaults where nothing is said. Without a seed every choice gets its own, exact in JSON."""
+        """Sampling parameters with OpenAI's defaults. Without a seed each choice draws 53 bits, exact in JSON."""
         seed = self.ids.bits(53) if request.seed is None else request.seed % (1 << 64)
         return SamplingParams(
             seed=seed,
@@ -138,7 +138,7 @@ def _check_prompt(prompt: Sequence[int], vocab: int, limit: int, field: str) -> 
 
 
 def _max_tokens(request: CompletionRequest | ChatRequest, left: int, default: int | None) -> int:
-    """As asked for, or the endpoint's default; `left` tokens of context are left by the prompt."""
+    """max_tokens as requested, or the endpoint's default. left: context tokens that the prompt leaves free."""
     asked, name = request.max_completion_tokens, "max_completion_tokens"
     if asked is None:
         asked, name = request.max_tokens, "max_tokens"

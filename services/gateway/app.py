@@ -1,4 +1,4 @@
-"""The HTTP application: routes, and what happens around each of them."""
+"""The HTTP application: routes, handlers and the middleware around them."""
 
 import asyncio
 import re
@@ -17,18 +17,18 @@ from services.gateway.chat import ChatForm
 from services.gateway.completions import CompletionForm
 from services.gateway.cors import Cors
 from services.gateway.deployment import Deployment, DeploymentView
-from services.gateway.door import Door
 from services.gateway.errors import ApiError, unavailable
+from services.gateway.in_flight import InFlight
 from services.gateway.keys import ApiKeys, Budget
 from services.gateway.metrics import Metrics, RequestTimer
 from services.gateway.openai_schema import ChatRequest, CompletionRequest
-from services.gateway.respond import REQUEST_ID, Envelope, Form, Pace, Responder
-from services.gateway.sessions import Sessions, Unavailable
+from services.gateway.respond import REQUEST_ID, Envelope, Form, Responder, StreamTimeouts
+from services.gateway.sessions import GatewaySessions, Unavailable
 from shared.broker.contract import BrokerAway, BrokerFull
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _BEGAN_AT: Final = web.RequestKey("began_at", float)
-_FOR_PAGES: Final = "/v1/"  # what web pages of the listed origins may use
+_CORS_PREFIX: Final = "/v1/"  # paths that web pages of the listed origins may use
 _CODES: Final = {404: "unknown_url", 405: "method_not_allowed"}
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -37,26 +37,26 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """What the handlers need, built once. `wall_clock` dates responses, as OpenAI's `created` asks."""
+    """The handlers and what they need. `wall_clock` gives OpenAI's `created`."""
 
-    name: str  # of the model, as clients call it
+    name: str  # the model's name for clients
     admission: Admission
-    sessions: Sessions
+    sessions: GatewaySessions
     deployment: DeploymentView
     api_keys: ApiKeys
     admin: Admin
     metrics: Metrics
     wall_clock: Callable[[], datetime]
     max_body_bytes: int
-    door: Door
-    pace: Pace
+    in_flight: InFlight
+    timeouts: StreamTimeouts
     cors: Cors
 
     def application(self) -> web.Application:
-        """The application, to be served or tested."""
-        app = web.Application(client_max_size=self.max_body_bytes, middlewares=[self._around])
-        app.on_response_prepare.append(self._say_farewell)
-        app.on_response_prepare.append(self._say_who_may_read)
+        """The aiohttp application."""
+        app = web.Application(client_max_size=self.max_body_bytes, middlewares=[self._middleware])
+        app.on_response_prepare.append(self._close_while_draining)
+        app.on_response_prepare.append(self._add_cors_headers)
         app.add_routes(
             [
                 web.get("/health", self._health),
@@ -69,41 +69,43 @@ class Api:
         )
         return app
 
-    def objection(self) -> str | None:
+    def not_ready_reason(self) -> str | None:
         """Why no request can be served now; None when one can."""
-        return self.sessions.objection() or self.deployment.objection
+        return self.sessions.not_ready_reason() or self.deployment.not_ready_reason
 
-    def farewell(self) -> str | None:
-        """Why none should be sent here any more, for balancers; one that comes all the same is served."""
-        return "this gateway is shutting down" if self.door.closing else self.objection()
+    def draining_reason(self) -> str | None:
+        """Why load balancers should send no request here. Requests are served even so while the gateway drains."""
+        return "this gateway is shutting down" if self.in_flight.draining else self.not_ready_reason()
 
     # --- handlers -----------------------------------------------------------------------------------
     async def _health(self, _: web.Request) -> web.Response:
-        objection = self.farewell()
-        return web.json_response({"status": objection or "ok"}, status=503 if objection else 200)
+        not_ready_reason = self.draining_reason()
+        return web.json_response(
+            {"status": not_ready_reason or "ok"}, status=503 if not_ready_reason else 200
+        )
 
     async def _models(self, request: web.Request) -> web.Response:
         self._budget(request)
-        return web.json_response({"object": "list", "data": [self._card()]})
+        return web.json_response({"object": "list", "data": [self._model_card()]})
 
     async def _model(self, request: web.Request) -> web.Response:
         self._budget(request)
-        self._known(request.match_info["id"])
-        return web.json_response(self._card())
+        self._check_model(request.match_info["id"])
+        return web.json_response(self._model_card())
 
     async def _completions(self, request: web.Request) -> web.StreamResponse:
-        with self._budget(request).held(request[_BEGAN_AT]) as hold:
+        with self._budget(request).reserve(request[_BEGAN_AT]) as reservation:
             body = await self.admission.intake.parse(CompletionRequest, await read_body(request))
-            deployment = self._ready(body.model)
-            hold.grow(len(body.prompt))
+            deployment = self._ready_deployment(body.model)
+            reservation.grow(len(body.prompt))
             job = await self.admission.completion(body, deployment)
             form = CompletionForm(self.admission.tokenizer, job.logprobs)
             return await self._run(request, job, form, deployment)
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
-        with self._budget(request).held(request[_BEGAN_AT]):
+        with self._budget(request).reserve(request[_BEGAN_AT]):
             body = await self.admission.intake.parse(ChatRequest, await read_body(request))
-            deployment = self._ready(body.model)
+            deployment = self._ready_deployment(body.model)
             job = await self.admission.chat(body, deployment)
             form = ChatForm(self.admission.tokenizer, job.logprobs)
             return await self._run(request, job, form, deployment)
@@ -111,7 +113,7 @@ class Api:
     async def _run(
         self, request: web.Request, job: Job, form: Form, deployment: Deployment
     ) -> web.StreamResponse:
-        """Open the job's sessions and answer from their events. Whatever happens, they are freed in the end."""
+        """Open the job's sessions and respond from their events. The sessions are closed in any case."""
         envelope = Envelope(
             id=f"{form.prefix}-{self.admission.ids.token(24)}",
             created=int(self.wall_clock().timestamp()),
@@ -120,7 +122,7 @@ class Api:
         )
         timer = RequestTimer(request[_BEGAN_AT])
         responder = Responder(job, form, envelope, self.admission.tokenizer, timer)
-        events = await self.sessions.open(*job.asks)
+        events = await self.sessions.open(*job.session_requests)
         try:
             log.info(
                 "request",
@@ -130,24 +132,24 @@ class Api:
                 prompt_tokens=job.prompt_tokens,
             )
             if job.stream:
-                return await responder.stream(request, events, self.pace)
+                return await responder.stream(request, events, self.timeouts)
             return await responder.whole(events, self.admission.intake)
         finally:
             events.close()
             self.metrics.count(responder.usage, timer)
 
-    # --- around them --------------------------------------------------------------------------------
+    # --- middleware ---------------------------------------------------------------------------------
     @web.middleware
-    async def _around(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Names the request, counts it, and turns every error into OpenAI's shape."""
+    async def _middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Give the request an id, count it, and turn every error into OpenAI's format."""
         given = request.headers.get("X-Request-Id", "")
         request[REQUEST_ID] = given if _REQUEST_ID.fullmatch(given) else self.admission.ids.token(24)
         request[_BEGAN_AT] = asyncio.get_running_loop().time()
         endpoint = request.match_info.route.resource
-        status = 499  # the client went away
+        status = 499  # the client disconnected
         try:
-            with self.door.inside():
-                response = await self._answered(request, handler)
+            with self.in_flight.track():
+                response = await self._respond(request, handler)
             status = response.status
         finally:
             name = endpoint.canonical if endpoint is not None else "unknown"
@@ -156,28 +158,28 @@ class Api:
             response.headers["X-Request-Id"] = request[REQUEST_ID]
         return response
 
-    async def _say_farewell(self, _: web.Request, response: web.StreamResponse) -> None:
-        if self.door.closing:
+    async def _close_while_draining(self, _: web.Request, response: web.StreamResponse) -> None:
+        if self.in_flight.draining:
             response.force_close()
             response.headers["Connection"] = "close"
 
-    async def _say_who_may_read(self, request: web.Request, response: web.StreamResponse) -> None:
-        if request.path.startswith(_FOR_PAGES):
+    async def _add_cors_headers(self, request: web.Request, response: web.StreamResponse) -> None:
+        if request.path.startswith(_CORS_PREFIX):
             response.headers.update(self.cors.headers(request.headers.get("Origin", "")))
 
-    async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _respond(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            if request.path.startswith(_FOR_PAGES):
+            if request.path.startswith(_CORS_PREFIX):
                 preflight = self.cors.preflight(request.method, request.headers)
                 if preflight is not None:
                     return web.Response(status=204, headers=preflight)
             return await handler(request)
-        except ConnectionResetError:  # the client's; nobody reads what is returned
+        except ConnectionResetError:  # the client disconnected; nobody reads the response
             if request.transport is not None:
                 request.transport.abort()
             return web.Response(status=499)
         except Exception as error:
-            answer = self._as_answer(error, request)
+            answer = self._api_error(error, request)
             if answer.status == 500:
                 log.exception("request failed", request=request[REQUEST_ID], path=request.path)
             return web.Response(
@@ -187,7 +189,7 @@ class Api:
                 headers=answer.headers,
             )
 
-    def _as_answer(self, error: Exception, request: web.Request) -> ApiError:
+    def _api_error(self, error: Exception, request: web.Request) -> ApiError:
         match error:
             case ApiError():
                 return error
@@ -206,22 +208,24 @@ class Api:
 
     def _budget(self, request: web.Request) -> Budget:
         origin = request.headers.get("Origin", "")
-        if origin and self.api_keys.open and not self.cors.allows(origin):  # no key shows whose page it is
+        if (
+            origin and self.api_keys.open and not self.cors.allows(origin)
+        ):  # no key identifies the page's user
             message = f"Web pages of {origin[:200]} may not use this server (see OUTRIDER_CORS_ORIGINS)."
             raise ApiError(403, message, code="origin_not_allowed")
         return self.api_keys.budget(request.headers.get("Authorization", ""))
 
-    def _ready(self, model: str) -> Deployment:
-        self._known(model)
-        if (objection := self.objection()) is not None or self.deployment.current is None:
-            raise unavailable(objection or "no core has announced a model yet")
+    def _ready_deployment(self, model: str) -> Deployment:
+        self._check_model(model)
+        if (not_ready_reason := self.not_ready_reason()) is not None or self.deployment.current is None:
+            raise unavailable(not_ready_reason or "no core has announced a model yet")
         return self.deployment.current
 
-    def _known(self, model: str) -> None:
+    def _check_model(self, model: str) -> None:
         if model != self.name:
             raise ApiError(404, f"The model `{model}` does not exist.", "model", "model_not_found")
 
-    def _card(self) -> dict[str, Any]:
+    def _model_card(self) -> dict[str, Any]:
         current = self.deployment.current
         limit = (
             min(self.admission.context_limit, current.context) if current else self.admission.context_limit
@@ -236,6 +240,6 @@ class Api:
 
 
 def malformed(status: int, message: str) -> web.Response:
-    """The answer to what no handler gets to see, because it is not HTTP."""
+    """The response to input that is not valid HTTP, which no handler sees."""
     error = ApiError(status, message, code="malformed_request")
     return web.Response(body=error.payload(), status=status, content_type="application/json")

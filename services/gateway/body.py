@@ -1,4 +1,4 @@
-"""A request's body: all of it in bounded time, and unpacked to a bounded size."""
+"""Reads and decompresses a request's body within bounds on time and size."""
 
 import asyncio
 import zlib
@@ -8,15 +8,15 @@ from aiohttp import web
 
 from services.gateway.errors import ApiError, bad_request
 
-BODY_S: Final = 30.0  # a body has to be here by then
+BODY_S: Final = 30.0  # limit for receiving a whole body
 CODINGS: Final = ("gzip", "deflate")
 _IDENTITY: Final = ("", "identity")
-_GZIP_BITS: Final = 16 + zlib.MAX_WBITS  # zlib's way to ask for gzip's header,
-_BARE_BITS: Final = -zlib.MAX_WBITS  # or for none, as some clients send "deflate"
+_GZIP_BITS: Final = 16 + zlib.MAX_WBITS  # zlib's code for a gzip header
+_RAW_BITS: Final = -zlib.MAX_WBITS  # zlib's code for no header, as some clients send "deflate"
 
 
 async def read_body(request: web.Request) -> bytes:
-    """The body as the client meant it. The server must not unpack it itself (`auto_decompress=False`).
+    """The decompressed body. aiohttp must not decompress it itself (`auto_decompress=False`).
 
     Raises ApiError 400, 408, 413 or 415, and HTTPRequestEntityTooLarge.
     """
@@ -30,13 +30,13 @@ async def read_body(request: web.Request) -> bytes:
         raise bad_request(f"The body is not framed as HTTP asks ({kind}).", code="invalid_body") from None
     coding = request.headers.get("Content-Encoding", "").strip().lower()
     coding = "gzip" if coding == "x-gzip" else coding  # an older name
-    return raw if coding in _IDENTITY else unpacked(raw, coding, request.client_max_size)
+    return raw if coding in _IDENTITY else decompress(raw, coding, request.client_max_size)
 
 
-def unpacked(raw: bytes, coding: str, limit: int) -> bytes:
-    """`raw` without its content coding. At most `limit` bytes are ever made of it.
+def decompress(raw: bytes, coding: str, limit: int) -> bytes:
+    """Decompress `raw`. At most `limit` bytes of output are accepted.
 
-    Raises ApiError: 415 for a coding that is not known, 400 for bytes that are not in it, 413 beyond the limit.
+    Raises ApiError: 415 for an unknown coding, 400 for invalid data, 413 beyond the limit.
     """
     if coding not in CODINGS:
         accepted = ", ".join(CODINGS)
@@ -58,5 +58,5 @@ def unpacked(raw: bytes, coding: str, limit: int) -> bytes:
 
 
 def _deflate_bits(raw: bytes) -> int:
-    """HTTP's "deflate" has zlib's header, whose first byte names the method (8); some clients leave it out."""
-    return zlib.MAX_WBITS if raw[:1] and raw[0] & 0xF == 8 else _BARE_BITS
+    """HTTP's "deflate" has a zlib header, whose first byte names the method (8); some clients omit the header."""
+    return zlib.MAX_WBITS if raw[:1] and raw[0] & 0xF == 8 else _RAW_BITS

@@ -1,4 +1,4 @@
-"""How much work one request may be, found out before the work is done. Pure."""
+"""Bounds on the work of one request, checked before the work is done. Pure."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,21 +13,21 @@ from shared.runtime.settings import GatewaySettings
 CHARS_PER_TOKEN: Final = (
     32  # of a prompt that may still fit; runs of equal characters reach it, texts have 3 to 6
 )
-VALUES_PER_MESSAGE: Final = 16  # in a body: a message with one part, and all names of its fields, has ten
-MESSAGE_CHARS: Final = 64  # what a message costs beside its text, in characters
+VALUES_PER_MESSAGE: Final = 16  # in a body; a message with one part has ten, field names included
+MESSAGE_CHARS: Final = 64  # cost of a message beside its text, in characters
 
 
 @dataclass(frozen=True, slots=True)
 class WorkBounds:
-    """max_messages: of a chat, each further part of a content counted too. max_chars: of one prompt's text."""
+    """max_messages: messages of a chat plus further content parts. max_chars: characters of one prompt."""
 
     max_messages: int
     max_chars: int
 
     def check_body(self, body: bytes) -> None:
-        """Whether a body has more values than any request needs. Raises ApiError 400.
+        """Reject a body with more values than any request needs. Raises ApiError 400.
 
-        The schema makes an object of each, and an error if it is wrong. A prompt's token ids do not count.
+        The schema builds an object, or an error, for each value. A prompt's token ids are not counted.
         """
         limit = VALUES_PER_MESSAGE * self.max_messages
         if len(body) <= 2 * limit:  # a value and a comma
@@ -42,7 +42,7 @@ class WorkBounds:
             raise bad_request(f"The body has more than {limit} values.", code="too_many_values")
 
     def check_chat(self, messages: Sequence[ChatMessage]) -> None:
-        """Before the template sees them. Raises ApiError 400."""
+        """Check a chat before its template is rendered. Raises ApiError 400."""
         count = sum(max(1, len(message.content)) for message in messages)
         if count > self.max_messages:
             message = f"{count} messages and parts of content; this server takes {self.max_messages}."
@@ -50,7 +50,7 @@ class WorkBounds:
         self._check_chars(_chars(messages), "messages")
 
     def check_prompt(self, prompt: str) -> None:
-        """Before it is tokenized. Raises ApiError 400."""
+        """Check a prompt before it is tokenized. Raises ApiError 400."""
         self._check_chars(len(prompt), "prompt")
 
     def _check_chars(self, chars: int, field: str) -> None:
@@ -60,14 +60,14 @@ class WorkBounds:
 
 
 def bounds_of(settings: GatewaySettings) -> WorkBounds:
-    """As the settings have them."""
+    """The bounds that the settings give."""
     return WorkBounds(
         settings.max_messages, settings.max_prompt_chars or CHARS_PER_TOKEN * settings.max_context
     )
 
 
 def chat_cost(messages: Sequence[ChatMessage]) -> int:
-    """What it takes to render and tokenize them, in characters."""
+    """Cost of rendering and tokenizing messages, in characters."""
     return _chars(messages) + MESSAGE_CHARS * len(messages)
 
 
@@ -76,7 +76,7 @@ def _chars(messages: Iterable[ChatMessage]) -> int:
 
 
 def _without_ids(prompt: Any) -> Any:
-    """A prompt or several, each list of numbers (token ids) left out."""
+    """The prompt or prompts without lists of token ids."""
     if not isinstance(prompt, list):
         return prompt
     if set(map(type, prompt)) == {int}:
@@ -85,7 +85,7 @@ def _without_ids(prompt: Any) -> Any:
 
 
 def _more_values(value: Any, limit: int) -> bool:
-    """Whether there are more than `limit` values and names in it."""
+    """Whether a JSON value contains more than `limit` values and names."""
     waiting, count = [value], 0
     while waiting and count <= limit:
         inner = waiting.pop()

@@ -1,4 +1,4 @@
-"""Cancels on their way to the scheduler: each is kept until the broker has taken it."""
+"""Cancel messages to the scheduler, each kept until the broker has accepted it."""
 
 import asyncio
 from collections import Counter
@@ -9,7 +9,7 @@ from shared.protocol.messages import Cancel, Finish
 
 
 class Cancels:
-    """Sessions that nobody reads any more, and why."""
+    """Pending cancels: sessions without a reader, and the reasons."""
 
     def __init__(self, broker: Broker, keys: Keys, counts: Counter[str]) -> None:
         self._broker = broker
@@ -22,16 +22,16 @@ class Cancels:
         return len(self._waiting)
 
     def add(self, session: str, reason: Finish) -> None:
-        """To be sent soon."""
+        """Queue a cancel."""
         self._waiting[session] = reason
         self._asked.set()
 
     def clear(self) -> None:
-        """The broker lost its data, and with it the sessions."""
+        """Drop all cancels: the broker lost its data, and with it the sessions."""
         self._waiting.clear()
 
     async def turn(self, limit_s: float) -> None:
-        """Wait for one, limit_s at most, and send all there are. Raises BrokerAway: they stay."""
+        """Wait for a cancel, limit_s at most, and send all. Raises BrokerAway; unsent ones stay queued."""
         try:
             await asyncio.wait_for(self._asked.wait(), limit_s)
         except TimeoutError:
@@ -39,7 +39,7 @@ class Cancels:
         await self.send()
 
     async def send(self) -> None:
-        """Send all there are. Raises BrokerAway, also when the stream is full: they stay."""
+        """Send all cancels. Raises BrokerAway, also when the stream is full; unsent ones stay queued."""
         self._asked.clear()
         for session, reason in list(self._waiting.items()):
             try:

@@ -1,4 +1,4 @@
-"""/v1/chat/completions: what its responses look like."""
+"""Response format of /v1/chat/completions."""
 
 from typing import Any, Final
 
@@ -8,7 +8,7 @@ from services.gateway.tokenizer import TargetTokenizer
 
 
 class ChatForm:
-    """Chats. top: likeliest tokens asked for, -1 = no logprobs."""
+    """Formats chat completions. top: number of likeliest tokens requested; -1 = no logprobs."""
 
     prefix: Final = "chatcmpl"
     whole_object: Final = "chat.completion"
@@ -19,12 +19,12 @@ class ChatForm:
         self._top = top
 
     def whole(self, index: int, piece: Piece) -> dict[str, Any]:
-        """One choice of a response, complete."""
+        """One choice of a complete response."""
         message = {"role": "assistant", "content": piece.text, "refusal": None}
         return {"index": index, "message": message, **self._rest(piece)}
 
     def delta(self, index: int, piece: Piece, first: bool) -> dict[str, Any]:
-        """One choice of a stream's chunk; the first says whose turn it is."""
+        """One choice of a stream's chunk; the first carries the role."""
         delta: dict[str, Any] = {"role": "assistant"} if first else {}
         if piece.text or first:
             delta["content"] = piece.text

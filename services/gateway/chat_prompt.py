@@ -1,4 +1,4 @@
-"""Chat messages to prompt ids. What a message says is text, even where it spells a control token."""
+"""Chat messages to prompt ids. Message contents stay text, even where they spell a control token."""
 
 import re
 from collections.abc import Sequence
@@ -15,20 +15,21 @@ _SECRET_BITS: Final = 128
 
 
 class ChatPrompt:
-    """A template and the tokenizer that reads what it writes.
+    """Renders a chat with the template and tokenizes the result.
 
-    In a message, marks are put between the letters of whatever spells a control token. So the control tokens of the
-    rendered text that hold no mark are the template's. These get names that no client can guess, the marks go, and a
-    tokenizer that knows control tokens by those names only reads the result. All other text is read as ever.
+    Before rendering, a secret mark is inserted between the letters of any control token that a message spells. So
+    control tokens without marks in the rendered text come from the template. These are renamed to secret names, the
+    marks are removed, and a copy of the tokenizer that knows control tokens by the secret names only encodes the text.
+    Other text is tokenized as usual.
 
-    special_in_text: messages may hold control tokens. Raises ValueError when this tokenizer cannot be treated so.
+    special_in_text: messages may contain control tokens. Raises ValueError when the tokenizer cannot be copied so.
     """
 
     def __init__(self, tokenizer: Tokenizer, template: ChatTemplate, special_in_text: bool = False) -> None:
         self._template = template
-        self._mark = _secret()  # digits: no template's filter changes them
+        self._mark = _secret()  # digits, which no template filter changes
         controls = {} if special_in_text else control_tokens(tokenizer, template)
-        secret = _secret()  # another one: a template might show a client the mark in a complaint
+        secret = _secret()  # a second one, since a template's error message might reveal the mark
         self._names = {text: f"<{secret}-{token}>" for text, token in controls.items()}
         longest_first = sorted(map(re.escape, controls), key=len, reverse=True)
         self._control = re.compile("|".join(longest_first) or r"(?!)")
@@ -38,7 +39,7 @@ class ChatPrompt:
         self._tokenizer = renamed(tokenizer, self._names) if controls else tokenizer
 
     def ids(self, messages: Sequence[Message]) -> list[int]:
-        """The prompt, the assistant's turn opened. Raises TemplateRefused."""
+        """Prompt ids, with the assistant's turn opened. Raises TemplateRefused."""
         marked = [{**message, "content": self._marked(message["content"])} for message in messages]
         try:
             text = self._template.render(marked)
@@ -49,9 +50,9 @@ class ChatPrompt:
 
     def _marked(self, content: str) -> str:
         content = self._control.sub(lambda match: self._spaced(match[0]), content)
-        text = content.rstrip()  # templates may strip
+        text = content.rstrip()  # templates may strip whitespace
         for n in range(min(self._longest, len(text)), 0, -1):
-            if text[-n:] in self._beginnings:  # what comes next might complete it
+            if text[-n:] in self._beginnings:  # the text after the content might complete a control token
                 return text[:-n] + self._spaced(text[-n:]) + content[len(text) :]
         return content
 

@@ -1,4 +1,4 @@
-"""Chat messages to prompt text, with the target's own Jinja template in a sandbox."""
+"""Renders chat messages to prompt text with the target's Jinja template, in a sandbox."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -17,11 +17,11 @@ Message = Mapping[str, str]
 
 
 class TemplateRefused(ValueError):
-    """The template cannot render these messages; the text is the template's own complaint."""
+    """The template cannot render these messages; the text is the template's error."""
 
 
 class ChatTemplate:
-    """A compiled template. `special` are the named special tokens it may use (bos_token, …)."""
+    """A compiled template. special: named special tokens that it may use (bos_token, …)."""
 
     def __init__(
         self, source: str, special: Mapping[str, str], clock: Callable[[], datetime] = wall_clock
@@ -36,7 +36,7 @@ class ChatTemplate:
         self._special = dict(special)
 
     def render(self, messages: Sequence[Message]) -> str:
-        """The prompt's text, the assistant's turn opened. Raises TemplateRefused."""
+        """The prompt text, with the assistant's turn opened. Raises TemplateRefused."""
         try:
             return self._template.render(
                 messages=[dict(message) for message in messages],
@@ -57,7 +57,7 @@ class ChatTemplate:
 
 
 class _Generation(Extension):
-    """`{% generation %}…{% endgeneration %}` marks the assistant's words for training; here it is only its body."""
+    """`{% generation %}…{% endgeneration %}` marks the assistant's text for training; only its body is rendered."""
 
     tags = {"generation"}  # noqa: RUF012  # jinja2's own declaration
 
@@ -77,7 +77,7 @@ def _tojson(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """Jinja's own filter escapes HTML, which no model was trained on."""
+    """JSON without HTML escapes: Jinja's own filter adds them, and no model was trained on them."""
     return json.dumps(
         value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
     )

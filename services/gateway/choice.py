@@ -1,4 +1,4 @@
-"""One choice of a response: tokens in, pieces of text out, cut at the first stop string. Pure."""
+"""One choice of a response: turns tokens into text and cuts it at the first stop string. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,10 +11,10 @@ from shared.protocol.messages import TokenLogprobs
 
 @dataclass(slots=True)
 class Piece:
-    """What one event adds to a choice. Tokens, logprobs, offsets and accepted are parallel lists.
+    """The part of a choice that one event adds. Tokens, logprobs, offsets and accepted are parallel lists.
 
     offsets: characters of text decided before each token (text_offset of OpenAI's completions).
-    accepted_chars: how much of `text`, from its beginning, accepted drafts brought.
+    accepted_chars: number of leading characters of `text` that come from accepted drafts.
     """
 
     text: str = ""
@@ -26,7 +26,7 @@ class Piece:
     finish: str = ""
 
     def extend(self, later: "Piece") -> None:
-        """This and what came after it, as one."""
+        """Append a later piece."""
         self.text += later.text
         self.tokens += later.tokens
         self.logprobs += later.logprobs
@@ -36,16 +36,16 @@ class Piece:
 
 
 class Choice:
-    """Feed it a session's events in order until a piece has a finish."""
+    """Assembles one choice. Feed it a session's events in order until a piece has a finish."""
 
     def __init__(self, decoder: Decoder, stops: Sequence[str], stop_ids: Sequence[int]) -> None:
         self._detokenizer = Detokenizer(decoder)
         self._scanner = StopScanner(stops)
         self._stop_ids = frozenset(stop_ids)
-        self._offset = 0  # characters decoded so far, held back ones included
+        self._offset = 0  # characters decoded so far, including those held back
 
     def feed(self, event: Emitted) -> Piece:
-        """What the event adds. Tokens after the one that completes a stop string are dropped."""
+        """The piece that an event adds. Tokens after the one that completes a stop string are dropped."""
         piece = Piece()
         for i, token in enumerate(event.tokens):
             piece.tokens.append(token)
@@ -53,7 +53,7 @@ class Choice:
             piece.offsets.append(self._offset)
             if event.logprobs:
                 piece.logprobs.append(event.logprobs[i])
-            if token not in self._stop_ids:  # a stop token ends the text, it is no part of it
+            if token not in self._stop_ids:  # a stop token is not part of the text
                 self._decoded(self._detokenizer.push(token), piece)
             if i < event.accepted:
                 piece.accepted_chars = len(piece.text)

@@ -1,4 +1,4 @@
-"""/v1/completions: what its responses look like."""
+"""Response format of /v1/completions."""
 
 from typing import Any, Final
 
@@ -8,7 +8,7 @@ from services.gateway.tokenizer import TargetTokenizer
 
 
 class CompletionForm:
-    """Text completions. top: likeliest tokens asked for, -1 = no logprobs."""
+    """Formats text completions. top: number of likeliest tokens requested; -1 = no logprobs."""
 
     prefix: Final = "cmpl"
     whole_object: Final = "text_completion"
@@ -19,7 +19,7 @@ class CompletionForm:
         self._top = top
 
     def whole(self, index: int, piece: Piece) -> dict[str, Any]:
-        """One choice of a response, complete."""
+        """One choice of a complete response."""
         return self._choice(index, piece)
 
     def delta(self, index: int, piece: Piece, first: bool) -> dict[str, Any]:

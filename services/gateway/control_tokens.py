@@ -1,4 +1,4 @@
-"""Control tokens: those that open and close turns, and a tokenizer that does not read them out of text."""
+"""Control tokens (turn marks and the like), and a tokenizer copy that does not recognise them in text."""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 
 from services.gateway.chat_template import ChatTemplate, TemplateRefused
 
-# Between them these use every turn mark that a template writes.
+# Together these chats make a template write all of its turn marks.
 _PROBES: Final = (
     ("user",),
     ("system", "user"),
@@ -18,11 +18,10 @@ _PROBES: Final = (
 
 
 def control_tokens(tokenizer: Tokenizer, template: ChatTemplate) -> dict[str, int]:
-    """Ids of the control tokens by their text.
+    """Ids of control tokens by text.
 
-    A token is one if the tokenizer calls it special, or if it was added to the vocabulary and the template marks
-    turns with it: some models do not call theirs special. Others that were added (runs of spaces, HTML tags) are
-    ordinary text.
+    A token counts if the tokenizer marks it as special, or if it was added to the vocabulary and the template writes
+    it: some models do not mark theirs as special. Other added tokens (runs of spaces, HTML tags) are ordinary text.
     """
     written = "".join(_rendered(template, roles) for roles in _PROBES)
     return {
@@ -33,9 +32,9 @@ def control_tokens(tokenizer: Tokenizer, template: ChatTemplate) -> dict[str, in
 
 
 def renamed(tokenizer: Tokenizer, names: Mapping[str, str]) -> Tokenizer:
-    """A copy in which tokens have other texts, from old to new, and the same ids. Only the new texts are read as them.
+    """A copy of a tokenizer with tokens renamed (old text to new text). Ids stay; only new texts are recognised.
 
-    Raises ValueError when that cannot be done to this tokenizer.
+    Raises ValueError when this tokenizer does not allow it.
     """
     data = json.loads(tokenizer.to_str())
     for entry in data["added_tokens"]:
@@ -54,7 +53,7 @@ def renamed(tokenizer: Tokenizer, names: Mapping[str, str]) -> Tokenizer:
 
 
 def _rename_in_model(model: dict[str, Any], names: Mapping[str, str]) -> None:
-    """The vocabulary may hold added tokens too; then a model can put one together from its letters."""
+    """Rename in the model's vocabulary, which may hold added tokens too: merges could build one from its letters."""
     vocab = model["vocab"]
     if isinstance(vocab, dict):
         model["vocab"] = {names.get(text, text): token for text, token in vocab.items()}
@@ -68,6 +67,6 @@ def _rename_in_model(model: dict[str, Any], names: Mapping[str, str]) -> None:
 
 
 def _rendered(template: ChatTemplate, roles: tuple[str, ...]) -> str:
-    with suppress(TemplateRefused):  # some templates refuse a system's turn
+    with suppress(TemplateRefused):  # some templates refuse system messages
         return template.render([{"role": role, "content": "x"} for role in roles])
     return ""

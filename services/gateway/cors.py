@@ -1,4 +1,4 @@
-"""Which web pages may use the API from a browser (CORS): those whose origin is listed, and no others."""
+"""CORS: only web pages of listed origins may use the API from a browser."""
 
 import re
 from collections.abc import Mapping
@@ -14,17 +14,17 @@ PREFLIGHT_KEPT_S: Final = 600
 
 
 class Cors:
-    """Origins by exact text, as browsers send them: scheme, host, and the port unless it is the scheme's own."""
+    """Allowed origins, compared as exact text: scheme, host, and the port unless it is the scheme's default."""
 
     def __init__(self, origins: frozenset[str] = frozenset()) -> None:
         self._origins = origins
 
     def allows(self, origin: str) -> bool:
-        """Whether pages of this origin may."""
+        """Whether pages of this origin may use the API."""
         return origin in self._origins
 
     def headers(self, origin: str) -> dict[str, str]:
-        """To add to an answer; none for pages that may not."""
+        """CORS headers of a response; without permission for origins that are not allowed."""
         if not self._origins:
             return {}
         if not self.allows(origin):
@@ -36,7 +36,7 @@ class Cors:
         }
 
     def preflight(self, method: str, headers: Mapping[str, str]) -> dict[str, str] | None:
-        """The answer's headers when a browser asks whether a listed page may send a request; None otherwise."""
+        """Headers of the response to a preflight request of an allowed page; None for any other request."""
         asked = headers.get("Access-Control-Request-Method", "")
         if method != "OPTIONS" or not asked or not self.allows(headers.get("Origin", "")):
             return None
@@ -50,7 +50,7 @@ class Cors:
 
 
 def read_origins(listed: str) -> Cors:
-    """From OUTRIDER_CORS_ORIGINS. Raises SettingsError that names the origin that is none."""
+    """Parse OUTRIDER_CORS_ORIGINS. Raises SettingsError that names an invalid origin."""
     origins = [origin.strip().lower() for origin in listed.split(",") if origin.strip()]
     for origin in origins:
         if not _ORIGIN.fullmatch(origin):

@@ -1,4 +1,4 @@
-"""What the core serves, as it says itself: read from the broker, compared with this gateway's tokenizer."""
+"""The core's deployment record, read from the broker and checked against this gateway's tokenizer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from shared.protocol.limits import PROTOCOL_VERSION
 
 
 class BadDeployment(ValueError):
-    """The core's record is not one this gateway can serve; the text says why."""
+    """This gateway cannot serve the core's deployment; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """The core's record. context: prompt and completion tokens one session may have there."""
+    """The core's record. context: maximum prompt and completion tokens of a session."""
 
     target: str
     vocabulary: str
@@ -40,7 +40,7 @@ def read_deployment(fields: Mapping[str, str]) -> Deployment:
 
 
 class DeploymentView:
-    """The record as last read; `current` is None, and `objection` says why, until there is a fitting one."""
+    """The record as last read; `current` is None, and `not_ready_reason` says why, until there is a fitting one."""
 
     def __init__(self, broker: Broker, keys: Keys, vocabulary: str) -> None:
         self.clear()
@@ -51,7 +51,7 @@ class DeploymentView:
     def clear(self) -> None:
         """Nothing is known (the broker lost its data)."""
         self.current: Deployment | None = None
-        self.objection: str | None = "no core has announced a model yet"
+        self.not_ready_reason: str | None = "no core has announced a model yet"
 
     async def refresh(self) -> None:
         """Read it again. May raise BrokerAway; the record at hand stays then."""
@@ -62,12 +62,12 @@ class DeploymentView:
         try:
             deployment = read_deployment(fields)
         except BadDeployment as error:
-            self.objection = str(error)
+            self.not_ready_reason = str(error)
             return
         if deployment.vocabulary != self._vocabulary:
-            self.objection = (
+            self.not_ready_reason = (
                 f"the core's vocabulary ({deployment.vocabulary}) is not that of this gateway's tokenizer "
                 f"({self._vocabulary}); OUTRIDER_MODEL_DIR must be the target's folder"
             )
             return
-        self.current, self.objection = deployment, None
+        self.current, self.not_ready_reason = deployment, None

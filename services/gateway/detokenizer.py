@@ -1,10 +1,10 @@
-"""Token ids to text, a token at a time, without ever passing on half a character."""
+"""Incremental detokenizer: turns token ids into text without ever emitting part of a character."""
 
 import codecs
 from collections.abc import Collection, Sequence
 from typing import Final, Protocol
 
-REPLACEMENT: Final = "\ufffd"  # what a decoder puts where bytes are not, or not yet, a character
+REPLACEMENT: Final = "\ufffd"  # a decoder's output for bytes that are not, or not yet, a character
 
 
 class Decoder(Protocol):
@@ -17,22 +17,22 @@ class Decoder(Protocol):
 
     @property
     def byte_tokens(self) -> Collection[int]:
-        """Tokens of one raw byte (`<0xE2>`), whose meaning hangs on their neighbours."""
+        """Tokens of one raw byte (`<0xE2>`), which decode only together with their neighbours."""
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids, none of them hidden."""
+        """Text of ids, none of which is hidden."""
         ...
 
     def token_bytes(self, token: int) -> bytes:
-        """What a token stands for in UTF-8, be it a part of a character."""
+        """A token's bytes in UTF-8, possibly part of a character."""
         ...
 
 
 class Detokenizer:
     """Concatenated results equal `decode` of all tokens together, without an unfinished character at the end.
 
-    Text is decoded in windows, each from the last *clean* border: one after which nothing that follows can
+    Text is decoded in windows, each from the last *clean* border, after which no later token can
     change what stands before it. A trailing replacement character may be the first half of a character, so it
     is held back; those before it are final (UTF-8 replaces each broken sequence as soon as it breaks). A run
     of raw-byte tokens is decoded as a whole, so it is held back until it ends. The window before the border is
@@ -46,7 +46,7 @@ class Detokenizer:
         self._sent = 0  # characters of the window's text that were passed on
 
     def push(self, token: int) -> str:
-        """The text that one more token makes certain."""
+        """Add a token; returns the text that is final now."""
         if token in self._decoder.hidden:
             return ""
         self._window.append(token)
@@ -60,7 +60,7 @@ class Detokenizer:
         return delta
 
     def flush(self) -> str:
-        """The rest, when no more tokens come. A character whose last bytes are missing is dropped."""
+        """The remaining text, when no more tokens follow. An incomplete character is dropped."""
         if not self._window:
             return ""
         text = self._decoder.decode(self._window)
@@ -69,9 +69,9 @@ class Detokenizer:
         return self._pass_on(text)
 
     def _without_unfinished(self, text: str) -> str:
-        """The window's text without a character that more bytes could have completed.
+        """The window's text without a trailing incomplete character.
 
-        Bytes that no others could mend stay, and so does a replacement character that the model wrote.
+        Invalid bytes that no continuation could complete stay, and so does a U+FFFD that the model wrote.
         """
         missing = unfinished(b"".join(map(self._decoder.token_bytes, self._window)))
         if not missing:
@@ -96,7 +96,7 @@ class Detokenizer:
 
 
 def unfinished(data: bytes) -> int:
-    """How many bytes at the end of data begin a character of UTF-8 that more bytes could complete."""
+    """Number of trailing bytes that form an incomplete UTF-8 character."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     decoder.decode(data)
     return len(decoder.getstate()[0])

@@ -1,4 +1,4 @@
-"""Errors a client sees, in OpenAI's shape: {"error": {"message", "type", "param", "code"}}."""
+"""Errors for clients in OpenAI's format: {"error": {"message", "type", "param", "code"}}."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ _TYPES = {
 
 
 class ApiError(Exception):
-    """An answer that is not a completion. `param` names the field that is wrong, `code` is for programs."""
+    """An error response. `param` names the wrong field; `code` is for programs."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class ApiError(Exception):
             self.headers["Retry-After"] = str(retry_after_s)
 
     def body(self) -> dict[str, Any]:
-        """The answer's JSON; also the payload of an error event in a stream."""
+        """The error as JSON, for a response or an error event in a stream."""
         kind = _TYPES.get(self.status, "invalid_request_error")
         error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
         return {"error": error}
@@ -43,10 +43,10 @@ class ApiError(Exception):
 
 
 def bad_request(message: str, param: str | None = None, code: str | None = None) -> ApiError:
-    """400: the request itself is wrong; sending it again does not help."""
+    """400: the request is invalid; a retry does not help."""
     return ApiError(400, message, param, code)
 
 
 def unavailable(message: str, retry_after_s: int = 1, code: str = "unavailable") -> ApiError:
-    """503: nothing is wrong with the request, try again later."""
+    """503: the request is valid; a later retry may succeed."""
     return ApiError(503, message, None, code, retry_after_s)

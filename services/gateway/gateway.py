@@ -1,4 +1,4 @@
-"""The gateway's shell: what it is built of, and the order in which it comes and goes."""
+"""The gateway's shell: builds its parts, starts them and drains them in order."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,12 +15,12 @@ from services.gateway.app import Api, malformed
 from services.gateway.bounds import bounds_of
 from services.gateway.cors import read_origins
 from services.gateway.deployment import DeploymentView
-from services.gateway.door import Door
+from services.gateway.in_flight import InFlight
 from services.gateway.intake import Intake
 from services.gateway.keys import AdminKeys, ApiKeys, check_bind, read_keys
 from services.gateway.metrics import Metrics
-from services.gateway.respond import Pace
-from services.gateway.sessions import OVERDUE_S, Sessions
+from services.gateway.respond import StreamTimeouts
+from services.gateway.sessions import OVERDUE_S, GatewaySessions
 from services.gateway.tokenizer import TargetTokenizer, load_tokenizer, modelled_tokenizer
 from services.gateway.wall_clock import wall_clock
 from shared.broker.connections import MOST_CALLS
@@ -31,33 +31,33 @@ from shared.runtime.connection import ConnectionBounds
 from shared.runtime.health import HEALTH_FILES, HealthServer
 from shared.runtime.ids import Ids
 from shared.runtime.listener import REFUSALS, Listener
-from shared.runtime.loop import for_ever
+from shared.runtime.loop import run_forever
 from shared.runtime.open_files import open_files
 from shared.runtime.settings import GatewaySettings, SettingsError
 from shared.runtime.watch import BrokerWatch, Event
 
-# Open files beside clients' connections: the broker's, health pages, listeners, refusals, and the process's own.
+# Files that are not client connections: the broker's, health pages, listeners, refusals, and the process's own.
 OTHER_FILES: Final = MOST_CALLS + HEALTH_FILES + REFUSALS + 24
-LEAST_CONNECTIONS: Final = 16
-CUT_S: Final = 2.0  # for the last words of streams that did not end in time
-REFRESH_S: Final = 1.0  # the deployment is read again this often,
-MISSING_S: Final = 0.25  # or this often while there is none
+MIN_CONNECTIONS: Final = 16
+LAST_WRITE_S: Final = 2.0  # time for the error events of streams that did not end in time
+REFRESH_S: Final = 1.0  # interval of reading the deployment record
+MISSING_S: Final = 0.25  # the interval while there is no record
 
 log = structlog.get_logger()
 
 
 def connection_room(wanted: int, files: int) -> int:
-    """How many clients may be connected where `files` may be open. Raises SettingsError where there is no room."""
+    """Maximum client connections, given the limit of open files. Raises SettingsError when that is too low."""
     room = files - OTHER_FILES
-    if room < LEAST_CONNECTIONS:
+    if room < MIN_CONNECTIONS:
         raise SettingsError(
-            f"only {files} files may be open (ulimit -n); the gateway needs {OTHER_FILES + LEAST_CONNECTIONS} at least"
+            f"only {files} files may be open (ulimit -n); the gateway needs {OTHER_FILES + MIN_CONNECTIONS} at least"
         )
     return min(wanted, room)
 
 
 def tokenizer_of(settings: GatewaySettings) -> TargetTokenizer:
-    """The target's; without a model folder the one that stands in for the modelled target."""
+    """The target's tokenizer; without a model folder, that of the modelled target."""
     special_in_text = settings.special_tokens_in_text
     if settings.model_dir:
         return load_tokenizer(Path(settings.model_dir), special_in_text)
@@ -65,7 +65,7 @@ def tokenizer_of(settings: GatewaySettings) -> TargetTokenizer:
 
 
 class Gateway:
-    """Holds HTTP connections, tokenizer and keys; no model and no schedule.
+    """The gateway service: HTTP connections, tokenizer and keys, without a model or a schedule.
 
     Raises SettingsError when it is reachable from elsewhere without keys.
     """
@@ -87,13 +87,13 @@ class Gateway:
             read_keys(settings.admin_keys_file, "OUTRIDER_ADMIN_KEYS_FILE"), settings.keyless
         )
         keys = Keys(settings.shard)
-        self.port = settings.port  # the bound one, once it runs
+        self.port = settings.port  # replaced by the bound port once it listens
         self._settings = settings
         self._registry = registry
-        self._door = Door()
+        self._in_flight = InFlight()
         self._watch = BrokerWatch(broker)
         self._watch.on_change(self._on_watch)
-        self.sessions = Sessions(settings, broker, self._watch, ids)
+        self.sessions = GatewaySessions(settings, broker, self._watch, ids)
         self._deployment = DeploymentView(broker, keys, tokenizer.vocabulary.hash)
         self.api = Api(
             name=settings.served_name or Path(settings.model_dir).name or "modelled",
@@ -110,20 +110,24 @@ class Gateway:
             metrics=Metrics(registry, self.sessions),
             wall_clock=clock,
             max_body_bytes=settings.max_body_bytes,
-            door=self._door,
-            pace=Pace(
+            in_flight=self._in_flight,
+            timeouts=StreamTimeouts(
                 settings.keepalive_s, settings.request_timeout_s + OVERDUE_S + settings.write_timeout_s
             ),
             cors=read_origins(settings.cors_origins),
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until stop is set, then no new connections, and running requests end, up to a bound."""
+        """Serve until stop is set, then drain: take no new connections and let requests end, within a bound."""
         settings, ended = self._settings, asyncio.Event()
         health = HealthServer(
-            settings.health_host, settings.health_port, self._registry, self.api.farewell, settings.stack
+            settings.health_host,
+            settings.health_port,
+            self._registry,
+            self.api.draining_reason,
+            settings.stack,
         )
-        # A handler whose client goes away is cancelled: that is how sessions of nobody end.
+        # aiohttp cancels the handler of a disconnected client, and that ends the client's sessions.
         listener = Listener(
             self.api.application(),
             ConnectionBounds(
@@ -135,7 +139,7 @@ class Gateway:
             refusal=malformed,
             auto_decompress=False,  # `read_body` unpacks, within bounds
             handler_cancellation=True,
-            shutdown_timeout=CUT_S,
+            shutdown_timeout=LAST_WRITE_S,
         )
         self.api.metrics.watch(listener)
         try:
@@ -143,7 +147,7 @@ class Gateway:
             async with health, asyncio.TaskGroup() as group:
                 group.create_task(self._watch.run(ended))
                 group.create_task(self.sessions.run(ended))
-                group.create_task(for_ever(self._refresh, self._watch, ended, "deployment"))
+                group.create_task(run_forever(self._refresh, self._watch, ended, "deployment"))
                 await stop.wait()
                 await self._drain(listener)
                 ended.set()
@@ -160,13 +164,13 @@ class Gateway:
         log.info("listening", host=host, port=self.port, model=self.api.name, connections=self._connections)
 
     async def _drain(self, listener: Listener) -> None:
-        """Let balancers look elsewhere first; then no new connections, and let those inside finish."""
-        self._door.closing = True
+        """Report not ready first, so that load balancers move on; then stop listening and let requests finish."""
+        self._in_flight.draining = True
         log.info("draining", sessions=len(self.sessions), linger_s=self._settings.linger_s)
         await asyncio.sleep(self._settings.linger_s)
         await listener.stop()
-        await self._door.empty(self._settings.drain_s)
-        self.sessions.leave()
+        await self._in_flight.wait_idle(self._settings.drain_s)
+        self.sessions.shut_down()
         await listener.close()
 
     def _on_watch(self, event: Event) -> None:

@@ -1,4 +1,4 @@
-"""Bodies parsed and prompts tokenized: short ones at once, long ones off the event loop, a few at a time."""
+"""Parses bodies and tokenizes prompts: short ones inline, long ones on a thread, with a bounded queue."""
 
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -10,15 +10,15 @@ from services.gateway.errors import unavailable
 from services.gateway.openai_schema import parse
 from shared.compute.compute import Compute
 
-INLINE_CHARS: Final = 8192  # more takes milliseconds, in which no other request would get anywhere
-INLINE_BODY: Final = 2048  # bytes; a body that is wrong in every value is the worst of its length
+INLINE_CHARS: Final = 8192  # longer texts take milliseconds and would block all other requests
+INLINE_BODY: Final = 2048  # bytes; the bound holds for the slowest case, a body with an error in every value
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
 
 
 class Intake:
-    """limit: long jobs that may wait for each other, or be under way."""
+    """Runs parsing and tokenizing jobs. limit: maximum number of long jobs running or waiting."""
 
     def __init__(self, compute: Compute, bounds: WorkBounds, limit: int) -> None:
         self.bounds = bounds
@@ -27,7 +27,7 @@ class Intake:
         self._waiting = 0
 
     async def parse(self, kind: type[M], body: bytes) -> M:
-        """A request from bytes of unknown origin. Raises ApiError."""
+        """Parse and validate an untrusted body. Raises ApiError."""
 
         def job() -> M:
             self.bounds.check_body(body)
@@ -36,11 +36,11 @@ class Intake:
         return job() if len(body) <= INLINE_BODY else await self._off_loop(job)
 
     async def run(self, cost: int, job: Callable[[], T]) -> T:
-        """job's result, cost: about so many characters have to be handled. Raises ApiError 503, and what job raises."""
+        """Run a job. cost: about how many characters it handles. Raises ApiError 503, and what the job raises."""
         return job() if cost <= INLINE_CHARS else await self._off_loop(job)
 
     async def finish(self, cost: int, job: Callable[[], T]) -> T:
-        """`run` for what a request under way needs in the end: it is not refused."""
+        """Run the final job of an admitted request: as `run`, but never refused."""
         return job() if cost <= INLINE_CHARS else await self._compute.run(job)
 
     async def _off_loop(self, job: Callable[[], T]) -> T:

@@ -1,4 +1,4 @@
-"""API keys: who may ask, how much at once and how often."""
+"""API keys: authentication, and limits on concurrency and rate per key."""
 
 import hmac
 import math
@@ -15,24 +15,24 @@ from shared.runtime.settings import GatewaySettings, SettingsError
 
 @dataclass(slots=True)
 class Budget:
-    """What one key has under way and may still start. `now` is the loop's clock, in seconds.
+    """A key's running requests and token bucket. `now` is the loop's clock in seconds.
 
-    A bucket of `rate` requests (at least one) fills at `rate` a second.
+    The bucket holds `rate` requests (at least one) and fills at `rate` per second.
     """
 
     concurrency: int
     rate: float
     under_way: int = 0
-    bucket: float = -1.0  # -1 = never used, so full
+    bucket: float = -1.0  # -1 = not used yet, therefore full
     filled_at: float = 0.0
 
     def take(self, count: int, now: float, held: int = 0) -> None:
-        """Start `count` requests beside the `held` ones of the same HTTP request; give them back with `release`.
+        """Start `count` requests beside `held` ones of the same HTTP request; end them with `release`.
 
         Raises ApiError 429, or 400 where waiting would not help.
         """
         size = max(1.0, self.rate)
-        now = max(now, self.filled_at)  # requests take in another order than they began
+        now = max(now, self.filled_at)  # requests may call this in another order than they began
         full = self.bucket < 0
         self.bucket = size if full else min(size, self.bucket + (now - self.filled_at) * self.rate)
         self.filled_at = now
@@ -50,22 +50,22 @@ class Budget:
         self.under_way += count
 
     def release(self, count: int) -> None:
-        """They have ended."""
+        """End `count` requests."""
         self.under_way -= count
 
     @contextmanager
-    def held(self, now: float) -> Iterator["Hold"]:
-        """Start one request, before it is known how many prompts it has. All of them are released in the end."""
+    def reserve(self, now: float) -> Iterator["Reservation"]:
+        """Start one request before its number of prompts is known. All of its places are released at the end."""
         self.take(1, now)
-        hold = Hold(self, now)
+        reservation = Reservation(self, now)
         try:
-            yield hold
+            yield reservation
         finally:
-            self.release(hold.count)
+            self.release(reservation.count)
 
 
-class Hold:
-    """The places of one HTTP request: one for each of its prompts."""
+class Reservation:
+    """The places that one HTTP request occupies, one per prompt."""
 
     def __init__(self, budget: Budget, now: float) -> None:
         self.count = 1
@@ -73,13 +73,13 @@ class Hold:
         self._now = now
 
     def grow(self, count: int) -> None:
-        """It has `count` prompts (one at least). Raises ApiError as `take` does."""
+        """Grow to `count` prompts (at least one). Raises ApiError as `take` does."""
         self._budget.take(count - self.count, self._now, self.count)
         self.count = count
 
 
 class ApiKeys:
-    """The keys of a file, each with its budget. Without a file everyone shares one."""
+    """The keys of a file, each with its own budget. Without a file all clients share one budget."""
 
     def __init__(self, keys: Sequence[str], concurrency: int, rate: float) -> None:
         self._budgets = {_digest(key): Budget(concurrency, rate) for key in keys}
@@ -87,11 +87,11 @@ class ApiKeys:
 
     @property
     def open(self) -> bool:
-        """Whether nobody needs a key."""
+        """Whether requests need no key."""
         return self._everyone is not None
 
     def budget(self, authorization: str) -> Budget:
-        """Of the key in an Authorization header. Raises ApiError 401."""
+        """The budget of the key in an Authorization header. Raises ApiError 401."""
         if self._everyone is not None:
             return self._everyone
         wanted = _digest(_bearer(authorization))
@@ -102,7 +102,7 @@ class ApiKeys:
 
 
 class AdminKeys:
-    """Who may read the status and change the policy: keys of a file, or without one programs on this machine alone."""
+    """Access to /admin: by the keys of a file, or without a file for programs on this machine only."""
 
     def __init__(self, keys: Sequence[str], keyless: bool = False) -> None:
         self._digests = [_digest(key) for key in keys]
@@ -122,7 +122,7 @@ class AdminKeys:
 
 
 def wrong_key(given: bool) -> ApiError:
-    """401 as OpenAI says it."""
+    """Error 401 in OpenAI's format."""
     message = "Incorrect API key provided." if given else "No API key provided (Authorization: Bearer KEY)."
     return ApiError(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
 
@@ -142,7 +142,7 @@ def read_keys(path: str, setting: str) -> list[str]:
 
 
 def check_bind(settings: GatewaySettings) -> None:
-    """On loopback no key is needed; anywhere else it is. Raises SettingsError that names both settings."""
+    """Require keys unless the gateway listens on loopback. Raises SettingsError that names both settings."""
     if not settings.api_keys_file and not settings.keyless and not is_loopback(settings.host):
         raise SettingsError(
             f"OUTRIDER_HOST={settings.host!r} is reachable from elsewhere, so OUTRIDER_API_KEYS_FILE is needed "
@@ -156,5 +156,5 @@ def _bearer(authorization: str) -> str:
 
 
 def _digest(key: str) -> bytes:
-    """Keys are compared by digest, so that neither their length nor their beginning shows in the time taken."""
+    """Digest of a key. Comparing digests keeps a key's length and prefix from showing in the time taken."""
     return blake2b(key.encode("utf-8", "surrogateescape"), digest_size=32).digest()

@@ -7,11 +7,11 @@ from services.gateway.choice import Piece
 from services.gateway.tokenizer import TargetTokenizer
 from shared.protocol.messages import TokenLogprobs
 
-FLOOR: Final = -9999.0  # stands for minus infinity, which JSON cannot say
+FLOOR: Final = -9999.0  # stands for minus infinity, which JSON cannot express
 
 
 def completion_logprobs(piece: Piece, tokenizer: TargetTokenizer, top: int) -> dict[str, Any]:
-    """`logprobs` of a text completion's choice. The token itself is among the likeliest, as OpenAI has it."""
+    """`logprobs` of a text completion's choice. As at OpenAI, top_logprobs includes the sampled token."""
     entries = list(zip(piece.tokens, piece.logprobs, strict=True))
     return {
         "tokens": [tokenizer.token_text(token) for token in piece.tokens],
@@ -51,4 +51,4 @@ def _top(token: int, entry: TokenLogprobs, top: int, own_too: bool) -> Iterator[
 
 
 def _finite(value: float) -> float:
-    return value if value > FLOOR else FLOOR  # also where it is not a number
+    return value if value > FLOOR else FLOOR  # NaN becomes FLOOR too

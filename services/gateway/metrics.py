@@ -1,4 +1,4 @@
-"""What the gateway counts. Names are listed in docs/protocol.md."""
+"""The gateway's metrics. docs/protocol.md lists their names."""
 
 import asyncio
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from services.gateway.sessions import Sessions
+from services.gateway.sessions import GatewaySessions
 from services.gateway.usage import Usage
 from shared.runtime.listener import Listener
 
@@ -17,9 +17,9 @@ _TPOT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
 class Metrics:
-    """Counters of requests and their tokens, and of the sessions below them."""
+    """Metrics of requests, tokens and sessions."""
 
-    def __init__(self, registry: CollectorRegistry, sessions: Sessions) -> None:
+    def __init__(self, registry: CollectorRegistry, sessions: GatewaySessions) -> None:
         self.requests = Counter(
             "outrider_gateway_requests",
             "Requests by endpoint and status.",
@@ -45,11 +45,11 @@ class Metrics:
         self._registry = registry
 
     def watch(self, listener: Listener) -> None:
-        """Show a listener's connections, too."""
+        """Add metrics of a listener's connections."""
         self._registry.register(_ConnectionCounts(listener))
 
     def count(self, usage: Usage, timer: "RequestTimer") -> None:
-        """A request has ended, well or not."""
+        """Count a request that has ended, with or without an error."""
         self.tokens.labels("prompt").inc(usage.prompt_tokens)
         self.tokens.labels("completion").inc(usage.completion_tokens)
         self.tokens.labels("drafted").inc(usage.drafted_tokens)
@@ -63,7 +63,7 @@ class Metrics:
 
 @dataclass(slots=True)
 class RequestTimer:
-    """When a request's tokens came, on the loop's clock."""
+    """Arrival times of a request's tokens, in loop-clock seconds."""
 
     began_at: float
     first_at: float | None = None
@@ -71,7 +71,7 @@ class RequestTimer:
     count: int = 0
 
     def tokens(self, count: int) -> None:
-        """So many have come now."""
+        """Record that `count` tokens have arrived now."""
         if not count:
             return
         self.last_at = asyncio.get_running_loop().time()
@@ -80,9 +80,9 @@ class RequestTimer:
 
 
 class _SessionCounts(Collector):
-    """Sessions count by themselves, below HTTP; this reads them when asked."""
+    """Exports the counts of GatewaySessions on each scrape."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: GatewaySessions) -> None:
         self._sessions = sessions
 
     def collect(self) -> Iterator[Metric]:
@@ -98,7 +98,7 @@ class _SessionCounts(Collector):
 
 
 class _ConnectionCounts(Collector):
-    """Connections are counted by their listener."""
+    """Exports the listener's connection counts on each scrape."""
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener

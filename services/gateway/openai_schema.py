@@ -1,8 +1,8 @@
-"""What a request may contain: every OpenAI field by name, and the extensions the field's load generators send.
+"""Schema of requests: all OpenAI fields, and extensions that common load generators send.
 
-A field that this server does not implement is accepted with its neutral values and refused with others, by
-name. A field nobody knows is refused too: a typing error must not change a result silently. A field that is
-null, known or not, is the same as a field that is absent: clients write out every field they have.
+Fields that this server does not implement are accepted with neutral values only; an error names the field. Unknown
+fields are refused too, so that a typing error does not change a result silently. A null field, known or not, counts
+as absent, because clients write out every field they have.
 """
 
 import json
@@ -30,7 +30,7 @@ MAX_STOP_CHARS = 1024
 
 
 def only(*neutral: Any) -> AfterValidator:
-    """null and these values ask for nothing; any other is refused."""
+    """Accept null and these neutral values; refuse any other."""
 
     def check(value: Any) -> Any:
         if value is None or any(_same(value, known) for known in neutral):
@@ -42,7 +42,7 @@ def only(*neutral: Any) -> AfterValidator:
 
 
 def _same(value: Any, known: Any) -> bool:
-    """Equal, and not just because True == 1."""
+    """Whether two values are equal, without taking True for 1."""
     return isinstance(value, bool) == isinstance(known, bool) and bool(value == known)
 
 
@@ -51,7 +51,7 @@ def _one_or_many(value: Any) -> Any:
 
 
 def _prompts(value: Any) -> Any:
-    """One prompt is a text or a list of token ids; several are a list of such. Always several from here on."""
+    """Normalise `prompt` to a list of prompts. One prompt is a text or a list of token ids."""
     prompts = [value] if _is_prompt(value) else value
     if not isinstance(prompts, list) or not all(_is_prompt(item) for item in prompts):
         raise PydanticCustomError("prompt", "a string, a list of strings, token ids, or lists of token ids")
@@ -71,7 +71,7 @@ Seed = Annotated[int, Field(ge=-(1 << 63), lt=1 << 64)]
 Count = Annotated[int, Field(ge=1, le=limits.MAX_POSITION)]
 Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARS)]
 Stops = Annotated[list[Stop], FailFast(), BeforeValidator(_one_or_many), Field(max_length=MAX_STOPS)]
-Label = Annotated[str, Field(max_length=512)]  # for the client's own books, kept by nobody
+Label = Annotated[str, Field(max_length=512)]  # for the client's own use; accepted and ignored
 Zero = Annotated[Any, only(0)]
 One = Annotated[Any, only(1)]
 Off = Annotated[Any, only(False)]
@@ -92,7 +92,7 @@ class _Strict(BaseModel):
 
 
 class StreamOptions(_Strict):
-    """What a stream carries beside the text."""
+    """Options for a stream's usage chunks."""
 
     include_usage: bool | None = None
     continuous_usage_stats: bool | None = None
@@ -100,14 +100,14 @@ class StreamOptions(_Strict):
 
 
 class Outrider(_Strict):
-    """Our own extension: ask for a device; ask which tokens came and which of them were accepted drafts."""
+    """Outrider's extension. device: the only device that may draft; spans: report token ids and accepted drafts."""
 
     device: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{0,64}$")] | None = None
     spans: bool | None = None
 
 
 class _Request(_Strict):
-    """What both endpoints share."""
+    """Fields that both endpoints share."""
 
     model: Label
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
@@ -153,16 +153,16 @@ class CompletionRequest(_Request):
 
 
 class TextPart(_Strict):
-    """A piece of a message's content."""
+    """One part of a message's content."""
 
     type: Literal["text"]
     text: str
 
 
 class ChatMessage(_Strict):
-    """One turn. Tools are not implemented, so their turns are not either.
+    """One message of a chat. Tools and tool messages are not implemented.
 
-    An answer that the `openai` client has read may come back as it is: `message.model_dump()`.
+    An answer as the `openai` client dumps it (`message.model_dump()`) is accepted.
     """
 
     role: Literal["system", "developer", "user", "assistant"]
@@ -177,13 +177,13 @@ class ChatMessage(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _empty_answer(cls, value: Any) -> Any:
-        """An assistant may have said nothing; others must have content."""
+        """An assistant message may have no content; others must have some."""
         if isinstance(value, dict) and value.get("role") == "assistant" and value.get("content") is None:
             return value | {"content": ""}
         return value
 
     def plain(self) -> dict[str, str]:
-        """As chat templates know it: parts joined, OpenAI's newer name of the system role undone."""
+        """The message for chat templates: parts joined, and the role `developer` renamed to `system`."""
         text = "\n".join(part.text for part in self.content)
         return {"role": "system" if self.role == "developer" else self.role, "content": text}
 
@@ -228,7 +228,7 @@ R = TypeVar("R", bound=BaseModel)
 
 
 def parse(kind: type[R], body: bytes) -> R:
-    """A request from bytes of unknown origin. Raises ApiError 400 that names the field."""
+    """Parse and validate an untrusted body. Raises ApiError 400 that names the field."""
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
@@ -238,7 +238,7 @@ def parse(kind: type[R], body: bytes) -> R:
 
 
 def _refusal(first: Mapping[str, Any]) -> ApiError:
-    """One pydantic error as a client reads it."""
+    """Convert a pydantic error to an error for clients."""
     if first["type"] == "json_invalid":
         return bad_request(f"The body is not JSON: {first['msg']}", code="invalid_json")
     if not first["loc"]:

@@ -1,4 +1,4 @@
-"""A job's events as an HTTP response: whole, or a stream of server-sent events, one per verdict."""
+"""Writes a job's events as an HTTP response: complete, or as server-sent events, one per verdict."""
 
 import asyncio
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ from services.gateway.usage import Usage
 SSE_HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache",
-    "X-Accel-Buffering": "no",  # proxies must not collect chunks
+    "X-Accel-Buffering": "no",  # proxies must not buffer chunks
 }
 
 KEEPALIVE: Final = b": waiting for the next token\n\n"
-LOGPROB_CHARS: Final = 32  # what a token's log-probability costs, compared with a character of text
+LOGPROB_CHARS: Final = 32  # cost of formatting one logprob, in characters of text
 
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 
@@ -33,33 +33,33 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """keepalive_s: longest silence of a stream. limit_s: a client has to have read all of its stream by then."""
+class StreamTimeouts:
+    """keepalive_s: longest silence in a stream. limit_s: limit for the client to read the whole stream."""
 
     keepalive_s: float
     limit_s: float
 
 
 class Form(Protocol):
-    """How an endpoint writes its choices."""
+    """Response format of an endpoint."""
 
     @property
     def prefix(self) -> str:
-        """Of response ids."""
+        """Prefix of response ids."""
         ...
 
     @property
     def whole_object(self) -> str:
-        """`object` of a response."""
+        """Field `object` of a complete response."""
         ...
 
     @property
     def chunk_object(self) -> str:
-        """`object` of a stream's chunk."""
+        """Field `object` of a stream's chunk."""
         ...
 
     def whole(self, index: int, piece: Piece) -> dict[str, Any]:
-        """One choice of a response, complete."""
+        """One choice of a complete response."""
         ...
 
     def delta(self, index: int, piece: Piece, first: bool) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class Form(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What every response and chunk of a request says."""
+    """Fields that all responses and chunks of a request share."""
 
     id: str
     created: int
@@ -77,7 +77,7 @@ class Envelope:
     fingerprint: str
 
     def json(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        """Around these choices."""
+        """A response or chunk with these choices."""
         return {
             "id": self.id,
             "object": kind,
@@ -89,7 +89,7 @@ class Envelope:
 
 
 class Responder:
-    """One request's answer, in the making."""
+    """Builds the response to one request."""
 
     def __init__(
         self, job: Job, form: Form, envelope: Envelope, tokenizer: TargetTokenizer, timer: RequestTimer
@@ -99,10 +99,10 @@ class Responder:
         self._form = form
         self._envelope = envelope
         self._timer = timer
-        self._choices = [Choice(tokenizer, job.stops, ask.stop_ids) for ask in job.asks]
+        self._choices = [Choice(tokenizer, job.stops, request.stop_ids) for request in job.session_requests]
 
     async def whole(self, events: Stream, intake: Intake) -> web.Response:
-        """Everything at once. Raises ApiError."""
+        """The complete response. Raises ApiError."""
         pieces = [Piece() for _ in self._choices]
         async for event in events:
             index, piece = self._take(event, events)
@@ -119,16 +119,18 @@ class Responder:
         body["outrider"] = extras[0] if len(extras) == 1 else {"choices": extras}
         return to_json(body)
 
-    async def stream(self, request: web.Request, events: Stream, pace: Pace) -> web.StreamResponse:
-        """A chunk per verdict. The response has begun before the first: from then on an error is an event of it.
+    async def stream(
+        self, request: web.Request, events: Stream, timeouts: StreamTimeouts
+    ) -> web.StreamResponse:
+        """Stream one chunk per verdict. Headers go out before the first chunk, so later errors are sent as events.
 
-        Raises ConnectionResetError when the client has gone, or has not read all of it in time.
+        Raises ConnectionResetError when the client has disconnected or reads too slowly.
         """
         response = web.StreamResponse(headers={**SSE_HEADERS, "X-Request-Id": request[REQUEST_ID]})
         try:
-            async with asyncio.timeout(pace.limit_s):
+            async with asyncio.timeout(timeouts.limit_s):
                 await response.prepare(request)
-                await self._send(response, events, request[REQUEST_ID], pace.keepalive_s)
+                await self._send(response, events, request[REQUEST_ID], timeouts.keepalive_s)
                 await response.write_eof()
         except TimeoutError:
             raise ConnectionResetError("the client reads too slowly") from None
@@ -155,14 +157,14 @@ class Responder:
             await response.write(_sse(error.payload()))
 
     def _take(self, event: Emitted | Failed, events: Stream) -> tuple[int, Piece]:
-        """One event into its choice. Raises ApiError when the session has failed."""
+        """Feed one event into its choice. Raises ApiError when the session has failed."""
         if isinstance(event, Failed):
             raise failure(event)
         self._timer.tokens(len(event.tokens))
         self.usage.add(event)
         piece = self._choices[event.index].feed(event)
         self.usage.completion_tokens += len(piece.tokens)
-        if piece.finish and not event.finish:  # a stop string: only we know that this was the end
+        if piece.finish and not event.finish:  # a stop string, which only the gateway sees
             events.cut(event.index, "stop")
         return event.index, piece
 
@@ -172,14 +174,14 @@ class Responder:
     def _chunk(self, index: int, piece: Piece, first: bool) -> bytes:
         choice = self._form.delta(index, piece, first)
         body = self._envelope.json(self._form.chunk_object, [choice])
-        if self._job.include_usage:  # OpenAI: else a stream has none
+        if self._job.include_usage:  # as OpenAI does: otherwise a stream has no `usage`
             body["usage"] = self.usage.json() if self._job.usage_always else None
         if first or self._job.spans:
             body["outrider"] = self._extra(index, piece, parallel=False)
         return _sse(to_json(body))
 
     def _tail(self) -> bytes:
-        """The chunk with nothing but usage, where it was asked for, and the end."""
+        """The last chunk with usage only, if requested, and the end marker."""
         done = b"data: [DONE]\n\n"
         if not self._job.include_usage:
             return done
@@ -188,8 +190,8 @@ class Responder:
         return _sse(to_json(body)) + done
 
     def _extra(self, index: int, piece: Piece, parallel: bool) -> dict[str, Any]:
-        """The `outrider` object: the seed, and with spans the token ids and which were accepted drafts."""
-        extra: dict[str, Any] = {"seed": self._job.asks[index].sampling.seed}
+        """The `outrider` object: the seed, and with `spans` the token ids and which are accepted drafts."""
+        extra: dict[str, Any] = {"seed": self._job.session_requests[index].sampling.seed}
         if self._job.spans:
             extra["tokens"] = piece.tokens
             extra["accepted"] = piece.accepted if parallel else sum(piece.accepted)
@@ -199,9 +201,9 @@ class Responder:
 
 
 def failure(event: Failed) -> ApiError:
-    """A failed session as an HTTP error."""
+    """The HTTP error for a failed session."""
     if event.reason == "deadline":
-        # Asking again at once would only take as long again.
+        # A retry would take as long again, so clients are told not to retry.
         return ApiError(504, event.message, code="deadline", headers={"x-should-retry": "false"})
     if event.reason in ("broker", "draining"):
         return unavailable(event.message)
@@ -209,7 +211,7 @@ def failure(event: Failed) -> ApiError:
 
 
 async def _next(events: Stream, response: web.StreamResponse, keepalive_s: float) -> Event | None:
-    """The next event, None at the end. While there is none, comments tell proxies that the stream goes on."""
+    """The next event; None at the end. While waiting, sends comments that keep proxies from closing the stream."""
     while True:
         try:
             async with asyncio.timeout(keepalive_s):

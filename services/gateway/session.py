@@ -1,7 +1,7 @@
-"""One session as its gateway sees it: what was asked, what has come, what was passed on. Pure.
+"""One session in its gateway: the request, the tokens received and the tokens delivered. Pure.
 
-Everything that comes is applied by absolute position: what is there already is skipped, the rest appended, and
-a gap is never guessed across but read from the session log.
+Verdicts are applied by absolute position: known tokens are skipped, new ones are appended, and a gap is filled from
+the session log.
 """
 
 import math
@@ -17,14 +17,14 @@ Reason = Literal["deadline", "cancel", "error", "broker", "draining"]
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """What a session is opened with: `SessionSpec` without what the gateway adds (id, address, deadline)."""
+class SessionRequest:
+    """Request for a session: `SessionSpec` without the fields that the gateway adds (id, address, deadline)."""
 
     prompt: tuple[int, ...]
     sampling: SamplingParams
     max_tokens: int
     stop_ids: tuple[int, ...] = ()
-    logprobs: int = -1  # likeliest per token, -1 = none at all
+    logprobs: int = -1  # number of likeliest tokens per token; -1 = no logprobs
     device: str = ""
 
 
@@ -34,15 +34,15 @@ class Emitted:
 
     index: int  # which of the sessions opened together
     tokens: tuple[int, ...]
-    logprobs: tuple[TokenLogprobs, ...] = ()  # one per token when asked for
+    logprobs: tuple[TokenLogprobs, ...] = ()  # one per token when requested
     drafted: int = 0
     accepted: int = 0
-    finish: Finish = ""  # "stop" and "length" only: any other end is a Failed
+    finish: Finish = ""  # "stop" or "length"; any other end is a Failed
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The session's end, without its text being finished."""
+    """The session ended before its text was finished."""
 
     index: int
     reason: Reason
@@ -52,7 +52,7 @@ class Failed:
 Event = Emitted | Failed
 
 
-class Session:
+class GatewaySession:
     """Turns verdicts and log readings into events, each token once and in order."""
 
     def __init__(
@@ -60,14 +60,14 @@ class Session:
     ) -> None:
         self.index = index
         self.spec = spec
-        self.length = len(spec.prompt)  # of prompt and tokens delivered
+        self.length = len(spec.prompt)  # prompt and delivered tokens
         self.finished = False
-        self.heard_at = math.inf  # when anything last came; it cannot be missed before it was submitted
+        self.last_reply_at = math.inf  # time of the last reply; inf until the session is submitted
         self.deadline_at = deadline_at
         self._deliver = deliver
 
     def apply(self, verdict: Verdict) -> bool:
-        """Deliver what is new in a verdict. False when there is a gap before or in it: read the log."""
+        """Deliver a verdict's new tokens. False when there is a gap, which `catch_up` fills from the log."""
         if self.finished:
             return True
         skip = self.length - verdict.base_len
@@ -82,7 +82,7 @@ class Session:
         return True
 
     def catch_up(self, log: SessionLog) -> None:
-        """Deliver what the log has beyond what was delivered."""
+        """Deliver the log's tokens that were not delivered yet."""
         if self.finished:
             return
         have = self.length - len(self.spec.prompt)
@@ -90,11 +90,11 @@ class Session:
         self._advance(log.committed[have:], log.logprobs[have:], 0, 0, log.head.finish, message)
 
     def close(self, close: Close) -> None:
-        """The session has ended, all its tokens having been delivered."""
+        """Handle a Close; all tokens of the session have been delivered."""
         self._advance((), (), 0, 0, close.finish or "error", close.message)
 
     def fail(self, reason: Reason, message: str) -> None:
-        """End it here, whatever the others do."""
+        """End the session here with an error."""
         if not self.finished:
             self.finished = True
             self._deliver(Failed(self.index, reason, message))

@@ -1,6 +1,6 @@
-"""All sessions of one gateway, below HTTP: opened here, fed from the reply inbox, cancelled when nobody reads.
+"""All sessions of one gateway: opens them, applies replies from the inbox and cancels those without a reader.
 
-`run` keeps four loops: register and read replies, send cancels, look after quiet sessions, heartbeat.
+`run` runs four loops: register and read replies, send cancels, check quiet sessions, heartbeat.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 
 from services.gateway.cancels import Cancels
-from services.gateway.session import Ask, Emitted, Event, Reason, Session
+from services.gateway.session import Emitted, Event, GatewaySession, Reason, SessionRequest
 from services.gateway.stream import Stream
 from services.gateway.timeline import Timeline
 from shared.broker.contract import Broker, BrokerAway, BrokerFull, Entry, UnknownSession
@@ -20,7 +20,7 @@ from shared.protocol.keys import Keys
 from shared.protocol.messages import Close, Finish, Heartbeat, Submit, Verdict
 from shared.protocol.session import SessionSpec
 from shared.runtime.ids import Ids
-from shared.runtime.loop import for_ever
+from shared.runtime.loop import run_forever
 from shared.runtime.presence import Presence
 from shared.runtime.settings import GatewaySettings
 from shared.runtime.watch import BrokerWatch
@@ -31,7 +31,7 @@ BLOCK_S: Final = 1.0  # one blocking read of the reply inbox
 READ_COUNT: Final = 256
 SUBMIT_PAUSES_S: Final = (0.05, 0.2)  # between tries: a connection that was cut comes back in no time
 TICK_S: Final = 0.5
-QUIET_S: Final = 2.0  # a session not heard of for this long is looked up in its log
+QUIET_S: Final = 2.0  # a session without a reply for this long is looked up in its log
 TOTALS: Final = ("tokens", "drafted", "accepted", "rounds", "rejections")
 OVERDUE_S: Final = 2.0  # past its deadline the scheduler gets this long to end a session
 
@@ -39,20 +39,20 @@ log = structlog.get_logger()
 
 
 class Unavailable(RuntimeError):
-    """Not now: the broker is away or full, or this gateway is not registered or is leaving."""
+    """No session can be opened now: the broker is away or full, or this gateway is not registered or shuts down."""
 
     def __init__(self, message: str, retry_after_s: int = 1) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
 
 
-class Sessions:
-    """Use: `stream = await sessions.open(ask)`, `async for event in stream`, and `stream.close()` in the end."""
+class GatewaySessions:
+    """Use: `stream = await sessions.open(request)`, `async for event in stream`, finally `stream.close()`."""
 
     def __init__(self, settings: GatewaySettings, broker: Broker, watch: BrokerWatch, ids: Ids) -> None:
         self.address = ""  # "name:generation"; "" = not registered (yet, or after the broker lost its data)
-        self.counts: Counter[str] = Counter()  # what happened, by name; the metrics export it
-        self.totals: Counter[str] = Counter(dict.fromkeys(TOTALS, 0))  # of all sessions, in tokens and rounds
+        self.counts: Counter[str] = Counter()  # events by name, exported as metrics
+        self.totals: Counter[str] = Counter(dict.fromkeys(TOTALS, 0))  # tokens and rounds of all sessions
         self._settings = settings
         self._broker = broker
         self._watch = watch
@@ -61,10 +61,10 @@ class Sessions:
         self._name = settings.name or ROLE
         self._generation = 0
         self._cursor = "0"
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[str, GatewaySession] = {}
         self._cancels = Cancels(broker, self._keys, self.counts)
         self._registered = asyncio.Event()
-        self._leaving = False
+        self._shutting_down = False
         self._timeline = Timeline(broker, self._name, settings.trace)
         watch.on_change(self._on_watch)
 
@@ -72,71 +72,71 @@ class Sessions:
         return len(self._sessions)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until stop is set; `leave` first. Raises Superseded when a newer gateway has the name."""
+        """Run until stop is set; call `shut_down` before. Raises Superseded when a newer gateway has the name."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(for_ever(self._read, self._watch, stop, "replies"))
-            group.create_task(for_ever(partial(self._cancels.turn, TICK_S), self._watch, stop, "cancels"))
-            group.create_task(for_ever(self._look_after, self._watch, stop, "quiet sessions"))
-            group.create_task(self._present(stop))
+            group.create_task(run_forever(self._read, self._watch, stop, "replies"))
+            group.create_task(run_forever(partial(self._cancels.turn, TICK_S), self._watch, stop, "cancels"))
+            group.create_task(run_forever(self._check_quiet_sessions, self._watch, stop, "quiet sessions"))
+            group.create_task(self._run_presence(stop))
         try:
             await self._cancels.send()
         except BrokerAway:
             log.warning("cancels not sent", sessions=len(self._cancels))
 
-    async def open(self, *asks: Ask) -> Stream:
-        """Open sessions together; events carry the index of their ask. Raises Unavailable."""
-        stream = Stream(len(asks), self._abandon)
+    async def open(self, *requests: SessionRequest) -> Stream:
+        """Open sessions together; events carry the index of their request. Raises Unavailable."""
+        stream = Stream(len(requests), self._cancel)
         try:
-            for index, ask in enumerate(asks):
-                await self._submit(self._new(index, ask, stream))
-        except BaseException:  # cancelled as well: sessions opened so far must not run on
+            for index, request in enumerate(requests):
+                await self._submit(self._new(index, request, stream))
+        except BaseException:  # cancellation included: sessions opened so far must not run on
             stream.close()
             raise
         return stream
 
-    def objection(self) -> str | None:
+    def not_ready_reason(self) -> str | None:
         """Why no session can be opened now; None when one can."""
-        if self._leaving:
+        if self._shutting_down:
             return "this gateway is shutting down"
         if not self._watch.up:
             return "the broker is away"
         return None if self.address else "this gateway is not registered yet"
 
-    def leave(self) -> None:
-        """Open no more, and end the running ones with an error."""
-        self._leaving = True
+    def shut_down(self) -> None:
+        """Open no more sessions, and end the running ones with an error."""
+        self._shutting_down = True
         self._fail_all("draining", "this gateway is shutting down", cancel=True)
 
-    def _abandon(self, session: Session, reason: Finish) -> None:
-        """Free a session here and ask the scheduler to end it, if it has not ended."""
+    def _cancel(self, session: GatewaySession, reason: Finish) -> None:
+        """Forget a session, and have the scheduler end it if it has not ended."""
         if not self._forget(session):
             return
         session.finished = True
         self._cancels.add(session.spec.session, reason)
 
     # --- opening ------------------------------------------------------------------------------------
-    def _new(self, index: int, ask: Ask, stream: Stream) -> Session:
-        if (objection := self.objection()) is not None:
-            raise Unavailable(objection)
+    def _new(self, index: int, request: SessionRequest, stream: Stream) -> GatewaySession:
+        if (not_ready_reason := self.not_ready_reason()) is not None:
+            raise Unavailable(not_ready_reason)
         spec = SessionSpec(
             session=self._ids.session(self._settings.shard),
-            prompt=ask.prompt,
-            sampling=ask.sampling,
-            max_tokens=ask.max_tokens,
-            stop_ids=ask.stop_ids,
+            prompt=request.prompt,
+            sampling=request.sampling,
+            max_tokens=request.max_tokens,
+            stop_ids=request.stop_ids,
             gateway=self.address,
             deadline_ms=int(self._settings.request_timeout_s * 1000),
-            logprobs=ask.logprobs,
-            device=ask.device,
+            logprobs=request.logprobs,
+            device=request.device,
         )
         deadline_at = asyncio.get_running_loop().time() + self._settings.request_timeout_s
-        session = Session(index, spec, deadline_at, partial(self._deliver, stream))
-        self._sessions[spec.session] = session  # before it is submitted: its first verdict may be faster
+        session = GatewaySession(index, spec, deadline_at, partial(self._deliver, stream))
+        self._sessions[spec.session] = session  # before submitting: its first verdict may arrive earlier
         stream.members.append(session)
         return session
 
-    async def _submit(self, session: Session) -> None:
-        """A repeat is a no-op at the broker, so a cut connection is no reason to give up at once."""
+    async def _submit(self, session: GatewaySession) -> None:
+        """Submit a session, retrying while the broker is away: a repeated submit is a no-op there."""
         spec = session.spec
         message = Submit(
             spec.session, len(spec.prompt), spec.max_tokens, spec.deadline_ms, spec.gateway, spec.device
@@ -151,7 +151,7 @@ class Sessions:
                     raise Unavailable("the broker is away") from error
                 await asyncio.sleep(pause_s)
             else:
-                session.heard_at = asyncio.get_running_loop().time()
+                session.last_reply_at = asyncio.get_running_loop().time()
                 log.debug("session opened", session=spec.session, prompt=len(spec.prompt))
                 return
 
@@ -165,7 +165,7 @@ class Sessions:
             self.totals["drafted"] += event.drafted
             self.totals["accepted"] += event.accepted
             self.totals["rounds"] += event.drafted > 0
-            # A round that the end cut among its accepted drafts had no rejection.
+            # A round whose text ended within its accepted draft had no rejection.
             self.totals["rejections"] += event.accepted < min(event.drafted, len(event.tokens))
         stream.put(event)
 
@@ -179,59 +179,61 @@ class Sessions:
         for entry in entries:
             if address != self.address:
                 return  # the broker lost its data meanwhile
-            await self._take(entry)
-            self._cursor = entry.id  # only now: an entry that a cut connection interrupted is taken again
+            await self._handle(entry)
+            self._cursor = (
+                entry.id
+            )  # only now, so that an entry interrupted by a lost connection is read again
 
-    async def _take(self, entry: Entry) -> None:
+    async def _handle(self, entry: Entry) -> None:
         self.counts["reply_bytes"] += len(entry.data)
         try:
             message = wire.decode(entry.data)
         except wire.WireError as error:
-            await self._refuse(entry, str(error))
+            await self._dead_letter(entry, str(error))
             return
         if not isinstance(message, Verdict | Close):
-            await self._refuse(entry, f"{type(message).__name__} in a reply inbox")
+            await self._dead_letter(entry, f"{type(message).__name__} in a reply inbox")
             return
         session = self._sessions.get(message.session)
         if session is None:
             self.counts["replies_for_nobody"] += 1
             return
-        session.heard_at = asyncio.get_running_loop().time()
+        session.last_reply_at = asyncio.get_running_loop().time()
         if isinstance(message, Verdict):
             if message.status == "ok" and not session.apply(message):
                 self.counts["gaps"] += 1
                 await self._catch_up(session)
         else:
             if message.finish != "error":
-                await self._catch_up(session)  # the tokens it ended with, should their verdict be lost
+                await self._catch_up(session)  # its last tokens, in case their verdict was lost
             session.close(message)
         self._settle(session)
 
-    async def _refuse(self, entry: Entry, why: str) -> None:
+    async def _dead_letter(self, entry: Entry, why: str) -> None:
         self.counts["refused_messages"] += 1
         log.warning("reply refused", why=why)
         await self._broker.dead_letter(entry, why)
 
-    async def _catch_up(self, session: Session) -> None:
+    async def _catch_up(self, session: GatewaySession) -> None:
         try:
             session.catch_up(await self._broker.load(session.spec.session))
         except UnknownSession:
             session.fail("broker", "the session's log is gone")
-        except ValueError as error:  # bytes in it that are none of ours
+        except ValueError as error:  # corrupt bytes in the log
             session.fail("error", f"the session's log cannot be read: {error}")
         self._settle(session)
 
-    def _settle(self, session: Session) -> None:
+    def _settle(self, session: GatewaySession) -> None:
         if session.finished and self._forget(session):
             log.debug("session ended", session=session.spec.session, length=session.length)
 
-    def _forget(self, session: Session) -> bool:
-        """Free what is held here. False when it was freed before."""
+    def _forget(self, session: GatewaySession) -> bool:
+        """Forget a session. False when it was forgotten before."""
         return self._sessions.pop(session.spec.session, None) is not None
 
-    # --- being there --------------------------------------------------------------------------------
+    # --- presence -----------------------------------------------------------------------------------
     async def _register(self) -> None:
-        """Take a generation and be seen alive under it, so that a scheduler never finds a dead gateway's session."""
+        """Take a generation and beat before opening sessions, so that no scheduler takes their gateway for dead."""
         if not self._watch.up:
             await asyncio.sleep(0.05)
             return
@@ -245,7 +247,7 @@ class Sessions:
         self._registered.set()
         log.info("registered", address=self.address)
 
-    async def _present(self, stop: asyncio.Event) -> None:
+    async def _run_presence(self, stop: asyncio.Event) -> None:
         waits = [asyncio.ensure_future(event.wait()) for event in (stop, self._registered)]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -269,25 +271,25 @@ class Sessions:
         for session in list(self._sessions.values()):
             session.fail(reason, message)
             if cancel:
-                self._abandon(session, "cancel")
+                self._cancel(session, "cancel")
             self._settle(session)
 
     # --- quiet sessions -----------------------------------------------------------------------------
-    async def _look_after(self) -> None:
-        """Replies may be lost, schedulers may die: what a session has come to is in its log all the same."""
+    async def _check_quiet_sessions(self) -> None:
+        """Look up quiet sessions in their logs, since replies may be lost and schedulers may die."""
         await asyncio.sleep(TICK_S)
         await self._timeline.write()
         now = asyncio.get_running_loop().time()
         for session in list(self._sessions.values()):
             overdue = now > session.deadline_at + OVERDUE_S
-            if self._watch.up and (overdue or now - session.heard_at > QUIET_S):
-                session.heard_at = now
-                await self._look_up(session)
+            if self._watch.up and (overdue or now - session.last_reply_at > QUIET_S):
+                session.last_reply_at = now
+                await self._check_log(session)
             if overdue and not session.finished:
                 session.fail("deadline", "the request took longer than this server allows")
-                self._abandon(session, "deadline")
+                self._cancel(session, "deadline")
 
-    async def _look_up(self, session: Session) -> None:
+    async def _check_log(self, session: GatewaySession) -> None:
         try:
             head = await self._broker.head(session.spec.session)
         except UnknownSession:

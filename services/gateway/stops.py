@@ -1,13 +1,13 @@
-"""Stop strings in a stream of text that comes in arbitrary pieces."""
+"""Finds stop strings in text that arrives in arbitrary pieces."""
 
 from collections.abc import Sequence
 
 
 class StopScanner:
-    """Passes text on up to the first stop string, whichever is complete first; the rest is swallowed.
+    """Passes text on up to the first complete stop string and drops the rest.
 
-    What could still become a stop string is held back: the longest end of the text that begins one. So the
-    text passed on is the same however it was cut into pieces, and never contains a stop string.
+    The longest suffix that begins a stop string is held back. So the output never contains a stop string and does
+    not depend on how the text was cut into pieces.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
@@ -16,7 +16,7 @@ class StopScanner:
         self._held = ""
 
     def push(self, text: str) -> str:
-        """What may be passed on now. Once `found` is set, always ""."""
+        """Add text; returns what may be passed on now. Always "" once `found` is set."""
         if self.found or not self._stops:
             return "" if self.found else text
         text = self._held + text
@@ -29,13 +29,13 @@ class StopScanner:
         return text[: len(text) - keep]
 
     def flush(self) -> str:
-        """What was held back, when no more text comes."""
+        """The text held back, once no more text follows."""
         held, self._held = self._held, ""
         return held
 
 
 def _first(text: str, stops: Sequence[str]) -> tuple[int, str] | None:
-    """(start, stop) of the occurrence that ends first, the longest when several end there; None without one."""
+    """(start, stop) of the occurrence that ends first, the longest of several with that end; None without one."""
     hits = [(at + len(stop), at, stop) for stop in stops if (at := text.find(stop)) >= 0]
     if not hits:
         return None
@@ -44,7 +44,7 @@ def _first(text: str, stops: Sequence[str]) -> tuple[int, str] | None:
 
 
 def _longest_beginning(text: str, stops: Sequence[str]) -> int:
-    """Characters at the end of text that are the beginning of a stop string, without being all of it."""
+    """Length of the longest suffix of text that is a proper prefix of a stop string."""
     longest = min(len(text), max(map(len, stops)) - 1)
     for n in range(longest, 0, -1):
         tail = text[len(text) - n :]

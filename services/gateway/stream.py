@@ -1,20 +1,20 @@
-"""What the opener of sessions reads."""
+"""The stream of events of the sessions of one request."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from services.gateway.session import Emitted, Event, Session
+from services.gateway.session import Emitted, Event, GatewaySession
 from shared.protocol.messages import Finish
 
 
 class Stream(AsyncIterator[Event]):
-    """Events of the sessions opened together, as they come, until each has ended or was cut."""
+    """Events of sessions opened together, in order of arrival, until each has ended or was cut."""
 
-    def __init__(self, count: int, abandon: Callable[[Session, Finish], None]) -> None:
-        self._abandon = abandon
+    def __init__(self, count: int, cancel: Callable[[GatewaySession, Finish], None]) -> None:
+        self._cancel = cancel
         self._queue: asyncio.Queue[Event] = asyncio.Queue()
         self._live = set(range(count))
-        self.members: list[Session] = []
+        self.members: list[GatewaySession] = []
         self.put = self._queue.put_nowait
 
     def __aiter__(self) -> "Stream":
@@ -31,13 +31,13 @@ class Stream(AsyncIterator[Event]):
         raise StopAsyncIteration
 
     def cut(self, index: int, reason: Finish) -> None:
-        """Nobody reads this one any more: cancel it on all sides. Fine to repeat."""
+        """Stop reading one session and cancel it. Idempotent."""
         self._live.discard(index)
         if index < len(self.members):
-            self._abandon(self.members[index], reason)
+            self._cancel(self.members[index], reason)
 
     def close(self) -> None:
-        """Cancel whatever has not ended. The sessions, which refer to this, are let go: none waits for a collector."""
+        """Cancel all sessions that have not ended. Clearing `members` breaks reference cycles."""
         for session in self.members:
             self.cut(session.index, "cancel")
         self.members.clear()

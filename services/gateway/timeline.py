@@ -1,4 +1,4 @@
-"""The gateway's part of a timeline: how long each session waited for its first tokens."""
+"""The gateway's timeline spans: how long each session waited for its first tokens."""
 
 from contextlib import suppress
 from typing import Final
@@ -6,11 +6,11 @@ from typing import Final
 from shared.broker.contract import Broker, BrokerAway
 from shared.protocol.messages import Span
 
-MOST: Final = 1000  # spans kept between two writes; beyond it the newest are dropped
+MAX_SPANS: Final = 1000  # spans kept between two writes; further ones are dropped
 
 
 class Timeline:
-    """Spans, written now and then. With tracing off it is never filled."""
+    """Collects spans and writes them periodically. With tracing off it stays empty."""
 
     def __init__(self, broker: Broker, name: str, on: bool) -> None:
         self._broker = broker
@@ -19,13 +19,13 @@ class Timeline:
         self._spans: list[Span] = []
 
     def waited(self, session: str, opened_at: float, now: float) -> None:
-        """A session has its first tokens. Times of the loop's clock, in seconds."""
-        if self._on and len(self._spans) < MOST:
+        """Record that a session has its first tokens. Times are loop-clock seconds."""
+        if self._on and len(self._spans) < MAX_SPANS:
             start_us, end_us = int(opened_at * 1e6), int(now * 1e6)
             self._spans.append(Span("gateway", self._name, session, 0, 0, "wait", start_us, end_us, 0, 0))
 
     async def write(self) -> None:
-        """To the broker; what it does not take is lost, a timeline is no record."""
+        """Write the spans to the broker. Spans that it does not accept are lost."""
         if not self._spans:
             return
         spans, self._spans = self._spans, []

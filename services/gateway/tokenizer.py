@@ -1,4 +1,4 @@
-"""The target's tokenizer, read from its folder: text to ids, ids to text, and what each token is in bytes."""
+"""The target's tokenizer, read from its folder: text to ids, ids to text, and each token's bytes."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ _SPECIAL_NAMES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """What is known of the tokens: their hash as deployments state it, how many, and each one's bytes."""
+    """The vocabulary: its hash as in the deployment record, its size, and each token's bytes."""
 
     hash: str
     size: int
@@ -48,7 +48,7 @@ class TargetTokenizer:
         stop_ids: Sequence[int],
         special_in_text: bool = False,
     ) -> None:
-        """special_in_text: a chat's messages may hold control tokens. Raises ValueError; see ChatPrompt."""
+        """special_in_text: chat messages may contain control tokens. Raises ValueError as ChatPrompt does."""
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self._tokenizer = tokenizer
@@ -60,25 +60,25 @@ class TargetTokenizer:
         self.byte_tokens = _byte_tokens(tokenizer)
 
     def encode(self, text: str) -> list[int]:
-        """A plain prompt, with whatever special tokens it holds and the tokenizer itself puts around it."""
+        """Ids of a plain prompt. Special tokens in it count, and the tokenizer adds its own."""
         return ids_of(self._tokenizer, text, add_special_tokens=True)
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        """Messages through the chat template. Raises TemplateRefused."""
+        """Prompt ids of chat messages. Raises TemplateRefused."""
         if self._chats is None:
             raise TemplateRefused("this model has no chat template; use /v1/completions")
         return self._chats.ids(messages)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids, none of them hidden."""
+        """Text of ids, none of which is hidden."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
 
     def token_bytes(self, token: int) -> bytes:
-        """What a token stands for; an added token's literal content, b"" for an id without a token."""
+        """A token's bytes: an added token's literal content, b"" for an id without a token."""
         return self.vocabulary.bytes_of.get(token, b"")
 
     def token_text(self, token: int) -> str:
-        """The same as text; bytes that are no whole character are written as OpenAI does: `bytes:\\xe2\\x80`."""
+        """A token's text. Bytes that are not whole characters are written as OpenAI does: `bytes:\\xe2\\x80`."""
         data = self.token_bytes(token)
         try:
             return data.decode()
@@ -87,7 +87,7 @@ class TargetTokenizer:
 
 
 def load_tokenizer(folder: Path, special_in_text: bool = False) -> TargetTokenizer:
-    """From tokenizer.json and the files beside it. Raises BadFile that names the file."""
+    """Load a tokenizer from tokenizer.json and the files beside it. Raises BadFile that names the file."""
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise BadFile(f"{path}: no such file; OUTRIDER_MODEL_DIR must be the target's folder")
@@ -107,7 +107,7 @@ def load_tokenizer(folder: Path, special_in_text: bool = False) -> TargetTokeniz
 
 
 def modelled_tokenizer(vocab: int = MODELLED_VOCAB, special_in_text: bool = False) -> TargetTokenizer:
-    """Stands in where no model is: UTF-8 bytes in, the modelled target's made-up words out."""
+    """The modelled target's tokenizer: encodes text as UTF-8 bytes and decodes tokens to made-up words."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     words = [f"Ġw{n}" for n in range(len(alphabet) + 1, vocab)]
     pieces = ["<stop>", *alphabet, *words]
@@ -129,7 +129,7 @@ def modelled_tokenizer(vocab: int = MODELLED_VOCAB, special_in_text: bool = Fals
 
 
 def _vocabulary(folder: Path) -> Vocabulary:
-    """As the core counts it: tokens beyond the rows of the model's output head do not exist."""
+    """The vocabulary as the core counts it, without tokens beyond the rows of the model's output head."""
     config = _read_json(folder / "config.json")
     rows = config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
     try:
@@ -140,7 +140,7 @@ def _vocabulary(folder: Path) -> Vocabulary:
 
 
 def _stop_ids(folder: Path, eos: int | None) -> list[int]:
-    """Every id that one of the target's files declares as an end of text."""
+    """All ids that the target's files declare as an end of text."""
     found = set() if eos is None else {eos}
     for name in ("generation_config.json", "config.json"):
         declared = _read_json(folder / name).get("eos_token_id")
@@ -157,7 +157,7 @@ def _template(folder: Path, special: Mapping[str, str]) -> ChatTemplate | None:
 
 
 def _template_source(folder: Path) -> str:
-    """A file of its own, or a field of the tokenizer's config: one template, or several by name."""
+    """The template from its own file or from a field of the tokenizer's config, which may hold several by name."""
     path = folder / "chat_template.jinja"
     if path.is_file():
         return path.read_text(encoding="utf-8")
@@ -191,6 +191,6 @@ def _content(entry: Any) -> str:
 
 
 def _byte_tokens(tokenizer: Tokenizer) -> frozenset[int]:
-    """SentencePiece's tokens of one raw byte; none in a byte-level vocabulary."""
+    """SentencePiece's tokens of one raw byte; empty for a byte-level vocabulary."""
     found = (tokenizer.token_to_id(f"<0x{byte:02X}>") for byte in range(256))
     return frozenset(token for token in found if token is not None)

@@ -1,4 +1,4 @@
-"""Whether a request was sent from this machine by a program of its own: not through a proxy, not by a web page."""
+"""Whether a request comes from a program on this machine, and not through a proxy or from a web page."""
 
 import ipaddress
 import re
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-# What proxies add. Any of them means that the peer's address is the proxy's, and says nothing of who asks.
+# Headers that proxies add. With any of them the peer's address is the proxy's and says nothing about the client.
 FORWARDED: Final = (
     "Forwarded",
     "Via",
@@ -28,16 +28,16 @@ _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]*\]|[A-Za-z0-9_.-]*)(?::[0-9]{0,5})?
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address, or the name localhost, is this machine's own."""
+    """Whether a host is a loopback address or the name localhost."""
     address = _address(host)
     return address.is_loopback if address is not None else host.lower() == "localhost"
 
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """What a request shows of who sent it.
+    """What a request reveals about its sender.
 
-    peer: the address at the other end of its connection. hosts: every host it names (Host headers and its target).
+    peer: the remote address of its connection. hosts: every host that it names (Host headers and its target).
     headers: names in any case.
     """
 
@@ -46,9 +46,9 @@ class Sender:
     headers: Mapping[str, str]
 
     def foreign_reason(self) -> str | None:
-        """Why it may come from elsewhere than a program on this machine; None when nothing says so.
+        """Why the request may not come from a program on this machine; None without a sign of that.
 
-        A page of another site whose name was made to lead here (DNS rebinding) names that site as its host.
+        A page whose site's name resolves to this machine (DNS rebinding) names that site as the host.
         """
         if not is_loopback(self.peer):
             return f"it comes from {self.peer[:100] or 'nowhere'}"
@@ -61,9 +61,9 @@ class Sender:
         return self._page_reason()
 
     def rebound_reason(self) -> str | None:
-        """Why it may be a web page's, wherever it comes from; None when nothing says so.
+        """Why the request may come from a web page on any machine; None without a sign of that.
 
-        A page's host is a name that DNS can lead here: neither an address nor a name without a dot.
+        Such a page's host is a DNS name with a dot: neither an address nor a plain name.
         """
         for host in self.hosts or [""]:
             name = host_name(host)
@@ -78,13 +78,13 @@ class Sender:
 
 
 def host_name(host: str) -> str:
-    """Of a Host header: without port and brackets; "" when it is none."""
+    """The host in a Host header, without port and brackets; "" when it is invalid."""
     match = _HOST.fullmatch(host.strip())
     return match[1].removeprefix("[").removesuffix("]").removesuffix(".") if match else ""
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """IPv4 in IPv6's clothes (::ffff:127.0.0.1), as sockets for both show it, is IPv4."""
+    """Parse an IP address. Dual-stack sockets show IPv4 as IPv6 (::ffff:127.0.0.1); it is returned as IPv4."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

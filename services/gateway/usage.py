@@ -1,4 +1,4 @@
-"""Token counts of a request, as OpenAI's `usage` with what speculation did."""
+"""Token counts of a request: OpenAI's `usage` and the counts of speculation."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +15,10 @@ class Usage:
     drafted_tokens: int = 0
     accepted_tokens: int = 0
     rounds: int = 0
-    round_tokens: int = 0  # emitted in those rounds, corrected or bonus token included
+    round_tokens: int = 0  # tokens emitted in those rounds, including the corrected or bonus token
 
     def add(self, event: Emitted) -> None:
-        """Count one event's speculation. Completion tokens are counted where the text may be cut."""
+        """Count one event's speculation. The responder counts completion tokens, since it may cut the text."""
         if event.drafted:
             self.drafted_tokens += event.drafted
             self.accepted_tokens += event.accepted
@@ -27,7 +27,7 @@ class Usage:
 
     @property
     def tau(self) -> float | None:
-        """Tokens emitted a verification with a draft; None when there was none."""
+        """Mean tokens emitted per verification with a draft; None when there was none."""
         return self.round_tokens / self.rounds if self.rounds else None
 
     def json(self) -> dict[str, Any]:

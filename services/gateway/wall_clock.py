@@ -1,11 +1,11 @@
-"""The date: what people read in a response (`created`) or a prompt (templates that say today's date).
+"""Wall-clock time for responses (`created`) and prompts (templates with today's date).
 
-Everything that waits or measures asks the running loop instead.
+Waits and measurements use the running loop's clock instead.
 """
 
 from datetime import datetime
 
 
 def wall_clock() -> datetime:
-    """Now, in local time."""
+    """The current date and time in the local time zone."""
     return datetime.now().astimezone()

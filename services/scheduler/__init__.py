@@ -1,1 +1,1 @@
-"""The scheduler: sessions' counters, timers and estimates; who is verified together and how far each user drafts."""
+"""The scheduler: places sessions, forms verification batches and sets every user's draft length."""

@@ -14,7 +14,7 @@ from shared.runtime.health import HealthServer
 from shared.runtime.ids import Ids
 from shared.runtime.settings import SchedulerSettings, load_named
 
-SWITCH_S: Final = 0.0005  # a planner's thread gives way to serving this soon
+SWITCH_S: Final = 0.0005  # Python's switch interval: the planner's thread yields to serving this soon
 
 
 async def run(stop: asyncio.Event) -> None:
@@ -28,7 +28,7 @@ async def run(stop: asyncio.Event) -> None:
     try:
         scheduler = Scheduler(settings, broker, Ids(settings.seed), registry, planning)
         async with HealthServer(
-            settings.health_host, settings.health_port, registry, scheduler.objection, settings.stack
+            settings.health_host, settings.health_port, registry, scheduler.not_ready_reason, settings.stack
         ):
             await scheduler.run(stop)
     finally:

@@ -1,18 +1,18 @@
-"""The scheduler without clock and wire: messages, time and heartbeats in, effects out.
+"""The scheduler's state machine, without clock or I/O: messages, heartbeats and the time go in, effects come out.
 
-A turn of the shell is: `handle` every message that has come, then `tick` once, then do the effects. So a batch
-closes only after all that was known has been taken in.
+In each turn the shell calls `handle` for every message that has arrived, then `tick` once, and then performs the
+effects. So a batch closes only after all available messages have been handled.
 """
 
 from collections.abc import Mapping
 
-from services.scheduler import moves, plans, recovery, rounds, staging
+from services.scheduler import placement, plans, recovery, rounds, staging
 from services.scheduler.effects import Effect, Persist, Stage
+from services.scheduler.fleet import Fleet, address
 from services.scheduler.metrics import Metrics
-from services.scheduler.placement import Fleet, address
-from services.scheduler.realised import Realised
-from services.scheduler.session import Session
+from services.scheduler.session import ScheduledSession
 from services.scheduler.state import Config, Estimates, State
+from services.scheduler.throughput import Throughput
 from shared.planning.estimates import DeviceEstimate
 from shared.planning.policies import UnknownPolicy, make_policy
 from shared.planning.policy import Plan, Policy
@@ -20,8 +20,8 @@ from shared.protocol.messages import Cancel, Control, Draft, Message, Resync, Su
 from shared.protocol.session import SessionHead
 
 
-class Unexpected(ValueError):
-    """A message that no scheduler gets."""
+class UnexpectedMessage(ValueError):
+    """A message of a type that the scheduler does not accept."""
 
 
 class Core:
@@ -33,9 +33,9 @@ class Core:
 
     # --- in ---------------------------------------------------------------------------------------------
     def handle(self, message: Message, entry: str, now: float, again: bool = False) -> None:
-        """Take in one message. entry: its id in its stream; again: it was delivered before.
+        """Handle one message. entry: its id in its stream; again: it was delivered before.
 
-        Raises Unexpected. Afterwards the entry may be acknowledged unless `holds(entry)`.
+        Raises UnexpectedMessage. Afterwards the entry may be acknowledged unless `holds(entry)`.
         """
         match message:
             case Draft():
@@ -52,89 +52,89 @@ class Core:
             case Control():
                 self._control(message)
             case _:
-                raise Unexpected(f"a {type(message).__name__} for the scheduler")
+                raise UnexpectedMessage(f"a {type(message).__name__} for the scheduler")
 
-    def fleet(self, fleet: Fleet, now: float, trusted: bool) -> None:
-        """Who is alive. trusted: who is not in it is dead."""
-        moves.update_fleet(self._state, fleet, now, trusted)
+    def update_fleet(self, fleet: Fleet, now: float, trusted: bool) -> None:
+        """Update the live processes. trusted: a process missing from the fleet is dead."""
+        placement.update_fleet(self._state, fleet, now, trusted)
 
-    def head(self, head: SessionHead, now: float) -> None:
-        """The answer to ReadHead."""
+    def on_head(self, head: SessionHead, now: float) -> None:
+        """Handle the log head that a ReadHead effect asked for."""
         recovery.on_head(self._state, head, now)
 
-    def gone(self, session: str) -> None:
-        """The answer to ReadHead when there is no such log."""
+    def on_missing_log(self, session: str) -> None:
+        """Handle a ReadHead whose session log does not exist: the session is over."""
         if session in self._state.sessions:
-            self._state.over(self._state.sessions[session], "gone")
+            self._state.remove(self._state.sessions[session], "gone")
 
-    def refused(self, effect: Stage, now: float) -> None:
-        """A batch was not staged: the verifier's stream is full."""
-        staging.refused(self._state, effect, now)
+    def on_stage_refused(self, effect: Stage, now: float) -> None:
+        """Handle a batch that was not staged because the verifier's stream is full."""
+        staging.on_refused(self._state, effect, now)
 
     def adopt(self, head: SessionHead, now: float) -> None:
-        """A live session found in the log at the start; `resume` follows when all messages under way are in."""
+        """Adopt a live session from its log at the start of a term. Call `resume` after all pending messages."""
         recovery.adopt(self._state, head, now)
 
     def resume(self, now: float) -> None:
-        """Every adopted session whose next move nobody is known to own is ours."""
+        """Make every adopted session that no message has claimed ready for a row."""
         recovery.resume_all(self._state, now)
 
     def restore(self, kept: Mapping[str, str]) -> None:
-        """The policy as an earlier Control left it. Raises UnknownPolicy, ValueError."""
+        """Restore the policy and threads of an earlier Control. Raises UnknownPolicy, ValueError, KeyError."""
         threads = int(kept.get("verifier_threads", 0)), int(kept.get("draft_threads", 0))
         self._use(make_policy(kept["policy"], int(kept["k"]), self._state.config.batches))
         self._state.threads = threads
 
     # --- plans ------------------------------------------------------------------------------------------
-    def plan_questions(self, now: float) -> list[plans.Question]:
-        """What to plan, beside serving."""
-        return plans.questions(self._state, now)
+    def plan_requests(self, now: float) -> list[plans.PlanRequest]:
+        """Plan requests that are due, one for each verifier at most."""
+        return plans.requests(self._state, now)
 
-    def plan_asked(self, question: plans.Question, now: float) -> None:
-        """Somebody works on it."""
-        plans.asked(self._state, question, now)
+    def mark_plan_requested(self, request: plans.PlanRequest, now: float) -> None:
+        """Record that a plan is being computed for this request."""
+        plans.mark_requested(self._state, request, now)
 
-    def take_plan(self, question: plans.Question, plan: Plan | None, now: float) -> None:
-        """What came of it; `tick` acts on it."""
-        plans.take(self._state, question, plan, now)
+    def take_plan(self, request: plans.PlanRequest, plan: Plan | None, now: float) -> None:
+        """Take a computed plan (None: there is none); the next `tick` applies it."""
+        plans.accept(self._state, request, plan, now)
 
-    def show_plans(self, now: float) -> None:
-        """Bring the metrics of plans up to date."""
-        plans.show(self._state, now)
+    def update_plan_metrics(self, now: float) -> None:
+        """Update the metrics about plans and throughput."""
+        plans.update_metrics(self._state, now)
 
     # --- out --------------------------------------------------------------------------------------------
     def tick(self, now: float) -> list[Effect]:
-        """Fire the timers that are due, close the batches that can close; everything to be done since the last."""
+        """Fire due timers and close batches. Returns all effects since the last tick."""
         state = self._state
         for session in state.timers.due(now):
             rounds.on_overdue(state, state.sessions[session], now)
         for verifier in state.verifiers.values():
-            asked = verifier.ask_at is not None and verifier.ask_at <= now
+            due = verifier.select_at is not None and verifier.select_at <= now
             held_back = 0 < verifier.refused_until <= now
-            if verifier.name in state.dirty or asked or held_back:
+            if verifier.name in state.dirty or due or held_back:
                 verifier.refused_until = 0.0 if held_back else verifier.refused_until
                 staging.close_batches(state, verifier, now)
         state.dirty.clear()
         return state.take_effects()
 
     def next_wake(self) -> float | None:
-        """When `tick` has to be called at the latest, if no message comes; None = not at all."""
+        """Latest time of the next `tick` if no message arrives; None = no deadline."""
         times = [self._state.timers.next_at()]
         for verifier in self._state.verifiers.values():
-            times += [verifier.ask_at, verifier.refused_until or None]
+            times += [verifier.select_at, verifier.refused_until or None]
         return min((at for at in times if at is not None), default=None)
 
     def holds(self, entry: str) -> bool:
-        """Whether an entry of the draft stream waits here for its batch."""
+        """Whether an entry of the draft stream is held for a batch, so that it must not be acknowledged yet."""
         return entry in self._state.holding
 
     @property
-    def sessions(self) -> Mapping[str, Session]:
-        """Sessions by id, to look at."""
+    def sessions(self) -> Mapping[str, ScheduledSession]:
+        """Sessions by id, read-only."""
         return self._state.sessions
 
     def devices(self) -> dict[str, DeviceEstimate]:
-        """What is known of each device that is alive, by name."""
+        """Estimates of each live device, by name."""
         state = self._state
         return {name: state.estimates.device(address(beat)) for name, beat in state.fleet.devices.items()}
 
@@ -144,7 +144,7 @@ class Core:
         return self._state.policy
 
     def policy_fields(self) -> dict[str, str]:
-        """The policy and threads as `Persist` keeps them and `restore` takes them."""
+        """The policy and thread counts as fields, written by `Persist` and read by `restore`."""
         verifier_threads, draft_threads = self._state.threads
         return {
             "policy": self.policy.name,
@@ -159,7 +159,7 @@ class Core:
         if session is None:
             self._state.metrics.dropped.labels("cancel", "unknown").inc()
         else:
-            moves.end(self._state, session, cancel.reason or "cancel")
+            placement.end(self._state, session, cancel.reason or "cancel")
 
     def _control(self, control: Control) -> None:
         state = self._state
@@ -171,7 +171,7 @@ class Core:
                 return
         verifier_threads, draft_threads = state.threads
         state.threads = control.verifier_threads or verifier_threads, control.draft_threads or draft_threads
-        moves.tune(
+        placement.tune(
             state,
             list(state.fleet.verifiers.values()) if control.verifier_threads else [],
             list(state.fleet.devices.values()) if control.draft_threads else [],
@@ -179,10 +179,10 @@ class Core:
         state.do(Persist({**self.policy_fields(), "source": "control"}))
 
     def _use(self, policy: Policy) -> None:
-        """In force from each session's next round on: drafts under way are verified as they were asked for."""
+        """Switch the policy. It applies from each session's next round; drafts under way are verified unchanged."""
         self._state.policy = policy
         for verifier in self._state.verifiers.values():
             verifier.cohort = verifier.cohort.relane(policy.lanes)
-            verifier.plan, verifier.planned, verifier.realised = None, None, Realised()
+            verifier.plan, verifier.planned, verifier.throughput = None, None, Throughput()
             verifier.plan_took_s = 0.0
             self._state.dirty.add(verifier.name)

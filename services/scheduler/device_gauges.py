@@ -1,4 +1,4 @@
-"""What the scheduler has learnt about devices, as metrics that are read when somebody asks."""
+"""The scheduler's device estimates as metrics, computed on each scrape."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
@@ -9,8 +9,8 @@ from prometheus_client.registry import Collector
 from services.scheduler.metrics import PREFIX
 from shared.planning.estimates import DeviceEstimate
 
-# Name, what it is, and how an estimate tells it (None: not known yet).
-_TOLD: Final[tuple[tuple[str, str, Callable[[DeviceEstimate], float | None]], ...]] = (
+# Metric name, help text, and its value from an estimate (None: not known yet).
+_GAUGES: Final[tuple[tuple[str, str, Callable[[DeviceEstimate], float | None]], ...]] = (
     (
         "device_link_seconds",
         "Verdict there and draft back, beside drafting, by device",
@@ -32,15 +32,15 @@ _TOLD: Final[tuple[tuple[str, str, Callable[[DeviceEstimate], float | None]], ..
 
 
 class DeviceGauges(Collector):
-    """devices: estimates by name of the device, of those that are alive."""
+    """Collects one gauge per figure. devices: returns the estimates of live devices by name."""
 
     def __init__(self, devices: Callable[[], Mapping[str, DeviceEstimate]]) -> None:
         self._devices = devices
 
     def collect(self) -> Iterator[Metric]:
-        """One family for each figure."""
+        """One metric family per figure, labelled by device."""
         devices = sorted(self._devices().items())
-        for name, text, figure in _TOLD:
+        for name, text, figure in _GAUGES:
             family = GaugeMetricFamily(PREFIX + name, text, labels=["device"])
             for device, known in devices:
                 if (value := figure(known)) is not None:

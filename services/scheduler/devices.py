@@ -1,4 +1,4 @@
-"""Devices that joined with a credential of their own: the core knows them by name, from a file."""
+"""Devices that joined with their own credentials, read from the file that `outrider devices` keeps."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ log = structlog.get_logger()
 
 
 class KnownDevices:
-    """The file as it is now: read again when it has changed. A file that cannot be read leaves the last good one."""
+    """The list of joined devices, reread when its file changes. An unreadable file leaves the last good list."""
 
     def __init__(self, file: str) -> None:
         self._path = Path(file) if file else None
@@ -19,7 +19,7 @@ class KnownDevices:
         self._devices: tuple[Device, ...] = ()
 
     def expiries(self) -> Mapping[str, int]:
-        """Milliseconds since 1970 by name, 0 = never."""
+        """Expiry of each device's credential by name, in ms since 1970; 0 = never."""
         self._refresh()
         return {device.name: 1000 * device.expires_s for device in self._devices}
 
@@ -42,7 +42,7 @@ class KnownDevices:
         log.info("devices known", names=[device.name for device in self._devices])
 
 
-def dismissal(address: str) -> str:
-    """What a device is told whose time is over."""
+def expiry_message(address: str) -> str:
+    """Message to a device whose credential has expired."""
     name = address.rpartition(":")[0]
     return f"the credential of {name!r} has expired; `outrider devices add {name}` makes a new one"

@@ -1,4 +1,4 @@
-"""What the core asks its shell to do. Effects of one turn are done in the order of `ORDER`, each kind in its own."""
+"""Effects: what the core asks its shell to do. Kinds are performed in the order of `ORDER`, each in the order asked."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
+class SendToDevice:
     """Put a message into a device's inbox."""
 
     device: str  # address
@@ -34,7 +34,7 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
-class Tell:
+class SendToVerifier:
     """Put a message into a verifier's stream."""
 
     verifier: str
@@ -43,7 +43,7 @@ class Tell:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Finish a session in its log and tell everybody that holds something for it."""
+    """End a session in its log, and close it at its verifier, device and gateway."""
 
     session: str
     close: Close
@@ -54,21 +54,21 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class AckDraft:
-    """Acknowledge a draft that was held and is not wanted any more."""
+    """Acknowledge a held draft that is no longer needed."""
 
     entry: str
 
 
 @dataclass(frozen=True, slots=True)
 class ReadHead:
-    """Read a session's log and tell the core (`Core.head`, `Core.gone`)."""
+    """Read the head of a session's log and pass it to the core (`Core.on_head`, `Core.on_missing_log`)."""
 
     session: str
 
 
 @dataclass(frozen=True, slots=True)
 class Persist:
-    """Keep the policy for a scheduler that starts."""
+    """Store the policy for the next scheduler that starts."""
 
     fields: Mapping[str, str]
 
@@ -80,7 +80,17 @@ class Trace:
     spans: tuple[Span, ...]
 
 
-Effect = Place | Send | Stage | Tell | End | AckDraft | ReadHead | Persist | Trace
+Effect = Place | SendToDevice | Stage | SendToVerifier | End | AckDraft | ReadHead | Persist | Trace
 
 # A device must find its placement in the log, and a session's Open comes before its first verdict.
-ORDER: tuple[type[Effect], ...] = (Place, Send, Stage, Tell, End, AckDraft, ReadHead, Persist, Trace)
+ORDER: tuple[type[Effect], ...] = (
+    Place,
+    SendToDevice,
+    Stage,
+    SendToVerifier,
+    End,
+    AckDraft,
+    ReadHead,
+    Persist,
+    Trace,
+)

@@ -1,4 +1,4 @@
-"""What the scheduler counts. Names are listed in docs/protocol.md."""
+"""The scheduler's metrics. docs/protocol.md lists their names."""
 
 from collections import Counter
 from functools import partial
@@ -55,16 +55,16 @@ class Metrics:
         self.plan_lanes = self._gauges("plan_batches", "Batches in the plan in force")
 
     def forget_verifier(self, name: str) -> None:
-        """It is gone: what it was last seen at is no news any more."""
+        """Remove the gauges of a verifier that is gone: their last values are stale."""
         for gauge in (self.plan_age, self.cycle, self.rate, self.plan_busy, self.plan_lanes):
             gauge.remove_by_labels({"verifier": name})
 
     def observe_round(self, drafted: int, accepted: int) -> None:
-        """One verified round."""
+        """Count one verified round and its draft positions."""
         self.rounds.labels("yes" if drafted else "no").inc()
         self.drafted.inc(drafted)
         self.accepted.inc(accepted)
-        for position in range(min(drafted, accepted + 1)):  # nothing behind a rejection was looked at
+        for position in range(min(drafted, accepted + 1)):  # positions after a rejection were not verified
             outcome = "accepted" if position < accepted else "rejected"
             self.positions.labels(str(position + 1), outcome).inc()
 
@@ -75,7 +75,7 @@ class Metrics:
         return Gauge(PREFIX + name, text, registry=self.registry)
 
     def _gauges(self, name: str, text: str, *labels: str) -> Gauge:
-        """By verifier; what: predicted by the plan in force, or realised lately."""
+        """A gauge by verifier. Label what: "predicted" by the plan in force, or "realised" recently."""
         return Gauge(PREFIX + name, text, ("verifier", *labels), registry=self.registry)
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:

@@ -1,4 +1,4 @@
-"""What the core asks for, done through the broker."""
+"""Performs the core's effects through the broker."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -16,9 +16,9 @@ log = structlog.get_logger()
 
 
 class Performer:
-    """in_force(core): whether its term still runs; holder(): who stages, for the lease.
+    """Performs effects. in_force(core): whether the core's term still runs; holder(): the lease holder's name.
 
-    Methods raise BrokerAway and LeaseLost: the term is over then.
+    Methods raise BrokerAway and LeaseLost; either ends the term.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class Performer:
         self._in_force, self._holder = in_force, holder
 
     async def do(self, core: Core, effects: Sequence[fx.Effect]) -> None:
-        """Do all of it, kind by kind; what is learnt on the way may lead to more."""
+        """Perform effects kind by kind. Answers from the broker may lead to more effects, which are performed too."""
         while effects and self._in_force(core):
             learnt = False
             for kind in fx.ORDER:
@@ -41,13 +41,13 @@ class Performer:
             effects = core.tick(asyncio.get_running_loop().time()) if learnt else ()
 
     async def perform(self, core: Core, effect: fx.Effect) -> bool:
-        """One effect. True when the core was told something."""
+        """Perform one effect. Returns True when the core received an answer, so that it has to tick again."""
         try:
             return await self._act(core, effect)
         except BrokerFull:
             log.warning("broker full", not_done=type(effect).__name__)
             if isinstance(effect, fx.Stage):
-                core.refused(effect, asyncio.get_running_loop().time())
+                core.on_stage_refused(effect, asyncio.get_running_loop().time())
             return isinstance(effect, fx.Stage)
 
     async def _act(self, core: Core, effect: fx.Effect) -> bool:
@@ -58,12 +58,12 @@ class Performer:
             case fx.Place():
                 log.debug("placed", session=effect.session, epoch=effect.epoch, device=effect.device)
                 if not await broker.place(effect.session, effect.epoch, effect.verifier, effect.device):
-                    return await self._tell_head(core, effect.session)
-            case fx.Send(device, Open() as message):
+                    return await self._report_head(core, effect.session)
+            case fx.SendToDevice(device, Open() as message):
                 await broker.open(device, message)
-            case fx.Send():
+            case fx.SendToDevice():
                 await broker.send(keys.inbox(effect.device), effect.message)
-            case fx.Tell():
+            case fx.SendToVerifier():
                 await broker.push(keys.staged(effect.verifier), effect.message)
             case fx.End():
                 log.info("session ended", session=effect.session, finish=effect.close.finish)
@@ -71,24 +71,24 @@ class Performer:
             case fx.AckDraft():
                 await broker.ack(keys.draft, [effect.entry])
             case fx.ReadHead():
-                return await self._tell_head(core, effect.session)
+                return await self._report_head(core, effect.session)
             case fx.Persist():
                 await broker.put(keys.policy, effect.fields)
             case fx.Trace():
                 await broker.trace(effect.spans)
         return False
 
-    async def _tell_head(self, core: Core, session: str) -> bool:
+    async def _report_head(self, core: Core, session: str) -> bool:
         head = await head_of(self._broker, session)
         if head is None:
-            core.gone(session)
+            core.on_missing_log(session)
         else:
-            core.head(head, asyncio.get_running_loop().time())
+            core.on_head(head, asyncio.get_running_loop().time())
         return True
 
 
 async def head_of(broker: Broker, session: str) -> SessionHead | None:
-    """Where a session stands in its log; None when there is none."""
+    """Head of a session's log; None when there is no such log."""
     try:
         return await broker.head(session)
     except UnknownSession:

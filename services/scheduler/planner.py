@@ -1,4 +1,4 @@
-"""Planning beside serving: a thread works on the next plan while the last good one stays in force."""
+"""Runs planning on a thread while the last good plan stays in force."""
 
 import asyncio
 from collections import Counter
@@ -9,17 +9,17 @@ import structlog
 
 from services.scheduler.core import Core
 from services.scheduler.metrics import Metrics
-from services.scheduler.plans import Question
+from services.scheduler.plans import PlanRequest
 from shared.compute.compute import Compute
 from shared.planning.policy import Plan
 
-LOOK_S: Final = 0.1  # between looks whether plans still fit
+PLAN_POLL_S: Final = 0.1  # interval of checks whether plans are out of date
 
 log = structlog.get_logger()
 
 
 class Planner:
-    """Asks the core what to plan, and gives it plans. A plan that raises or takes longer than limit_s is none."""
+    """Computes the plans that the core requests. One that raises or takes longer than limit_s is discarded."""
 
     def __init__(
         self, core: Callable[[], Core | None], compute: Compute, metrics: Metrics, limit_s: float
@@ -28,28 +28,28 @@ class Planner:
         self._overrun: asyncio.Task[Plan | None] | None = None
 
     async def turn(self) -> None:
-        """Look once; plan what there is to plan."""
-        await asyncio.sleep(LOOK_S)
+        """Check once, and compute all plans that are due."""
+        await asyncio.sleep(PLAN_POLL_S)
         core = self._core()
         if core is None or (self._overrun and not self._overrun.done()):
-            return  # a planner that overran has the thread until it ends
+            return  # a planner that overran occupies the thread until it ends
         loop = asyncio.get_running_loop()
-        core.show_plans(loop.time())
-        for question in core.plan_questions(loop.time()):
+        core.update_plan_metrics(loop.time())
+        for request in core.plan_requests(loop.time()):
             began = loop.time()
-            core.plan_asked(question, began)
-            plan, well = await self._answer(question)
+            core.mark_plan_requested(request, began)
+            plan, well = await self._plan(request)
             self._metrics.plan_time.observe(loop.time() - began)
             if well and core is self._core():
-                core.take_plan(question, plan, loop.time())
-                log.info("planned", took_ms=round(1e3 * (loop.time() - began)), **told(question, plan))
+                core.take_plan(request, plan, loop.time())
+                log.info("planned", took_ms=round(1e3 * (loop.time() - began)), **log_fields(request, plan))
 
-    async def _answer(self, question: Question) -> tuple[Plan | None, bool]:
-        """The plan, and whether it came in time and whole."""
-        task = asyncio.create_task(self._compute.run(question.answer))
+    async def _plan(self, request: PlanRequest) -> tuple[Plan | None, bool]:
+        """The plan, and whether planning succeeded in time."""
+        task = asyncio.create_task(self._compute.run(request.solve))
         done, _ = await asyncio.wait([task], timeout=self._limit_s)
         if not done:
-            log.warning("planner overran", policy=question.policy.name, limit_s=self._limit_s)
+            log.warning("planner overran", policy=request.policy.name, limit_s=self._limit_s)
             self._metrics.plans.labels("overran").inc()
             task.add_done_callback(_ignore)
             self._overrun = task
@@ -57,23 +57,23 @@ class Planner:
         try:
             return task.result(), True
         except Exception:  # whatever a policy raises: the last good plan stays in force
-            log.exception("planner failed", policy=question.policy.name)
+            log.exception("planner failed", policy=request.policy.name)
             self._metrics.plans.labels("raised").inc()
             return None, False
 
 
-def told(question: Question, plan: Plan | None) -> dict[str, object]:
-    """A plan and what it was made of, for the log."""
-    law = question.server.law
+def log_fields(request: PlanRequest, plan: Plan | None) -> dict[str, object]:
+    """A plan and its inputs as fields of a log line."""
+    law = request.server.law
     known: dict[str, object] = {
-        "verifier": question.verifier,
+        "verifier": request.verifier,
         "pass_ms": f"{law.beta_ms:.1f} + {law.per_token_ms:.3f} new + {law.per_context_ms:.4f} cached"
-        f" + {question.server.arrival_ms:.2f} came",
-        "prompts": f"{1e3 * question.server.prompts.per_ms:.2f}/s of {question.server.prompts.each_ms:.0f} ms",
-        "alpha": _range(view.alpha for view in question.views),
-        "draft_ms": _range(1e3 * view.draft_s_per_token for view in question.views),
-        "link_ms": _range(1e3 * view.link_s for view in question.views),
-        "spread_ms": _range(1e3 * view.spread_s for view in question.views),
+        f" + {request.server.arrival_ms:.2f} came",
+        "prompts": f"{1e3 * request.server.prompts.per_ms:.2f}/s of {request.server.prompts.each_ms:.0f} ms",
+        "alpha": _range(view.alpha for view in request.views),
+        "draft_ms": _range(1e3 * view.draft_s_per_token for view in request.views),
+        "link_ms": _range(1e3 * view.link_s for view in request.views),
+        "spread_ms": _range(1e3 * view.spread_s for view in request.views),
     }
     if plan is None:
         return known
@@ -93,6 +93,6 @@ def _range(values: Iterable[float]) -> str:
 
 
 def _ignore(task: "asyncio.Task[Plan | None]") -> None:
-    """Take the outcome of a planner that overran, so that nobody misses it."""
+    """Retrieve the outcome of a planner that overran, so that asyncio does not report it as never retrieved."""
     if not task.cancelled():
         task.exception()

@@ -1,4 +1,4 @@
-"""When to plan anew, and what a new plan changes. Pure; the planning itself runs beside (planner.py)."""
+"""Decides when to replan and applies a new plan. Pure; planner.py runs the planning itself on a thread."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -10,14 +10,15 @@ from shared.planning.policy import Plan, Policy
 from shared.planning.problem import PackedServer
 from shared.planning.views import SessionView
 
-DRIFT_S: Final = 2.0  # between plans for the same sessions
-MOST_REST_S: Final = 15.0
-REST: Final = 20.0  # and at least so many times as long as the last one took: planning wants processors, too
+DRIFT_S: Final = 2.0  # minimum time between plans for the same sessions
+MAX_REPLAN_S: Final = 15.0
+# Minimum time between plans, as a multiple of planning time, since planning uses CPU too.
+REPLAN_FACTOR: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """One verifier's sessions, to be planned for by the policy in force."""
+class PlanRequest:
+    """A request to plan for one verifier's sessions with the policy in force."""
 
     verifier: str
     policy: Policy
@@ -27,26 +28,26 @@ class Question:
     last: Plan | None
     planned: Planned
 
-    def answer(self) -> Plan | None:
-        """May be slow, and may raise whatever a policy raises."""
+    def solve(self) -> Plan | None:
+        """Compute the plan; None = the policy has none. May be slow and raises whatever the policy raises."""
         return self.policy.plan(self.views, self.server, self.max_rows, self.last)
 
 
-def questions(state: State, now: float) -> list[Question]:
-    """For every verifier whose plan does not fit any more."""
+def requests(state: State, now: float) -> list[PlanRequest]:
+    """Plan requests for all verifiers whose plan is out of date."""
     if not state.policy.plans:
         return []
-    found = [_question(state, verifier, now) for verifier in state.verifiers.values() if verifier.live]
-    return [question for question in found if question is not None]
+    found = [_request(state, verifier, now) for verifier in state.verifiers.values() if verifier.live]
+    return [request for request in found if request is not None]
 
 
-def _question(state: State, verifier: Verifier, now: float) -> Question | None:
+def _request(state: State, verifier: Verifier, now: float) -> PlanRequest | None:
     views = tuple(sorted(verifier.cohort, key=lambda view: view.joined))
     before = verifier.planned
     same = before is not None and before.same_sessions(views)
-    waits = verifier.turnover.waits(views, same, now)
+    waits = verifier.debounce.should_wait(views, same, now)
     age = now - verifier.planned_at
-    if waits or not views or age < min(REST * verifier.plan_took_s, MOST_REST_S):
+    if waits or not views or age < min(REPLAN_FACTOR * verifier.plan_took_s, MAX_REPLAN_S):
         return None
     if same and age < DRIFT_S:
         return None
@@ -54,13 +55,15 @@ def _question(state: State, verifier: Verifier, now: float) -> Question | None:
     planned = Planned.of(views, server)
     if same and before is not None and not before.drifted(planned):
         return None
-    return Question(verifier.name, state.policy, views, server, state.config.max_rows, verifier.plan, planned)
+    return PlanRequest(
+        verifier.name, state.policy, views, server, state.config.max_rows, verifier.plan, planned
+    )
 
 
-def take(state: State, question: Question, plan: Plan | None, now: float) -> None:
-    """A plan is there (None: there can be none). It is in force from each session's next round on."""
-    verifier = state.verifiers.get(question.verifier)
-    if verifier is None or question.policy is not state.policy:
+def accept(state: State, request: PlanRequest, plan: Plan | None, now: float) -> None:
+    """Apply a computed plan (None: no plan is possible). It takes effect at each session's next round."""
+    verifier = state.verifiers.get(request.verifier)
+    if verifier is None or request.policy is not state.policy:
         state.metrics.plans.labels("outdated").inc()
         return
     verifier.plan_took_s = now - verifier.planned_at
@@ -73,22 +76,22 @@ def take(state: State, question: Question, plan: Plan | None, now: float) -> Non
     state.dirty.add(verifier.name)
 
 
-def asked(state: State, question: Question, now: float) -> None:
-    """The question is being worked on: not again for the same sessions, whatever becomes of it."""
-    verifier = state.verifiers.get(question.verifier)
+def mark_requested(state: State, request: PlanRequest, now: float) -> None:
+    """Record that planning has begun, so that the same sessions are not planned again whatever the outcome."""
+    verifier = state.verifiers.get(request.verifier)
     if verifier is not None:
-        verifier.planned, verifier.planned_at = question.planned, now
-        verifier.turnover.unplanned_since = None
+        verifier.planned, verifier.planned_at = request.planned, now
+        verifier.debounce.plan_stale_since = None
 
 
-def show(state: State, now: float) -> None:
-    """Metrics: how old plans are, what they promised and what became of it."""
+def update_metrics(state: State, now: float) -> None:
+    """Update the metrics: plan age, predicted throughput and realised throughput."""
     metrics = state.metrics
     for verifier in state.verifiers.values():
-        verifier.realised.fade(now)
-        realised, name = verifier.realised, verifier.name
-        metrics.rate.labels(name, "realised").set(realised.tokens.per_s)
-        metrics.cycle.labels(name, "realised").set(realised.cycle_ms(len(verifier.cohort)))
+        verifier.throughput.fade(now)
+        throughput, name = verifier.throughput, verifier.name
+        metrics.rate.labels(name, "realised").set(throughput.tokens.per_s)
+        metrics.cycle.labels(name, "realised").set(throughput.cycle_ms(len(verifier.cohort)))
         plan = verifier.plan
         metrics.plan_age.labels(name).set(now - verifier.plan_at if plan else 0.0)
         metrics.plan_busy.labels(name).set(plan.busy if plan else 0.0)

@@ -1,4 +1,4 @@
-"""How much of waiting prompts rides in a batch, so that a long one does not stall a cycle."""
+"""Prefill budget of a batch: limits prompt chunks, so that a long prompt does not stall decoding."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -6,15 +6,14 @@ from typing import Final
 
 from shared.planning.cost import CostLaw, Row
 
-LEAST_TOKENS: Final = (
-    128  # so that prompts get on, whatever the law says; fewer would pay for the weights too often
-)
+# Prompts make progress whatever the cost law says; smaller chunks would read the weights too often.
+MIN_CHUNK_TOKENS: Final = 128
 
 
 def chunk_budget(most: int, rows: Sequence[Row], law: CostLaw | None, stall_ms: float) -> int:
-    """Prefill tokens that may join a pass over `rows`: as many as make it at most stall_ms longer, up to `most`.
+    """Prefill tokens, up to `most`, that lengthen a pass over `rows` by at most stall_ms.
 
-    Without a law, or when nobody waits for the pass (stall_ms infinite), `most`.
+    Returns `most` without a cost law, or when no decoding session waits for the pass (stall_ms infinite).
     """
     if law is None:
         return most
@@ -22,14 +21,15 @@ def chunk_budget(most: int, rows: Sequence[Row], law: CostLaw | None, stall_ms: 
     fits = bisect_right(
         range(most), stall_ms, key=lambda tokens: law.cost_ms([*rows, (tokens + 1, 0)]) - alone
     )
-    return min(most, max(fits, LEAST_TOKENS))
+    return min(most, max(fits, MIN_CHUNK_TOKENS))
 
 
-def share(missing: Sequence[int], budget: int) -> list[int]:
-    """The budget dealt to prompts in order of arrival, in tokens; none takes more than half of what is left
-    while others wait, and what nobody wanted is dealt again.
+def share_budget(missing: Sequence[int], budget: int) -> list[int]:
+    """Share a budget of tokens among prompts in order of arrival.
 
-    >>> share([1000, 30, 500], 512)
+    A prompt takes at most half of the remaining budget while others wait. What is left over is shared again.
+
+    >>> share_budget([1000, 30, 500], 512)
     [256, 30, 226]
     """
     rest = budget

@@ -1,8 +1,8 @@
-"""Sessions that come in: from a Submit, or from the log when a scheduler starts or has missed something."""
+"""New sessions: from a Submit, or from the session log at a term's start and after a missed message."""
 
-from services.scheduler import moves
+from services.scheduler import placement
 from services.scheduler.effects import ReadHead
-from services.scheduler.session import Session
+from services.scheduler.session import ScheduledSession
 from services.scheduler.state import State
 from services.scheduler.verifiers import Verifier
 from shared.planning.cohort import Cohort
@@ -12,14 +12,14 @@ from shared.protocol.session import SessionHead
 
 
 def on_submit(state: State, submit: Submit, now: float, again: bool) -> None:
-    """A new session, placed at once. One delivered before may have ended since: its log tells."""
+    """Add and place a new session. A redelivered Submit may be for one that has ended, so its log is read first."""
     if submit.session in state.sessions:
         state.metrics.dropped.labels("submit", "repeated").inc()
         return
     if again:
         state.do(ReadHead(submit.session))
         return
-    session = Session(
+    session = ScheduledSession(
         id=submit.session,
         joined=0,
         prompt_len=submit.prompt_len,
@@ -31,15 +31,15 @@ def on_submit(state: State, submit: Submit, now: float, again: bool) -> None:
         opened_at=now,
     )
     state.add(session, now)
-    moves.place(state, session, now)
+    placement.place(state, session, now)
 
 
 def adopt(state: State, head: SessionHead, now: float) -> None:
-    """A live session from the log. Until `resume` it counts as its device's move, so that a draft or a verdict
-    that is under way is taken."""
+    """Adopt a live session from its log. It counts as drafting until `resume`, so that a draft or verdict that
+    is under way is accepted."""
     if head.finish or head.session in state.sessions:
         return
-    session = Session(
+    session = ScheduledSession(
         id=head.session,
         joined=0,
         prompt_len=head.prompt_len,
@@ -59,13 +59,13 @@ def adopt(state: State, head: SessionHead, now: float) -> None:
     state.add(session, now)
     if not session.verifier:
         session.adopted = False
-        moves.place(state, session, now)
+        placement.place(state, session, now)
         return
     if session.device:
-        state.loads.join(session.device)
+        state.loads.add(session.device)
     else:
         state.deviceless[session.id] = None
-    if session.verifier not in state.verifiers:  # dead, or not heard of yet
+    if session.verifier not in state.verifiers:  # dead, or its heartbeat has not been read yet
         cost = state.estimates.verifier(session.verifier)
         absent = Verifier(session.verifier, 0, Cohort(state.policy.lanes), cost, live=False)
         state.verifiers[session.verifier] = absent
@@ -73,21 +73,21 @@ def adopt(state: State, head: SessionHead, now: float) -> None:
 
 
 def resume_all(state: State, now: float) -> None:
-    """Every adopted session that no message has come for gets a row at its committed length."""
+    """Resume every adopted session for which no message has arrived."""
     for session in list(state.sessions.values()):
         if session.adopted:
             resume(state, session, now)
 
 
-def resume(state: State, session: Session, now: float) -> None:
-    """The move is ours: a k = 0 row at the committed length, or the prompt's next chunk."""
+def resume(state: State, session: ScheduledSession, now: float) -> None:
+    """Continue a session with a k = 0 row at its committed length, or with its prompt's next chunk."""
     session.adopted = False
     state.drop_draft(session)
     state.enter(session, "ready" if session.committed else "prefill", now)
 
 
 def on_head(state: State, head: SessionHead, now: float) -> None:
-    """The log's answer about a session whose verdict is overdue, or that was not known."""
+    """Handle the log head of a session whose verdict is overdue, or that was unknown here."""
     session = state.sessions.get(head.session)
     if session is None:
         adopt(state, head, now)
@@ -95,7 +95,7 @@ def on_head(state: State, head: SessionHead, now: float) -> None:
             resume(state, state.sessions[head.session], now)
         return
     if head.finish:
-        state.over(session, head.finish)
+        state.remove(session, head.finish)
         return
     if session.phase not in ("verifying", "prefilling"):
         return

@@ -1,21 +1,21 @@
-"""One speculative round as messages: the device's draft, the verifier's verdict, and neither in time."""
+"""Message handlers of a speculative round: draft, resync, verdict, and a timer for each that is overdue."""
 
 from typing import Final
 
-from services.scheduler import moves
-from services.scheduler.effects import ReadHead, Send
-from services.scheduler.session import HeldDraft, Session
-from services.scheduler.state import FIRST_PENALTY_S, MOST_MISSES, MOST_PENALTY_S, REFUSED_S, State
+from services.scheduler import placement
+from services.scheduler.effects import ReadHead, SendToDevice
+from services.scheduler.session import HeldDraft, ScheduledSession
+from services.scheduler.state import DEVICE_RETRY_S, FIRST_PENALTY_S, MAX_MISSES, MAX_PENALTY_S, State
 from shared.protocol.messages import Close, Draft, Resync, Verdict
 
-RETRY_S: Final = 0.02  # when the verifier had no pages
-LEAST_CHUNK: Final = 16
+RETRY_S: Final = 0.02  # a row is retried after this when the verifier had no free pages
+MIN_CHUNK: Final = 16
 
 
 def on_draft(state: State, entry: str, draft: Draft, now: float) -> None:
-    """Keep a draft for its session's next row, or drop it and count why."""
+    """Hold a draft for its session's next row, or drop it and count the reason."""
     session = state.sessions.get(draft.session)
-    reason = _objection(session, draft)
+    reason = _drop_reason(session, draft)
     if reason or session is None:
         state.metrics.dropped.labels("draft", reason).inc()
         if session is not None and reason == "late":
@@ -32,39 +32,39 @@ def on_draft(state: State, entry: str, draft: Draft, now: float) -> None:
     session.caught_up = True
     session.adopted = False
     if session.verifier in state.verifiers:
-        state.verifiers[session.verifier].flights.draft_came()
+        state.verifiers[session.verifier].in_flight.count_draft()
     if draft.tokens:
         state.hold_draft(session, HeldDraft(entry, draft))
     state.enter(session, "ready", now)
 
 
 def on_resync(state: State, resync: Resync, now: float) -> None:
-    """A device has caught up, has lost track, or does not take the session."""
+    """Handle a device that has caught up, has a gap, or does not take the session."""
     session = state.sessions.get(resync.session)
     if session is None or session.device != resync.device:
         state.metrics.dropped.labels("resync", "unknown" if session is None else "device").inc()
         if resync.reason in ("ready", "lost", "gap", "silent") and state.fleet.has_device(resync.device):
-            state.do(Send(resync.device, Close(resync.session, resync.epoch, "")))
+            state.do(SendToDevice(resync.device, Close(resync.session, resync.epoch, "")))
         return
     match resync.reason:
         case "ready":
             session.caught_up = True
-            state.show(session, now)
+            state.update_view(session, now)
         case "lost" | "gap":
-            moves.reopen(state, session, now)
+            placement.reopen(state, session, now)
         case "no_capacity":
             state.metrics.moves.labels("device").inc()
-            session.offer_after = now + REFUSED_S
-            moves.give_device(state, session, now, refused=resync.device)
+            session.offer_after = now + DEVICE_RETRY_S
+            placement.replace_device(state, session, now, refused=resync.device)
         case "gone":
-            state.leaving.add(resync.device)
+            state.draining.add(resync.device)
             state.metrics.moves.labels("device").inc()
-            moves.give_device(state, session, now)
+            placement.replace_device(state, session, now)
 
 
 def on_verdict(state: State, verdict: Verdict, now: float) -> None:
-    """What the verifier says of one row."""
-    _settle_flight(state, verdict, now)
+    """Handle the verifier's answer to one row."""
+    _settle_batch(state, verdict, now)
     session = state.sessions.get(verdict.session)
     if session is None or verdict.epoch != session.epoch:
         state.metrics.dropped.labels("verdict", "unknown" if session is None else "epoch").inc()
@@ -81,25 +81,27 @@ def on_verdict(state: State, verdict: Verdict, now: float) -> None:
             session.cached = verdict.cached_len
             state.enter(session, "prefill", now)
         case "need_prefill":
-            if session.phase == "prefilling" and verdict.cached_len <= session.cached:  # too large for it
+            if (
+                session.phase == "prefilling" and verdict.cached_len <= session.cached
+            ):  # the chunk was too large
                 most = min(session.chunk, session.missing, state.config.prefill_tokens)
-                session.chunk = max(LEAST_CHUNK, most // 2)
+                session.chunk = max(MIN_CHUNK, most // 2)
             session.cached = verdict.cached_len
             state.enter(session, "prefill", now)
         case "no_pages":
             session.prefilling_next = session.phase == "prefilling"
             state.enter(session, "blocked", now, now + RETRY_S)
         case "stale":
-            state.set_timer(session, now + RETRY_S * 2 ** min(session.misses, MOST_MISSES))
+            state.set_timer(session, now + RETRY_S * 2 ** min(session.misses, MAX_MISSES))
         case "error":
-            moves.end(state, session, "error", verdict.message or "the verifier refused the session")
+            placement.end(state, session, "error", verdict.message or "the verifier refused the session")
 
 
-def on_overdue(state: State, session: Session, now: float) -> None:
-    """A session's timer has fired: its deadline, a wait that is over, or a move that did not come."""
+def on_overdue(state: State, session: ScheduledSession, now: float) -> None:
+    """Handle a session's timer: its deadline, the end of a wait, or an overdue draft or verdict."""
     if now >= session.deadline_at:
         state.metrics.timers.labels("deadline").inc()
-        moves.end(state, session, "deadline")
+        placement.end(state, session, "deadline")
         return
     state.metrics.timers.labels(session.phase).inc()
     match session.phase:
@@ -116,14 +118,14 @@ def on_overdue(state: State, session: Session, now: float) -> None:
             state.set_timer(session, session.deadline_at)
 
 
-def put_on_probation(session: Session, now: float) -> None:
-    """No drafts for a while, twice as long each time: a draft that does not come costs its whole batch."""
+def put_on_probation(session: ScheduledSession, now: float) -> None:
+    """Ask for no drafts for a while, doubling each time: a missed draft delays its whole batch."""
     session.draft_after = now + session.penalty_s
-    session.penalty_s = min(2 * session.penalty_s, MOST_PENALTY_S)
+    session.penalty_s = min(2 * session.penalty_s, MAX_PENALTY_S)
 
 
-def _objection(session: Session | None, draft: Draft) -> str:
-    """Why a draft is of no use; "" when it is."""
+def _drop_reason(session: ScheduledSession | None, draft: Draft) -> str:
+    """Why a draft cannot be used; "" when it can."""
     if session is None:
         return "unknown"
     if draft.epoch != session.epoch:
@@ -137,36 +139,36 @@ def _objection(session: Session | None, draft: Draft) -> str:
     return ""
 
 
-def _take_late(state: State, session: Session, draft: Draft, now: float) -> None:
-    """Too late for its round, but a sign of life, and it tells how long to wait next time."""
+def _take_late(state: State, session: ScheduledSession, draft: Draft, now: float) -> None:
+    """A late draft misses its round, but it proves that the device works and updates its speed estimate."""
     session.caught_up = True
     _observe_draft(state, session, draft, now)
-    state.show(session, now)
+    state.update_view(session, now)
 
 
-def _observe_draft(state: State, session: Session, draft: Draft, now: float) -> None:
-    """Learn from a draft. A device whose figures cannot be is not asked for drafts for a while."""
-    if draft.base_len != session.asked_len or session.drafts == 0:
+def _observe_draft(state: State, session: ScheduledSession, draft: Draft, now: float) -> None:
+    """Update the device's estimate from a draft. A device with absurd figures goes on probation."""
+    if draft.base_len != session.draft_requested_len or session.drafts == 0:
         return
     device = state.estimates.device(session.device)
     try:
-        device.observe(len(draft.tokens), draft.draft_us / 1e6, now - session.asked_at)
+        device.observe(len(draft.tokens), draft.draft_us / 1e6, now - session.draft_requested_at)
     except ValueError:
         state.metrics.absurd.labels("draft").inc()
         put_on_probation(session, now)
 
 
-def _settle_flight(state: State, verdict: Verdict, now: float) -> None:
-    """The first verdict of a batch says that the pass is over, the first with tokens what it took."""
+def _settle_batch(state: State, verdict: Verdict, now: float) -> None:
+    """A batch's first verdict settles it; its first verdict with a time gives the pass's cost."""
     for verifier in state.verifiers.values():
-        if verifier.flights.answered(verdict.batch, now):
+        if verifier.in_flight.settle(verdict.batch, now):
             state.dirty.add(verifier.name)
-        if verdict.verify_us and (done := verifier.flights.measured(verdict.batch)):
+        if verdict.verify_us and (done := verifier.in_flight.pop_measured(verdict.batch)):
             verifier.costs.observe(done, verdict.verify_us / 1000)
 
 
-def _on_committed(state: State, session: Session, verdict: Verdict, now: float) -> None:
-    """Tokens were committed: the move is the device's if it was told a length, else ours."""
+def _on_committed(state: State, session: ScheduledSession, verdict: Verdict, now: float) -> None:
+    """Tokens were committed: the device drafts next if the verdict gave it a draft length, else the row is ready."""
     news = verdict.length > session.length
     told_now = session.adopted and verdict.length == session.length
     if not (news or told_now or verdict.finish):
@@ -179,8 +181,8 @@ def _on_committed(state: State, session: Session, verdict: Verdict, now: float) 
             state.metrics.alpha.set(state.estimates.alpha.value)
         state.metrics.observe_round(verdict.drafted, verdict.accepted)
         if session.verifier in state.verifiers:
-            realised = state.verifiers[session.verifier].realised
-            realised.observe(verdict.length - session.length)
+            throughput = state.verifiers[session.verifier].throughput
+            throughput.observe(verdict.length - session.length)
     state.drop_draft(session)
     session.length, session.cached = verdict.length, verdict.length - 1
     session.round = verdict.round + 1
@@ -188,9 +190,13 @@ def _on_committed(state: State, session: Session, verdict: Verdict, now: float) 
     told = not session.row_device or session.row_device == session.device
     session.adopted = False
     if verdict.finish:
-        state.over(session, verdict.finish)
+        state.remove(session, verdict.finish)
     elif verdict.next_k and session.caught_up and told and state.fleet.has_device(session.device):
-        session.allowed_k, session.asked_at, session.asked_len = verdict.next_k, now, verdict.length
+        session.allowed_k, session.draft_requested_at, session.draft_requested_len = (
+            verdict.next_k,
+            now,
+            verdict.length,
+        )
         state.enter(session, "drafting", now, now + state.draft_wait_s(session))
     else:
         state.enter(session, "ready", now)

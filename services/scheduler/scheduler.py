@@ -1,7 +1,7 @@
-"""The scheduler's shell: it holds the lease, reads, asks the core, and does what the core says.
+"""The scheduler's shell: holds the lease, reads messages, calls the core and performs its effects.
 
-Without the lease it waits as a standby. With it, a term begins by reading back all there is to know; when the
-broker was away or the lease was lost, the term is over and a new one begins the same way.
+Without the lease it is a standby. A term begins with reading all live sessions and pending messages back from the
+broker. It ends when the lease is lost or the broker was away; the next term begins in the same way.
 """
 
 import asyncio
@@ -13,12 +13,12 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from services.scheduler import effects as fx
-from services.scheduler.core import Core, Unexpected
+from services.scheduler.core import Core, UnexpectedMessage
 from services.scheduler.device_gauges import DeviceGauges
-from services.scheduler.devices import KnownDevices, dismissal
+from services.scheduler.devices import KnownDevices, expiry_message
+from services.scheduler.fleet import Fleet
 from services.scheduler.metrics import Metrics
 from services.scheduler.performer import Performer, head_of
-from services.scheduler.placement import Fleet
 from services.scheduler.planner import Planner
 from services.scheduler.state import Config, Estimates
 from shared.broker.contract import Broker, BrokerAway, Entry, LeaseLost
@@ -32,16 +32,16 @@ from shared.protocol.limits import HEARTBEAT_S, HEARTBEAT_TTL_S, LEASE_TTL_S
 from shared.protocol.messages import Dismiss, Heartbeat
 from shared.protocol.session import SessionHead
 from shared.runtime.ids import Ids
-from shared.runtime.loop import for_ever
+from shared.runtime.loop import run_forever
 from shared.runtime.presence import Presence
 from shared.runtime.settings import SchedulerSettings, SettingsError
 from shared.runtime.watch import BrokerWatch, Event
 
-CONSUMER: Final = "scheduler"  # of whoever is active: entries it had not finished are its successor's
+CONSUMER: Final = "scheduler"  # shared by all schedulers, so that a successor reads the unfinished entries
 READ_COUNT: Final = 1024
-LONGEST_READ_S: Final = 0.25  # so that news of the fleet and the lease are not kept waiting
-LOOK_S: Final = HEARTBEAT_S / 2
-FRESH_S: Final = 0.05  # a new session is placed by what is known of the fleet at most so long ago
+MAX_READ_S: Final = 0.25  # longest blocking read, so that changes of the fleet and the lease take effect soon
+FLEET_POLL_S: Final = HEARTBEAT_S / 2
+FLEET_FRESH_S: Final = 0.05  # maximum age of the fleet when a new session is placed
 SWEEP_S: Final = 5.0
 HEADS_AT_ONCE: Final = 64
 
@@ -80,39 +80,39 @@ class Scheduler:
         registry.register(DeviceGauges(lambda: self.core.devices() if self.core else {}))
         self._generation = 0
         self._term = 0
-        self._begun_in = -1  # the watch's generation that ours was given in; -1 = we need a new one
-        self._began_at = 0.0
+        self._generation_epoch = -1  # watch.generation when ours was taken; -1 = a new one is needed
+        self._term_began_at = 0.0
         self._sweep_at = 0.0
-        self._fleet: Fleet | None = None  # news that the core has not seen
-        self._looked_at = 0.0
+        self._fleet: Fleet | None = None  # a fleet that the core has not seen yet
+        self._fleet_read_at = 0.0
 
-    def objection(self) -> str | None:
-        """Why it is not ready; None when it is, as a standby too."""
+    def not_ready_reason(self) -> str | None:
+        """Why the scheduler is not ready; None when it is. A standby is ready."""
         if not self._generation:
             return "starting"
         return None if self.watch.up else "broker away"
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Schedule, or stand by, until stop is set; then the lease is given back. Raises Superseded."""
+        """Schedule or stand by until stop is set, then release the lease. Raises Superseded."""
         async with asyncio.TaskGroup() as group:
-            beside = [group.create_task(self.watch.run(stop))]
-            await self._begin(stop)
+            background = [group.create_task(self.watch.run(stop))]
+            await self._start_generation(stop)
             presence = Presence(self._broker, self._heartbeat)
-            beside += [
+            background += [
                 group.create_task(presence.run(stop)),
-                group.create_task(for_ever(self._look_around, self.watch, stop, "fleet")),
-                group.create_task(for_ever(self._keep_lease, self.watch, stop, "lease")),
-                group.create_task(for_ever(self._planner.turn, self.watch, stop, "plan")),
+                group.create_task(run_forever(self._poll_fleet, self.watch, stop, "fleet")),
+                group.create_task(run_forever(self._keep_lease, self.watch, stop, "lease")),
+                group.create_task(run_forever(self._planner.turn, self.watch, stop, "plan")),
             ]
-            await for_ever(self._turn, self.watch, stop, "serve")
-            await self._leave()
-            for task in beside:
+            await run_forever(self._turn, self.watch, stop, "serve")
+            await self._release_lease()
+            for task in background:
                 task.cancel()
 
-    # --- beside the turns -------------------------------------------------------------------------------
-    async def _begin(self, stop: asyncio.Event) -> None:
-        """A generation, as soon as the broker is there."""
-        while self._begun_in < 0 and not stop.is_set():
+    # --- background tasks -------------------------------------------------------------------------------
+    async def _start_generation(self, stop: asyncio.Event) -> None:
+        """Take a generation as soon as the broker is up."""
+        while self._generation_epoch < 0 and not stop.is_set():
             try:
                 await self._take_generation()
             except BrokerAway as error:
@@ -122,24 +122,24 @@ class Scheduler:
     async def _take_generation(self) -> None:
         data = self.watch.generation
         self._generation = await self._broker.next_generation()
-        self._begun_in = data
+        self._generation_epoch = data
 
-    async def _look_around(self) -> None:
-        """Who is alive, for the next turn."""
-        await self._look()
-        await asyncio.sleep(LOOK_S)
+    async def _poll_fleet(self) -> None:
+        """Read the live processes for the next turn, then wait."""
+        await self._refresh_fleet()
+        await asyncio.sleep(FLEET_POLL_S)
 
-    async def _look(self) -> None:
+    async def _refresh_fleet(self) -> None:
         for address in await self._broker.enlist(self._devices.expiries()):
             log.warning("device dismissed: its credential has expired", device=address)
-            await self._broker.send(self._keys.inbox(address), Dismiss(dismissal(address)))
-        asked_at = asyncio.get_running_loop().time()
+            await self._broker.send(self._keys.inbox(address), Dismiss(expiry_message(address)))
+        read_at = asyncio.get_running_loop().time()
         fleet = await self._read_fleet()
-        if asked_at >= self._looked_at:  # another look may have begun later and ended sooner
-            self._fleet, self._looked_at = fleet, asked_at
+        if read_at >= self._fleet_read_at:  # another read may have begun later and ended sooner
+            self._fleet, self._fleet_read_at = fleet, read_at
 
     async def _keep_lease(self) -> None:
-        """Renew three times as often as needed. Losing it ends the term at once."""
+        """Renew the lease three times as often as needed. Losing it ends the term at once."""
         await asyncio.sleep(LEASE_TTL_S / 3)
         term = self._term
         if (
@@ -151,7 +151,7 @@ class Scheduler:
 
     def _on_broker(self, event: Event) -> None:
         if event == "reset":
-            self._begun_in = -1
+            self._generation_epoch = -1
             self._step_down("the broker lost its data")
 
     def _heartbeat(self) -> Heartbeat:
@@ -164,8 +164,8 @@ class Scheduler:
             detail=f"{self.core.policy.name} k={self.core.policy.k}" if self.core else "standby",
         )
 
-    async def _leave(self) -> None:
-        """Stop: a standby takes over at once."""
+    async def _release_lease(self) -> None:
+        """Release the lease, so that a standby takes over at once."""
         term, self._term = self._term, 0
         self.core = None
         if term:
@@ -176,7 +176,7 @@ class Scheduler:
 
     # --- one turn, one message --------------------------------------------------------------------------
     async def _turn(self) -> None:
-        """Take all that has come, then close batches, then do it. Without the lease: try to get it."""
+        """Handle all messages, close batches and perform the effects. Without the lease: try to acquire it."""
         try:
             if self.core is None:
                 await self._take_over()
@@ -191,29 +191,29 @@ class Scheduler:
     async def _serve(self, core: Core) -> None:
         loop = asyncio.get_running_loop()
         wake = core.next_wake()
-        block_s = LONGEST_READ_S if wake is None else min(LONGEST_READ_S, max(0.0, wake - loop.time()))
+        block_s = MAX_READ_S if wake is None else min(MAX_READ_S, max(0.0, wake - loop.time()))
         entries = await self._broker.read_group(self._streams, CONSUMER, READ_COUNT, block_s)
         submitted = any(entry.stream == self._keys.submit for entry in entries)
-        if submitted and loop.time() > self._looked_at + FRESH_S:
-            await self._look()
+        if submitted and loop.time() > self._fleet_read_at + FLEET_FRESH_S:
+            await self._refresh_fleet()
         if core is not self.core:
-            return  # the term is over; whoever has the next finds the entries pending
+            return  # the term is over; the next term reads the entries as pending
         now = loop.time()
         if self._fleet is not None:
             fleet, self._fleet = self._fleet, None
-            core.fleet(fleet, now, trusted=now > self._began_at + HEARTBEAT_TTL_S)
-        done = [entry for entry in entries if await self._message(core, entry, now)]
+            core.update_fleet(fleet, now, trusted=now > self._term_began_at + HEARTBEAT_TTL_S)
+        done = [entry for entry in entries if await self._handle_entry(core, entry, now)]
         await self._performer.do(core, core.tick(now))
         await self._ack(core, done)
         if now >= self._sweep_at:
             await self._sweep(core)
 
-    async def _message(self, core: Core, entry: Entry, now: float, again: bool = False) -> bool:
-        """One entry. False when it has been put away already."""
+    async def _handle_entry(self, core: Core, entry: Entry, now: float, again: bool = False) -> bool:
+        """Handle one entry. Returns False when it was dead-lettered, which also acknowledges it."""
         self.metrics.bytes_in.labels(entry.stream).inc(len(entry.data))
         try:
             core.handle(wire.decode(entry.data), entry.id, now, again)
-        except (wire.WireError, Unexpected) as error:
+        except (wire.WireError, UnexpectedMessage) as error:
             log.warning("dead letter", stream=entry.stream, entry=entry.id, why=str(error))
             self.metrics.dead_letters.labels(entry.stream).inc()
             await self._broker.dead_letter(entry, str(error))
@@ -221,7 +221,7 @@ class Scheduler:
         return True
 
     async def _ack(self, core: Core, entries: Iterable[Entry]) -> None:
-        """Everything but the drafts that wait for their batch. After its term a scheduler acknowledges nothing."""
+        """Acknowledge all entries but held drafts. A scheduler acknowledges nothing after its term."""
         if core is not self.core:
             return
         ids: dict[str, list[str]] = {}
@@ -236,15 +236,15 @@ class Scheduler:
         return f"{self.name}:{self._generation}"
 
     def _step_down(self, why: str) -> None:
-        """Stop staging at once. Held drafts stay pending: the next term reads them again."""
+        """End the term at once. Held drafts stay pending, and the next term reads them again."""
         if self.core is not None:
             log.warning("term over", term=self._term, why=why)
         self.core, self._term = None, 0
         self.metrics.active.set(0)
 
     async def _take_over(self) -> None:
-        """Begin a term if the lease is to be had: read back every live session, and all messages under way."""
-        if self._begun_in != self.watch.generation:
+        """Begin a term if the lease is free: read all live sessions and all pending and new messages."""
+        if self._generation_epoch != self.watch.generation:
             await self._take_generation()
         term = await self._broker.acquire_lease(self._holder, LEASE_TTL_S)
         if not term:
@@ -254,18 +254,18 @@ class Scheduler:
         loop = asyncio.get_running_loop()
         await self._broker.make_groups(self._streams)
         core = await self._new_core(term)
-        core.fleet(await self._read_fleet(), loop.time(), trusted=False)
+        core.update_fleet(await self._read_fleet(), loop.time(), trusted=False)
         for head in await self._heads(await self._broker.live()):
             core.adopt(head, loop.time())
         pending = await self._broker.read_pending(self._streams, CONSUMER, self._settings.stream_limit)
         new = await self._broker.read_group(self._streams, CONSUMER, READ_COUNT, 0.0)
         now = loop.time()
-        done = [entry for entry in pending if await self._message(core, entry, now, again=True)]
-        done += [entry for entry in new if await self._message(core, entry, now)]
+        done = [entry for entry in pending if await self._handle_entry(core, entry, now, again=True)]
+        done += [entry for entry in new if await self._handle_entry(core, entry, now)]
         core.resume(now)
         if self._term != term:
-            return  # lost meanwhile
-        self.core, self._began_at, self._sweep_at = core, now, now + SWEEP_S
+            return  # the lease was lost meanwhile
+        self.core, self._term_began_at, self._sweep_at = core, now, now + SWEEP_S
         self.metrics.active.set(1)
         self.metrics.recoveries.inc()
         log.info(
@@ -275,7 +275,7 @@ class Scheduler:
         await self._ack(core, done)
 
     async def _new_core(self, term: int) -> Core:
-        """A core with the policy of the last Control, or of the settings."""
+        """A core with the policy of the last Control, or else of the settings."""
         settings = self._settings
         config = Config(
             name=self.name,
@@ -300,7 +300,7 @@ class Scheduler:
         return core
 
     async def _sweep(self, core: Core) -> None:
-        """Now and then: entries that a term that was ending left behind, and live sessions nobody told us of."""
+        """Handle entries that an ending term left pending, and live sessions that are unknown here."""
         pending = await self._broker.read_pending(self._streams, CONSUMER, self._settings.stream_limit)
         live = await self._broker.live()
         heads = await self._heads(live - core.sessions.keys())
@@ -309,9 +309,9 @@ class Scheduler:
         now = asyncio.get_running_loop().time()
         self._sweep_at = now + SWEEP_S
         left = [e for e in pending if e.stream != self._keys.draft or not core.holds(e.id)]
-        done = [entry for entry in left if await self._message(core, entry, now, again=True)]
+        done = [entry for entry in left if await self._handle_entry(core, entry, now, again=True)]
         for head in heads:
-            core.head(head, now)
+            core.on_head(head, now)
         await self._performer.do(core, core.tick(now))
         await self._ack(core, done)
 
@@ -329,7 +329,7 @@ class Scheduler:
 
 
 def _estimates(profile: str) -> Estimates:
-    """What a profile knows of the verifiers; nothing without one."""
+    """Estimates from a profile file; empty ones without a profile. Raises SettingsError."""
     if not profile:
         return Estimates()
     try:

@@ -1,4 +1,4 @@
-"""Counters and phase of one session. No tokens: a draft only passes through, held until its batch closes."""
+"""Counters and phase of one session. It stores no tokens except a draft that waits for its batch."""
 
 from dataclasses import dataclass, field
 
@@ -9,14 +9,14 @@ from shared.protocol.messages import Close, Draft, Finish
 
 @dataclass(frozen=True, slots=True)
 class HeldDraft:
-    """A draft that waits for its batch, and the entry of the draft stream it came in."""
+    """A draft that waits for its batch, and the id of its entry in the draft stream."""
 
     entry: str
     draft: Draft
 
 
 @dataclass(slots=True)
-class Session:
+class ScheduledSession:
     """One session as the scheduler knows it. Times are loop-clock seconds."""
 
     id: str
@@ -37,22 +37,22 @@ class Session:
     timer_at: float = 0.0
     misses: int = 0  # verdicts in a row that did not come in time
 
-    cached: int = 0  # tokens the verifier has cached, as far as known
-    chunk: int = 1 << 20  # prefill tokens in one chunk at most
-    prefilling_next: bool = False  # when blocked: what waits is a chunk
+    cached: int = 0  # tokens that the verifier has cached, as far as we know
+    chunk: int = 1 << 20  # maximum prefill tokens in one chunk
+    prefilling_next: bool = False  # in phase blocked: a prefill chunk waits, not a decoding row
 
     round: int = 0
-    batch: int = 0  # of the row under way
-    row_device: str = ""  # the device that row names: it gets the verdict
-    allowed_k: int = 0  # what the device may draft now
-    asked_at: float = 0.0  # when the move went to the device
-    asked_len: int = 0  # and the length it was to draft from; 0 = never asked
-    drafts: int = 0  # accepted from this device
+    batch: int = 0  # number of the batch that holds the row under way
+    row_device: str = ""  # device named in that row; it receives the verdict
+    allowed_k: int = 0  # maximum length of the device's current draft
+    draft_requested_at: float = 0.0  # when the device was asked for a draft
+    draft_requested_len: int = 0  # committed length it was to draft after; 0 = never asked
+    drafts: int = 0  # drafts received from this device in time
     caught_up: bool = True
-    draft_after: float = 0.0  # k = 0 until then, after drafts that did not come
-    penalty_s: float = 0.5  # the next such time
-    offer_after: float = 0.0  # without a device until then: the last one refused it
-    adopted: bool = False  # read from the log by a scheduler that starts; whose move it is is not known yet
+    draft_after: float = 0.0  # probation after a missed draft: k = 0 until then
+    penalty_s: float = 0.5  # length of the next probation
+    offer_after: float = 0.0  # offered to no device until then, since the last one refused it
+    adopted: bool = False  # read from the log at a term's start; not known yet whether its device drafts
     held: HeldDraft | None = None
     acceptance: Acceptance = field(default_factory=Acceptance)
 
@@ -63,21 +63,21 @@ class Session:
 
     @property
     def remaining(self) -> int:
-        """Tokens it may still emit."""
+        """Tokens the session may still emit."""
         return self.max_tokens - self.committed
 
     @property
     def missing(self) -> int:
-        """Tokens to feed before the next one can be sampled; at least the newest, which has no KV yet."""
+        """Tokens to feed before the next one can be sampled; at least 1, since the newest has no KV yet."""
         return max(1, self.length - self.cached)
 
     @property
     def drafted(self) -> int:
-        """Tokens in hand for the next row."""
+        """Draft tokens held for the next row."""
         return len(self.held.draft.tokens) if self.held else 0
 
     def view(self, can_draft: bool, device: DeviceEstimate) -> SessionView:
-        """The session as policies see it."""
+        """The session as a view for policies."""
         return SessionView(
             session=self.id,
             joined=self.joined,
@@ -99,5 +99,5 @@ class Session:
         )
 
     def close(self, finish: Finish, message: str = "") -> Close:
-        """The message that ends it."""
+        """The message that ends the session."""
         return Close(self.id, self.epoch, finish, message)

@@ -1,24 +1,24 @@
-"""From what the policy selects to a staged batch."""
+"""Turns a policy's selection into a staged batch."""
 
 from collections.abc import Sequence
 from typing import Final
 
 from services.scheduler.effects import Stage, Trace
-from services.scheduler.prefill import chunk_budget, share
-from services.scheduler.session import HeldDraft, Session
+from services.scheduler.prefill import chunk_budget, share_budget
+from services.scheduler.session import HeldDraft, ScheduledSession
 from services.scheduler.state import State
-from services.scheduler.verifiers import Flight, Verifier
+from services.scheduler.verifiers import InFlightBatch, Verifier
 from shared.planning.cost import Row
 from shared.protocol.messages import Draft, Span, StagedBatch, StagedRow
 
-AHEAD: Final = 2  # batches at a verifier: one in its pass, one waiting, so that it never waits for a hop
+MAX_BATCHES_AHEAD: Final = 2  # at a verifier: one in its pass and one waiting, so that no hop leaves it idle
 FULL_BACKOFF_S: Final = 0.05
 
 
 def close_batches(state: State, verifier: Verifier, now: float) -> None:
-    """Ask the policy for batches and stage them until it has none, or enough are ahead."""
-    verifier.ask_at = None
-    while verifier.live and len(verifier.flights) < AHEAD and now >= verifier.refused_until:
+    """Stage the batches that the policy selects, until it selects none or enough are staged ahead."""
+    verifier.select_at = None
+    while verifier.live and len(verifier.in_flight) < MAX_BATCHES_AHEAD and now >= verifier.refused_until:
         seen = verifier.view(now, state.config.max_rows)
         selection = state.policy.select(verifier.cohort, seen, verifier.plan, now)
         chosen = [state.sessions[session] for session in selection.rows]
@@ -28,18 +28,20 @@ def close_batches(state: State, verifier: Verifier, now: float) -> None:
             for session in chosen
             if session.phase == "prefill"
         ]
-        if not selection.alone and (decoding or not verifier.flights):
+        if not selection.alone and (decoding or not verifier.in_flight):
             chunks = plan_chunks(state, verifier, decoding)
         if not decoding and not chunks:
-            verifier.ask_at = selection.wait_until
+            verifier.select_at = selection.wait_until
             return
         if decoding:
             verifier.cohort.closed(selection.lane, [session.id for session in decoding], now)
         stage(state, verifier, decoding, chunks, now)
 
 
-def plan_chunks(state: State, verifier: Verifier, decoding: Sequence[Session]) -> list[tuple[Session, int]]:
-    """Prompts' next chunks in tokens that go with these rows, in order of arrival."""
+def plan_chunks(
+    state: State, verifier: Verifier, decoding: Sequence[ScheduledSession]
+) -> list[tuple[ScheduledSession, int]]:
+    """Prefill chunks (session, tokens) to ride with these decoding rows, in order of arrival."""
     cohort = verifier.cohort
     room = state.config.max_rows - len(decoding)
     if not cohort.prefill_count() or room <= 0:
@@ -51,23 +53,23 @@ def plan_chunks(state: State, verifier: Verifier, decoding: Sequence[Session]) -
     if any(cohort.ready_count(lane) or cohort.busy(lane) for lane in range(cohort.lanes)):
         stall_ms = law.cost_ms(rows) if law and rows else verifier.decode_ms.value
     budget = chunk_budget(state.config.prefill_tokens, rows, law, stall_ms)
-    dealt = share([min(session.missing, session.chunk) for session in waiting], budget)
+    dealt = share_budget([min(session.missing, session.chunk) for session in waiting], budget)
     return [(session, tokens) for session, tokens in zip(waiting, dealt, strict=True) if tokens]
 
 
-def decode_row(session: Session) -> Row:
-    """What the cost law needs to know of a decoding row."""
+def decode_row(session: ScheduledSession) -> Row:
+    """A decoding row for the cost law: (new tokens, cached tokens)."""
     return session.missing + session.drafted, session.cached
 
 
 def stage(
     state: State,
     verifier: Verifier,
-    decoding: Sequence[Session],
-    chunks: Sequence[tuple[Session, int]],
+    decoding: Sequence[ScheduledSession],
+    chunks: Sequence[tuple[ScheduledSession, int]],
     now: float,
 ) -> None:
-    """One batch: its rows with everybody's next draft length, and the sessions are the verifier's from now on."""
+    """Stage one batch with each session's next draft length; its sessions then wait for their verdicts."""
     state.batch += 1
     state.metrics.batches.labels(verifier.name).inc()
     state.metrics.rows.observe(len(decoding) + len(chunks))
@@ -78,7 +80,9 @@ def stage(
     if decoding and not chunks and law:
         verifier.decode_ms.observe(expected_ms)
     sessions = {session.id for session in decoding} | {session.id for session, _ in chunks}
-    verifier.flights.add(state.batch, Flight(tuple(shapes), sessions, expected_ms / 1000, now, not chunks))
+    verifier.in_flight.add(
+        state.batch, InFlightBatch(tuple(shapes), sessions, expected_ms / 1000, now, not chunks)
+    )
 
     spans = tuple(wait_span(state, session, now) for session in decoding) if state.config.trace else ()
     drafts = tuple(session.held.entry for session in decoding if session.held)
@@ -92,8 +96,8 @@ def stage(
         state.do(Trace(spans))
 
 
-def take_row(state: State, session: Session, feed_to: int, now: float) -> StagedRow:
-    """A session's row, its draft with it; the move is the verifier's. feed_to < length: a chunk of prefill."""
+def take_row(state: State, session: ScheduledSession, feed_to: int, now: float) -> StagedRow:
+    """Build a session's row with its held draft, and mark it as verifying. feed_to < length: a prefill chunk."""
     held, last = session.held, feed_to == session.length
     decodes = session.phase == "ready"
     if decodes:
@@ -113,7 +117,7 @@ def take_row(state: State, session: Session, feed_to: int, now: float) -> Staged
         tokens=held.draft.tokens if held else (),
         parents=held.draft.parents if held else (),
     )
-    if held is not None:  # acknowledged by staging it
+    if held is not None:  # staging acknowledges its entry
         state.holding.discard(held.entry)
         session.held = None
     session.batch, session.row_device = state.batch, session.device
@@ -122,8 +126,8 @@ def take_row(state: State, session: Session, feed_to: int, now: float) -> Staged
     return row
 
 
-def refused(state: State, effect: Stage, now: float) -> None:
-    """The verifier's stream was full: everything is as before, and nothing is staged there for a moment."""
+def on_refused(state: State, effect: Stage, now: float) -> None:
+    """The verifier's stream was full: restore the batch's sessions and stage nothing there for a moment."""
     state.metrics.full.inc()
     verifier = state.verifiers[effect.verifier]
     verifier.refused_until = now + FULL_BACKOFF_S
@@ -141,8 +145,8 @@ def refused(state: State, effect: Stage, now: float) -> None:
         state.enter(session, "ready" if session.phase == "verifying" else "prefill", now)
 
 
-def wait_span(state: State, session: Session, now: float) -> Span:
-    """How long a session waited for its batch, for timelines."""
+def wait_span(state: State, session: ScheduledSession, now: float) -> Span:
+    """A timeline span: how long a session waited for its batch."""
     return Span(
         role="scheduler",
         name=state.config.name,

@@ -1,13 +1,13 @@
-"""Everything the core knows, and the few ways in which a session changes."""
+"""The scheduler's state: sessions, verifiers, devices, timers and pending effects, and how a session changes."""
 
 from dataclasses import dataclass, field
 from typing import Final
 
 from services.scheduler.effects import AckDraft, Effect
-from services.scheduler.loads import Loads
+from services.scheduler.fleet import Fleet, name_of
+from services.scheduler.loads import DeviceLoads
 from services.scheduler.metrics import Metrics
-from services.scheduler.placement import Fleet, name_of
-from services.scheduler.session import HeldDraft, Session
+from services.scheduler.session import HeldDraft, ScheduledSession
 from services.scheduler.timers import Timers
 from services.scheduler.verifiers import Costs, Verifier
 from shared.planning.cost import Packed
@@ -17,98 +17,98 @@ from shared.planning.views import Phase
 from shared.protocol import limits
 
 FIRST_PENALTY_S: Final = 0.5
-MOST_PENALTY_S: Final = 30.0
-LEAST_DRAFT_WAIT_S: Final = 0.5
-REFUSED_S: Final = 5.0  # before a session that a device refused is offered to devices again
-MOST_MISSES: Final = 5  # the wait for a verdict doubles this often
+MAX_PENALTY_S: Final = 30.0
+MIN_DRAFT_WAIT_S: Final = 0.5
+DEVICE_RETRY_S: Final = 5.0  # a session that a device refused waits this long for another device
+MAX_MISSES: Final = 5  # the wait for a verdict doubles at most this many times
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What the core is told once."""
+    """Constants of one term."""
 
     name: str
     term: int  # of the lease
     max_rows: int
     prefill_tokens: int
     move_timeout_s: float
-    k: int  # of a Control that names none
+    k: int  # draft length of a Control that gives none
     batches: int  # N of cyclic-k
     trace: bool = False
 
 
 @dataclass(slots=True)
 class Estimates:
-    """What was learnt about devices and verifiers, by name: it outlives leases, restarts of theirs and sessions."""
+    """Learnt speeds and acceptance rates by device and verifier name. They outlive terms, restarts and sessions."""
 
-    prior: Packed | None = None  # of the verifiers' passes; None = not measured
-    hop_ms: float = UNKNOWN_HOP_MS  # likewise, of what a pass takes besides
+    prior: Packed | None = None  # cost law of a verifier's pass before any is observed; None = not measured
+    hop_ms: float = UNKNOWN_HOP_MS  # time from pass to pass beside computing, before any is observed
     devices: dict[str, DeviceEstimate] = field(default_factory=dict)
     verifiers: dict[str, Costs] = field(default_factory=dict)
     alpha: Mean = field(default_factory=lambda: Mean(0.7, weight=0.02))
 
     def device(self, address: str) -> DeviceEstimate:
-        """Of the device at this address."""
+        """Estimate of the device at this address."""
         name = name_of(address)
         if name not in self.devices:
             self.devices[name] = DeviceEstimate()
         return self.devices[name]
 
     def accepted(self, address: str, alpha: float) -> None:
-        """A session of this device has come to this α; its next one begins there."""
+        """Record a session's acceptance rate α on this device, as the prior of its next session."""
         device = self.device(address)
         device.alpha = device.alpha or Mean(alpha, weight=0.05)
         device.alpha.observe(alpha)
         self.alpha.observe(alpha)
 
     def acceptance(self, address: str) -> Acceptance:
-        """Of a session on this device that has not drafted yet."""
+        """Prior acceptance of a session on this device that has not drafted yet."""
         known = self.device(address).alpha
         return Acceptance(known.value, KNOWN_DEVICE) if known else Acceptance(self.alpha.value)
 
     def verifier(self, name: str) -> Costs:
-        """Of this verifier."""
+        """Pass costs of this verifier."""
         if name not in self.verifiers:
             self.verifiers[name] = Costs.starting(self.prior, self.hop_ms)
         return self.verifiers[name]
 
 
 class State:
-    """Sessions, verifiers, who is alive, timers, and the effects of the turn under way."""
+    """All state of one term, and the effects of the current turn."""
 
     def __init__(self, config: Config, policy: Policy, estimates: Estimates, metrics: Metrics) -> None:
         self.config = config
         self.policy = policy
         self.estimates = estimates
         self.metrics = metrics
-        self.sessions: dict[str, Session] = {}
-        self.unplaced: dict[str, None] = {}  # no verifier was alive
-        self.deviceless: dict[str, None] = {}  # no device had room
+        self.sessions: dict[str, ScheduledSession] = {}
+        self.unplaced: dict[str, None] = {}  # sessions without a verifier: none was alive
+        self.deviceless: dict[str, None] = {}  # sessions without a device: none had room
         self.verifiers: dict[str, Verifier] = {}
         self.fleet = Fleet()
-        self.loads = Loads()
-        self.leaving: set[str] = set()  # devices (addresses) that said they drain
-        self.threads: tuple[int, int] = (0, 0)  # of verifiers and devices, 0 = theirs
+        self.loads = DeviceLoads()
+        self.draining: set[str] = set()  # addresses of devices that announced they stop
+        self.threads: tuple[int, int] = (0, 0)  # for verifiers and devices; 0 = leave their own setting
         self.timers = Timers()
-        self.holding: set[str] = set()  # entries of the draft stream
-        self.dirty: set[str] = set()  # verifiers to look at before the turn ends
-        self.batch = (config.term & 0xFFFFF) << 24  # not seen in the last terms; fits a Counter
+        self.holding: set[str] = set()  # draft entries not acknowledged yet
+        self.dirty: set[str] = set()  # verifiers whose batches may close in this turn
+        self.batch = (config.term & 0xFFFFF) << 24  # differs from recent terms' numbers; fits a Counter
         self.joined = 0
         self._effects: list[Effect] = []
 
     # --- effects ----------------------------------------------------------------------------------------
     def do(self, effect: Effect) -> None:
-        """Have the shell do this at the end of the turn."""
+        """Queue an effect for the end of the turn."""
         self._effects.append(effect)
 
     def take_effects(self) -> list[Effect]:
-        """What was asked for since the last call."""
+        """Effects queued since the last call."""
         effects, self._effects = self._effects, []
         return effects
 
     # --- sessions ---------------------------------------------------------------------------------------
-    def add(self, session: Session, now: float) -> None:
-        """Take a session in; it is in phase prefill and has no place yet."""
+    def add(self, session: ScheduledSession, now: float) -> None:
+        """Add a new session in phase prefill, not placed yet."""
         session.joined = self.joined
         self.joined += 1
         self.sessions[session.id] = session
@@ -116,80 +116,82 @@ class State:
         self.set_timer(session, session.deadline_at)
         session.since = now
 
-    def enter(self, session: Session, phase: Phase, now: float, timer_at: float | None = None) -> None:
-        """The session is in another phase from now on; timer_at: when its move is overdue."""
+    def enter(
+        self, session: ScheduledSession, phase: Phase, now: float, timer_at: float | None = None
+    ) -> None:
+        """Move a session to another phase. timer_at: when its next message is overdue."""
         self.metrics.phases[session.phase] -= 1
         self.metrics.phases[phase] += 1
         if session.phase in ("verifying", "prefilling") and session.verifier in self.verifiers:
-            self.verifiers[session.verifier].flights.leave(session.batch, session.id)
+            self.verifiers[session.verifier].in_flight.discard(session.batch, session.id)
         session.phase, session.since = phase, now
         self.set_timer(session, session.deadline_at if timer_at is None else timer_at)
-        self.show(session, now)
+        self.update_view(session, now)
 
-    def show(self, session: Session, now: float) -> None:
-        """Let policies see the session as it is now."""
+    def update_view(self, session: ScheduledSession, now: float) -> None:
+        """Update the session's view in its verifier's cohort, which policies read."""
         verifier = self.verifiers.get(session.verifier)
         if verifier is not None:
             view = session.view(self.can_draft(session, now), self.estimates.device(session.device))
             verifier.cohort.put(view)
             self.dirty.add(verifier.name)
 
-    def set_timer(self, session: Session, at: float) -> None:
-        """Look at the session again at this time, or at its deadline if that is earlier."""
+    def set_timer(self, session: ScheduledSession, at: float) -> None:
+        """Set the session's timer, at its deadline at the latest."""
         session.timer_at = min(at, session.deadline_at)
         self.timers.set(session.id, session.timer_at)
 
-    def over(self, session: Session, finish: str) -> None:
-        """The session has ended."""
+    def remove(self, session: ScheduledSession, finish: str) -> None:
+        """Remove a session that has ended."""
         self.metrics.ends.labels(finish).inc()
         if session.verifier in self.verifiers:
-            self.verifiers[session.verifier].realised.ended(session.prompt_len)
+            self.verifiers[session.verifier].throughput.ended(session.prompt_len)
         self._forget(session)
 
-    def _forget(self, session: Session) -> None:
+    def _forget(self, session: ScheduledSession) -> None:
         self.drop_draft(session)
         self.metrics.phases[session.phase] -= 1
         del self.sessions[session.id]
         self.unplaced.pop(session.id, None)
         self.timers.drop(session.id)
-        self.leave_device(session)
-        self.leave_verifier(session)
+        self.release_device(session)
+        self.release_verifier(session)
 
-    def leave_device(self, session: Session) -> None:
-        """It has no device any more."""
+    def release_device(self, session: ScheduledSession) -> None:
+        """Take the session off its device."""
         if session.device:
-            self.loads.leave(session.device)
+            self.loads.remove(session.device)
         session.device = ""
         self.deviceless.pop(session.id, None)
 
-    def leave_verifier(self, session: Session) -> None:
-        """It has no verifier any more."""
+    def release_verifier(self, session: ScheduledSession) -> None:
+        """Take the session off its verifier."""
         verifier = self.verifiers.get(session.verifier)
         if verifier is not None:
-            verifier.flights.leave(session.batch, session.id)
+            verifier.in_flight.discard(session.batch, session.id)
             verifier.cohort.drop(session.id)
             self.dirty.add(verifier.name)
         session.verifier = ""
 
-    def hold_draft(self, session: Session, held: HeldDraft) -> None:
-        """Keep a draft until its batch closes; its entry stays unacknowledged."""
+    def hold_draft(self, session: ScheduledSession, held: HeldDraft) -> None:
+        """Hold a draft until its batch closes; its stream entry stays unacknowledged."""
         session.held = held
         self.holding.add(held.entry)
 
-    def drop_draft(self, session: Session) -> None:
-        """A held draft is of no use any more."""
+    def drop_draft(self, session: ScheduledSession) -> None:
+        """Discard and acknowledge the session's held draft, if any."""
         if session.held is not None:
             self.holding.discard(session.held.entry)
             self.do(AckDraft(session.held.entry))
             session.held = None
 
-    # --- questions --------------------------------------------------------------------------------------
-    def can_draft(self, session: Session, now: float) -> bool:
-        """Whether its device is alive, has caught up, and is not on probation."""
+    # --- queries ----------------------------------------------------------------------------------------
+    def can_draft(self, session: ScheduledSession, now: float) -> bool:
+        """Whether the session's device is alive, has caught up, and is not on probation."""
         return session.caught_up and now >= session.draft_after and self.fleet.has_device(session.device)
 
-    def next_length(self, session: Session, now: float) -> int:
-        """k for the round after the row that is being staged, which commits at least one token itself."""
+    def next_length(self, session: ScheduledSession, now: float) -> int:
+        """Draft length k of the round after the row that is being staged, which itself commits at least one token."""
         if not self.can_draft(session, now):
             return 0
         view = session.view(True, self.estimates.device(session.device))
@@ -197,16 +199,16 @@ class State:
         k = self.policy.next_length(view, verifier.plan if verifier else None, now)
         return max(0, min(k, session.remaining - 2, limits.MAX_DRAFT))
 
-    def verdict_wait_s(self, session: Session) -> float:
-        """How long its verdict may take: longer for a busy verifier, twice as long after each miss."""
+    def verdict_wait_s(self, session: ScheduledSession) -> float:
+        """Limit for the session's verdict: longer for a busy verifier, doubled after each miss."""
         verifier = self.verifiers[session.verifier]
-        wait_s = max(self.config.move_timeout_s, 4 * verifier.flights.expected_s())
-        return float(wait_s * 2 ** min(session.misses, MOST_MISSES))
+        wait_s = max(self.config.move_timeout_s, 4 * verifier.in_flight.expected_s())
+        return float(wait_s * 2 ** min(session.misses, MAX_MISSES))
 
-    def draft_wait_s(self, session: Session) -> float:
-        """How long its draft may take; the first from a device that may still prefill, the longest."""
+    def draft_wait_s(self, session: ScheduledSession) -> float:
+        """Limit for the session's draft. A device's first draft gets the longest, since it may still prefill."""
         most = self.config.move_timeout_s
         if session.drafts == 0:
             return most
         usual_s = self.estimates.device(session.device).turnaround_s(session.allowed_k)
-        return min(most, max(LEAST_DRAFT_WAIT_S, 4 * usual_s))
+        return min(most, max(MIN_DRAFT_WAIT_S, 4 * usual_s))

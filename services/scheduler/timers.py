@@ -1,17 +1,18 @@
-"""One timer per session, O(log sessions) at worst and nothing at all when a timer only moves back."""
+"""One timer per session: O(log sessions) to set, and O(1) when a timer only moves to a later time."""
 
 import heapq
 from typing import Final
 
-FEW: Final = 64  # dead entries that are not worth a clean-up
+MAX_DEAD_ENTRIES: Final = 64  # so many dead entries are not worth a clean-up
 
 
 class Timers:
-    """The earliest time each session has to be looked at.
+    """Timers of sessions in a heap.
 
-    The heap holds one entry per session. A timer that is set later leaves its entry where it is: when the entry
-    comes up it is put back at the true time. Only an earlier timer adds an entry; the old one is then dead, and goes
-    when its time comes or the dead outnumber the living: a deadline of minutes would else keep one for every round.
+    The heap holds one live entry per session. Setting a later time leaves the entry in place; when it comes up, it
+    is put back at the true time. Setting an earlier time adds an entry, and the old one is dead. Dead entries are
+    removed when their time comes or when they outnumber the live ones; otherwise a deadline minutes away would keep
+    one for every round.
     """
 
     def __init__(self) -> None:
@@ -20,27 +21,27 @@ class Timers:
         self._due_at: dict[str, float] = {}
 
     def set(self, session: str, at: float) -> None:
-        """Wake for this session at `at`, instead of whatever was set before."""
+        """Set the session's timer to `at`, replacing any earlier setting."""
         self._due_at[session] = at
         entry = self._entry_at.get(session)
         if entry is None or at < entry:
             self._entry_at[session] = at
             heapq.heappush(self._heap, (at, session))
-            if len(self._heap) > 2 * len(self._entry_at) + FEW:
+            if len(self._heap) > 2 * len(self._entry_at) + MAX_DEAD_ENTRIES:
                 self._heap = [(at, session) for session, at in self._entry_at.items()]
                 heapq.heapify(self._heap)
 
     def __len__(self) -> int:
-        """Entries that are kept, dead ones too."""
+        """Entries in the heap, including dead ones."""
         return len(self._heap)
 
     def drop(self, session: str) -> None:
-        """Never wake for this session again."""
+        """Remove the session's timer."""
         self._due_at.pop(session, None)
         self._entry_at.pop(session, None)
 
     def due(self, now: float) -> list[str]:
-        """Sessions whose time has come, earliest first; their timers are spent."""
+        """Sessions whose timers are due, earliest first; their timers are removed."""
         woken = []
         while (first := self.next_at()) is not None and first <= now:
             _, session = heapq.heappop(self._heap)
@@ -49,7 +50,7 @@ class Timers:
         return woken
 
     def next_at(self) -> float | None:
-        """The earliest time anything is due; None without timers."""
+        """Time of the earliest timer; None without timers."""
         while self._heap:
             at, session = self._heap[0]
             if self._entry_at.get(session) != at:  # dead

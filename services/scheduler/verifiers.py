@@ -1,10 +1,10 @@
-"""One verifier as the scheduler knows it: its cohort, what is staged there, and what a pass costs."""
+"""The scheduler's view of one verifier: its cohort, its staged batches, its pass costs and its plan."""
 
 from dataclasses import dataclass, field
 from math import inf
 
-from services.scheduler.realised import Realised
-from services.scheduler.turnover import Turnover
+from services.scheduler.debounce import Debounce
+from services.scheduler.throughput import Throughput
 from shared.planning.cohort import Cohort
 from shared.planning.cost import Packed, Row
 from shared.planning.drift import Planned
@@ -15,103 +15,103 @@ from shared.planning.views import VerifierView
 
 
 @dataclass(slots=True)
-class Flight:
-    """A batch without a verdict yet."""
+class InFlightBatch:
+    """A staged batch without a verdict yet."""
 
     rows: tuple[Row, ...]  # (new tokens, cached before), for the cost law
     sessions: set[str]
     expected_s: float
     staged_at: float
-    decodes: bool  # nothing but decoding rows
-    came: int = 0  # drafts, while it was the verifier's business
+    decodes: bool  # it has decoding rows only
+    arrivals: int = 0  # drafts that arrived while it was the verifier's current batch
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """A batch that was answered: its rows, and how long it was the verifier's only business."""
+    """An answered batch: its rows, and how long the verifier worked on it."""
 
     rows: tuple[Row, ...]
     took_s: float
     decodes: bool
-    came: int = 0
+    arrivals: int = 0
 
 
-class Flights:
-    """Batches staged and not answered. The verifier works in order, so an answer also settles all before it."""
+class InFlightBatches:
+    """Batches staged and not answered. A verifier works in order, so an answer also settles all earlier batches."""
 
     def __init__(self) -> None:
-        self._flights: dict[int, Flight] = {}
+        self._batches: dict[int, InFlightBatch] = {}
         self._unmeasured: tuple[int, Pass] | None = None
-        self._answered_at = 0.0
+        self._settled_at = 0.0
 
     def __len__(self) -> int:
-        return len(self._flights)
+        return len(self._batches)
 
-    def add(self, batch: int, flight: Flight) -> None:
-        """A batch was staged."""
-        self._flights[batch] = flight
+    def add(self, batch: int, staged: InFlightBatch) -> None:
+        """Add a staged batch."""
+        self._batches[batch] = staged
 
-    def answered(self, batch: int, now: float) -> bool:
-        """A verdict of this batch has come. False when it was settled before."""
-        if batch not in self._flights:
+    def settle(self, batch: int, now: float) -> bool:
+        """Settle a batch on its first verdict. Returns False when it was settled before."""
+        if batch not in self._batches:
             return False
-        flight = self._flights.pop(batch)
+        staged = self._batches.pop(batch)
         self._unmeasured = (
             batch,
-            Pass(flight.rows, now - max(flight.staged_at, self._answered_at), flight.decodes, flight.came),
+            Pass(staged.rows, now - max(staged.staged_at, self._settled_at), staged.decodes, staged.arrivals),
         )
-        self._answered_at = now
-        for earlier in [number for number in self._flights if number < batch]:
-            del self._flights[earlier]
+        self._settled_at = now
+        for earlier in [number for number in self._batches if number < batch]:
+            del self._batches[earlier]
         return True
 
-    def draft_came(self) -> None:
-        """A draft of one of the verifier's sessions, for a later batch."""
-        head = next(iter(self._flights.values()), None)
+    def count_draft(self) -> None:
+        """Count a draft that arrived for a later batch while the current one runs."""
+        head = next(iter(self._batches.values()), None)
         if head is not None:
-            head.came += 1
+            head.arrivals += 1
 
-    def measured(self, batch: int) -> Pass | None:
-        """The batch settled last, once: for the first verdict that tells what its pass took."""
+    def pop_measured(self, batch: int) -> Pass | None:
+        """The batch settled last, once only: for its first verdict that has a verification time."""
         if self._unmeasured is None or self._unmeasured[0] != batch:
             return None
         _, done = self._unmeasured
         self._unmeasured = None
         return done
 
-    def leave(self, batch: int, session: str) -> None:
-        """A session does not wait for its row any more; a batch that nobody waits for is settled."""
-        flight = self._flights.get(batch)
-        if flight is not None:
-            flight.sessions.discard(session)
-            if not flight.sessions:
-                del self._flights[batch]
+    def discard(self, batch: int, session: str) -> None:
+        """Remove a session that no longer waits for its row. A batch without waiting sessions is dropped."""
+        staged = self._batches.get(batch)
+        if staged is not None:
+            staged.sessions.discard(session)
+            if not staged.sessions:
+                del self._batches[batch]
 
     def rows(self) -> int:
-        """Rows under way."""
-        return sum(len(flight.rows) for flight in self._flights.values())
+        """Number of rows in flight."""
+        return sum(len(staged.rows) for staged in self._batches.values())
 
     def expected_s(self) -> float:
-        """Expected seconds of verification under way."""
-        return sum(flight.expected_s for flight in self._flights.values())
+        """Expected verification time of all batches in flight, in seconds."""
+        return sum(staged.expected_s for staged in self._batches.values())
 
     def free_at(self, now: float) -> float:
-        """When the verifier has done all of it, as expected; now at the earliest."""
-        at = self._answered_at
-        for flight in self._flights.values():
-            at = max(at, flight.staged_at) + flight.expected_s
+        """When the verifier is expected to have finished all batches; `now` at the earliest."""
+        at = self._settled_at
+        for staged in self._batches.values():
+            at = max(at, staged.staged_at) + staged.expected_s
         return max(at, now)
 
     def clear(self) -> None:
-        """Forget all of them."""
-        self._flights.clear()
+        """Forget all batches."""
+        self._batches.clear()
 
 
 @dataclass(slots=True)
 class Costs:
-    """What passes of a verifier cost. Prompts' tokens are cheaper than drafted ones, so decoding has a law of its own.
+    """Pass costs of a verifier. Prompt tokens are cheaper than drafted ones, so decoding passes have their own law.
 
-    hop_ms: what a pass takes beside computing, from one batch's verdicts to the next's.
+    hop_ms: time a pass takes beside computing, from one batch's verdicts to the next's.
     """
 
     any: VerifyCost
@@ -120,57 +120,57 @@ class Costs:
 
     @classmethod
     def starting(cls, prior: Packed | None, hop_ms: float) -> "Costs":
-        """From what is known beforehand."""
+        """Costs before any pass was observed."""
         return cls(VerifyCost(prior), VerifyCost(prior), Mean(hop_ms, weight=0.05))
 
     def observe(self, done: Pass, verify_ms: float) -> None:
-        """A pass, and what it computed for."""
+        """Learn from a pass. verify_ms: its computing time."""
         self.any.observe(done.rows, verify_ms)
         if done.decodes:
-            self.decoding.observe(done.rows, verify_ms, done.came)
+            self.decoding.observe(done.rows, verify_ms, done.arrivals)
             self.hop_ms.observe(max(0.0, 1e3 * done.took_s - verify_ms))
 
 
 @dataclass(slots=True)
 class Verifier:
-    """A verifier that is alive, or was and has sessions waiting for it."""
+    """A live verifier, or a dead one whose sessions wait for its return."""
 
     name: str
     generation: int
     cohort: Cohort
     costs: Costs
-    kv_tokens: int = 0  # 0 = not known
+    kv_tokens: int = 0  # capacity of its KV cache; 0 = not known
     live: bool = True
-    flights: Flights = field(default_factory=Flights)
-    decode_ms: Mean = field(default_factory=lambda: Mean(0.0))  # of passes without prefill, expected
-    refused_until: float = 0.0  # its stream was full
-    ask_at: float | None = None  # when the policy wants to be asked again
+    in_flight: InFlightBatches = field(default_factory=InFlightBatches)
+    decode_ms: Mean = field(default_factory=lambda: Mean(0.0))  # expected time of passes without prefill
+    refused_until: float = 0.0  # nothing is staged until then, because its stream was full
+    select_at: float | None = None  # when to call the policy's `select` again
     plan: Plan | None = None
     plan_at: float = 0.0
-    planned: Planned | None = None  # what was asked last
-    planned_at: float = -1e9  # and when
-    plan_took_s: float = 0.0  # the last one
-    turnover: Turnover = field(default_factory=Turnover)
-    realised: Realised = field(default_factory=Realised)
+    planned: Planned | None = None  # inputs of the last plan request
+    planned_at: float = -1e9  # time of the last plan request
+    plan_took_s: float = 0.0  # planning time of the last plan
+    debounce: Debounce = field(default_factory=Debounce)
+    throughput: Throughput = field(default_factory=Throughput)
 
     @property
     def cost(self) -> VerifyCost:
-        """Of any pass."""
+        """Cost law of any pass."""
         return self.costs.any
 
     def server(self) -> PackedServer:
-        """As planners take it: a pass costs what the hop to the next one takes as well. Memory in KV tokens."""
+        """The verifier as planners see it: a pass includes the hop to the next one; memory is in KV tokens."""
         law = self.costs.decoding.expected()
         whole = Packed(law.beta_ms + self.costs.hop_ms.value, law.per_token_ms, law.per_context_ms)
-        prompts = self.realised.prompts(self.costs.any.expected().per_token_ms)
+        prompts = self.throughput.prompts(self.costs.any.expected().per_token_ms)
         return PackedServer(whole, self.kv_tokens or inf, 1.0, self.costs.decoding.arrival_ms, prompts)
 
     def view(self, now: float, max_rows: int) -> VerifierView:
-        """The verifier as policies see it."""
+        """The verifier as policies' `select` sees it."""
         return VerifierView(
             name=self.name,
-            in_flight=len(self.flights),
-            rows_in_flight=self.flights.rows(),
-            expected_free=self.flights.free_at(now),
+            in_flight=len(self.in_flight),
+            rows_in_flight=self.in_flight.rows(),
+            expected_free=self.in_flight.free_at(now),
             max_rows=max_rows,
         )

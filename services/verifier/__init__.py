@@ -1,8 +1,8 @@
 """The core: packed verification of many users' drafts (docs/architecture.md).
 
-oneDNN, and torch above it, keep compiled code for every shape they have met, about 3 MB for each number of rows in a
-batch, by default until it comes to half a gigabyte. KEPT_SHAPES are a dozen numbers of rows; a new one costs 2 ms.
-Both read the limit when torch is loaded, so it is set before anything here loads it.
+oneDNN and torch cache compiled code for every shape, about 3 MB for each number of rows in a batch, by default up to
+half a gigabyte. KEPT_SHAPES suffices for a dozen numbers of rows; compiling a new one costs 2 ms. Both read the limit
+when torch is loaded, so it is set before any module here loads torch.
 """
 
 import os

@@ -28,7 +28,7 @@ async def run(stop: asyncio.Event) -> None:
     verifier: Verifier | None = None
 
     def ready() -> str | None:
-        return "loading the target" if verifier is None else verifier.objection()
+        return "loading the target" if verifier is None else verifier.not_ready_reason()
 
     try:
         async with HealthServer(settings.health_host, settings.health_port, registry, ready, settings.stack):

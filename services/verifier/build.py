@@ -1,4 +1,4 @@
-"""The target that the settings name. torch and transformers are loaded only when they are needed."""
+"""Builds the target that the settings name. Imports torch and transformers only when needed."""
 
 from shared.compute.modelled_target import ModelledTarget
 from shared.compute.target import TargetModel, TargetRow
@@ -8,7 +8,7 @@ from shared.speculative.params import SamplingParams
 
 
 def build_target(settings: VerifierSettings) -> tuple[TargetModel, str]:
-    """The target, warm, and its vocabulary's block digests ("" for a modelled one). Blocks while it loads.
+    """The warmed-up target and its vocabulary's block digests ("" for a modelled one). Blocks while loading.
 
     Raises SettingsError and BadFile.
     """
@@ -26,7 +26,7 @@ def build_target(settings: VerifierSettings) -> tuple[TargetModel, str]:
 
 
 def warm(target: TargetModel) -> None:
-    """One small pass, so that the first user does not wait for what a first pass sets up."""
+    """Run one small pass, so that the first request does not wait for one-time set-up."""
     sampling = SamplingParams(seed=1, vocab=target.vocab, temperature=1.0)
     if target.admit("warm", (0,), ["warm"], 4):
         target.forward([TargetRow("warm", 0, (0, 0, 0, 0), 1, choose=True, sampling=sampling)])

@@ -1,7 +1,7 @@
-"""The verifier's rules, with neither model nor broker nor clock: what a row may do, and what it comes to.
+"""The verifier's rules: which rows may run, and the verdict on a row. Pure: no model, broker or clock.
 
-A session's text is `ids`: the prompt and what is committed. A row with base_len == len(ids) moves it on;
-any other is answered without the model. Every row is judged alone.
+A session's text is `ids`: the prompt and the committed tokens. A row with base_len == len(ids) extends it; other rows
+are answered without the model. Each row is judged on its own.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from shared.speculative.rule import accept_chain, accept_tree
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What the target can hold."""
+    """Limits of the target."""
 
     vocab: int
     max_context: int
@@ -29,10 +29,10 @@ class Bounds:
 
 
 @dataclass(slots=True)
-class Session:
+class VerifiedSession:
     """A session as its log stood at the last commit. `joined` orders sessions by their first row here.
 
-    trusted False: a commit came out otherwise than expected, so the log has to be read before the next row.
+    trusted False: a commit had an unexpected outcome, so the log is read again before the next row.
     unfit: why the target cannot serve it at all, "" when it can.
     """
 
@@ -51,27 +51,27 @@ class Session:
 
     @property
     def remaining(self) -> int:
-        """Tokens it may still emit."""
+        """Tokens the session may still emit."""
         return len(self.spec.prompt) + self.spec.max_tokens - len(self.ids)
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What a row came to, and what stays cached of it: `keep` tokens, then the nodes of `path`."""
+    """The verdict on a row, and what stays cached: `keep` tokens, then the draft nodes of `path`."""
 
     verdict: Verdict
     keep: int
     path: tuple[int, ...] = ()
 
 
-def opened(log: SessionLog, joined: int, bounds: Bounds) -> Session:
-    """A session from its log."""
-    unfit = misfit(log.spec, bounds)
-    return Session(log.spec, log.head.epoch, list(log.ids), log.head.finish, joined, unfit=unfit)
+def session_from_log(log: SessionLog, joined: int, bounds: Bounds) -> VerifiedSession:
+    """Build a session from its log."""
+    unfit = unfit_reason(log.spec, bounds)
+    return VerifiedSession(log.spec, log.head.epoch, list(log.ids), log.head.finish, joined, unfit=unfit)
 
 
-def misfit(spec: SessionSpec, bounds: Bounds) -> str:
-    """Why the target cannot serve such a session, "" when it can. The gateway refuses these; we do not rely on it."""
+def unfit_reason(spec: SessionSpec, bounds: Bounds) -> str:
+    """Why the target cannot serve a session, "" when it can. The gateway checks this too, but is not trusted."""
     if not spec.prompt:
         return "empty prompt"
     if len(spec.prompt) + spec.max_tokens > bounds.session_tokens:
@@ -81,15 +81,15 @@ def misfit(spec: SessionSpec, bounds: Bounds) -> str:
     return ""
 
 
-def wants_log(row: StagedRow, session: Session | None) -> bool:
-    """Whether the log may know more of the row's session than we do."""
+def wants_log(row: StagedRow, session: VerifiedSession | None) -> bool:
+    """Whether the session's log may be newer than our copy."""
     return (
         session is None or not session.trusted or row.epoch > session.epoch or row.base_len > session.length
     )
 
 
-def judge(row: StagedRow, session: Session | None, bounds: Bounds) -> Verdict | None:
-    """The answer to a row that the model does not see; None: it does.
+def judge(row: StagedRow, session: VerifiedSession | None, bounds: Bounds) -> Verdict | None:
+    """The answer to a row that is not run; None when it is to be run.
 
     A row behind the log, or of a finished session, gets an "ok" without tokens: `commit` answers it from the log.
     """
@@ -100,13 +100,13 @@ def judge(row: StagedRow, session: Session | None, bounds: Bounds) -> Verdict | 
     if row.epoch != session.epoch:
         return refusal(row, "stale", f"epoch {row.epoch}, the log is at {session.epoch}")
     if session.finish or (row.base_len < session.length and row.feed_to == row.base_len):
-        return told_again(row)
-    wrong = session.unfit or fault(row, session, bounds)
+        return already_committed(row)
+    wrong = session.unfit or row_error(row, session, bounds)
     return refusal(row, "error", wrong) if wrong else None
 
 
-def fault(row: StagedRow, session: Session, bounds: Bounds) -> str:
-    """What is wrong with a row, "" when nothing is."""
+def row_error(row: StagedRow, session: VerifiedSession, bounds: Bounds) -> str:
+    """What is wrong with a row; "" when it is valid."""
     if row.base_len > session.length:
         return f"base_len {row.base_len} in the future, committed {session.length}"
     if row.feed_to > row.base_len:
@@ -124,10 +124,10 @@ def _is_tree(parents: Sequence[int], nodes: int) -> bool:
     return len(parents) == nodes and all(-1 <= parent < i for i, parent in enumerate(parents))
 
 
-def useful_draft(row: StagedRow, session: Session) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """A row's draft (tokens, parents) as far as it can matter: a chain stops one short of max_tokens.
+def useful_draft(row: StagedRow, session: VerifiedSession) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The usable part of a row's draft (tokens, parents): a chain is cut to one token less than may be emitted.
 
-    So a session never needs KV beyond prompt + max_tokens; a tree that would is left out.
+    So a session never needs KV beyond prompt + max_tokens. A tree that is too large is dropped.
     """
     if row.feed_to < row.base_len:
         return (), ()
@@ -137,10 +137,10 @@ def useful_draft(row: StagedRow, session: Session) -> tuple[tuple[int, ...], tup
     return (row.tokens, row.parents) if len(row.tokens) <= useful else ((), ())
 
 
-def target_row(row: StagedRow, session: Session, cached: int, spare: int) -> TargetRow | None:
-    """What the model is fed for a row, when `cached` tokens of it are and `spare` may be fed beyond one.
+def target_row(row: StagedRow, session: VerifiedSession, cached: int, spare: int) -> TargetRow | None:
+    """The model's input for a row, given `cached` tokens and a budget of 1 + `spare` tokens.
 
-    None: nothing to feed, or no room in this batch. A row cut short chooses nothing.
+    None: nothing to feed, or no budget left in this batch. A row that is cut short samples no token.
     """
     wanted = row.feed_to - cached
     fed = min(wanted, 1 + spare)
@@ -160,13 +160,13 @@ def target_row(row: StagedRow, session: Session, cached: int, spare: int) -> Tar
 
 
 def fed_only(row: StagedRow, cached: int) -> Verdict:
-    """The answer to a row that chose nothing: a chunk of prefill, or a row that needs more of it first."""
+    """The answer to a row that sampled no token: a prefill chunk, or a row that needs more prefill first."""
     status: Status = "prefilled" if row.feed_to < row.base_len else "need_prefill"
     return _verdict(row, status=status, cached_len=cached)
 
 
-def settle(row: StagedRow, session: Session, fed: TargetRow, choices: Choices) -> Settled:
-    """The acceptance rule on a row that the model chose for, its text cut at the first stop id or the limit."""
+def settle(row: StagedRow, session: VerifiedSession, fed: TargetRow, choices: Choices) -> Settled:
+    """Apply the acceptance rule to a row's choices. The text is cut at the first stop id or at max_tokens."""
     draft = fed.tokens[fed.committed :]
     if fed.parents:
         path = tuple(accept_tree(draft, fed.parents, choices.tokens))
@@ -197,8 +197,8 @@ def settle(row: StagedRow, session: Session, fed: TargetRow, choices: Choices) -
     return Settled(verdict, kept, path)
 
 
-def cut(tokens: Sequence[int], session: Session) -> tuple[tuple[int, ...], Finish]:
-    """Tokens up to the first stop id (it included) or the session's limit, and why it ends there ("" = it does not)."""
+def cut(tokens: Sequence[int], session: VerifiedSession) -> tuple[tuple[int, ...], Finish]:
+    """Tokens up to and including the first stop id, or up to the session's limit; and the finish ("" = none)."""
     ends = [i + 1 for i, token in enumerate(tokens) if token in session.spec.stop_ids]
     if ends and ends[0] <= session.remaining:
         return tuple(tokens[: ends[0]]), "stop"
@@ -208,16 +208,16 @@ def cut(tokens: Sequence[int], session: Session) -> tuple[tuple[int, ...], Finis
 
 
 def refusal(row: StagedRow, status: Status, message: str) -> Verdict:
-    """A row that was not run, and why."""
+    """The answer to a row that was not run. message: why."""
     return _verdict(row, status=status, message=message)
 
 
-def told_again(row: StagedRow) -> Verdict:
-    """An "ok" without tokens: the row is behind the log, which `commit` answers it from."""
+def already_committed(row: StagedRow) -> Verdict:
+    """An "ok" without tokens for a row behind the log: `commit` fills in the tokens from the log."""
     return _verdict(row, next_k=row.next_k)
 
 
-def _verdict(  # the fields that a row decides, and those its outcome does
+def _verdict(  # copies the row's fields; the keyword arguments are its outcome
     row: StagedRow,
     *,
     tokens: tuple[int, ...] = (),

@@ -1,4 +1,4 @@
-"""What the operating system says of a stretch of work: how long we waited for a core, and who else computed.
+"""CPU times from the operating system: our waits for a core, and computing by this and other processes.
 
 Linux only, from /proc. The waiting time of a thread is field 2 of its schedstat (nanoseconds on a run queue); the time
 of all processes is in /proc/stat, in ticks of a hundredth of a second, niced processes in a column of their own.
@@ -18,9 +18,9 @@ USER, NICE, SYSTEM, IRQ, SOFTIRQ = 0, 1, 2, 5, 6  # columns of /proc/stat after 
 
 @dataclass(frozen=True, slots=True)
 class CpuTimes:
-    """Seconds, each since some fixed moment; only differences mean anything.
+    """Times in seconds, each since a fixed moment; only differences are meaningful.
 
-    wall: the clock. waited: for a core, all threads of this process. own: computed by this process. all: computed by
+    wall: the clock. waited: all our threads' waits for a core. own: computed by this process. all: computed by
     every process of our priority or above, on the cores that we may use.
     """
 
@@ -30,7 +30,7 @@ class CpuTimes:
     all: float
 
     def since(self, begin: "CpuTimes") -> "CpuTimes":
-        """What was added after `begin`."""
+        """The difference to the earlier times `begin`."""
         return CpuTimes(
             self.wall - begin.wall, self.waited - begin.waited, self.own - begin.own, self.all - begin.all
         )
@@ -42,7 +42,7 @@ class CpuTimes:
 
 
 def read_cpu_times() -> CpuTimes | None:
-    """The times now; None where the system does not tell them. About 0.1 ms."""
+    """The current times; None where the system does not report them. Takes about 0.1 ms."""
     if sys.platform != "linux":
         return None
     try:

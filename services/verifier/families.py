@@ -1,4 +1,4 @@
-"""Which models can be verified exactly, and what the KV cache needs to know of them.
+"""Which models can be verified exactly, and their shapes for the KV cache.
 
 Everything our packed attention does not handle is refused here, by name and with the reason, when the model
 is loaded: a wrong window or a frequency that depends on the batch would change texts silently.

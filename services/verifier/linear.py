@@ -1,4 +1,4 @@
-"""Linear layers laid out for a CPU that verifies: a few to a few dozen rows at a time.
+"""Linear layers in a layout for verification on a CPU, with a few to a few dozen rows per product.
 
 A verification has too many rows for a matrix-vector product and too few for a big one, where BLAS spends its
 time rearranging the weight. Measured on one core (135M, all layers, float32, ms as they come and with the weight
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 WIDE_BYTES: Final = 1 << 30  # float32 copies of bfloat16 weights are kept while they are this small
-FEWEST_ROWS: Final = 3  # oneDNN takes longer for one or two (measured)
+MIN_ROWS: Final = 3  # oneDNN takes longer for one or two (measured)
 PIECE_BYTES: Final = 1 << 20  # of float32 weight widened at once
 
 _reorder: Any = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None)
@@ -87,13 +87,13 @@ def widened(x: Tensor, weight: Tensor) -> Tensor:
 
 def _product(x: Tensor, reordered: Tensor, bias: Tensor | None) -> Tensor:
     """x: [..., in] float32 -> [..., out] float32"""
-    missing = FEWEST_ROWS - x.numel() // x.shape[-1]
+    missing = MIN_ROWS - x.numel() // x.shape[-1]
     if missing <= 0:
         y: Tensor = _linear(x, reordered, bias, "none", [], "")
         return y
     rows = F.pad(x.reshape(-1, x.shape[-1]), (0, 0, 0, missing))
     y = _linear(rows, reordered, bias, "none", [], "")
-    return y[: FEWEST_ROWS - missing].view(*x.shape[:-1], y.shape[-1])
+    return y[: MIN_ROWS - missing].view(*x.shape[:-1], y.shape[-1])
 
 
 def fit_linears(model: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""Getting a target model: by hub name, from a folder, from a GGUF file, or with random weights to be timed."""
+"""Loads a target model: by hub name, from a folder or a GGUF file, or with random weights for benchmarks."""
 
 import os
 import shutil
@@ -60,7 +60,7 @@ def load_target(
 def random_target(
     config: Any, *, dtype: torch.dtype, device: str, kv_tokens: int, **options: Any
 ) -> TorchTarget:
-    """A target of this configuration with random weights, made where it is to run. options: of TorchTarget."""
+    """A target with random weights, created on its device. options: arguments of TorchTarget."""
     with torch.device(device):
         factory: Any = AutoModelForCausalLM
         model = factory.from_config(config, dtype=dtype)

@@ -1,4 +1,4 @@
-"""The verifier's metrics. Names are listed in docs/protocol.md."""
+"""The verifier's metrics. docs/protocol.md lists their names."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -12,7 +12,7 @@ SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0
 
 
 class Metrics:
-    """What one verifier counts."""
+    """Metrics of one verifier."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         name = "outrider_verifier"
@@ -65,7 +65,7 @@ class Metrics:
         )
 
     def step(self, read_at: float, begun: float, started: float, ended: float) -> None:
-        """Times of one step, in seconds of one clock: read, preparing begun, forward started and ended."""
+        """Observe one step. Times in loop-clock seconds: batch read, preparation begun, forward started and ended."""
         self.phase.labels("prepare").observe(started - begun)
         self.phase.labels("forward").observe(ended - started)
         self.queue.observe(started - read_at)
@@ -83,8 +83,8 @@ class Metrics:
             elif outcome.outcome == "committed":
                 self._count(verdict)
 
-    def holding(self, used: int, pages: int) -> None:
-        """KV pages, after a step."""
+    def set_pages(self, used: int, pages: int) -> None:
+        """Set the KV page gauges."""
         self.pages.labels("used").set(used)
         self.pages.labels("free").set(pages - used)
 

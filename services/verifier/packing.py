@@ -24,7 +24,7 @@ QUERY_WEIGHT: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A row and where its KV lies."""
+    """A row and the place of its KV."""
 
     index: int  # in the batch as it came
     row: TargetRow
@@ -38,7 +38,7 @@ class Placed:
 
     @property
     def area(self) -> int:
-        """What its attention costs, in units of 1 / QUERY_WEIGHT of reading a cached position."""
+        """Cost of its attention, in units of 1 / QUERY_WEIGHT of reading a cached position."""
         return (QUERY_WEIGHT + len(self.row.tokens)) * self.length
 
 

@@ -1,4 +1,4 @@
-"""Pages of the KV cache: who holds which, what is shared, who has to go. Pure; the numbers are page ids.
+"""Page pool of the KV cache: allocation, prefix sharing and eviction. Pure; the numbers are page ids.
 
 A page holds `page_tokens` positions. A session's *table* lists its pages in order. A full page of a prompt
 may be shared: once its KV is computed it is *published* under the hash of the whole prefix that ends with it,
@@ -22,7 +22,7 @@ COPIED_PAGES: Final = 8  # shared prefixes up to this are copied where sessions 
 class _Table:
     """One session's pages."""
 
-    order: int  # of joining; a place in it is kept until the session is forgotten
+    order: int  # order of joining, kept until the session is forgotten
     pages: list[int] = field(default_factory=list)
     length: int = 0  # committed positions that are cached
     prefixes: list[bytes] = field(default_factory=list)  # hash of each full prompt page's prefix
@@ -159,7 +159,7 @@ class PagePool:
         return short and max(pages, len(found)) <= len(self._blank) + len(self._warm)
 
     def _victims(self, table: _Table, missing: int, protect: Sequence[str]) -> list[_Table] | None:
-        """Who has to go for `missing` more pages, or None when that is not enough."""
+        """Sessions to evict for `missing` more pages; None when evicting is not enough."""
         younger = [
             (other.order, name)
             for name, other in self._tables.items()

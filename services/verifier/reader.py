@@ -1,4 +1,4 @@
-"""The verifier's reader: decodes what comes in, one message ahead of the server, and fetches the logs it will want."""
+"""The verifier's reader: decodes messages one ahead of the server and prefetches the session logs they need."""
 
 import asyncio
 from collections.abc import Mapping
@@ -9,8 +9,8 @@ from typing import Final
 import structlog
 
 from services.verifier.metrics import Metrics
-from services.verifier.sessions import Sessions
-from services.verifier.steady import Steady
+from services.verifier.retry import Retry
+from services.verifier.sessions import VerifiedSessions
 from shared.broker.contract import Broker, BrokerAway, Entry
 from shared.protocol import wire
 from shared.protocol.messages import Close, StagedBatch, Tune
@@ -24,7 +24,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Inbound:
-    """A decoded message, with the logs of its sessions that were not known when it was read."""
+    """A decoded message, and the logs of its sessions that were unknown when it was read."""
 
     entry: Entry
     message: StagedBatch | Close | Tune
@@ -33,23 +33,29 @@ class Inbound:
 
 
 class Reader:
-    """Reads one staged stream. `next` hands out its messages in order; `done` is told when one is answered."""
+    """Reads one staged stream. `next` returns messages in order; call `done` when one is answered."""
 
     def __init__(
-        self, stream: str, consumer: str, broker: Broker, sessions: Sessions, steady: Steady, metrics: Metrics
+        self,
+        stream: str,
+        consumer: str,
+        broker: Broker,
+        sessions: VerifiedSessions,
+        retry: Retry,
+        metrics: Metrics,
     ) -> None:
         self._stream = stream
         self._consumer = consumer
         self._broker = broker
         self._sessions = sessions
-        self._steady = steady
+        self._retry = retry
         self._metrics = metrics
         self._inbound: asyncio.Queue[Inbound] = asyncio.Queue(maxsize=1)
         self._in_hand: set[str] = set()
-        self._behind = True  # entries may be pending from before: those come first
+        self._behind = True  # read pending entries before new ones
 
     async def next(self, wait_s: float) -> Inbound | None:
-        """The next message; None when there is none for so long."""
+        """The next message; None when none arrives within wait_s."""
         try:
             async with asyncio.timeout(wait_s):
                 return await self._inbound.get()
@@ -57,15 +63,15 @@ class Reader:
             return None
 
     def done(self, inbound: Inbound) -> None:
-        """The message was answered and acknowledged, or given up: then it is pending and may be read again."""
+        """End a message: it is acknowledged, or it stays pending and may be read again."""
         self._in_hand.discard(inbound.entry.id)
 
-    def given_up(self) -> None:
-        """Some message was not acknowledged: look at what is pending before reading on."""
+    def reread_pending(self) -> None:
+        """Read pending entries next, since a message was not acknowledged."""
         self._behind = True
 
     async def turn(self) -> None:
-        """What is pending from before, else what is new."""
+        """Read pending entries, or else new ones."""
         try:
             if self._behind:
                 pending = await self._broker.read_pending([self._stream], self._consumer, READ_COUNT)
@@ -76,19 +82,19 @@ class Reader:
             else:
                 entries = await self._broker.read_group([self._stream], self._consumer, READ_COUNT, BLOCK_S)
             for entry in entries:
-                await self._take(entry)
+                await self._enqueue(entry)
         except BrokerAway:
-            self._behind = True  # the answer that was lost may have been a delivery
+            self._behind = True  # the lost answer may have held entries, which are pending now
             raise
 
     async def refuse(self, entry: Entry, reason: str, why: str) -> None:
-        """Dead-letter an entry, and count it."""
+        """Dead-letter an entry and count it."""
         log.warning("message refused", reason=reason, why=why, entry=entry.id)
         self._metrics.refused.labels(reason).inc()
-        await self._steady(partial(self._broker.dead_letter, entry, f"{reason}: {why}"))
+        await self._retry(partial(self._broker.dead_letter, entry, f"{reason}: {why}"))
 
-    async def _take(self, entry: Entry) -> None:
-        """One entry: refuse it, or queue it."""
+    async def _enqueue(self, entry: Entry) -> None:
+        """Decode an entry and queue it, or refuse it."""
         self._metrics.link_bytes.inc(len(entry.data))
         try:
             message = wire.decode(entry.data)
@@ -100,6 +106,6 @@ class Reader:
             return
         now = asyncio.get_running_loop().time()
         rows = message.rows if isinstance(message, StagedBatch) else ()
-        logs = await self._sessions.prefetch(rows, self._steady)
+        logs = await self._sessions.prefetch(rows, self._retry)
         self._in_hand.add(entry.id)
         await self._inbound.put(Inbound(entry, message, now, logs))

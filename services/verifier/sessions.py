@@ -1,28 +1,28 @@
-"""The sessions a verifier knows, each as its log stood at the last commit, together with what is cached of it."""
+"""The sessions that a verifier knows, each as of its last commit, and their KV caches."""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
-from services.verifier.core import Bounds, Session, opened, wants_log
+from services.verifier.core import Bounds, VerifiedSession, session_from_log, wants_log
 from services.verifier.metrics import Metrics
-from services.verifier.steady import Steady
-from services.verifier.step import adopt
+from services.verifier.retry import Retry
+from services.verifier.step import keep_common_prefix
 from shared.broker.contract import Broker, CommitOutcome, UnknownSession
 from shared.compute.compute import Compute
 from shared.compute.target import TargetModel
 from shared.protocol.messages import StagedRow, Verdict
 from shared.protocol.session import SessionLog
 
-IDLE_S: Final = 60.0  # a session without a row for so long is looked up in the log
+IDLE_S: Final = 60.0  # a session without a row for this long is looked up in its log
 SWEPT_AT_ONCE: Final = 16
 
 Logs = Mapping[str, SessionLog]
 
 
-class Sessions:
-    """Every change of a session goes through here, and to the target's cache with it."""
+class VerifiedSessions:
+    """Applies all changes of sessions, to the sessions and to the target's cache alike."""
 
     def __init__(
         self, verifier: str, broker: Broker, target: TargetModel, compute: Compute, metrics: Metrics
@@ -33,7 +33,7 @@ class Sessions:
         self._bounds = Bounds(target.vocab, target.max_context, target.pool_tokens)
         self._compute = compute
         self._metrics = metrics
-        self._known: dict[str, Session] = {}
+        self._known: dict[str, VerifiedSession] = {}
         self._last_row: dict[str, float] = {}  # when, on the loop's clock
         self._joined = 0
         self._swept = 0.0
@@ -41,26 +41,26 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._known)
 
-    async def prefetch(self, rows: Iterable[StagedRow], steady: Steady) -> Logs:
+    async def prefetch(self, rows: Iterable[StagedRow], retry: Retry) -> Logs:
         """Logs of the rows' sessions that are not known yet."""
-        return await self._load(sorted({row.session for row in rows} - self._known.keys()), steady)
+        return await self._load(sorted({row.session for row in rows} - self._known.keys()), retry)
 
-    async def of(self, row: StagedRow, logs: Logs, steady: Steady) -> Session | None:
-        """The row's session as its log has it, as far as the row makes that necessary. None: there is no log."""
+    async def for_row(self, row: StagedRow, logs: Logs, retry: Retry) -> VerifiedSession | None:
+        """The row's session, reloaded from its log if the row is newer. None when there is no log."""
         self._last_row[row.session] = asyncio.get_running_loop().time()
         session = self._known.get(row.session)
         if session is None and row.session in logs:
-            session = await self._believe(logs[row.session])
+            session = await self._adopt(logs[row.session])
         if wants_log(row, session):
-            fresh = await self._load([row.session], steady)
+            fresh = await self._load([row.session], retry)
             if row.session not in fresh:
                 await self.drop([row.session])
                 return None
-            session = await self._believe(fresh[row.session])
+            session = await self._adopt(fresh[row.session])
         return session
 
     def follow(self, verdict: Verdict, outcome: CommitOutcome) -> bool:
-        """Bring one session to where its log is after a commit. False: it has to be dropped."""
+        """Update a session after a commit. Returns False when it has to be dropped."""
         session = self._known.get(verdict.session)
         if verdict.status != "ok" or session is None:
             return True
@@ -72,13 +72,13 @@ class Sessions:
         return not verdict.finish
 
     async def close(self, session: str, epoch: int) -> None:
-        """A Close came: forget the session, unless it has come back to us since."""
+        """Handle a Close: drop the session, unless it was placed here again with a newer epoch."""
         known = self._known.get(session)
         if known is None or known.epoch <= epoch:
             await self.drop([session])
 
     async def drop(self, sessions: Sequence[str]) -> None:
-        """Forget sessions, cache and all."""
+        """Drop sessions and their caches."""
         if not sessions:
             return
         for session in sessions:
@@ -93,11 +93,11 @@ class Sessions:
         self._metrics.sessions.set(len(self._known))
 
     async def drop_all(self) -> None:
-        """The broker has lost its data: so have we."""
+        """Drop all sessions, after the broker has lost its data."""
         await self.drop(list(self._known))
 
     async def sweep(self) -> None:
-        """Look up sessions that were idle for long: a Close that was lost must not hold their pages for ever."""
+        """Look up long-idle sessions in their logs, so that a lost Close does not hold their pages forever."""
         now = asyncio.get_running_loop().time()
         if now - self._swept < IDLE_S / 2:
             return
@@ -113,16 +113,16 @@ class Sessions:
             if head.finish or head.verifier != self._verifier:
                 await self.drop([session])
 
-    async def _believe(self, found: SessionLog) -> Session:
-        """Take a session from its log; what is cached of it stays. A finished one is not kept."""
+    async def _adopt(self, found: SessionLog) -> VerifiedSession:
+        """Adopt a session from its log and keep the valid part of its cache. A finished one is dropped."""
         name = found.spec.session
         known = self._known.get(name)
         if known is None:
             self._joined += 1
-            session = opened(found, self._joined, self._bounds)
+            session = session_from_log(found, self._joined, self._bounds)
         else:
-            session = opened(found, known.joined, self._bounds)
-            await self._compute.run(partial(adopt, self._target, known, session))
+            session = session_from_log(found, known.joined, self._bounds)
+            await self._compute.run(partial(keep_common_prefix, self._target, known, session))
         if session.finish:
             await self.drop([name])
         else:
@@ -130,13 +130,13 @@ class Sessions:
             self._metrics.sessions.set(len(self._known))
         return session
 
-    async def _load(self, sessions: Sequence[str], steady: Steady) -> dict[str, SessionLog]:
-        """Logs of sessions; those without one are left out."""
+    async def _load(self, sessions: Sequence[str], retry: Retry) -> dict[str, SessionLog]:
+        """Load session logs; sessions without a log are left out."""
         begun = asyncio.get_running_loop().time()
         logs = {}
         for session in sessions:
             try:
-                logs[session] = await steady(partial(self._broker.load, session))
+                logs[session] = await retry(partial(self._broker.load, session))
             except UnknownSession:
                 continue
         if sessions:

@@ -1,4 +1,4 @@
-"""Spans of one verifier step, for timelines (OUTRIDER_TRACE=1)."""
+"""Timeline spans of one verifier step (OUTRIDER_TRACE=1)."""
 
 from typing import Literal
 
@@ -6,7 +6,7 @@ from shared.protocol.messages import Span, StagedBatch
 
 
 def spans(name: str, batch: StagedBatch, idle_since: float, started: float, ended: float) -> list[Span]:
-    """Idling up to the forward pass, then verifying, once a row. Times in seconds of the loop's clock."""
+    """One idle span up to the forward pass, and one verify span per row. Times are loop-clock seconds."""
 
     def span(kind: Literal["idle", "verify"], session: str, epoch: int, round_: int) -> Span:
         start, end = (idle_since, started) if kind == "idle" else (started, ended)

@@ -1,9 +1,9 @@
-"""One verification step on the compute thread: make room, run the model once, apply the rule, roll back."""
+"""One verification step on the compute thread: reserve KV, run the model once, apply the rule, roll back."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.verifier.core import Session, fed_only, refusal, settle, target_row, useful_draft
+from services.verifier.core import VerifiedSession, fed_only, refusal, settle, target_row, useful_draft
 from shared.compute.target import TargetModel, TargetRow
 from shared.protocol.messages import StagedRow, Verdict
 
@@ -11,23 +11,23 @@ Answer = tuple[StagedRow, Verdict]
 
 
 @dataclass(frozen=True, slots=True)
-class Fed:
-    """A row that goes into the forward pass."""
+class FedRow:
+    """A row of the forward pass."""
 
     row: StagedRow
-    session: Session
+    session: VerifiedSession
     target_row: TargetRow
 
 
 def prepare(
-    target: TargetModel, rows: Sequence[tuple[StagedRow, Session]], feed_tokens: int
-) -> tuple[list[Fed], list[Answer]]:
-    """Reserve KV for judged rows of different sessions; those to run, and the answers of the others.
+    target: TargetModel, rows: Sequence[tuple[StagedRow, VerifiedSession]], feed_tokens: int
+) -> tuple[list[FedRow], list[Answer]]:
+    """Reserve KV for judged rows of different sessions. Returns the rows to run, and answers to the others.
 
-    The batch feeds at most `feed_tokens` committed tokens beyond one a row. The oldest session comes first and
-    only rows already in are protected, so that room is never refused to it for the sake of a younger one.
+    The batch feeds at most `feed_tokens` committed tokens beyond one per row. Rows go in order of session age and only
+    earlier rows are protected from eviction, so that a younger session never takes an older one's room.
     """
-    feeds: list[Fed] = []
+    feeds: list[FedRow] = []
     answers: list[Answer] = []
     spare = feed_tokens
     protect: list[str] = []
@@ -44,12 +44,12 @@ def prepare(
             answers.append((row, fed_only(row, cached)))
         else:
             spare -= fed.committed - 1
-            feeds.append(Fed(row, session, fed))
+            feeds.append(FedRow(row, session, fed))
     return feeds, answers
 
 
-def verify(target: TargetModel, feeds: Sequence[Fed]) -> list[Answer]:
-    """One forward pass and the rule. Afterwards the cache of each session holds what its verdict says."""
+def verify(target: TargetModel, feeds: Sequence[FedRow]) -> list[Answer]:
+    """Run one forward pass and apply the rule. Afterwards each session's cache matches its verdict."""
     answers: list[Answer] = []
     for fed, choices in zip(feeds, target.forward([fed.target_row for fed in feeds]), strict=True):
         if not fed.target_row.choose:
@@ -61,8 +61,8 @@ def verify(target: TargetModel, feeds: Sequence[Fed]) -> list[Answer]:
     return answers
 
 
-def undo(target: TargetModel, feeds: Sequence[Fed]) -> None:
-    """After a forward pass that raised: nothing of it stays cached. Prompt pages may be shared already, so all go."""
+def undo(target: TargetModel, feeds: Sequence[FedRow]) -> None:
+    """Uncache everything of a pass that raised. Sessions fed prompt tokens are dropped: pages may be shared already."""
     for fed in feeds:
         if fed.target_row.start < len(fed.session.spec.prompt):
             target.forget(fed.row.session)
@@ -70,10 +70,10 @@ def undo(target: TargetModel, feeds: Sequence[Fed]) -> None:
             target.keep(fed.row.session, fed.target_row.start)
 
 
-def adopt(target: TargetModel, known: Session, found: Session) -> None:
-    """The log turned out to hold `found` where we had `known`: keep what is cached of their common prefix.
+def keep_common_prefix(target: TargetModel, known: VerifiedSession, found: VerifiedSession) -> None:
+    """Keep the cache of the common prefix of our copy `known` and the log's version `found`.
 
-    At least one token is left to feed, since the next choice has to come from somewhere.
+    At least one token is left to feed, since the next choice needs its logits.
     """
     pairs = zip(known.ids, found.ids, strict=False)
     common = next((i for i, (a, b) in enumerate(pairs) if a != b), known.length)

@@ -1,4 +1,4 @@
-"""How many threads a pass gets, when other processes want the same cores.
+"""Chooses the number of threads of a pass while other processes compete for the cores.
 
 Threads of one product wait for each other: when one of them is preempted, all wait a whole time slice. On two cores
 with one busy neighbour a pass then takes several times as long on two threads, and less than twice as long on one
@@ -10,10 +10,10 @@ from typing import Final
 
 from services.verifier.cpu_times import CpuTimes
 
-FORGET: Final = 0.8  # weight of earlier passes: five count
-HARM: Final = 0.35  # share of a pass that its threads waited for a core; two threads are then slower than one
-SLACK: Final = 0.3  # cores that others may use without costing us a thread: the services beside us do
-SETTLE: Final = 3  # passes after a change before the next one, so that what is judged is the new number
+FORGET: Final = 0.8  # fading factor per pass: about five passes count
+HARM: Final = 0.35  # share of a pass spent waiting for a core from which two threads are slower than one
+SLACK: Final = 0.3  # cores that others, such as our own services, may use without costing us a thread
+SETTLE: Final = 3  # passes between changes, so that each number of threads is judged by its own passes
 
 
 class ThreadGovernor:
@@ -28,12 +28,12 @@ class ThreadGovernor:
         self._wall = self._waited = self._others = 0.0
 
     def limit_to(self, limit: int) -> None:
-        """Another limit, from the next pass on."""
+        """Set another limit from the next pass on."""
         self.limit = self.threads = limit
         self._forget_all()
 
-    def passed(self, spent: CpuTimes) -> int:
-        """Threads for the next pass. spent: the differences over this one."""
+    def after_pass(self, spent: CpuTimes) -> int:
+        """Number of threads for the next pass. spent: CPU times of this pass."""
         self._passes += 1
         self._wall = FORGET * self._wall + spent.wall
         self._waited = FORGET * self._waited + spent.waited
@@ -47,7 +47,7 @@ class ThreadGovernor:
         return self.threads
 
     def _fitting(self) -> int:
-        """Threads that have a core each, beside what others compute."""
+        """Number of threads that can have a free core each."""
         free = self._cores - self._others / self._wall + SLACK
         return max(1, min(self.limit, int(free)))
 

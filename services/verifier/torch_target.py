@@ -11,11 +11,11 @@ from services.verifier.cpu_times import read_cpu_times
 from services.verifier.families import shape_of
 from services.verifier.head import Head
 from services.verifier.linear import fit_linears
+from services.verifier.malloc_trim import MallocTrimmer
 from services.verifier.packed import NAME, KvStore, PackedPass
 from services.verifier.packing import Packing, Placed, choice_positions, pack, run_of
 from services.verifier.pool import PagePool
 from services.verifier.thread_governor import ThreadGovernor
-from services.verifier.trim import Trimmer
 from shared.compute.target import Choices, TargetRow
 from shared.speculative.torch_rule import draw_rows
 
@@ -61,7 +61,7 @@ class TorchTarget:
         self.kv_bytes = self._shape.kv_bytes(model.dtype.itemsize)  # of one cached token
         self._store = KvStore(self._shape, self.pool_tokens, model.dtype, device)
         self._call_cost = CALL_COST[device.type]
-        self._trimmer = Trimmer() if device.type == "cpu" else None
+        self._trimmer = MallocTrimmer() if device.type == "cpu" else None
         self.governor = _governor() if device.type == "cpu" else None
         self._pool = PagePool(
             self.pool_tokens // page_tokens,
@@ -93,11 +93,11 @@ class TorchTarget:
         begin = read_cpu_times() if self.governor else None
         answers = self._forward(rows)
         if self._trimmer:
-            self._trimmer.passed()
+            self._trimmer.after_pass()
         end = read_cpu_times() if begin else None
         if self.governor and begin and end:
             before = self.governor.threads
-            if (threads := self.governor.passed(end.since(begin))) != before:
+            if (threads := self.governor.after_pass(end.since(begin))) != before:
                 torch.set_num_threads(threads)
         return answers
 
@@ -137,7 +137,7 @@ class TorchTarget:
         self._store.values.normal_()
 
     def cost_s(self, rows: Sequence[TargetRow]) -> float:
-        """A real model takes what it takes."""
+        """0.0: the cost of a real model is its computing time."""
         return 0.0
 
     def set_threads(self, threads: int) -> None:
@@ -203,7 +203,7 @@ class TorchTarget:
 
 
 def _governor() -> ThreadGovernor | None:
-    """For the threads of a pass on the CPU; None where the system does not say who computes."""
+    """The governor of CPU threads; None where the system does not report CPU times."""
     if read_cpu_times() is None:
         return None
     return ThreadGovernor(torch.get_num_threads(), len(os.sched_getaffinity(0)))
@@ -212,7 +212,7 @@ def _governor() -> ThreadGovernor | None:
 def logprobs(
     logits: Tensor, tokens: Sequence[int], likeliest: int
 ) -> tuple[tuple[float, tuple[int, ...], tuple[float, ...]], ...]:
-    """Of each token: its own log-probability, ids of the likeliest and theirs. logits: [n, V]; -1 = none at all."""
+    """Per token: its log-probability, and the likeliest ids with theirs. logits: [n, V]; -1 = no logprobs."""
     if likeliest < 0:
         return ()
     log_probs = torch.log_softmax(logits.float(), dim=-1)

@@ -1,7 +1,7 @@
 """The verifier's shell: one staged batch = one forward pass = one commit = one acknowledgement.
 
-The reader is one message ahead; here one message is taken at a time. So logs are read while the model runs,
-and what a message does to sessions and cache never overlaps with another.
+The reader works one message ahead, so session logs are read while the model runs. Messages are handled one at a time,
+so their changes to sessions and cache never overlap.
 """
 
 import asyncio
@@ -14,13 +14,13 @@ from typing import Final
 import structlog
 from prometheus_client import CollectorRegistry
 
-from services.verifier.core import Bounds, Session, judge, refusal
+from services.verifier.core import Bounds, VerifiedSession, judge, refusal
 from services.verifier.metrics import Metrics
 from services.verifier.reader import Inbound, Reader
-from services.verifier.sessions import Logs, Sessions
+from services.verifier.retry import Retry
+from services.verifier.sessions import Logs, VerifiedSessions
 from services.verifier.spans import spans
-from services.verifier.steady import Steady
-from services.verifier.step import Answer, Fed, prepare, undo, verify
+from services.verifier.step import Answer, FedRow, prepare, undo, verify
 from shared.broker.contract import Broker, BrokerAway, CommitRow, Entry
 from shared.compute.compute import Compute
 from shared.compute.target import TargetModel
@@ -29,20 +29,20 @@ from shared.protocol.limits import MAX_DELIVERIES, PROTOCOL_VERSION
 from shared.protocol.messages import Close, Heartbeat, StagedBatch, StagedRow, Tune
 from shared.protocol.vocabulary import FIELD_BLOCKS, FIELD_HASH
 from shared.runtime.ids import Ids
-from shared.runtime.loop import for_ever
+from shared.runtime.loop import run_forever
 from shared.runtime.pause import pause
 from shared.runtime.presence import Presence
 from shared.runtime.settings import VerifierSettings
 from shared.runtime.watch import BrokerWatch
 
-DEPLOYMENT_S: Final = 2.0  # between looks whether the deployment's record is still there
-POLL_S: Final = 0.5  # how often it looks up from waiting, at `stop` and at a broker that lost its data
+DEPLOYMENT_S: Final = 2.0  # interval of checks that the deployment record exists
+POLL_S: Final = 0.5  # longest wait for a message before checking `stop` and for a broker that lost its data
 
 log = structlog.get_logger()
 
 
 class Verifier:
-    """One core. Everything it is made of is given to it, so that it runs under any clock and broker."""
+    """One verifier process. All parts are injected, so that it runs under any clock and broker."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Verifier:
         self.name = settings.name or "verifier"
         self.watch = BrokerWatch(broker)
         self.metrics = Metrics(registry)
-        self.sessions = Sessions(self.name, broker, target, compute, self.metrics)
+        self.sessions = VerifiedSessions(self.name, broker, target, compute, self.metrics)
         self._settings = settings
         self._broker = broker
         self._target = target
@@ -69,58 +69,58 @@ class Verifier:
         self._stream = self._keys.staged(self.name)
         self._presence = Presence(broker, self._heartbeat)
         self._generation = 0
-        self._begun_in = -1  # the watch's generation we have begun in; -1 = not yet
+        self._registered_in = -1  # watch.generation at our registration; -1 = not registered
         self._term = 0  # highest lease term seen
         self._pages = (0, 0)
         self._busy_s = 0.0
         self._idle_since = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until stop is set; the message under way is finished first, then we leave. Raises Superseded."""
-        steady = Steady(self.watch, self._ids, stop)
-        reader = Reader(self._stream, self.name, self._broker, self.sessions, steady, self.metrics)
+        """Serve until stop is set, finish the current message, then deregister. Raises Superseded."""
+        retry = Retry(self.watch, self._ids, stop)
+        reader = Reader(self._stream, self.name, self._broker, self.sessions, retry, self.metrics)
         self._idle_since = asyncio.get_running_loop().time()
         async with asyncio.TaskGroup() as group:
-            beside = [group.create_task(self.watch.run(stop))]
-            await self._begin_in_time(stop)
-            beside.append(group.create_task(self._presence.run(stop)))
-            beside.append(group.create_task(self._keep_deployment(stop)))
-            beside.append(group.create_task(for_ever(reader.turn, self.watch, stop, "read")))
-            await for_ever(partial(self._turn, reader, steady), self.watch, stop, "serve")
-            for task in beside:
+            background = [group.create_task(self.watch.run(stop))]
+            await self._register_when_up(stop)
+            background.append(group.create_task(self._presence.run(stop)))
+            background.append(group.create_task(self._keep_deployment(stop)))
+            background.append(group.create_task(run_forever(reader.turn, self.watch, stop, "read")))
+            await run_forever(partial(self._turn, reader, retry), self.watch, stop, "serve")
+            for task in background:
                 task.cancel()
-        await self._leave()
+        await self._deregister()
 
-    def objection(self) -> str | None:
-        """Why it is not ready; None when it is."""
-        if self._begun_in < 0:
+    def not_ready_reason(self) -> str | None:
+        """Why the verifier is not ready; None when it is."""
+        if self._registered_in < 0:
             return "starting"
         return None if self.watch.up else "broker away"
 
-    # --- begin --------------------------------------------------------------------------------------
-    async def _begin_in_time(self, stop: asyncio.Event) -> None:
-        """Begin as soon as the broker is there."""
-        while self._begun_in < 0 and not stop.is_set():
+    # --- registration -------------------------------------------------------------------------------
+    async def _register_when_up(self, stop: asyncio.Event) -> None:
+        """Register as soon as the broker is up."""
+        while self._registered_in < 0 and not stop.is_set():
             try:
-                await self._begin()
+                await self._register()
             except BrokerAway as error:
                 log.debug("not begun", why=str(error))
                 await asyncio.sleep(self._ids.jitter(0.05, 0.3))
 
-    async def _begin(self) -> None:
-        """Take a generation, say what is deployed, make the group. Again after the broker has lost its data."""
+    async def _register(self) -> None:
+        """Take a generation, write the deployment record, create the group. Repeated after the broker lost its data."""
         data = self.watch.generation
         await self.sessions.drop_all()
         self._term = 0
         self._generation = await self._broker.next_generation()
         await self._broker.put(self._keys.deployment, self._deployment())
         await self._broker.make_groups([self._stream])
-        await self._presence.announce()  # whoever asks after we are ready finds us among the living
-        self._begun_in = data
+        await self._presence.announce()  # so that a ready verifier is listed as alive
+        self._registered_in = data
         log.info("verifier up", name=self.name, generation=self._generation, pool=self._target.pool_tokens)
 
     async def _keep_deployment(self, stop: asyncio.Event) -> None:
-        """Write the deployment's record again when it is gone: without it gateways refuse and devices do not join."""
+        """Rewrite the deployment record when it is missing: without it gateways refuse and devices do not join."""
         while not stop.is_set():
             await pause(stop, DEPLOYMENT_S)
             try:
@@ -130,15 +130,15 @@ class Verifier:
             except BrokerAway as error:
                 log.debug("deployment not looked up", why=str(error))
 
-    async def _leave(self) -> None:
-        """Say so: sessions move to another verifier now, and not when the heartbeat lapses."""
+    async def _deregister(self) -> None:
+        """Delete our heartbeat, so that sessions move to another verifier at once."""
         try:
             await self._broker.leave("verifier", self.name, self._generation)
         except BrokerAway as error:
             log.info("the heartbeat lapses by itself", why=str(error))
 
     def _target_name(self) -> str:
-        """Name of the target for people and for the models list."""
+        """The target's name, for status and logs."""
         return Path(self._settings.model_dir).name if self._settings.target == "torch" else "modelled"
 
     def _deployment(self) -> dict[str, str]:
@@ -168,70 +168,70 @@ class Verifier:
         )
 
     # --- one turn, one message ----------------------------------------------------------------------
-    async def _turn(self, reader: Reader, steady: Steady) -> None:
-        """The next message, if one comes soon."""
-        if self._begun_in != self.watch.generation:
-            await self._begin()
+    async def _turn(self, reader: Reader, retry: Retry) -> None:
+        """Handle the next message, if one arrives within POLL_S."""
+        if self._registered_in != self.watch.generation:
+            await self._register()
         await self.sessions.sweep()
         inbound = await reader.next(POLL_S)
         if inbound is None:
-            self._hold(await self._compute.run(self._target.pages))
+            self._record_pages(await self._compute.run(self._target.pages))
             return
         try:
-            await self._handle(inbound, reader, steady)
+            await self._handle(inbound, reader, retry)
         except BrokerAway:
-            reader.given_up()
+            reader.reread_pending()
             raise
         finally:
             reader.done(inbound)
 
-    async def _handle(self, inbound: Inbound, reader: Reader, steady: Steady) -> None:
-        """One message. Raises BrokerAway when it was not acknowledged."""
+    async def _handle(self, inbound: Inbound, reader: Reader, retry: Retry) -> None:
+        """Handle one message. Raises BrokerAway when it was not acknowledged."""
         entry = inbound.entry
         match inbound.message:
             case StagedBatch() as batch if batch.term < self._term:
                 log.warning("batch of an older scheduler refused", term=batch.term, current=self._term)
                 self.metrics.refused.labels("term").inc()
-                await self._ack(entry, steady)
+                await self._ack(entry, retry)
             case StagedBatch() as batch if entry.deliveries >= MAX_DELIVERIES and len(batch.rows) > 1:
-                await self._part(entry, batch, steady)
+                await self._split(entry, batch, retry)
             case StagedBatch() as batch if entry.deliveries > MAX_DELIVERIES:
-                await self._condemn(entry, batch, reader, steady)
+                await self._dead_letter(entry, batch, reader, retry)
             case StagedBatch() as batch:
                 self._term = batch.term
-                await self._step(inbound, batch, steady)
+                await self._step(inbound, batch, retry)
             case Close() as close:
                 await self.sessions.close(close.session, close.epoch)
-                await self._ack(entry, steady)
+                await self._ack(entry, retry)
             case Tune() as tune:
                 await self._compute.run(lambda: self._target.set_threads(tune.threads))
-                await self._ack(entry, steady)
+                await self._ack(entry, retry)
 
-    async def _part(self, entry: Entry, batch: StagedBatch, steady: Steady) -> None:
-        """A batch that has killed us before: each row becomes a batch of its own, with its own deliveries."""
+    async def _split(self, entry: Entry, batch: StagedBatch, retry: Retry) -> None:
+        """Split a batch that has crashed the process before: each row becomes a batch with its own delivery count."""
         log.error("batch delivered too often, its rows are run alone", entry=entry.id, rows=len(batch.rows))
         for row in batch.rows:
-            await steady(partial(self._broker.push, self._stream, replace(batch, rows=(row,))))
-        await self._ack(entry, steady)
+            await retry(partial(self._broker.push, self._stream, replace(batch, rows=(row,))))
+        await self._ack(entry, retry)
 
-    async def _condemn(self, entry: Entry, batch: StagedBatch, reader: Reader, steady: Steady) -> None:
-        """A row that kills alone: its session is told, and the message is kept for people."""
-        told = [
+    async def _dead_letter(self, entry: Entry, batch: StagedBatch, reader: Reader, retry: Retry) -> None:
+        """Dead-letter a batch whose single row crashes the process, and end its session with an error."""
+        refusals = [
             CommitRow(refusal(row, "error", "verification failed repeatedly"), row.device, row.gateway)
             for row in batch.rows
         ]
         await self.sessions.drop([row.session for row in batch.rows])
-        await steady(partial(self._broker.commit, self.name, "", told))
+        await retry(partial(self._broker.commit, self.name, "", refusals))
         await reader.refuse(entry, "deadly", f"delivered {entry.deliveries} times")
 
-    async def _ack(self, entry: Entry, steady: Steady) -> None:
-        await steady(partial(self._broker.ack, self._stream, [entry.id]))
+    async def _ack(self, entry: Entry, retry: Retry) -> None:
+        await retry(partial(self._broker.ack, self._stream, [entry.id]))
 
     # --- one step -----------------------------------------------------------------------------------
-    async def _step(self, inbound: Inbound, batch: StagedBatch, steady: Steady) -> None:
-        """Judge every row, run those that may, commit the answers of all."""
+    async def _step(self, inbound: Inbound, batch: StagedBatch, retry: Retry) -> None:
+        """Judge every row, run the valid ones, and commit all answers."""
         loop = asyncio.get_running_loop()
-        rows, answers = await self._judge(batch.rows, inbound.logs, steady)
+        rows, answers = await self._judge(batch.rows, inbound.logs, retry)
         begun = loop.time()
         feeds, waiting = await self._prepare(rows)
         started = loop.time()
@@ -248,7 +248,7 @@ class Verifier:
                 )
                 for row, v in answers
             ],
-            steady,
+            retry,
         )
         self.metrics.step(inbound.read_at, begun, started, ended)
         idle_since, self._idle_since = self._idle_since, ended
@@ -256,10 +256,10 @@ class Verifier:
             await self._broker.trace(spans(self.name, batch, idle_since, started, ended))
 
     async def _judge(
-        self, rows: Sequence[StagedRow], logs: Logs, steady: Steady
-    ) -> tuple[list[tuple[StagedRow, Session]], list[Answer]]:
-        """Rows for the model, with their sessions, and the answers of all others."""
-        run: list[tuple[StagedRow, Session]] = []
+        self, rows: Sequence[StagedRow], logs: Logs, retry: Retry
+    ) -> tuple[list[tuple[StagedRow, VerifiedSession]], list[Answer]]:
+        """Rows to run, with their sessions, and the answers to all other rows."""
+        run: list[tuple[StagedRow, VerifiedSession]] = []
         answers: list[Answer] = []
         seen: set[str] = set()
         for row in rows:
@@ -267,7 +267,7 @@ class Verifier:
                 answers.append((row, refusal(row, "stale", "twice in one batch")))
                 continue
             seen.add(row.session)
-            session = await self.sessions.of(row, logs, steady)
+            session = await self.sessions.for_row(row, logs, retry)
             answer = judge(row, session, self._bounds)
             if answer is not None:
                 answers.append((row, answer))
@@ -275,8 +275,8 @@ class Verifier:
                 run.append((row, session))
         return run, answers
 
-    async def _forward(self, feeds: Sequence[Fed]) -> list[Answer]:
-        """One pass over all rows. When it raises, each row alone: so only the row at fault gets an error."""
+    async def _forward(self, feeds: Sequence[FedRow]) -> list[Answer]:
+        """One pass over all rows. When it raises, each row runs alone, so that only the faulty row gets an error."""
         if not feeds:
             return []
         rows = [fed.target_row for fed in feeds]
@@ -298,24 +298,26 @@ class Verifier:
             answers += waiting + await self._forward(alone)
         return answers
 
-    async def _prepare(self, rows: Sequence[tuple[StagedRow, Session]]) -> tuple[list[Fed], list[Answer]]:
+    async def _prepare(
+        self, rows: Sequence[tuple[StagedRow, VerifiedSession]]
+    ) -> tuple[list[FedRow], list[Answer]]:
         feed_tokens, target = self._settings.feed_tokens, self._target
         prepared, pages = await self._compute.run(
             lambda: (prepare(target, rows, feed_tokens), target.pages())
         )
-        self._hold(pages)
+        self._record_pages(pages)
         return prepared
 
-    def _hold(self, pages: tuple[int, int]) -> None:
-        """KV pages used and there, for people and the scheduler: before a pass, and when nothing comes."""
+    def _record_pages(self, pages: tuple[int, int]) -> None:
+        """Record KV pages (used, total) for metrics and the heartbeat: before a pass and when idle."""
         self._pages = pages
-        self.metrics.holding(*pages)
+        self.metrics.set_pages(*pages)
 
-    async def _commit(self, entry: Entry, answers: Sequence[Answer], steady: Steady) -> None:
-        """The whole answer in one script, until the broker has it; then our sessions follow the log."""
+    async def _commit(self, entry: Entry, answers: Sequence[Answer], retry: Retry) -> None:
+        """Commit all verdicts atomically, retrying until the broker has them; then update our sessions."""
         begun = asyncio.get_running_loop().time()
         rows = [CommitRow(verdict, row.device, row.gateway) for row, verdict in answers]
-        outcomes = await steady(partial(self._broker.commit, self.name, entry.id, rows))
+        outcomes = await retry(partial(self._broker.commit, self.name, entry.id, rows))
         self.metrics.committed(
             [row.verdict for row in rows], outcomes, asyncio.get_running_loop().time() - begun
         )

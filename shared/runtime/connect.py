@@ -26,10 +26,10 @@ def connect_device(settings: DraftWorkerSettings, name: str) -> RedisDevice:
     )
 
 
-def _connections(settings: Common, most_calls: int = MOST_CALLS) -> Connections:
+def _connections(settings: Common, max_calls: int = MOST_CALLS) -> Connections:
     try:
         password = _password(settings.broker_password_file)
-        return Connections(broker_url(settings.broker_url), settings.broker_user, password, most_calls)
+        return Connections(broker_url(settings.broker_url), settings.broker_user, password, max_calls)
     except ValueError as error:
         raise SettingsError(f"OUTRIDER_BROKER_URL: {error}") from error  # it may hold a password: not shown
 

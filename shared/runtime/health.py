@@ -93,8 +93,8 @@ class HealthServer:
         return web.Response(text=f"last tick {age_s:.2f} s ago\n", status=200 if age_s < STUCK_S else 503)
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        objection = self._ready()
-        return web.Response(text=f"{objection or 'ready'}\n", status=503 if objection else 200)
+        reason = self._ready()
+        return web.Response(text=f"{reason or 'ready'}\n", status=503 if reason else 200)
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(

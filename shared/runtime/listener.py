@@ -19,7 +19,7 @@ from shared.runtime.http_runner import Refusal as RefusedRequest
 BACKLOG: Final = 256
 BURST: Final = 16  # clients that are accepted before others get a turn of the loop
 REFUSALS: Final = 8  # clients at once that are told that there is no place; further ones wait for their turn
-LOOKED_AT: Final = 8  # connections that are tried before a newcomer is refused
+MAX_EVICTION_TRIES: Final = 8  # connections that are tried before a newcomer is refused
 PAUSE_S: Final = 0.2  # when the system has no file or memory for another connection
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -150,7 +150,7 @@ class Listener:
         return Connection(make(), self._bounds, self._changed, self._lost, self._count)
 
     def _evict(self) -> bool:
-        for connection in list(islice(self._waiting, LOOKED_AT)):
+        for connection in list(islice(self._waiting, MAX_EVICTION_TRIES)):
             if connection.expendable:
                 self.counts["evicted"] += 1
                 del self._waiting[connection]

@@ -11,7 +11,7 @@ from shared.runtime.watch import BrokerWatch
 log = structlog.get_logger()
 
 
-async def for_ever(
+async def run_forever(
     turn: Callable[[], Awaitable[None]], watch: BrokerWatch, stop: asyncio.Event, name: str
 ) -> None:
     """Take turns until stop is set. A broker that is away only costs waiting; any other error is the caller's."""

@@ -4,15 +4,15 @@ import resource
 from contextlib import suppress
 from typing import Final
 
-ENOUGH: Final = (
+MAX_OPEN_FILES: Final = (
     65_536  # more than any service opens; some systems have no limit, or one of thousands of millions
 )
 
 
 def raise_open_files() -> int:
-    """Raise the soft limit as far as the hard one allows, up to ENOUGH. The limit in force from now on."""
+    """Raise the soft limit as far as the hard one allows, up to MAX_OPEN_FILES. The limit in force from now on."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = ENOUGH if hard == resource.RLIM_INFINITY else min(hard, ENOUGH)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with suppress(ValueError, OSError):  # macOS has a second, lower limit of its own
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
@@ -20,6 +20,6 @@ def raise_open_files() -> int:
 
 
 def open_files() -> int:
-    """The soft limit, at most ENOUGH."""
+    """The soft limit, at most MAX_OPEN_FILES."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return ENOUGH if soft == resource.RLIM_INFINITY else min(soft, ENOUGH)
+    return MAX_OPEN_FILES if soft == resource.RLIM_INFINITY else min(soft, MAX_OPEN_FILES)

@@ -18,7 +18,7 @@ class Superseded(RuntimeError):
     """A newer process has this one's name: this one has to stop."""
 
 
-class Beats(Protocol):
+class HeartbeatSink(Protocol):
     """Where heartbeats go: a broker, as the core or as a device sees it."""
 
     async def beat(self, heartbeat: Heartbeat, ttl_s: float) -> None:
@@ -29,7 +29,7 @@ class Beats(Protocol):
 class Presence:
     """Beats every HEARTBEAT_S with whatever `make` says then."""
 
-    def __init__(self, broker: Beats, make: Callable[[], Heartbeat]) -> None:
+    def __init__(self, broker: HeartbeatSink, make: Callable[[], Heartbeat]) -> None:
         self._broker = broker
         self._make = make
 

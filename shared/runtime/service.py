@@ -18,7 +18,7 @@ from shared.runtime.settings import SettingsError
 
 # Objects that may be new before the collector looks at them. With Python's 700, most of what is under way counts as
 # old: a thousand devices in one process stood still for 300 ms every 3 s.
-YOUNG: Final = 10_000
+GC_THRESHOLD: Final = 10_000
 EXIT_SETTINGS: Final = 2  # a setting or a file is wrong: restarting does not help
 EXIT_REFUSED: Final = (
     3  # the deployment does not take this process (credential, vocabulary, protocol version)
@@ -56,7 +56,7 @@ def collect_seldom() -> None:
     # A full collection is due when a quarter of all objects is new. Imports are many and stay: not counting them, it
     # is due early, and short, before a mebibyte a minute of garbage has gathered for minutes.
     gc.freeze()
-    gc.set_threshold(YOUNG)
+    gc.set_threshold(GC_THRESHOLD)
 
 
 def main(name: str, run: Callable[[asyncio.Event], Awaitable[None]]) -> None:

@@ -14,8 +14,8 @@ from prometheus_client import CollectorRegistry
 
 from services.draft_worker.metrics import Metrics
 from services.draft_worker.worker import DraftWorker
-from services.gateway.session import Ask, Emitted
-from services.gateway.sessions import Sessions
+from services.gateway.session import Emitted, SessionRequest
+from services.gateway.sessions import GatewaySessions
 from services.scheduler.scheduler import Scheduler
 from services.scheduler.state import Estimates
 from services.verifier.verifier import Verifier
@@ -104,7 +104,7 @@ async def _serve(
     )
     gateway_broker = broker()
     watch = BrokerWatch(gateway_broker)
-    gateway = Sessions(load(GatewaySettings, name="gateway"), gateway_broker, watch, Ids(4))
+    gateway = GatewaySessions(load(GatewaySettings, name="gateway"), gateway_broker, watch, Ids(4))
 
     async def device(n: int, device: Device) -> None:
         settings = load(
@@ -119,7 +119,7 @@ async def _serve(
     async def user(n: int, device: Device) -> None:
         await asyncio.sleep(WARM_S)
         while not stop.is_set():
-            ask = Ask(prompts[n], sampling, scenario.workload.answer, (STOP,), device=device.name)
+            ask = SessionRequest(prompts[n], sampling, scenario.workload.answer, (STOP,), device=device.name)
             got: list[int] = []
             stream = await gateway.open(ask)
             async for event in stream:

@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry
 
 from services.draft_worker.metrics import Metrics
 from services.draft_worker.worker import DraftWorker
-from services.gateway.session import Ask, Emitted, Failed
-from services.gateway.sessions import Sessions, Unavailable
+from services.gateway.session import Emitted, Failed, SessionRequest
+from services.gateway.sessions import GatewaySessions, Unavailable
 from services.gateway.stream import Stream
 from services.scheduler.scheduler import Scheduler
 from services.verifier.verifier import Verifier
@@ -61,7 +61,7 @@ class World:
         self.verifiers: dict[str, Verifier] = {}
         self.workers: dict[str, DraftWorker] = {}
         self.scheduler: Scheduler | None = None
-        self.gateway: tuple[Sessions, Incarnation] | None = None
+        self.gateway: tuple[GatewaySessions, Incarnation] | None = None
         self.processes: dict[str, Process] = {}
         self._start("scheduler", self._scheduler)
         self._start("gateway", self._gateway)
@@ -122,7 +122,7 @@ class World:
     def _gateway(self, name: str, incarnation: Incarnation, broker: Broker) -> Any:
         settings = load(GatewaySettings, name=name, request_timeout_s=LONGEST_S)
         watch = BrokerWatch(broker)
-        sessions = Sessions(settings, broker, watch, self._ids())
+        sessions = GatewaySessions(settings, broker, watch, self._ids())
         self.gateway = sessions, incarnation
 
         async def run(stop: asyncio.Event) -> None:
@@ -147,7 +147,7 @@ class World:
     async def use(self, user: User, after_s: float) -> None:
         """Ask as soon as it is possible, read to the end. When the gateway dies, that is the end."""
         await asyncio.sleep(after_s)
-        ask = Ask(user.prompt, user.sampling, self.scenario.tokens, (STOP,))
+        ask = SessionRequest(user.prompt, user.sampling, self.scenario.tokens, (STOP,))
         while (opened := await self._open(ask)) is None:
             await asyncio.sleep(0.1)
         stream, life = opened
@@ -169,7 +169,7 @@ class World:
                 case Failed():
                     user.end = f"{event.reason}: {event.message}"
 
-    async def _open(self, ask: Ask) -> tuple[Stream, Incarnation] | None:
+    async def _open(self, ask: SessionRequest) -> tuple[Stream, Incarnation] | None:
         if self.gateway is None:
             return None
         gateway, life = self.gateway

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from cli.stack.processes import Supervised
 from cli.stack.stack import LocalStack, Ports, specs
-from services.scheduler.scheduler import FRESH_S
+from services.scheduler.scheduler import FLEET_FRESH_S
 
 POLL_S: Final = 0.1
 READY_S: Final = 60.0
@@ -39,7 +39,7 @@ async def another(stack: LocalStack, role: str, name: str) -> Supervised:
         while not await is_ready(session, ready):
             assert process.pid, process.last_words()
             await asyncio.sleep(POLL_S)
-    await asyncio.sleep(2 * FRESH_S)
+    await asyncio.sleep(2 * FLEET_FRESH_S)
     return process
 
 

@@ -30,12 +30,12 @@ def test_devices_share_one_page_of_metrics() -> None:
     registry = CollectorRegistry()
     metrics = Metrics(registry)
     for device, sessions in (("a", 1), ("b", 2), ("a", 3)):
-        metrics.holds(device, Sessions(sessions))
+        metrics.track(device, DraftSessions(sessions))
     assert registry.get_sample_value("outrider_device_sessions") == 5
     assert registry.get_sample_value("outrider_device_kv_tokens") == 50
 
 
-class Sessions(list[int]):
+class DraftSessions(list[int]):
     """So many, of ten tokens each."""
 
     def __init__(self, count: int) -> None:

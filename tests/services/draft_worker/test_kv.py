@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from services.draft_worker.kv import (
     PREFILL_ALONE,
-    PREFILL_BESIDE,
+    PREFILL_WITH_DRAFTS,
     SHORT,
     Change,
     Copy,
@@ -160,7 +160,7 @@ def test_drafts_go_first_and_prefill_has_a_share() -> None:
     assert [(piece.work.request.session, len(piece.tokens), piece.choose) for piece in pieces] == [
         ("a", 2, True),
         ("b", 2, True),
-        ("long", PREFILL_BESIDE, False),
+        ("long", PREFILL_WITH_DRAFTS, False),
     ]
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from services.draft_worker.link import MOST_RESENT, RESENT_S, DelayLine, Link
+from services.draft_worker.link import MAX_RESENDS, RESEND_TIMEOUT_S, DelayLine, Link
 from shared.runtime.ids import Ids
 from tests.harness.virtual import run_virtual
 
@@ -61,6 +61,6 @@ def test_what_is_lost_comes_again_later() -> None:
     seen = run_virtual(arrivals(Link(Ids(1), 0.01, loss=0.25), 4000, 10.0))
     took = [round(took, 3) for _, took in seen]
     assert [n for n, _ in seen] == list(range(4000))
-    assert set(took) >= {0.01, round(0.01 + RESENT_S, 3), round(0.01 + 3 * RESENT_S, 3)}
+    assert set(took) >= {0.01, round(0.01 + RESEND_TIMEOUT_S, 3), round(0.01 + 3 * RESEND_TIMEOUT_S, 3)}
     assert sum(late > 0.01 for late in took) / len(took) == pytest.approx(0.25, abs=0.03)
-    assert max(took) <= 0.01 + RESENT_S * (2**MOST_RESENT - 1) + 0.001
+    assert max(took) <= 0.01 + RESEND_TIMEOUT_S * (2**MAX_RESENDS - 1) + 0.001

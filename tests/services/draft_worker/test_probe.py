@@ -33,7 +33,7 @@ def test_it_decodes_batches_of_1_and_32_to_finite_logits(monkeypatch: pytest.Mon
         drafter = LlamaDrafter(path, LIMITS)
     try:
         assert drafter.vocab == VOCAB
-        assert probe.tried(drafter) == ""
+        assert probe.run_probe(drafter) == ""
     finally:
         drafter.close()
     assert batches == [1, 32, 1, 1, 1, 1]
@@ -80,4 +80,4 @@ class Lame:
 
 
 def test_a_short_draft_is_told() -> None:
-    assert probe.tried(Lame()) == "llama.cpp drafted 0 of 0 tokens: llama_decode answered -3"  # type: ignore[arg-type]
+    assert probe.run_probe(Lame()) == "llama.cpp drafted 0 of 0 tokens: llama_decode answered -3"  # type: ignore[arg-type]

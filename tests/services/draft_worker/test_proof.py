@@ -23,14 +23,14 @@ LLAMA = DraftWorkerSettings(draft_model="d.gguf")
 def test_llama_cpp_as_installed_works() -> None:
     found = proof.prove()
     assert found.works
-    assert proof.objection(found) == ""
+    assert proof.failure_message(found) == ""
     assert found.used, "it names the instruction sets that it uses"
 
 
 def test_a_library_that_dies_is_told_with_the_next_safer_build(tmp_path: Path) -> None:
     found = proof.prove(env=path_with(tmp_path, DIES))
     assert found == Outcome(fault=signal.SIGILL, used=frozenset({"AVX2", "AVX512", "AMX_INT8"}))
-    told = proof.objection(found)
+    told = proof.failure_message(found)
     assert told.startswith(f'{ILLEGAL}CFLAGS="{NO_AMX}" CXXFLAGS="{NO_AMX}" {sys.executable} -m pip install ')
     assert "--force-reinstall --no-deps" in told
     assert "llama-cpp-python==" in told
@@ -41,7 +41,7 @@ def test_a_library_that_does_not_load_is_told_by_its_last_line(tmp_path: Path) -
         env=path_with(tmp_path, "raise OSError('libgomp.so.1: cannot open shared object file')")
     )
     assert found.conclusive
-    assert proof.objection(found) == (
+    assert proof.failure_message(found) == (
         "llama.cpp as installed here does not work: OSError: libgomp.so.1: cannot open shared object file"
     )
 
@@ -49,10 +49,10 @@ def test_a_library_that_does_not_load_is_told_by_its_last_line(tmp_path: Path) -
 def test_what_ends_from_outside_says_nothing_about_llama_cpp(tmp_path: Path) -> None:
     killed = proof.prove(env=path_with(tmp_path, "import os; os.kill(os.getpid(), 9)"))
     assert (killed.works, killed.conclusive) == (False, False)
-    assert proof.objection(killed) == "the probe of llama.cpp was ended by SIGKILL"
+    assert proof.failure_message(killed) == "the probe of llama.cpp was ended by SIGKILL"
     late = proof.prove(env=path_with(tmp_path, "import time; time.sleep(60)"), limit_s=0.2)
     assert (late.works, late.conclusive) == (False, False)
-    assert proof.objection(late) == "the probe of llama.cpp did not end within 0.2 s"
+    assert proof.failure_message(late) == "the probe of llama.cpp did not end within 0.2 s"
     missing = proof.prove(tmp_path / "python")
     assert (missing.works, missing.conclusive) == (False, False)
 
@@ -61,7 +61,7 @@ def test_what_ends_from_outside_says_nothing_about_llama_cpp(tmp_path: Path) -> 
 def test_every_fault_of_a_process_is_named(fault: signal.Signals) -> None:
     found = proof.outcome(-fault, "", "")
     assert found.fault is fault
-    assert f"({fault.name}); rebuild with `CMAKE_ARGS=" in proof.objection(found)
+    assert f"({fault.name}); rebuild with `CMAKE_ARGS=" in proof.failure_message(found)
 
 
 def test_an_unknown_signal_is_a_number() -> None:

@@ -7,13 +7,13 @@ import pytest
 
 from services.draft_worker.sessions import (
     CATCH_UP,
+    CountRefusal,
+    DraftSessions,
     Effect,
     Forget,
-    Refuse,
-    Say,
-    Sessions,
+    SendToScheduler,
+    SetThreads,
     Start,
-    Threads,
 )
 from shared.compute.drafter import DraftResult
 from shared.protocol import wire
@@ -44,16 +44,16 @@ def verdict(base: int, tokens: tuple[int, ...], next_k: int = 4, epoch: int = 1,
     )
 
 
-def machine() -> Sessions:
-    return Sessions(DEVICE, vocab=100, capacity=2)
+def machine() -> DraftSessions:
+    return DraftSessions(DEVICE, vocab=100, capacity=2)
 
 
-def opened(committed: tuple[int, ...] = ()) -> Sessions:
+def opened(committed: tuple[int, ...] = ()) -> DraftSessions:
     """A machine whose session "s" has its log and has caught up."""
     sessions = machine()
     start(sessions.receive(open_of(committed), 0.0), 3 + len(committed), 0)
     done = sessions.finished(DraftResult("s", 3 + len(committed), (), 10), 0)
-    assert done == [Say(Resync("s", 1, DEVICE, 3 + len(committed), "ready"))]
+    assert done == [SendToScheduler(Resync("s", 1, DEVICE, 3 + len(committed), "ready"))]
     return sessions
 
 
@@ -75,7 +75,7 @@ def test_a_verdict_starts_a_draft_and_the_draft_is_sent() -> None:
     assert effect.request.ids == (*PROMPT, 9)
     assert effect.since == 2.5
     (said,) = sessions.finished(DraftResult("s", 4, (5, 6, 7, 8), 800), 30)
-    assert said == Say(Draft("s", 1, 6, 4, DEVICE, (5, 6, 7, 8), (), 800, 30))
+    assert said == SendToScheduler(Draft("s", 1, 6, 4, DEVICE, (5, 6, 7, 8), (), 800, 30))
 
 
 def test_next_k_zero_is_fed_many_at_a_time_and_says_nothing() -> None:
@@ -100,7 +100,7 @@ def test_a_draft_that_overtook_the_prefill_is_sent_after_ready() -> None:
     said = [
         effect.message
         for effect in sessions.finished(DraftResult("s", 4, (5,), 10), 0)
-        if isinstance(effect, Say)
+        if isinstance(effect, SendToScheduler)
     ]
     assert [type(message) for message in said] == [Resync, Draft]
 
@@ -109,16 +109,16 @@ def test_the_log_may_hold_what_the_verdict_is_about_to_say() -> None:
     """A token was committed before the log was sent, and its verdict comes as well."""
     sessions = opened((9,))
     start(sessions.receive(verdict(3, (9,)), 0.0), 4, 4)
-    assert sessions.receive(verdict(3, (9,)), 0.0) == [Refuse("repeated")]
+    assert sessions.receive(verdict(3, (9,)), 0.0) == [CountRefusal("repeated")]
 
 
 def test_late_and_repeated_verdicts_change_nothing() -> None:
     sessions = opened()
     sessions.receive(verdict(3, (9,)), 0.0)
     sessions.receive(verdict(4, (8, 7)), 0.0)
-    assert sessions.receive(verdict(3, (9,)), 0.0) == [Refuse("late")]
-    assert sessions.receive(verdict(4, (8, 7)), 0.0) == [Refuse("repeated")]
-    assert sessions.receive(verdict(4, (8, 7), next_k=0), 0.0) == [Refuse("late")]
+    assert sessions.receive(verdict(3, (9,)), 0.0) == [CountRefusal("late")]
+    assert sessions.receive(verdict(4, (8, 7)), 0.0) == [CountRefusal("repeated")]
+    assert sessions.receive(verdict(4, (8, 7), next_k=0), 0.0) == [CountRefusal("late")]
     assert sessions.tokens == 6
 
 
@@ -131,7 +131,10 @@ def test_an_overlapping_verdict_appends_what_is_new() -> None:
 
 def test_a_gap_is_closed_by_another_open() -> None:
     sessions = opened()
-    assert sessions.receive(verdict(5, (7,)), 0.0) == [Refuse("gap"), Say(Resync("s", 1, DEVICE, 3, "gap"))]
+    assert sessions.receive(verdict(5, (7,)), 0.0) == [
+        CountRefusal("gap"),
+        SendToScheduler(Resync("s", 1, DEVICE, 3, "gap")),
+    ]
     assert sessions.receive(verdict(6, (6,)), 0.0) == []  # asked already
     assert start(sessions.receive(open_of((9, 8, 7, 6)), 0.0), 7, 0).request.ids == (*PROMPT, 9, 8, 7, 6)
     start(sessions.receive(verdict(7, (5,)), 0.0), 8, 4)
@@ -141,7 +144,7 @@ def test_a_verdict_that_contradicts_has_the_log_sent_anew() -> None:
     sessions = opened()
     sessions.receive(verdict(3, (9,)), 0.0)
     effects = sessions.receive(verdict(3, (8, 7)), 0.0)
-    assert effects == [Refuse("conflict"), Say(Resync("s", 1, DEVICE, 4, "gap"))]
+    assert effects == [CountRefusal("conflict"), SendToScheduler(Resync("s", 1, DEVICE, 4, "gap"))]
     assert sessions.finished(DraftResult("s", 4, (5,), 10), 0) == []  # drafted after what was wrong
     start(sessions.receive(open_of((8, 7)), 0.0), 5, 0)
 
@@ -157,8 +160,8 @@ def test_a_result_that_was_overtaken_is_not_sent() -> None:
 def test_unknown_sessions_are_reported_lost_once() -> None:
     sessions = machine()
     effects = sessions.receive(verdict(3, (9,)), 0.0)
-    assert effects == [Refuse("unknown"), Say(Resync("s", 1, DEVICE, 4, "lost"))]
-    assert sessions.receive(verdict(4, (9,)), 0.0) == [Refuse("late")]
+    assert effects == [CountRefusal("unknown"), SendToScheduler(Resync("s", 1, DEVICE, 4, "lost"))]
+    assert sessions.receive(verdict(4, (9,)), 0.0) == [CountRefusal("late")]
     start(sessions.receive(open_of((9,)), 0.0), 4, 0)
 
 
@@ -166,7 +169,7 @@ def test_close_frees_and_later_verdicts_are_no_surprise() -> None:
     sessions = opened()
     assert sessions.receive(Close("s", 1, "stop"), 0.0) == [Forget("s")]
     assert sessions.receive(Close("s", 1, "stop"), 0.0) == []
-    assert sessions.receive(verdict(3, (9,)), 0.0) == [Refuse("late")]
+    assert sessions.receive(verdict(3, (9,)), 0.0) == [CountRefusal("late")]
     assert len(sessions) == 0
 
 
@@ -178,8 +181,10 @@ def test_a_verdict_with_a_finish_frees() -> None:
 def test_a_second_open_answers_ready_again() -> None:
     sessions = opened()
     start(sessions.receive(open_of(epoch=2), 0.0), 3, 0)
-    assert sessions.finished(DraftResult("s", 3, (), 10), 0) == [Say(Resync("s", 2, DEVICE, 3, "ready"))]
-    assert sessions.receive(open_of(), 0.0) == [Refuse("stale")]
+    assert sessions.finished(DraftResult("s", 3, (), 10), 0) == [
+        SendToScheduler(Resync("s", 2, DEVICE, 3, "ready"))
+    ]
+    assert sessions.receive(open_of(), 0.0) == [CountRefusal("stale")]
     start(sessions.receive(open_of((9, 8), epoch=2), 0.0), 5, 0)
 
 
@@ -188,29 +193,34 @@ def test_a_second_open_does_not_disturb_a_draft_under_way() -> None:
     sessions.receive(verdict(3, (9,)), 0.0)
     assert sessions.receive(open_of((9,)), 0.0) == []
     effects = sessions.finished(DraftResult("s", 4, (5,), 10), 0)
-    assert [type(effect.message) for effect in effects if isinstance(effect, Say)] == [Resync, Draft]
+    assert [type(effect.message) for effect in effects if isinstance(effect, SendToScheduler)] == [
+        Resync,
+        Draft,
+    ]
 
 
 def test_no_room_is_said_and_the_session_dropped() -> None:
     sessions = opened()
     sessions.receive(verdict(3, (9,)), 0.0)
-    assert sessions.refused("s") == [Say(Resync("s", 1, DEVICE, 4, "no_capacity")), Forget("s")]
+    assert sessions.refused("s") == [SendToScheduler(Resync("s", 1, DEVICE, 4, "no_capacity")), Forget("s")]
     assert sessions.refused("s") == []
-    assert sessions.receive(verdict(4, (9,)), 0.0) == [Refuse("late")]
+    assert sessions.receive(verdict(4, (9,)), 0.0) == [CountRefusal("late")]
 
 
 def test_a_failed_request_is_given_back() -> None:
     sessions = opened()
     sessions.receive(verdict(3, (9,)), 0.0)
     effects = sessions.finished(DraftResult("s", 4, (), 10, "no KV cell is free"), 0)
-    assert effects == [Say(Resync("s", 1, DEVICE, 4, "no_capacity")), Forget("s")]
+    assert effects == [SendToScheduler(Resync("s", 1, DEVICE, 4, "no_capacity")), Forget("s")]
 
 
 def test_more_sessions_than_there_is_room_for() -> None:
     sessions = machine()
     sessions.receive(open_of(session="a"), 0.0)
     sessions.receive(open_of(session="b"), 0.0)
-    assert sessions.receive(open_of(session="c"), 0.0) == [Say(Resync("c", 1, DEVICE, 3, "no_capacity"))]
+    assert sessions.receive(open_of(session="c"), 0.0) == [
+        SendToScheduler(Resync("c", 1, DEVICE, 3, "no_capacity"))
+    ]
     assert len(sessions) == 2
 
 
@@ -229,51 +239,55 @@ def test_more_sessions_than_there_is_room_for() -> None:
 def test_a_log_that_cannot_be_drafted_for_never_reaches_the_drafter(bad: Open, known: bool) -> None:
     sessions = opened() if known else machine()
     effects = sessions.receive(bad, 0.0)
-    assert Say(Resync("s", 1, DEVICE, bad.base_len, "no_capacity")) in effects
-    assert [type(effect) for effect in effects] == [Refuse, Say, *([Forget] if known else [])]
+    assert SendToScheduler(Resync("s", 1, DEVICE, bad.base_len, "no_capacity")) in effects
+    assert [type(effect) for effect in effects] == [
+        CountRefusal,
+        SendToScheduler,
+        *([Forget] if known else []),
+    ]
     assert len(sessions) == 0
 
 
 def test_hostile_verdicts() -> None:
     sessions = opened()
-    assert sessions.receive(Verdict("s", 1, 1, 3, (9,), 77), 0.0) == [Refuse("verdict")]
-    assert sessions.receive(Verdict("s", 1, 1, 3, (), 3, status="stale"), 0.0) == [Refuse("verdict")]
-    assert sessions.receive(Cancel("s"), 0.0) == [Refuse("kind")]
+    assert sessions.receive(Verdict("s", 1, 1, 3, (9,), 77), 0.0) == [CountRefusal("verdict")]
+    assert sessions.receive(Verdict("s", 1, 1, 3, (), 3, status="stale"), 0.0) == [CountRefusal("verdict")]
+    assert sessions.receive(Cancel("s"), 0.0) == [CountRefusal("kind")]
     effects = sessions.receive(verdict(3, (100,)), 0.0)
-    assert effects[0] == Refuse("token")
+    assert effects[0] == CountRefusal("token")
     assert Forget("s") in effects
 
 
 def test_tune() -> None:
-    assert machine().receive(Tune(3), 0.0) == [Threads(3)]
+    assert machine().receive(Tune(3), 0.0) == [SetThreads(3)]
 
 
 def test_leaving_gives_every_session_back() -> None:
     sessions = opened()
-    assert sessions.leave() == [Say(Resync("s", 1, DEVICE, 3, "gone")), Forget("s")]
+    assert sessions.release() == [SendToScheduler(Resync("s", 1, DEVICE, 3, "gone")), Forget("s")]
     assert len(sessions) == 0
 
 
 def test_silent_sessions_are_asked_about_and_asked_for_again() -> None:
     sessions = opened()
     sessions.receive(verdict(3, (9,)), 5.0)
-    assert sessions.silent(5.0, 15.0) == []
-    assert sessions.silent(6.0, 16.0) == [Say(Resync("s", 1, DEVICE, 4, "silent"))]
-    assert sessions.silent(6.0, 16.5) == []
+    assert sessions.query_silent(5.0, 15.0) == []
+    assert sessions.query_silent(6.0, 16.0) == [SendToScheduler(Resync("s", 1, DEVICE, 4, "silent"))]
+    assert sessions.query_silent(6.0, 16.5) == []
     sessions.receive(verdict(9, (9,)), 17.0)
     sessions.receive(verdict(10, (9,)), 30.0)  # nothing counts but the Open that was asked for
-    assert sessions.silent(20.0, 30.0) == [Say(Resync("s", 1, DEVICE, 4, "gap"))]
+    assert sessions.query_silent(20.0, 30.0) == [SendToScheduler(Resync("s", 1, DEVICE, 4, "gap"))]
     assert sessions.receive(Close("s", 1, ""), 31.0) == [Forget("s")]
 
 
 def test_only_fresh_messages_are_worth_a_second_try() -> None:
     sessions = opened()
     draft = Draft("s", 1, 1, 3, DEVICE, (5,))
-    assert sessions.wants(draft)
+    assert sessions.is_current(draft)
     sessions.receive(verdict(3, (9,)), 0.0)
-    assert not sessions.wants(draft)
-    assert not sessions.wants(Resync("s", 1, DEVICE, 3, "ready"))
-    assert sessions.wants(Resync("x", 1, DEVICE, 3, "gone"))
+    assert not sessions.is_current(draft)
+    assert not sessions.is_current(Resync("s", 1, DEVICE, 3, "ready"))
+    assert sessions.is_current(Resync("x", 1, DEVICE, 3, "gone"))
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -292,7 +306,7 @@ def test_any_order_of_any_repeats_ends_at_the_truth(seed: int) -> None:
         for effect in sessions.receive(message, 0.0):
             if isinstance(effect, Start):
                 assert effect.request.ids == (*PROMPT, *truth)[: len(effect.request.ids)]
-            asked = asked or isinstance(effect, Say)
+            asked = asked or isinstance(effect, SendToScheduler)
         if asked and rng.random() < 0.5:
             sessions.receive(open_of(truth), 0.0)
             asked = False

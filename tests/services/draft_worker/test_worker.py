@@ -288,11 +288,11 @@ def test_the_device_waits_for_the_core() -> None:
     async def scene(world: World) -> None:
         world.launch()
         await asyncio.sleep(5)
-        assert "waiting for the core" in (world.worker.objection() or "")
+        assert "waiting for the core" in (world.worker.not_ready_reason() or "")
         assert await world.broker.alive("draft_worker") == []
         await world.broker.put(KEYS.deployment, DEPLOYMENT)
         await world.registered()
-        assert world.worker.objection() is None
+        assert world.worker.not_ready_reason() is None
 
     play(scene)
 
@@ -395,7 +395,7 @@ def test_a_short_absence_of_the_broker_only_delays() -> None:
         await world.send(verdict(24, (99,)))
         broker.away = True
         assert await world.replies(2.0) == []
-        assert world.worker.objection() == "the broker is away"
+        assert world.worker.not_ready_reason() == "the broker is away"
         broker.away = False
         (draft,) = await world.replies()
         assert draft.base_len == 25
@@ -413,7 +413,7 @@ def test_a_long_absence_frees_everything() -> None:
         assert world.drafter.sessions() == frozenset()
         broker.away = False
         await asyncio.sleep(1)
-        assert world.worker.objection() is None
+        assert world.worker.not_ready_reason() is None
         await world.send(Open("s", 1, 24))
         assert await world.replies() == [Resync("s", 1, world.address, 24, "ready")]
 

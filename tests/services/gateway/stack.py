@@ -194,7 +194,7 @@ async def running_stack(ready: bool = True, **settings: Any) -> AsyncIterator[St
         await core.announce()
     try:
         async with asyncio.timeout(10):
-            while gateway.port == 0 or (ready and gateway.api.objection() is not None):
+            while gateway.port == 0 or (ready and gateway.api.not_ready_reason() is not None):
                 await asyncio.sleep(0.005)
                 for task in tasks:
                     if task.done():

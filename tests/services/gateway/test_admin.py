@@ -54,7 +54,7 @@ async def test_it_drains() -> None:
         call = asyncio.create_task(stream(stack))
         await until(lambda: stack.core.submits)
         stack.stop.set()
-        await until(lambda: stack.gateway.api.farewell() is not None)
+        await until(lambda: stack.gateway.api.draining_reason() is not None)
         assert text_of(await call) == TEXT
         async with asyncio.timeout(5):
             await stack.running
@@ -66,7 +66,7 @@ async def test_while_it_lingers_it_serves_and_sends_clients_elsewhere() -> None:
     async with running_stack(linger_s=0.5) as stack:
         assert (await stack.complete())[0] == 200  # a connection that is kept
         stack.stop.set()
-        await until(lambda: stack.gateway.api.farewell() is not None)
+        await until(lambda: stack.gateway.api.draining_reason() is not None)
         async with stack.client.get("/health") as response:
             assert response.status == 503
             assert "shutting down" in await response.text()

@@ -14,8 +14,8 @@ EVERYWHERE = "0.0.0.0"  # noqa: S104  # what these tests are about
 
 def test_concurrency_is_given_back() -> None:
     budget = Budget(concurrency=2, rate=100)
-    with budget.held(0.0) as hold:
-        hold.grow(2)
+    with budget.reserve(0.0) as reservation:
+        reservation.grow(2)
         with pytest.raises(ApiError) as caught:
             budget.take(1, 0.0)
     assert caught.value.status == 429
@@ -25,12 +25,12 @@ def test_concurrency_is_given_back() -> None:
 
 def test_a_request_that_is_refused_for_its_prompts_gives_back_its_own_place() -> None:
     budget = Budget(concurrency=2, rate=100)
-    with pytest.raises(ApiError) as caught, budget.held(0.0) as hold:
-        hold.grow(3)
+    with pytest.raises(ApiError) as caught, budget.reserve(0.0) as reservation:
+        reservation.grow(3)
     assert (caught.value.status, caught.value.param) == (400, "prompt")
     assert budget.under_way == 0
-    with budget.held(0.0), pytest.raises(ApiError) as caught, budget.held(0.0) as hold:
-        hold.grow(2)
+    with budget.reserve(0.0), pytest.raises(ApiError) as caught, budget.reserve(0.0) as reservation:
+        reservation.grow(2)
     assert caught.value.status == 429
     assert budget.under_way == 0
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.body import unpacked
+from services.gateway.body import decompress
 from services.gateway.errors import ApiError
 from tests.services.gateway.stack import MODEL, Stack, running_stack
 
@@ -31,14 +31,14 @@ PACKED = [("gzip", gzip.compress), ("deflate", zlib.compress), ("deflate", bare)
 @pytest.mark.parametrize(("coding", "pack"), PACKED)
 @given(data=st.binary(max_size=LIMIT))
 def test_what_is_packed_comes_out(coding: str, pack: Any, data: bytes) -> None:
-    assert unpacked(pack(data), coding, LIMIT) == data
+    assert decompress(pack(data), coding, LIMIT) == data
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
 @given(data=st.binary(max_size=60))
 def test_any_bytes_are_unpacked_or_refused(coding: str, data: bytes) -> None:
     with suppress(ApiError):  # and nothing else
-        assert len(unpacked(data, coding, LIMIT)) <= LIMIT
+        assert len(decompress(data, coding, LIMIT)) <= LIMIT
 
 
 @pytest.mark.parametrize(("coding", "pack"), PACKED)
@@ -47,7 +47,7 @@ def test_what_is_not_packed_as_it_says_is_400(coding: str, pack: Any, damage: st
     data = pack(BODY)
     raw = {"empty": b"", "plain": BODY, "cut short": data[:-3], "trailing": data + b"more"}[damage]
     with pytest.raises(ApiError, match=coding) as caught:
-        unpacked(raw, coding, LIMIT)
+        decompress(raw, coding, LIMIT)
     assert (caught.value.status, caught.value.code) == (400, "invalid_encoding")
 
 
@@ -70,10 +70,10 @@ def test_no_more_than_the_limit_is_ever_made(coding: str, pack: Any, monkeypatch
 
     monkeypatch.setattr("services.gateway.body.zlib.decompressobj", Watched)
     with pytest.raises(ApiError) as caught:
-        unpacked(bomb, coding, LIMIT)
+        decompress(bomb, coding, LIMIT)
     assert caught.value.status == 413
     assert [len(part) for part in made] == [LIMIT + 1]
-    assert len(unpacked(pack(bytes(LIMIT)), coding, LIMIT)) == LIMIT
+    assert len(decompress(pack(bytes(LIMIT)), coding, LIMIT)) == LIMIT
 
 
 async def send(stack: Stack, data: bytes, coding: str, path: str = "/v1/completions") -> tuple[int, Any, Any]:

@@ -45,7 +45,7 @@ async def test_a_broker_lost_ends_streams_with_an_error_event() -> None:
             assert (await response.json())["error"]["code"] == "unavailable"
         stack.link.away = False
         await until(lambda: stack.core.cancels)
-        await until(lambda: stack.gateway.api.objection() is None)
+        await until(lambda: stack.gateway.api.not_ready_reason() is None)
         assert (await stack.complete())[0] == 200
 
 
@@ -60,7 +60,7 @@ async def test_a_broker_back_without_its_data_is_served_anew() -> None:
         assert (status, body["error"]["code"]) == (503, "unavailable")
         stack.core.hold.set()
         await stack.core.announce()
-        await until(lambda: stack.gateway.api.objection() is None)
+        await until(lambda: stack.gateway.api.not_ready_reason() is None)
         assert stack.gateway.sessions.address != address
         assert (await stack.complete())[1]["choices"][0]["text"] == TEXT
 

@@ -76,11 +76,11 @@ async def test_nothing_is_served_before_a_core_is_there() -> None:
         async with stack.client.get("/health") as response:
             assert response.status == 503
         await stack.core.announce(vocabulary="another")
-        await until(lambda: "another" in (stack.gateway.api.objection() or ""))
+        await until(lambda: "another" in (stack.gateway.api.not_ready_reason() or ""))
         await stack.core.announce(protocol="99")
-        await until(lambda: "99" in (stack.gateway.api.objection() or ""))
+        await until(lambda: "99" in (stack.gateway.api.not_ready_reason() or ""))
         await stack.core.announce()
-        await until(lambda: stack.gateway.api.objection() is None)
+        await until(lambda: stack.gateway.api.not_ready_reason() is None)
 
 
 async def test_keys_and_limits(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from services.gateway.gateway import LEAST_CONNECTIONS, OTHER_FILES, connection_room
+from services.gateway.gateway import MIN_CONNECTIONS, OTHER_FILES, connection_room
 from shared.broker.embedded import free_port
 from shared.runtime.settings import SettingsError
 
@@ -79,7 +79,7 @@ def test_room_for_health_pages_and_broker_is_kept() -> None:
     assert connection_room(100, 1024) == 100
     with pytest.raises(SettingsError, match=r"only 64 files may be open \(ulimit -n\)"):
         connection_room(100, 64)
-    assert connection_room(100, OTHER_FILES + LEAST_CONNECTIONS) == LEAST_CONNECTIONS
+    assert connection_room(100, OTHER_FILES + MIN_CONNECTIONS) == MIN_CONNECTIONS
 
 
 def test_the_limit_is_raised_as_far_as_it_may_be() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.gateway.respond import Pace
+from services.gateway.respond import StreamTimeouts
 from services.gateway.sessions import OVERDUE_S
 from shared.protocol.messages import Close
 from tests.services.gateway.reading import TEXT, text_of
@@ -98,8 +98,8 @@ async def test_nor_does_one_that_reads_slowly_keep_them_past_the_deadline(
     """It reads a little, again and again, so it is not gone; and nothing else ends its session."""
     monkeypatch.setattr("services.gateway.respond.KEEPALIVE", b": " + b"x" * 100_000 + b"\n\n")
     async with running_stack(api_keys_file=keys) as stack:
-        assert stack.gateway.api.pace == Pace(10.0, 600.0 + OVERDUE_S + 30.0)
-        object.__setattr__(stack.gateway.api, "pace", Pace(0.01, 0.5))
+        assert stack.gateway.api.timeouts == StreamTimeouts(10.0, 600.0 + OVERDUE_S + 30.0)
+        object.__setattr__(stack.gateway.api, "timeouts", StreamTimeouts(0.01, 0.5))
         stack.core.hold.clear()
         loop = asyncio.get_running_loop()
         with ask_and_never_read(stack) as client:

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.session import Emitted, Event, Failed, Session
+from services.gateway.session import Emitted, Event, Failed, GatewaySession
 from shared.protocol.messages import Close, Verdict
 from shared.protocol.session import SessionHead, SessionLog, SessionSpec
 from shared.speculative.params import SamplingParams
@@ -15,10 +15,10 @@ TEXT = tuple(range(10, 30))
 LOGPROBS = tuple((-float(token), (token,), (-float(token),)) for token in TEXT)
 
 
-def session(logprobs: int = -1) -> tuple[Session, list[Event]]:
+def session(logprobs: int = -1) -> tuple[GatewaySession, list[Event]]:
     events: list[Event] = []
     spec = SessionSpec("s0-a", PROMPT, SamplingParams(0, 100), 64, (), "gateway:1", 1000, logprobs)
-    return Session(0, spec, 10.0, events.append), events
+    return GatewaySession(0, spec, 10.0, events.append), events
 
 
 def verdict(start: int, end: int, **more: Any) -> Verdict:

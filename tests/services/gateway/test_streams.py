@@ -112,7 +112,7 @@ async def test_whatever_becomes_of_replies_the_text_is_right(kind: str) -> None:
         if kind == "garbage":
             reply = KEYS.reply(stack.gateway.sessions.address)
             await stack.link.send(reply, Tune(1))
-            await stack.gateway.sessions._take(Entry(reply, "1-1", b"\x07junk"))
+            await stack.gateway.sessions._handle(Entry(reply, "1-1", b"\x07junk"))
         chunks = await stream(stack, outrider={"spans": True})
         assert text_of(chunks) == TEXT
         assert [t for chunk in chunks[:-1] for t in chunk["outrider"]["tokens"]] == byte_bpe().encode(TEXT)

@@ -6,10 +6,10 @@ from typing import TypeVar
 from prometheus_client import CollectorRegistry
 
 from services.scheduler.core import Core
-from services.scheduler.effects import Effect, Send, Stage
+from services.scheduler.effects import Effect, SendToDevice, Stage
+from services.scheduler.fleet import Fleet, name_of
 from services.scheduler.metrics import Metrics
-from services.scheduler.placement import Fleet, name_of
-from services.scheduler.session import Session
+from services.scheduler.session import ScheduledSession
 from services.scheduler.state import Config, Estimates
 from shared.planning.policies import make_policy
 from shared.protocol.messages import (
@@ -67,7 +67,7 @@ class Desk:
         drafters = [d if isinstance(d, Heartbeat) else beat("draft_worker", d) for d in devices]
         cores = [beat("verifier", v) for v in verifiers]
         doors = [beat("gateway", g) for g in gateways]
-        self.core.fleet(Fleet.of(drafters, cores, doors), self.now, trusted)
+        self.core.update_fleet(Fleet.of(drafters, cores, doors), self.now, trusted)
         self.tick()
 
     def take(self, *messages: Message, again: bool = False) -> list[str]:
@@ -169,9 +169,9 @@ class Desk:
 
     def sent(self, kind: type[Message]) -> list[tuple[str, Message]]:
         """(device, message) of this kind."""
-        return [(e.device, e.message) for e in self.did(Send) if isinstance(e.message, kind)]
+        return [(e.device, e.message) for e in self.did(SendToDevice) if isinstance(e.message, kind)]
 
-    def session(self, name: str) -> Session:
+    def session(self, name: str) -> ScheduledSession:
         return self.core.sessions[name]
 
     def dropped(self, kind: str, reason: str) -> float:

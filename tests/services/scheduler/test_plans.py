@@ -6,9 +6,9 @@ from typing import TypeVar
 
 import pytest
 
-from services.scheduler.planner import LOOK_S, Planner
-from services.scheduler.plans import DRIFT_S, MOST_REST_S, REST
-from services.scheduler.turnover import SETTLED_S, UNSETTLED_S
+from services.scheduler.debounce import MAX_WAIT_S, QUIET_S
+from services.scheduler.planner import PLAN_POLL_S, Planner
+from services.scheduler.plans import DRIFT_S, MAX_REPLAN_S, REPLAN_FACTOR
 from shared.compute.compute import InlineCompute
 from shared.planning.policy import Plan
 from shared.planning.problem import Server
@@ -18,7 +18,7 @@ from tests.harness.virtual import run_virtual
 from tests.services.scheduler.desk import Desk, beat
 
 T = TypeVar("T")
-SETTLING = round(SETTLED_S / LOOK_S) + 3  # looks
+SETTLING = round(QUIET_S / PLAN_POLL_S) + 3  # looks
 
 
 def desk(*names: str) -> Desk:
@@ -30,114 +30,114 @@ def desk(*names: str) -> Desk:
 def come(at: Desk, *names: str) -> None:
     """Sessions come, and nobody else for a while."""
     at.submit(*names)
-    assert at.core.plan_questions(at.now) == []
-    at.tick(after=SETTLED_S)
+    assert at.core.plan_requests(at.now) == []
+    at.tick(after=QUIET_S)
 
 
-def answered(at: Desk) -> Plan | None:
-    """Have the one question answered as the shell would."""
-    (question,) = at.core.plan_questions(at.now)
-    at.core.plan_asked(question, at.now)
-    plan = question.answer()
-    at.core.take_plan(question, plan, at.now)
+def planned(at: Desk) -> Plan | None:
+    """Have the one request answered as the shell would."""
+    (request,) = at.core.plan_requests(at.now)
+    at.core.mark_plan_requested(request, at.now)
+    plan = request.solve()
+    at.core.take_plan(request, plan, at.now)
     at.tick()
     return plan
 
 
 def test_a_cohort_is_planned_once_and_again_when_somebody_comes_or_goes() -> None:
     at = desk("a", "b")
-    plan = answered(at)
+    plan = planned(at)
     assert plan is not None
     assert set(plan.lengths) == {"a", "b"}
     at.tick(after=DRIFT_S + 1)
-    assert at.core.plan_questions(at.now) == []
+    assert at.core.plan_requests(at.now) == []
     come(at, "c")
-    assert set(answered(at).lengths) == {"a", "b", "c"}  # type: ignore[union-attr]
+    assert set(planned(at).lengths) == {"a", "b", "c"}  # type: ignore[union-attr]
 
 
 def test_it_waits_until_nobody_comes_or_goes_but_not_for_ever() -> None:
     at = desk("a")
-    answered(at)
-    step, waited = SETTLED_S / 2, 0.0
+    planned(at)
+    step, waited = QUIET_S / 2, 0.0
     at.submit("b0")
-    while not at.core.plan_questions(at.now):
+    while not at.core.plan_requests(at.now):
         at.tick(after=step)
         waited += step
         at.submit(f"b{waited}")
-        assert waited <= UNSETTLED_S
-    assert waited == pytest.approx(UNSETTLED_S)
+        assert waited <= MAX_WAIT_S
+    assert waited == pytest.approx(MAX_WAIT_S)
 
 
 def test_planning_rests_for_many_times_as_long_as_it_took() -> None:
     """People who come and go all the time must not have the planner compute all the time."""
     at = desk("a")
-    (question,) = at.core.plan_questions(at.now)
-    asked_at, took_s = at.now, 0.3
-    at.core.plan_asked(question, asked_at)
-    plan = question.answer()
+    (request,) = at.core.plan_requests(at.now)
+    requested_at, took_s = at.now, 0.3
+    at.core.mark_plan_requested(request, requested_at)
+    plan = request.solve()
     at.tick(after=took_s)
-    at.core.take_plan(question, plan, at.now)
+    at.core.take_plan(request, plan, at.now)
     come(at, "b")
-    at.tick(after=REST * took_s - took_s - SETTLED_S - 0.1)
-    assert at.core.plan_questions(at.now) == []
+    at.tick(after=REPLAN_FACTOR * took_s - took_s - QUIET_S - 0.1)
+    assert at.core.plan_requests(at.now) == []
     at.tick(after=0.2)
-    assert len(at.core.plan_questions(at.now)) == 1
+    assert len(at.core.plan_requests(at.now)) == 1
 
 
 def test_drift_is_planned_for_but_not_all_the_time() -> None:
     at = desk("a", "b")
-    answered(at)
+    planned(at)
     at.core._state.estimates.device("d:1").draft_s.value = 0.5
     for session in ("a", "b"):
-        at.core._state.show(at.session(session), at.now)
+        at.core._state.update_view(at.session(session), at.now)
     at.tick(after=DRIFT_S / 2)
-    assert at.core.plan_questions(at.now) == []
+    assert at.core.plan_requests(at.now) == []
     at.tick(after=DRIFT_S)
-    assert len(at.core.plan_questions(at.now)) == 1
+    assert len(at.core.plan_requests(at.now)) == 1
 
 
 def test_policies_that_do_not_plan_are_not_asked_and_a_change_outdates_what_is_under_way() -> None:
     at = Desk("fixed-k")
     at.submit("a")
-    assert at.core.plan_questions(at.now) == []
+    assert at.core.plan_requests(at.now) == []
     at = desk("a")
-    (question,) = at.core.plan_questions(at.now)
+    (request,) = at.core.plan_requests(at.now)
     at.core.restore({"policy": "dip-sd", "k": "0"})
-    at.core.take_plan(question, question.answer(), at.now)
+    at.core.take_plan(request, request.solve(), at.now)
     assert at.core._state.verifiers["v"].plan is None
     assert at.metrics.plans.labels("outdated")._value.get() == 1
-    assert at.core._state.verifiers["v"].realised.at is None  # what comes of this one is counted anew
+    assert at.core._state.verifiers["v"].throughput.at is None  # what comes of this one is counted anew
 
 
 def test_another_policy_does_not_rest_for_the_one_before_it() -> None:
     at = desk("a")
-    (question,) = at.core.plan_questions(at.now)
-    at.core.plan_asked(question, at.now)
+    (request,) = at.core.plan_requests(at.now)
+    at.core.mark_plan_requested(request, at.now)
     at.tick(after=5.0)
-    at.core.take_plan(question, question.answer(), at.now)
+    at.core.take_plan(request, request.solve(), at.now)
     at.core.restore({"policy": "dip-sd", "k": "0"})
-    assert len(at.core.plan_questions(at.now)) == 1
+    assert len(at.core.plan_requests(at.now)) == 1
 
 
 def test_no_plan_however_slow_is_rested_from_for_ever() -> None:
     at = desk("a")
-    (question,) = at.core.plan_questions(at.now)
-    at.core.plan_asked(question, at.now)
+    (request,) = at.core.plan_requests(at.now)
+    at.core.mark_plan_requested(request, at.now)
     at.tick(after=9.0)
-    at.core.take_plan(question, question.answer(), at.now)
+    at.core.take_plan(request, request.solve(), at.now)
     come(at, "b")
-    at.tick(after=MOST_REST_S - 9.0 - SETTLED_S - 0.5)
-    assert at.core.plan_questions(at.now) == []
+    at.tick(after=MAX_REPLAN_S - 9.0 - QUIET_S - 0.5)
+    assert at.core.plan_requests(at.now) == []
     at.tick(after=1.0)
-    assert len(at.core.plan_questions(at.now)) == 1
+    assert len(at.core.plan_requests(at.now)) == 1
 
 
 def test_what_was_promised_and_what_came_of_it_is_shown() -> None:
     at = desk("a", "b")
-    plan = answered(at)
+    plan = planned(at)
     assert plan is not None
     at.tick(after=2.0)
-    at.core.show_plans(at.now)
+    at.core.update_plan_metrics(at.now)
     assert at.metrics.rate.labels("v", "predicted")._value.get() == plan.tokens_per_s
     assert at.metrics.cycle.labels("v", "predicted")._value.get() == plan.cycle_ms
     assert at.metrics.plan_age.labels("v")._value.get() == pytest.approx(2.0)
@@ -232,12 +232,12 @@ def test_a_planner_that_overruns_leaves_the_last_good_plan_in_force_and_is_let_e
         at.submit("c")
         await turns(planner, at, SETTLING + 8)
         at.submit("d")
-        await turns(planner, at, round(2 / LOOK_S))
+        await turns(planner, at, round(2 / PLAN_POLL_S))
         assert at.core._state.verifiers["v"].plan is first
         assert at.metrics.plans.labels("overran")._value.get() == 1
         assert compute.runs == 2  # nothing else is begun meanwhile
         compute.seconds = 0.0
-        await turns(planner, at, round(4 / LOOK_S))
+        await turns(planner, at, round(4 / PLAN_POLL_S))
         assert set(at.core._state.verifiers["v"].plan.lengths) == {"a", "b", "c", "d"}  # type: ignore[union-attr]
 
     run_virtual(main())

@@ -3,7 +3,7 @@
 import pytest
 
 from services.scheduler.effects import Stage
-from services.scheduler.prefill import LEAST_TOKENS, chunk_budget, share
+from services.scheduler.prefill import MIN_CHUNK_TOKENS, chunk_budget, share_budget
 from shared.planning.cost import Packed
 from shared.planning.policies import POLICY_NAMES
 from tests.services.scheduler.desk import Desk
@@ -22,13 +22,13 @@ from tests.services.scheduler.desk import Desk
     ],
 )
 def test_the_budget_is_dealt_in_order_of_arrival(missing: list[int], budget: int, chunks: list[int]) -> None:
-    assert share(missing, budget) == chunks
+    assert share_budget(missing, budget) == chunks
 
 
 def test_a_chunk_may_not_stall_those_who_wait_for_the_pass() -> None:
     law, rows = Packed(20.0, 1.0, 0.01), [(5, 100)] * 4
     assert chunk_budget(512, rows, law, stall_ms=160.0) == 160
-    assert chunk_budget(512, rows, law, stall_ms=1.0) == LEAST_TOKENS
+    assert chunk_budget(512, rows, law, stall_ms=1.0) == MIN_CHUNK_TOKENS
     assert chunk_budget(512, rows, law, stall_ms=float("inf")) == 512
     assert chunk_budget(512, [], law, stall_ms=200.0) == 180  # a pass of its own costs the constant as well
     assert chunk_budget(512, rows, None, stall_ms=1.0) == 512

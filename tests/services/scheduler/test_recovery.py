@@ -124,13 +124,13 @@ def test_a_submit_delivered_before_is_looked_up(finish: str) -> None:
     desk = Desk()
     desk.take(Submit("s", 10, 50, 60_000, "g:1"), again=True)
     assert desk.effects == [ReadHead("s")]
-    desk.core.head(head(finish=finish), desk.now)
+    desk.core.on_head(head(finish=finish), desk.now)
     desk.tick()
     assert [row.session for row in desk.rows] == ([] if finish else ["s"])
 
 
 def test_a_live_session_nobody_told_of_is_taken_in() -> None:
     desk = Desk()
-    desk.core.head(head(epoch=0, verifier="", device="", committed=0), desk.now)
+    desk.core.on_head(head(epoch=0, verifier="", device="", committed=0), desk.now)
     desk.tick()
     assert desk.row("s").epoch == 1

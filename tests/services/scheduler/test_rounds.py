@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.scheduler.core import Unexpected
-from services.scheduler.effects import AckDraft, End, Place, ReadHead, Send, Stage
+from services.scheduler.core import UnexpectedMessage
+from services.scheduler.effects import AckDraft, End, Place, ReadHead, SendToDevice, Stage
 from shared.protocol.messages import Cancel, Close, Open, Resync, ResyncReason
 from tests.services.scheduler.desk import Desk, beat
 
@@ -12,7 +12,7 @@ def test_a_submit_is_placed_opened_and_prefilled_at_once() -> None:
     desk = Desk()
     desk.submit("s", prompt=10)
     assert desk.did(Place) == [Place("s", 1, "v", "d:1")]
-    assert desk.did(Send) == [Send("d:1", Open("s", 1, 10))]
+    assert desk.did(SendToDevice) == [SendToDevice("d:1", Open("s", 1, 10))]
     row = desk.row("s")
     assert (row.base_len, row.feed_to, row.next_k, row.device, row.gateway) == (10, 10, 4, "d:1", "g:1")
 
@@ -182,7 +182,7 @@ def test_a_verdict_that_does_not_come_is_looked_up_in_the_log() -> None:
     lost = desk.verdict(desk.row("s"), emitted=5, accepted=4)
     desk.tick(after=2.1)
     assert desk.did(ReadHead) == [ReadHead("s")]
-    desk.core.head(desk.head("s", committed=6), desk.now)
+    desk.core.on_head(desk.head("s", committed=6), desk.now)
     desk.tick()
     assert (desk.row("s").base_len, desk.row("s").tokens) == (16, ())
     desk.take(lost)  # only late
@@ -196,7 +196,7 @@ def test_a_row_that_got_lost_is_staged_again_and_waited_for_longer() -> None:
     first = desk.row("s")
     for wait in (2.0, 4.0, 8.0):
         desk.tick(after=wait + 0.1)
-        desk.core.head(desk.head("s"), desk.now)
+        desk.core.on_head(desk.head("s"), desk.now)
         desk.tick()
         assert (desk.row("s").base_len, desk.row("s").feed_to) == (first.base_len, first.feed_to)
     desk.take(desk.verdict(first))
@@ -207,9 +207,9 @@ def test_a_session_that_ended_without_our_hearing_is_forgotten() -> None:
     desk = Desk()
     desk.submit("a", "b")
     desk.tick(after=2.1)
-    desk.core.head(desk.head("a", finish="stop"), desk.now)
-    desk.core.gone("b")
-    desk.core.gone("never heard of")
+    desk.core.on_head(desk.head("a", finish="stop"), desk.now)
+    desk.core.on_missing_log("b")
+    desk.core.on_missing_log("never heard of")
     assert not desk.core.sessions
 
 
@@ -310,7 +310,7 @@ def test_a_stale_row_is_looked_up_after_a_moment() -> None:
     assert desk.did(ReadHead) == []
     desk.tick(after=0.1)
     assert desk.did(ReadHead) == [ReadHead("s")]
-    desk.core.head(desk.head("s", epoch=3), desk.now)
+    desk.core.on_head(desk.head("s", epoch=3), desk.now)
     desk.tick()
     assert desk.row("s").epoch == 3
 
@@ -338,7 +338,7 @@ def test_alpha_is_learnt_from_verdicts() -> None:
 
 
 def test_messages_that_are_not_for_a_scheduler_are_refused() -> None:
-    with pytest.raises(Unexpected, match="Open"):
+    with pytest.raises(UnexpectedMessage, match="Open"):
         Desk().core.handle(Open("s", 1, 1), "1-0", 0.0)
 
 

@@ -140,9 +140,9 @@ class Stack:
         while True:
             for entry in await self.read(lambda: self.broker.read_inbox(inbox, after, 64, 1.0)):  # noqa: B023
                 after = entry.id
-                await self.hear(wire.decode(entry.data))
+                await self.answer(wire.decode(entry.data))
 
-    async def hear(self, message: object) -> None:
+    async def answer(self, message: object) -> None:
         if isinstance(message, Open):
             ready = Resync(message.session, message.epoch, "d:1", message.base_len, "ready")
             await self.broker.push(KEYS.draft, ready)
@@ -306,7 +306,7 @@ def test_a_scheduler_that_is_killed_is_followed_by_a_standby() -> None:
                 await stack.submit(*names, tokens=400)
                 await asyncio.sleep(0.7)
                 assert second.core is None
-                assert second.objection() is None
+                assert second.not_ready_reason() is None
                 killed.cancel()
                 await stack.finished(*names)
                 assert second.core is not None
@@ -342,7 +342,7 @@ def test_one_that_was_cut_off_stops_staging_and_stands_by() -> None:
                 link.off = True
                 await asyncio.sleep(4.5)
                 assert first.core is None
-                assert first.objection() == "broker away"
+                assert first.not_ready_reason() == "broker away"
                 assert second.core is not None
                 link.off = False
                 await stack.finished("s")

@@ -1,6 +1,6 @@
 """Batches: what is staged ahead, what a full stream does, changes of policy, traces and metrics."""
 
-from services.scheduler.effects import Persist, Send, Stage, Tell, Trace
+from services.scheduler.effects import Persist, SendToDevice, SendToVerifier, Stage, Trace
 from shared.protocol.messages import Control, Tune
 from tests.services.scheduler.desk import Desk
 
@@ -31,7 +31,7 @@ def test_a_full_stream_puts_everything_back_and_waits_a_moment() -> None:
     desk.start("a", "b")
     entries = desk.take(desk.draft("a"), desk.draft("b", tokens=2))
     (stage,) = desk.did(Stage)
-    desk.core.refused(stage, desk.now)
+    desk.core.on_stage_refused(stage, desk.now)
     desk.tick()
     assert desk.rows == []
     assert all(desk.core.holds(entry) for entry in entries)
@@ -46,7 +46,7 @@ def test_a_full_stream_at_a_chunk() -> None:
     desk = Desk()
     desk.submit("s", prompt=100)
     (stage,) = desk.did(Stage)
-    desk.core.refused(stage, desk.now)
+    desk.core.on_stage_refused(stage, desk.now)
     desk.tick(after=0.06)
     assert desk.row("s").feed_to == 64
 
@@ -92,18 +92,18 @@ def test_a_scheduler_that_starts_keeps_the_policy() -> None:
     other.core.restore(kept.fields)
     assert (other.core.policy.name, other.core.policy.k) == ("cyclic-k", 6)
     other.fleet(verifiers=("v:2",))
-    assert other.did(Tell) == [Tell("v", Tune(3))]
+    assert other.did(SendToVerifier) == [SendToVerifier("v", Tune(3))]
 
 
 def test_threads_are_passed_on_to_those_here_and_those_to_come() -> None:
     desk = Desk(devices=("d:1", "e:1"))
     desk.take(Control("", verifier_threads=2, draft_threads=1))
     assert desk.core.policy.name == "fixed-k"
-    assert desk.did(Tell) == [Tell("v", Tune(2))]
-    assert desk.did(Send) == [Send("d:1", Tune(1)), Send("e:1", Tune(1))]
+    assert desk.did(SendToVerifier) == [SendToVerifier("v", Tune(2))]
+    assert desk.did(SendToDevice) == [SendToDevice("d:1", Tune(1)), SendToDevice("e:1", Tune(1))]
     desk.fleet(devices=("d:1", "e:2"))
-    assert desk.did(Send) == [Send("e:2", Tune(1))]
-    assert desk.did(Tell) == []
+    assert desk.did(SendToDevice) == [SendToDevice("e:2", Tune(1))]
+    assert desk.did(SendToVerifier) == []
 
 
 def test_waits_are_traced_when_asked() -> None:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.scheduler.timers import FEW, Timers
+from services.scheduler.timers import MAX_DEAD_ENTRIES, Timers
 
 STEPS = st.lists(
     st.one_of(
@@ -51,4 +51,4 @@ def test_a_near_timer_after_a_far_one_leaves_no_heap_behind() -> None:
             timers.set(name, now + 600.0)
             timers.set(name, now + 0.5)
         assert sorted(timers.due(now + 0.5)) == ["a", "b", "c"]
-    assert len(timers) <= 2 * 3 + FEW
+    assert len(timers) <= 2 * 3 + MAX_DEAD_ENTRIES

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from prometheus_client import CollectorRegistry
 
 from services.scheduler.core import Core
-from services.scheduler.effects import AckDraft, Effect, End, Place, ReadHead, Send, Stage
+from services.scheduler.effects import AckDraft, Effect, End, Place, ReadHead, SendToDevice, Stage
+from services.scheduler.fleet import Fleet
 from services.scheduler.metrics import Metrics
-from services.scheduler.placement import Fleet
 from services.scheduler.state import Config, Estimates
 from shared.planning.policies import make_policy
 from shared.protocol.messages import (
@@ -151,7 +151,7 @@ class World:
             "unplaced": state.unplaced,
             "deviceless": state.deviceless,
             "cohorts": [v.name for v in state.verifiers.values() if len(v.cohort)],
-            "flights": [v.name for v in state.verifiers.values() if len(v.flights)],
+            "in_flight": [v.name for v in state.verifiers.values() if len(v.in_flight)],
             "timers": state.timers.next_at(),
         }
         return {name: what for name, what in held.items() if what}
@@ -202,7 +202,7 @@ class World:
         config = Config("scheduler", self.term, 4, 64, 2.0, 3, 2)
         self.core = Core(config, make_policy(self.policy, 3), self.estimates, Metrics(CollectorRegistry()))
         self.began = self.now
-        self.core.fleet(self.fleet(), self.now, trusted=False)
+        self.core.update_fleet(self.fleet(), self.now, trusted=False)
         for name, log in self.logs.items():
             if not log.finish:
                 self.core.adopt(self.head(name), self.now)
@@ -226,12 +226,12 @@ class World:
             del self.entries[entry]
 
     def look_around(self) -> None:
-        self.core.fleet(self.fleet(), self.now, trusted=self.now > self.began + 4.0)
+        self.core.update_fleet(self.fleet(), self.now, trusted=self.now > self.began + 4.0)
         self.at(0.5, self.look_around)
 
     def sweep(self) -> None:
         for name in [n for n, log in self.logs.items() if not log.finish and n not in self.core.sessions]:
-            self.core.head(self.head(name), self.now)
+            self.core.on_head(self.head(name), self.now)
         self.at(5.0, self.sweep)
 
     def fleet(self) -> Fleet:
@@ -248,10 +248,10 @@ class World:
                     case Place(name, epoch, verifier, device):
                         log = self.logs[name]
                         if log.finish or log.epoch > epoch:
-                            self.core.head(self.head(name), self.now)
+                            self.core.on_head(self.head(name), self.now)
                         else:
                             log.epoch, log.verifier, log.device = epoch, verifier, device
-                    case Send(device, message):
+                    case SendToDevice(device, message):
                         self.to_device(device, message)
                     case Stage():
                         self.stage(effect)
@@ -260,7 +260,7 @@ class World:
                     case AckDraft(entry):
                         del self.entries[entry]
                     case ReadHead(name):
-                        self.core.head(self.head(name), self.now)
+                        self.core.on_head(self.head(name), self.now)
             effects = self.core.tick(self.now)
 
     def head(self, name: str) -> SessionHead:
@@ -287,7 +287,7 @@ class World:
     # --- verifiers --------------------------------------------------------------------------------------
     def stage(self, stage: Stage) -> None:
         if self.befalls(0.05):
-            self.core.refused(stage, self.now)
+            self.core.on_stage_refused(stage, self.now)
             return
         for entry in stage.drafts:
             del self.entries[entry]

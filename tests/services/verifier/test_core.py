@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from services.verifier.core import (
     Bounds,
-    Session,
+    VerifiedSession,
     cut,
     judge,
-    misfit,
     settle,
     target_row,
+    unfit_reason,
     useful_draft,
     wants_log,
 )
@@ -26,10 +26,10 @@ BOUNDS = Bounds(vocab=100, max_context=64, pool_tokens=128)
 PROMPT = (1, 2, 3, 4)
 
 
-def session(*committed: int, epoch: int = 2, max_tokens: int = 20, logprobs: int = -1) -> Session:
+def session(*committed: int, epoch: int = 2, max_tokens: int = 20, logprobs: int = -1) -> VerifiedSession:
     sampling = SamplingParams(seed=1, vocab=100)
     spec = SessionSpec("a", PROMPT, sampling, max_tokens, (99,), "g:1", 10_000, logprobs)
-    return Session(spec, epoch, [*PROMPT, *committed], "", 1)
+    return VerifiedSession(spec, epoch, [*PROMPT, *committed], "", 1)
 
 
 def row(base_len: int, *tokens: int, feed_to: int | None = None, parents: tuple[int, ...] = ()) -> StagedRow:
@@ -82,9 +82,9 @@ def test_a_session_that_no_log_knows_is_refused() -> None:
     ],
 )
 def test_what_the_target_can_never_serve_is_refused(spec: SessionSpec, says: str) -> None:
-    assert misfit(spec, BOUNDS) == says
+    assert unfit_reason(spec, BOUNDS) == says
     unfit = session(9, 9)
-    unfit.unfit = misfit(spec, BOUNDS)
+    unfit.unfit = unfit_reason(spec, BOUNDS)
     verdict = judge(GOOD, unfit, BOUNDS)
     assert (verdict.message if verdict else "") == says
 
@@ -150,7 +150,7 @@ class TestFeeding:
 
 
 class TestSettling:
-    def settle(self, staged: StagedRow, of: Session, *choices: int):  # type: ignore[no-untyped-def]
+    def settle(self, staged: StagedRow, of: VerifiedSession, *choices: int):  # type: ignore[no-untyped-def]
         fed = target_row(staged, of, cached=of.length - 1, spare=0)
         assert fed is not None
         logprobs: tuple[TokenLogprobs, ...] = ()

@@ -19,7 +19,7 @@ def spent(wall: float = 0.1, *, waited: float = 0.0, others: float = 0.0) -> Cpu
 
 def after(governor: ThreadGovernor, passes: int, one: CpuTimes) -> int:
     for _ in range(passes):
-        governor.passed(one)
+        governor.after_pass(one)
     return governor.threads
 
 

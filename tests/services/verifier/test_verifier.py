@@ -445,13 +445,13 @@ async def test_what_is_deployed_and_who_is_alive_can_be_read() -> None:
         assert (deployment["vocab"], deployment["pool_tokens"]) == ("1000", "16384")
         (heartbeat,) = await bench.broker.alive("verifier")
         assert (heartbeat.name, heartbeat.capacity, heartbeat.load) == ("v", 16384, 48)
-        assert bench.verifier.objection() is None
+        assert bench.verifier.not_ready_reason() is None
 
 
 @on_bench
 async def test_whoever_finds_it_ready_finds_it_alive() -> None:
     async with Bench() as bench:
-        while bench.verifier.objection():
+        while bench.verifier.not_ready_reason():
             await asyncio.sleep(0)
         assert [beat.name for beat in await bench.broker.alive("verifier")] == ["v"]
 

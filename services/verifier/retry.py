@@ -11,11 +11,11 @@ from shared.runtime.watch import BrokerWatch
 T = TypeVar("T")
 
 
-class Steady:
+class Retry:
     """Repeats a call until the broker has answered it.
 
-    So a message is read once and answered once as long as this process lives, and the deliveries of an entry
-    count the deaths of its readers. Only for calls that may be repeated.
+    So this process reads and answers each message once, and an entry's delivery count is the number of its readers
+    that died. Only for idempotent calls.
     """
 
     def __init__(self, watch: BrokerWatch, ids: Ids, stop: asyncio.Event) -> None:
@@ -24,7 +24,7 @@ class Steady:
         self._stop = stop
 
     async def __call__(self, call: Callable[[], Awaitable[T]]) -> T:
-        """The call's result. Raises BrokerAway once we are to stop, or when the broker has lost its data."""
+        """The call's result. Raises BrokerAway once `stop` is set or the broker has lost its data."""
         data = self._watch.generation
         while True:
             try:

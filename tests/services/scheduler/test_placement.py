@@ -3,8 +3,8 @@
 from collections import Counter
 
 from services.scheduler.effects import AckDraft, End, Place, Stage
-from services.scheduler.loads import Loads
-from services.scheduler.placement import Fleet, choose_device, choose_verifier
+from services.scheduler.fleet import Fleet, choose_device, choose_verifier
+from services.scheduler.loads import DeviceLoads
 from shared.protocol.messages import Cancel, Close, Open
 from tests.services.scheduler.desk import Desk, beat
 
@@ -18,10 +18,10 @@ def test_sessions_go_where_most_speed_is_to_spare() -> None:
         beat("draft_worker", "fast:1", draft_us=5_000),
         beat("draft_worker", "slow:1", draft_us=15_000),
     )
-    fleet, loads, chosen = devices(fast, slow), Loads(), []
+    fleet, loads, chosen = devices(fast, slow), DeviceLoads(), []
     for _ in range(8):
         chosen.append(choose_device(fleet, "", loads, ()))
-        loads.join(chosen[-1])
+        loads.add(chosen[-1])
     assert chosen.count("fast:1") == 6
 
 
@@ -68,14 +68,16 @@ def test_sessions_that_have_just_left_a_device_do_not_count_there() -> None:
 
 
 def test_sessions_of_other_shards_count() -> None:
-    loads = Loads()
-    loads.join("a:1")
-    loads.hear([beat("draft_worker", "a:1", load=4)], now=10.0)
+    loads = DeviceLoads()
+    loads.add("a:1")
+    loads.update([beat("draft_worker", "a:1", load=4)], now=10.0)
     assert loads("a:1") == 4
-    loads.leave("a:1")
-    loads.hear([beat("draft_worker", "a:1", load=4)], now=10.5)  # the fourth may be the one that has left us
+    loads.remove("a:1")
+    loads.update(
+        [beat("draft_worker", "a:1", load=4)], now=10.5
+    )  # the fourth may be the one that has left us
     assert loads("a:1") == 3
-    loads.hear([beat("draft_worker", "a:1", load=4)], now=13.0)
+    loads.update([beat("draft_worker", "a:1", load=4)], now=13.0)
     assert loads("a:1") == 4
     assert choose_device(devices(beat("draft_worker", "a:1", capacity=4)), "", loads, ()) == ""
 
@@ -198,12 +200,12 @@ def test_a_dead_verifiers_sessions_move_with_a_new_epoch() -> None:
 def test_nothing_is_kept_of_a_verifier_that_nobody_waits_for() -> None:
     desk = Desk(verifiers=("v:1",))
     desk.start("a")
-    desk.core.show_plans(desk.now)
+    desk.core.update_plan_metrics(desk.now)
     rate = "outrider_scheduler_tokens_per_second"
     seen = desk.metrics.registry.get_sample_value
     assert seen(rate, {"verifier": "v", "what": "realised"}) is not None
     desk.fleet(verifiers=("w:2",))
-    desk.core.show_plans(desk.now)
+    desk.core.update_plan_metrics(desk.now)
     assert seen(rate, {"verifier": "v", "what": "realised"}) is None
     assert seen(rate, {"verifier": "w", "what": "realised"}) is not None
     desk.fleet(verifiers=("w:2", "v:3"))

@@ -43,8 +43,8 @@ COMMAND_LINE: Final = {
 
 def document() -> str:
     """The whole page, Markdown."""
-    parts = [INTRODUCTION]
-    parts += [_section(cls) for cls in (Common, *ALL)]
+    classes: list[type[Common]] = [Common, *ALL]
+    parts = [INTRODUCTION, *map(_section, classes)]
     rows = [_row([_code(name), _default(value), "", text]) for name, (value, text) in COMMAND_LINE.items()]
     parts.append("\n".join(["## Command line and Makefile", "", *_head(), *rows, ""]))
     return "\n".join(parts)

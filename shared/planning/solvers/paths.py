@@ -72,7 +72,7 @@ def best_paths(graph: Graph, worth: Floats) -> Ints:
 
 
 def counted_paths(graph: Graph, worth: Floats, least: int, most: int) -> Ints:
-    """As best_paths, of paths with `least` to `most` batches: good ones, found by a price on a batch for each column."""
+    """As best_paths, of paths with `least` to `most` batches: good ones, found by a price on a batch per column."""
     paths = best_paths(graph, worth)
     count = (paths >= 0).sum(axis=1)
     may, none = (count >= least) & (count <= most), count == 0

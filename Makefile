@@ -6,7 +6,7 @@ MODELS ?= smollm2
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-browser load setup models lint bench pair exactness gpu-bench soak fleet compose-test k8s-access k8s-validate pins clean distclean demo-model
+.PHONY: help demo check unit coverage test test-browser load setup models lint bench pair exactness gpu-bench soak fleet compose-test k8s-access k8s-validate pins clean distclean demo-model
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | while IFS='|' read -r t h; do printf '  make %-11s %s\n' "$$t" "$$h"; done
@@ -18,6 +18,17 @@ help: ## this list
 
 demo: demo-model ## eight users, drafts made here and on emulated devices: text and a table (DEMO="--repeats 1")
 	@$(BIN)/outrider demo $(DEMO)
+
+# On two cores the unit tests take two processes; a run shows its seed, PYTEST_ARGS="-p no:randomly" keeps the order.
+UNIT := -m "not slow and not model and not browser" -n 2 --dist worksteal -q
+
+check: lint unit ## lint, types and unit tests, before each commit
+
+unit: setup ## unit tests in two processes: none slow, no model, no browser
+	@$(BIN)/python -m pytest $(UNIT) $(PYTEST_ARGS)
+
+coverage: setup ## branch coverage of shared and the pure cores by unit tests; the floor is in pyproject.toml
+	@$(BIN)/python -m pytest $(UNIT) --cov --cov-report=term:skip-covered $(PYTEST_ARGS) tests/shared tests/services tests/integration
 
 test: demo-model ## all tests
 	@$(BIN)/python -m pytest -m "not browser" $(PYTEST_ARGS)
@@ -35,7 +46,7 @@ models: setup ## fetch models: MODELS="smollm2 qwen2.5-coder"
 demo-model: setup
 	@$(BIN)/python -m cli.models fetch smollm2
 
-lint: setup ## ruff, mypy in strict mode, layering
+lint: setup ## ruff, mypy in strict mode (tests too), layering
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -81,7 +92,7 @@ pins: setup ## constraints.txt resolved anew for every Python; pins stay where t
 	@$(BIN)/python scripts/pins.py $(if $(UPGRADE),--upgrade)
 
 clean: ## delete environment and state
-	@rm -rf .venv .outrider build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv .outrider build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: ## clean, and delete models and compiled wheels after naming their sizes (YES=1: no question)

@@ -27,6 +27,7 @@ from cli.options import (
     Url,
 )
 from cli.stack.stack_commands import down, pair_of, up
+from shared.runtime.version import outrider_version
 
 app = typer.Typer(
     help="Outrider: serve a large language model from edge devices and one core by distributed speculative decoding.",
@@ -35,6 +36,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich" if sys.stderr.isatty() else None,  # in a log an error is one line, not a box
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"outrider {outrider_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _outrider(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    pass
+
+
 app.add_typer(models_app, name="models", help="Fetch, list, add, requantize, verify and remove models.")
 paper_app = typer.Typer(name="paper", no_args_is_help=True)
 app.add_typer(paper_app, name="paper", help="Published figures from the papers' own models, beside ours.")

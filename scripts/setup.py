@@ -184,6 +184,7 @@ def fingerprint(flavour):
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [
+        project["version"],
         project["dependencies"],
         project["optional-dependencies"],
         project["scripts"],

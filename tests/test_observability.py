@@ -91,7 +91,7 @@ def test_legends_name_labels_that_are_left() -> None:
 
 
 def test_prometheus_looks_at_every_role_where_it_shows_its_metrics() -> None:
-    ports = {
+    ports: dict[str, type[settings.Common]] = {
         "gateway": settings.GatewaySettings,
         "scheduler": settings.SchedulerSettings,
         "verifier": settings.VerifierSettings,

@@ -6,7 +6,7 @@ from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from packaging.markers import default_environment
@@ -119,8 +119,8 @@ def test_every_pinned_package_allows_every_python(python: str) -> None:
     wrong = []
     for name in pinned_in(environment(python, "linux", "Linux", "x86_64")):
         with suppress(PackageNotFoundError):
-            allowed = distribution(name).metadata.get("Requires-Python")
-            if allowed and not SpecifierSet(allowed).contains(python):
+            allowed = distribution(name).metadata.json.get("requires_python")
+            if isinstance(allowed, str) and not SpecifierSet(allowed).contains(python):
                 wrong.append(f"{name}: {allowed}")
     assert not wrong
 
@@ -131,11 +131,24 @@ def test_what_redis_needs_on_debian_12_alone_is_pinned_there_alone() -> None:
     assert "async-timeout" not in pinned_in(new)
 
 
+def test_every_pattern_of_the_coverage_floor_finds_files() -> None:
+    patterns = PYPROJECT["tool"]["coverage"]["run"]["include"]
+    assert not [pattern for pattern in patterns if not list(ROOT.glob(pattern))]
+    assert PYPROJECT["tool"]["coverage"]["report"]["fail_under"] >= 90
+
+
+def test_images_have_the_projects_version() -> None:
+    files = [ROOT / "docker-compose.yml", *(ROOT / "k8s").rglob("*.yaml")]
+    tags = [tag for file in files for tag in re.findall(r"image: outrider-[a-z-]+:(\S+)", file.read_text())]
+    assert len(tags) > 10
+    assert {tag.removesuffix("-cuda") for tag in tags} == {PROJECT["version"]}
+
+
 def test_installed_versions_are_the_pinned_ones() -> None:
     """Torch's local tag (+cpu) aside."""
     different = {
         name: (distribution(name).version, pinned)
-        for name, pinned in pinned_in({**default_environment(), "extra": ""}).items()
+        for name, pinned in pinned_in({**cast(dict[str, str], default_environment()), "extra": ""}).items()
         if name in {canonicalize_name(r.name) for r in asked()}
         and distribution(name).version.split("+")[0] != pinned
     }

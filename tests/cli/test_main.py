@@ -63,7 +63,7 @@ def parameters() -> Iterator[Parameter]:
 ALL = list(parameters())
 
 
-def of(*kinds: type) -> Any:
+def of(*kinds: type) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("one", [p for p in ALL if p.kind in kinds], ids=lambda p: p.label)
 
 

@@ -1,6 +1,8 @@
 """Options are checked where they are typed."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -19,15 +21,16 @@ def test_what_is_right_is_taken(tmp_path: Path) -> None:
 
 def test_what_is_wrong_says_why(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for check, value, words in (
+    cases: tuple[tuple[Callable[[Any], Any], Any, str], ...] = (
         (checked_gateway, "notaurl", "begin with http://"),
         (checked_broker, "notaurl", "begin with redis://"),
         (checked_key, "a\r\nX: y", "one line"),
         (checked_text, "caf\udce9", "UTF-8"),
         (writable, tmp_path / "file" / "out.json", "is a file, no folder"),
-    ):
+    )
+    for check, value, words in cases:
         with pytest.raises(typer.BadParameter, match=words):
-            check(value)  # type: ignore[operator]
+            check(value)
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(

@@ -36,6 +36,14 @@ def sampled(faults: Iterator[tuple[Fault, str]], each: int) -> list[Fault]:
     return [fault for some in by_kind.values() for fault in spread(some, each)]
 
 
+def few(faults: Iterator[tuple[Fault, str]]) -> list[Fault]:
+    """One fault at every operation of every role, of each kind in turn."""
+    by_operation: dict[str, list[Fault]] = defaultdict(list)
+    for fault, kind in faults:
+        by_operation[kind.rpartition(" ")[0]].append(fault)
+    return [some[turn % len(some)] for turn, some in enumerate(by_operation.values())]
+
+
 def spread(faults: Sequence[Fault], n: int) -> list[Fault]:
     """n of them, the last included, at equal distances."""
     return [faults[(i + 1) * len(faults) // n - 1] for i in range(n)] if len(faults) > n else list(faults)

@@ -1,17 +1,17 @@
 """Every service's own shell on one virtual clock, with faults: the text is the target's, once, and nothing is left.
 
-`python -m tests.harness` plays all single faults; here is a sample of each kind.
+`python -m tests.harness` plays all single faults. Here is a sample of each kind, marked slow, and a quick one of each
+operation.
 """
 
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import product
 
 import pytest
 import structlog
 
-from tests.harness.cases import PLAIN, POLICIES, TWO_VERIFIERS, mixture, sampled, single_faults
+from tests.harness.cases import PLAIN, POLICIES, TWO_VERIFIERS, few, mixture, sampled, single_faults
 from tests.harness.faults import Fault
 from tests.harness.scenario import Scenario
 from tests.harness.world import play
@@ -25,7 +25,11 @@ def _quiet() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-@pytest.mark.parametrize(("policy", "k"), [*product(POLICIES, (1, 4, 8))])
+K = (1, pytest.param(4, marks=pytest.mark.slow), 8)
+
+
+@pytest.mark.parametrize("k", K)
+@pytest.mark.parametrize("policy", POLICIES)
 def test_every_policy_gives_the_targets_text(policy: str, k: int) -> None:
     for users, sharing, verifiers in ((1, True, 1), (8, False, 1), (8, True, 2)):
         play(Scenario(policy, k, users, tokens=24, sharing=sharing, verifiers=verifiers, spread_s=0.3))
@@ -50,18 +54,31 @@ def test_long_prompts_are_prefilled_in_chunks() -> None:
     play(Scenario(prompt=1500, users=3, tokens=12))
 
 
-@pytest.mark.parametrize(
-    ("scenario", "each"), [(PLAIN, 2), (TWO_VERIFIERS, 1)], ids=["plain", "two verifiers"]
-)
-def test_any_single_fault_is_survived(scenario: Scenario, each: int) -> None:
-    for fault in sampled(single_faults(scenario), each):
+def survives(scenario: Scenario, faults: list[Fault]) -> None:
+    assert faults
+    for fault in faults:
         try:
             play(replace(scenario, faults=(fault,)))
         except AssertionError as error:
             raise AssertionError(f"{fault}: {error}") from error
 
 
-@pytest.mark.parametrize("seed", range(100))
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("scenario", "each"), [(PLAIN, 2), (TWO_VERIFIERS, 1)], ids=["plain", "two verifiers"]
+)
+def test_any_single_fault_is_survived(scenario: Scenario, each: int) -> None:
+    survives(scenario, sampled(single_faults(scenario), each))
+
+
+def test_a_fault_at_each_operation_is_survived() -> None:
+    survives(PLAIN, few(single_faults(PLAIN)))
+
+
+MIXTURES = (*range(20), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(20, 100)))
+
+
+@pytest.mark.parametrize("seed", MIXTURES)
 def test_mixtures_of_faults_are_survived(seed: int) -> None:
     play(mixture(seed))
 

@@ -183,7 +183,7 @@ async def test_connections_are_used_again_unless_the_server_holds_them() -> None
             await asyncio.sleep(0.02)
         connector = client._session.connector
         assert connector is not None
-        assert sum(len(ready) for ready in connector._conns.values()) == 1  # type: ignore[attr-defined]
+        assert sum(len(ready) for ready in connector._conns.values()) == 1
 
 
 async def test_a_fault_of_our_own_is_that_request_s_error() -> None:

@@ -75,7 +75,7 @@ def test_the_stack_that_runs_here_is_found(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     assert endpoint(RunOptions()).url == "http://127.0.0.1:8000"
     (tmp_path / ".outrider").mkdir()
-    state = {
+    state: dict[str, Any] = {
         "url": "http://127.0.0.1:81",
         "broker_url": "redis://127.0.0.1:82/0",
         "metrics": ["http://x/metrics"],

@@ -50,7 +50,7 @@ class Pip:
     def __call__(self, command: str, *options: object, extra: dict[str, str] | None = None) -> None:
         if command == "wheel":
             assert extra is not None
-            flags = {name: extra[name] for name in ("CMAKE_ARGS", "CFLAGS") if name in extra}
+            flags: dict[str, str] = {name: extra[name] for name in ("CMAKE_ARGS", "CFLAGS") if name in extra}
             self.compiled.append(flags)
             wheel = (
                 Path(str(options[options.index("-w") + 1])) / f"llama_cpp_python-{VERSION}-py3-none-any.whl"

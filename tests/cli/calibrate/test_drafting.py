@@ -12,7 +12,8 @@ from tests.cli.calibrate.worlds import Clock, TimedDrafter, TimedTarget
 
 
 def test_a_decode_by_sessions_in_it() -> None:
-    drafter, told = TimedDrafter(Clock(), draft_ms=10.0), []
+    drafter = TimedDrafter(Clock(), draft_ms=10.0)
+    told: list[str] = []
     found = measure_decodes(drafter, told.append, drafter.clock)
     assert found[1] == pytest.approx(10.0, rel=0.1)
     assert found[4] == pytest.approx(10.0 * (1 + 3 * ROW_SHARE), rel=0.1)

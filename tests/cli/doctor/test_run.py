@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from cli.calibrate.measured import Measured
-from cli.doctor import run
+from cli.doctor import checks, run
 from cli.errors import CommandError
 from services.draft_worker import proof
 from shared.planning.fit import Timed
@@ -59,12 +59,12 @@ def test_what_cannot_be_measured_is_a_finding(tmp_path: Path, monkeypatch: pytes
         raise CommandError("no room for 9 KV tokens; raise OUTRIDER_KV_TOKENS")
 
     to, out = console()
-    well = run.checks.Finding("x", True, "")
+    well = checks.Finding("x", True, "")
     monkeypatch.setattr(run, "resolve", lambda _: (MODEL.folder, MODEL.draft, MODEL.name))
     monkeypatch.setattr(run, "local", lambda _: well)
-    monkeypatch.setattr(run.checks, "check_llama", lambda: well)
-    monkeypatch.setattr(run.checks, "check_vocabulary", lambda *_: well)
-    monkeypatch.setattr(run.checks, "check_broker", lambda: well)
+    monkeypatch.setattr(checks, "check_llama", lambda: well)
+    monkeypatch.setattr(checks, "check_vocabulary", lambda *_: well)
+    monkeypatch.setattr(checks, "check_broker", lambda: well)
     monkeypatch.setattr(run, "measure_models", refuse)
     monkeypatch.setattr(run, "Console", lambda **_: to)
     monkeypatch.setenv("OUTRIDER_CACHE", str(tmp_path))
@@ -79,11 +79,9 @@ def test_a_llama_cpp_that_dies_is_found_and_not_loaded(
     dead = proof.Outcome(fault=signal.SIGILL, used=frozenset({"AMX_INT8"}))
     monkeypatch.setattr(proof, "prove", lambda: dead)
     monkeypatch.setattr(run, "resolve", lambda _: (MODEL.folder, MODEL.draft, MODEL.name))
-    monkeypatch.setattr(run, "local", lambda _: run.checks.Finding("models", True, ""))
-    monkeypatch.setattr(run.checks, "check_vocabulary", lambda *_: pytest.fail("llama.cpp is loaded"))
-    monkeypatch.setattr(
-        run.checks, "check_broker", lambda: run.checks.Finding("broker", True, "is looked at")
-    )
+    monkeypatch.setattr(run, "local", lambda _: checks.Finding("models", True, ""))
+    monkeypatch.setattr(checks, "check_vocabulary", lambda *_: pytest.fail("llama.cpp is loaded"))
+    monkeypatch.setattr(checks, "check_broker", lambda: checks.Finding("broker", True, "is looked at"))
     monkeypatch.setattr(run, "Console", lambda **_: to)
     monkeypatch.setenv("OUTRIDER_CACHE", str(tmp_path))
     assert run.run_doctor("smollm2", quick=True, out=tmp_path / "profile.json") == run.UNWELL

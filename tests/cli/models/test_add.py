@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.models import add, stamp, store
+from cli.models import add, hub, stamp, store
 from cli.models.errors import HashMismatch, ModelError
 from cli.models.report import Report
 from cli.models.resolve import resolve
@@ -92,7 +92,7 @@ def test_hub_model(target: Path, draft: Path, monkeypatch: pytest.MonkeyPatch) -
         assert repo == "org/model"
         target.rename(into)
 
-    monkeypatch.setattr(add.hub, "snapshot", snapshot)
+    monkeypatch.setattr(hub, "snapshot", snapshot)
     folder, file, name = resolve("org/model", str(draft))
     assert (name, file) == ("org--model", draft)
     assert stamp.read(store.folder("org--model"))["target"].recipe == "hub org/model"

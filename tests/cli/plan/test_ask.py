@@ -7,7 +7,9 @@ import sys
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from cli.main import app
 from tests.shared.planning.test_profile import PROFILE
 
 QUESTION: dict[str, Any] = {
@@ -98,8 +100,9 @@ def with_user(**fields: object) -> dict[str, Any]:
     ],
 )
 def test_a_bad_question_is_told_by_field(question: object, named: str) -> None:
-    done = outrider_plan(question)
-    assert done.returncode == 1
+    text = question if isinstance(question, str) else json.dumps(question)
+    done = CliRunner().invoke(app, ["plan"], input=text)
+    assert done.exit_code == 1
     assert done.stdout == ""
     assert named in done.stderr
     assert "Traceback" not in done.stderr

@@ -12,6 +12,7 @@ import typer
 from loadgen.commands import fleet as command
 from loadgen.fleet import Look
 from shared.broker.contract import BrokerAway
+from shared.runtime import logs
 
 SCENARIO = Path(__file__).resolve().parents[3] / "scenarios" / "jittery.yaml"
 
@@ -38,9 +39,7 @@ async def test_a_broker_that_goes_leaves_what_was_seen(
         raise BrokerAway("the broker is away")
 
     monkeypatch.setattr(command, "run_fleet", broken)
-    monkeypatch.setattr(
-        command.logs, "configure", lambda *_, **__: None
-    )  # other tests' logs stay as they are
+    monkeypatch.setattr(logs, "configure", lambda *_, **__: None)  # other tests' logs stay as they are
     out = tmp_path / "fleet.json"
     assert await run(out) == 2
     assert "loadgen: the broker is away" in capsys.readouterr().err

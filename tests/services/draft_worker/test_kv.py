@@ -232,7 +232,8 @@ def test_promises_hold_under_any_sequence_of_requests(
     requests: list[tuple[str, list[int], list[int], int, bool]], data: st.DataObject
 ) -> None:
     """Held <= promised <= cells at every moment, every sequence holds what its track says, all come to an end."""
-    book, cache, works = KvBook(cells=64, sessions=3, context=40, kept=2), Cache(), {}
+    book, cache = KvBook(cells=64, sessions=3, context=40, kept=2), Cache()
+    works: dict[str, Work] = {}
     for session, begin, end, k, leaves in requests:
         ids = begin + end
         works.pop(session, None)

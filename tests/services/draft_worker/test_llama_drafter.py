@@ -105,7 +105,7 @@ def ids_of(n: int, seed: int) -> tuple[int, ...]:
 
 
 def finish(drafter: LlamaDrafter) -> dict[str, DraftResult]:
-    results = {}
+    results: dict[str, DraftResult] = {}
     while drafter.busy():
         results |= {result.session: result for result in drafter.step()}
     return results

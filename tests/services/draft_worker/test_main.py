@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -116,7 +117,10 @@ def test_the_real_model_names_the_ids_that_differ(
     (tmp_path / "tokenizer.json").write_text(tokenizer.replace(spelt, '"otherwise": 700,'))
     theirs = vocabulary_of_tokenizer_json(tmp_path / "tokenizer.json")
     asyncio.run(deploy(redis_url, **theirs.published()))
-    settings = {"draft_model": str(models_dir / "draft.gguf"), "model_dir": str(tmp_path) if at_hand else ""}
+    settings: dict[str, Any] = {
+        "draft_model": str(models_dir / "draft.gguf"),
+        "model_dir": str(tmp_path) if at_hand else "",
+    }
     code, _, err = end(start(redis_url, **settings))
     assert code == 3
     if at_hand:

@@ -7,7 +7,7 @@ import llama_cpp
 import numpy as np
 import pytest
 
-from services.draft_worker import llama_drafter, probe
+from services.draft_worker import probe
 from services.draft_worker.llama_drafter import Limits, LlamaDrafter, ModelFileError
 from services.draft_worker.tiny_model import CONTEXT, VOCAB, tiny_model
 from shared.compute.drafter import DraftRequest, DraftResult
@@ -28,7 +28,7 @@ def test_it_decodes_batches_of_1_and_32_to_finite_logits(monkeypatch: pytest.Mon
             assert 0.1 < np.std(logits) < 100
         return code
 
-    monkeypatch.setattr(llama_drafter.llama, "llama_decode", decode)
+    monkeypatch.setattr(llama_cpp, "llama_decode", decode)
     with probe.tiny_file() as path:
         drafter = LlamaDrafter(path, LIMITS)
     try:

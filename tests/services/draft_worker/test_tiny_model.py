@@ -1,6 +1,7 @@
 """The tiny model: a right GGUF file with every quantisation that drafts come in, in shapes of the fastest kernels."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,13 +14,13 @@ ROWS = 32  # AMX works on two tiles of 16
 
 
 @pytest.fixture(scope="module")
-def tensors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+def tensors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     path = tmp_path_factory.mktemp("tiny") / "tiny.gguf"
     path.write_bytes(tiny_model())
     return {tensor.name: tensor for tensor in GGUFReader(path).tensors}
 
 
-def test_every_matrix_has_its_type_and_a_shape_for_wide_kernels(tensors: dict[str, object]) -> None:
+def test_every_matrix_has_its_type_and_a_shape_for_wide_kernels(tensors: dict[str, Any]) -> None:
     for name, kind in TENSORS.items():
         tensor = tensors[f"{name}.weight"]
         assert tensor.tensor_type.name == kind
@@ -27,7 +28,7 @@ def test_every_matrix_has_its_type_and_a_shape_for_wide_kernels(tensors: dict[st
         assert (width % 256, rows % ROWS) == (0, 0)
 
 
-def test_all_weights_are_small_and_differ(tensors: dict[str, object]) -> None:
+def test_all_weights_are_small_and_differ(tensors: dict[str, Any]) -> None:
     for name in TENSORS:
         tensor = tensors[f"{name}.weight"]
         weights = dequantize(tensor.data, tensor.tensor_type)

@@ -16,7 +16,7 @@ from shared.compute.compute import InlineCompute
 from shared.protocol import wire
 from shared.protocol.keys import Keys
 from shared.protocol.limits import PROTOCOL_VERSION
-from shared.protocol.messages import Cancel, Close, Control, Message, Submit, Verdict
+from shared.protocol.messages import Cancel, Close, Control, Finish, Message, Submit, Verdict
 from shared.protocol.session import SessionLog
 from shared.runtime.ids import Ids
 from shared.runtime.settings import GatewaySettings
@@ -112,7 +112,7 @@ class Core:
             await asyncio.sleep(self.pause_s)
             tokens = tuple(text[start : start + self.width])
             end = start + len(tokens) == len(text)
-            finish = ("stop" if tokens[-1] in log.spec.stop_ids else "length") if end else ""
+            finish: Finish = ("stop" if tokens[-1] in log.spec.stop_ids else "length") if end else ""
             base = len(log.spec.prompt) + start
             logprobs = tuple((-0.25, (token, 7), (-0.25, -1.5)) for token in tokens)
             verdict = Verdict(
@@ -182,7 +182,7 @@ async def running_stack(ready: bool = True, **settings: Any) -> AsyncIterator[St
     core = Core(link)
     gateway = Gateway(
         settings_for_tests(**settings),
-        link,  # type: ignore[arg-type]
+        link,
         InlineCompute(),
         Ids(7),
         CollectorRegistry(),

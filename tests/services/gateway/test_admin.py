@@ -105,7 +105,7 @@ async def test_metrics_count_what_happened() -> None:
         assert value("outrider_gateway_tokens_total", {"kind": "completion"}) == tokens
         assert value("outrider_gateway_ttft_seconds_count") == 1
         assert value("outrider_gateway_sessions") == 0
-        assert value("outrider_gateway_session_events_total", {"event": "reply_bytes"}) > 0
+        assert (value("outrider_gateway_session_events_total", {"event": "reply_bytes"}) or 0) > 0
 
 
 async def test_a_trace_has_the_wait_for_the_first_token(monkeypatch: pytest.MonkeyPatch) -> None:

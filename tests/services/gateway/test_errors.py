@@ -163,8 +163,9 @@ async def test_no_body_is_ever_answered_500() -> None:
                     assert set(error) == {"message", "type", "param", "code"}
 
         # Hypothesis calls synchronously, from a thread of its own; the examples run on this loop all the same.
-        loop, example = asyncio.get_running_loop(), fuzz.hypothesis.inner_test
-        fuzz.hypothesis.inner_test = lambda *args, **kwargs: asyncio.run_coroutine_threadsafe(
+        loop, handle = asyncio.get_running_loop(), fuzz.hypothesis  # type: ignore[attr-defined]
+        example = handle.inner_test
+        handle.inner_test = lambda *args, **kwargs: asyncio.run_coroutine_threadsafe(
             example(*args, **kwargs), loop
         ).result(30)
         await asyncio.to_thread(fuzz)

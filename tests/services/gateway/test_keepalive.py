@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,7 +81,12 @@ async def test_a_client_that_never_reads_gives_back_its_keys_places(
     keys: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.gateway.respond.KEEPALIVE", b": " + b"x" * 100_000 + b"\n\n")
-    settings = {"api_keys_file": keys, "key_concurrency": 2, "keepalive_s": 0.01, "write_timeout_s": 0.2}
+    settings: dict[str, Any] = {
+        "api_keys_file": keys,
+        "key_concurrency": 2,
+        "keepalive_s": 0.01,
+        "write_timeout_s": 0.2,
+    }
     async with running_stack(**settings) as stack:
         stack.core.hold.clear()
         clients = [ask_and_never_read(stack) for _ in range(2)]

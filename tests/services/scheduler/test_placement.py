@@ -166,7 +166,7 @@ def test_a_device_that_has_no_room_or_leaves_is_not_asked_again_at_once() -> Non
         desk = Desk(devices=("d:1", "e:1"))
         desk.start("s")
         old = desk.session("s").device
-        desk.take(desk.resync("s", reason))  # type: ignore[arg-type]  # literals
+        desk.take(desk.resync("s", reason))
         assert desk.session("s").device not in (old, "")
         assert (old, Close("s", 1, "")) in desk.sent(Close)
         assert desk.row("s").next_k == 0

@@ -238,6 +238,6 @@ def test_a_planner_that_overruns_leaves_the_last_good_plan_in_force_and_is_let_e
         assert compute.runs == 2  # nothing else is begun meanwhile
         compute.seconds = 0.0
         await turns(planner, at, round(4 / PLAN_POLL_S))
-        assert set(at.core._state.verifiers["v"].plan.lengths) == {"a", "b", "c", "d"}  # type: ignore[union-attr]
+        assert set(at.core._state.verifiers["v"].plan.lengths) == {"a", "b", "c", "d"}
 
     run_virtual(main())

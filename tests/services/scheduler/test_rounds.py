@@ -1,5 +1,7 @@
 """Life of a session in the core: every transition of a round, with nothing else running."""
 
+from typing import Any
+
 import pytest
 
 from services.scheduler.core import UnexpectedMessage
@@ -99,9 +101,7 @@ def test_the_last_tokens_are_not_overshot() -> None:
         ({"base_len": 10}, "late"),
     ],
 )
-def test_a_draft_that_is_not_the_sessions_next_move_is_dropped(
-    change: dict[str, object], reason: str
-) -> None:
+def test_a_draft_that_is_not_the_sessions_next_move_is_dropped(change: dict[str, Any], reason: str) -> None:
     desk = Desk()
     desk.start("s")
     (entry,) = desk.take(desk.draft("s", **change))

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -176,7 +177,7 @@ class Stack:
             assert await self.broker.length(stream) == 0, stream
             assert await self.broker.read_pending([stream], CONSUMER, 10) == []
 
-    def scheduler(self, name: str = "scheduler", link: Cut | None = None, **settings: object) -> Scheduler:
+    def scheduler(self, name: str = "scheduler", link: Cut | None = None, **settings: Any) -> Scheduler:
         loaded = load(SchedulerSettings, name=name, seed=1, **settings)
         return Scheduler(
             loaded, MemoryBroker(self.server, link=link), Ids(1), CollectorRegistry(), InlineCompute()
@@ -187,7 +188,7 @@ class Stack:
 async def running(*loops: Awaitable[None]) -> AsyncIterator[list[asyncio.Task[None]]]:
     tasks = [asyncio.ensure_future(loop) for loop in loops]
     try:
-        yield tasks  # type: ignore[misc]  # futures of coroutines are tasks
+        yield tasks
     finally:
         for task in tasks:
             task.cancel()

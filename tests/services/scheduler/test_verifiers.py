@@ -49,8 +49,7 @@ def test_only_decoding_passes_teach_the_law_of_decoding() -> None:
         in_flight.add(2 * n + 1, InFlightBatch(((500, 0),), {"s"}, 0.1, n + 0.5, False))
         in_flight.settle(2 * n + 1, n + 0.9)
         costs.observe(in_flight.pop_measured(2 * n + 1), 390.0)  # type: ignore[arg-type]
-    rows = [(4, 100)] * 4
-    assert costs.decoding.expected().cost_ms(rows) == pytest.approx(100.0, rel=0.05)
+    assert costs.decoding.expected().cost_ms([(4, 100)] * 4) == pytest.approx(100.0, rel=0.05)
     assert costs.any.expected().cost_ms([(500, 0)]) == pytest.approx(390.0, rel=0.1)
     assert costs.hop_ms.value == pytest.approx(4.0, rel=0.2)
 

@@ -8,6 +8,7 @@ import heapq
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from prometheus_client import CollectorRegistry
 
@@ -100,7 +101,7 @@ class World:
         self.estimates = Estimates()
         self.new_scheduler()
         for n in range(sessions):
-            self.at(self.rng.uniform(0, 0.75 * calm_at), lambda n=n: self.open(f"s{n}"))
+            self.at(self.rng.uniform(0, 0.75 * calm_at), partial(self.open, f"s{n}"))
         self.at(0.5, self.look_around)
         self.at(5.0, self.sweep)
         for _ in range(int(12 * trouble)):
@@ -170,9 +171,9 @@ class World:
 
     def strike(self) -> None:
         """Kill somebody, who returns as a newer incarnation."""
-        victims = [self.new_scheduler]
-        victims += [lambda v=v: self.kill(v) for v in self.verifiers.values()]
-        victims += [lambda d=d: self.kill(d) for d in self.devices.values()]
+        victims: list[Callable[[], None]] = [self.new_scheduler]
+        victims += [partial(self.kill, v) for v in self.verifiers.values()]
+        victims += [partial(self.kill, d) for d in self.devices.values()]
         victims += [
             lambda: self.to_scheduler(Control(self.rng.choice(["cyclic-k", "fixed-k", "greedy-batch"])))
         ]
@@ -302,7 +303,7 @@ class World:
     def work(self, verifier: Core_) -> None:
         if verifier.stream and verifier.alive and not verifier.working:
             verifier.working = True
-            self.at(PASS_S, lambda generation=verifier.generation: self.commit(verifier, generation))
+            self.at(PASS_S, partial(self.commit, verifier, verifier.generation))
 
     def commit(self, verifier: Core_, generation: int) -> None:
         if verifier.generation != generation:

@@ -1,5 +1,6 @@
 """What is read out of /proc, from files of our own and from the real ones."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -24,9 +25,9 @@ def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "stat").write_text(STAT)
     monkeypatch.setattr(cpu_times, "TASKS", tmp_path / "task")
     monkeypatch.setattr(cpu_times, "STAT", tmp_path / "stat")
-    monkeypatch.setattr(cpu_times.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
-    monkeypatch.setattr(cpu_times.os, "sysconf", lambda _: 100)
-    monkeypatch.setattr(cpu_times.os, "getpriority", lambda *_: 0)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(os, "sysconf", lambda _: 100)
+    monkeypatch.setattr(os, "getpriority", lambda *_: 0)
     monkeypatch.setattr(sys, "platform", "linux")
     return tmp_path
 
@@ -39,7 +40,7 @@ def test_threads_waits_are_summed_and_only_our_cores_count(proc: Path) -> None:
 
 
 def test_a_niced_process_counts_the_niced_others(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu_times.os, "getpriority", lambda *_: 5)
+    monkeypatch.setattr(os, "getpriority", lambda *_: 5)
     times = read_cpu_times()
     assert times is not None
     assert times.all == pytest.approx((1363 + 900 + 1100) / 100)

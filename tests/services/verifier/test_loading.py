@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from shared.speculative.params import SamplingParams
 from tests.services.verifier.tiny import VOCAB, build, configs, greedy, plain_logits
 
 WORDS = Vocabulary.from_entries(Entry(i, bytes([i]), False) for i in range(VOCAB - 3))
-KV = {"kv_tokens": 64, "page_tokens": 4}
+KV: dict[str, Any] = {"kv_tokens": 64, "page_tokens": 4}
 
 
 @pytest.fixture

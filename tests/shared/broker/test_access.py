@@ -154,7 +154,7 @@ async def test_the_core_s_roles_can_do_their_work(server: EmbeddedBroker) -> Non
     await verifier.beat(Heartbeat("verifier", "v", 1), 4.0)
     await own.beat(Heartbeat("draft_worker", "d", 1), 4.0)
     for role in ("gateway", "scheduler", "verifier", "draft_worker"):
-        assert len(await gateway.alive(role)) == len(await scheduler.alive(role)) == 1  # type: ignore[arg-type]
+        assert len(await gateway.alive(role)) == len(await scheduler.alive(role)) == 1
     await scheduler.make_groups([KEYS.submit, KEYS.draft, KEYS.verdicts])
     await verifier.make_groups([KEYS.staged("v")])
     await gateway.submit(spec_of(), submit_of(spec_of()))

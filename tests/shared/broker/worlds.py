@@ -1,6 +1,6 @@
 """Both brokers behind one face, for tests."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from redis.asyncio import Redis
 
@@ -68,7 +68,7 @@ class RedisWorld:
         self.keys = Keys()
         self.brokers: list[RedisBroker] = []
         self.broker: Broker = self._new()
-        self.raw = Redis.from_url(url, protocol=2)
+        self.raw: Any = Redis.from_url(url, protocol=2)  # its annotations leave open what is bytes
 
     def _new(self) -> RedisBroker:
         self.brokers.append(RedisBroker(self.url, stream_limit=LIMIT))

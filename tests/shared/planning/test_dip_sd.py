@@ -4,11 +4,11 @@ import pytest
 
 from shared.planning import dip_sd
 from shared.planning.objective import Objective
-from shared.planning.problem import Split, cycle_ms, expected_tokens
+from shared.planning.problem import Problem, Split, cycle_ms, expected_tokens
 from shared.planning.solvers.solve import solve
 
 
-def rate(problem, split) -> float:
+def rate(problem: Problem, split: Split) -> float:
     return 1e3 * expected_tokens(problem, split) / cycle_ms(problem, split)
 
 
@@ -28,7 +28,9 @@ def test_how_many_users_fit_into_one_batch() -> None:
     ("users", "alpha", "batches", "length", "tokens_per_s", "over_greedy"),
     [(14, 0.78, 2, 3, 186.9595, 1.3777), (6, 0.95, 3, 7, 117.5596, 1.9311)],
 )
-def test_the_headlines(users, alpha, batches, length, tokens_per_s, over_greedy) -> None:
+def test_the_headlines(
+    users: int, alpha: float, batches: int, length: int, tokens_per_s: float, over_greedy: float
+) -> None:
     problem = dip_sd.cohort(users, alpha)
     each = users // batches
     split = Split(tuple(tuple(range(n * each, (n + 1) * each)) for n in range(batches)), (length,) * users)
@@ -48,7 +50,7 @@ def test_the_first_headline_over_one_at_a_time() -> None:
 
 
 @pytest.mark.parametrize(("users", "alpha", "least"), [(14, 0.78, 186.9595), (6, 0.95, 117.5596)])
-def test_ours_is_as_good_as_the_published_points(users, alpha, least) -> None:
+def test_ours_is_as_good_as_the_published_points(users: int, alpha: float, least: float) -> None:
     problem = dip_sd.cohort(users, alpha)
     plan, _ = solve(problem, Objective(), "outrider")
     assert rate(problem, plan.split) >= least - 5e-5

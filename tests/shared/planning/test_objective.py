@@ -3,12 +3,12 @@
 import pytest
 
 from shared.planning.instances import heterogeneous
-from shared.planning.objective import OBJECTIVES, Objective
+from shared.planning.objective import OBJECTIVES, Objective, ObjectiveName
 from shared.planning.problem import Split, cycle_ms
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_what_a_score_needs(name) -> None:
+def test_what_a_score_needs(name: ObjectiveName) -> None:
     goal = Objective(name)
     score = goal.score(12.0, 3.0, 250.0)
     assert goal.needed(score, 3.0, 250.0) == pytest.approx(12.0)

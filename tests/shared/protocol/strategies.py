@@ -45,6 +45,11 @@ def _parts(info: Any) -> list[Any]:
     return list(info.metadata) if isinstance(info, FieldInfo) else [info]
 
 
+def _whole(bound: Any) -> int:
+    """A bound of an int field; the library knows it only as comparable."""
+    return int(bound)
+
+
 def _bounded(base: Any, parts: list[Any]) -> st.SearchStrategy[Any]:
     pattern = next((part.pattern for part in parts if getattr(part, "pattern", None)), None)
     longest = next((part.max_length for part in parts if isinstance(part, MaxLen)), None)
@@ -57,10 +62,10 @@ def _bounded(base: Any, parts: list[Any]) -> st.SearchStrategy[Any]:
     if base is float:
         return st.floats(allow_nan=False)  # NaN is not equal to itself; it has its own test
     if base is int:
-        low = max([part.ge for part in parts if isinstance(part, Ge)], default=None)
+        low = max([_whole(part.ge) for part in parts if isinstance(part, Ge)], default=None)
         high = min(
-            [part.le for part in parts if isinstance(part, Le)]
-            + [part.lt - 1 for part in parts if isinstance(part, Lt)],
+            [_whole(part.le) for part in parts if isinstance(part, Le)]
+            + [_whole(part.lt) - 1 for part in parts if isinstance(part, Lt)],
             default=None,
         )
         assert not any(isinstance(part, Gt | Interval) for part in parts), (

@@ -11,6 +11,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from cli.bench.verifier import checks, cost, gpu
+from shared.speculative import torch_rule
 
 ROOT = Path(__file__).resolve().parents[4]
 RATES = cost.Rates(copy_bytes_s=3e12, matmul_flop_s=6e14)
@@ -161,5 +162,5 @@ def test_names_of_devices_become_file_names() -> None:
 
 
 def test_a_wrong_device_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks.torch_rule, "_shift_right", lambda x, n: x >> n)
+    monkeypatch.setattr(torch_rule, "_shift_right", lambda x, n: x >> n)
     assert any(failure.startswith("bits") for failure in checks.golden_failures("cpu"))

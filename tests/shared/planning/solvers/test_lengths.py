@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 
 from shared.planning.instances import LAWS, heterogeneous
-from shared.planning.objective import OBJECTIVES, Objective
+from shared.planning.objective import OBJECTIVES, Objective, ObjectiveName
 from shared.planning.problem import Split
 from shared.planning.solvers.arrays import Arrays
 from shared.planning.solvers.lengths import best_lengths
@@ -16,7 +16,7 @@ BATCHES = ((0, 2), (1,))
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("seed", range(8))
-def test_the_best_of_all_lengths(seed: int, objective) -> None:
+def test_the_best_of_all_lengths(seed: int, objective: ObjectiveName) -> None:
     goal = Objective(objective)
     problem = heterogeneous(seed, 3, law=LAWS[seed % 2], max_draft=6, min_draft=seed // 2 % 2)
     best = max(

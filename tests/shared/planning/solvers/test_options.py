@@ -7,7 +7,7 @@ import pytest
 
 from shared.planning.instances import LAWS, heterogeneous
 from shared.planning.objective import Objective
-from shared.planning.problem import verify_ms
+from shared.planning.problem import PackedServer, verify_ms
 from shared.planning.solvers.arrays import Arrays
 from shared.planning.solvers.options import Batches, exact
 
@@ -60,7 +60,8 @@ def test_lengths_are_those_of_the_option(law: str) -> None:
 
 def test_a_batch_that_does_not_fit_has_no_options() -> None:
     problem = heterogeneous(0, 3, law="packed")
-    small = type(problem.server)(problem.server.law, problem.users[0].prefix * 1e5, 1e5)
+    assert isinstance(problem.server, PackedServer)
+    small = PackedServer(problem.server.law, problem.users[0].prefix * 1e5, 1e5)
     arrays = Arrays.of(type(problem)(problem.users, small, problem.bounds), Objective())
     options = exact(Batches.of(arrays, BATCHES), 1e6)
     assert options.values[0].max() > 0

@@ -8,6 +8,7 @@ from shared.planning.objective import OBJECTIVES, Objective
 from shared.planning.problem import Bounds, Problem, Split
 from shared.planning.solvers import outrider
 from shared.planning.solvers.arrays import Arrays
+from shared.planning.solvers.plan import Plan
 from shared.planning.solvers.portion import Portion
 from tests.shared.planning.solvers.brute import fits
 
@@ -39,7 +40,7 @@ def test_where_users_divide_well_the_portion_is_worth_what_everybody_is() -> Non
     assert small.most_value == pytest.approx(arrays.most_value)
     plan = outrider.solve(small)
     assert plan is not None
-    whole = outrider.Plan.of(arrays, portion.everybody(plan.split))
+    whole = Plan.of(arrays, portion.everybody(plan.split))
     assert len(whole.split.batches) == small.copies * len(plan.split.batches)
     assert whole.score == pytest.approx(plan.score)
     assert whole.cycle_ms == pytest.approx(plan.cycle_ms)

@@ -3,30 +3,32 @@
 import pytest
 
 from shared.planning.instances import LAWS, heterogeneous
-from shared.planning.objective import OBJECTIVES, Objective
+from shared.planning.objective import OBJECTIVES, Objective, ObjectiveName
 from shared.planning.problem import Bounds, Problem
 from shared.planning.solvers import exact, outrider, paper
 from shared.planning.solvers.arrays import Arrays
 from shared.planning.solvers.bound import upper_bound
+from shared.planning.solvers.plan import Plan
 from tests.shared.planning.solvers.brute import brute_force, fits
 
 
-def check(problem: Problem, objective: Objective, plan) -> None:
+def check(problem: Problem, objective: Objective, plan: Plan | None) -> Plan:
     """A plan is one: everybody once, lengths within bounds, memory kept, the score as the model has it."""
+    assert plan is not None
     split = plan.split
     assert sorted(m for batch in split.batches for m in batch) == list(range(len(problem.users)))
     assert all(problem.bounds.min_draft <= k <= problem.bounds.max_draft for k in split.lengths)
     assert fits(problem, [list(batch) for batch in split.batches])
     assert plan.score == pytest.approx(objective.of(problem, split), rel=1e-12)
+    return plan
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("seed", range(8))
-def test_exact_is_brute_force(seed: int, objective) -> None:
+def test_exact_is_brute_force(seed: int, objective: ObjectiveName) -> None:
     goal = Objective(objective)
     problem = heterogeneous(seed, 1 + seed % 3, law=LAWS[seed % 2], max_draft=5, min_draft=seed // 2 % 2)
-    plan = exact.solve(Arrays.of(problem, goal))
-    check(problem, goal, plan)
+    plan = check(problem, goal, exact.solve(Arrays.of(problem, goal)))
     assert plan.score == pytest.approx(brute_force(problem, goal), rel=1e-9)
 
 
@@ -35,8 +37,7 @@ def test_exact_keeps_to_a_count_of_batches(seed: int) -> None:
     free = heterogeneous(seed, 3, law=LAWS[seed % 2], max_draft=4)
     for low, high in ((1, 1), (2, 2), (3, 3), (2, None)):
         problem = Problem(free.users, free.server, Bounds(4, free.bounds.min_draft, low, high))
-        plan = exact.solve(Arrays.of(problem, Objective()))
-        check(problem, Objective(), plan)
+        plan = check(problem, Objective(), exact.solve(Arrays.of(problem, Objective())))
         assert plan.score == pytest.approx(brute_force(problem, Objective()), rel=1e-9)
 
 
@@ -44,9 +45,8 @@ def test_exact_keeps_to_a_count_of_batches(seed: int) -> None:
 def test_ours_is_near_exact_and_below_the_bound(seed: int) -> None:
     problem = heterogeneous(100 + seed, 2 + seed % 4, law=LAWS[seed % 2], min_draft=seed // 2 % 2)
     arrays = Arrays.of(problem, Objective())
-    ours = outrider.solve(arrays)
-    check(problem, Objective(), ours)
-    best = exact.solve(arrays, ours)
+    ours = check(problem, Objective(), outrider.solve(arrays))
+    best = check(problem, Objective(), exact.solve(arrays, ours))
     assert best.score * 0.99 <= ours.score <= best.score * (1 + 1e-9)
     assert upper_bound(arrays, 1e-3) >= best.score * (1 - 1e-9)
 
@@ -55,6 +55,6 @@ def test_ours_is_near_exact_and_below_the_bound(seed: int) -> None:
 def test_ours_is_never_worse_than_the_papers(seed: int) -> None:
     problem = heterogeneous(200 + seed, 4, law=LAWS[seed % 2], max_draft=6)
     arrays = Arrays.of(problem, Objective())
-    theirs = paper.solve(arrays)
-    check(problem, Objective(), theirs)
-    assert outrider.solve(arrays).score >= theirs.score * (1 - 1e-9)
+    theirs = check(problem, Objective(), paper.solve(arrays))
+    ours = check(problem, Objective(), outrider.solve(arrays))
+    assert ours.score >= theirs.score * (1 - 1e-9)

@@ -21,7 +21,7 @@ PARTITIONS = [
 
 
 @pytest.fixture(params=LAWS)
-def problem(request) -> Problem:
+def problem(request: pytest.FixtureRequest) -> Problem:
     return of_classes(5, 15, KINDS, law=request.param)
 
 

@@ -38,7 +38,7 @@ class ThreadCompute:
         self._turn = asyncio.Lock()
 
     async def run(self, fn: Callable[[], T], cost_s: float = 0.0) -> T:
-        """See Compute.run."""
+        """Run fn; a modelled cost is slept first."""
         async with self._turn:
             if cost_s > 0:
                 await asyncio.sleep(cost_s)
@@ -46,7 +46,7 @@ class ThreadCompute:
             return await asyncio.get_running_loop().run_in_executor(self._pool, fn)
 
     def close(self) -> None:
-        """See Compute.close."""
+        """Let the current function end and run no more."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
@@ -57,7 +57,7 @@ class InlineCompute:
         self._turn = asyncio.Lock()
 
     async def run(self, fn: Callable[[], T], cost_s: float = 0.0) -> T:
-        """See Compute.run."""
+        """Run fn; a modelled cost is slept first."""
         async with self._turn:
             await asyncio.sleep(max(cost_s, 0.0))
             return fn()

@@ -47,7 +47,7 @@ class ModelledDrafter:
         self._works: dict[str, _Work] = {}
 
     def start(self, request: DraftRequest) -> None:
-        """See Drafter.start."""
+        """Start a request, replacing one of the same session. Raises NoCapacity."""
         known = request.session in self._caches
         if not known and len(self._caches) >= self.capacity:
             raise NoCapacity(f"{self.capacity} sessions are open")
@@ -63,7 +63,7 @@ class ModelledDrafter:
         self._works[request.session] = _Work(request, [], 0.0)
 
     def step(self) -> list[DraftResult]:
-        """See Drafter.step."""
+        """Run one decode; returns the requests that it finished."""
         cost = self.cost_s()
         finished = []
         for work in list(self._works.values()):
@@ -74,11 +74,11 @@ class ModelledDrafter:
         return finished
 
     def busy(self) -> bool:
-        """See Drafter.busy."""
+        """Whether any request is under way."""
         return bool(self._works)
 
     def cost_s(self) -> float:
-        """See Drafter.cost_s."""
+        """Modelled seconds of the next step."""
         if not self._works:
             return 0.0
         rows = len(self._works)
@@ -86,16 +86,16 @@ class ModelledDrafter:
         return self._draft_s * (1 + ROW_SHARE * (rows - 1) + FEED_SHARE * (tokens - rows))
 
     def forget(self, session: str) -> None:
-        """See Drafter.forget."""
+        """Free everything held for a session. Unknown sessions are ignored."""
         self._caches.pop(session, None)
         self._works.pop(session, None)
 
     def set_threads(self, threads: int) -> None:
-        """See Drafter.set_threads; the law does not change with it."""
+        """Record the thread count; the modelled cost does not depend on it."""
         self.threads = threads
 
     def close(self) -> None:
-        """See Drafter.close."""
+        """Forget all sessions."""
         self._caches.clear()
         self._works.clear()
 

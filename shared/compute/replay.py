@@ -44,7 +44,7 @@ class ReplayDrafter:
         self._works: dict[str, tuple[DraftRequest, float]] = {}  # with the seconds each takes
 
     def start(self, request: DraftRequest) -> None:
-        """See Drafter.start."""
+        """Start a request, replacing one of the same session. Raises NoCapacity."""
         new = request.session not in self._text_of
         if new and len(self._text_of) >= self.capacity:
             raise NoCapacity(f"{self.capacity} sessions are open")
@@ -54,7 +54,7 @@ class ReplayDrafter:
         self._works[request.session] = request, self._draft_s * (request.k + FEED_SHARE * fed)
 
     def step(self) -> list[DraftResult]:
-        """See Drafter.step."""
+        """Run one decode; returns the requests that it finished."""
         if not self._works:
             return []
         session = next(iter(self._works))
@@ -64,23 +64,23 @@ class ReplayDrafter:
         return [DraftResult(session, base, tokens, round(seconds * 1e6))]
 
     def busy(self) -> bool:
-        """See Drafter.busy."""
+        """Whether any request is under way."""
         return bool(self._works)
 
     def cost_s(self) -> float:
-        """See Drafter.cost_s."""
+        """Modelled seconds of the next step."""
         return next((seconds for _, seconds in self._works.values()), 0.0)
 
     def forget(self, session: str) -> None:
-        """See Drafter.forget."""
+        """Free everything held for a session. Unknown sessions are ignored."""
         self._text_of.pop(session, None)
         self._works.pop(session, None)
 
     def set_threads(self, threads: int) -> None:
-        """See Drafter.set_threads; a device's speed is the scenario's."""
+        """Ignored: the scenario gives a device's speed."""
 
     def close(self) -> None:
-        """See Drafter.close."""
+        """Forget all sessions."""
         self._text_of.clear()
         self._works.clear()
 

@@ -22,7 +22,7 @@ class HeartbeatSink(Protocol):
     """Where heartbeats go: a broker, as the core or as a device sees it."""
 
     async def beat(self, heartbeat: Heartbeat, ttl_s: float) -> None:
-        """See Broker.beat."""
+        """Store a heartbeat for ttl_s. Raises LeaseLost when a newer generation has the name, BrokerAway."""
         ...
 
 

@@ -20,7 +20,7 @@ class Watched(Protocol):
     """A broker, as the core or as a device sees it."""
 
     async def run_id(self) -> str:
-        """See Broker.run_id."""
+        """Id of the server process and its data; another id after a restart without data. Raises BrokerAway."""
         ...
 
 

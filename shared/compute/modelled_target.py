@@ -1,4 +1,4 @@
-"""A target model that costs what a law says and writes what `modelled` says. Its KV is the tokens it was fed."""
+"""A target model with a modelled cost and the text of `modelled.py`. Its KV is the list of tokens fed."""
 
 from collections.abc import Sequence
 
@@ -127,6 +127,6 @@ def _states(row: TargetRow, root: int) -> list[int]:
 
 
 def _logprobs(token: int, row: TargetRow) -> TokenLogprobs:
-    """Made-up figures, the same for the same token: itself first, then the ids after it, each half as likely."""
+    """Made-up logprobs, a function of the token: itself first, then the ids after it, each half as likely."""
     ids = tuple((token + i) % row.sampling.vocab for i in range(row.logprobs))
     return (-0.5, ids, tuple(-0.5 - 0.69 * i for i in range(row.logprobs)))

@@ -187,8 +187,8 @@ class TorchTarget:
         choices, begin = [], 0
         for row, count in zip(rows, counts, strict=True):
             own = tuple(tokens[begin : begin + count])
-            told = logprobs(logits[begin : begin + count, : self.vocab], own, row.logprobs)
-            choices.append(Choices(own, told))
+            token_logprobs = logprobs(logits[begin : begin + count, : self.vocab], own, row.logprobs)
+            choices.append(Choices(own, token_logprobs))
             begin += count
         return choices
 

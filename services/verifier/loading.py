@@ -148,7 +148,7 @@ def _weights(folder: str, config: Any, dtype: torch.dtype, place: torch.device) 
 
 
 def _vocabulary(folder: str, rows: int) -> Vocabulary:
-    """Of the folder's tokenizer.json, fetched where the source is a hub name."""
+    """The vocabulary of the folder's tokenizer.json, downloaded if the source is a hub name."""
     path = Path(folder) / "tokenizer.json"
     if not Path(folder).is_dir():
         path = Path(hf_hub_download(folder, "tokenizer.json"))

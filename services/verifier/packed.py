@@ -142,7 +142,7 @@ class GroupPass:
 
 
 class PackedPass:
-    """What attention needs to know of one forward pass."""
+    """Attention's inputs for one forward pass."""
 
     def __init__(self, packing: Packing, store: KvStore, shape: Shape, page_tokens: int) -> None:
         self._store = store

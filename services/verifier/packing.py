@@ -160,7 +160,7 @@ def run_of(table: Sequence[int], page_tokens: int) -> int | None:
 
 
 def slots_of(placed: Placed, page_tokens: int) -> Ids:
-    """Where the row's new tokens go in the pool. [tokens]"""
+    """Slots of the pool for the row's new tokens. [tokens]"""
     index = np.arange(placed.row.start, placed.length)
     if placed.run is not None:
         return placed.run + index

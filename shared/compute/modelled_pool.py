@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 class ModelledPool:
     """A bounded pool with the rules of the real one.
 
-    A session may push out only sessions that joined after it, the youngest first: so the oldest always gets
-    on, and no two push each other out in turn. A place in that order is kept until `forget`.
+    A session may evict only sessions that joined after it, the youngest first. So the oldest always makes
+    progress, and no two sessions evict each other in turn. A place in that order is kept until `forget`.
     """
 
     def __init__(self, pages: int, page_tokens: int, sharing: bool) -> None:

@@ -95,7 +95,7 @@ class Packing:
 
 
 def pack(placed: Sequence[Placed], page_tokens: int, slots: int, call_cost: int) -> Packing:
-    """Lay out a batch. slots: of the pool. call_cost: positions that may be read in vain to save one call."""
+    """Lay out a batch. slots: of the pool. call_cost: unneeded positions read at most to save one call."""
     groups = group_rows(placed, slots, call_cost)
     ordered = [one for group in groups for one in group.rows]
     counts = [len(one.row.tokens) for one in ordered]

@@ -154,7 +154,7 @@ class PagePool:
         return []
 
     def _to_be_copied(self, found: list[int], pages: int) -> bool:
-        """Whether a copy of shared pages keeps a run where runs are best, and pushes nobody out."""
+        """Whether copying the shared pages keeps the run contiguous without evicting a session."""
         short = self._contiguous and 0 < len(found) <= COPIED_PAGES
         return short and max(pages, len(found)) <= len(self._blank) + len(self._warm)
 

@@ -19,7 +19,7 @@ from services.verifier.thread_governor import ThreadGovernor
 from shared.compute.target import Choices, TargetRow
 from shared.speculative.torch_rule import draw_rows
 
-# Cached positions that may be read in vain to save one attention call, measured for 135M on 2 cores (24 µs a
+# Unneeded cached positions read at most to save one attention call, measured for 135M on 2 cores (24 µs a
 # call, 75 ns a position); a GPU's calls cost about as much and its reads a hundredth.
 CALL_COST: Final = {"cpu": 300, "cuda": 30_000}
 

@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 
 async def run(stop: asyncio.Event) -> None:
-    """A device of the core's own, from the environment."""
+    """Run one of the core's own devices, with settings from the environment."""
     settings = load_named(DraftWorkerSettings)
     logs.configure(settings.log_level, settings.log_format, role="draft_worker", name=settings.name)
     await prove_llama(settings)
@@ -37,7 +37,7 @@ async def run(stop: asyncio.Event) -> None:
 
 
 async def prove_llama(settings: DraftWorkerSettings) -> None:
-    """Llama.cpp has decoded and drafted in a process of its own, where it is to draft. Raises BadFile if it cannot."""
+    """Check that llama.cpp works, if it is the drafter, in a separate process. Raises BadFile if it does not."""
     if settings.drafter != "llama":
         return
     compute = ThreadCompute("proof")
@@ -49,7 +49,7 @@ async def prove_llama(settings: DraftWorkerSettings) -> None:
         return
     if found.conclusive:
         raise BadFile(proof.failure_message(found))
-    log.warning("llama.cpp is not proved", reason=found.error)  # this process finds out for itself
+    log.warning("llama.cpp is not proved", reason=found.error)  # the drafter fails later if it does not work
 
 
 async def serve(settings: DraftWorkerSettings, stop: asyncio.Event) -> None:
@@ -71,7 +71,7 @@ async def serve(settings: DraftWorkerSettings, stop: asyncio.Event) -> None:
 
 
 def make_drafter(settings: DraftWorkerSettings) -> tuple[Drafter, Explain]:
-    """The drafter that the settings ask for, and how it explains a vocabulary that differs."""
+    """The drafter that the settings name, and its `explain` for vocabularies that differ."""
     if settings.drafter == "modelled":
         modelled = ModelledDrafter(
             settings.model_alpha,
@@ -98,14 +98,14 @@ def make_drafter(settings: DraftWorkerSettings) -> tuple[Drafter, Explain]:
 
 
 def _target_vocabulary(model_dir: str) -> Callable[[], Vocabulary | None]:
-    """Reads the target's vocabulary when asked, if its tokenizer is on this machine."""
+    """A function that reads the target's vocabulary, or returns None if its tokenizer is not on this machine."""
 
     def read() -> Vocabulary | None:
         path = Path(model_dir) / "tokenizer.json"
         try:
             return vocabulary_of_tokenizer_json(path) if model_dir else None
         except VocabularyError:
-            return None  # the published digests have to do
+            return None  # the published digests are used instead
 
     return read
 

@@ -1,4 +1,4 @@
-"""How llama.cpp is compiled: the builds that suit a CPU, fastest first, each safer than the one before.
+"""Builds of llama.cpp for a CPU, fastest first, each safer than the one before.
 
 Standard library only: the set-up reads this before anything is installed.
 """
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from typing import Final
 
 # ggml's AMX kernels die of an illegal instruction when compilers drop the stores to their tile configuration
-# (ggml-org/llama.cpp, pull request 26954). To be set when the pinned version holds its mend and passes the probe.
+# (ggml-org/llama.cpp, pull request 26954). Set this when the pinned version contains the fix and passes the probe.
 AMX_MENDED: Final = False
 
-# ggml does not compile without one of these alone.
+# All three are needed: ggml does not compile with only some of them.
 _NO_AMX: Final = ("-mno-amx-tile", "-mno-amx-int8", "-mno-amx-bf16")
-_NO_AVX512: Final = ("-mno-avx512f",)  # and with it all that builds on it
+_NO_AVX512: Final = ("-mno-avx512f",)  # disables all extensions that build on it, too
 X86: Final = ("x86_64", "amd64", "i386", "i686")
 
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """name: in folders; words: what it is, for people; flags: of the compiler; native: for the very CPU it runs on."""
+    """name: in folder names; words: description for messages; flags: for the compiler; native: for this very CPU."""
 
     name: str
     words: str
@@ -27,7 +27,7 @@ class Build:
     native: bool = True
 
     def variables(self) -> dict[str, str]:
-        """Environment variables that CMake and scikit-build-core read."""
+        """Environment variables for CMake and scikit-build-core."""
         flags = " ".join(self.flags)
         chosen = {
             "CFLAGS": flags,
@@ -44,7 +44,7 @@ PORTABLE: Final = Build("portable", "for any CPU of this kind", native=False)
 
 
 def chain(machine: str, features: Collection[str]) -> list[Build]:
-    """Builds to try in turn. features: of the CPU, as /proc/cpuinfo spells them; empty where that is not known."""
+    """Builds to try in turn. features: CPU flags as in /proc/cpuinfo; empty where unknown."""
     if machine.lower() not in X86:
         return [NATIVE, PORTABLE]
     amx = "amx_tile" in features
@@ -55,7 +55,7 @@ def chain(machine: str, features: Collection[str]) -> list[Build]:
 
 
 def safer(used: Collection[str]) -> Build:
-    """The next build to try after one that died. used: the instruction sets it was compiled for, as ggml names them."""
+    """The build to try after a crash. used: instruction sets of the crashed build, as ggml names them."""
     if any(name.startswith("AMX") for name in used):
         return NO_AMX
     if any(name.startswith("AVX512") for name in used):
@@ -64,6 +64,6 @@ def safer(used: Collection[str]) -> Build:
 
 
 def without(build: Build, unknown: Sequence[str]) -> Build:
-    """The build for a compiler that does not know some flags: it cannot emit what they forbid either."""
+    """The build without flags that the compiler does not know: it cannot emit those instructions either."""
     kept = tuple(flag for flag in build.flags if flag not in unknown)
     return Build(build.name, build.words, kept, build.native)

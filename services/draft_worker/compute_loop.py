@@ -1,4 +1,4 @@
-"""The drafter's loop: orders in, one decode a turn, finished drafts out. The drafter is touched here only."""
+"""The drafter's loop: takes orders, runs one decode per turn, returns finished drafts. Sole user of the drafter."""
 
 import asyncio
 from collections import deque
@@ -12,16 +12,15 @@ from shared.compute.compute import Compute
 from shared.compute.drafter import Drafter, DraftRequest, DraftResult, NoCapacity
 from shared.speculative.params import SamplingParams
 
-CALIBRATIONS: Final = 3  # drafts before anybody asks
-REMEMBERED: Final = (
-    16  # drafts, of which the fastest counts: what else ran on the machine made the others slower
-)
+CALIBRATIONS: Final = 3  # drafts measured at the start
+# The speed is that of the fastest of the last 16 drafts: other load on the machine made the others slower.
+REMEMBERED: Final = 16
 CALIBRATION: Final = DraftRequest("calibration", (1,) * 8, 8, SamplingParams(seed=0, vocab=2))
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A request that is done. started, ended: of computing, on the loop's clock (s)."""
+    """A finished request. started, ended: computing times on the loop's clock (s)."""
 
     result: DraftResult
     wait_us: int
@@ -31,16 +30,16 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one turn brought: requests done, and sessions that the drafter has no room for."""
+    """Result of one turn: finished requests, and sessions that the drafter has no room for."""
 
     finished: Sequence[Finished] = ()
     refused: Sequence[str] = ()
 
 
 class ComputeLoop:
-    """Orders of one session replace each other: only the newest counts, the KV cache finds itself again.
+    """Runs the drafter. A session's newer order replaces an older one; the KV cache rolls back by itself.
 
-    Speeds are of sessions that draft alone, whatever the load: so the figures of devices compare.
+    Only sessions that draft alone are measured, so that devices' speeds are comparable under any load.
     """
 
     def __init__(self, drafter: Drafter, compute: Compute, metrics: Metrics) -> None:
@@ -60,7 +59,7 @@ class ComputeLoop:
         return min(self._speeds, default=0)
 
     def order(self, order: Start | Forget) -> None:
-        """Have it done in the next turn."""
+        """Queue an order for the next turn."""
         session = order.request.session if isinstance(order, Start) else order.session
         self._orders[session] = order
         self.wake()
@@ -71,11 +70,11 @@ class ComputeLoop:
         self.wake()
 
     def wake(self) -> None:
-        """Let a waiting turn end."""
+        """Wake a waiting turn."""
         self._awake.set()
 
     async def turn(self) -> Turn:
-        """Wait for something to do; obey the orders; one decode."""
+        """Wait for work, apply the orders, and run one decode."""
         if not self._busy and not self._orders:
             self._awake.clear()
             await self._awake.wait()
@@ -84,7 +83,7 @@ class ComputeLoop:
         return Turn([self._finish(result) for result in results], refused)
 
     async def calibrate(self) -> None:
-        """Measure the speed before anybody asks: a device without a figure is not planned with."""
+        """Measure the speed before serving, since a device without a measured speed is not planned for."""
         for _ in range(CALIBRATIONS):
             self.order(Start(CALIBRATION, asyncio.get_running_loop().time()))
             finished: Sequence[Finished] = ()
@@ -93,7 +92,7 @@ class ComputeLoop:
         await self.forget([CALIBRATION.session])
 
     async def forget(self, sessions: Sequence[str]) -> None:
-        """Free these sessions, and whatever was ordered to be freed, now."""
+        """Free these sessions now, along with all queued orders."""
         for session in sessions:
             self.order(Forget(session))
         await self._apply()

@@ -1,4 +1,4 @@
-"""`python -m services.draft_worker.fleet`: the emulated devices of a scenario, all in one process.
+"""`python -m services.draft_worker.fleet`: all emulated devices of a scenario in one process.
 
     python -m services.draft_worker.fleet --scenario FILE --recordings FILE --verify-ms 40
 
@@ -37,7 +37,7 @@ class Fleet:
     def __init__(
         self, devices: Sequence[Device], recordings: Recordings | None, settings: DraftWorkerSettings
     ) -> None:
-        """recordings: what the target said, None = drafts are modelled. settings: those that all devices share."""
+        """recordings: the target's texts; None = modelled drafts. settings: shared by all devices."""
         self.registry = CollectorRegistry()
         metrics = Metrics(self.registry)
         self._brokers: list[DeviceBroker] = []
@@ -50,11 +50,11 @@ class Fleet:
         await asyncio.gather(*(broker.close() for broker in self._brokers))
 
     def not_ready_reasons(self) -> list[str]:
-        """Of the devices that are not ready."""
+        """The reasons of all devices that are not ready."""
         return [why for worker in self._workers if (why := worker.not_ready_reason())]
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve with all devices until stop is set. Raises what one of them raises, for all."""
+        """Run all devices until stop is set. An error of one ends all and is raised."""
         async with asyncio.TaskGroup() as group:
             for worker in self._workers:
                 group.create_task(worker.run(stop))
@@ -113,13 +113,13 @@ def _drafter(device: Device, recordings: Recordings | None, settings: DraftWorke
 
 
 def read_recordings(path: Path) -> Recordings:
-    """As cli/race/recording.py writes them. Raises OSError, ValueError, KeyError."""
+    """Read recordings as cli/race/recording.py writes them. Raises OSError, ValueError, KeyError."""
     data = json.loads(path.read_text(encoding="utf-8"))
     return Recordings(tuple(tuple(text) for text in data["texts"]), data["vocabulary"], data["vocab"])
 
 
 def arguments() -> argparse.Namespace:
-    """Of the command line; see the module's docstring."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description="The emulated devices of a scenario.")
     parser.add_argument("--scenario", type=Path, required=True)
     parser.add_argument(

@@ -18,7 +18,7 @@ SHOWN = 5  # ids in the message
 def refusal_reason(
     deployment: Mapping[str, str], vocabulary: str, explain: Callable[[Mapping[str, str]], str]
 ) -> str | None:
-    """Why the device may not join, None when it may. explain(deployment) tells where the vocabularies differ."""
+    """Why the device may not join; None when it may. explain(deployment): describes where the vocabularies differ."""
     if other := another_version(deployment):
         return other
     if deployment.get(FIELD_HASH) != vocabulary:
@@ -28,7 +28,7 @@ def refusal_reason(
 
 
 def another_version(deployment: Mapping[str, str]) -> str | None:
-    """The same, of the protocol version alone: before there is a draft model."""
+    """Why the device may not join because of its protocol version; None when the versions are equal."""
     version = deployment.get("protocol", "")
     if version == str(PROTOCOL_VERSION):
         return None
@@ -36,15 +36,15 @@ def another_version(deployment: Mapping[str, str]) -> str | None:
 
 
 def explain_by_hash(vocabulary: str) -> Callable[[Mapping[str, str]], str]:
-    """For a drafter that has no token texts: the two hashes."""
+    """An `explain` for a drafter without token texts: it names the two hashes."""
     return lambda deployment: f"hash {vocabulary} here, {deployment.get(FIELD_HASH, 'none')} there"
 
 
 def explain_by_texts(ours: Vocabulary, theirs: Vocabulary | None, deployment: Mapping[str, str]) -> str:
-    """The first ids that differ.
+    """Describe the first token ids that differ.
 
-    theirs: the target's vocabulary where its tokenizer.json is at hand and is the deployment's; otherwise the
-    published digests tell the first block of ids that differs, and our texts there are shown.
+    theirs: the target's vocabulary, if its tokenizer.json is on this machine. Unless it matches the deployment's hash,
+    the published digests give the first block of ids that differs, and our texts in it are shown.
     """
     if theirs is not None and theirs.hash == deployment.get(FIELD_HASH):
         pairs = first_differences(ours, theirs, SHOWN)

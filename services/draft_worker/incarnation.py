@@ -1,4 +1,4 @@
-"""One incarnation of a device: a generation, its inbox, its sessions. What to do is decided in `sessions`."""
+"""One incarnation of a device: its inbox, outbox and sessions under one generation. `sessions.py` holds the rules."""
 
 import asyncio
 from collections.abc import Iterable
@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 BLOCK_S: Final = 2.0  # longest wait in one read of the inbox
 READ: Final = 64  # entries in one read
-SILENT_S: Final = 10.0  # a session nobody spoke of for so long is asked about
+SILENT_S: Final = 10.0  # a session without a message for this long is queried
 
 
 class Incarnation:
@@ -63,7 +63,7 @@ class Incarnation:
         metrics.track(address.rpartition(":")[0], sessions)
 
     async def run(self, watch: BrokerWatch, over: asyncio.Event) -> None:
-        """Serve; `leave` comes after it."""
+        """Serve until `over` is set. Call `stop` afterwards."""
         turns = {
             "arrivals": self._handle,
             "computing": self._compute,
@@ -76,33 +76,33 @@ class Incarnation:
                 tasks.create_task(run_forever(turn, watch, over, name))
 
     async def stop(self, notify: bool) -> None:
-        """Free every session. say: tell the scheduler, who moves them."""
+        """Free all sessions. notify: tell the scheduler, which moves them."""
         self._do(self.sessions.release() if notify else self.sessions.drop_all())
         await self._outbox.flush()
         await self._computing.forget(())
 
     def drop_all(self) -> None:
-        """The broker was lost: free every session and say nothing."""
+        """Free all sessions without a message, after the broker was lost."""
         self._outbox.clear()
         self._arrivals.clear()
         self._do(self.sessions.drop_all())
 
     def query_silent(self) -> None:
-        """Sessions nobody spoke of for a while may have ended or moved without our hearing of it."""
+        """Query sessions without a message for SILENT_S: their end or move may have been lost."""
         now = asyncio.get_running_loop().time()
         self._do(self.sessions.query_silent(now - SILENT_S, now))
 
     # --- turns --------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
-        """One read of the inbox."""
+        """Read the inbox once."""
         for entry in await self._broker.read_inbox(self._inbox, self._after, READ, BLOCK_S):
             self._after = entry.id
             self._metrics.link_bytes.labels("in").inc(len(entry.data))
             self._arrivals.put(entry, len(entry.data))
 
     async def _handle(self) -> None:
-        """One delivery of the link."""
+        """Handle the entries that the link delivers."""
         for entry in await self._arrivals.take():
             await self._handle_one(entry)
 
@@ -116,7 +116,7 @@ class Incarnation:
         self._do(self.sessions.receive(message, asyncio.get_running_loop().time()))
 
     async def _compute(self) -> None:
-        """One decode, and what it finished."""
+        """Run one decode and handle the requests that it finished."""
         turn = await self._computing.turn()
         for session in turn.refused:
             self._do(self.sessions.refused(session))
@@ -158,7 +158,7 @@ class Incarnation:
 
     async def _close_on(self, over: asyncio.Event, reading: asyncio.Task[None]) -> None:
         await over.wait()
-        reading.cancel()  # it may be waiting for what does not come
+        reading.cancel()  # it may block in a read
         self._arrivals.close()
         self._outbox.close()
         self._computing.wake()

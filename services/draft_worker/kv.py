@@ -1,4 +1,4 @@
-"""Bookkeeping of one KV cache that many sessions share. Pure: no model, no I/O.
+"""Bookkeeping of a KV cache that many sessions share. Pure: no model, no I/O.
 
 `KvBook` knows which tokens each sequence holds and how many cells are promised to whom, so that a decode
 never lacks a cell. Sessions that begin alike share what is computed already, also with sessions that have left: the
@@ -11,12 +11,11 @@ from typing import Final
 
 from shared.compute.drafter import DraftRequest, NoCapacity
 
-SHORT: Final = 16  # a draft that lacks at most this many tokens is fed whole, before any prefill
-PREFILL_ALONE: Final = 64  # prefill tokens in a decode when nobody drafts: bounds what a new draft waits for
-MIN_SHARED: Final = 8  # tokens that make a common beginning worth sharing
-PREFILL_WITH_DRAFTS: Final = (
-    16  # prefill tokens in a decode beside drafts: about as dear as the drafts themselves
-)
+SHORT: Final = 16  # a draft with at most this many tokens to feed is fed whole, before any prefill
+PREFILL_ALONE: Final = 64  # prefill tokens in a decode without drafts; bounds a new draft's wait
+MIN_SHARED: Final = 8  # minimum common prefix, in tokens, that is worth sharing
+# Prefill tokens in a decode with drafts; they cost about as much as the drafts themselves.
+PREFILL_WITH_DRAFTS: Final = 16
 
 
 @dataclass(slots=True)
@@ -25,12 +24,12 @@ class Track:
 
     sequence: int
     held: list[int] = field(default_factory=list)
-    promised: int = 0  # cells it may come to use, >= len(held)
+    promised: int = 0  # cells reserved for it, >= len(held)
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """To be done to the cache: sequence keeps its first `keep` positions."""
+    """A cache operation: the sequence keeps its first `keep` positions."""
 
     sequence: int
     keep: int
@@ -38,7 +37,7 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """To be done to the cache: the first `length` positions of a sequence are also those of another, empty one."""
+    """A cache operation: copy the first `length` positions of a sequence to another, empty one."""
 
     sequence: int
     to: int
@@ -50,7 +49,7 @@ Change = Cut | Copy
 
 @dataclass(slots=True)
 class Work:
-    """A request under way. k may be smaller than asked for: the cache or the context ends before."""
+    """A request under way. k may be smaller than requested, when the cache or the context is too small."""
 
     request: DraftRequest
     track: Track
@@ -65,7 +64,7 @@ class Work:
 
     @property
     def done(self) -> bool:
-        """Whether it has caught up and drafted all it may."""
+        """Whether all tokens are fed and all k drafted."""
         return len(self.drafted) >= self.k and (self.k > 0 or self.missing == 0)
 
     def next_tokens(self, limit: int) -> list[int]:
@@ -78,7 +77,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One session's part of a decode, a token at least. choose: its last one's logits give the next drafted token."""
+    """One session's part of a decode, at least one token. choose: draft a token from the last one's logits."""
 
     work: Work
     tokens: list[int]
@@ -89,7 +88,7 @@ class Piece:
 class KvBook:
     """cells: KV tokens of all sessions together; context: positions of one session; sessions: at once.
 
-    kept: sessions that have left and whose tokens stay while nobody needs the cells, the oldest going first.
+    kept: closed sessions whose tokens stay while no other session needs the cells; the oldest is dropped first.
     """
 
     def __init__(self, cells: int, sessions: int, context: int, kept: int = 0) -> None:
@@ -102,11 +101,11 @@ class KvBook:
 
     @property
     def promised(self) -> int:
-        """Cells that are used or promised, but for those of sessions that have left."""
+        """Cells used by or reserved for open sessions."""
         return sum(track.promised for track in self.tracks.values())
 
     def admit(self, request: DraftRequest) -> tuple[Work, list[Change]]:
-        """The work for a request, and what the caller has to do to the cache before, in this order.
+        """The work for a request, and the cache operations that the caller has to do first, in this order.
 
         The last id is fed again when a draft is wanted and everything is cached: the draft starts from its
         logits. Raises NoCapacity, and then nothing has changed, when the ids do not fit. A draft that does
@@ -138,7 +137,7 @@ class KvBook:
         return Work(request, track, k), changes
 
     def close(self, session: str, keep: bool = True) -> list[Change]:
-        """Take a session out, and what to do to the cache. keep: its tokens may stay for those that begin alike."""
+        """Close a session; returns the cache operations. keep: its tokens may stay for reuse."""
         track = self.tracks.pop(session, None)
         if track is None:
             return []
@@ -149,7 +148,7 @@ class KvBook:
         return [Cut(track.sequence, 0)]
 
     def _open(self, request: DraftRequest, changes: list[Change]) -> Track:
-        """A new session's track, with what it shares: a track that was left, taken over, or a copy."""
+        """Open a session's track: a closed session's track taken over, a copy of a common prefix, or an empty one."""
         if len(self.tracks) >= self._sessions:
             raise NoCapacity(f"{len(self.tracks)} sessions are open")
         lengths = [(common_prefix(track.held, request.ids), track) for track in self.kept]
@@ -174,7 +173,7 @@ class KvBook:
 
 
 def next_batch(works: Sequence[Work]) -> list[Piece]:
-    """What the next decode feeds. works: oldest first.
+    """The pieces of the next decode. works: oldest first.
 
     Every draft under way takes part, since a decode of several sequences costs far less than theirs one by one
     (docs/benchmarks.md); prefill takes a bounded share, oldest first, so that drafts go on beside it. A request that

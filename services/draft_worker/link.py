@@ -1,4 +1,4 @@
-"""A link that delays: a userland stand-in for a slow edge link, in order and without blocking anybody."""
+"""Emulates a slow edge link in user space: delays messages in order, without blocking the loop."""
 
 import asyncio
 from collections import deque
@@ -9,16 +9,16 @@ from typing import Final, Generic, TypeVar
 from shared.runtime.ids import Ids
 
 T = TypeVar("T")
-TICK_S: Final = 1e-6  # a sleep may end this much early, as clocks are counted
-RESEND_TIMEOUT_S: Final = 0.2  # TCP's shortest time-out; twice as long when the repeat is lost as well
+TICK_S: Final = 1e-6  # a sleep may end early by this much, due to rounding
+RESEND_TIMEOUT_S: Final = 0.2  # TCP's minimum retransmission time-out; doubled for each further loss
 MAX_RESENDS: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One way of a link: what every message takes, on average besides (exponentially distributed), and by its size.
+    """One direction of a link. delay_s: fixed delay; jitter_s: mean of an exponential delay; bytes_per_s: rate.
 
-    loss: share of messages that are lost and come again after TCP's time-out.
+    loss: share of messages that are lost and resent after TCP's time-out.
     """
 
     ids: Ids
@@ -28,7 +28,7 @@ class Link:
     loss: float = 0.0
 
     def draw_s(self) -> float:
-        """Of the next message, besides its size."""
+        """Draw the next message's delay, without its transmission time."""
         late = self.delay_s + (self.ids.exponential(self.jitter_s) if self.jitter_s else 0.0)
         times = 0
         while self.loss and times < MAX_RESENDS and self.ids.jitter(0.0, 1.0) < self.loss:
@@ -38,7 +38,7 @@ class Link:
 
 
 class DelayLine(Generic[T]):
-    """First in, first out; an item can be taken once it has come over the link, and those before it."""
+    """A FIFO queue whose items can be taken once they, and those before them, have crossed the link."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
@@ -48,7 +48,7 @@ class DelayLine(Generic[T]):
         self._closed = False
 
     def put(self, item: T, size: int = 0) -> None:
-        """Put an item of so many bytes in."""
+        """Put in an item of `size` bytes."""
         now = asyncio.get_running_loop().time()
         self._free_at = max(now, self._free_at) + size / self._link.bytes_per_s
         due = self._free_at + self._link.draw_s()
@@ -58,12 +58,12 @@ class DelayLine(Generic[T]):
         self._changed.set()
 
     def put_back(self, items: list[T]) -> None:
-        """Put items that were taken back in front, due at once."""
+        """Return taken items to the front, due at once."""
         self._items.extendleft((0.0, item) for item in reversed(items))
         self._changed.set()
 
     async def take(self) -> list[T]:
-        """All items that are due, at least one; [] once the line is closed and empty."""
+        """Wait for and take all due items; [] once the line is closed and empty."""
         loop = asyncio.get_running_loop()
         while not self._items or self._items[0][0] > loop.time() + TICK_S:
             if self._items:
@@ -82,10 +82,10 @@ class DelayLine(Generic[T]):
         return len(self._items)
 
     def clear(self) -> None:
-        """Drop what is under way."""
+        """Drop all items."""
         self._items.clear()
 
     def close(self) -> None:
-        """Nothing more will be put in."""
+        """Close the line: no more items will be put in."""
         self._closed = True
         self._changed.set()

@@ -22,7 +22,7 @@ from shared.speculative.draw import draw
 
 log = structlog.get_logger()
 
-MICRO_BATCH: Final = 128  # tokens computed at once: bounds the compute buffers
+MICRO_BATCH: Final = 128  # tokens computed at once; bounds the size of compute buffers
 _ADDED: Final = (
     llama.LLAMA_TOKEN_ATTR_CONTROL | llama.LLAMA_TOKEN_ATTR_USER_DEFINED | llama.LLAMA_TOKEN_ATTR_UNKNOWN
 )
@@ -35,14 +35,14 @@ class ModelFileError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the drafter may hold: sessions at once, KV tokens of all of them together."""
+    """The drafter's limits: sessions at once, and KV tokens of all sessions together."""
 
     sessions: int = 8
     kv_tokens: int = 4096
 
     @property
     def kept(self) -> int:
-        """Sessions that have left and are still held. Few: attention looks at their cells, too."""
+        """Number of closed sessions whose KV is kept. Small, since attention reads their cells too."""
         most: int = llama.llama_max_parallel_sequences()
         return max(0, min(self.sessions // 2, most - self.sessions))
 
@@ -69,21 +69,21 @@ class LlamaDrafter:
         self._warm_up()
 
     def full_vocabulary(self) -> Vocabulary:
-        """The model's real tokens with their texts; some megabytes, so nobody keeps it."""
+        """The model's real tokens with their texts. It takes some megabytes, so it is not kept."""
         try:
             return Vocabulary.from_entries(_entries(self._vocab, self._rows))
         except VocabularyError as error:
             raise ModelFileError(f"{self.path}: {error}") from None
 
     def start(self, request: DraftRequest) -> None:
-        """See Drafter.start."""
+        """Start a request, replacing one of the same session. Raises NoCapacity."""
         work, changes = self._book.admit(request)
         self._change(changes)
         self._works.pop(request.session, None)
         self._works[request.session] = work
 
     def step(self) -> list[DraftResult]:
-        """See Drafter.step."""
+        """Run one decode; returns the requests that it finished."""
         began = llama.llama_time_us()
         pieces = next_batch(list(self._works.values()))
         refused = self._decode(pieces) if pieces else []
@@ -96,24 +96,24 @@ class LlamaDrafter:
         return results + refused
 
     def busy(self) -> bool:
-        """See Drafter.busy."""
+        """Whether any request is under way."""
         return bool(self._works)
 
     def cost_s(self) -> float:
-        """See Drafter.cost_s."""
+        """0.0: the cost of a real model is its computing time."""
         return 0.0
 
     def forget(self, session: str) -> None:
-        """See Drafter.forget."""
+        """Free everything held for a session. Unknown sessions are ignored."""
         self._works.pop(session, None)
         self._change(self._book.close(session))
 
     def set_threads(self, threads: int) -> None:
-        """See Drafter.set_threads."""
+        """Use this many threads from the next step on."""
         llama.llama_set_n_threads(self._context, threads, threads)
 
     def close(self) -> None:
-        """See Drafter.close. The drafter is of no use afterwards."""
+        """Free the model. The drafter cannot be used afterwards."""
         self._works.clear()
         llama.llama_batch_free(self._batch)
         llama.llama_free(self._context)
@@ -121,11 +121,11 @@ class LlamaDrafter:
 
     @property
     def kv_tokens(self) -> int:
-        """KV cells that sessions use."""
+        """KV cells in use."""
         return sum(len(track.held) for track in self._book.tracks.values())
 
     def _decode(self, pieces: Sequence[Piece]) -> list[DraftResult]:
-        """One decode of all pieces; each of them alone when that fails. Returns the requests that failed alone."""
+        """Decode all pieces at once, or each alone when that fails. Returns the requests that failed alone."""
         code = self._run(pieces)
         if code == 0:
             self._take(pieces)
@@ -156,7 +156,7 @@ class LlamaDrafter:
         return int(llama.llama_decode(self._context, batch))
 
     def _take(self, pieces: Sequence[Piece]) -> None:
-        """After a decode: note what is held now and draw the next drafted tokens from the logits."""
+        """After a decode: record the fed tokens and draw the next drafted tokens from the logits."""
         at = -1  # index in the batch of the piece's last token
         for piece in pieces:
             at += len(piece.tokens)
@@ -176,7 +176,7 @@ class LlamaDrafter:
                 llama.llama_memory_seq_rm(self._memory, change.sequence, change.keep, -1)
 
     def _warm_up(self) -> None:
-        """One decode, so that the first draft does not pay for pages that were never touched."""
+        """Run one decode, so that the first draft does not wait for page faults."""
         batch = self._batch
         batch.n_tokens, batch.token[0], batch.pos[0], batch.n_seq_id[0] = 1, 0, 0, 1
         batch.seq_id[0][0], batch.logits[0] = 0, 1
@@ -204,7 +204,7 @@ def _load(path: Path) -> Any:
 
 
 def _positions(model: Any, limits: Limits) -> int:
-    """Positions one session may have: those the model was trained for, where the file tells them."""
+    """Maximum positions of one session: the model's training context, if the file gives it."""
     return llama.llama_model_n_ctx_train(model) or limits.kv_tokens
 
 
@@ -217,8 +217,8 @@ def _context(model: Any, limits: Limits, threads: int, path: Path) -> Any:
     params.n_outputs_max = params.n_seq_max  # one row of logits per sequence, not per token
     params.n_threads = params.n_threads_batch = threads
     params.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_ENABLED
-    params.kv_unified = True  # a long session may use what short ones leave
-    params.swa_full = True  # a rollback needs what a sliding window would have dropped
+    params.kv_unified = True  # long sessions may use cells that short ones leave free
+    params.swa_full = True  # a rollback needs positions outside the sliding window
     params.no_perf = True
     context = llama.llama_init_from_model(model, params)
     if not context:
@@ -227,7 +227,7 @@ def _context(model: Any, limits: Limits, threads: int, path: Path) -> Any:
 
 
 def _entries(vocab: Any, rows: int) -> Iterator[Entry]:
-    """The tokens of a GGUF file as llama.cpp tells them, padding rows among them."""
+    """The tokens of a GGUF file as llama.cpp reports them, including padding rows."""
     spellings = {llama.LLAMA_VOCAB_TYPE_BPE: byte_level, llama.LLAMA_VOCAB_TYPE_SPM: sentencepiece}
     spell = spellings.get(llama.llama_vocab_type(vocab))
     if spell is None:
@@ -235,7 +235,7 @@ def _entries(vocab: Any, rows: int) -> Iterator[Entry]:
     for token in range(rows):
         text = llama.llama_vocab_get_text(vocab, token).decode("utf-8", "replace")
         attr = llama.llama_vocab_get_attr(vocab, token)
-        # llama.cpp makes an ordinary token that looks like an end mark (Qwen's "</s>") a control one too.
+        # llama.cpp also marks ordinary tokens that look like end marks (Qwen's "</s>") as control tokens.
         special = bool(attr & _ADDED) and not attr & llama.LLAMA_TOKEN_ATTR_NORMAL
         yield Entry(token, added(text) if special else spell(text), special)
 
@@ -245,7 +245,7 @@ _errors: list[str] = []
 
 
 def _on_log(level: int, text: bytes, _: ctypes.c_void_p) -> None:
-    """llama.cpp's own log: its errors are ours, the rest is of use to nobody here."""
+    """Forward llama.cpp's errors to our log and drop its other messages."""
     if level == _LOG_ERROR:
         line = text.decode("utf-8", "replace").strip()
         _errors.append(line)
@@ -253,7 +253,7 @@ def _on_log(level: int, text: bytes, _: ctypes.c_void_p) -> None:
         log.error("llama.cpp", message=line)
 
 
-_log_callback: Final = llama.llama_log_callback(_on_log)  # kept: llama.cpp has only a pointer to it
+_log_callback: Final = llama.llama_log_callback(_on_log)  # kept alive, since llama.cpp holds only a pointer
 
 
 def _silence() -> None:

@@ -1,4 +1,4 @@
-"""What a device counts."""
+"""The draft worker's metrics. docs/protocol.md lists their names."""
 
 from typing import Protocol
 
@@ -6,18 +6,18 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 
 class SessionCounts(Protocol):
-    """Sessions of one incarnation."""
+    """Counts of one incarnation's sessions."""
 
     @property
     def tokens(self) -> int:
-        """Committed tokens of them."""
+        """Prompt and committed tokens of all sessions."""
         ...
 
     def __len__(self) -> int: ...
 
 
 class Metrics:
-    """Metrics of one process: of its draft worker, or of all the devices that it emulates."""
+    """Metrics of one process: of its draft worker, or of all devices that it emulates."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._held: dict[str, SessionCounts] = {}  # by device
@@ -51,5 +51,5 @@ class Metrics:
         )
 
     def track(self, device: str, held: SessionCounts) -> None:
-        """These are a device's sessions from now on."""
+        """Export these sessions as the device's from now on."""
         self._held[device] = held

@@ -1,4 +1,4 @@
-"""What a device sends: over the link, in order within a session, again when the stream is full or away."""
+"""A device's outgoing messages: sent in order over the link, and again when the stream is full or the broker away."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,11 +15,11 @@ from shared.protocol.messages import Draft, Resync
 from shared.runtime.ids import Ids
 
 Reply = Draft | Resync
-FLUSH_S: Final = 2.0  # longest wait for the last words
+FLUSH_S: Final = 2.0  # limit for sending the last messages
 
 
 class Outbox:
-    """Replies to the scheduler. wanted(message): whether one that is late is still worth sending."""
+    """Replies to the scheduler. wanted(message): whether an unsent message is still worth sending."""
 
     def __init__(
         self,
@@ -38,25 +38,25 @@ class Outbox:
         self._sized = isfinite(link.bytes_per_s)
 
     def put(self, message: Reply) -> None:
-        """Send it as soon as the link allows."""
+        """Queue a message; it is sent as soon as the link allows."""
         size = len(wire.encode(message)) if self._sized else 0
         self._line.put((asyncio.get_running_loop().time(), message), size)
 
     def clear(self) -> None:
-        """Drop what was not sent."""
+        """Drop all unsent messages."""
         self._line.clear()
 
     def close(self) -> None:
-        """Let a waiting turn end once all is sent."""
+        """Let a waiting turn return once all messages are sent."""
         self._line.close()
 
     async def turn(self) -> None:
-        """Send what is due, all at once. What the stream has no room for is put back. Raises BrokerAway."""
+        """Send all due messages at once. Those that the stream has no room for are put back. Raises BrokerAway."""
         due = await self._line.take()
         sent = 0
         try:
             sent = await self._broker.push_many(self._stream, [message for _, message in due])
-        finally:  # of what was lost on its way it is not known whether it arrived; to send it twice does no harm
+        finally:  # after an error it is unknown whether messages arrived; duplicates do no harm
             self._line.put_back([item for item in due[sent:] if self._wanted(item[1])])
         now = asyncio.get_running_loop().time()
         for since, message in due[:sent]:
@@ -68,7 +68,7 @@ class Outbox:
             await asyncio.sleep(self._ids.jitter(0.005, 0.02))
 
     async def flush(self) -> None:
-        """Send the rest, for FLUSH_S at most."""
+        """Send the remaining messages, within FLUSH_S."""
         self._line.close()
         deadline = asyncio.get_running_loop().time() + FLUSH_S
         while self._line and asyncio.get_running_loop().time() < deadline:

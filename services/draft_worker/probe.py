@@ -1,4 +1,4 @@
-"""`python -m services.draft_worker.probe`: decode and draft with llama.cpp once, on a tiny model.
+"""`python -m services.draft_worker.probe`: decodes and drafts once with llama.cpp on a tiny model.
 
 Run it in a process of its own (services/draft_worker/proof.py does): a build that does not suit the CPU dies of a
 signal. Prints the instruction sets that llama.cpp uses, before anything is computed.
@@ -27,7 +27,7 @@ DRAFTED: Final = 4  # then one token a decode
 
 def main() -> None:
     """Exit code 0 when every request was served; else 1, and why in one line on stderr."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a death is expected and leaves no file behind
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash is expected and must not write a core file
     load_backends()
     print(llama_cpp.llama_print_system_info().decode(), flush=True)
     try:
@@ -56,7 +56,7 @@ def tiny_file() -> Iterator[Path]:
 
 
 def run_probe(drafter: Drafter) -> str:
-    """Prefill in one decode, then draft token by token. What went wrong, "" = nothing."""
+    """Prefill in one decode, then draft token by token. Returns what went wrong, "" = nothing."""
     sampling = SamplingParams(seed=1, vocab=drafter.vocab)
     ids = list(range(PREFILL + 1))
     drafter.start(DraftRequest("probe", ids[:PREFILL], 0, sampling))
@@ -70,7 +70,7 @@ def run_probe(drafter: Drafter) -> str:
 
 
 def run_until_idle(drafter: Drafter) -> list[DraftResult]:
-    """Step until nothing is under way."""
+    """Step until no request is under way; returns all results."""
     results = []
     while drafter.busy():
         results += drafter.step()

@@ -1,4 +1,4 @@
-"""Whether llama.cpp as installed decodes and drafts on this CPU, tried in a process of its own.
+"""Checks in a separate process that the installed llama.cpp decodes and drafts on this CPU.
 
     python -m services.draft_worker.proof       # exit code 0, or 2 and why in one line
 
@@ -18,11 +18,11 @@ from typing import Final
 
 from services.draft_worker.builds import Build, safer
 
-VERSION: Final = 1  # of what is tried: environments that an older one passed are tried again
-LIMIT_S: Final = 120.0  # it takes half a second on an idle machine
-EXIT_BROKEN: Final = 2  # as shared/runtime/service.py has it for a file that is wrong
+VERSION: Final = 1  # of the probe: an environment that passed an older version is probed again
+LIMIT_S: Final = 120.0  # the probe takes half a second on an idle machine
+EXIT_BROKEN: Final = 2  # equals EXIT_SETTINGS of shared/runtime/service.py
 PACKAGE: Final = "llama-cpp-python"
-# Signals that a process brings upon itself; the others come from outside.
+# Signals that a fault in the process raises; others are sent from outside.
 FAULTS: Final = {
     signal.SIGILL: "an illegal instruction",
     signal.SIGSEGV: "a segmentation fault",
@@ -40,10 +40,10 @@ _CHILD: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How the probe ended.
+    """The probe's result.
 
-    fault: the signal it died of, None = none. error: why it ended otherwise, or did not end. Neither: llama.cpp works.
-    conclusive: it says something about llama.cpp; not so when it was killed from outside or had no time.
+    fault: the fatal signal, None = none. error: any other failure, "" = none. Neither: llama.cpp works.
+    conclusive: False when the probe was killed from outside or timed out, which says nothing about llama.cpp.
     used: the instruction sets that llama.cpp was compiled for, as ggml names them.
     """
 
@@ -54,7 +54,7 @@ class Outcome:
 
     @property
     def works(self) -> bool:
-        """It decoded and drafted."""
+        """Whether it decoded and drafted."""
         return self.fault is None and not self.error
 
 
@@ -82,7 +82,7 @@ def prove(
 
 
 def outcome(code: int, out: str, err: str) -> Outcome:
-    """What an exit code (negative: a signal) and the output mean."""
+    """Interpret an exit code (negative: a signal) and the output."""
     used = frozenset(re.findall(r"(\w+) = 1", out))
     if code == 0:
         return Outcome(used=used)
@@ -101,7 +101,7 @@ def outcome(code: int, out: str, err: str) -> Outcome:
 
 
 def failure_message(found: Outcome) -> str:
-    """Why llama.cpp cannot be used, and what to do; "" = it works."""
+    """Why llama.cpp cannot be used, and the fix; "" when it works."""
     if found.fault is None:
         return found.error
     return (
@@ -123,7 +123,7 @@ def rebuild(build: Build) -> str:
 
 
 def main() -> None:
-    """For images: ends their build when it fails."""
+    """Exit with EXIT_BROKEN when the probe fails; image builds run this."""
     found = prove()
     if not found.works:
         print(failure_message(found), file=sys.stderr)

@@ -1,7 +1,7 @@
-"""What a device does on each message: a pure state machine, messages in, effects out.
+"""The sessions of a device: a pure state machine, messages in, effects out.
 
-Committed tokens are applied by absolute position, so every message may come twice, late or never: what is known
-is skipped, the rest appended, and for a gap the scheduler is asked for another Open, which brings the session's log.
+Committed tokens are applied by absolute position, so any message may be repeated, late or lost: known tokens are
+skipped, new ones are appended, and for a gap the device asks the scheduler for another Open with the session's log.
 """
 
 from collections import OrderedDict
@@ -15,15 +15,14 @@ from shared.protocol.messages import Close, Dismiss, Draft, Message, Open, Resyn
 from shared.protocol.session import SessionSpec
 from shared.speculative.params import SamplingParams
 
-REMEMBERED: Final = 256  # sessions that left, so that their late verdicts are told from unknown ones
-CATCH_UP: Final = (
-    64  # committed tokens that nobody asked a draft after are fed so many at a time, or with the next draft
-)
+REMEMBERED: Final = 256  # closed sessions kept by id, to tell their late verdicts from unknown ones
+# Committed tokens without a draft request are fed once this many have come, or with the next draft.
+CATCH_UP: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Give the drafter a request. since: when what caused it arrived (s)."""
+    """Give the drafter a request. since: arrival time of the message that caused it (s)."""
 
     request: DraftRequest
     since: float
@@ -31,28 +30,28 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """Free what the drafter holds for a session."""
+    """Free the drafter's cache of a session."""
 
     session: str
 
 
 @dataclass(frozen=True, slots=True)
 class SendToScheduler:
-    """Tell the scheduler."""
+    """Send a message to the scheduler."""
 
     message: Draft | Resync
 
 
 @dataclass(frozen=True, slots=True)
 class CountRefusal:
-    """Count a message that was not obeyed."""
+    """Count a message that was refused or ignored."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Dismissed:
-    """The core wants nothing of this device any more."""
+    """The core has dismissed this device: its worker must stop."""
 
     why: str
 
@@ -69,19 +68,19 @@ Effect = Start | Forget | SendToScheduler | CountRefusal | SetThreads | Dismisse
 
 @dataclass(slots=True)
 class DraftSession:
-    """One session as the device knows it. ids: prompt and committed tokens."""
+    """A session on this device. ids: prompt and committed tokens."""
 
     id: str
     epoch: int
-    last_heard_at: float  # when the last message about it came
+    last_heard_at: float  # time of the last message about it
     sampling: SamplingParams
     ids: list[int]
     round: int = 0
-    lost: bool = False  # another Open was asked for; until it comes nothing else counts
-    requested_k: int = -1  # k of the request under way, -1 = none
-    requested_length: int = 0  # length at which the last request was made
-    drafted_length: int = 0  # length at which a draft was last asked for
-    ready: bool = False  # the scheduler has been told that we caught up
+    lost: bool = False  # it has a gap; all messages but another Open are ignored
+    requested_k: int = -1  # draft length of the current request; -1 = none
+    requested_length: int = 0  # committed length at the last request
+    drafted_length: int = 0  # committed length at the last request with k > 0
+    ready: bool = False  # the scheduler was told that we have caught up
 
 
 class DraftSessions:
@@ -99,11 +98,11 @@ class DraftSessions:
 
     @property
     def tokens(self) -> int:
-        """Committed tokens of all sessions together."""
+        """Prompt and committed tokens of all sessions together."""
         return sum(len(session.ids) for session in self._sessions.values())
 
     def receive(self, message: Message, now: float) -> list[Effect]:
-        """What to do on a message from the inbox."""
+        """Handle a message from the inbox."""
         match message:
             case Open():
                 return self._on_open(message, now)
@@ -118,7 +117,7 @@ class DraftSessions:
         return [CountRefusal("kind")]
 
     def query_silent(self, before: float, now: float) -> list[Effect]:
-        """Ask about sessions that nobody spoke of since `before`: they may have ended or moved without our hearing."""
+        """Query sessions without a message since `before`: their end or move may have been lost."""
         effects: list[Effect] = []
         for session in self._sessions.values():
             if session.last_heard_at < before:
@@ -127,14 +126,14 @@ class DraftSessions:
         return effects
 
     def finished(self, result: DraftResult, wait_us: int) -> list[Effect]:
-        """The drafter finished a request. wait_us: from the cause's arrival to the start of computing."""
+        """Handle a finished request. wait_us: from the arrival of its cause to the start of computing."""
         session = self._sessions.get(result.session)
         if session is None:
             return []
         if result.error:
             return self.refused(result.session)
         if session.lost or result.base_len != len(session.ids):
-            return []  # replaced meanwhile
+            return []  # a newer request has replaced it
         session.requested_k = -1
         effects: list[Effect] = []
         if not session.ready:
@@ -145,17 +144,17 @@ class DraftSessions:
         return effects
 
     def refused(self, name: str) -> list[Effect]:
-        """The drafter cannot hold the session (any longer): give it back."""
+        """Give a session back that the drafter cannot hold."""
         session = self._sessions.get(name)
         return [self._resync(session, "no_capacity"), *self._drop(name)] if session else []
 
     def drop_all(self) -> list[Effect]:
-        """The broker was lost: everybody frees everything."""
+        """Free all sessions after the broker was lost."""
         self._closed.clear()
         return [effect for name in list(self._sessions) for effect in self._drop(name)]
 
     def release(self) -> list[Effect]:
-        """This device stops: the scheduler moves its sessions."""
+        """Free all sessions because the device stops, and tell the scheduler, which moves them."""
         gone: list[Effect] = [self._resync(session, "gone") for session in self._sessions.values()]
         return gone + self.drop_all()
 
@@ -206,7 +205,7 @@ class DraftSessions:
         return [] if session.lost else self._apply(session, verdict, now)
 
     def _apply(self, session: DraftSession, verdict: Verdict, now: float) -> list[Effect]:
-        """Bring the ids up to a verdict and draft as far as it says."""
+        """Append a verdict's new tokens and draft as many tokens as it requests."""
         known = len(session.ids)
         session.epoch = max(session.epoch, verdict.epoch)
         if verdict.base_len > known:
@@ -226,7 +225,7 @@ class DraftSessions:
         return self._request_draft(session, verdict.next_k, now)
 
     def _request_draft(self, session: DraftSession, k: int, now: float) -> list[Effect]:
-        """Draft k tokens after all that is known; k = 0: feed it in idle time."""
+        """Request a draft of k tokens after all committed ones; k = 0: only feed them."""
         session.requested_k, session.requested_length = k, len(session.ids)
         if k > 0:
             session.drafted_length = len(session.ids)
@@ -274,7 +273,7 @@ class DraftSessions:
 
 
 def _spec(message: Open) -> SessionSpec | None:
-    """What the session was asked for; None when that is not what it should be."""
+    """The session's spec in an Open; None when it is malformed."""
     try:
         return wire.decode_spec(message.spec)
     except wire.WireError:

@@ -1,15 +1,15 @@
-"""What a device adds to a timeline: how long a verdict waited here, when its draft was computed, and its way out."""
+"""The device's timeline spans: a verdict's wait, the computing of its draft, and the draft's sending."""
 
 from typing import Final, Literal
 
 from services.draft_worker.compute_loop import Finished
 from shared.protocol.messages import Draft, Span
 
-MAX_SPANS: Final = 4096  # spans kept between two writes; beyond it the newest are dropped
+MAX_SPANS: Final = 4096  # spans kept between two writes; further ones are dropped
 
 
 class Timeline:
-    """Spans on this host's monotonic clock, for somebody to write now and then. With tracing off never filled."""
+    """Collects spans on this host's monotonic clock until they are written. With tracing off it stays empty."""
 
     def __init__(self, name: str, on: bool) -> None:
         self._name = name
@@ -17,17 +17,17 @@ class Timeline:
         self._spans: list[Span] = []
 
     def drafted(self, draft: Draft, finished: Finished) -> None:
-        """A draft was computed."""
+        """Record a computed draft."""
         arrived = finished.started - finished.wait_us / 1e6
         self._add(draft, "wait", arrived, finished.started)
         self._add(draft, "draft", finished.started, finished.ended)
 
     def sent(self, draft: Draft, since: float, now: float) -> None:
-        """The broker has a draft that was ready to be sent since then; an emulated link is part of it."""
+        """Record a draft that the broker has accepted. since: when it was ready to send; includes an emulated link."""
         self._add(draft, "link", since, now)
 
     def take(self) -> list[Span]:
-        """What has come since the last call."""
+        """Spans since the last call."""
         spans, self._spans = self._spans, []
         return spans
 

@@ -24,7 +24,7 @@ _FLOATS: Final = {"F32": 0, "F16": 1, "BF16": 30}
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """How ggml packs a row: its number for the type, weights and bytes of a block, float16 fields by offset.
+    """A ggml quantisation type: its number, weights and bytes per block, and offsets of float16 fields.
 
     The fields are scales, and the least weight where a type has one; every other byte may have any value.
     """
@@ -71,7 +71,7 @@ _NORMS: Final = ("output_norm", *(f"blk.{n}.{part}_norm" for n in range(LAYERS) 
 
 
 def tiny_model() -> bytes:
-    """The file's content, always the same."""
+    """The file's content. Deterministic."""
     random = np.random.default_rng(1)
     infos, data, offset = [], [], 0
     for name, kind, shape, body in _tensors(random):
@@ -112,7 +112,7 @@ def _blocks(random: np.random.Generator, block: _Block, rows: int) -> bytes:
 
 
 def _fields() -> Iterator[bytes]:
-    """What llama.cpp asks of a Llama with a byte-level vocabulary."""
+    """Metadata that llama.cpp requires of a Llama model with a byte-level vocabulary."""
     yield _field("general.architecture", _STRING, _string("llama"))
     sizes = {
         "block_count": LAYERS,

@@ -1,4 +1,4 @@
-"""The device's shell: joins a deployment, beats, and serves one incarnation after another."""
+"""The device's shell: joins a deployment, sends heartbeats, and runs one incarnation after another."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -31,14 +31,14 @@ from shared.runtime.watch import BrokerWatch, Event
 
 log = structlog.get_logger()
 
-POLL_S: Final = 0.5  # between looks for the deployment
-FAR_PAUSE_S: Final = 5.0  # at most, between tries to reach a broker that was lost
+POLL_S: Final = 0.5  # interval of reading the deployment record while waiting for it
+FAR_PAUSE_S: Final = 5.0  # longest pause of a joined device between tries to reach a lost broker
 
 
 class DraftWorker:
-    """One device. Everything it touches comes in, so it runs as well on MemoryBroker and a virtual clock.
+    """One device. All parts are injected, so that it also runs on MemoryBroker and a virtual clock.
 
-    explain(deployment) tells a person where the vocabularies differ.
+    explain(deployment): describes where the vocabularies differ.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class DraftWorker:
         self._metrics = metrics
         self._timeline = Timeline(self._name, settings.trace)
         self._computing = ComputeLoop(drafter, compute, self._metrics)
-        far = settings.joined  # and may be away for long: a core's own tries all the time
+        far = settings.joined  # a remote device may lose the broker for long and then probes it less often
         self._watch = BrokerWatch(
             broker, pause_s=HEARTBEAT_S, longest_pause_s=FAR_PAUSE_S if far else HEARTBEAT_S
         )
@@ -71,7 +71,7 @@ class DraftWorker:
         self._not_ready_reason: str | None = "starting"
 
     def not_ready_reason(self) -> str | None:
-        """Why the device is not ready, None when it is."""
+        """Why the device is not ready; None when it is."""
         return self._not_ready_reason or (None if self._watch.up else "the broker is away")
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -99,7 +99,7 @@ class DraftWorker:
     # --- joining ------------------------------------------------------------------------------------
 
     async def _join(self, stop: asyncio.Event) -> bool:
-        """Wait for a deployment that takes this device and get a generation. False when stopped before."""
+        """Wait for a deployment that accepts this device, and take a generation. False when stopped before."""
         logged = ""
         while not stop.is_set():
             try:
@@ -149,10 +149,10 @@ class DraftWorker:
         await self._serving.stop(notify=stop.is_set() and self._watch.up)
         if stop.is_set():
             self._not_ready_reason = "stopping"
-            await presence.beat()  # says that there is no room here any more
+            await presence.beat()  # its capacity is 0, so that no new sessions are placed here
 
     async def _maintain(self) -> None:
-        """Once a heartbeat: measure the link, see whether the deployment is still ours and who fell silent."""
+        """Once per heartbeat: measure the link, check the deployment and query silent sessions."""
         loop = asyncio.get_running_loop()
         sent_at = loop.time()
         deployment = await self._broker.get(self._keys.deployment)

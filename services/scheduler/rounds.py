@@ -169,12 +169,12 @@ def _settle_batch(state: State, verdict: Verdict, now: float) -> None:
 
 def _on_committed(state: State, session: ScheduledSession, verdict: Verdict, now: float) -> None:
     """Tokens were committed: the device drafts next if the verdict gave it a draft length, else the row is ready."""
-    news = verdict.length > session.length
-    told_now = session.adopted and verdict.length == session.length
-    if not (news or told_now or verdict.finish):
+    advanced = verdict.length > session.length
+    confirmed = session.adopted and verdict.length == session.length
+    if not (advanced or confirmed or verdict.finish):
         state.metrics.dropped.labels("verdict", "repeated").inc()
         return
-    if news:
+    if advanced:
         session.acceptance.observe(verdict.drafted, verdict.accepted)
         if verdict.drafted:
             state.estimates.accepted(session.row_device or session.device, session.acceptance.alpha)
@@ -187,11 +187,11 @@ def _on_committed(state: State, session: ScheduledSession, verdict: Verdict, now
     session.length, session.cached = verdict.length, verdict.length - 1
     session.round = verdict.round + 1
     session.misses = 0
-    told = not session.row_device or session.row_device == session.device
+    device_informed = not session.row_device or session.row_device == session.device
     session.adopted = False
     if verdict.finish:
         state.remove(session, verdict.finish)
-    elif verdict.next_k and session.caught_up and told and state.fleet.has_device(session.device):
+    elif verdict.next_k and session.caught_up and device_informed and state.fleet.has_device(session.device):
         session.allowed_k, session.draft_requested_at, session.draft_requested_len = (
             verdict.next_k,
             now,

@@ -171,7 +171,7 @@ def settle(row: StagedRow, session: VerifiedSession, fed: TargetRow, choices: Ch
     if fed.parents:
         path = tuple(accept_tree(draft, fed.parents, choices.tokens))
         kept, accepted = row.base_len, len(path)
-        said = [
+        committed_choices = [
             0,
             *(node + 1 for node in path),
         ]  # which choices are committed: after the root, after each node
@@ -179,11 +179,11 @@ def settle(row: StagedRow, session: VerifiedSession, fed: TargetRow, choices: Ch
         path = ()
         accepted = accept_chain(draft, choices.tokens)
         kept = row.base_len + accepted
-        said = list(range(accepted + 1))
-    tokens, finish = cut([choices.tokens[i] for i in said], session)
+        committed_choices = list(range(accepted + 1))
+    tokens, finish = cut([choices.tokens[i] for i in committed_choices], session)
     logprobs: tuple[TokenLogprobs, ...] = ()
     if choices.logprobs:
-        logprobs = tuple(choices.logprobs[i] for i in said[: len(tokens)])
+        logprobs = tuple(choices.logprobs[i] for i in committed_choices[: len(tokens)])
     verdict = _verdict(
         row,
         tokens=tokens,

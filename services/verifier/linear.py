@@ -118,7 +118,7 @@ def fit_linears(model: nn.Module) -> None:
 
 
 def reorders() -> bool:
-    """Whether oneDNN's layout is to be had and of use: x86 with AVX2 at least."""
+    """Whether oneDNN's layout is available and useful: on x86 with AVX2 or newer."""
     return bool(_reorder and _linear and torch._C._has_mkldnn and torch.cpu._is_avx2_supported())
 
 

@@ -126,7 +126,7 @@ def _weights(folder: str, config: Any, dtype: torch.dtype, place: torch.device) 
     """The model on its device. Weights that are missing or of the wrong shape are an error, not left random."""
     factory: Any = AutoModelForCausalLM
     try:
-        model, told = factory.from_pretrained(
+        model, loading_info = factory.from_pretrained(
             folder,
             config=config,
             dtype=dtype,
@@ -139,14 +139,16 @@ def _weights(folder: str, config: Any, dtype: torch.dtype, place: torch.device) 
         if type(error).__module__.startswith("safetensors"):
             raise ModelFileError(f"{folder}: corrupt safetensors: {_first_line(error)}") from error
         raise
-    wrong = sorted(str(key) for kind in ("missing_keys", "mismatched_keys") for key in told.get(kind, ()))
+    wrong = sorted(
+        str(key) for kind in ("missing_keys", "mismatched_keys") for key in loading_info.get(kind, ())
+    )
     if wrong:
         raise ModelFileError(f"{folder}: {len(wrong)} weights missing or of another shape, first {wrong[0]}")
     return model
 
 
 def _vocabulary(folder: str, rows: int) -> Vocabulary:
-    """Of the folder's tokenizer.json, fetched where the source is a hub name."""
+    """The vocabulary of the folder's tokenizer.json, downloaded if the source is a hub name."""
     path = Path(folder) / "tokenizer.json"
     if not Path(folder).is_dir():
         path = Path(hf_hub_download(folder, "tokenizer.json"))

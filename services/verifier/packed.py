@@ -100,7 +100,7 @@ class GroupPass:
         group = self._group
         alone = (
             len(group.rows) == 1 and group.queries == 1 and self._slots is None
-        )  # reads no position in vain
+        )  # reads no unneeded position
         if alone and (window is None or group.length <= window):
             return None
         device = self._like.device
@@ -142,7 +142,7 @@ class GroupPass:
 
 
 class PackedPass:
-    """What attention needs to know of one forward pass."""
+    """Attention's inputs for one forward pass."""
 
     def __init__(self, packing: Packing, store: KvStore, shape: Shape, page_tokens: int) -> None:
         self._store = store

@@ -95,7 +95,7 @@ class Packing:
 
 
 def pack(placed: Sequence[Placed], page_tokens: int, slots: int, call_cost: int) -> Packing:
-    """Lay out a batch. slots: of the pool. call_cost: positions that may be read in vain to save one call."""
+    """Lay out a batch. slots: of the pool. call_cost: unneeded positions read at most to save one call."""
     groups = group_rows(placed, slots, call_cost)
     ordered = [one for group in groups for one in group.rows]
     counts = [len(one.row.tokens) for one in ordered]
@@ -160,7 +160,7 @@ def run_of(table: Sequence[int], page_tokens: int) -> int | None:
 
 
 def slots_of(placed: Placed, page_tokens: int) -> Ids:
-    """Where the row's new tokens go in the pool. [tokens]"""
+    """Slots of the pool for the row's new tokens. [tokens]"""
     index = np.arange(placed.row.start, placed.length)
     if placed.run is not None:
         return placed.run + index

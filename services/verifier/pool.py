@@ -32,8 +32,8 @@ class _Table:
 class PagePool:
     """Allocates pages to sessions.
 
-    A session may push out only sessions that joined after it, the youngest first: so the oldest always gets
-    on, and no two push each other out in turn.
+    A session may evict only sessions that joined after it, the youngest first. So the oldest always makes
+    progress, and no two sessions evict each other in turn.
 
     contiguous: keep each session's pages in one run where possible, and the runs at equal distances (a CPU reads
     those without copying, several in one call). A short shared prefix, a chat template say, is copied to its new
@@ -61,11 +61,11 @@ class PagePool:
 
     @property
     def used(self) -> int:
-        """Pages held by anybody."""
+        """Pages held by any session."""
         return len(self._refs)
 
     def table(self, session: str) -> list[int]:
-        """The session's pages, in order. Raises KeyError for an unknown session. Not to be changed."""
+        """The session's pages, in order; read-only. Raises KeyError for an unknown session."""
         return self._tables[session].pages
 
     def length(self, session: str) -> int:
@@ -74,7 +74,7 @@ class PagePool:
         return table.length if table else 0
 
     def admit(self, session: str, prompt: Sequence[int], protect: Sequence[str], length: int) -> bool:
-        """Pages for `length` positions, others pushed out where needed. False, and nobody harmed, if it cannot be.
+        """Allocate pages for `length` positions, evicting sessions if needed. False, without evictions, if impossible.
 
         A session that holds nothing takes the published pages of its prompt's prefix first; `length` then
         tells how much of it is cached. The prompt's last token is always left to compute.
@@ -121,7 +121,7 @@ class PagePool:
             self._drop(table.pages.pop())
 
     def forget(self, session: str) -> None:
-        """Give back all pages and the place in the order. Unknown sessions are fine."""
+        """Free all pages of a session and its place in the order. Unknown sessions are ignored."""
         table = self._tables.pop(session, None)
         if table:
             self._release(table)
@@ -154,7 +154,7 @@ class PagePool:
         return []
 
     def _to_be_copied(self, found: list[int], pages: int) -> bool:
-        """Whether a copy of shared pages keeps a run where runs are best, and pushes nobody out."""
+        """Whether copying the shared pages keeps the run contiguous without evicting a session."""
         short = self._contiguous and 0 < len(found) <= COPIED_PAGES
         return short and max(pages, len(found)) <= len(self._blank) + len(self._warm)
 
@@ -205,7 +205,7 @@ class PagePool:
         return page
 
     def _roomiest(self) -> int:
-        """Where a new run of pages has most room: the roundest number in the widest gap between held pages.
+        """Start of a new run of pages: the roundest number in the widest gap between held pages.
 
         So the runs of several sessions start at equal distances, and a batch of them reads as one strided
         view. Example: 1,024 pages, runs begin at 0, 512, 256, 768, 128, ...

@@ -78,7 +78,7 @@ class Reader:
                 entries = [entry for entry in pending if entry.id not in self._in_hand]
                 self._behind = (
                     len(pending) == READ_COUNT
-                )  # not read once more in vain: that counts as a delivery
+                )  # no further read of pending entries: each read counts as a delivery
             else:
                 entries = await self._broker.read_group([self._stream], self._consumer, READ_COUNT, BLOCK_S)
             for entry in entries:

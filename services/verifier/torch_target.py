@@ -19,7 +19,7 @@ from services.verifier.thread_governor import ThreadGovernor
 from shared.compute.target import Choices, TargetRow
 from shared.speculative.torch_rule import draw_rows
 
-# Cached positions that may be read in vain to save one attention call, measured for 135M on 2 cores (24 µs a
+# Unneeded cached positions read at most to save one attention call, measured for 135M on 2 cores (24 µs a
 # call, 75 ns a position); a GPU's calls cost about as much and its reads a hundredth.
 CALL_COST: Final = {"cpu": 300, "cuda": 30_000}
 
@@ -71,12 +71,12 @@ class TorchTarget:
         )
 
     def cached(self, session: str) -> int:
-        """See TargetModel.cached."""
+        """Committed tokens whose KV is held; 0 for an unknown session."""
         return self._pool.length(session)
 
     @torch.inference_mode()
     def admit(self, session: str, prompt: Sequence[int], protect: Sequence[str], length: int) -> bool:
-        """See TargetModel.admit."""
+        """Reserve KV for `length` tokens of a session; False when there are no pages."""
         if length > self.max_context or not self._pool.admit(session, prompt, protect, length):
             return False
         if self._pool.copies:
@@ -87,7 +87,7 @@ class TorchTarget:
 
     @torch.inference_mode()
     def forward(self, rows: Sequence[TargetRow]) -> list[Choices]:
-        """See TargetModel.forward. Raises ValueError when a row does not fit what is cached."""
+        """Run one forward pass over rows of different sessions. Raises ValueError when a row does not fit the cache."""
         if not rows:
             return []
         begin = read_cpu_times() if self.governor else None
@@ -121,14 +121,14 @@ class TorchTarget:
 
     @torch.inference_mode()
     def keep(self, session: str, length: int, path: Sequence[int] = ()) -> None:
-        """See TargetModel.keep."""
+        """Roll back to the first `length` tokens, followed by the accepted draft nodes of `path`."""
         moved = [(length + node, length + i) for i, node in enumerate(path) if node != i]
         if moved:
             self._store.move(*([self._slot(session, at) for at in side] for side in zip(*moved, strict=True)))
         self._pool.keep(session, length + len(path))
 
     def forget(self, session: str) -> None:
-        """See TargetModel.forget."""
+        """Free all pages of a session. Unknown sessions are ignored."""
         self._pool.forget(session)
 
     def fill_with_noise(self) -> None:
@@ -141,13 +141,13 @@ class TorchTarget:
         return 0.0
 
     def set_threads(self, threads: int) -> None:
-        """See TargetModel.set_threads. While other processes want the same cores, passes get fewer."""
+        """Use this many threads from the next pass on; fewer while other processes compete for the cores."""
         torch.set_num_threads(threads)
         if self.governor:
             self.governor.limit_to(threads)
 
     def pages(self) -> tuple[int, int]:
-        """See TargetModel.pages."""
+        """KV pages (used, total)."""
         return self._pool.used, self._pool.pages
 
     def _place(self, index: int, row: TargetRow) -> Placed:
@@ -187,8 +187,8 @@ class TorchTarget:
         choices, begin = [], 0
         for row, count in zip(rows, counts, strict=True):
             own = tuple(tokens[begin : begin + count])
-            told = logprobs(logits[begin : begin + count, : self.vocab], own, row.logprobs)
-            choices.append(Choices(own, told))
+            token_logprobs = logprobs(logits[begin : begin + count, : self.vocab], own, row.logprobs)
+            choices.append(Choices(own, token_logprobs))
             begin += count
         return choices
 

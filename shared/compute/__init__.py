@@ -1,1 +1,1 @@
-"""Compute behind two protocols, Drafter and TargetModel, with modelled backends; the real ones live in services."""
+"""The protocols Drafter and TargetModel, with modelled backends; the real backends live in services."""

@@ -1,6 +1,6 @@
-"""Where compute runs: a thread live, inline after a modelled delay when simulated.
+"""Runs blocking compute: on a thread in production, inline after a modelled delay in simulation.
 
-The only place with threads. Services never create one themselves.
+The only module that creates threads; services never do so themselves.
 """
 
 import asyncio
@@ -13,22 +13,22 @@ T = TypeVar("T")
 
 
 class Compute(Protocol):
-    """Runs one blocking function at a time, in the order asked for."""
+    """Runs one blocking function at a time, in order of the calls."""
 
     async def run(self, fn: Callable[[], T], cost_s: float = 0.0) -> T:
-        """The result of fn(). cost_s: how long a modelled fn is to take; real work takes what it takes."""
+        """The result of fn(). cost_s: modelled duration of fn; 0.0 for real work."""
         ...
 
     def close(self) -> None:
-        """Let the current function end and take no more."""
+        """Let the current function end and accept no more."""
         ...
 
 
 class ThreadCompute:
-    """A thread of its own, so that the event loop reads on meanwhile. A modelled cost is slept on the loop.
+    """Runs functions on one thread, so that the event loop stays responsive. A modelled cost is slept on the loop.
 
-    nice: how far the thread, and those it starts, stand back for other processes. On Linux the loop does not: a
-    message that waits for a core behind others' compute would make this process look slow, or gone.
+    nice: niceness of the thread and of those it starts. On Linux the loop's own thread keeps its priority, since a
+    message that waits for a core would make this process look slow or dead.
     """
 
     def __init__(self, name: str, nice: int = 0) -> None:
@@ -38,7 +38,7 @@ class ThreadCompute:
         self._turn = asyncio.Lock()
 
     async def run(self, fn: Callable[[], T], cost_s: float = 0.0) -> T:
-        """See Compute.run."""
+        """Run fn; a modelled cost is slept first."""
         async with self._turn:
             if cost_s > 0:
                 await asyncio.sleep(cost_s)
@@ -46,18 +46,18 @@ class ThreadCompute:
             return await asyncio.get_running_loop().run_in_executor(self._pool, fn)
 
     def close(self) -> None:
-        """See Compute.close."""
+        """Let the current function end and run no more."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 class InlineCompute:
-    """No thread: sleeps the modelled cost on the running loop (virtual or real), then calls. One at a time."""
+    """Runs functions inline, one at a time, after sleeping the modelled cost on the running loop (virtual or real)."""
 
     def __init__(self) -> None:
         self._turn = asyncio.Lock()
 
     async def run(self, fn: Callable[[], T], cost_s: float = 0.0) -> T:
-        """See Compute.run."""
+        """Run fn; a modelled cost is slept first."""
         async with self._turn:
             await asyncio.sleep(max(cost_s, 0.0))
             return fn()

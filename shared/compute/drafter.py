@@ -1,4 +1,4 @@
-"""The protocol of a draft model that serves several sessions at once."""
+"""Protocol of a draft model that serves several sessions at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class NoCapacity(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class DraftRequest:
-    """Draft k tokens after `ids` (prompt and committed, all of it). k = 0: only catch up with ids (prefill)."""
+    """Draft k tokens after `ids`, the whole prompt and all committed tokens. k = 0: only feed ids (prefill)."""
 
     session: str
     ids: Sequence[int]
@@ -23,9 +23,9 @@ class DraftRequest:
 
 @dataclass(frozen=True, slots=True)
 class DraftResult:
-    """What became of a request: its k tokens (fewer at the context's end), microseconds of computing.
+    """Result of a request: its k tokens (fewer at the context's end) and its computing time in µs.
 
-    error: why it could not be finished, "" = it was; the session is forgotten then.
+    error: why it failed, "" = it did not. The session of a failed request is forgotten.
     """
 
     session: str
@@ -38,8 +38,8 @@ class DraftResult:
 class Drafter(Protocol):
     """A draft model with a KV cache per session. Every method but `cost_s` is called on the compute thread.
 
-    The cache of a session is found again by the longest common prefix of what it holds and the ids of the
-    next request: the rest is rolled back. So a rejected draft needs no message of its own.
+    A session's cache keeps the longest common prefix with the next request's ids, and the rest is rolled back. So
+    rejected drafts need no message of their own.
     """
 
     vocabulary: str  # hash, see shared/protocol/vocabulary.py
@@ -47,15 +47,15 @@ class Drafter(Protocol):
     capacity: int  # sessions at once
 
     def start(self, request: DraftRequest) -> None:
-        """Take a request, replacing one of the same session that is under way. Raises NoCapacity."""
+        """Start a request, replacing one of the same session. Raises NoCapacity."""
         ...
 
     def step(self) -> list[DraftResult]:
-        """One decode over the requests under way; those that it finished. [] also when there are none."""
+        """Run one decode over all requests under way; returns the finished ones. [] also without requests."""
         ...
 
     def busy(self) -> bool:
-        """Whether a step has anything to do."""
+        """Whether any request is under way."""
         ...
 
     def cost_s(self) -> float:
@@ -63,7 +63,7 @@ class Drafter(Protocol):
         ...
 
     def forget(self, session: str) -> None:
-        """Free all that is held for a session. Unknown sessions are fine."""
+        """Free everything held for a session. Unknown sessions are ignored."""
         ...
 
     def set_threads(self, threads: int) -> None:

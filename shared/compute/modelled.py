@@ -1,8 +1,8 @@
-"""The text of the modelled pair: a chain of hashes that stands for a language model.
+"""The text of the modelled pair: a chain of hashes in place of a language model.
 
-The state after a prefix is a rolling hash of all its tokens, and the target's token there is a function of
-that state and the session's seed. So one token too many, too few or in the wrong place in any cache changes
-everything after it, and `expected_text` tells in microseconds what a session has to come out as.
+The state after a prefix is a rolling hash of its tokens. The target's next token is a function of that state and the
+session's seed. So one missing, additional or misplaced token in any cache changes all later text, and `expected_text`
+computes the right text of a session in microseconds.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from shared.speculative.params import SamplingParams
 
 START: Final = mix(0x6F7574726964)  # state of the empty prefix
 STOP: Final = 0  # the one stop token of the modelled target
-_LUCK: Final = 0x6C75636B  # keys the drafter's luck apart from the text
+_LUCK: Final = 0x6C75636B  # makes the drafter's random bits independent of the text's
 
 
 def extend(state: int, token: int) -> int:
@@ -22,7 +22,7 @@ def extend(state: int, token: int) -> int:
 
 
 class Chain:
-    """Tokens as a cache holds them; states[i] is the state after the first i of them."""
+    """The tokens in a cache; states[i] is the state after the first i tokens."""
 
     __slots__ = ("states", "tokens")
 
@@ -50,7 +50,7 @@ class Chain:
 
 
 def choose(state: int, sampling: SamplingParams, stop_every: int = 0) -> int:
-    """The target's own token in this state. STOP about once in `stop_every` tokens, never when 0."""
+    """The target's token in this state. STOP about once in `stop_every` tokens; never if that is 0."""
     bits = mix(state ^ mix(sampling.seed))
     if stop_every and bits % stop_every == 0:
         return STOP
@@ -58,7 +58,7 @@ def choose(state: int, sampling: SamplingParams, stop_every: int = 0) -> int:
 
 
 def lucky(seed: int, position: int, alpha: float) -> bool:
-    """Whether the drafter guesses right at a position: with probability alpha, alike under every policy."""
+    """Whether the drafter guesses right at a position: with probability alpha, equal under every policy."""
     return mix(mix(seed ^ _LUCK) ^ position) < alpha * 2.0**64
 
 
@@ -69,7 +69,7 @@ def expected_text(
     stop_every: int = 0,
     stop_ids: Sequence[int] = (STOP,),
 ) -> tuple[int, ...]:
-    """The first n tokens after a prompt, fewer when one of stop_ids comes before (it is the last then)."""
+    """The first n tokens after a prompt, or fewer, up to and including the first of stop_ids."""
     chain = Chain(prompt)
     text: list[int] = []
     while len(text) < n and not (text and text[-1] in stop_ids):

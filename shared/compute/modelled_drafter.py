@@ -1,18 +1,18 @@
-"""A draft model that costs what a law says and guesses the modelled target's token with a set probability."""
+"""A draft model with a modelled cost that guesses the modelled target's token with a set probability."""
 
 from dataclasses import dataclass
 
 from shared.compute.drafter import DraftRequest, DraftResult, NoCapacity
 from shared.compute.modelled import Chain, choose, lucky, modelled_vocabulary
 
-CHUNK = 64  # tokens of one request fed in one decode
-ROW_SHARE = 0.7  # what a further sequence in a decode costs, of the first (llama.cpp on a CPU)
-FEED_SHARE = 0.2  # what a further token of a sequence costs
+CHUNK = 64  # maximum tokens of one request fed in one decode
+ROW_SHARE = 0.7  # cost of a further sequence in a decode, relative to the first (llama.cpp on a CPU)
+FEED_SHARE = 0.2  # cost of a further token of a sequence, relative to the first
 
 
 @dataclass(slots=True)
 class _Work:
-    """A request under way: ids it still has to feed before its next guess, what it drafted, time spent."""
+    """A request under way: its drafted tokens and the time spent."""
 
     request: DraftRequest
     drafted: list[int]
@@ -20,7 +20,7 @@ class _Work:
 
 
 class ModelledDrafter:
-    """Drafter whose token is the target's own with probability alpha at each position, else a wrong one.
+    """Drafter that drafts the target's own token with probability alpha at each position, else a wrong one.
 
     One decode takes draft_ms · (1 + 0.7 · further sequences + 0.2 · further tokens).
     """
@@ -47,7 +47,7 @@ class ModelledDrafter:
         self._works: dict[str, _Work] = {}
 
     def start(self, request: DraftRequest) -> None:
-        """See Drafter.start."""
+        """Start a request, replacing one of the same session. Raises NoCapacity."""
         known = request.session in self._caches
         if not known and len(self._caches) >= self.capacity:
             raise NoCapacity(f"{self.capacity} sessions are open")
@@ -63,7 +63,7 @@ class ModelledDrafter:
         self._works[request.session] = _Work(request, [], 0.0)
 
     def step(self) -> list[DraftResult]:
-        """See Drafter.step."""
+        """Run one decode; returns the requests that it finished."""
         cost = self.cost_s()
         finished = []
         for work in list(self._works.values()):
@@ -74,11 +74,11 @@ class ModelledDrafter:
         return finished
 
     def busy(self) -> bool:
-        """See Drafter.busy."""
+        """Whether any request is under way."""
         return bool(self._works)
 
     def cost_s(self) -> float:
-        """See Drafter.cost_s."""
+        """Modelled seconds of the next step."""
         if not self._works:
             return 0.0
         rows = len(self._works)
@@ -86,16 +86,16 @@ class ModelledDrafter:
         return self._draft_s * (1 + ROW_SHARE * (rows - 1) + FEED_SHARE * (tokens - rows))
 
     def forget(self, session: str) -> None:
-        """See Drafter.forget."""
+        """Free everything held for a session. Unknown sessions are ignored."""
         self._caches.pop(session, None)
         self._works.pop(session, None)
 
     def set_threads(self, threads: int) -> None:
-        """See Drafter.set_threads; the law does not change with it."""
+        """Record the thread count; the modelled cost does not depend on it."""
         self.threads = threads
 
     def close(self) -> None:
-        """See Drafter.close."""
+        """Forget all sessions."""
         self._caches.clear()
         self._works.clear()
 
@@ -104,7 +104,7 @@ class ModelledDrafter:
         return frozenset(self._caches)
 
     def _next_tokens(self, work: _Work) -> list[int]:
-        """Tokens the next decode feeds for a request: the next chunk of its ids, or its last guess."""
+        """Tokens that the next decode feeds for a request: the next chunk of its ids, or its last guess."""
         cached = len(self._caches[work.request.session].tokens)
         ids = work.request.ids
         if cached < len(ids):
@@ -122,7 +122,7 @@ class ModelledDrafter:
         return caught_up and len(work.drafted) >= work.request.k
 
     def _guess(self, request: DraftRequest, chain: Chain) -> int:
-        """The next drafted token, given all that the cache holds."""
+        """The next drafted token after the cached ones."""
         token = choose(chain.states[-1], request.sampling, self._stop_every)
         if lucky(request.sampling.seed, len(chain.tokens), self._alpha):
             return token

@@ -1,4 +1,4 @@
-"""Pages of the modelled target's KV pool: who holds which, shared prefixes, who has to go."""
+"""Page pool of the modelled target: allocation, shared prefixes and eviction."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 class ModelledPool:
     """A bounded pool with the rules of the real one.
 
-    A session may push out only sessions that joined after it, the youngest first: so the oldest always gets
-    on, and no two push each other out in turn. A place in that order is kept until `forget`.
+    A session may evict only sessions that joined after it, the youngest first. So the oldest always makes
+    progress, and no two sessions evict each other in turn. A place in that order is kept until `forget`.
     """
 
     def __init__(self, pages: int, page_tokens: int, sharing: bool) -> None:
@@ -25,7 +25,7 @@ class ModelledPool:
 
     @property
     def used(self) -> int:
-        """Pages held by anybody."""
+        """Pages held by any session."""
         return self.pages - len(self._free)
 
     def holds(self, session: str) -> bool:
@@ -37,7 +37,7 @@ class ModelledPool:
         return len(self._held.get(session, ())) * self.page_tokens
 
     def share(self, session: str, prompt: Sequence[int]) -> tuple[int, ...]:
-        """Take the full pages that others hold of this prompt's prefix; the tokens in them.
+        """Take the full pages that others hold of this prompt's prefix; returns the tokens in them.
 
         The prompt's last token is always left to feed: the choice after it has to come from somewhere.
         """
@@ -65,7 +65,7 @@ class ModelledPool:
     def reserve(
         self, session: str, length: int, protect: Sequence[str], evicted: Callable[[str], object]
     ) -> bool:
-        """Pages for `length` tokens, others pushed out where needed. False, and nobody harmed, when it cannot be."""
+        """Allocate pages for `length` tokens, evicting sessions if needed. False, without evictions, if impossible."""
         self._enter(session)
         needed = -(-length // self.page_tokens) - len(self._held.get(session, ()))
         victims = self._victims(session, needed - len(self._free), protect)

@@ -1,4 +1,4 @@
-"""A target model that costs what a law says and writes what `modelled` says. Its KV is the tokens it was fed."""
+"""A target model with a modelled cost and the text of `modelled.py`. Its KV is the list of tokens fed."""
 
 from collections.abc import Sequence
 
@@ -47,11 +47,11 @@ class ModelledTarget:
         self._stop_every = stop_every
 
     def cached(self, session: str) -> int:
-        """See TargetModel.cached."""
+        """Committed tokens whose KV is held; 0 for an unknown session."""
         return len(self._caches[session].tokens) if session in self._caches else 0
 
     def admit(self, session: str, prompt: Sequence[int], protect: Sequence[str], length: int) -> bool:
-        """See TargetModel.admit."""
+        """Reserve KV for `length` tokens of a session; False when there are no pages."""
         if length > self.max_context:
             return False
         if session not in self._caches:
@@ -63,11 +63,11 @@ class ModelledTarget:
         return False
 
     def forward(self, rows: Sequence[TargetRow]) -> list[Choices]:
-        """See TargetModel.forward. Raises ValueError when a row does not fit what is cached."""
+        """Run one forward pass over rows of different sessions. Raises ValueError when a row does not fit the cache."""
         return [self._row(row) for row in rows]
 
     def keep(self, session: str, length: int, path: Sequence[int] = ()) -> None:
-        """See TargetModel.keep."""
+        """Roll back to the first `length` tokens, followed by the accepted draft nodes of `path`."""
         cache = self._caches[session]
         accepted = [cache.tokens[length + node] for node in path]
         cache.cut(length)
@@ -75,22 +75,22 @@ class ModelledTarget:
         self._pool.shrink(session, len(cache.tokens))
 
     def forget(self, session: str) -> None:
-        """See TargetModel.forget."""
+        """Free all pages of a session. Unknown sessions are ignored."""
         self._caches.pop(session, None)
         self._pool.forget(session)
 
     def cost_s(self, rows: Sequence[TargetRow]) -> float:
-        """See TargetModel.cost_s."""
+        """Modelled seconds of a forward pass."""
         new = sum(len(row.tokens) for row in rows)
         context = sum(row.start for row in rows)
         return self._beta_s + self._per_token_s * new + self._per_context_s * context
 
     def set_threads(self, threads: int) -> None:
-        """See TargetModel.set_threads; the law does not change with it."""
+        """Record the thread count; the modelled cost does not depend on it."""
         self.threads = threads
 
     def pages(self) -> tuple[int, int]:
-        """See TargetModel.pages."""
+        """KV pages (used, total)."""
         return self._pool.used, self._pool.pages
 
     def sessions(self) -> frozenset[str]:
@@ -127,6 +127,6 @@ def _states(row: TargetRow, root: int) -> list[int]:
 
 
 def _logprobs(token: int, row: TargetRow) -> TokenLogprobs:
-    """Made-up figures, the same for the same token: itself first, then the ids after it, each half as likely."""
+    """Made-up logprobs, a function of the token: itself first, then the ids after it, each half as likely."""
     ids = tuple((token + i) % row.sampling.vocab for i in range(row.logprobs))
     return (-0.5, ids, tuple(-0.5 - 0.69 * i for i in range(row.logprobs)))

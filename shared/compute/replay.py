@@ -1,8 +1,7 @@
-"""A draft model that is played: it takes as long as a modelled device would, and is right as often as it is told to be.
+"""A drafter that replays recorded texts with modelled speed and acceptance, for emulated devices with a real verifier.
 
-It knows the target's own text, recorded before. At each position it says the recorded token with probability alpha,
-else another one. Where it is wrong depends on its seed and the position alone, so that every policy meets the same
-luck. For emulated devices before a real verifier.
+At each position it drafts the target's recorded token with probability alpha, else another one. Wrong positions depend
+on the seed and the position only, so that all policies see the same drafts.
 """
 
 from collections.abc import Sequence
@@ -12,12 +11,12 @@ from typing import Final
 from shared.compute.drafter import DraftRequest, DraftResult, NoCapacity
 from shared.compute.modelled import lucky
 
-FEED_SHARE: Final = 0.1  # what a token of a new session's prompt costs, of a drafted one
+FEED_SHARE: Final = 0.1  # cost of a prompt token of a new session, relative to a drafted token
 
 
 @dataclass(frozen=True, slots=True)
 class Recordings:
-    """Texts as the target said them, prompt and continuation, and its vocabulary: hash, and number of real tokens."""
+    """The target's texts (prompt and continuation) and its vocabulary: hash, and number of real tokens."""
 
     texts: tuple[tuple[int, ...], ...]
     vocabulary: str
@@ -30,7 +29,7 @@ class Recordings:
 
 
 class ReplayDrafter:
-    """Drafter whose drafts are replayed; requests are worked off one after another, each whole in one step."""
+    """Drafter that replays recorded texts. Requests are served in order, each completely in one step."""
 
     def __init__(
         self, recordings: Recordings, alpha: float, draft_ms: float, seed: int, capacity: int = 8
@@ -41,10 +40,10 @@ class ReplayDrafter:
         self._alpha, self._seed = alpha, seed
         self._draft_s = draft_ms / 1e3
         self._text_of: dict[str, int | None] = {}  # by session
-        self._works: dict[str, tuple[DraftRequest, float]] = {}  # with the seconds each takes
+        self._works: dict[str, tuple[DraftRequest, float]] = {}  # with the duration in seconds
 
     def start(self, request: DraftRequest) -> None:
-        """See Drafter.start."""
+        """Start a request, replacing one of the same session. Raises NoCapacity."""
         new = request.session not in self._text_of
         if new and len(self._text_of) >= self.capacity:
             raise NoCapacity(f"{self.capacity} sessions are open")
@@ -54,7 +53,7 @@ class ReplayDrafter:
         self._works[request.session] = request, self._draft_s * (request.k + FEED_SHARE * fed)
 
     def step(self) -> list[DraftResult]:
-        """See Drafter.step."""
+        """Run one decode; returns the requests that it finished."""
         if not self._works:
             return []
         session = next(iter(self._works))
@@ -64,28 +63,28 @@ class ReplayDrafter:
         return [DraftResult(session, base, tokens, round(seconds * 1e6))]
 
     def busy(self) -> bool:
-        """See Drafter.busy."""
+        """Whether any request is under way."""
         return bool(self._works)
 
     def cost_s(self) -> float:
-        """See Drafter.cost_s."""
+        """Modelled seconds of the next step."""
         return next((seconds for _, seconds in self._works.values()), 0.0)
 
     def forget(self, session: str) -> None:
-        """See Drafter.forget."""
+        """Free everything held for a session. Unknown sessions are ignored."""
         self._text_of.pop(session, None)
         self._works.pop(session, None)
 
     def set_threads(self, threads: int) -> None:
-        """See Drafter.set_threads; a device's speed is the scenario's."""
+        """Ignored: the scenario gives a device's speed."""
 
     def close(self) -> None:
-        """See Drafter.close."""
+        """Forget all sessions."""
         self._text_of.clear()
         self._works.clear()
 
     def _token(self, session: str, position: int, vocab: int) -> int:
-        """The recorded token or another; beyond the recording any."""
+        """The recorded token or another one; beyond the recording any token."""
         number = self._text_of[session]
         text = self._recordings.texts[number] if number is not None else ()
         token = text[position] if position < len(text) else 0

@@ -1,4 +1,4 @@
-"""The protocol of a target model with a KV cache of many sessions."""
+"""Protocol of a target model with a KV cache for many sessions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Protocol
 
 from shared.speculative.params import SamplingParams
 
-# One choice's log-probabilities: its own, ids of the likeliest, theirs. The same shape as the protocol's; not
+# Log-probabilities of one choice: its own, the likeliest ids, and theirs. Equals the protocol's type; not
 # imported from there, because the verifier's benchmark runs where the messages' libraries are not installed.
 TokenLogprobs = tuple[float, tuple[int, ...], tuple[float, ...]]
 
@@ -28,20 +28,20 @@ class TargetRow:
     committed: int
     choose: bool
     sampling: SamplingParams
-    logprobs: int = -1  # likeliest per choice, -1 = none at all
+    logprobs: int = -1  # number of likeliest tokens per choice; -1 = no logprobs
     parents: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """The target's own tokens for one row: [1 + drafts] (empty without `choose`), logprobs likewise or empty."""
+    """The target's own tokens for one row: [1 + drafts], empty without `choose`. logprobs: one per token, or empty."""
 
     tokens: tuple[int, ...]
     logprobs: tuple[TokenLogprobs, ...] = ()
 
 
 class TargetModel(Protocol):
-    """A target model and its KV pool. Every method but `cost_s` is called on the compute thread."""
+    """A target model and its KV pool. All methods except `cost_s` are called on the compute thread."""
 
     vocabulary: str  # hash
     vocab: int  # real tokens
@@ -53,27 +53,27 @@ class TargetModel(Protocol):
         ...
 
     def admit(self, session: str, prompt: Sequence[int], protect: Sequence[str], length: int) -> bool:
-        """Make room for a session to hold `length` tokens, KV reserved before the forward pass.
+        """Reserve KV for `length` tokens of a session before the forward pass.
 
-        A session seen for the first time may find full pages of its prompt's prefix shared (cached() tells).
-        Sessions in `protect` (this batch) and the oldest session are never evicted, the youngest goes first.
-        False: no pages, the row has to wait.
+        A new session may share full pages of its prompt's prefix; `cached` then returns their tokens.
+        Sessions in `protect` (this batch) and the oldest one are never evicted; the youngest is evicted first.
+        Returns False when there are not enough pages; the row has to wait.
         """
         ...
 
     def forward(self, rows: Sequence[TargetRow]) -> list[Choices]:
-        """One forward pass over all rows. Rows are of different sessions and were admitted."""
+        """Run one forward pass over admitted rows of different sessions."""
         ...
 
     def keep(self, session: str, length: int, path: Sequence[int] = ()) -> None:
-        """Roll back to the first `length` tokens; path: accepted nodes of a draft tree that move behind them.
+        """Roll back to the first `length` tokens. path: accepted nodes of a draft tree, moved behind these tokens.
 
         For a chain, path is empty and `length` counts the accepted drafts.
         """
         ...
 
     def forget(self, session: str) -> None:
-        """Free all pages of a session. Unknown sessions are fine."""
+        """Free all pages of a session. Unknown sessions are ignored."""
         ...
 
     def cost_s(self, rows: Sequence[TargetRow]) -> float:
@@ -85,5 +85,5 @@ class TargetModel(Protocol):
         ...
 
     def pages(self) -> tuple[int, int]:
-        """KV pages (used, all)."""
+        """KV pages (used, total)."""
         ...

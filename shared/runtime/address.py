@@ -1,6 +1,6 @@
-"""Addresses that a person types: checked where they are given, so that the mistake is named and not its consequence.
+"""Checks addresses that users type, so that an error names the mistake and not its consequence.
 
-No message repeats the address: it may hold a password.
+No message repeats the address, because it may contain a password.
 """
 
 import ipaddress
@@ -16,11 +16,11 @@ _LABEL: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 
 
 class AddressError(ValueError):
-    """Not an address of the kind that is wanted; the text says why and gives an example."""
+    """An invalid address; the text says why and gives an example."""
 
 
 def gateway_url(text: str) -> str:
-    """The base of an OpenAI-compatible server, without the `/v1` that clients are given. Raises AddressError."""
+    """Base URL of an OpenAI-compatible server, without a trailing `/v1`. Raises AddressError."""
     parts = _split(text, ("http", "https"), GATEWAY_EXAMPLE)
     if "@" in parts.netloc:
         raise AddressError(f"no user or password belongs in it; as in {GATEWAY_EXAMPLE}")
@@ -30,7 +30,7 @@ def gateway_url(text: str) -> str:
 
 
 def broker_url(text: str) -> str:
-    """The address of a Redis or Valkey, as it is. Raises AddressError."""
+    """Check the URL of a Redis or Valkey server and return it unchanged. Raises AddressError."""
     parts = _split(text, BROKER_SCHEMES, BROKER_EXAMPLE)
     if not re.fullmatch(r"(/[0-9]{0,5})?", parts.path):
         raise AddressError(
@@ -40,7 +40,7 @@ def broker_url(text: str) -> str:
 
 
 def _split(text: str, schemes: tuple[str, ...], example: str) -> SplitResult:
-    """The parts of an address that has one of these schemes, a host, and a port that can be, if any."""
+    """Split an address with one of these schemes, a host, and optionally a valid port. Raises AddressError."""
     if any(character.isspace() or not character.isprintable() for character in text):
         raise AddressError(f"it holds a space or a control character; as in {example}")
     try:
@@ -61,7 +61,7 @@ def _split(text: str, schemes: tuple[str, ...], example: str) -> SplitResult:
 
 
 def _is_host(host: str) -> bool:
-    """An IP address, or a name that a resolver takes."""
+    """Whether this is an IP address or a valid host name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

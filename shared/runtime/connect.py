@@ -1,4 +1,4 @@
-"""The broker that a service's settings name."""
+"""Connections to the broker that a service's settings name."""
 
 from pathlib import Path
 from typing import Final
@@ -9,18 +9,18 @@ from shared.broker.redis_broker import RedisBroker
 from shared.runtime.address import broker_url
 from shared.runtime.settings import Common, DraftWorkerSettings, SettingsError
 
-# Drafts, and one of the things a device does once a second. With no limit, devices of one process that were all held
-# up for a moment would each open as many connections as it has tasks; a core may serve thousands of devices.
+# One connection for drafts and one for periodic calls. Without a limit, devices that were held up for a moment would
+# open one connection per task; a core may serve thousands of devices.
 DEVICE_CALLS: Final = 2
 
 
 def connect(settings: Common) -> RedisBroker:
-    """A connection of the core; nothing is connected before the first call. Raises SettingsError."""
+    """The core's broker client. It connects on the first call. Raises SettingsError."""
     return RedisBroker(_connections(settings), settings.shard, settings.stream_limit)
 
 
 def connect_device(settings: DraftWorkerSettings, name: str) -> RedisDevice:
-    """A device's connection, likewise."""
+    """A device's broker client. It connects on the first call. Raises SettingsError."""
     return RedisDevice(
         _connections(settings, DEVICE_CALLS), name, settings.shard, settings.stream_limit, not settings.joined
     )

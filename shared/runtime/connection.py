@@ -1,11 +1,11 @@
-"""One client's connection, around aiohttp's protocol: how long it may take to send a request and to read an answer."""
+"""One client's connection around aiohttp's protocol, with limits on sending a request and reading a response."""
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 
-REFUSED_S: Final = 1.0  # a client that is refused gets so long to send its request, and so hears the answer
+REFUSED_S: Final = 1.0  # time for a refused client to send its request, so that it reads the response
 _TIMED_OUT: Final = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _BUSY: Final = (
     b'{"error": {"message": "too many connections", "type": "service_unavailable", "param": null, '
@@ -16,17 +16,17 @@ _REFUSAL: Final = (
     b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(_BUSY), _BUSY)
 )
 
-# idle: nothing of the next request has come. header: some of it has. body: being handled, and not all of its body is
-# here. busy: being handled, and all of it is here.
+# idle: nothing of the next request has arrived. header: a part has. body: it is being handled, and its body is not
+# complete. busy: it is being handled, and its body is complete.
 Phase = Literal["idle", "header", "body", "busy"]
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionBounds:
-    """What the clients of one listener may take.
+    """Limits for the clients of one listener.
 
     connections: open at once. header_s: from a request's first byte, or the connection's beginning, to the end of its
-    headers. idle_s: between two requests. write_s: a client that reads nothing of what is sent for so long is gone.
+    headers. idle_s: between two requests. write_s: a client that reads nothing for this long is disconnected.
     """
 
     connections: int
@@ -36,9 +36,9 @@ class ConnectionBounds:
 
 
 class Connection(asyncio.Protocol):
-    """Passes everything on to `inner`. The listener says when a request's handling `began` and `ended`.
+    """Passes everything on to `inner`. The listener calls `began` and `ended` around a request's handling.
 
-    changed: called when the phase is another. lost: called once, when the connection is closed.
+    changed: called when the phase changes. lost: called once, when the connection is closed.
     count: called with the name of a bound that closed it.
     """
 
@@ -106,25 +106,25 @@ class Connection(asyncio.Protocol):
 
     # --- the listener's side ------------------------------------------------------------------------
     def began(self, whole: bool) -> None:
-        """A request is being handled. whole: its body has come, too."""
+        """Handling of a request has begun. whole: its body is complete."""
         self._header = _stopped(self._header)
         if not self._paused:
             self._flush = _stopped(self._flush)
         self._enter("busy" if whole else "body")
 
     def received(self) -> None:
-        """The rest of the body has come."""
+        """The request's body is complete."""
         if self.phase == "body":
             self._enter("busy")
 
     def ended(self) -> None:
-        """The handler is done. Of its answer, some may still be unsent."""
+        """The handler has ended. Part of its response may still be unsent."""
         self._enter("idle")
         self._watch_flush()
 
     @property
     def expendable(self) -> bool:
-        """Whether nothing of an answer is lost if it is closed now: its client has yet to send something."""
+        """Whether closing it now loses no response, because the client has yet to send data."""
         return (
             self.phase != "busy" and self.transport is not None and not self.transport.get_write_buffer_size()
         )
@@ -161,7 +161,7 @@ class Connection(asyncio.Protocol):
         self._flush = self._later(self._bounds.write_s, self._flush_late)
 
     def _flush_late(self) -> None:
-        """As much is waiting as before: the client has read nothing. A handler that writes on is soon held up."""
+        """Close if the client has read nothing since the last check. A handler that goes on writing soon blocks."""
         self._flush = None
         waiting = self.transport.get_write_buffer_size() if self.transport is not None else 0
         if self.transport is None or not waiting:
@@ -174,7 +174,7 @@ class Connection(asyncio.Protocol):
 
 
 class Refusal(asyncio.Protocol):
-    """Answers 503 to whatever is asked, and closes. For clients beyond the last place."""
+    """Answers any request with 503 and closes. For clients beyond the limit of connections."""
 
     def __init__(self, lost: Callable[[], None]) -> None:
         self._lost = lost
@@ -200,7 +200,7 @@ class Refusal(asyncio.Protocol):
 
 
 def _stopped(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
-    """None: there is no timer any more."""
+    """Cancel a timer, if any. Returns None."""
     if timer is not None:
         timer.cancel()
     return None

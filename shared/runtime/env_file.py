@@ -1,7 +1,6 @@
-"""Files of `NAME=value` lines, such as `.env`: which names one sets, and on which lines.
+"""Files of `NAME=value` lines, such as `.env`: the names that a file sets, and their lines.
 
-The values are read by pydantic-settings with the same parser; it passes over what it cannot read, so this is refused
-here.
+pydantic-settings reads the values with the same parser but skips lines that it cannot read; they are refused here.
 """
 
 import io
@@ -11,15 +10,15 @@ from typing import Final
 
 from dotenv.parser import Binding, parse_stream
 
-ENCODING: Final = "utf-8-sig"  # UTF-8, with or without the mark that some editors put first
+ENCODING: Final = "utf-8-sig"  # UTF-8, with or without a byte order mark
 
 
 class EnvFileError(ValueError):
-    """A file that cannot be read as a whole; the text names it, the line and the fix."""
+    """A file with an unreadable part; the text names the file, the line and the fix."""
 
 
 def names_in(path: Path) -> dict[str, int]:
-    """Line by name, as they are written; {} when there is no such file. Raises EnvFileError."""
+    """Line numbers by name, as spelt in the file; {} when there is no such file. Raises EnvFileError."""
     if not path.is_file():
         return {}
     return dict(_names(path, _text(path)))
@@ -52,6 +51,6 @@ def _names(path: Path, text: str) -> Iterator[tuple[str, int]]:
 
 
 def _line(binding: Binding) -> int:
-    """Where it begins, blank lines before it passed over."""
+    """The line where a binding begins, after blank lines."""
     text = binding.original.string
     return binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")

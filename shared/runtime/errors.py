@@ -1,15 +1,15 @@
-"""What a person is told of an exception."""
+"""Error messages for people."""
 
 
 def innermost(error: BaseException) -> BaseException:
-    """The error itself, out of the groups that task groups wrap it in."""
+    """The first error inside nested exception groups."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
 
 
 def words(error: BaseException) -> str:
-    """Its text, for a file with the name in front; never empty: an error without a text is called by its kind."""
+    """The error's message, with the file's name if it concerns one. Never empty: falls back to the error's type."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
     text = str(error).strip()

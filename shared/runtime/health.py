@@ -1,4 +1,4 @@
-"""/healthz, /readyz and /metrics of a service, on a port of their own."""
+"""/healthz, /readyz and /metrics of a service, on a separate port."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,15 +16,15 @@ from shared.runtime.settings import SettingsError
 TICK_S: Final = 0.5
 STUCK_S: Final = 10.0
 STACK_HEADER: Final = "Outrider-Stack"
-# Few, so that room for them can be kept beside any number of clients (HEALTH_FILES).
+# Few connections, so that files for them can be reserved beside any number of clients (HEALTH_FILES).
 BOUNDS: Final = ConnectionBounds(connections=16, header_s=5.0, idle_s=60.0, write_s=10.0)
 HEALTH_FILES: Final = BOUNDS.connections + REFUSALS + 4
 
 
 class HealthServer:
-    """alive = the event loop ticks; ready = `ready()` has no objection (None), else its reason is the answer.
+    """Alive: the event loop ticks. Ready: `ready()` returns None; otherwise its reason is the response.
 
-    stack: id of the stack that this process belongs to, given back in STACK_HEADER; "" = none. Entering raises
+    stack: id of the stack that this process belongs to, returned in STACK_HEADER; "" = none. Entering raises
     SettingsError when the port cannot be had.
     """
 
@@ -44,7 +44,7 @@ class HealthServer:
 
     @property
     def port(self) -> int:
-        """The bound port (useful when 0 was asked for)."""
+        """The bound port, which differs from the requested one if that is 0."""
         return (self._listener.port if self._listener is not None else 0) or self._port
 
     async def __aenter__(self) -> "HealthServer":

@@ -1,4 +1,4 @@
-"""aiohttp's server with our answers and log lines for what is not HTTP: no traceback, nothing of the client's bytes."""
+"""aiohttp's server with our responses and log lines for invalid HTTP: no traceback, none of the client's bytes."""
 
 from collections.abc import Callable
 from http import HTTPStatus
@@ -8,7 +8,7 @@ import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError, LineTooLong
 
-# (status, what is wrong) to the answer.
+# (status, what is wrong) -> response.
 Refusal = Callable[[int, str], web.Response]
 
 _CLIENTS: Final = (HttpProcessingError, web.RequestPayloadError)
@@ -22,21 +22,21 @@ def plain_refusal(status: int, message: str) -> web.Response:
 
 
 class HttpRunner(web.AppRunner):
-    """An AppRunner whose connections answer what no handler sees with `refusal`."""
+    """An AppRunner that answers invalid requests, which no handler sees, with `refusal`."""
 
     def __init__(self, app: web.Application, *, refusal: Refusal = plain_refusal, **options: Any) -> None:
-        """options: of AppRunner."""
+        """options: arguments of AppRunner."""
         super().__init__(app, access_log=None, **options)
         self._refusal = refusal
 
     async def _make_server(self) -> web.Server:
-        """See aiohttp: called once, by `setup`."""
+        """Overrides aiohttp's method, which `setup` calls once."""
         made = await super()._make_server()
         return _Server(self._refusal, made)
 
 
 class _Server(web.Server):
-    """What `made` is, with connections of our own kind."""
+    """A copy of the server `made` that creates our own connections."""
 
     def __init__(self, refusal: Refusal, made: web.Server) -> None:
         super().__init__(
@@ -65,7 +65,7 @@ class _Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Called by aiohttp for a request it cannot read, and where a handler fails beside its own middlewares."""
+        """aiohttp calls this for a request that it cannot read, and for an error that no middleware handled."""
         status, reason = self._meaning(status, exc)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             log.error("request failed", **_error(exc))
@@ -80,7 +80,7 @@ class _Connection(web.RequestHandler):
         return response
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Called by aiohttp where a connection fails."""
+        """aiohttp calls this when a connection fails."""
         log.error("connection failed", **_error(kw.get("exc_info")))
 
     def _meaning(self, status: int, exc: BaseException | None) -> tuple[int, str]:
@@ -96,7 +96,7 @@ class _Connection(web.RequestHandler):
 
 
 def _error(error: object) -> dict[str, Any]:
-    """A fault of the client by its kind alone, since its text quotes the request; a fault of ours with its place."""
+    """Log fields of an error. A client's error is named by type only, since its text quotes the request."""
     if isinstance(error, _CLIENTS):
         return {"error": type(error).__name__}
     return {"exc_info": error} if isinstance(error, BaseException) else {}

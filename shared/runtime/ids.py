@@ -1,4 +1,4 @@
-"""Random ids from one source per process, seeded in tests and simulation."""
+"""Random ids from one generator per process, seeded in tests and simulation."""
 
 import random
 import string
@@ -7,7 +7,7 @@ ALPHABET = string.ascii_letters + string.digits
 
 
 class Ids:
-    """seed 0 draws the seed from the system; any other seed makes every id a function of it."""
+    """Seed 0 uses the system's randomness; any other seed makes all ids reproducible."""
 
     def __init__(self, seed: int = 0) -> None:
         self._random = random.Random(seed) if seed else random.SystemRandom()  # noqa: S311  # not secrets
@@ -25,9 +25,9 @@ class Ids:
         return self._random.getrandbits(n)
 
     def jitter(self, low: float, high: float) -> float:
-        """Uniform between low and high: so that retries of many processes do not fall together."""
+        """Uniform between low and high, so that retries of many processes do not coincide."""
         return self._random.uniform(low, high)
 
     def exponential(self, mean: float) -> float:
-        """Exponentially distributed."""
+        """An exponentially distributed number with this mean."""
         return self._random.expovariate(1 / mean)

@@ -1,4 +1,4 @@
-"""An HTTP listener that clients cannot fill: see ConnectionBounds."""
+"""An HTTP listener with limits that keep clients from exhausting it (ConnectionBounds)."""
 
 import asyncio
 import errno
@@ -17,10 +17,10 @@ from shared.runtime.http_runner import HttpRunner, plain_refusal
 from shared.runtime.http_runner import Refusal as RefusedRequest
 
 BACKLOG: Final = 256
-BURST: Final = 16  # clients that are accepted before others get a turn of the loop
-REFUSALS: Final = 8  # clients at once that are told that there is no place; further ones wait for their turn
+BURST: Final = 16  # clients accepted in a row before other tasks run
+REFUSALS: Final = 8  # clients refused at once; further ones wait in the backlog
 MAX_EVICTION_TRIES: Final = 8  # connections that are tried before a newcomer is refused
-PAUSE_S: Final = 0.2  # when the system has no file or memory for another connection
+PAUSE_S: Final = 0.2  # pause when the system has no file or memory for another connection
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -41,7 +41,7 @@ class Listener:
         refusal: RefusedRequest = plain_refusal,
         **handler_options: Any,
     ) -> None:
-        """refusal: the answer to what is not HTTP. handler_options: of aiohttp's AppRunner."""
+        """refusal: the response to invalid HTTP. handler_options: arguments of aiohttp's AppRunner."""
         self.counts: Counter[str] = Counter()
         self._bounds = bounds
         app.middlewares.insert(0, self._around)
@@ -62,17 +62,17 @@ class Listener:
 
     @property
     def port(self) -> int:
-        """The bound port; 0 = none."""
+        """The bound port; 0 = not bound."""
         return int(self._sockets[0].getsockname()[1]) if self._sockets else 0
 
     async def start(self, host: str, port: int) -> None:
-        """Bind, and serve. Raises OSError."""
+        """Bind and serve. Raises OSError."""
         await self._runner.setup()
         self._sockets = await _bind(host, port)
         self._accepting = [asyncio.create_task(self._accept_on(sock)) for sock in self._sockets]
 
     async def stop(self) -> None:
-        """No new connections."""
+        """Accept no new connections."""
         accepting, self._accepting = self._accepting, []
         for task in accepting:
             task.cancel()
@@ -82,7 +82,7 @@ class Listener:
         self._sockets = []
 
     async def close(self) -> None:
-        """`stop`, and close all connections; handlers under way get aiohttp's `shutdown_timeout`."""
+        """Stop, and close all connections. Running handlers get aiohttp's `shutdown_timeout`."""
         await self.stop()
         await asyncio.gather(*self._opening, return_exceptions=True)
         await self._runner.cleanup()
@@ -107,7 +107,7 @@ class Listener:
                 await asyncio.sleep(0)
 
     async def _place(self, client: socket.socket) -> None:
-        """A place for a client, or a refusal; no more files are in use meanwhile than there are places."""
+        """Admit or refuse a client, without using more files than there are places."""
         while self._open >= self._bounds.connections:
             if self._evict():
                 await self._place_freed()
@@ -187,10 +187,10 @@ class Listener:
 
     @web.middleware
     async def _around(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Tells the connection that a request is being handled."""
+        """Notify the connection that a request is being handled."""
         transport = request.transport
         connection = self._connections.get(transport) if transport is not None else None
-        if connection is None:  # the client has gone
+        if connection is None:  # the client has disconnected
             return await handler(request)
         whole = request.content.is_eof()
         connection.began(whole)
@@ -220,7 +220,7 @@ async def _bind(host: str, port: int) -> list[socket.socket]:
 
 
 def _listening(family: int, address: tuple[Any, ...], optional: bool) -> list[socket.socket]:
-    """One socket; none where an address of this family is not there, if it is optional."""
+    """A listening socket; empty if the address family is optional and unavailable here."""
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)

@@ -1,4 +1,4 @@
-"""Where log lines go: a stream that never raises, so that a full disk costs lines and not requests."""
+"""A log stream that never raises, so that a full disk loses log lines and not requests."""
 
 import os
 from io import UnsupportedOperation
@@ -6,9 +6,9 @@ from typing import TextIO
 
 
 class LogSink:
-    """A text stream for a logger. Lines that cannot be written are counted; the count is the first line after them.
+    """A text stream for a logger. Lines that cannot be written are counted, and the count is logged later.
 
-    Lines go to the file descriptor without a buffer: what a full disk refused is not tried again at exit, where it
+    Lines are written unbuffered to the file descriptor, so that a failed write is not retried at exit, where it
     would change the exit code.
     """
 
@@ -19,15 +19,15 @@ class LogSink:
         try:
             self._fd = stream.fileno()
         except (AttributeError, OSError, UnsupportedOperation, ValueError):
-            self._fd = -1  # a stream without a file: a test's
+            self._fd = -1  # a stream without a file, as in tests
 
     def write(self, text: str) -> int:
-        """Keep text until `flush`."""
+        """Buffer text until `flush`."""
         self._line += text
         return len(text)
 
     def flush(self) -> None:
-        """Write what was kept."""
+        """Write the buffered text."""
         line, self._line = self._line, ""
         if not line:
             return

@@ -1,6 +1,6 @@
-"""Structured logs: key=value for people, JSON lines for machines, on stderr.
+"""Structured logs on stderr: key=value for people, JSON lines for machines.
 
-A traceback has no values of variables: they hold prompts and texts.
+Tracebacks omit the values of variables, because they may contain prompts and texts.
 """
 
 import logging
@@ -15,7 +15,7 @@ from shared.runtime.log_sink import LogSink
 
 
 def configure(level: str, fmt: Literal["console", "json"], **bound: Any) -> None:
-    """Set up structlog once per process; `bound` (role, name) is in every line."""
+    """Set up structlog once per process. bound: fields of every line (role, name)."""
     renderer: structlog.types.Processor = (
         structlog.processors.JSONRenderer()
         if fmt == "json"

@@ -1,4 +1,4 @@
-"""The outermost of a service's three functions."""
+"""The loop that runs a service's turns."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,7 +14,7 @@ log = structlog.get_logger()
 async def run_forever(
     turn: Callable[[], Awaitable[None]], watch: BrokerWatch, stop: asyncio.Event, name: str
 ) -> None:
-    """Take turns until stop is set. A broker that is away only costs waiting; any other error is the caller's."""
+    """Call `turn` until stop is set. Retries while the broker is away; any other error is raised."""
     pause_s = 0.02
     while not stop.is_set():
         try:

@@ -1,4 +1,4 @@
-"""How many files and connections this process may have open (RLIMIT_NOFILE)."""
+"""The limit of open files and connections of this process (RLIMIT_NOFILE)."""
 
 import resource
 from contextlib import suppress
@@ -10,7 +10,7 @@ MAX_OPEN_FILES: Final = (
 
 
 def raise_open_files() -> int:
-    """Raise the soft limit as far as the hard one allows, up to MAX_OPEN_FILES. The limit in force from now on."""
+    """Raise the soft limit up to the hard one or MAX_OPEN_FILES. Returns the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -1,10 +1,10 @@
-"""Waiting that ends early."""
+"""A sleep that an event ends early."""
 
 import asyncio
 
 
 async def pause(event: asyncio.Event, seconds: float) -> None:
-    """Until the event is set, for `seconds` at most. Makes no task, unlike wait_for: a fleet pauses by the thousand."""
+    """Wait for the event, for `seconds` at most. Unlike wait_for it creates no task, since a fleet has many pauses."""
     try:
         async with asyncio.timeout(seconds):
             await event.wait()

@@ -1,4 +1,4 @@
-"""A process's heartbeat: it says who is there, and it is how a newer incarnation displaces an older one."""
+"""A process's heartbeat: announces that it is alive, and lets a newer incarnation displace an older one."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,26 +15,26 @@ log = structlog.get_logger()
 
 
 class Superseded(RuntimeError):
-    """A newer process has this one's name: this one has to stop."""
+    """A newer process has this one's name, so this one must stop."""
 
 
 class HeartbeatSink(Protocol):
-    """Where heartbeats go: a broker, as the core or as a device sees it."""
+    """Stores heartbeats: a broker as the core or a device sees it."""
 
     async def beat(self, heartbeat: Heartbeat, ttl_s: float) -> None:
-        """See Broker.beat."""
+        """Store a heartbeat for ttl_s. Raises LeaseLost when a newer generation has the name, BrokerAway."""
         ...
 
 
 class Presence:
-    """Beats every HEARTBEAT_S with whatever `make` says then."""
+    """Sends a heartbeat made by `make` every HEARTBEAT_S."""
 
     def __init__(self, broker: HeartbeatSink, make: Callable[[], Heartbeat]) -> None:
         self._broker = broker
         self._make = make
 
     async def announce(self) -> None:
-        """Beat once, and be seen by whoever looks from now on. Raises Superseded, BrokerAway."""
+        """Send one heartbeat, so that the process is listed as alive. Raises Superseded, BrokerAway."""
         heartbeat = self._make()
         try:
             await self._broker.beat(heartbeat, HEARTBEAT_TTL_S)
@@ -42,14 +42,14 @@ class Presence:
             raise Superseded(f"a newer {heartbeat.role} has the name {heartbeat.name!r}") from None
 
     async def beat(self) -> None:
-        """Beat once. Raises Superseded; a broker that is away is the watch's business."""
+        """Send one heartbeat. Raises Superseded. Ignores a broker that is away, which the watch handles."""
         try:
             await self.announce()
         except BrokerAway as error:
             log.debug("heartbeat missed", why=str(error))
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Beat until stop is set."""
+        """Send heartbeats until stop is set. Raises Superseded."""
         while not stop.is_set():
             await self.beat()
             await pause(stop, HEARTBEAT_S)

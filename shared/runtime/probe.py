@@ -1,6 +1,6 @@
-"""`python -m shared.runtime.probe PORT [PATH]`: whether a service on this host says that it is well. For containers.
+"""`python -m shared.runtime.probe PORT [PATH]`: checks the health of a service on this host. For containers.
 
-Exits 0 on HTTP 200 and 1 on anything else, with what was said on stderr. No package is needed for it, and no curl.
+Exits 0 on HTTP 200, else 1 with the answer on stderr. Needs neither packages nor curl.
 """
 
 import http.client
@@ -11,7 +11,7 @@ LIMIT_S: Final = 3.0
 
 
 def probe(port: int, path: str) -> str:
-    """What is wrong; "" when nothing is."""
+    """What is wrong; "" when the service is healthy."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT_S)
     try:
         connection.request("GET", path)

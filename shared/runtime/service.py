@@ -1,4 +1,4 @@
-"""What every `python -m services.<name>` does around its service."""
+"""Common entry point of all services: event loop, signals and exit codes."""
 
 import asyncio
 import gc
@@ -16,8 +16,8 @@ from shared.runtime.open_files import raise_open_files
 from shared.runtime.presence import Superseded
 from shared.runtime.settings import SettingsError
 
-# Objects that may be new before the collector looks at them. With Python's 700, most of what is under way counts as
-# old: a thousand devices in one process stood still for 300 ms every 3 s.
+# New objects per young collection. With Python's 700 most live requests' objects become old, and full collections
+# stopped a process of a thousand devices for 300 ms every 3 s.
 GC_THRESHOLD: Final = 10_000
 EXIT_SETTINGS: Final = 2  # a setting or a file is wrong: restarting does not help
 EXIT_REFUSED: Final = (
@@ -31,7 +31,7 @@ class Refused(RuntimeError):
 
 
 class BadFile(RuntimeError):
-    """A file this process needs is missing or not what it should be; the text names it."""
+    """A file that this process needs is missing or invalid; the text names it."""
 
 
 EXIT_CODES: Final[dict[type[Exception], int]] = {
@@ -44,23 +44,23 @@ EXIT_CODES: Final[dict[type[Exception], int]] = {
 
 
 class FineLoop(uvloop.Loop):
-    """uvloop whose clock is read at every call: its own is a millisecond coarse and stands still within a turn."""
+    """uvloop with a precise clock: uvloop's own has a resolution of 1 ms and stands still within a loop iteration."""
 
     def time(self) -> float:
-        """Seconds of the monotonic clock: one base for all processes of a host."""
+        """Monotonic time in seconds, with the same base for all processes of a host."""
         return time.monotonic()
 
 
 def collect_seldom() -> None:
-    """Garbage collection for a process that serves; after its imports."""
-    # A full collection is due when a quarter of all objects is new. Imports are many and stay: not counting them, it
-    # is due early, and short, before a mebibyte a minute of garbage has gathered for minutes.
+    """Tune garbage collection for a serving process. Call it after the imports."""
+    # A full collection runs when a quarter of all objects is new. Imports create many permanent objects; without them
+    # in the count, full collections come early and are short, instead of after minutes of garbage.
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
 
 
 def main(name: str, run: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    """Run a service until SIGTERM or SIGINT, on uvloop. Exits 0, or with one line on stderr and a code."""
+    """Run a service on uvloop until SIGTERM or SIGINT. Known errors exit with one line on stderr and a code."""
     collect_seldom()
     raise_open_files()
     try:

@@ -38,7 +38,7 @@ class SettingsError(ValueError):
 
 
 class Common(BaseSettings):
-    """What every service reads."""
+    """Settings of all services."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
 
@@ -71,7 +71,7 @@ class Common(BaseSettings):
 
 
 class GatewaySettings(Common):
-    """HTTP side."""
+    """Settings of the gateway."""
 
     host: str = Field("127.0.0.1", description="address the HTTP API listens on")
     port: Port = Field(8000, description="port of the HTTP API; 0 = a free one")
@@ -146,7 +146,7 @@ class GatewaySettings(Common):
 
 
 class SchedulerSettings(Common):
-    """Who is verified together."""
+    """Settings of the scheduler."""
 
     health_port: Port = Field(9102, description="port of /healthz, /readyz and /metrics; 0 = a free one")
     policy: str = Field(
@@ -170,7 +170,7 @@ class SchedulerSettings(Common):
 
 
 class DraftWorkerSettings(Common):
-    """A device."""
+    """Settings of a draft worker."""
 
     health_port: Port = Field(9104, description="port of /healthz, /readyz and /metrics; 0 = a free one")
     joined: bool = Field(False, description="a device with a credential of its own (`outrider join`)")
@@ -208,7 +208,7 @@ class DraftWorkerSettings(Common):
 
 
 class VerifierSettings(Common):
-    """The core."""
+    """Settings of a verifier."""
 
     health_port: Port = Field(9103, description="port of /healthz, /readyz and /metrics; 0 = a free one")
     target: Literal["torch", "modelled"] = Field(
@@ -274,14 +274,14 @@ def is_set(name: str) -> bool:
 
 
 def load_named(cls: type[S]) -> S:
-    """`load`, for a process of its own: without a name it has its host's, so that containers differ by themselves."""
+    """`load` for a service's process. The name defaults to the host's, so that containers get different names."""
     settings = load(cls)
     host = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:64]
     return settings if settings.name else settings.model_copy(update={"name": host})
 
 
 def _refuse_unknown(env_file: Path) -> None:
-    """Names count in any case, as pydantic-settings takes them; those of NOT_OURS only as they are."""
+    """Refuse unknown and duplicate names. Case is ignored, as in pydantic-settings, except for NOT_OURS."""
     settings = {PREFIX + name.upper() for cls in ALL for name in cls.model_fields}
     for source, names in (("", list(os.environ)), (f"{env_file}: ", list(_names_in(env_file)))):
         ours = sorted(name for name in names if name.upper().startswith(PREFIX))

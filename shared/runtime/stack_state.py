@@ -1,4 +1,4 @@
-"""The state folder of a local stack: the lock that one stack holds for its life, and what it says of itself."""
+"""The state folder of a local stack: the lock that a stack holds while it runs, and its description up.json."""
 
 import asyncio
 import fcntl
@@ -13,13 +13,15 @@ from typing import Annotated, Final
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-LOOK_S: Final = 1.0  # whoever looks whether a lock is held has it for an instant: so long a claim tries again
+LOOK_S: Final = (
+    1.0  # a claim retries this long, since a check whether the lock is held takes it for an instant
+)
 WAIT_S: Final = 30.0
 POLL_S: Final = 0.02
 
 
 class StateError(RuntimeError):
-    """A state folder cannot be had; the text says why and what to do."""
+    """A state folder cannot be used; the text says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,27 +29,27 @@ class State:
     """A running stack, as up.json describes it."""
 
     pid: Annotated[int, Field(gt=1)]  # of the supervisor; 0 and -1 would be groups of processes
-    started: str  # see `start_of`
-    stack: str  # id that its processes give back
+    started: str  # start time of the process, from `start_of`
+    stack: str  # id that its processes return in STACK_HEADER
     url: str
     broker_url: str
     join_url: str
     metrics: tuple[str, ...]
-    given_up: dict[str, str]  # devices that ended for good, and why
+    given_up: dict[str, str]  # devices that ended for good, and the reasons
 
 
 _STATE: Final = TypeAdapter(State)
 
 
 class FileLock:
-    """An exclusive flock. It ends with the process that holds it, however that ends; the file stays."""
+    """An exclusive flock. It is released when the holding process ends in any way; the file stays."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._fd = -1
 
     def take(self, note: str = "") -> bool:
-        """Take it and leave a note in the file; False when somebody has it. Raises OSError."""
+        """Take the lock and write a note to the file; False when it is held. Raises OSError."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)  # not inherited: children do not keep it
         try:
@@ -63,20 +65,20 @@ class FileLock:
         return True
 
     def release(self) -> None:
-        """Let others have it. Idempotent."""
+        """Release the lock. Idempotent."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
     def note(self) -> str:
-        """What its holder left."""
+        """The holder's note."""
         try:
             return self.path.read_text(encoding="utf-8", errors="replace").strip()
         except OSError:
             return ""
 
     def is_held(self) -> bool:
-        """Whether somebody has it now."""
+        """Whether the lock is held now."""
         try:
             fd = os.open(self.path, os.O_RDONLY)
         except OSError:
@@ -94,7 +96,7 @@ class FileLock:
 
 @asynccontextmanager
 async def locked(path: Path, wait_s: float = WAIT_S) -> AsyncIterator[None]:
-    """Hold the lock of this path. Raises StateError when others hold it for longer than wait_s, or OSError."""
+    """Hold the lock of this path. Raises StateError when it is held for longer than wait_s, or OSError."""
     lock, deadline = FileLock(path), time.monotonic() + wait_s
     while not lock.take(str(os.getpid())):
         if time.monotonic() > deadline:
@@ -107,9 +109,9 @@ async def locked(path: Path, wait_s: float = WAIT_S) -> AsyncIterator[None]:
 
 
 def claim(state_dir: Path) -> FileLock:
-    """Hold a state folder for a stack, and forget what an earlier one left there.
+    """Lock a state folder for a stack, and delete an earlier stack's up.json.
 
-    Raises StateError when a stack runs there, or when it cannot be a state folder.
+    Raises StateError when a stack runs there, or when the folder cannot be used.
     """
     lock, deadline = FileLock(_lock_file(state_dir)), time.monotonic() + LOOK_S
     try:
@@ -128,12 +130,12 @@ def claim(state_dir: Path) -> FileLock:
 
 
 def state_file(state_dir: Path) -> Path:
-    """Where a running stack says who and where it is."""
+    """Path of up.json, which describes a running stack."""
     return state_dir / "up.json"
 
 
 def write_state(state_dir: Path, state: State) -> None:
-    """Whole or not at all, by the holder of the folder. Raises OSError."""
+    """Write up.json atomically; only the folder's lock holder may. Raises OSError."""
     path = state_file(state_dir)
     new = path.with_name(f".{path.name}.new")
     new.write_bytes(_STATE.dump_json(state) + b"\n")
@@ -141,9 +143,9 @@ def write_state(state_dir: Path, state: State) -> None:
 
 
 def read_state(state_dir: Path) -> State | None:
-    """Of the stack that runs here; None when there is none.
+    """State of the stack that runs here; None when there is none.
 
-    A file that is malformed, or whose stack has ended, counts as none: the folder must be held, and the process must
+    A malformed file, or one of a stack that has ended, counts as none: the folder must be locked, and the process must
     be the one that wrote the file.
     """
     try:
@@ -155,7 +157,7 @@ def read_state(state_dir: Path) -> State | None:
 
 
 def start_of(pid: int) -> str:
-    """When a process started, as text: another process that gets its id later has another. "" = there is none."""
+    """A process's start time as text, which tells reused pids apart. "" = no such process."""
     if sys.platform != "linux":
         import psutil  # noqa: PLC0415  # part of the extra `all`, like the rest of a local stack
 
@@ -163,7 +165,7 @@ def start_of(pid: int) -> str:
             return f"{psutil.Process(pid).create_time():.3f}"
         except psutil.Error:
             return ""
-    # In ticks since the machine started. As a time of day it would move with every correction of the clock.
+    # In ticks since boot. A time of day would change with every correction of the clock.
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

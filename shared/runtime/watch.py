@@ -1,4 +1,4 @@
-"""Knows whether the broker is there, for how long it has been away, and whether it came back empty."""
+"""Watches the broker: whether it is up, how long it has been away, and whether it lost its data."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,15 +17,15 @@ log = structlog.get_logger()
 
 
 class Watched(Protocol):
-    """A broker, as the core or as a device sees it."""
+    """A broker as the core or a device sees it."""
 
     async def run_id(self) -> str:
-        """See Broker.run_id."""
+        """Id of the server process and its data; another id after a restart without data. Raises BrokerAway."""
         ...
 
 
 class BrokerWatch:
-    """Pings the broker and tells its listeners, in this order of seriousness.
+    """Probes the broker and notifies its listeners of these events.
 
     away: no answer; streams pause. lost: away for longer than the grace; streams end. back: answers again with
     its data. reset: answers again, but its data is gone (another run id): groups and registrations are made anew.
@@ -38,7 +38,7 @@ class BrokerWatch:
         pause_s: float = PROBE_S,
         longest_pause_s: float = PROBE_S,
     ) -> None:
-        """pause_s: between probes; longest_pause_s: what it grows to while the broker is lost."""
+        """pause_s: between probes; longest_pause_s: the maximum to which it doubles while the broker is lost."""
         self.up = False
         self.lost = False
         self.generation = 0
@@ -65,7 +65,7 @@ class BrokerWatch:
             await pause(stop, self._pause_s)
 
     async def probe(self) -> None:
-        """Look once and tell the listeners of any change."""
+        """Probe once and notify the listeners of a change."""
         try:
             run_id = await self._broker.run_id()
         except BrokerAway as error:

@@ -1,4 +1,4 @@
-"""Stand-ins for llama.cpp that do not work, put before the real one on a process's path."""
+"""Broken stand-ins for llama.cpp, placed before the real one on a process's path."""
 
 import os
 from pathlib import Path

@@ -192,7 +192,7 @@ def test_a_request_that_is_done_before_it_began_has_no_part_in_a_decode() -> Non
 
 
 class Cache:
-    """What a llama.cpp cache would hold, told of every change."""
+    """A model of llama.cpp's cache that applies every operation."""
 
     def __init__(self) -> None:
         self.held: dict[int, list[int]] = {}

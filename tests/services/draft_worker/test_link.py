@@ -1,4 +1,4 @@
-"""The delayed link: in order, as late as it says, and on average as late again as its jitter."""
+"""The delayed link: order, fixed delay and mean jitter."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""The probe: llama.cpp as installed decodes batches of 1 and 32 and drafts, on every system's way to a file."""
+"""The probe: the installed llama.cpp decodes batches of 1 and 32 and drafts, with both ways to make a file."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The proof: how the probe's end is read, and what is said when llama.cpp dies, fails, or is killed."""
+"""The proof: interpretation of the probe's exit, and messages when llama.cpp crashes, fails or is killed."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""The device's state machine: messages late, twice, out of order, with gaps, and for sessions it does not know."""
+"""The device's state machine with late, repeated and reordered messages, gaps and unknown sessions."""
 
 import itertools
 import random

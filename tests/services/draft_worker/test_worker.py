@@ -1,4 +1,4 @@
-"""The device's shell on the in-memory broker and a virtual clock: what a scheduler sees of it."""
+"""The device's shell on the in-memory broker and a virtual clock, as a scheduler sees it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -45,7 +45,7 @@ DEPLOYMENT = {"protocol": str(PROTOCOL_VERSION), "target": "modelled", "vocabula
 
 
 class World:
-    """A device under test, and the rest of the stack played by hand."""
+    """The device under test, and a manual stand-in for the rest of the stack."""
 
     def __init__(self, **settings: Any) -> None:
         self.server = MemoryServer()
@@ -99,7 +99,7 @@ class World:
                 await self.broker.send(KEYS.inbox(self.address), message)
 
     async def replies(self, wait_s: float = 1.0) -> list[Draft | Resync]:
-        """What the device has sent within wait_s."""
+        """Messages that the device has sent within wait_s."""
         await asyncio.sleep(wait_s)
         entries = await self.broker.read_group([KEYS.draft], "scheduler", 100, 0.01)
         await self.broker.ack(KEYS.draft, [entry.id for entry in entries])
@@ -108,7 +108,7 @@ class World:
         return [message for message in messages if isinstance(message, Draft | Resync)]
 
     async def opened(self, session: str = "s", prompt: tuple[int, ...] = PROMPT) -> None:
-        """Open a session and see it ready."""
+        """Open a session and wait until it is ready."""
         await self.submit(session, prompt)
         await self.send(Open(session, 1, len(prompt)))
         assert await self.replies() == [Resync(session, 1, self.address, len(prompt), "ready")]
@@ -122,7 +122,7 @@ def verdict(base: int, tokens: tuple[int, ...], next_k: int = 4, session: str = 
 
 
 def play(scene: Callable[[World], Awaitable[None]], **settings: Any) -> None:
-    """Run a scene on a virtual clock; the device stops in the end and holds nothing."""
+    """Run a test on a virtual clock; at its end the device stops and must hold nothing."""
 
     async def run() -> None:
         world = World(**settings)
@@ -356,7 +356,7 @@ def test_a_broker_that_lost_its_data_is_joined_anew_with_nothing_held() -> None:
 
 
 class Flaky(MemoryBroker):
-    """A broker that can be full or away, for one process."""
+    """A broker that can be full or away for one process."""
 
     full = away = False
 

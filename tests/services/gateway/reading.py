@@ -1,4 +1,4 @@
-"""Reading the gateway's answers."""
+"""Helpers that read the gateway's responses."""
 
 import json
 from typing import Any
@@ -11,7 +11,7 @@ TEXT = "hello world, hello there"
 
 
 async def events(response: aiohttp.ClientResponse) -> list[Any]:
-    """Data of a stream's events; "[DONE]" as it is."""
+    """Decoded data of a stream's events; "[DONE]" stays a string."""
     assert response.status == 200, await response.text()
     assert response.content_type == "text/event-stream"
     lines = (await response.text()).split("\n\n")

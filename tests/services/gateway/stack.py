@@ -1,4 +1,4 @@
-"""A real gateway on a real port, over an in-memory broker, with a core of a few lines behind it."""
+"""A real gateway on a real port, with an in-memory broker and a minimal core."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -28,7 +28,7 @@ CONTEXT = 512
 
 
 class Link:
-    """A broker that can be taken away, and whose data can be lost."""
+    """A broker that can be disconnected and can lose its data."""
 
     def __init__(self) -> None:
         self.server = MemoryServer()
@@ -50,7 +50,7 @@ class Link:
 
 @dataclass
 class Core:
-    """Scheduler, device and verifier in one: commits the text it is told, in rounds of `width` tokens."""
+    """Scheduler, device and verifier in one: commits a given text in rounds of `width` tokens."""
 
     broker: Any
     text: Callable[[SessionLog], list[int]] = lambda log: byte_bpe().encode("hello world, hello there")
@@ -103,7 +103,7 @@ class Core:
                 await self.broker.put(KEYS.policy, fields | {"verifier_threads": "0", "draft_threads": "0"})
 
     async def serve(self, session: str) -> None:
-        """One session to its end."""
+        """Serve one session to its end."""
         log = await self.sure(lambda: self.broker.load(session))
         await self.sure(lambda: self.broker.place(session, 1, "verifier", ""))
         text = self.text(log)[: log.spec.max_tokens]
@@ -130,7 +130,7 @@ class Core:
             await self.commit(verdict, log.spec.gateway)
 
     async def sure(self, call: Callable[[], Any]) -> Any:
-        """What a call gives when the broker is there."""
+        """Repeat a call until the broker is up; returns its result."""
         while True:
             try:
                 return await call()
@@ -138,7 +138,7 @@ class Core:
                 await asyncio.sleep(0.01)
 
     async def commit(self, verdict: Verdict, gateway: str) -> None:
-        """To the log; to the gateway what `mangle` makes of it."""
+        """Commit a verdict to the log, and send the gateway what `mangle` makes of it."""
         sent = self.mangle(verdict)
         direct = sent == [verdict]
         try:
@@ -152,7 +152,7 @@ class Core:
 
 @dataclass
 class Stack:
-    """What a test holds in its hands."""
+    """The parts of the stack for a test."""
 
     link: Link
     core: Core
@@ -177,7 +177,7 @@ class Stack:
 
 @asynccontextmanager
 async def running_stack(ready: bool = True, **settings: Any) -> AsyncIterator[Stack]:
-    """A gateway that serves; torn down without ceremony."""
+    """A serving gateway, which is cancelled at the end."""
     link = Link()
     core = Core(link)
     gateway = Gateway(
@@ -209,12 +209,12 @@ async def running_stack(ready: bool = True, **settings: Any) -> AsyncIterator[St
 
 
 def settings_for_tests(**settings: Any) -> GatewaySettings:
-    """Ports of the system's choice, and a name for the model."""
+    """Settings with free ports and a name for the model."""
     return GatewaySettings(**({"port": 0, "health_port": 0, "served_name": MODEL, "drain_s": 5.0} | settings))
 
 
 async def until(condition: Callable[[], Any], within_s: float = 5.0) -> None:
-    """Wait for something that other tasks bring about."""
+    """Wait until a condition holds."""
     async with asyncio.timeout(within_s):
         while not condition():
             await asyncio.sleep(0.005)

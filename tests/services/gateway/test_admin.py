@@ -1,4 +1,4 @@
-"""Policy, status, keys of the admin, draining, metrics."""
+"""The admin API (policy, status, keys), draining and metrics."""
 
 import asyncio
 from pathlib import Path

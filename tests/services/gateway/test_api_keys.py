@@ -1,4 +1,4 @@
-"""Keys, their budgets, and the addresses that need them."""
+"""API keys, their budgets, and which bind addresses require them."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Bodies as they come: packed, packed wrongly, packed to explode, framed wrongly."""
+"""Request bodies: compressed, wrongly compressed, decompression bombs, wrongly framed."""
 
 import asyncio
 import gzip

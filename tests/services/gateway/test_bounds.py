@@ -1,4 +1,4 @@
-"""Work is refused before it is done, and long work leaves the event loop to others."""
+"""Oversized requests are refused before any work, and long work does not block the event loop."""
 
 import asyncio
 import json

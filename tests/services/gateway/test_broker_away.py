@@ -1,4 +1,4 @@
-"""The broker away, full, or back without its data."""
+"""The gateway while the broker is away, full, or back without its data."""
 
 import asyncio
 import json

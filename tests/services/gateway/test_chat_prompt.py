@@ -1,4 +1,4 @@
-"""What messages say stays text: control tokens in them open no turn, and ordinary text is read as it always was."""
+"""Control tokens in messages stay text, and ordinary text is tokenized as usual."""
 
 from collections.abc import Callable
 from functools import cache

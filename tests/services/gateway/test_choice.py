@@ -1,4 +1,4 @@
-"""A choice's pieces: what they add up to, and where they end."""
+"""A choice's pieces: their concatenation and their end."""
 
 import math
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Which tokens open and close turns, and a tokenizer that reads them by other names."""
+"""Detection of control tokens, and a tokenizer copy with renamed ones."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Web pages of listed origins may use the API from a browser, others may not."""
+"""CORS: only web pages of listed origins may use the API."""
 
 from pathlib import Path
 from typing import Any

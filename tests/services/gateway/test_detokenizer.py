@@ -1,4 +1,4 @@
-"""Deltas concatenate to the whole text, and half a character never leaves, not at the end either."""
+"""Deltas concatenate to the whole text and never contain part of a character."""
 
 import codecs
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Ends that are not the text's own: clients that go away, cancels, deadlines."""
+"""Sessions that end early: disconnected clients, cancels, deadlines."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Requests that cannot be served get the OpenAI error shape with the right status."""
+"""Failing requests get an error in OpenAI's format with the right status."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""A gateway that may open few files, and clients that take connections and send nothing."""
+"""A gateway with few open files, and clients that connect and send nothing."""
 
 import http.client
 import json

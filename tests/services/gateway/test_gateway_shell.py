@@ -1,4 +1,4 @@
-"""The process: what it refuses to start with, and who may take its place."""
+"""The gateway process: invalid settings, and a successor with its name."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Streams begin at once and are never silent for long; who does not read them gives back what it holds."""
+"""Streams start at once and send keep-alives; a client that does not read is disconnected."""
 
 import asyncio
 import json

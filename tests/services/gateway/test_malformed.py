@@ -1,4 +1,4 @@
-"""What is not HTTP: an answer in our format, a line in our log, and nothing of its content in either."""
+"""Invalid HTTP gets a response and a log line in our format, without the client's bytes."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The `openai` client as it comes, through every endpoint and error."""
+"""The official `openai` client against every endpoint and error."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Every OpenAI field is known; neutral values pass, others are refused by name."""
+"""All OpenAI fields are known; unimplemented ones accept neutral values only."""
 
 import json
 import typing

@@ -1,4 +1,4 @@
-"""Verdicts by absolute position: repeated, overlapping, late and missing ones."""
+"""Verdicts are applied by absolute position: repeated, overlapping, late and missing ones."""
 
 from typing import Any
 

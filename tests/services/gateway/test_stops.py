@@ -1,4 +1,4 @@
-"""The text ends before the first stop string, however it was cut into pieces."""
+"""Text ends before the first stop string, however it is cut into pieces."""
 
 from hypothesis import given
 from hypothesis import strategies as st

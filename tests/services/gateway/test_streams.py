@@ -1,4 +1,4 @@
-"""Streams: a chunk per verdict, whole characters, the right text whatever becomes of replies."""
+"""Streams: one chunk per verdict, whole characters, and the right text despite lost or corrupt replies."""
 
 from dataclasses import replace
 

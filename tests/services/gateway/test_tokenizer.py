@@ -1,4 +1,4 @@
-"""The target's folder as the gateway reads it."""
+"""Loading the tokenizer from the target's folder."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Who may be a program on this machine, and who may be somebody else behind its address."""
+"""Requests from programs on this machine, from proxies and from web pages."""
 
 from collections.abc import Sequence
 

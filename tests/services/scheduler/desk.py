@@ -1,4 +1,4 @@
-"""A core with a clock that a test moves by hand, and short words for the messages it gets."""
+"""A scheduler core with a manual clock, and short helpers for its messages."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -36,7 +36,7 @@ def beat(role: Role, address: str, capacity: int = 8, load: int = 0, draft_us: i
 
 
 class Desk:
-    """One core, the effects of its last tick, and who is alive."""
+    """One core, the effects of its last tick, and the live processes."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Desk:
         self.tick()
 
     def take(self, *messages: Message, again: bool = False) -> list[str]:
-        """All of them in one turn. Their entry ids."""
+        """Handle all messages in one turn; returns their entry ids."""
         entries = []
         for message in messages:
             self._entries += 1
@@ -137,7 +137,7 @@ class Desk:
         return Resync(name, s.epoch, device or s.device, s.length, reason)
 
     def head(self, name: str, **other: object) -> SessionHead:
-        """The log's head as the core believes it to be, but for the fields given."""
+        """The log head as the core assumes it, except for the fields given."""
         s = self.core.sessions[name]
         fields: dict[str, object] = {
             "session": name,
@@ -183,7 +183,7 @@ class Desk:
 
     # --- a few moves at once ----------------------------------------------------------------------------
     def start(self, *names: str, **kwargs: int | str) -> None:
-        """Sessions up to their first draft's move."""
+        """Submit sessions and prefill them until each waits for its first draft."""
         self.submit(*names, **kwargs)  # type: ignore[arg-type]
         while any(self.session(name).phase != "drafting" for name in names):
             self.take(*(self.prefilled(row) for row in self.rows))

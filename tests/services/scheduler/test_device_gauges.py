@@ -1,4 +1,4 @@
-"""What is known of devices, for whoever asks for the metrics."""
+"""Device estimates as metrics."""
 
 import pytest
 from prometheus_client import CollectorRegistry

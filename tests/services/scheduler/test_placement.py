@@ -1,4 +1,4 @@
-"""Processes that come, go and return."""
+"""Placement while processes start, stop and restart."""
 
 from collections import Counter
 

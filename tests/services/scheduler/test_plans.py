@@ -1,4 +1,4 @@
-"""Planning beside serving: when it is asked, what a plan changes, and planners that fail."""
+"""When plans are requested, what a plan changes, and planners that fail."""
 
 import asyncio
 from collections.abc import Callable, Sequence

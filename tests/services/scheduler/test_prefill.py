@@ -1,4 +1,4 @@
-"""Chunks of prompts beside rounds."""
+"""Prefill chunks in batches with decoding rows."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A scheduler that starts: from the log, the pending messages and the heartbeats."""
+"""A scheduler's start from the session logs, pending messages and heartbeats."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Life of a session in the core: every transition of a round, with nothing else running."""
+"""A session's life in the core: every transition of a round."""
 
 from typing import Any
 

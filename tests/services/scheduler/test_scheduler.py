@@ -1,4 +1,4 @@
-"""The shell on the in-memory broker and a virtual clock, with the smallest verifier and device there can be."""
+"""The scheduler's shell on the in-memory broker and a virtual clock, with a minimal verifier and device."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

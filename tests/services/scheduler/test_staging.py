@@ -1,4 +1,4 @@
-"""Batches: what is staged ahead, what a full stream does, changes of policy, traces and metrics."""
+"""Staging: batches ahead, full streams, policy changes, traces and metrics."""
 
 from services.scheduler.effects import Persist, SendToDevice, SendToVerifier, Stage, Trace
 from shared.protocol.messages import Control, Tune

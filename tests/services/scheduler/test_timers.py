@@ -1,4 +1,4 @@
-"""One timer per session, against the obvious implementation."""
+"""Session timers against a simple reference implementation."""
 
 from hypothesis import given
 from hypothesis import strategies as st

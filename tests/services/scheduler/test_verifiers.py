@@ -1,4 +1,4 @@
-"""What is staged at a verifier: when it is free, what a pass took, and what became of the plan."""
+"""Batches in flight at a verifier: when it is free, pass costs, and throughput."""
 
 import pytest
 

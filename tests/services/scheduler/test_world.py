@@ -1,4 +1,4 @@
-"""Whatever is lost, repeated, late or dead: no session is forgotten, and none is believed longer than it is."""
+"""Under lost, repeated and late messages and crashes, no session is lost or assumed longer than committed."""
 
 import pytest
 from hypothesis import HealthCheck, given, settings

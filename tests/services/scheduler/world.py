@@ -1,4 +1,4 @@
-"""A tiny world around the core: a log, verifiers, devices and streams that an adversary breaks.
+"""A small simulation around the core: a log, verifiers, devices and streams with injected faults.
 
 Nothing here knows tokens: a session is a committed length. Until `calm_at` every message may be lost, repeated or
 late, and every process may die and return; from then on the world behaves, and every session has to finish.
@@ -74,7 +74,7 @@ class Device:
 
 
 class World:
-    """Plays one history, the same for the same seed."""
+    """Simulates one history, which the seed determines."""
 
     def __init__(
         self,
@@ -113,17 +113,17 @@ class World:
         heapq.heappush(self.events, (self.now + after, self.steps, event))
 
     def run(self, until: float) -> None:
-        """Until every session has finished, or time is up."""
+        """Run until every session has finished, or until the given time."""
         while self.now < until and not self.over():
             self.step()
 
     def run_on(self, until: float) -> None:
-        """Although every session has finished."""
+        """Run until the given time, even if every session has finished."""
         while self.now < until:
             self.step()
 
     def step(self) -> None:
-        """To the next event or timer."""
+        """Advance to the next event or timer."""
         wake = self.core.next_wake()
         next_event = self.events[0][0]
         self.now = max(self.now, min(next_event, wake if wake is not None else next_event))
@@ -136,12 +136,12 @@ class World:
         return self.now > self.calm_at and all(log.finish for log in self.logs.values())
 
     def check(self) -> None:
-        """What must hold at any time."""
+        """Check the invariants."""
         for name, session in self.core.sessions.items():
             assert session.length <= self.logs[name].length, f"{name}: more than was committed"
 
     def left_over(self) -> dict[str, object]:
-        """What the scheduler still holds."""
+        """State that the scheduler still holds."""
         state = self.core._state
         held: dict[str, object] = {
             "sessions": state.sessions,
@@ -162,7 +162,7 @@ class World:
         return self.now < self.calm_at and self.rng.random() < odds * self.trouble
 
     def carry(self, event: Callable[[], None], delay: float = 0.002) -> None:
-        """A message on its way: lost, repeated or late, as the adversary likes."""
+        """Deliver a message, possibly lost, repeated or late."""
         if self.befalls(0.05):
             return
         for _ in range(2 if self.befalls(0.05) else 1):
@@ -170,7 +170,7 @@ class World:
             self.at(delay * self.rng.uniform(0.5, 1.5) + late, event)
 
     def strike(self) -> None:
-        """Kill somebody, who returns as a newer incarnation."""
+        """Kill a random process, which returns as a newer incarnation."""
         victims: list[Callable[[], None]] = [self.new_scheduler]
         victims += [partial(self.kill, v) for v in self.verifiers.values()]
         victims += [partial(self.kill, d) for d in self.devices.values()]
@@ -198,7 +198,7 @@ class World:
 
     # --- the scheduler ----------------------------------------------------------------------------------
     def new_scheduler(self) -> None:
-        """A scheduler starts, after the last one's death if there was one."""
+        """Start a scheduler, replacing the last one if any."""
         self.term += 1
         config = Config("scheduler", self.term, 4, 64, 2.0, 3, 2)
         self.core = Core(config, make_policy(self.policy, 3), self.estimates, Metrics(CollectorRegistry()))
@@ -315,7 +315,7 @@ class World:
         self.work(verifier)
 
     def answer(self, verifier: Core_, row: StagedRow, batch: int) -> None:
-        """The contract's `commit` on what the rule would say."""
+        """`commit` of the broker's contract, with random results of the acceptance rule."""
         log = self.logs[row.session]
         verdict = Verdict(row.session, row.epoch, row.round, row.base_len, (), row.base_len, batch=batch)
         assert row.base_len <= log.length, "a row in the future"

@@ -1,4 +1,4 @@
-"""The target that settings name."""
+"""Building the target that the settings name."""
 
 import pytest
 

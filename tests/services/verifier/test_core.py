@@ -1,4 +1,4 @@
-"""The verifier's rules: which rows the model sees, what it is fed for them, what their answers are."""
+"""The verifier's rules: which rows run, their inputs and their verdicts."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What is read out of /proc, from files of our own and from the real ones."""
+"""CPU times from /proc, with test files and with the real ones."""
 
 import os
 import sys

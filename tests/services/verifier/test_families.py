@@ -1,4 +1,4 @@
-"""What is refused at load, by name and with the reason."""
+"""Unsupported models are refused at load, with the reason."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Linear layers in other layouts give what the plain ones give."""
+"""Reordered linear layers compute the same as plain ones."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Models from folders and files, and what is said when they are broken."""
+"""Loading models from folders and files, and the errors for broken ones."""
 
 import json
 import sys

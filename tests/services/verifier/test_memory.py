@@ -1,4 +1,4 @@
-"""What the verifier holds: the weights, the KV pool, and at most 1 GiB beside them."""
+"""The verifier's memory: the weights, the KV pool, and at most 1 GiB more."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The page allocator alone: conservation, sharing, eviction, places."""
+"""The page allocator: conservation, sharing, eviction, placement."""
 
 from itertools import combinations
 

@@ -1,4 +1,4 @@
-"""The governor's choices: quiet, beside busy processes, after they have gone."""
+"""The thread governor: on a quiet machine, beside busy processes and after they end."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Packed passes over a cache against plain transformers passes over the whole text, family by family."""
+"""Packed passes with a cache equal plain transformers passes over the whole text, for every family."""
 
 import random
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""The verifier's shell on the in-memory broker and a virtual clock: every outcome of a row, and every way to fall."""
+"""The verifier's shell on the in-memory broker and a virtual clock: all outcomes of a row, and crashes."""
 
 import asyncio
 from collections.abc import Sequence

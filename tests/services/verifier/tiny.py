@@ -1,4 +1,4 @@
-"""Tiny models with random weights, one of each accepted family, and a plain forward pass to compare with."""
+"""Tiny models with random weights, one per accepted family, and a plain forward pass as the reference."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -44,7 +44,7 @@ LLAMA3_ROPE = {
 
 
 def configs() -> dict[str, Any]:
-    """Every accepted family, and the variants of it that attention has to know of."""
+    """Configurations of every accepted family, with the variants that concern attention."""
     return {
         "llama": LlamaConfig(**SIZE, tie_word_embeddings=True),
         "llama, one head a kv head, biased": LlamaConfig(
@@ -89,11 +89,11 @@ def target(config: Any, **options: Any) -> TorchTarget:
 
 @torch.inference_mode()
 def plain_logits(model: Any, ids: Sequence[int]) -> torch.Tensor:
-    """What transformers says after every prefix of ids, without a cache. [tokens, V]"""
+    """Logits of transformers after every prefix of ids, without a cache. [tokens, V]"""
     logits: torch.Tensor = model(torch.tensor([list(ids)]), use_cache=False).logits[0].float()
     return logits
 
 
 def greedy(seed: int = 0) -> SamplingParams:
-    """Temperature 0."""
+    """Sampling parameters with temperature 0."""
     return SamplingParams(seed=seed, vocab=VOCAB)

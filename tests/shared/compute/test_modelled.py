@@ -1,4 +1,4 @@
-"""The modelled pair: costs as their laws say, acceptance as set, and a text that betrays any error in a cache."""
+"""The modelled pair: costs, acceptance rate, and a text that reveals any cache error."""
 
 import pytest
 

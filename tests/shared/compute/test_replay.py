@@ -1,4 +1,4 @@
-"""The replay drafter says what was recorded, as often as it is told to, and takes its time."""
+"""The replay drafter: recorded tokens at the set acceptance rate and speed."""
 
 import pytest
 

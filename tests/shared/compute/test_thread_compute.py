@@ -1,4 +1,4 @@
-"""ThreadCompute: work has a thread of its own, and only that stands back."""
+"""ThreadCompute: work runs on its own thread, and only that thread is niced."""
 
 import os
 import sys

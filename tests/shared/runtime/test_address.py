@@ -1,4 +1,4 @@
-"""Addresses that a person types: what is taken, and what is said of what is not."""
+"""Addresses that users type: valid ones, and the errors for invalid ones."""
 
 import pytest
 

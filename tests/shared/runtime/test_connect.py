@@ -1,4 +1,4 @@
-"""A broker's address that cannot be is an error that names the setting and never shows a password."""
+"""An invalid broker address is an error that names the setting and shows no password."""
 
 import pytest
 

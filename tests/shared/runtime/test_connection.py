@@ -1,4 +1,4 @@
-"""When a connection is closed, to the second, on a virtual clock."""
+"""When connections are closed, on a virtual clock."""
 
 import asyncio
 from collections import Counter

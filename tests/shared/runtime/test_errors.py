@@ -1,4 +1,4 @@
-"""What is said of an exception is never nothing."""
+"""Error messages are never empty."""
 
 import errno
 

@@ -1,4 +1,4 @@
-"""Health pages: ready or why not, and whose they are."""
+"""Health pages: readiness with its reason, and the stack's id."""
 
 import aiohttp
 import pytest

@@ -1,4 +1,4 @@
-"""A server whose own words for what goes wrong are ours."""
+"""Errors of the HTTP server in our own format."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""Clients that send nothing, half a request, or never read: others are served all the same."""
+"""Clients that send nothing or half a request, or never read, do not keep others from being served."""
 
 import asyncio
 import errno

@@ -1,4 +1,4 @@
-"""Logging on a full disk, into a closed stream, and again once there is room."""
+"""Logging to a full disk or a closed stream, and once there is room again."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""A traceback in the log says where something failed, not with which text."""
+"""Tracebacks in the log show the place of an error, but no prompts or texts."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Settings name what is wrong with them."""
+"""Errors of settings name the setting and the problem."""
 
 from pathlib import Path
 

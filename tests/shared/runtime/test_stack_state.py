@@ -1,4 +1,4 @@
-"""The state folder: one holder, and a file that counts only while its holder lives."""
+"""The state folder: one lock holder, and a state file that counts only while the holder runs."""
 
 import asyncio
 import json

@@ -261,7 +261,7 @@ def load(cls: type[S], file: str | None = None, **overrides: Any) -> S:
     env_file = Path(file) if file else ENV_FILE
     _refuse_unknown(env_file)
     try:
-        return cls(_env_file=env_file, _env_file_encoding=ENCODING, **overrides)  # type: ignore[call-arg]  # pydantic-settings' own arguments
+        return cls(_env_file=env_file, _env_file_encoding=ENCODING, **overrides)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = PREFIX + "_".join(str(part) for part in first["loc"]).upper()

@@ -57,6 +57,7 @@ async def sessions_by_verifier(stack: LocalStack) -> Counter[str]:
     placed: Counter[str] = Counter()
     async with Redis.from_url(stack.broker_url, decode_responses=True) as redis:
         for session in await redis.smembers("or:{s0}:live"):
+            assert not isinstance(session, bytes)
             verifier = await redis.hget(f"or:{{s0}}:session:{session}", "verifier")
             assert not isinstance(verifier, bytes)
             placed[verifier or ""] += 1

@@ -210,7 +210,8 @@ async def running_stack(ready: bool = True, **settings: Any) -> AsyncIterator[St
 
 def settings_for_tests(**settings: Any) -> GatewaySettings:
     """Settings with free ports and a name for the model."""
-    return GatewaySettings(**({"port": 0, "health_port": 0, "served_name": MODEL, "drain_s": 5.0} | settings))
+    defaults: dict[str, Any] = {"port": 0, "health_port": 0, "served_name": MODEL, "drain_s": 5.0}
+    return GatewaySettings(**(defaults | settings))
 
 
 async def until(condition: Callable[[], Any], within_s: float = 5.0) -> None:

@@ -66,7 +66,7 @@ LONG = {
         (GptOssConfig(), "mixture of experts"),
         (Qwen3MoeConfig(), "mixture of experts"),
         (T5Config(), "encoder-decoder"),
-        (Qwen3Config(**SIZE, quantization_config={"quant_method": "awq"}), "quantised by awq"),
+        (Qwen3Config(**(SIZE | {"quantization_config": {"quant_method": "awq"}})), "quantised by awq"),
     ],
 )
 def test_refused(config: Any, reason: str) -> None:

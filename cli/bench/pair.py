@@ -25,10 +25,10 @@ from cli.errors import CommandError
 from cli.models.convert import dequantize
 from cli.models.resolve import ModelError, resolve
 from cli.stack.stack import LocalStack, Options, Ports
-from loadgen.client import Client
-from loadgen.metrics import summarise
+from loadgen.client.streaming import Client
+from loadgen.metrics.summary import summarise
 from loadgen.request import ChatRequest
-from loadgen.result import write_result
+from loadgen.results.result_file import write_result
 
 PROMPTS: Final = (
     "Write a Python function that merges two sorted lists into one sorted list, with a docstring.",

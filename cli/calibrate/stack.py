@@ -12,7 +12,7 @@ from cli.calibrate.live import at_users, broker_of, cycles
 from cli.calibrate.pair import Model
 from cli.errors import CommandError
 from cli.stack.stack import LocalStack, Options, Ports
-from loadgen.client import Client
+from loadgen.client.streaming import Client
 from loadgen.prompts import demo_cases
 from loadgen.request import ChatRequest
 from shared.planning.cost import Packed

@@ -7,8 +7,8 @@ from math import nan
 from cli.admin import Admin
 from cli.demo.reference import Text
 from cli.errors import CommandError
-from loadgen.client import Client
-from loadgen.metrics import summarise
+from loadgen.client.streaming import Client
+from loadgen.metrics.summary import summarise
 from loadgen.request import ChatRequest, Record
 
 

@@ -16,7 +16,7 @@ from cli.errors import CommandError
 from cli.progress import Step
 from cli.race.turns import by_turns
 from cli.stack.stack import LocalStack
-from loadgen.client import Client
+from loadgen.client.streaming import Client
 from loadgen.request import ChatRequest, Record
 
 ENTRANTS: Final = (

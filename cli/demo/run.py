@@ -18,7 +18,7 @@ from cli.progress import Steps
 from cli.stack.stack import LocalStack, Options, Ports
 from loadgen.prompts import demo_cases
 from loadgen.request import ChatRequest
-from loadgen.result import write_result
+from loadgen.results.result_file import write_result
 
 DTYPE: Final = "float32"
 LOOK_S: Final = 1.0  # between looks whether the stack has failed

@@ -20,7 +20,7 @@ from cli.race.figures import ceiling, rows
 from cli.race.race import BATCH, ONE, Race, Run, race
 from cli.race.recording import prompts_of, record
 from cli.stack.stack import LocalStack
-from loadgen.result import write_result
+from loadgen.results.result_file import write_result
 from shared.planning.profile import Profile, ProfileError, read_profile
 from shared.scenario.scenario import Scenario, read_scenario
 

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from cli.errors import CommandError
-from loadgen.client import Client
+from loadgen.client.streaming import Client
 from loadgen.request import ChatRequest, Record
 from shared.scenario.quantity import Quantity
 from shared.scenario.scenario import Scenario

@@ -3,8 +3,8 @@
 import uvloop
 from rich.console import Console
 
-from loadgen.ceiling import Step, ceiling
-from loadgen.commands.ends import told
+from loadgen.commands.exit import told
+from loadgen.run.ceiling import Step, ceiling
 
 
 def measure_ceiling() -> None:

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import aiohttp
 
-from loadgen.client import Client
-from loadgen.commands.ends import leave, told
-from loadgen.options import endpoint
-from loadgen.run import Endpoint
-from loadgen.run_options import RunOptions
+from loadgen.client.streaming import Client
+from loadgen.commands.exit import leave, told
+from loadgen.run.options import RunOptions
+from loadgen.run.plan import endpoint
+from loadgen.run.runner import Endpoint
 
 
 async def reached(options: RunOptions) -> tuple[RunOptions, Endpoint]:

@@ -8,14 +8,14 @@ import typer
 import uvloop
 from rich.status import Status
 
-from loadgen.commands.ends import OURS, end_on_signals, leave, progress_console, told
-from loadgen.drive import Course
+from loadgen.commands.console import show_fleet, told_of
+from loadgen.commands.exit import OURS, end_on_signals, leave, progress_console, told
 from loadgen.fleet import Look, fleet_figures, run_fleet
-from loadgen.options import WRONG, OptionError, endpoint
-from loadgen.output import check_output, keep
-from loadgen.result import write_result
-from loadgen.run_options import RunOptions
-from loadgen.shown import show_fleet, told_of
+from loadgen.results.output import check_output, keep
+from loadgen.results.result_file import write_result
+from loadgen.run.drive import Course
+from loadgen.run.options import RunOptions
+from loadgen.run.plan import WRONG, OptionError, endpoint
 from shared.runtime import logs
 from shared.runtime.service import collect_seldom
 from shared.scenario.scenario import read_scenario

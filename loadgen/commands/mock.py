@@ -6,9 +6,9 @@ import typer
 import uvloop
 from aiohttp import web
 
-from loadgen.commands.ends import leave
+from loadgen.commands.exit import leave
 from loadgen.mock_server import FAULTS, Mock, application
-from loadgen.run import allow_sockets
+from loadgen.run.runner import allow_sockets
 
 SHUTDOWN_S: Final = (
     1.0  # for answers under way; aiohttp's own minute would outlast the patience of who started it

@@ -4,15 +4,15 @@ import typer
 import uvloop
 from rich.console import Console
 
+from loadgen.commands.console import show
 from loadgen.commands.endpoint import reached
-from loadgen.commands.ends import EXIT_FAILED, end_on_signals, leave, progress_console, told
-from loadgen.drive import Course
-from loadgen.live import Progress
-from loadgen.options import settle
-from loadgen.output import OutputError, check_output, keep
-from loadgen.run import BESIDE, Outcome, client_of, watched, write
-from loadgen.run_options import RunOptions
-from loadgen.shown import show
+from loadgen.commands.exit import EXIT_FAILED, end_on_signals, leave, progress_console, told
+from loadgen.results.output import OutputError, check_output, keep
+from loadgen.run.drive import Course
+from loadgen.run.options import RunOptions
+from loadgen.run.plan import settle
+from loadgen.run.progress import Progress
+from loadgen.run.runner import BESIDE, Outcome, client_of, watched, write
 
 
 def run(options: RunOptions) -> None:

@@ -6,16 +6,16 @@ from typing import Annotated
 import typer
 import uvloop
 
+from loadgen.commands.console import show_sweep
 from loadgen.commands.endpoint import reached
-from loadgen.commands.ends import end_on_signals, progress_console, told
+from loadgen.commands.exit import end_on_signals, progress_console, told
 from loadgen.commands.run import run
-from loadgen.drive import Course
-from loadgen.live import Progress
-from loadgen.output import OutputError, check_output
-from loadgen.run import BESIDE, Onlooker
-from loadgen.run_options import RunOptions, command
-from loadgen.shown import show_sweep
-from loadgen.sweep import Leg, Sweep, SweepError, legs, parse_entrants, parse_levels, run_sweep
+from loadgen.results.output import OutputError, check_output
+from loadgen.run.drive import Course
+from loadgen.run.options import RunOptions, command
+from loadgen.run.progress import Progress
+from loadgen.run.runner import BESIDE, Onlooker
+from loadgen.run.sweep import Leg, Sweep, SweepError, legs, parse_entrants, parse_levels, run_sweep
 
 
 def sweep(

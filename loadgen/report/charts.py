@@ -8,8 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from loadgen.loaded import Loaded, number
-from loadgen.metrics import itl_token_ms, tokens_between, tpot_ms
+from loadgen.metrics.summary import itl_token_ms, tokens_between, tpot_ms
 from loadgen.report.frame import (
     MUTED,
     PALETTE,
@@ -25,6 +24,7 @@ from loadgen.report.frame import (
     run_colours,
 )
 from loadgen.request import Record
+from loadgen.results.result_reader import Loaded, number
 
 Values = NDArray[np.float64]
 Measured = tuple[str, str, Callable[[Record], list[float]]]  # what of a request, how it is dashed, its values

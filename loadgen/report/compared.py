@@ -8,7 +8,6 @@ from math import ceil, floor, log10
 from statistics import fmean
 from typing import Any, Final
 
-from loadgen.loaded import Crossover, Loaded, Point, Result, number
 from loadgen.report.frame import (
     MUTED,
     Chart,
@@ -23,6 +22,7 @@ from loadgen.report.frame import (
     run_colours,
 )
 from loadgen.report.markup import figure
+from loadgen.results.result_reader import Crossover, Loaded, Point, Result, number
 
 Repeats = Mapping[str, Mapping[float, Sequence[float]]]  # by policy, by rate or users
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any, Final
 
-from loadgen.loaded import Loaded
+from loadgen.results.result_reader import Loaded
 
 Trace = dict[str, Any]
 

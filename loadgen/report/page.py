@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from loadgen.loaded import Loaded, ReportError, read_all
-from loadgen.output import replacing
 from loadgen.report import charts, compared, sections
 from loadgen.report.frame import Chart
 from loadgen.report.markup import Html, joined, tag
 from loadgen.report.style import STYLE
 from loadgen.report.timeline import origin_us, trace_events
 from loadgen.report.timeline_chart import shown, timeline
+from loadgen.results.output import replacing
+from loadgen.results.result_reader import Loaded, ReportError, read_all
 
 DRAW: Final = """
 for (const [id, chart] of Object.entries(JSON.parse(document.getElementById("charts").textContent)))

@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from loadgen.loaded import Loaded, number
 from loadgen.report.markup import Html, figure, joined, table, tag
 from loadgen.report.timeline import Timeline, spent
+from loadgen.results.result_reader import Loaded, number
 
 LATENCIES: Final = {
     "TTFT, from the scheduled arrival": "ttft_scheduled",

@@ -3,10 +3,10 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any, Final
 
 from loadgen.request import Record
+from loadgen.results.spans import Span
 
 MOST_S: Final = 10.0  # of a run that a chart shows
 MOST_BARS: Final = 4000
@@ -35,33 +35,6 @@ ROLES: Final[Mapping[str, str]] = {
     "verifier": "verifier",
     "gateway": "gateway",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """What a service did for a session in a round, as it told. Microseconds of its clock; offset_us: to the run's."""
-
-    role: str
-    name: str
-    session: str
-    epoch: int
-    round: int
-    kind: str
-    start_us: int
-    end_us: int
-    step: int
-    offset_us: int
-
-    def checked(self) -> "Span":
-        """Itself. Raises ValueError for one that cannot be drawn."""
-        whole = (self.epoch, self.round, self.start_us, self.end_us, self.step, self.offset_us)
-        if self.role not in ROLES or self.kind not in NAMES:
-            raise ValueError(f"a span of {self.role!r}, {self.kind!r}")
-        if not all(isinstance(n, int | float) and isfinite(n) for n in whole) or self.end_us < self.start_us:
-            raise ValueError("a span without times")
-        if not isinstance(self.name, str) or not isinstance(self.session, str):
-            raise ValueError("a span without names")
-        return self
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from collections import Counter
 from typing import Any, Final
 
-from loadgen.loaded import Loaded
 from loadgen.report.frame import SHADE, Chart, Trace, axis, faint, layout, plain
 from loadgen.report.timeline import (
     DRAFTING,
@@ -20,6 +19,7 @@ from loadgen.report.timeline import (
     pipeline,
     slots,
 )
+from loadgen.results.result_reader import Loaded
 
 # By kind of bar: colour, place within the row (0 its middle), height.
 BARS: Final = {

@@ -12,7 +12,7 @@ from cli.admin import Admin
 from cli.devices.devices import Place
 from cli.errors import CommandError
 from cli.stack.stack import LocalStack, access_of
-from loadgen.client import Client
+from loadgen.client.streaming import Client
 from loadgen.request import ChatRequest
 
 WAIT_S = 15.0

@@ -6,13 +6,13 @@ from itertools import islice
 
 from aiohttp.test_utils import TestServer
 
-from loadgen.client import Client
-from loadgen.drive import Course, open_loop
-from loadgen.lengths import parse_lengths
+from loadgen.client.streaming import Client
 from loadgen.mock_server import Mock, application
-from loadgen.prompts.source import of_kinds
 from loadgen.request import ChatRequest
-from loadgen.schedule import Planned, Workload, asked
+from loadgen.run.drive import Course, open_loop
+from loadgen.workload.lengths import parse_lengths
+from loadgen.workload.prompt_source import of_kinds
+from loadgen.workload.schedule import Planned, Workload, asked
 
 WORK = Workload("mock", of_kinds(), parse_lengths("8"), parse_lengths("4"))
 

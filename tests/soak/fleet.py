@@ -22,10 +22,10 @@ from redis.asyncio import Redis
 from rich.console import Console
 
 from cli.stack.stack import LocalStack, Options, Ports
-from loadgen.client import Client
+from loadgen.client.streaming import Client
 from loadgen.fleet import commands_time
+from loadgen.metrics.stack_metrics import Delta, Look, scrape
 from loadgen.request import ChatRequest
-from loadgen.stack_metrics import Delta, Look, scrape
 from services.gateway.tokenizer import MODELLED_VOCAB
 from shared.compute.modelled import expected_text
 from shared.scenario.scenario import read_scenario

@@ -20,10 +20,10 @@ from rich.progress import Progress
 from rich.table import Table
 
 from cli.admin import Admin
-from cli.bench.rival import Rival
-from cli.errors import CommandError
+from cli.baseline import Rival
+from cli.command.errors import CommandError, ModelError
 from cli.models.convert import dequantize
-from cli.models.resolve import ModelError, resolve
+from cli.models.resolve import resolve
 from cli.stack.stack import LocalStack, Options, Ports
 from loadgen.client.streaming import Client
 from loadgen.metrics.summary import summarise

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from cli.errors import CommandError
+from cli.command.errors import CommandError
 from shared.planning.fit import FitError, Timed, split
 
 MOST: Final = 1 << 20  # of any of them

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from cli.calibrate.grid import Cell, Grid
-from cli.errors import CommandError
+from cli.command.errors import CommandError
 from shared.compute.target import TargetModel, TargetRow
 from shared.planning.fit import Timed
 from shared.speculative.params import SamplingParams

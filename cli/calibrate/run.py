@@ -13,10 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cli.calibrate import hardware, measured
 from cli.calibrate.grid import Grid
 from cli.calibrate.pair import Model, loaded, settings
+from cli.calibrate.report import tell
 from cli.calibrate.stack import measure_broker
-from cli.calibrate.tell import tell
-from cli.errors import EXPECTED, CommandError
-from cli.models.resolve import ModelError, resolve
+from cli.command.cli_errors import expected
+from cli.command.errors import CommandError, ModelError
+from cli.models.resolve import resolve
 from shared.broker.embedded import NoServer, server_binary
 from shared.planning.cost import Packed
 from shared.planning.profile import Profile, write_profile
@@ -41,7 +42,7 @@ class Wanted:
 
 
 def run_calibrate(wanted: Wanted) -> None:
-    """Measure and write. Raises CommandError and others of errors.EXPECTED.
+    """Measure and write. Raises one of cli_errors.expected().
 
     The profile is written before the stack is run, without the broker's share, and again with it: whoever interrupts
     has what was measured.
@@ -109,7 +110,7 @@ def _with_broker(console: Console, wanted: Wanted, model: Model, profile: Profil
             broker = asyncio.run(
                 measure_broker(model, law, wanted.state_dir / "calibrate", status.update, quick=wanted.quick)
             )
-    except EXPECTED as error:
+    except expected() as error:
         raise CommandError(
             f"{words(error)}. The profile is at {wanted.out}, without the broker's share"
         ) from None

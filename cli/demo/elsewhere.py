@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from cli.admin import Admin
-from cli.bench.rival import Rival
 from cli.demo.entrants import Run
 from cli.progress import Steps
 from cli.race import race as bench
-from cli.race.attention import best_attention
+from cli.race.attention import fastest_baseline
 from cli.race.emulated import emulated
 from cli.race.recording import Recording, prompts_of, record
 from cli.stack.stack import LocalStack, Options
@@ -49,8 +48,7 @@ async def run(
     users, work = sum(kind.count for kind in scenario.devices), scenario.workload
     prompts = prompts_of(users, work.prompt)[:users]
     step = steps.step("transformers on the same target", 2)
-    async with Rival(target, dtype=dtype) as rival:
-        await best_attention(rival, prompts, raw=True)
+    async with fastest_baseline(target, dtype, prompts) as rival:
         step.advance()
         recording = await record(rival, target, dtype, prompts, work.answer, state_dir)
         step.advance()

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from math import nan
 
 from cli.admin import Admin
+from cli.command.errors import CommandError
 from cli.demo.reference import Text
-from cli.errors import CommandError
 from loadgen.client.streaming import Client
 from loadgen.metrics.summary import summarise
 from loadgen.request import ChatRequest, Record

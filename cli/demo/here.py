@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from cli.admin import Admin
+from cli.command.errors import CommandError
 from cli.demo.entrants import Entrant, Run, ask, serve
 from cli.demo.reference import Text
-from cli.errors import CommandError
 from cli.progress import Step
 from cli.race.turns import by_turns
 from cli.stack.stack import LocalStack

@@ -8,12 +8,12 @@ from typing import Any, Final, TypeVar
 
 from rich.console import Console
 
+from cli.command.errors import CommandError
 from cli.demo import elsewhere, here
 from cli.demo.entrants import Run
-from cli.demo.figures import rows
 from cli.demo.reference import reference
+from cli.demo.statistics import rows
 from cli.demo.table import show
-from cli.errors import CommandError
 from cli.progress import Steps
 from cli.stack.stack import LocalStack, Options, Ports
 from loadgen.prompts import demo_cases

@@ -1,4 +1,4 @@
-"""`outrider devices`: add, list, remove. Heavy libraries load inside the command that needs them."""
+"""`outrider devices` and `outrider join`. Heavy libraries load inside the command that needs them."""
 
 import asyncio
 import sys
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.cli_errors import leave, told
-from cli.options import STATE, StateDir, checked_broker
+from cli.command.cli_errors import leave, told
+from cli.command.options import STATE, JoinArgument, StateDir, checked_broker
 
 if TYPE_CHECKING:
     from cli.devices.devices import Place
@@ -98,6 +98,34 @@ def remove_(
     with told(OSError):
         done, remark = asyncio.run(remove(place_of(state, access, broker, ""), name))
     print(f"{done}; {remark}" if remark else done)
+
+
+def join(
+    url: JoinArgument,
+    name: Annotated[str, typer.Option(help="Of this device, as given to `outrider devices add`.")],
+    token_file: Annotated[
+        Path, typer.Option(dir_okay=False, help="File with what `outrider devices add` printed.")
+    ],
+    model: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="Draft model (.gguf); by default the core's own, fetched once."),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads to draft with.")] = 1,
+    sessions: Annotated[int, typer.Option(min=1, max=1024, help="Users to draft for at once.")] = 8,
+    health_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Of /healthz and /metrics on 127.0.0.1; 0 = any.")
+    ] = 0,
+) -> None:
+    """Draft for a core elsewhere, with this machine's processor, until Ctrl-C. Reconnects for ever.
+
+    The line for it comes from `outrider devices add NAME` beside the core. Ends by itself only when the core does not
+    take it: 2 = a file or an option is wrong, 3 = refused (credential, protocol version, vocabulary), 4 = a newer
+    device has its name.
+    """
+    from cli.devices.join import Joining, run_join
+    from shared.runtime.service import main as serve
+
+    serve("outrider join", run_join(Joining(url, name, token_file, model, threads, sessions, health_port)))
 
 
 def place_of(state: Path, access: Path | None, broker: str, url: str) -> "Place":

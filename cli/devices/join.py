@@ -8,9 +8,9 @@ from typing import Final
 
 import structlog
 
+from cli.command.errors import ModelError
+from cli.command.report import Report
 from cli.models import fetch, manifest, prepare
-from cli.models.errors import ModelError
-from cli.models.report import Report
 from shared.broker.access import device_user
 from shared.broker.contract import BrokerAway, BrokerDenied
 from shared.protocol.keys import Keys

@@ -11,8 +11,8 @@ from typing import Any, Final
 import aiohttp
 
 from cli.admin import Admin
-from cli.bench.rival import Rival
-from cli.errors import CommandError
+from cli.baseline import Rival
+from cli.command.errors import CommandError
 from cli.race.recording import Recording
 from cli.race.turns import by_turns
 from cli.race.users import use

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from cli.bench.rival import Rival
+from cli.baseline import Rival
 from loadgen.prompts import steady
 from shared.protocol.vocabulary import vocabulary_of_tokenizer_json
 

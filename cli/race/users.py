@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from cli.errors import CommandError
+from cli.command.errors import CommandError
 from loadgen.client.streaming import Client
 from loadgen.request import ChatRequest, Record
 from shared.scenario.quantity import Quantity

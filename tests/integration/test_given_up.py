@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.errors import ProcessFailed
+from cli.command.errors import ProcessFailed
 from cli.stack.stack import LocalStack, Options, Ports
 from loadgen.client.streaming import Client
 from tests.exactness.runner import CASES, options, request

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from cli.bench.rival import Answered, Rival
+from cli.baseline import Answered, Rival
 from cli.race.attention import best_attention
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.errors import CommandError
-from cli.race.policies import Wanted, chosen, run_policies, verify_ms
+from cli.command.errors import CommandError
+from cli.race.policy_bench import Wanted, chosen, run_policies, verify_ms
 from shared.planning.profile import read_profile
 from shared.scenario.scenario import read_scenario
 from tests.shared.planning.test_profile import PROFILE, write

@@ -2,8 +2,8 @@
 
 import pytest
 
-from cli.race.figures import ceiling, ratio, rows
 from cli.race.race import Run, read_metrics
+from cli.race.statistics import ceiling, ratio, rows
 from cli.race.users import Users
 from loadgen.request import ChatRequest, Chunk, Record
 from shared.planning.cost import Packed

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from cli.demo.entrants import Run
-from cli.race.figures import ratio
+from cli.race.statistics import ratio
 
 
 def rows(runs: Mapping[str, Sequence[Run]], bases: Sequence[str]) -> dict[str, dict[str, Any]]:

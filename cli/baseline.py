@@ -1,4 +1,4 @@
-"""transformers' own generation in a process of its own (cli/bench/verifier/rivals.py)."""
+"""transformers' own generation in a process of its own (cli/bench/verifier/generate.py)."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from cli.errors import CommandError
+from cli.command.errors import CommandError
 
 LINE_BYTES = 1 << 24  # of an answer
 
@@ -28,7 +28,7 @@ class Rival:
     def __init__(
         self, target: Path, *, assistant: Path | None = None, dtype: str = "auto", threads: int = 0
     ) -> None:
-        self._command = [sys.executable, "-m", "cli.bench.verifier.rivals", "--target", str(target)]
+        self._command = [sys.executable, "-m", "cli.bench.verifier.generate", "--target", str(target)]
         self._command += ["--dtype", dtype, "--threads", str(threads)]
         if assistant is not None:
             self._command += ["--assistant", str(assistant)]
@@ -49,7 +49,7 @@ class Rival:
         await self._process.wait()
 
     async def ask(self, job: Mapping[str, Any]) -> Answered:
-        """One job, see cli/bench/verifier/rivals.py. Raises CommandError when the process is gone."""
+        """One job, see cli/bench/verifier/generate.py. Raises CommandError when the process is gone."""
         assert self._process.stdin is not None  # noqa: S101  # PIPE was asked for
         self._process.stdin.write(json.dumps(job).encode() + b"\n")
         done = await self._answer()

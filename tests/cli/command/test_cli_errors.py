@@ -7,8 +7,8 @@ import sys
 import pytest
 import typer
 
-from cli.cli_errors import DEBUG, run_app, told, unexpected
-from cli.errors import CommandError
+from cli.command.cli_errors import DEBUG, run_app, told, unexpected
+from cli.command.errors import CommandError
 from shared.runtime.settings import SettingsError
 
 

@@ -8,8 +8,8 @@ from rich.console import Console
 
 from cli.demo.elsewhere import devices_elsewhere
 from cli.demo.entrants import Run, same
-from cli.demo.figures import rows
 from cli.demo.reference import Text
+from cli.demo.statistics import rows
 from cli.demo.table import HEADINGS, meaning, show
 from loadgen.request import ChatRequest, Chunk, Record
 

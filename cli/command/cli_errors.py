@@ -9,16 +9,41 @@ from typing import Final, NoReturn
 
 import typer
 
+from cli.command.errors import CommandError, ProcessFailed
 from shared.runtime.errors import innermost, words
 
 DEBUG: Final = "OUTRIDER_DEBUG"
 
 
+def expected() -> tuple[type[Exception], ...]:
+    """The errors that are shown as one line. The modules load here, so that `--help` stays quick."""
+    import aiohttp
+
+    from shared.broker.contract import BrokerAway, BrokerDenied
+    from shared.broker.device_list import DeviceListError
+    from shared.broker.embedded import NoServer
+    from shared.runtime.address import AddressError
+    from shared.runtime.settings import SettingsError
+    from shared.runtime.stack_state import StateError
+
+    return (
+        CommandError,
+        StateError,
+        ProcessFailed,
+        TimeoutError,
+        BrokerAway,
+        BrokerDenied,
+        DeviceListError,
+        NoServer,
+        AddressError,
+        SettingsError,
+        aiohttp.ClientConnectionError,
+    )
+
+
 @contextmanager
 def told(*besides: type[Exception]) -> Iterator[None]:
     """Expected errors, those besides, and files that cannot be used are one line; Ctrl-C ends cleanly."""
-    from cli.errors import EXPECTED
-
     try:
         yield
     except KeyboardInterrupt:
@@ -26,7 +51,7 @@ def told(*besides: type[Exception]) -> Iterator[None]:
     except Exception as raised:
         error = innermost(raised)
         about_a_file = isinstance(error, OSError) and error.filename is not None
-        if about_a_file or isinstance(error, (*EXPECTED, *besides)):
+        if about_a_file or isinstance(error, (*expected(), *besides)):
             leave(words(error))
         raise
 

@@ -10,15 +10,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from cli.admin import Admin
-from cli.bench.rival import Rival
-from cli.errors import CommandError
+from cli.command.errors import CommandError
 from cli.race import picture
-from cli.race.attention import best_attention
+from cli.race.attention import fastest_baseline
 from cli.race.emulated import emulated
 from cli.race.fairness import fair_rates
-from cli.race.figures import ceiling, rows
 from cli.race.race import BATCH, ONE, Race, Run, race
 from cli.race.recording import prompts_of, record
+from cli.race.statistics import ceiling, rows
 from cli.stack.stack import LocalStack
 from loadgen.results.result_file import write_result
 from shared.planning.profile import Profile, ProfileError, read_profile
@@ -114,9 +113,8 @@ async def one(
         bar = progress.add_task(
             f"{path.stem}: recording the target, warming up", total=wanted.repeats * entrants
         )
-        async with Rival(target, dtype=wanted.dtype) as rival:
-            prompts = prompts_of(len(devices), work.prompt)
-            await best_attention(rival, prompts[: len(devices)], raw=True)
+        prompts = prompts_of(len(devices), work.prompt)
+        async with fastest_baseline(target, wanted.dtype, prompts[: len(devices)]) as rival:
             recording = await record(rival, target, wanted.dtype, prompts, work.answer, wanted.state_dir)
             options = emulated(
                 target,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cli.models.drift import differing
+from cli.bench.drift import differing
 from cli.models.measure import Sample
 from shared.speculative.draw import draw
 from shared.speculative.params import SamplingParams

@@ -1,6 +1,6 @@
 """How often packed verification says another token than a plain loop, given the same text before it.
 
-    python -m cli.models.drift [--model NAME] [--dtype bfloat16] [--tokens 64]
+    python -m cli.bench.drift [--model NAME] [--dtype bfloat16] [--tokens 64]
 
 In float32 never. In bfloat16 rounding depends on how many rows go through a matrix product together, so that a
 near tie may fall otherwise: this is the rate. The plain loop (transformers alone, a token at a time) writes a text for
@@ -16,8 +16,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from cli.command.errors import ModelError
 from cli.models import measure
-from cli.models.errors import ModelError
 from cli.models.measure import Sample
 from cli.models.resolve import resolve
 from shared.compute.target import TargetModel, TargetRow

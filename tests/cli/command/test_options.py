@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from cli.options import checked_broker, checked_gateway, checked_key, checked_text, writable
+from cli.command.options import checked_broker, checked_gateway, checked_key, checked_text, writable
 
 
 def test_what_is_right_is_taken(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused(
         asked.append(path)
         return False
 
-    monkeypatch.setattr("cli.options.os.access", access)
+    monkeypatch.setattr("cli.command.options.os.access", access)
     with pytest.raises(typer.BadParameter, match="cannot be written to"):
         writable(tmp_path / "new" / "out.json")
     assert asked == [tmp_path]

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from cli.models import store
+from cli.command.sizes import ByteProgress, human_size, no_progress
 
 
 class Report:
@@ -20,14 +20,14 @@ class Report:
         self.console.print(text, markup=False)
 
     @contextmanager
-    def bar(self, what: str, total: int) -> Iterator[store.Progress]:
+    def bar(self, what: str, total: int) -> Iterator[ByteProgress]:
         """Show `what` going from 0 to total bytes; yields the function to call with bytes done."""
         if not self.console.is_terminal:
-            self.say(f"{what} ({store.human(total)})")
-            yield store.nothing
+            self.say(f"{what} ({human_size(total)})")
+            yield no_progress
             return
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
         with Progress(*columns, console=self.console, transient=True) as progress:
             task = progress.add_task(what, total=total)
             yield lambda done: progress.advance(task, done)
-        self.say(f"{what} ({store.human(total)})")
+        self.say(f"{what} ({human_size(total)})")

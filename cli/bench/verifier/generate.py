@@ -1,6 +1,6 @@
 """transformers' own generation, for comparison: jobs as JSON lines on stdin, timings as JSON lines on stdout.
 
-    python -m cli.bench.verifier.rivals --target FOLDER [--assistant FOLDER] [--dtype bfloat16] [--threads 2]
+    python -m cli.bench.verifier.generate --target FOLDER [--assistant FOLDER] [--dtype bfloat16] [--threads 2]
 
 A job {"prompts": [...], "tokens": 64, "assisted": false} is answered with {"seconds": ..., "texts": [[ids], ...]}.
 Prompts are chat messages, or with "raw": true texts to be continued as they stand, for exactly so many tokens. With

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from cli.cli_errors import leave, told
-from cli.options import STATE, StateDir
+from cli.command.cli_errors import leave, told
+from cli.command.errors import ModelError
+from cli.command.options import STATE, StateDir
 
 HIGHEST_PORT = 65_535
 POLICIES = "autoregressive, greedy-batch, fixed-k, cyclic-k, dip-sd, outrider or outrider-fair."
@@ -96,7 +97,7 @@ def down(state: StateDir = STATE) -> None:
 
 def pair_of(target: str, draft: str) -> tuple[Path, Path, str]:
     """Folder of the target, file of the draft, and the name clients use."""
-    from cli.models.resolve import ModelError, resolve
+    from cli.models.resolve import resolve
 
     try:
         return resolve(target, draft)

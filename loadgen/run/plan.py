@@ -1,6 +1,5 @@
 """The options of `loadgen run` settled into a plan: defaults, and what goes with what."""
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -26,6 +25,7 @@ from loadgen.workload.schedule import (
     trace_schedule,
 )
 from loadgen.workload.trace import TraceError, read_trace
+from shared.runtime.stack_state import read_state
 
 WRONG: Final = (ArrivalError, LengthError, PromptError, GroupError, SloError, TraceError, OSError)
 STATE: Final = ".outrider"  # folder of a stack on this machine, unless OUTRIDER_STATE names another
@@ -40,19 +40,20 @@ class OptionError(ValueError):
 
 def endpoint(options: RunOptions) -> Endpoint:
     """Where requests go: as told, or the stack that runs here. Raises OSError for a key file that is none."""
-    here = _state() if not options.url else {}
+    state_dir = Path(os.environ.get("OUTRIDER_STATE") or STATE)
+    here = None if options.url else read_state(state_dir)
     key = (
         options.api_key_file.read_text(encoding="utf-8").strip() if options.api_key_file else options.api_key
     )
     return Endpoint(
-        options.url or here.get("url", URL),
+        options.url or (here.url if here else URL),
         key,
         options.plain,
         options.timeout_s,
         options.stall_s,
         options.retries,
-        tuple(options.metrics) or tuple(here.get("metrics", ())),
-        options.broker or here.get("broker_url", ""),
+        tuple(options.metrics) or (here.metrics if here else ()),
+        options.broker or (here.broker_url if here else ""),
     )
 
 
@@ -156,13 +157,3 @@ def _config(options: RunOptions, where: Endpoint, model: str) -> dict[str, Any]:
     told["trace"] = str(options.trace) if options.trace else None
     names = {name: flag.removeprefix("--").replace("-", "_") for name, flag in flags().items()}
     return {names[name]: value for name, value in told.items() if name not in UNTOLD}
-
-
-def _state() -> dict[str, Any]:
-    """What the stack on this machine says of itself; {} when there is none."""
-    try:
-        folder = Path(os.environ.get("OUTRIDER_STATE") or STATE)
-        state: dict[str, Any] = json.loads((folder / "up.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return state

@@ -1,6 +1,7 @@
 """What goes with what on the command line, and what a run without options is."""
 
 import json
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from typer.testing import CliRunner
 from loadgen.__main__ import app
 from loadgen.commands.run import run
 from loadgen.run.options import RunOptions, command, flags
-from loadgen.run.plan import OptionError, endpoint, settle
+from loadgen.run.plan import URL, OptionError, endpoint, settle
 from loadgen.run.runner import Closed, Endpoint, Plan
 from loadgen.workload.schedule import Planned
+from shared.runtime.stack_state import State, claim, start_of, write_state
 
 HERE = Endpoint("http://127.0.0.1:8000")
 TRACES = Path(__file__).parents[1] / "traces"
@@ -71,24 +73,51 @@ def test_what_does_not_go_together_is_named(asked: dict[str, Any], why: str) -> 
         plan(**asked)
 
 
-def test_the_stack_that_runs_here_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def written(folder: Path, pid: int) -> State:
+    """An up.json of a process, as a stack writes it."""
+    url, metrics = "http://127.0.0.1:81", ("http://x/metrics",)
+    state = State(pid, start_of(pid), "a", url, "redis://127.0.0.1:82/0", "", metrics, {})
+    write_state(folder, state)
+    return state
+
+
+def test_a_running_stack_is_found_by_its_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert endpoint(RunOptions()).url == "http://127.0.0.1:8000"
-    (tmp_path / ".outrider").mkdir()
-    state = {
-        "url": "http://127.0.0.1:81",
-        "broker_url": "redis://127.0.0.1:82/0",
-        "metrics": ["http://x/metrics"],
-    }
-    (tmp_path / ".outrider" / "up.json").write_text(json.dumps(state))
-    assert endpoint(RunOptions()) == Endpoint(
-        state["url"], metrics=("http://x/metrics",), broker=state["broker_url"]
-    )
-    assert endpoint(RunOptions(url="http://other")) == Endpoint("http://other")
-    monkeypatch.setenv("OUTRIDER_STATE", str(tmp_path / "elsewhere"))
-    assert endpoint(RunOptions()).url == "http://127.0.0.1:8000"
-    (tmp_path / ".outrider").rename(tmp_path / "elsewhere")
-    assert endpoint(RunOptions()).url == state["url"]
+    monkeypatch.delenv("OUTRIDER_STATE", raising=False)
+    assert endpoint(RunOptions()) == Endpoint(URL)
+    lock = claim(tmp_path / ".outrider")
+    try:
+        state = written(tmp_path / ".outrider", os.getpid())
+        assert endpoint(RunOptions()) == Endpoint(state.url, metrics=state.metrics, broker=state.broker_url)
+        assert endpoint(RunOptions(url="http://other")) == Endpoint("http://other")
+        monkeypatch.setenv("OUTRIDER_STATE", str(tmp_path / "elsewhere"))
+        assert endpoint(RunOptions()) == Endpoint(URL)
+        (tmp_path / ".outrider").rename(tmp_path / "elsewhere")
+        assert endpoint(RunOptions()).url == state.url
+    finally:
+        lock.release()
+
+
+def test_a_stale_state_counts_as_no_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUTRIDER_STATE", str(tmp_path))
+    claim(tmp_path).release()  # the stack has ended: nobody holds its lock
+    written(tmp_path, os.getpid())
+    assert endpoint(RunOptions()) == Endpoint(URL)
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{", '{"url": "http://127.0.0.1:81"}', '{"url": 1, "metrics": 2}', "null"]
+)
+def test_a_malformed_state_counts_as_no_stack(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OUTRIDER_STATE", str(tmp_path))
+    lock = claim(tmp_path)
+    try:
+        (tmp_path / "up.json").write_text(text)
+        assert endpoint(RunOptions()) == Endpoint(URL)
+    finally:
+        lock.release()
 
 
 def test_every_option_is_stated_once_and_has_its_flag() -> None:

@@ -15,15 +15,15 @@ LINE_BYTES = 1 << 24  # of an answer
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class BaselineAnswer:
     """What it said, as ids, and the seconds it took."""
 
     texts: list[list[int]]
     seconds: float
 
 
-class Rival:
-    """The child process. Use as `async with Rival(target) as rival`. threads 0: as many as torch likes."""
+class Baseline:
+    """The child process. Use as `async with Baseline(target) as rival`. threads 0: as many as torch likes."""
 
     def __init__(
         self, target: Path, *, assistant: Path | None = None, dtype: str = "auto", threads: int = 0
@@ -33,7 +33,7 @@ class Rival:
         if assistant is not None:
             self._command += ["--assistant", str(assistant)]
 
-    async def __aenter__(self) -> "Rival":
+    async def __aenter__(self) -> "Baseline":
         pipe = asyncio.subprocess.PIPE
         self._process = await asyncio.create_subprocess_exec(
             *self._command, stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL, limit=LINE_BYTES
@@ -48,12 +48,12 @@ class Rival:
             self._process.kill()
         await self._process.wait()
 
-    async def ask(self, job: Mapping[str, Any]) -> Answered:
+    async def ask(self, job: Mapping[str, Any]) -> BaselineAnswer:
         """One job, see cli/bench/verifier/generate.py. Raises CommandError when the process is gone."""
         assert self._process.stdin is not None  # noqa: S101  # PIPE was asked for
         self._process.stdin.write(json.dumps(job).encode() + b"\n")
         done = await self._answer()
-        return Answered(done["texts"], done["seconds"])
+        return BaselineAnswer(done["texts"], done["seconds"])
 
     async def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None  # noqa: S101  # as above

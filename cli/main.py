@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.calibrate.commands import calibrate
-from cli.command.cli_errors import leave, run_app, told
+from cli.command.cli_errors import cli_errors, fail, run_app
 from cli.command.options import STATE, ApiKey, Prompt, StateDir, Temperature, Threads, Url
 from cli.demo.commands import demo
 from cli.devices.commands import app as devices_app
@@ -66,7 +66,7 @@ def chat(
     """Talk to the target; tokens that a device drafted and the target accepted are coloured."""
     from cli.chat import run_chat
 
-    with told():
+    with cli_errors():
         run_chat(_url(url, state), api_key, prompt, max_tokens, temperature)
 
 
@@ -97,13 +97,13 @@ def _url(url: str, state: Path) -> str:
         return url
     running = read_state(state)
     if running is None:
-        leave(f"no stack runs here ({state}/up.json); start one with `outrider up`, or give --url")
+        fail(f"no stack runs here ({state}/up.json); start one with `outrider up`, or give --url")
     return running.url
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
-    """Run to its end, told as `told` tells."""
-    with told():
+    """Run to its end, with expected errors as one line."""
+    with cli_errors():
         asyncio.run(work)
 
 

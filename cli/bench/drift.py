@@ -28,7 +28,7 @@ LONGEST: Final = 8
 
 
 @dataclass(slots=True)
-class Session:
+class DriftSession:
     """One session that verifies a given text. at: how much of it is committed."""
 
     name: str
@@ -45,7 +45,7 @@ class Session:
 def differing(target: TargetModel, samples: Sequence[Sample]) -> list[int]:
     """For each sample how many of its tokens the target would have said otherwise, TOGETHER sessions at a time."""
     lengths = np.random.default_rng(1)
-    sessions = [Session(f"s{i}", sample, len(sample.prompt)) for i, sample in enumerate(samples)]
+    sessions = [DriftSession(f"s{i}", sample, len(sample.prompt)) for i, sample in enumerate(samples)]
     for begin in range(0, len(sessions), TOGETHER):
         group = sessions[begin : begin + TOGETHER]
         while live := [session for session in group if session.at < len(session.ids)]:
@@ -55,7 +55,7 @@ def differing(target: TargetModel, samples: Sequence[Sample]) -> list[int]:
     return [session.different for session in sessions]
 
 
-def verify(target: TargetModel, live: Sequence[Session], lengths: Sequence[int]) -> None:
+def verify(target: TargetModel, live: Sequence[DriftSession], lengths: Sequence[int]) -> None:
     """One pass: each session drafts the next tokens of its own text, and one more is chosen."""
     names = [session.name for session in live]
     rows = []

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cli.command.cli_errors import told
+from cli.command.cli_errors import cli_errors
 from cli.command.options import STATE, ProfileFile, StateDir
 
 
@@ -32,10 +32,12 @@ def calibrate(
     else should run meanwhile. `outrider plan question.json --profile .outrider/profile.json` plans with it.
     """
     from cli.calibrate.grid import FULL, QUICK, grid
-    from cli.calibrate.run import Wanted, run_calibrate
+    from cli.calibrate.run import CalibrateOptions, run_calibrate
 
-    with told():
+    with cli_errors():
         shapes = grid(QUICK if quick else FULL, widths, lengths, contexts)
         run_calibrate(
-            Wanted(target, draft, dtype, device, threads, shapes, quick, broker, out, state_dir=state)
+            CalibrateOptions(
+                target, draft, dtype, device, threads, shapes, quick, broker, out, state_dir=state
+            )
         )

@@ -11,7 +11,7 @@ MOST: Final = 1 << 20  # of any of them
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class PassShape:
     """A pass: so many rows, new tokens of each, tokens that each has cached."""
 
     rows: int
@@ -28,11 +28,11 @@ class Grid:
     contexts: tuple[int, ...]
     repeats: int
 
-    def cells(self) -> Iterator[Cell]:
+    def cells(self) -> Iterator[PassShape]:
         """Every pass, the contexts one after another."""
         for context in self.contexts:
             for rows in self.widths:
-                yield from (Cell(rows, new, context) for new in self.lengths)
+                yield from (PassShape(rows, new, context) for new in self.lengths)
 
     def __len__(self) -> int:
         return len(self.widths) * len(self.lengths) * len(self.contexts)

@@ -26,7 +26,7 @@ from shared.runtime.settings import VerifierSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class CalibrateOptions:
     """What is to be measured. threads: of the verifier, 0 = all cores. broker: run a stack as well."""
 
     target: str
@@ -41,7 +41,7 @@ class Wanted:
     state_dir: Path
 
 
-def run_calibrate(wanted: Wanted) -> None:
+def run_calibrate(wanted: CalibrateOptions) -> None:
     """Measure and write. Raises one of cli_errors.expected().
 
     The profile is written before the stack is run, without the broker's share, and again with it: whoever interrupts
@@ -84,7 +84,7 @@ def progress(console: Console, total: int) -> Iterator[Callable[[str], None]]:
         yield lambda doing: bars.update(bar, advance=1, description=doing)
 
 
-def _checked(wanted: Wanted) -> tuple[Path, Path, str]:
+def _checked(wanted: CalibrateOptions) -> tuple[Path, Path, str]:
     """Models found, file writable, broker there: before minutes are spent. Raises CommandError."""
     try:
         wanted.out.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ def _checked(wanted: Wanted) -> tuple[Path, Path, str]:
         raise CommandError(str(error)) from None
 
 
-def _with_broker(console: Console, wanted: Wanted, model: Model, profile: Profile) -> Profile:
+def _with_broker(console: Console, wanted: CalibrateOptions, model: Model, profile: Profile) -> Profile:
     """The profile with the broker's share. Raises CommandError."""
     law = Packed(profile.pass_beta_ms.packed, profile.server.per_token_ms, profile.server.per_context_ms)
     gc.collect()  # the models: the stack loads its own

@@ -42,7 +42,7 @@ def expected() -> tuple[type[Exception], ...]:
 
 
 @contextmanager
-def told(*besides: type[Exception]) -> Iterator[None]:
+def cli_errors(*besides: type[Exception]) -> Iterator[None]:
     """Expected errors, those besides, and files that cannot be used are one line; Ctrl-C ends cleanly."""
     try:
         yield
@@ -52,11 +52,11 @@ def told(*besides: type[Exception]) -> Iterator[None]:
         error = innermost(raised)
         about_a_file = isinstance(error, OSError) and error.filename is not None
         if about_a_file or isinstance(error, (*expected(), *besides)):
-            leave(words(error))
+            fail(words(error))
         raise
 
 
-def leave(message: str) -> NoReturn:
+def fail(message: str) -> NoReturn:
     """Say so and end with code 1."""
     print(f"outrider: {message}", file=sys.stderr)
     raise typer.Exit(1)

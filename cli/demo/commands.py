@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.command.cli_errors import told
+from cli.command.cli_errors import cli_errors
 from cli.command.options import STATE, OutFile, StateDir
 from cli.stack.commands import pair_of
 
@@ -21,5 +21,5 @@ def demo(
     from cli.demo.run import Demo, run_demo
 
     folder, draft_file, name = pair_of("smollm2", "")
-    with told():
+    with cli_errors():
         asyncio.run(run_demo(Demo(folder, draft_file, name, users, tokens, repeats, out, state)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.command.cli_errors import leave, told
+from cli.command.cli_errors import cli_errors, fail
 from cli.command.options import STATE, JoinArgument, StateDir, checked_broker
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def add_(
     """Give a device a credential and print the one line for its machine. Again for a name: another credential."""
     from cli.devices.devices import add
 
-    with told(OSError):
+    with cli_errors(OSError):
         line, remark = asyncio.run(add(place_of(state, access, broker, url), name, expires))
     if remark:
         print(f"outrider: {remark}", file=sys.stderr)
@@ -70,7 +70,7 @@ def prepare_(access: AccessDir = None, state: StateDir = STATE) -> None:
         async with folder.locked():
             folder.prepare()
 
-    with told(OSError):
+    with cli_errors(OSError):
         asyncio.run(run(Access(access) if access else access_of(state)))
 
 
@@ -81,7 +81,7 @@ def list_(access: AccessDir = None, state: StateDir = STATE) -> None:
 
     from cli.devices.devices import show
 
-    with told():
+    with cli_errors():
         show(place_of(state, access, "", ""), Console())
 
 
@@ -95,7 +95,7 @@ def remove_(
     """Take a device's credential away. If it is connected, it is cut off, and its users go on without it."""
     from cli.devices.devices import remove
 
-    with told(OSError):
+    with cli_errors(OSError):
         done, remark = asyncio.run(remove(place_of(state, access, broker, ""), name))
     print(f"{done}; {remark}" if remark else done)
 
@@ -122,10 +122,12 @@ def join(
     take it: 2 = a file or an option is wrong, 3 = refused (credential, protocol version, vocabulary), 4 = a newer
     device has its name.
     """
-    from cli.devices.join import Joining, run_join
+    from cli.devices.join import JoinOptions, run_join
     from shared.runtime.service import main as serve
 
-    serve("outrider join", run_join(Joining(url, name, token_file, model, threads, sessions, health_port)))
+    serve(
+        "outrider join", run_join(JoinOptions(url, name, token_file, model, threads, sessions, health_port))
+    )
 
 
 def place_of(state: Path, access: Path | None, broker: str, url: str) -> "Place":
@@ -138,7 +140,7 @@ def place_of(state: Path, access: Path | None, broker: str, url: str) -> "Place"
     folder = Access(access) if access else own
     running = read_state(state) if folder.folder.resolve() == own.folder else None
     if not folder.acl_file.is_file():
-        leave(f"{folder.folder}: no broker with passwords has run here; `outrider up --listen IP` makes one")
+        fail(f"{folder.folder}: no broker with passwords has run here; `outrider up --listen IP` makes one")
     # No broker is told that may be another's: neither what listens at the usual port, nor this stack's for other files.
     found = broker or (running.broker_url if running else "")
     return Place(folder, found, url or (running.join_url if running else ""))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cli.command.cli_errors import told
+from cli.command.cli_errors import cli_errors
 from cli.command.options import STATE, ProfileFile
 
 
@@ -16,5 +16,5 @@ def doctor(
     """Check models, vocabularies and broker; then measure whether speculation pays on this machine."""
     from cli.doctor.run import run_doctor
 
-    with told():
+    with cli_errors():
         raise typer.Exit(run_doctor(target, quick=quick, out=out))

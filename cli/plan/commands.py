@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.command.cli_errors import leave
+from cli.command.cli_errors import fail
 from cli.command.options import STATE, OutFolder
 
 QUESTION = (
@@ -39,7 +39,7 @@ def plan(
     try:
         print(json.dumps(ask(question, profile), indent=2))
     except (ValueError, OSError) as error:
-        leave(f"plan: {words(error)}")
+        fail(f"plan: {words(error)}")
 
 
 @paper_app.command("dip-sd")

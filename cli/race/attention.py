@@ -5,21 +5,21 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from cli.baseline import Rival
+from cli.baseline import Baseline
 
 ATTENTIONS: Final = ("sdpa", "eager")
 PROBE_TOKENS: Final = 24
 
 
 @asynccontextmanager
-async def fastest_baseline(target: Path, dtype: str, prompts: Sequence[str]) -> AsyncIterator[Rival]:
+async def fastest_baseline(target: Path, dtype: str, prompts: Sequence[str]) -> AsyncIterator[Baseline]:
     """The baseline process, warmed up on these prompts with its fastest attention. Raises CommandError."""
-    async with Rival(target, dtype=dtype) as rival:
+    async with Baseline(target, dtype=dtype) as rival:
         await best_attention(rival, prompts, raw=True)
         yield rival
 
 
-async def best_attention(rival: Rival, prompts: Sequence[str], *, raw: bool) -> None:
+async def best_attention(rival: Baseline, prompts: Sequence[str], *, raw: bool) -> None:
     """Have transformers attend from now on in the way that is fastest for all these prompts as one batch.
 
     raw: prompts are continued as they stand; else they are chat messages.

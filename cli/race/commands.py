@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.command.cli_errors import told
+from cli.command.cli_errors import cli_errors
 from cli.command.options import STATE, Measure, OutFolder, Settle, StateDir
 from cli.stack.commands import pair_of
 
@@ -37,14 +37,14 @@ def bench_policies(
 
     Ratios are taken within each repeat and given with their 95 % intervals.
     """
-    from cli.race.policy_bench import Wanted, run_policies
+    from cli.race.policy_bench import PolicyBenchOptions, run_policies
 
     folder, _, name = pair_of(target, "")
     kept = tuple(policy.strip() for policy in only.split(",") if policy.strip())
-    wanted = Wanted(
+    wanted = PolicyBenchOptions(
         scenarios, target, dtype, repeats, settle, measure, rivals, profile, out, state / "bench", kept
     )
-    with told():
+    with cli_errors():
         asyncio.run(run_policies(wanted, folder, name))
 
 

@@ -25,7 +25,7 @@ from shared.scenario.scenario import Scenario, read_scenario
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class PolicyBenchOptions:
     """What is to be run. settle_s, measure_s 0: as the scenario says. rivals: transformers as well. only: these
     policies, () = all of the scenario's.
     """
@@ -43,7 +43,7 @@ class Wanted:
     only: tuple[str, ...] = ()
 
 
-async def run_policies(wanted: Wanted, target: Path, name: str) -> None:
+async def run_policies(wanted: PolicyBenchOptions, target: Path, name: str) -> None:
     """All scenarios; tables, a result file and a picture each. Raises CommandError if a text is not the target's."""
     console = Console()
     profile = _profile(wanted, name)
@@ -94,7 +94,7 @@ def chosen(scenario: Scenario, only: Sequence[str], path: Path) -> Scenario:
 
 
 async def one(
-    wanted: Wanted,
+    wanted: PolicyBenchOptions,
     scenario: Scenario,
     path: Path,
     target: Path,
@@ -151,7 +151,7 @@ def verify_ms(profile: Profile) -> float:
     return single.get("1 x 1 @ 128") or next(iter(single.values()))
 
 
-def _profile(wanted: Wanted, name: str) -> Profile:
+def _profile(wanted: PolicyBenchOptions, name: str) -> Profile:
     """The profile, which has to be of the same model and type."""
     try:
         profile = read_profile(wanted.profile)

@@ -11,7 +11,7 @@ from typing import Any, Final
 import aiohttp
 
 from cli.admin import Admin
-from cli.baseline import Rival
+from cli.baseline import Baseline
 from cli.command.errors import CommandError
 from cli.race.recording import Recording
 from cli.race.turns import by_turns
@@ -48,7 +48,7 @@ class Race:
 
     stack: LocalStack
     admin: Admin
-    rival: Rival
+    rival: Baseline
     model: str
     scenario: Scenario
     recording: Recording

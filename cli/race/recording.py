@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from cli.baseline import Rival
+from cli.baseline import Baseline
 from loadgen.prompts import steady
 from shared.protocol.vocabulary import vocabulary_of_tokenizer_json
 
@@ -30,7 +30,7 @@ def prompts_of(users: int, tokens: int) -> tuple[str, ...]:
 
 
 async def record(
-    rival: Rival, target: Path, dtype: str, prompts: Sequence[str], tokens: int, state_dir: Path
+    rival: Baseline, target: Path, dtype: str, prompts: Sequence[str], tokens: int, state_dir: Path
 ) -> Recording:
     """The texts, from an earlier run if it asked for the same."""
     asked = json.dumps([str(target.resolve()), dtype, tokens, list(prompts)])

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.command.cli_errors import leave, told
+from cli.command.cli_errors import cli_errors, fail
 from cli.command.errors import ModelError
 from cli.command.options import STATE, StateDir
 
@@ -83,7 +83,7 @@ def up(
         state_dir=state,
         env=settings,
     )
-    with told():
+    with cli_errors():
         asyncio.run(run_up(options))
 
 
@@ -91,7 +91,7 @@ def down(state: StateDir = STATE) -> None:
     """End the stack that `outrider up` runs here, and wait until it has ended."""
     from cli.stack.up import run_down
 
-    with told(OSError):
+    with cli_errors(OSError):
         print(run_down(state))
 
 
@@ -102,7 +102,7 @@ def pair_of(target: str, draft: str) -> tuple[Path, Path, str]:
     try:
         return resolve(target, draft)
     except ModelError as error:
-        leave(str(error))
+        fail(str(error))
 
 
 def _fetched_by(name: str) -> str:
@@ -121,4 +121,4 @@ def _own_address(listen: str) -> str:
     try:
         return own_address(listen)
     except NoAddress as error:
-        leave(f"--listen {listen}: {error}")
+        fail(f"--listen {listen}: {error}")

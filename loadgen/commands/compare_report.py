@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from loadgen.commands.console import show_comparison
-from loadgen.commands.exit import told
+from loadgen.commands.exit import cli_errors
 from loadgen.report.page import build
 from loadgen.results.comparison import compare as compare_results
 from loadgen.results.result_reader import ReportError, read_all
@@ -18,7 +18,7 @@ def compare(
     second: Annotated[Path, typer.Argument(help="Another.")],
 ) -> None:
     """Two results side by side: second / first with 95 % intervals."""
-    with told():
+    with cli_errors():
         mine, theirs = read_all([first, second])
         if not (mine.records and theirs.records):
             raise ReportError(
@@ -32,6 +32,6 @@ def report(
     out: Annotated[Path, typer.Option("--out", "-o", help="The page.")] = Path("report.html"),
 ) -> None:
     """One page to look at, all in one file; beside it a trace for Perfetto where the stack wrote its timeline."""
-    with told():
+    with cli_errors():
         build(results, out)
     typer.echo(f"written to {out}")

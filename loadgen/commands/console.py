@@ -8,7 +8,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from loadgen.fleet import Look
+from loadgen.fleet import FleetSample
 from loadgen.results.comparison import Row
 from loadgen.run.runner import Outcome
 
@@ -92,7 +92,7 @@ def show_sweep(console: Console, whole: Mapping[str, Any], out: Path) -> None:
     console.print(f"written to {out}")
 
 
-def told_of(look: Look) -> str:
+def fleet_status(look: FleetSample) -> str:
     """How a fleet does, in a line."""
     return (
         f"{look.at_s:.0f} s: {look.ready} devices ready, {look.sessions} sessions, {look.drafts} drafts, "

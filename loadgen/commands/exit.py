@@ -14,7 +14,7 @@ from loadgen.metrics.stack_metrics import ScrapeError
 from loadgen.results.output import OutputError
 from loadgen.results.result_reader import ReportError
 from loadgen.results.stack_timeline import TimelineError
-from loadgen.run.drive import Course
+from loadgen.run.drive import RunState
 from loadgen.run.plan import WRONG, OptionError
 from loadgen.run.sweep import SweepError
 from shared.broker.contract import BrokerAway
@@ -37,22 +37,22 @@ OURS: Final = (
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def cli_errors() -> Iterator[None]:
     """Errors that a person can act on are one line."""
     try:
         yield
     except (*OURS, *WRONG) as error:
-        leave(str(error))
+        fail(str(error))
 
 
-def end_on_signals(course: Course) -> None:
+def end_on_signals(course: RunState) -> None:
     """Ctrl-C, SIGTERM and a terminal that hangs up end the run and keep what there is; not a hang-up under nohup."""
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(signum) is not signal.SIG_IGN:
             asyncio.get_running_loop().add_signal_handler(signum, course.over.set)
 
 
-def leave(message: str) -> NoReturn:
+def fail(message: str) -> NoReturn:
     typer.echo(f"loadgen: {message}", err=True)
     raise typer.Exit(EXIT_WRONG)
 

@@ -10,7 +10,7 @@ NEAR_BEST: Final = 0.9  # of the best throughput
 
 
 @dataclass(frozen=True, slots=True)
-class At:
+class LoadPoint:
     """One level of load: a rate (requests/s) or users at once; medians over repeats of what came of it."""
 
     level: float
@@ -19,7 +19,7 @@ class At:
     latency_ms: float  # end to end from the scheduled arrival
 
 
-def knee_of_rates(curve: Sequence[At]) -> float | None:
+def knee_of_rates(curve: Sequence[LoadPoint]) -> float | None:
     """The highest rate up to which every rate was kept up with; None when the lowest was not."""
     knee = None
     for at in sorted(curve, key=lambda at: at.level):
@@ -29,13 +29,13 @@ def knee_of_rates(curve: Sequence[At]) -> float | None:
     return knee
 
 
-def knee_of_users(curve: Sequence[At]) -> float | None:
+def knee_of_users(curve: Sequence[LoadPoint]) -> float | None:
     """The fewest users at once with nearly the best throughput: more of them only wait longer."""
     best = max((at.tokens for at in curve), default=0.0)
     return min((at.level for at in curve if best and at.tokens >= NEAR_BEST * best), default=None)
 
 
-def crossover(mine: Sequence[At], theirs: Sequence[At], open_loop: bool) -> float | None:
+def crossover(mine: Sequence[LoadPoint], theirs: Sequence[LoadPoint], open_loop: bool) -> float | None:
     """The level from which on mine is no better: in latency under a rate, in throughput with users. None: nowhere.
 
     Between two levels in a straight line of the ratio.
@@ -47,7 +47,9 @@ def crossover(mine: Sequence[At], theirs: Sequence[At], open_loop: bool) -> floa
     return None
 
 
-def _advantages(mine: Sequence[At], theirs: Sequence[At], open_loop: bool) -> Mapping[float, float]:
+def _advantages(
+    mine: Sequence[LoadPoint], theirs: Sequence[LoadPoint], open_loop: bool
+) -> Mapping[float, float]:
     """Level -> how many times better mine is."""
     other = {at.level: at for at in theirs}
     both = [(at, other[at.level]) for at in mine if at.level in other]

@@ -19,14 +19,14 @@ class ScrapeError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Scrape:
     """values: by name and labels, those of all processes added up. processes: that have a name."""
 
     values: Mapping[tuple[str, Labels], float]
     processes: Mapping[str, int]
 
 
-async def scrape(urls: Sequence[str]) -> Look:
+async def scrape(urls: Sequence[str]) -> Scrape:
     """All pages at once. Raises ScrapeError."""
     timeout = aiohttp.ClientTimeout(total=PAGE_S)
     async with aiohttp.ClientSession(timeout=timeout) as session:
@@ -37,7 +37,7 @@ async def scrape(urls: Sequence[str]) -> Look:
         raise ScrapeError(f"{', '.join(urls)}: no page of Prometheus metrics: {error}") from None
 
 
-def parse(pages: Sequence[str]) -> Look:
+def parse(pages: Sequence[str]) -> Scrape:
     """Pages of several processes."""
     values: dict[tuple[str, Labels], float] = defaultdict(float)
     processes: Counter[str] = Counter()
@@ -46,7 +46,7 @@ def parse(pages: Sequence[str]) -> Look:
         processes.update({sample.name for sample in samples})
         for sample in samples:
             values[sample.name, frozenset(sample.labels.items())] += sample.value
-    return Look(values, processes)
+    return Scrape(values, processes)
 
 
 async def _page(session: aiohttp.ClientSession, url: str) -> str:
@@ -62,8 +62,8 @@ async def _page(session: aiohttp.ClientSession, url: str) -> str:
 class Delta:
     """What came to counters between two looks."""
 
-    before: Look
-    after: Look
+    before: Scrape
+    after: Scrape
 
     def total(self, name: str, **labels: str) -> float:
         """Of all samples of this name that have these labels; 0 where there are none."""

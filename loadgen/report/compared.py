@@ -22,7 +22,7 @@ from loadgen.report.frame import (
     run_colours,
 )
 from loadgen.report.markup import figure
-from loadgen.results.result_reader import Crossover, Loaded, Point, Result, number
+from loadgen.results.result_reader import Crossover, LoadedResult, Point, Result, number
 
 Repeats = Mapping[str, Mapping[float, Sequence[float]]]  # by policy, by rate or users
 
@@ -41,7 +41,7 @@ SWEPT: Final = (
 )
 
 
-def comparison(runs: Sequence[Loaded]) -> list[Chart]:
+def comparison(runs: Sequence[LoadedResult]) -> list[Chart]:
     """A chart a figure, a bar a run; none for fewer than two runs."""
     if len(runs) < 2:
         return []
@@ -49,7 +49,7 @@ def comparison(runs: Sequence[Loaded]) -> list[Chart]:
     return [chart for chart in charts if chart]
 
 
-def _compared(runs: Sequence[Loaded], title: str, unit: str, names: Mapping[str, str]) -> Chart | None:
+def _compared(runs: Sequence[LoadedResult], title: str, unit: str, names: Mapping[str, str]) -> Chart | None:
     """Bars of one or two figures; the later of the two is paler."""
     colours = run_colours(runs)
     traces: list[Trace] = []
@@ -72,7 +72,7 @@ def _compared(runs: Sequence[Loaded], title: str, unit: str, names: Mapping[str,
     )
 
 
-def sweep(loaded: Loaded) -> list[Chart]:
+def sweep(loaded: LoadedResult) -> list[Chart]:
     """Figures against the rate (or users, where no rate was given), a line a policy."""
     result = loaded.result
     of: list[tuple[str, str, str, Callable[[Point], float | None]]] = [

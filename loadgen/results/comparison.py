@@ -8,7 +8,7 @@ import numpy as np
 
 from loadgen.metrics.summary import NAN, e2e_ms, tokens_between, tpot_ms, ttft_ms, ttft_sent_ms
 from loadgen.request import Record
-from loadgen.results.result_reader import Loaded
+from loadgen.results.result_reader import LoadedResult
 
 RESAMPLES: Final = 2000
 BLOCKS: Final = 10  # of the window, for rates: what happens in one second is not independent of the next
@@ -34,7 +34,7 @@ LATENCIES: Final[dict[str, Callable[[Record], float]]] = {
 }
 
 
-def compare(first: Loaded, second: Loaded, seed: int = 0) -> list[Row]:
+def compare(first: LoadedResult, second: LoadedResult, seed: int = 0) -> list[Row]:
     """Medians and p99 of latencies, resampled by request; token rate, by blocks of the counted window."""
     rng = np.random.default_rng(seed)
     rows = [_row("tokens/s", _rates(first), _rates(second), np.mean, rng)]
@@ -67,13 +67,13 @@ def _row(
     return Row(name, a, b, b / a if a else NAN, float(low), float(high))
 
 
-def _values(result: Loaded, of: Callable[[Record], float]) -> np.ndarray:
+def _values(result: LoadedResult, of: Callable[[Record], float]) -> np.ndarray:
     values = np.array([of(record) for record in result.counted], dtype=float)
     kept: np.ndarray = values[np.isfinite(values)]
     return kept
 
 
-def _rates(result: Loaded) -> np.ndarray:
+def _rates(result: LoadedResult) -> np.ndarray:
     """Tokens per second in every block of the window."""
     window = result.window
     if window.end <= window.start:

@@ -97,7 +97,7 @@ class Result(Part):
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedResult:
     """A result and what lies beside it. label: tells it from others of a report. missing: why charts are left out."""
 
     path: Path
@@ -129,7 +129,7 @@ def number(figures: Mapping[str, Any], name: str) -> float | None:
     return float(value) if isinstance(value, int | float) and isfinite(value) else None
 
 
-def read_all(paths: Sequence[Path]) -> list[Loaded]:
+def read_all(paths: Sequence[Path]) -> list[LoadedResult]:
     """All of them, each with a label of its own. Raises ReportError."""
     if not paths:
         raise ReportError("no result file is given")
@@ -139,15 +139,15 @@ def read_all(paths: Sequence[Path]) -> list[Loaded]:
         one = _read(path)
         times = labels[one.label] = labels.get(one.label, 0) + 1
         label = f"{one.label} ({times})" if times > 1 else one.label
-        found.append(Loaded(path, label, one.result, one.records, one.spans, one.missing))
+        found.append(LoadedResult(path, label, one.result, one.records, one.spans, one.missing))
     return found
 
 
-def _read(path: Path) -> Loaded:
+def _read(path: Path) -> LoadedResult:
     result = _result(path)
     label = str(result.config.get("label") or path.stem)
     if result.kind == "sweep":
-        return Loaded(path, label, result)
+        return LoadedResult(path, label, result)
     rows = path.with_name(Path(result.requests_file).name or f"{path.stem}.requests.jsonl")
     spans = path.with_name(f"{path.stem}.spans.jsonl")
     missing = (
@@ -155,7 +155,7 @@ def _read(path: Path) -> Loaded:
         if rows.is_file()
         else [f"{rows.name} is not beside {path.name}: nothing of single requests is drawn"]
     )
-    return Loaded(
+    return LoadedResult(
         path,
         label,
         result,

@@ -14,7 +14,7 @@ import numpy as np
 
 from loadgen.client.streaming import Client
 from loadgen.metrics.summary import dispatch_ms, summarise
-from loadgen.run.drive import Course, open_loop, undisturbed
+from loadgen.run.drive import RunState, gc_paused, open_loop
 from loadgen.run.runner import allow_sockets
 from loadgen.workload.arrivals import steady
 from loadgen.workload.lengths import Lengths
@@ -64,10 +64,10 @@ async def _step(url: str, rate: float) -> Step:
     one = Lengths(1, 1)
     work = Workload("mock", of_kinds(), one, one)
     schedule = open_schedule(work, 1, steady(rate), "poisson", 1.0, None, SECONDS)
-    course = Course()
+    course = RunState()
     async with Client(url, plain=True, timeout_s=SECONDS + GRACE_S) as client:
         spent, began = time.process_time(), time.perf_counter()
-        with undisturbed():
+        with gc_paused():
             ending = asyncio.get_running_loop().call_later(SECONDS + GRACE_S, course.over.set)
             await open_loop(client, schedule, course, GRACE_S)
             ending.cancel()

@@ -22,7 +22,7 @@ BUSY_S: Final = (
 
 
 @dataclass(slots=True)
-class Course:
+class RunState:
     """A run under way. Times on perf_counter's clock; over: told to end, nothing is sent any more."""
 
     over: asyncio.Event = field(default_factory=asyncio.Event)
@@ -34,7 +34,7 @@ class Course:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """No garbage collection meanwhile: one takes 10 ms and more, and requests leave no cycles behind."""
     gc.collect()
     gc.freeze()
@@ -46,7 +46,7 @@ def undisturbed() -> Iterator[None]:
         gc.unfreeze()
 
 
-async def open_loop(client: Client, schedule: Sequence[Planned], course: Course, drain_s: float) -> None:
+async def open_loop(client: Client, schedule: Sequence[Planned], course: RunState, drain_s: float) -> None:
     """Every request at its time, whatever became of those before it; drain_s for the last ones to end."""
     course.started = time.perf_counter() + LEAD_S
     course.wanted = len(schedule)
@@ -70,7 +70,7 @@ async def open_loop(client: Client, schedule: Sequence[Planned], course: Course,
 async def closed_loop(
     client: Client,
     requests: Iterable[ChatRequest],
-    course: Course,
+    course: RunState,
     concurrency: int,
     think_s: float,
     count: int | None,
@@ -98,7 +98,7 @@ async def closed_loop(
     await _drain(users, course, drain_s)
 
 
-async def _one(client: Client, request: ChatRequest, course: Course, due: float) -> Record:
+async def _one(client: Client, request: ChatRequest, course: RunState, due: float) -> Record:
     """Send it, and what was seen to its end."""
     record = begin(request, due)
     try:
@@ -108,7 +108,7 @@ async def _one(client: Client, request: ChatRequest, course: Course, due: float)
     return record
 
 
-async def _drain(tasks: set[asyncio.Task[Any]], course: Course, drain_s: float) -> None:
+async def _drain(tasks: set[asyncio.Task[Any]], course: RunState, drain_s: float) -> None:
     """Wait for what is under way: drain_s, or until told to end. What has not ended then is cut off and kept."""
     left = {task for task in tasks if not task.done()}
     if not course.over.is_set():

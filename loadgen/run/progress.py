@@ -10,7 +10,7 @@ from rich.table import Table
 
 from loadgen.client.streaming import Client
 from loadgen.metrics.summary import spread, ttft_ms
-from loadgen.run.drive import Course
+from loadgen.run.drive import RunState
 
 LATELY: Final = 200  # requests
 PLAIN_S: Final = 5.0
@@ -24,7 +24,7 @@ class Progress:
         self._console, self._quiet = console, quiet
         self.every_s = TERMINAL_S if console.is_terminal else PLAIN_S
         self._live = Live(console=console, transient=True) if console.is_terminal and not quiet else None
-        self._course: Course | None = None
+        self._course: RunState | None = None
         self._seen = self._tokens = self._errors = 0  # of the records of this course that have ended
         self._speeds: deque[tuple[float, int]] = deque(maxlen=round(5 / TERMINAL_S))
 
@@ -37,7 +37,7 @@ class Progress:
         if self._live:
             self._live.stop()
 
-    def __call__(self, course: Course, client: Client) -> None:
+    def __call__(self, course: RunState, client: Client) -> None:
         """Show what there is now. Another course begins anew."""
         if self._quiet:
             return
@@ -50,7 +50,7 @@ class Progress:
         else:
             self._console.print("  ".join(f"{name} {value}" for name, value in shown.items()), soft_wrap=True)
 
-    def _figures(self, course: Course, client: Client) -> dict[str, str]:
+    def _figures(self, course: RunState, client: Client) -> dict[str, str]:
         now = time.perf_counter()
         for record in course.records[self._seen :]:
             self._tokens += record.count

@@ -19,7 +19,7 @@ from loadgen.metrics.summary import Window, dispatch_ms, spread
 from loadgen.results.result_file import write_result
 from loadgen.results.rows import write_rows
 from loadgen.results.stack_timeline import TimelineError, mark, spans_since, write_spans
-from loadgen.run.drive import Course, closed_loop, open_loop, undisturbed
+from loadgen.run.drive import RunState, closed_loop, gc_paused, open_loop
 from loadgen.workload.schedule import Planned, Workload, asked
 from shared.protocol.messages import Span
 
@@ -92,14 +92,14 @@ SOCKETS: Final = 65_536
 BESIDE: Final = (".requests.jsonl", ".requests.csv", ".spans.jsonl")  # suffixes of the files of a result
 
 
-async def run(plan: Plan, client: Client, course: Course) -> Outcome:
+async def run(plan: Plan, client: Client, course: RunState) -> Outcome:
     """Drive it, to its end or until told to end. Raises ScrapeError, TimelineError before the first request only."""
     allow_sockets()
     pages, broker = plan.endpoint.metrics, plan.endpoint.broker
     before = await scrape(pages) if pages else None
     begun = await mark(broker) if broker else None
     stack, problems, spans = dict[str, Any](), list[str](), list[Span]()
-    with undisturbed():
+    with gc_paused():
         problems += await _driven(plan, client, course)
     ended = time.perf_counter()
     try:
@@ -120,7 +120,7 @@ async def run(plan: Plan, client: Client, course: Course) -> Outcome:
     return replace(outcome, body=body, spans=spans)
 
 
-async def _driven(plan: Plan, client: Client, course: Course) -> list[str]:
+async def _driven(plan: Plan, client: Client, course: RunState) -> list[str]:
     """Drive it. Returns why it ended before its time; whatever that was, what was measured by then is kept."""
     try:
         await _drive(plan, client, course)
@@ -132,7 +132,7 @@ async def _driven(plan: Plan, client: Client, course: Course) -> list[str]:
     return []
 
 
-async def _drive(plan: Plan, client: Client, course: Course) -> None:
+async def _drive(plan: Plan, client: Client, course: RunState) -> None:
     many = plan.load
     if not isinstance(many, Closed):
         await open_loop(client, many, course, plan.drain_s)
@@ -142,7 +142,7 @@ async def _drive(plan: Plan, client: Client, course: Course) -> None:
     await closed_loop(client, requests, course, *limits, plan.drain_s)
 
 
-def write(outcome: Outcome, plan: Plan, course: Course, out: Path) -> None:
+def write(outcome: Outcome, plan: Plan, course: RunState, out: Path) -> None:
     """The result file; rows, table and timeline beside it. Raises OSError."""
     out.parent.mkdir(parents=True, exist_ok=True)
     if outcome.spans:
@@ -153,7 +153,7 @@ def write(outcome: Outcome, plan: Plan, course: Course, out: Path) -> None:
     write_result(out, "load", plan.config, {**outcome.body, **began})
 
 
-def _outcome(plan: Plan, course: Course, stack: Mapping[str, Any], problems: list[str]) -> Outcome:
+def _outcome(plan: Plan, course: RunState, stack: Mapping[str, Any], problems: list[str]) -> Outcome:
     window = _window(plan, course)
     seen = figures(course.records, window, plan.goodput)
     if window.end <= window.start:
@@ -186,7 +186,7 @@ def _clock_time(at: float) -> str:
     return datetime.fromtimestamp(time.time() - ago_s, UTC).isoformat(timespec="milliseconds")
 
 
-def _window(plan: Plan, course: Course) -> Window:
+def _window(plan: Plan, course: RunState) -> Window:
     """From warm-up to cool-down; without them from the first arrival to the last end."""
     start = course.started + plan.warmup_s
     if plan.cooldown_s or plan.warmup_s:
@@ -194,7 +194,7 @@ def _window(plan: Plan, course: Course) -> Window:
     return Window(start, max((record.ended for record in course.records), default=start))
 
 
-def _told(course: Course) -> dict[str, int]:
+def _told(course: RunState) -> dict[str, int]:
     """Tokens of all requests as the clients were told."""
     return {
         "completion": sum(record.completion_tokens for record in course.records),
@@ -210,15 +210,15 @@ def allow_sockets() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(SOCKETS, most), most))
 
 
-class Onlooker(Protocol):
+class Observer(Protocol):
     """Is shown how a run goes, every so often."""
 
     every_s: float
 
-    def __call__(self, course: Course, client: Client) -> None: ...
+    def __call__(self, course: RunState, client: Client) -> None: ...
 
 
-async def watched(plan: Plan, course: Course, client: Client, live: Onlooker) -> Outcome:
+async def watched(plan: Plan, course: RunState, client: Client, live: Observer) -> Outcome:
     """The same with somebody who looks on."""
     running = asyncio.create_task(run(plan, client, course))
     while not running.done():

@@ -12,13 +12,13 @@ from typing import Any, Final
 import aiohttp
 
 from loadgen.client.streaming import Client
-from loadgen.metrics.knee import At, crossover, knee_of_rates, knee_of_users
+from loadgen.metrics.knee import LoadPoint, crossover, knee_of_rates, knee_of_users
 from loadgen.results.output import OutputError, keep
 from loadgen.results.result_file import write_result
-from loadgen.run.drive import Course
+from loadgen.run.drive import RunState
 from loadgen.run.options import RunOptions
 from loadgen.run.plan import endpoint, settle
-from loadgen.run.runner import Onlooker, client_of, watched, write
+from loadgen.run.runner import Observer, client_of, watched, write
 
 SETTLE_S: Final = 1.0  # after a change of policy
 ALONE: Final = ("autoregressive", "greedy-batch")  # without speculation
@@ -29,7 +29,7 @@ class SweepError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Entrant:
+class SweepPolicy:
     """A policy and its draft length. policy "": whatever is in force."""
 
     policy: str = ""
@@ -45,18 +45,18 @@ class Sweep:
 
     levels: Sequence[float]
     open_loop: bool
-    entrants: Sequence[Entrant]
+    entrants: Sequence[SweepPolicy]
     repeats: int
 
 
 @dataclass(frozen=True, slots=True)
-class Leg:
+class SweepRun:
     """One run of a sweep, the number-th."""
 
     number: int
     repeat: int
     level: float
-    entrant: Entrant
+    entrant: SweepPolicy
 
     @property
     def name(self) -> str:
@@ -64,15 +64,15 @@ class Leg:
         return f"{str(self.entrant).replace(' ', '-')}-{self.level:g}-{self.repeat}"
 
 
-def parse_entrants(text: str) -> list[Entrant]:
+def parse_policies(text: str) -> list[SweepPolicy]:
     """`greedy-batch,fixed-k:4,outrider`. Raises SweepError."""
     entrants = []
     for word in text.replace(",", " ").split():
         name, _, k = word.partition(":")
         if k and not k.isdigit():
             raise SweepError(f"--policies {word!r}: POLICY or POLICY:K is meant")
-        entrants.append(Entrant(name, int(k or 0)))
-    return entrants or [Entrant()]
+        entrants.append(SweepPolicy(name, int(k or 0)))
+    return entrants or [SweepPolicy()]
 
 
 def parse_levels(text: str, option: str) -> list[float]:
@@ -86,14 +86,14 @@ def parse_levels(text: str, option: str) -> list[float]:
     return sorted(levels)
 
 
-def legs(sweep: Sweep) -> Iterator[Leg]:
+def legs(sweep: Sweep) -> Iterator[SweepRun]:
     """Repeat by repeat, level by level; policies by turns, another one first each time."""
     number = 0
     for turn, (repeat, level) in enumerate(product(range(sweep.repeats), sweep.levels)):
         first = turn % len(sweep.entrants)
         for entrant in [*sweep.entrants[first:], *sweep.entrants[:first]]:
             number += 1
-            yield Leg(number, repeat, level, entrant)
+            yield SweepRun(number, repeat, level, entrant)
 
 
 async def run_sweep(
@@ -101,7 +101,7 @@ async def run_sweep(
     options: RunOptions,
     model: str,
     out: Path,
-    course_of: Callable[[Leg], tuple[Course, Onlooker]],
+    course_of: Callable[[SweepRun], tuple[RunState, Observer]],
 ) -> Mapping[str, Any]:
     """Run every leg, write each result into a folder beside `out` and the whole into it after each. Returns the whole.
 
@@ -135,7 +135,7 @@ async def run_sweep(
     return whole
 
 
-async def _set_policy(client: Client, entrant: Entrant) -> None:
+async def _set_policy(client: Client, entrant: SweepPolicy) -> None:
     """Have the endpoint follow it. Raises SweepError."""
     try:
         await client.set_policy(entrant.policy, entrant.k)
@@ -144,7 +144,7 @@ async def _set_policy(client: Client, entrant: Entrant) -> None:
     await asyncio.sleep(SETTLE_S)
 
 
-def _load(leg: Leg, sweep: Sweep) -> dict[str, Any]:
+def _load(leg: SweepRun, sweep: Sweep) -> dict[str, Any]:
     """The option that a level is of."""
     return {"rate_per_s": leg.level} if sweep.open_loop else {"concurrency": round(leg.level)}
 
@@ -166,11 +166,11 @@ def bends(points: Sequence[Mapping[str, Any]], open_loop: bool) -> dict[str, Any
     return {"knees": {policy: knee(curve) for policy, curve in curves.items()}, "crossovers": crossovers}
 
 
-def _curve(points: Sequence[Mapping[str, Any]]) -> list[At]:
+def _curve(points: Sequence[Mapping[str, Any]]) -> list[LoadPoint]:
     """Medians over repeats, by level."""
     levels = sorted({point["level"] for point in points})
     return [
-        At(level, *(median(values) for values in zip(*_figures(points, level), strict=True)))
+        LoadPoint(level, *(median(values) for values in zip(*_figures(points, level), strict=True)))
         for level in levels
     ]
 
@@ -185,7 +185,7 @@ def _figures(points: Sequence[Mapping[str, Any]], level: float) -> list[tuple[fl
     ]
 
 
-def _point(leg: Leg, sweep: Sweep, body: Mapping[str, Any], file: Path) -> dict[str, Any]:
+def _point(leg: SweepRun, sweep: Sweep, body: Mapping[str, Any], file: Path) -> dict[str, Any]:
     return {
         "policy": str(leg.entrant),
         "level": leg.level,

@@ -21,7 +21,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
-class Rival:
+class Baseline:
     """A target and its assistant, as transformers runs them with its defaults."""
 
     def __init__(self, target: Path, assistant: Path | None, dtype: str) -> None:
@@ -81,7 +81,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    rival = Rival(args.target, args.assistant, args.dtype)
+    rival = Baseline(args.target, args.assistant, args.dtype)
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         job = json.loads(line)

@@ -26,8 +26,8 @@ BROKER = Broker(
 )
 
 
-def wanted(tmp_path: Path, **fields: object) -> run.Wanted:
-    base = run.Wanted(
+def wanted(tmp_path: Path, **fields: object) -> run.CalibrateOptions:
+    base = run.CalibrateOptions(
         target="small",
         draft="",
         dtype="auto",

@@ -7,14 +7,14 @@ import sys
 import pytest
 import typer
 
-from cli.command.cli_errors import DEBUG, run_app, told, unexpected
+from cli.command.cli_errors import DEBUG, cli_errors, run_app, unexpected
 from cli.command.errors import CommandError
 from shared.runtime.settings import SettingsError
 
 
 def ended(error: BaseException, *besides: type[Exception]) -> int:
     """Exit code of a command that ends with this error."""
-    with pytest.raises(typer.Exit) as raised, told(*besides):
+    with pytest.raises(typer.Exit) as raised, cli_errors(*besides):
         raise error
     return int(raised.value.exit_code)
 
@@ -62,7 +62,7 @@ def test_an_unexpected_error_is_one_line_that_says_how_to_see_more(
     error: Exception, line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def app() -> None:
-        with told():
+        with cli_errors():
             raise error
 
     monkeypatch.setenv(DEBUG, "0")

@@ -88,7 +88,7 @@ async def test_it_is_a_policy_race_and_texts_that_differ_are_told(
 
     for name, stand_in in (("best_attention", best_attention), ("record", record)):
         monkeypatch.setattr(elsewhere, name, stand_in)
-    for name in ("Rival", "LocalStack", "Admin"):
+    for name in ("Baseline", "LocalStack", "Admin"):
         monkeypatch.setattr(elsewhere, name, Nothing)
     monkeypatch.setattr(bench, "race", race)
     async with Steps(Console(file=StringIO())) as steps:

@@ -9,7 +9,7 @@ from typing import TextIO
 import pytest
 
 from loadgen.commands.exit import end_on_signals, progress_console
-from loadgen.run.drive import Course
+from loadgen.run.drive import RunState
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -26,7 +26,7 @@ def missed() -> Iterator[list[int]]:
 
 @pytest.mark.parametrize("number", ENDING)
 async def test_a_signal_ends_the_run_and_not_the_process(number: int, missed: list[int]) -> None:
-    course = Course()
+    course = RunState()
     end_on_signals(course)
     os.kill(os.getpid(), number)
     await asyncio.sleep(0.01)
@@ -36,7 +36,7 @@ async def test_a_signal_ends_the_run_and_not_the_process(number: int, missed: li
 
 async def test_under_nohup_a_hang_up_ends_nothing(missed: list[int]) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    course = Course()
+    course = RunState()
     end_on_signals(course)
     os.kill(os.getpid(), signal.SIGHUP)
     await asyncio.sleep(0.01)

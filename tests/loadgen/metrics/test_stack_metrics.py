@@ -9,7 +9,7 @@ from aiohttp.test_utils import TestServer
 from loadgen.client.streaming import Client
 from loadgen.metrics.stack_metrics import Delta, ScrapeError, mismatches, parse, scrape, stack_figures
 from loadgen.mock_server import Mock
-from loadgen.run.drive import Course
+from loadgen.run.drive import RunState
 from loadgen.run.options import RunOptions
 from loadgen.run.plan import endpoint, settle
 from loadgen.run.runner import run
@@ -82,7 +82,7 @@ async def test_a_run_whose_counts_do_not_agree_is_not_valid(tmp_path: Path) -> N
         )
         where = endpoint(options)
         async with Client(url, plain=True) as client:
-            outcome = await run(settle(options, where, "mock"), client, Course())
+            outcome = await run(settle(options, where, "mock"), client, RunState())
     assert outcome.figures["completed"] == 5
     assert outcome.problems == ["the gateway counted 7 completion tokens, the client 20"]
     assert outcome.body["valid"] is False

@@ -17,7 +17,7 @@ from loadgen.report.timeline import MOST_BARS, MOST_S, pipeline, slots, span_bar
 from loadgen.report.timeline_chart import timeline
 from loadgen.request import ChatRequest, Chunk, Record
 from loadgen.results.result_file import write_result
-from loadgen.results.result_reader import Loaded, ReportError, read_all
+from loadgen.results.result_reader import LoadedResult, ReportError, read_all
 from loadgen.results.spans import Span
 from tests.loadgen.made_up import DEVICES, ZERO_US, spans, write_run, write_sweep
 
@@ -44,7 +44,7 @@ class Seen(HTMLParser):
         self.text += data
 
 
-def all_charts(runs: list[Loaded]) -> dict[str, Any]:
+def all_charts(runs: list[LoadedResult]) -> dict[str, Any]:
     drawn = [
         *(draw(runs) for draw in (charts.ttft, charts.e2e, charts.tpot, charts.itl, charts.throughput)),
         *(draw(runs) for draw in (charts.tau_by_kind, charts.by_kind, charts.by_position)),

@@ -9,9 +9,9 @@ import pytest
 from loadgen.request import ChatRequest, Chunk, Record
 from loadgen.results.comparison import Row, compare
 from loadgen.results.result_file import SCHEMA, write_result
-from loadgen.results.result_reader import Loaded, Result, read_all
+from loadgen.results.result_reader import LoadedResult, Result, read_all
 from loadgen.results.rows import read_rows, write_rows
-from loadgen.run.drive import Course
+from loadgen.run.drive import RunState
 
 
 def records(slower: float, seed: int, count: int = 200) -> list[Record]:
@@ -27,9 +27,9 @@ def records(slower: float, seed: int, count: int = 200) -> list[Record]:
     return made
 
 
-def loaded(slower: float, seed: int) -> Loaded:
+def loaded(slower: float, seed: int) -> LoadedResult:
     found = {"schema": SCHEMA, "kind": "load", "window": {"start": 0.0, "end": 20.0}}
-    return Loaded(Path("a.json"), "a", Result.model_validate(found), records(slower, seed))
+    return LoadedResult(Path("a.json"), "a", Result.model_validate(found), records(slower, seed))
 
 
 def by_name(rows: list[Row]) -> dict[str, Row]:
@@ -56,7 +56,7 @@ def test_nothing_completed_is_no_figure() -> None:
 
 
 def test_what_was_written_is_read_again(tmp_path: Path) -> None:
-    mine, course = records(1.0, 3, 20), Course()
+    mine, course = records(1.0, 3, 20), RunState()
     write_rows(tmp_path / "a.requests.jsonl", mine, course.started)
     with (tmp_path / "a.requests.jsonl").open() as file:
         again = read_rows(file)

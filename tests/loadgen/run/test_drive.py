@@ -11,7 +11,7 @@ from loadgen.client.streaming import Client
 from loadgen.metrics.summary import summarise
 from loadgen.mock_server import Mock
 from loadgen.request import Record
-from loadgen.run.drive import Course, closed_loop, open_loop
+from loadgen.run.drive import RunState, closed_loop, open_loop
 from loadgen.workload.arrivals import arrivals, steady
 from loadgen.workload.schedule import Planned
 from tests.loadgen.mocked import driven, requests, served
@@ -32,7 +32,7 @@ async def test_a_queue_at_the_endpoint_is_not_hidden() -> None:
 
 async def test_the_own_lateness_is_told_apart() -> None:
     """A loop that is held up sends late; TTFT from the schedule has that in it, TTFT from the send has not."""
-    course = Course()
+    course = RunState()
     schedule = [Planned(i / 100, request) for i, request in enumerate(requests(20))]
     async with served(Mock(workers=100, service_s=0.001, tokens=1)) as url, Client(url, plain=True) as client:
         task = asyncio.create_task(open_loop(client, schedule, course, 10.0))
@@ -46,7 +46,7 @@ async def test_the_own_lateness_is_told_apart() -> None:
 
 
 async def test_a_closed_loop_never_has_more_in_flight_than_users() -> None:
-    course, most = Course(), 0
+    course, most = RunState(), 0
     async with served(Mock(workers=100, service_s=0.02)) as url:
 
         def look(_: object) -> None:
@@ -60,14 +60,14 @@ async def test_a_closed_loop_never_has_more_in_flight_than_users() -> None:
 
 
 async def test_a_closed_loop_ends_in_time_and_users_think() -> None:
-    course = Course()
+    course = RunState()
     async with served(Mock(workers=100, service_s=0.02)) as url, Client(url, plain=True) as client:
         await closed_loop(client, iter(requests(1000)), course, 2, 0.08, None, 0.55, 10.0)
     assert 8 <= len(course.records) <= 14  # two users, a tenth of a second a turn
 
 
 async def test_users_do_not_hammer_an_endpoint_that_fails() -> None:
-    course = Course()
+    course = RunState()
     async with Client("http://127.0.0.1:9", plain=True) as client:
         await closed_loop(client, iter(requests(1000)), course, 2, 0.0, None, 0.8, 10.0)
     assert len(course.records) == 4
@@ -75,7 +75,7 @@ async def test_users_do_not_hammer_an_endpoint_that_fails() -> None:
 
 
 async def test_told_to_end_it_keeps_what_there_is() -> None:
-    course = Course()
+    course = RunState()
     schedule = [Planned(i / 50, request) for i, request in enumerate(requests(200))]
     async with served(Mock(workers=1, service_s=0.1)) as url, Client(url, plain=True) as client:
         task = asyncio.create_task(open_loop(client, schedule, course, 10.0))
@@ -90,7 +90,7 @@ async def test_told_to_end_it_keeps_what_there_is() -> None:
 
 async def test_a_schedule_that_is_overdue_can_be_ended() -> None:
     """Whatever is due at once is not sent for without a look at anything else."""
-    course = Course()
+    course = RunState()
 
     class Ending(Client):
         async def complete(self, record: Record) -> None:
@@ -118,7 +118,7 @@ async def test_a_constant_overload_waits_as_reckoned() -> None:
     assert seen.ttft.p99 == pytest.approx(np.percentile(expected, 99), rel=0.05)
 
 
-async def driven_awake(mock: Mock, times: list[float]) -> Course:
+async def driven_awake(mock: Mock, times: list[float]) -> RunState:
     """A run during which this machine did not stand still, of three: a pause makes a queue of its own.
 
     It shows as lateness of what was due meanwhile.

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from loadgen.client.streaming import Client
 from loadgen.request import ChatRequest, Chunk, Record
-from loadgen.run.drive import Course
+from loadgen.run.drive import RunState
 from loadgen.run.progress import Progress
 
 NOWHERE = "http://127.0.0.1:1"
@@ -30,7 +30,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 async def test_plain_lines_tell_what_is_under_way_and_how_it_goes(clock: list[float]) -> None:
-    told, course = io.StringIO(), Course(started=8.0, sent=1, wanted=9)
+    told, course = io.StringIO(), RunState(started=8.0, sent=1, wanted=9)
     async with Client(NOWHERE) as client:
         show = Progress(Console(file=told))
         show(course, client)
@@ -39,7 +39,7 @@ async def test_plain_lines_tell_what_is_under_way_and_how_it_goes(clock: list[fl
         clock[0] += 2.0
         show(course, client)
         client.flying.clear()
-        show(Course(started=12.0), client)  # another begins anew
+        show(RunState(started=12.0), client)  # another begins anew
     first, second, third = told.getvalue().splitlines()
     assert first == "time 2 s  sent 1 of 9  in flight 0  done 0  errors 0  tok/s –  TTFT p50 –  p99 –"
     assert second == (
@@ -51,7 +51,7 @@ async def test_plain_lines_tell_what_is_under_way_and_how_it_goes(clock: list[fl
 
 async def test_a_terminal_gets_a_table_that_goes_again(clock: list[float]) -> None:
     told = io.StringIO()
-    course = Course(started=8.0, sent=2, records=[ended("a")])
+    course = RunState(started=8.0, sent=2, records=[ended("a")])
     console = Console(file=told, force_terminal=True, width=120, color_system=None)
     async with Client(NOWHERE) as client:
         with Progress(console) as show:
@@ -65,5 +65,5 @@ async def test_quiet_says_nothing() -> None:
     told = io.StringIO()
     async with Client(NOWHERE) as client:
         with Progress(Console(file=told, force_terminal=True), quiet=True) as show:
-            show(Course(), client)
+            show(RunState(), client)
     assert told.getvalue() == ""

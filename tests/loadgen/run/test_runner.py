@@ -12,7 +12,7 @@ import pytest
 
 from loadgen.client.streaming import Client
 from loadgen.mock_server import Mock
-from loadgen.run.drive import Course
+from loadgen.run.drive import RunState
 from loadgen.run.options import RunOptions
 from loadgen.run.plan import settle
 from loadgen.run.runner import Endpoint, Outcome, run, write
@@ -24,7 +24,7 @@ from tests.loadgen.mocked import served
 
 def test_a_run_writes_all_its_files_to_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
     out = tmp_path / "a" / "b" / "load.json"
-    course = Course(records=records(1), started=STARTED)
+    course = RunState(records=records(1), started=STARTED)
     told = [Span(**span) for span in spans(1)]
     plan = settle(RunOptions(), Endpoint("http://127.0.0.1:8000"), "m")
     write(Outcome({}, [], [], {"valid": True}, told), plan, course, out)
@@ -42,7 +42,7 @@ async def test_what_goes_wrong_beside_the_requests_costs_no_result(
     async with served(Mock(workers=9, service_s=0.001)) as url, Client(url, plain=True) as client:
         plan = settle(options, Endpoint(url), "m")
         broken = replace(plan, workload=replace(plan.workload, prompts=FallsOver(20)))
-        outcome = await run(broken, client, course := Course())
+        outcome = await run(broken, client, course := RunState())
     assert outcome.figures["completed"] == len(course.records) == 20
     assert outcome.body["partial"]
     assert outcome.problems == ["the run ended before its time: RuntimeError: no more prompts"]
@@ -63,7 +63,7 @@ class FallsOver(Synthetic):
 
 
 def test_a_result_says_when_by_the_clock_its_second_0_was(tmp_path: Path) -> None:
-    course = Course(started=time.perf_counter() - 3600)
+    course = RunState(started=time.perf_counter() - 3600)
     plan = settle(RunOptions(), Endpoint("http://127.0.0.1:8000"), "m")
     write(Outcome({}, [], [], {}), plan, course, tmp_path / "load.json")
     started = datetime.fromisoformat(json.loads((tmp_path / "load.json").read_text())["started"])

@@ -8,21 +8,21 @@ from pathlib import Path
 import pytest
 
 from loadgen.client.streaming import Client
-from loadgen.metrics.knee import At, crossover, knee_of_rates, knee_of_users
+from loadgen.metrics.knee import LoadPoint, crossover, knee_of_rates, knee_of_users
 from loadgen.mock_server import Mock
 from loadgen.results.output import OutputError
-from loadgen.run.drive import Course
+from loadgen.run.drive import RunState
 from loadgen.run.options import RunOptions
-from loadgen.run.runner import Onlooker
+from loadgen.run.runner import Observer
 from loadgen.run.sweep import (
-    Entrant,
-    Leg,
     Sweep,
     SweepError,
+    SweepPolicy,
+    SweepRun,
     bends,
     legs,
-    parse_entrants,
     parse_levels,
+    parse_policies,
     run_sweep,
 )
 from tests.loadgen.mocked import served
@@ -33,11 +33,11 @@ class Nobody:
 
     every_s = 0.05
 
-    def __call__(self, course: Course, client: Client) -> None: ...
+    def __call__(self, course: RunState, client: Client) -> None: ...
 
 
-def under_rates(*served_at: float) -> list[At]:
-    return [At(2.0**i, served, 10 * served, 100.0) for i, served in enumerate(served_at)]
+def under_rates(*served_at: float) -> list[LoadPoint]:
+    return [LoadPoint(2.0**i, served, 10 * served, 100.0) for i, served in enumerate(served_at)]
 
 
 def test_the_knee_is_the_last_rate_that_was_kept_up_with() -> None:
@@ -47,21 +47,21 @@ def test_the_knee_is_the_last_rate_that_was_kept_up_with() -> None:
 
 
 def test_with_users_the_knee_is_where_more_of_them_bring_little() -> None:
-    curve = [At(n, n, tokens, 1.0) for n, tokens in ((1, 10), (2, 19), (4, 33), (8, 36), (16, 36.5))]
+    curve = [LoadPoint(n, n, tokens, 1.0) for n, tokens in ((1, 10), (2, 19), (4, 33), (8, 36), (16, 36.5))]
     assert knee_of_users(curve) == 4
     assert knee_of_users([]) is None
 
 
 def test_the_crossover_lies_between_the_levels_where_the_advantage_ends() -> None:
-    mine = [At(level, 1, 1, ms) for level, ms in ((1, 50), (2, 80), (4, 200))]
-    theirs = [At(level, 1, 1, 100) for level in (1, 2, 4)]
+    mine = [LoadPoint(level, 1, 1, ms) for level, ms in ((1, 50), (2, 80), (4, 200))]
+    theirs = [LoadPoint(level, 1, 1, 100) for level in (1, 2, 4)]
     # 100/80 = 1.25 at 2, 100/200 = 0.5 at 4: through 1 at a third of the way
     assert crossover(mine, theirs, open_loop=True) == pytest.approx(2 + 2 * 0.25 / 0.75)
     assert crossover(theirs, mine, open_loop=True) is None
 
 
 def test_every_policy_is_first_by_turns() -> None:
-    sweep = Sweep([1.0, 2.0], True, parse_entrants("greedy-batch,fixed-k:4"), 2)
+    sweep = Sweep([1.0, 2.0], True, parse_policies("greedy-batch,fixed-k:4"), 2)
     order = [(leg.repeat, leg.level, str(leg.entrant)) for leg in legs(sweep)]
     assert order[:4] == [
         (0, 1.0, "greedy-batch"),
@@ -98,17 +98,17 @@ def test_levels_that_cannot_be_are_refused(text: str) -> None:
 
 
 def test_entrants() -> None:
-    assert parse_entrants("") == [Entrant()]
+    assert parse_policies("") == [SweepPolicy()]
     with pytest.raises(SweepError, match="POLICY:K"):
-        parse_entrants("fixed-k:x")
+        parse_policies("fixed-k:x")
 
 
 async def test_an_endpoint_without_policies_is_told(tmp_path: Path) -> None:
-    sweep = Sweep([20.0], True, [Entrant("outrider")], 1)
+    sweep = Sweep([20.0], True, [SweepPolicy("outrider")], 1)
     async with served(Mock()) as url:
         with pytest.raises(SweepError, match="--policies outrider: the endpoint does not take it: HTTP 404"):
             await run_sweep(
-                sweep, RunOptions(url=url), "mock", tmp_path / "s.json", lambda _: (Course(), Nobody())
+                sweep, RunOptions(url=url), "mock", tmp_path / "s.json", lambda _: (RunState(), Nobody())
             )
 
 
@@ -118,7 +118,7 @@ async def test_a_leg_that_cannot_be_written_ends_the_sweep_and_is_kept(
     (temporary := tmp_path / "tmp").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     (tmp_path / "sweep").write_text("a file where the folder of the runs was to be")
-    sweep, options = Sweep([50.0], True, [Entrant()], 1), RunOptions(plain=True, requests=3)
+    sweep, options = Sweep([50.0], True, [SweepPolicy()], 1), RunOptions(plain=True, requests=3)
     async with served(Mock(workers=9, service_s=0.001)) as url:
         with pytest.raises(OutputError, match=f"that run is kept as {temporary}"):
             await run_sweep(
@@ -126,7 +126,7 @@ async def test_a_leg_that_cannot_be_written_ends_the_sweep_and_is_kept(
                 replace(options, url=url),
                 "mock",
                 tmp_path / "sweep.json",
-                lambda _: (Course(), Nobody()),
+                lambda _: (RunState(), Nobody()),
             )
     (kept,) = temporary.glob("*/*-50-0.json")
     assert json.loads(kept.read_text())["figures"]["completed"] == 3
@@ -134,10 +134,10 @@ async def test_a_leg_that_cannot_be_written_ends_the_sweep_and_is_kept(
 
 async def test_a_sweep_writes_all_runs_and_the_whole(tmp_path: Path) -> None:
     """An overloaded worker: of 20 and 80 requests a second, only the first is kept up with."""
-    sweep, out = Sweep([20.0, 80.0], True, [Entrant()], 1), tmp_path / "sweep.json"
+    sweep, out = Sweep([20.0, 80.0], True, [SweepPolicy()], 1), tmp_path / "sweep.json"
 
-    def course_of(_: Leg) -> tuple[Course, Onlooker]:
-        return Course(), Nobody()
+    def course_of(_: SweepRun) -> tuple[RunState, Observer]:
+        return RunState(), Nobody()
 
     async with served(Mock(workers=1, service_s=0.025, tokens=1)) as url:
         asked = RunOptions(url=url, plain=True, requests=40, arrivals="constant")

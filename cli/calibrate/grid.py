@@ -7,7 +7,7 @@ from typing import Final
 from cli.command.errors import CommandError
 from shared.planning.fit import FitError, Timed, split
 
-MOST: Final = 1 << 20  # of any of them
+MAX_NUMBER: Final = 1 << 20  # of any of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,6 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
         numbers = sorted({int(part) for part in text.split(",")})
     except ValueError:
         numbers = []
-    if not numbers or numbers[0] < 1 or numbers[-1] > MOST:
+    if not numbers or numbers[0] < 1 or numbers[-1] > MAX_NUMBER:
         raise CommandError(f"{option} {text}: wants whole numbers from 1, with commas between, like 1,4,16")
     return tuple(numbers)

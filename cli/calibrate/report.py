@@ -1,4 +1,4 @@
-"""The profile in words and tables."""
+"""Prints a profile as text and tables."""
 
 from typing import Final
 

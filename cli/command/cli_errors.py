@@ -1,4 +1,4 @@
-"""How a command ends that cannot go on: one line on stderr, no traceback."""
+"""Ends a command that failed: one line on stderr, no traceback, and an exit code."""
 
 import io
 import os

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from cli.command.errors import CommandError
 from cli.demo import elsewhere, here
-from cli.demo.entrants import Run
+from cli.demo.entrants import DemoRun
 from cli.demo.reference import reference
 from cli.demo.statistics import rows
 from cli.demo.table import show
@@ -70,7 +70,7 @@ async def run_demo(demo: Demo) -> None:
     raise_if_wrong(halves)
 
 
-async def _here(demo: Demo, requests: Sequence[ChatRequest], steps: Steps) -> dict[str, list[Run]]:
+async def _here(demo: Demo, requests: Sequence[ChatRequest], steps: Steps) -> dict[str, list[DemoRun]]:
     """The first half. The reference waits until the services have drafted."""
     options = Options(
         demo.target,

@@ -1,4 +1,4 @@
-"""What the demo's runs come to. Pure."""
+"""Summary statistics of the demo's runs. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -6,11 +6,11 @@ from math import isnan
 from statistics import median
 from typing import Any
 
-from cli.demo.entrants import Run
+from cli.demo.entrants import DemoRun
 from cli.race.statistics import ratio
 
 
-def rows(runs: Mapping[str, Sequence[Run]], bases: Sequence[str]) -> dict[str, dict[str, Any]]:
+def rows(runs: Mapping[str, Sequence[DemoRun]], bases: Sequence[str]) -> dict[str, dict[str, Any]]:
     """One row an entrant, medians over the repeats. over: times each of the bases, with its 95 % interval.
 
     identical_to_reference: None where no text was checked.

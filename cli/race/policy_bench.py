@@ -15,7 +15,7 @@ from cli.race import picture
 from cli.race.attention import fastest_baseline
 from cli.race.emulated import emulated
 from cli.race.fairness import fair_rates
-from cli.race.race import BATCH, ONE, Race, Run, race
+from cli.race.race import BATCH, ONE, Race, RaceRun, race
 from cli.race.recording import prompts_of, record
 from cli.race.statistics import ceiling, rows
 from cli.stack.stack import LocalStack
@@ -132,7 +132,7 @@ async def one(
             async with LocalStack(options) as stack, Admin(stack.url) as admin:
                 course = Race(stack, admin, rival, name, scenario, recording, devices, settle_s, measure_s)
 
-                def told(entrant: str, run: Run) -> None:
+                def told(entrant: str, run: RaceRun) -> None:
                     progress.update(bar, description=f"{path.stem}: {entrant} {run.tokens_per_s:.1f} tok/s")
                     progress.advance(bar)
 

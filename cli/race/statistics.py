@@ -1,4 +1,4 @@
-"""What a race comes to. Pure."""
+"""Benchmark summary statistics. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from math import exp, log, sqrt
 from statistics import fmean, median, stdev
 from typing import Any
 
-from cli.race.race import Run
+from cli.race.race import RaceRun
 from shared.planning.cost import Packed
 
 
@@ -48,7 +48,7 @@ def _student(freedom: int) -> float:
     return float(t.ppf(0.975, freedom))
 
 
-def rows(runs: Mapping[str, Sequence[Run]], fair: Sequence[float]) -> dict[str, dict[str, Any]]:
+def rows(runs: Mapping[str, Sequence[RaceRun]], fair: Sequence[float]) -> dict[str, dict[str, Any]]:
     """One row an entrant. fair: each user's rate under the plan that is best for all in proportion."""
     found = {}
     for name, mine in runs.items():
@@ -90,7 +90,7 @@ def rows(runs: Mapping[str, Sequence[Run]], fair: Sequence[float]) -> dict[str, 
     return found
 
 
-def _sum(run: Run, prefix: str) -> float:
+def _sum(run: RaceRun, prefix: str) -> float:
     return sum(value for name, value in run.metrics.items() if name.startswith(prefix))
 
 

@@ -1,4 +1,4 @@
-"""The users of a scenario: each asks again as soon as the answer is there, and leaves and comes if the file says so."""
+"""The users of a scenario. Each sends its next request when the last answer ends; some leave and return."""
 
 import asyncio
 import time

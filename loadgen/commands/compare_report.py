@@ -1,4 +1,4 @@
-"""`loadgen compare` and `loadgen report`: what to make of results."""
+"""`loadgen compare` and `loadgen report`."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""What a person sees at a run's end."""
+"""Prints results to the terminal: runs, comparisons, sweeps and fleets."""
 
 from collections.abc import Mapping, Sequence
 from math import isnan

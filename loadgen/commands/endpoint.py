@@ -1,4 +1,4 @@
-"""The endpoint that a command is about, reached before anything is planned."""
+"""Contacts the endpoint of a command before anything is planned."""
 
 from dataclasses import replace
 

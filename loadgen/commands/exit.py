@@ -1,4 +1,4 @@
-"""How a command ends: errors in one line, Ctrl-C in order, exit codes that mean something."""
+"""Ends a command: expected errors as one line, an orderly stop on Ctrl-C, and distinct exit codes."""
 
 import asyncio
 import signal

@@ -1,4 +1,4 @@
-"""Where a curve over load bends, and where two curves cross. Pure."""
+"""Knees of load curves, and the load at which two curves cross. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a run was to reach: limits of single requests (goodput), and of its figures (--assert). Pure."""
+"""Service-level objectives: limits on single requests (goodput) and on a run's metrics (--assert). Pure."""
 
 import math
 import operator

@@ -1,4 +1,4 @@
-"""What the services themselves counted meanwhile: their Prometheus pages, before and after."""
+"""Metrics counted by the services: the difference of their Prometheus pages before and after a run."""
 
 import asyncio
 from collections import Counter, defaultdict

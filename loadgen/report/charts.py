@@ -29,7 +29,7 @@ from loadgen.results.result_reader import LoadedResult, number
 Values = NDArray[np.float64]
 Measured = tuple[str, str, Callable[[Record], list[float]]]  # what of a request, how it is dashed, its values
 
-MOST_POINTS: Final = 300  # of a distribution
+MAX_POINTS: Final = 300  # of a distribution
 BINS: Final = 60
 STEPS_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 3600.0)
 
@@ -195,7 +195,7 @@ def _distribution(
 
 def _shares(label: str, values: Values, colour: str, dash: str) -> Trace:
     """A distribution as a line of steps, with not more points than it needs."""
-    shares = np.linspace(0, 100, min(len(values), MOST_POINTS) + 1)
+    shares = np.linspace(0, 100, min(len(values), MAX_POINTS) + 1)
     ms = np.percentile(values, shares, method="inverted_cdf")
     hover = "%{y:.1f} % within %{x:.1f} ms<extra>%{fullData.name}</extra>"
     return line(label, _floats(ms), _floats(shares), colour, dash=dash, shape="hv", hovertemplate=hover)

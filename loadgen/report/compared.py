@@ -33,7 +33,7 @@ COMPARED: Final = (
     ("Time per output token", "ms", {"median_tpot_ms": "p50", "p99_tpot_ms": "p99"}),
     ("Goodput", "requests/s", {"request_goodput": ""}),
 )
-MOST_LINEAR: Final = 5.0  # latencies that lie further apart are drawn on a logarithmic axis
+MAX_LINEAR: Final = 5.0  # latencies that lie further apart are drawn on a logarithmic axis
 SWEPT: Final = (
     ("output_throughput", "Output throughput", "tokens/s"),
     ("median_ttft_scheduled_ms", "TTFT, median", "ms"),
@@ -98,7 +98,7 @@ def _against(
     if not found:
         return None
     values = [y for by_x in found.values() for ys in by_x.values() for y in ys]
-    logarithmic = unit == "ms" and min(values) > 0 and max(values) > MOST_LINEAR * min(values)
+    logarithmic = unit == "ms" and min(values) > 0 and max(values) > MAX_LINEAR * min(values)
     colours = policy_colours([point.policy for point in result.points])
     knees, crossings = result.knees, result.crossovers
     traces: list[Trace] = []

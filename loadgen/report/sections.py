@@ -34,7 +34,7 @@ COUNTED: Final = {
     "those that the verifier came to look at.",
     "Fairness": "Jain's index of users' tokens a second, 1 when all are equal.",
 }
-MOST_FAILURES: Final = 20
+MAX_FAILURES: Final = 20
 
 
 def banners(all_loaded: Sequence[LoadedResult]) -> Html:
@@ -208,7 +208,7 @@ def failures(runs: Sequence[LoadedResult]) -> Html:
     )
     rows = [
         [label, fault, f"{count:,}", error[:400]]
-        for (label, fault, error), count in found.most_common(MOST_FAILURES)
+        for (label, fault, error), count in found.most_common(MAX_FAILURES)
     ]
     if not rows:
         return Html()

@@ -8,9 +8,9 @@ from typing import Any, Final
 from loadgen.request import Record
 from loadgen.results.spans import Span
 
-MOST_S: Final = 10.0  # of a run that a chart shows
-MOST_BARS: Final = 4000
-MOST_ROWS: Final = 40
+MAX_S: Final = 10.0  # of a run that a chart shows
+MAX_BARS: Final = 4000
+MAX_ROWS: Final = 40
 
 DRAFTING, LINK, WAITING, VERIFYING, IDLE, QUEUED, STREAMING, FAILED = (
     "drafting",
@@ -113,29 +113,29 @@ def slots(records: Sequence[Record], around: float) -> Timeline:
 
 
 def _cut(rows: Sequence[str], bars: Sequence[Bar], around: float) -> Timeline:
-    """Not more than MOST_S seconds around a time, nor MOST_BARS bars of MOST_ROWS rows."""
+    """Not more than MAX_S seconds around a time, nor MAX_BARS bars of MAX_ROWS rows."""
     first, last = min((b.start for b in bars), default=0.0), max((b.end for b in bars), default=0.0)
     if not first <= around <= last:
         around = (first + last) / 2
-    width = min(MOST_S, last - first)
+    width = min(MAX_S, last - first)
     while True:
         start = min(max(first, around - width / 2), last - width)
         end = start + width
         within = [bar for bar in bars if bar.end > start and bar.start < end]
-        if len(within) <= MOST_BARS or width < 0.01:
+        if len(within) <= MAX_BARS or width < 0.01:
             break
         width /= 2
     busy = {bar.row for bar in within}
     seen = [row for row in rows if row in busy]
-    kept = _most_rows(seen)
+    kept = _first_rows(seen)
     return Timeline(
         tuple(kept), tuple(bar for bar in within if bar.row in kept), start, end, len(seen) - len(kept)
     )
 
 
-def _most_rows(rows: Sequence[str]) -> list[str]:
+def _first_rows(rows: Sequence[str]) -> list[str]:
     """Devices or slots beyond the most go; verifiers and schedulers stay."""
-    many = [row for row in rows if row.startswith(("device", "slot"))][:MOST_ROWS]
+    many = [row for row in rows if row.startswith(("device", "slot"))][:MAX_ROWS]
     return [row for row in rows if row in many or not row.startswith(("device", "slot"))]
 
 

@@ -1,4 +1,4 @@
-"""Where a result goes: proved writable before a run, kept somewhere else if at its end it is not any more."""
+"""Writes results: checks the path before a run, and falls back to another folder if writing fails after it."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Result files as the report reads them: checked, with the requests and spans that lie beside them."""
+"""Reads and validates result files, with the requests and spans stored beside them."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence

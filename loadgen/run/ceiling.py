@@ -1,4 +1,4 @@
-"""How much load this machine can make, measured against the mock server in a process of its own."""
+"""Measures the highest load this machine can generate, against the mock server in a separate process."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""Sends what a schedule says, when it says so, and keeps what came of it."""
+"""Open and closed load loops: send requests when they are due, and record the responses."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""The options of `loadgen run` settled into a plan: defaults, and what goes with what."""
+"""Turns the options of `loadgen run` into a plan: fills in defaults and rejects options that conflict."""
 
 import os
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""How a run goes, while it goes: a table in a terminal, plain lines elsewhere."""
+"""Progress of a run: a live table in a terminal, plain lines elsewhere."""
 
 import time
 from collections import deque

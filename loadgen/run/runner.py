@@ -71,7 +71,7 @@ class Plan:
     warmup_s: float = 0.0
     cooldown_s: float = 0.0
     drain_s: float = 120.0
-    most_dispatch_ms: float = 10.0
+    max_dispatch_ms: float = 10.0
     goodput: Mapping[str, float] = field(default_factory=dict)
     assertions: Sequence[Assertion] = ()
     config: Mapping[str, Any] = field(default_factory=dict)  # what was asked for, for the result file
@@ -161,9 +161,9 @@ def _outcome(plan: Plan, course: RunState, stack: Mapping[str, Any], problems: l
     if not seen["completed"]:
         problems.append("no request was completed")
     late = spread(map(dispatch_ms, course.records)).p99
-    if late > plan.most_dispatch_ms:
+    if late > plan.max_dispatch_ms:
         problems.append(
-            f"the load generator itself was late: dispatch delay p99 {late:.1f} ms, over {plan.most_dispatch_ms:g}"
+            f"the load generator itself was late: dispatch delay p99 {late:.1f} ms, over {plan.max_dispatch_ms:g}"
         )
     failed = [why for assertion in plan.assertions if (why := assertion.fails({**seen, **stack}))]
     body = {

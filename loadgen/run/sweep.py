@@ -1,4 +1,4 @@
-"""Runs over rates or users at once, policies by turns: where each bends, and where speculation stops paying."""
+"""Sweeps over rates or concurrent users, interleaving policies: finds knees and crossovers."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-MOST: Final = 1_000_000
+MAX_TOKENS: Final = 1_000_000
 
 
 class LengthError(ValueError):
@@ -35,13 +35,13 @@ def parse_lengths(text: str) -> Lengths:
     try:
         if "~" in text:
             median, sigma = (float(part) for part in text.split("~"))
-            if not (1 <= median <= MOST and 0 < sigma <= 5):
+            if not (1 <= median <= MAX_TOKENS and 0 < sigma <= 5):
                 raise ValueError
-            return Lengths(1, min(MOST, round(median * 64)), median, sigma)
+            return Lengths(1, min(MAX_TOKENS, round(median * 64)), median, sigma)
         low, _, high = text.partition("..")
         lengths = Lengths(int(low), int(high or low))
     except ValueError:
         raise LengthError(f"{text!r} is no number of {meant}") from None
-    if not 1 <= lengths.low <= lengths.high <= MOST:
-        raise LengthError(f"{text!r}: from 1 to {MOST} {meant}")
+    if not 1 <= lengths.low <= lengths.high <= MAX_TOKENS:
+        raise LengthError(f"{text!r}: from 1 to {MAX_TOKENS} {meant}")
     return lengths

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from cli.demo.elsewhere import devices_elsewhere
-from cli.demo.entrants import Run, same
+from cli.demo.entrants import DemoRun, same
 from cli.demo.reference import Text
 from cli.demo.statistics import rows
 from cli.demo.table import HEADINGS, meaning, show
@@ -22,14 +22,14 @@ def records(*tokens: int) -> list[Record]:
     return [record]
 
 
-def runs() -> dict[str, list[Run]]:
+def runs() -> dict[str, list[DemoRun]]:
     return {
-        "greedy-batch": [Run(50.0, same=True), Run(100.0, same=True)],
+        "greedy-batch": [DemoRun(50.0, same=True), DemoRun(100.0, same=True)],
         "fixed-k k=2": [
-            Run(100.0, 0.8, 2.4, 10_300.0, 400.0, True),
-            Run(400.0, nan, 2.6, 10_500.0, 600.0, True),
+            DemoRun(100.0, 0.8, 2.4, 10_300.0, 400.0, True),
+            DemoRun(400.0, nan, 2.6, 10_500.0, 600.0, True),
         ],
-        "generate": [Run(25.0), Run(25.0)],
+        "generate": [DemoRun(25.0), DemoRun(25.0)],
     }
 
 
@@ -45,7 +45,7 @@ def test_figures_are_medians_and_speed_is_compared_within_each_repeat() -> None:
 
 def test_one_wrong_text_of_any_repeat_is_the_row_s() -> None:
     mine = runs()
-    mine["fixed-k k=2"].append(Run(100.0, same=False))
+    mine["fixed-k k=2"].append(DemoRun(100.0, same=False))
     told = {name: row["identical_to_reference"] for name, row in rows(mine, ()).items()}
     assert told == {"greedy-batch": True, "fixed-k k=2": False, "generate": None}
 
@@ -58,7 +58,7 @@ def test_a_text_is_the_reference_s_whole_or_it_is_not(said: tuple[int, ...]) -> 
 
 def test_the_table_is_whole_in_eighty_columns_and_says_what_its_halves_mean() -> None:
     out = StringIO()
-    here = rows({**runs(), "autoregressive": [Run(1.0), Run(1.0)]}, ("greedy-batch",))
+    here = rows({**runs(), "autoregressive": [DemoRun(1.0), DemoRun(1.0)]}, ("greedy-batch",))
     elsewhere = rows(runs(), ("greedy-batch", "generate"))
     elsewhere["greedy-batch"]["identical_to_reference"] = False
     scenario = devices_elsewhere(8)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cli.race.race import Run, read_metrics
+from cli.race.race import RaceRun, read_metrics
 from cli.race.statistics import ceiling, ratio, rows
 from cli.race.users import Users
 from loadgen.request import ChatRequest, Chunk, Record
@@ -34,10 +34,10 @@ def test_nothing_to_compare_is_no_ratio() -> None:
 def test_rows_have_what_was_promised_and_what_was_wrong() -> None:
     runs = {
         "outrider": [
-            Run(200.0, {0: 90.0, 1: 110.0}, 210.0, 150.0, 152.0, 0.9),
-            Run(180.0, {0: 80.0, 1: 100.0}, 200.0),
+            RaceRun(200.0, {0: 90.0, 1: 110.0}, 210.0, 150.0, 152.0, 0.9),
+            RaceRun(180.0, {0: 80.0, 1: 100.0}, 200.0),
         ],
-        "generate, one user": [Run(20.0), Run(20.0)],
+        "generate, one user": [RaceRun(20.0), RaceRun(20.0)],
     }
     runs["outrider"][1].wrong.append("user 0")
     found = rows(runs, [100.0, 50.0])

@@ -56,7 +56,7 @@ bench: demo-model ## packed against padded verification, orchestration overhead;
 	@$(BIN)/python -m cli.bench.verifier.packed
 	@$(BIN)/python -m cli.bench.orchestration
 	@$(BIN)/python -m cli.bench.orchestration --real smollm2 --out .outrider/orchestration-smollm2.json
-	@$(BIN)/python -m cli.models.drift
+	@$(BIN)/python -m cli.bench.drift
 
 pair: setup ## the real pair beside transformers' generate and assisted generation (make models MODELS=qwen2.5-coder)
 	@$(BIN)/python -m cli.bench.pair

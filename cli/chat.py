@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from cli.errors import CommandError
+from cli.command.errors import CommandError
 from cli.gateway_client import GatewayClient
 
 

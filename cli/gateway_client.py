@@ -11,7 +11,7 @@ from typing import Any, Final
 import aiohttp
 from aiohttp.http import HttpProcessingError
 
-from cli.errors import CommandError
+from cli.command.errors import CommandError
 from shared.runtime.address import gateway_url
 
 CALL_S: Final = 10.0  # a short question, whole

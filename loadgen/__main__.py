@@ -5,12 +5,12 @@ from typing import Annotated
 import typer
 
 from loadgen.commands.ceiling import measure_ceiling
+from loadgen.commands.compare_report import compare, report
 from loadgen.commands.fleet import fleet
-from loadgen.commands.looks import compare, report
 from loadgen.commands.mock import mock_server
 from loadgen.commands.run import run
 from loadgen.commands.sweep import sweep
-from loadgen.run_options import command
+from loadgen.run.options import command
 from shared.runtime.version import outrider_version
 
 app = typer.Typer(

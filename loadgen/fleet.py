@@ -23,7 +23,7 @@ COUNTS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class FleetSample:
     """At one time, seconds from the start; counts since then. broker_us: of its time, whoever asked for it."""
 
     at_s: float
@@ -47,14 +47,14 @@ async def run_fleet(
     broker_url: str,
     stop: asyncio.Event,
     seconds: float | None,
-    shown: Callable[[Look], None],
-) -> list[Look]:
+    shown: Callable[[FleetSample], None],
+) -> list[FleetSample]:
     """Serve until stop is set or the time is over; shown(look) is called every second. Raises what a device raises."""
     from services.draft_worker.fleet import Fleet, read_recordings  # noqa: PLC0415
 
     settings = load(DraftWorkerSettings, broker_url=broker_url)
     texts = read_recordings(recordings) if recordings else None
-    looks: list[Look] = []
+    looks: list[FleetSample] = []
     broker = Connections(broker_url)
     async with Fleet(devices, texts, settings) as fleet:
         serving = asyncio.create_task(fleet.run(stop))
@@ -76,7 +76,7 @@ async def run_fleet(
     return looks
 
 
-async def _look(registry: CollectorRegistry, broker: Connections, at_s: float, ready: int) -> Look:
+async def _look(registry: CollectorRegistry, broker: Connections, at_s: float, ready: int) -> FleetSample:
     def count(name: str, **labels: str) -> int:
         return round(registry.get_sample_value(name, labels) or 0.0)
 
@@ -85,7 +85,7 @@ async def _look(registry: CollectorRegistry, broker: Connections, at_s: float, r
 
     stats = await broker.call("INFO", "commandstats")
     spent_us, calls = commands_time(stats.decode())
-    return Look(
+    return FleetSample(
         at_s=at_s,
         ready=ready,
         sessions=count("outrider_device_sessions"),
@@ -117,7 +117,7 @@ def resident_mib(pid: int | str = "self") -> float:
     return pages * getpagesize() / 2**20
 
 
-def fleet_figures(looks: Sequence[Look]) -> Mapping[str, Any]:
+def fleet_figures(looks: Sequence[FleetSample]) -> Mapping[str, Any]:
     """Rates from the first look with all devices there to the last."""
     first = next((look for look in looks if look.ready == max(one.ready for one in looks)), looks[0])
     last = looks[-1]

@@ -33,10 +33,10 @@ KEPT_TO = {
     ],
     "accelerate": ["services/verifier/*"],
     "llama_cpp": ["services/draft_worker/*", "cli/models/*"],
-    "scipy": ["shared/planning/solvers/milp.py", "cli/race/figures.py"],
+    "scipy": ["shared/planning/solvers/milp.py", "cli/race/statistics.py"],
     "matplotlib": ["cli/plan/*", "cli/race/picture.py"],
     "plotly": ["loadgen/report/*"],
-    "redis": ["shared/broker/*", "cli/bench/orchestration.py", "cli/calibrate/stack.py"],
+    "redis": ["shared/broker/*", "cli/bench/orchestration.py"],
     "aiohttp": [
         "services/gateway/*",
         "shared/runtime/health.py",

@@ -26,10 +26,10 @@ from rich.table import Table
 from cli.admin import Admin
 from cli.models.resolve import resolve
 from cli.stack.stack import LocalStack, Options, Ports
-from loadgen.client import Client
+from loadgen.client.streaming import Client
 from loadgen.prompts import demo_cases
 from loadgen.request import ChatRequest
-from loadgen.result import write_result
+from loadgen.results.result_file import write_result
 from shared.protocol.keys import Keys
 from shared.protocol.messages import Span
 from shared.protocol.wire import decode_as

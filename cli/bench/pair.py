@@ -20,15 +20,15 @@ from rich.progress import Progress
 from rich.table import Table
 
 from cli.admin import Admin
-from cli.bench.rival import Rival
-from cli.errors import CommandError
+from cli.baseline import Baseline
+from cli.command.errors import CommandError, ModelError
 from cli.models.convert import dequantize
-from cli.models.resolve import ModelError, resolve
+from cli.models.resolve import resolve
 from cli.stack.stack import LocalStack, Options, Ports
-from loadgen.client import Client
-from loadgen.metrics import summarise
+from loadgen.client.streaming import Client
+from loadgen.metrics.summary import summarise
 from loadgen.request import ChatRequest
-from loadgen.result import write_result
+from loadgen.results.result_file import write_result
 
 PROMPTS: Final = (
     "Write a Python function that merges two sorted lists into one sorted list, with a docstring.",
@@ -39,7 +39,7 @@ PROMPTS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Entrant:
+class PairEntry:
     """Who generates for how many users. policy: Outrider's, "" = transformers."""
 
     name: str
@@ -52,17 +52,17 @@ class Entrant:
 
 
 ENTRANTS: Final = (
-    Entrant("transformers generate", 1),
-    Entrant("transformers assisted", 1, assisted=True),
-    Entrant("Outrider", 1, "fixed-k", 4, 2, 2),
-    Entrant("transformers generate", 4),
-    Entrant("transformers assisted", 4, assisted=True),
-    Entrant("Outrider", 4, "fixed-k", 4, 2, 1),
+    PairEntry("transformers generate", 1),
+    PairEntry("transformers assisted", 1, assisted=True),
+    PairEntry("Outrider", 1, "fixed-k", 4, 2, 2),
+    PairEntry("transformers generate", 4),
+    PairEntry("transformers assisted", 4, assisted=True),
+    PairEntry("Outrider", 4, "fixed-k", 4, 2, 1),
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class PairRun:
     """One repeat of one entrant."""
 
     tokens: int
@@ -71,18 +71,18 @@ class Run:
     tau: float = float("nan")
 
 
-async def measure(model: str, tokens: int, repeats: int, state_dir: Path) -> dict[Entrant, list[Run]]:
+async def measure(model: str, tokens: int, repeats: int, state_dir: Path) -> dict[PairEntry, list[PairRun]]:
     """Every entrant once a repeat, after a warm-up of each side. Raises CommandError."""
     target, draft, name = resolve(model)
     assistant = state_dir / "assistant"
     if not (assistant / "config.json").is_file():
         dequantize(draft, assistant, "bfloat16")
     options = Options(target, draft, name, ports=Ports.free(), state_dir=state_dir)
-    runs: dict[Entrant, list[Run]] = {entrant: [] for entrant in ENTRANTS}
+    runs: dict[PairEntry, list[PairRun]] = {entrant: [] for entrant in ENTRANTS}
     with Progress() as progress:
         bar = progress.add_task("warm-up", total=repeats * len(ENTRANTS))
         async with (
-            Rival(target, assistant=assistant) as rival,
+            Baseline(target, assistant=assistant) as rival,
             LocalStack(options) as stack,
             Client(stack.url) as client,
             Admin(stack.url) as admin,
@@ -103,15 +103,15 @@ async def measure(model: str, tokens: int, repeats: int, state_dir: Path) -> dic
     return runs
 
 
-async def rivals(rival: Rival, prompts: Sequence[str], tokens: int, assisted: bool) -> Run:
+async def rivals(rival: Baseline, prompts: Sequence[str], tokens: int, assisted: bool) -> PairRun:
     """All prompts with transformers."""
     done = await rival.ask({"prompts": prompts, "tokens": tokens, "assisted": assisted})
-    return Run(sum(len(text) for text in done.texts), done.seconds, done.texts)
+    return PairRun(sum(len(text) for text in done.texts), done.seconds, done.texts)
 
 
 async def outrider(
-    client: Client, admin: Admin, entrant: Entrant, model: str, tokens: int, prompts: Sequence[str]
-) -> Run:
+    client: Client, admin: Admin, entrant: PairEntry, model: str, tokens: int, prompts: Sequence[str]
+) -> PairRun:
     """All prompts at once, to the last token."""
     await admin.set_policy(entrant.policy, entrant.k, entrant.verifier_threads, entrant.draft_threads)
     records = await client.chat_all(
@@ -121,10 +121,10 @@ async def outrider(
     if failed:
         raise CommandError(f"{len(failed)} of {len(records)} requests failed: {failed[0]}")
     seen = summarise(records)
-    return Run(seen.tokens, seen.duration_s, [record.tokens for record in records], seen.tau)
+    return PairRun(seen.tokens, seen.duration_s, [record.tokens for record in records], seen.tau)
 
 
-def figures(runs: dict[Entrant, list[Run]]) -> list[dict[str, Any]]:
+def figures(runs: dict[PairEntry, list[PairRun]]) -> list[dict[str, Any]]:
     """One row an entrant: medians over the repeats."""
     plain = {entrant.users: runs[entrant] for entrant in ENTRANTS if not (entrant.policy or entrant.assisted)}
     rows = []

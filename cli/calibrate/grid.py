@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from cli.errors import CommandError
+from cli.command.errors import CommandError
 from shared.planning.fit import FitError, Timed, split
 
-MOST: Final = 1 << 20  # of any of them
+MAX_NUMBER: Final = 1 << 20  # of any of them
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class PassShape:
     """A pass: so many rows, new tokens of each, tokens that each has cached."""
 
     rows: int
@@ -28,11 +28,11 @@ class Grid:
     contexts: tuple[int, ...]
     repeats: int
 
-    def cells(self) -> Iterator[Cell]:
+    def cells(self) -> Iterator[PassShape]:
         """Every pass, the contexts one after another."""
         for context in self.contexts:
             for rows in self.widths:
-                yield from (Cell(rows, new, context) for new in self.lengths)
+                yield from (PassShape(rows, new, context) for new in self.lengths)
 
     def __len__(self) -> int:
         return len(self.widths) * len(self.lengths) * len(self.contexts)
@@ -75,6 +75,6 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
         numbers = sorted({int(part) for part in text.split(",")})
     except ValueError:
         numbers = []
-    if not numbers or numbers[0] < 1 or numbers[-1] > MOST:
+    if not numbers or numbers[0] < 1 or numbers[-1] > MAX_NUMBER:
         raise CommandError(f"{option} {text}: wants whole numbers from 1, with commas between, like 1,4,16")
     return tuple(numbers)

@@ -16,7 +16,7 @@ from shared.planning.profile import AtUsers, Broker
 from shared.protocol.messages import Span
 
 WARM_UP: Final = 0.1  # share of the cycles that is cut at the start
-LEAST: Final = 8  # steady cycles to go by
+MIN_CYCLES: Final = 8  # steady cycles to go by
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def cycles(spans: Iterable[Span], users: int, prompt_tokens: int) -> list[Cycle]
 
 def at_users(found: Sequence[Cycle], law: CostLaw) -> AtUsers | None:
     """Medians of cycles of as many users each; None when they are too few. law: of the pass alone."""
-    if len(found) < LEAST:
+    if len(found) < MIN_CYCLES:
         return None
     said = [float(law.pass_ms(cycle.shape)) for cycle in found]
     return AtUsers(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from cli.calibrate import agreement, drafting, hardware, passes
 from cli.calibrate.grid import Grid
 from cli.calibrate.pair import Model, Pair
-from cli.errors import CommandError
+from cli.command.errors import CommandError
 from shared.planning.fit import Fit, FitError, Timed, fit
 from shared.planning.profile import SCHEMA, Draft, Errors, PassBeta, Profile
 from shared.planning.question import PackedLaw, PaddedLaw

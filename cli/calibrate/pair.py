@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cli.calibrate.drafting import SESSIONS
 from cli.calibrate.grid import Grid
-from cli.errors import CommandError
+from cli.command.errors import CommandError
 from shared.compute.drafter import Drafter
 from shared.compute.target import TargetModel
 from shared.runtime.settings import SettingsError, VerifierSettings, load

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from cli.calibrate.grid import Cell, Grid
-from cli.errors import CommandError
+from cli.calibrate.grid import Grid, PassShape
+from cli.command.errors import CommandError
 from shared.compute.target import TargetModel, TargetRow
 from shared.planning.fit import Timed
 from shared.speculative.params import SamplingParams
@@ -44,7 +44,7 @@ def measure_passes(
     for cell in _warm_up(grid):
         _pass_s(target, cell, sampling, clock)
         tick("warming up")
-    took: dict[Cell, list[float]] = {cell: [] for cell in grid.cells()}
+    took: dict[PassShape, list[float]] = {cell: [] for cell in grid.cells()}
     for repeat in range(grid.repeats):
         for cell in list(took)[:: -1 if repeat % 2 else 1]:
             took[cell].append(_pass_s(target, cell, sampling, clock))
@@ -64,7 +64,7 @@ def feed(target: TargetModel, name: str, ids: Sequence[int], sampling: SamplingP
         target.forward([TargetRow(name, start, chunk, len(chunk), False, sampling)])
 
 
-def _pass_s(target: TargetModel, cell: Cell, sampling: SamplingParams, clock: Clock) -> float:
+def _pass_s(target: TargetModel, cell: PassShape, sampling: SamplingParams, clock: Clock) -> float:
     """Seconds of one pass: of every row one committed token and the rest drafted, all rejected afterwards."""
     names = _sessions(cell.cached, cell.rows)
     for name in names:
@@ -78,9 +78,9 @@ def _pass_s(target: TargetModel, cell: Cell, sampling: SamplingParams, clock: Cl
     return seconds
 
 
-def _warm_up(grid: Grid) -> list[Cell]:
+def _warm_up(grid: Grid) -> list[PassShape]:
     """One pass of every number of tokens: libraries prepare for each of them the first time."""
-    cells: Iterable[Cell] = (cell for cell in grid.cells() if cell.cached == min(grid.contexts))
+    cells: Iterable[PassShape] = (cell for cell in grid.cells() if cell.cached == min(grid.contexts))
     return list({cell.rows * cell.new: cell for cell in cells}.values())
 
 

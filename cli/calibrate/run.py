@@ -13,10 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cli.calibrate import hardware, measured
 from cli.calibrate.grid import Grid
 from cli.calibrate.pair import Model, loaded, settings
+from cli.calibrate.report import tell
 from cli.calibrate.stack import measure_broker
-from cli.calibrate.tell import tell
-from cli.errors import EXPECTED, CommandError
-from cli.models.resolve import ModelError, resolve
+from cli.command.cli_errors import expected
+from cli.command.errors import CommandError, ModelError
+from cli.models.resolve import resolve
 from shared.broker.embedded import NoServer, server_binary
 from shared.planning.cost import Packed
 from shared.planning.profile import Profile, write_profile
@@ -25,7 +26,7 @@ from shared.runtime.settings import VerifierSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class CalibrateOptions:
     """What is to be measured. threads: of the verifier, 0 = all cores. broker: run a stack as well."""
 
     target: str
@@ -40,8 +41,8 @@ class Wanted:
     state_dir: Path
 
 
-def run_calibrate(wanted: Wanted) -> None:
-    """Measure and write. Raises CommandError and others of errors.EXPECTED.
+def run_calibrate(wanted: CalibrateOptions) -> None:
+    """Measure and write. Raises one of cli_errors.expected().
 
     The profile is written before the stack is run, without the broker's share, and again with it: whoever interrupts
     has what was measured.
@@ -83,7 +84,7 @@ def progress(console: Console, total: int) -> Iterator[Callable[[str], None]]:
         yield lambda doing: bars.update(bar, advance=1, description=doing)
 
 
-def _checked(wanted: Wanted) -> tuple[Path, Path, str]:
+def _checked(wanted: CalibrateOptions) -> tuple[Path, Path, str]:
     """Models found, file writable, broker there: before minutes are spent. Raises CommandError."""
     try:
         wanted.out.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +101,7 @@ def _checked(wanted: Wanted) -> tuple[Path, Path, str]:
         raise CommandError(str(error)) from None
 
 
-def _with_broker(console: Console, wanted: Wanted, model: Model, profile: Profile) -> Profile:
+def _with_broker(console: Console, wanted: CalibrateOptions, model: Model, profile: Profile) -> Profile:
     """The profile with the broker's share. Raises CommandError."""
     law = Packed(profile.pass_beta_ms.packed, profile.server.per_token_ms, profile.server.per_context_ms)
     gc.collect()  # the models: the stack loads its own
@@ -109,7 +110,7 @@ def _with_broker(console: Console, wanted: Wanted, model: Model, profile: Profil
             broker = asyncio.run(
                 measure_broker(model, law, wanted.state_dir / "calibrate", status.update, quick=wanted.quick)
             )
-    except EXPECTED as error:
+    except expected() as error:
         raise CommandError(
             f"{words(error)}. The profile is at {wanted.out}, without the broker's share"
         ) from None

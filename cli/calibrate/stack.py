@@ -4,20 +4,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from redis.asyncio import Redis
-
-from cli.bench.orchestration import read_spans
 from cli.calibrate.agreement import chat_prompts
 from cli.calibrate.live import at_users, broker_of, cycles
 from cli.calibrate.pair import Model
-from cli.errors import CommandError
+from cli.command.errors import CommandError
 from cli.stack.stack import LocalStack, Options, Ports
-from loadgen.client import Client
+from loadgen.client.streaming import Client
 from loadgen.prompts import demo_cases
 from loadgen.request import ChatRequest
+from shared.broker.trace_reader import TraceReader
 from shared.planning.cost import Packed
 from shared.planning.profile import AtUsers, Broker
-from shared.protocol.keys import Keys
 
 USERS: Final = (4, 8, 16)  # at least as many as tokens that the laws are about
 QUICK_USERS: Final = (4, 8)
@@ -29,23 +26,23 @@ WARM_UP_TOKENS: Final = 4
 async def measure_broker(
     model: Model, law: Packed, state_dir: Path, tick: Callable[[str], None], *, quick: bool
 ) -> Broker:
-    """The broker's share at several numbers of users. law: of the pass alone. Raises errors.EXPECTED."""
+    """The broker's share at several numbers of users. law: of the pass alone. Raises one of cli_errors.expected()."""
     users, tokens = (QUICK_USERS, QUICK_TOKENS) if quick else (USERS, TOKENS)
     found: list[AtUsers] = []
     async with (
         LocalStack(options(model, state_dir)) as stack,
         Client(stack.url) as client,
-        Redis.from_url(stack.broker_url) as redis,
+        TraceReader(stack.broker_url) as trace,
     ):
         await _ask(client, demo_cases(max(users)), model.name, WARM_UP_TOKENS)
         for count in users:
             tick(f"a running stack, {count} users")
             cases = demo_cases(count)
-            await redis.delete(Keys().trace)
+            begun_us = await trace.now_us()
             await _ask(client, cases, model.name, tokens)
             stack.raise_if_failed()
             prompts = chat_prompts(model.folder, [case["prompt"] for case in cases])
-            seen = cycles(await read_spans(redis), count, sum(map(len, prompts)))
+            seen = cycles(await trace.since(begun_us), count, sum(map(len, prompts)))
             one = at_users(seen, law)
             if one:
                 found.append(one)

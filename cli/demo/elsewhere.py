@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from cli.admin import Admin
-from cli.bench.rival import Rival
-from cli.demo.entrants import Run
+from cli.demo.entrants import DemoRun
 from cli.progress import Steps
 from cli.race import race as bench
-from cli.race.attention import best_attention
+from cli.race.attention import fastest_baseline
 from cli.race.emulated import emulated
 from cli.race.recording import Recording, prompts_of, record
 from cli.stack.stack import LocalStack, Options
@@ -44,19 +43,18 @@ def devices_elsewhere(users: int) -> Scenario:
 
 async def run(
     target: Path, name: str, dtype: str, scenario: Scenario, repeats: int, state_dir: Path, steps: Steps
-) -> dict[str, list[Run]]:
+) -> dict[str, list[DemoRun]]:
     """Every entrant once a repeat, by its name. Raises CommandError."""
     users, work = sum(kind.count for kind in scenario.devices), scenario.workload
     prompts = prompts_of(users, work.prompt)[:users]
     step = steps.step("transformers on the same target", 2)
-    async with Rival(target, dtype=dtype) as rival:
-        await best_attention(rival, prompts, raw=True)
+    async with fastest_baseline(target, dtype, prompts) as rival:
         step.advance()
         recording = await record(rival, target, dtype, prompts, work.answer, state_dir)
         step.advance()
         step = steps.step("devices elsewhere", repeats * (len(scenario.policies) + 1))
 
-        def told(entrant: str, run: bench.Run) -> None:
+        def told(entrant: str, run: bench.RaceRun) -> None:
             step.advance(f"{_short(entrant)} {run.tokens_per_s:.1f} tok/s")
 
         async with (
@@ -86,14 +84,14 @@ def _short(entrant: str) -> str:
     return GENERATE if entrant == bench.BATCH else entrant
 
 
-def _run(run: bench.Run) -> Run:
+def _run(run: bench.RaceRun) -> DemoRun:
     """As the demo's table has it. Time per token: of the median user."""
     if not run.by_user:
-        return Run(run.tokens_per_s)
+        return DemoRun(run.tokens_per_s)
     rates = sorted(run.by_user.values())
     alpha, tau = acceptance(run.metrics)
     tpot_ms = 1e3 / rates[len(rates) // 2] if rates[len(rates) // 2] else nan
-    return Run(run.tokens_per_s, alpha, tau, nan, tpot_ms, same=not run.wrong)
+    return DemoRun(run.tokens_per_s, alpha, tau, nan, tpot_ms, same=not run.wrong)
 
 
 def acceptance(metrics: Mapping[str, float]) -> tuple[float, float]:

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from math import nan
 
 from cli.admin import Admin
+from cli.command.errors import CommandError
 from cli.demo.reference import Text
-from cli.errors import CommandError
-from loadgen.client import Client
-from loadgen.metrics import summarise
+from loadgen.client.streaming import Client
+from loadgen.metrics.summary import summarise
 from loadgen.request import ChatRequest, Record
 
 
 @dataclass(frozen=True, slots=True)
-class Entrant:
+class DemoPolicy:
     """A policy, its draft length (0 = none, or the policy's own), threads of the verifier and of a draft worker."""
 
     policy: str
@@ -26,7 +26,7 @@ class Entrant:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class DemoRun:
     """One repeat of one entrant; nan where there is nothing of the kind. same: with the target, None = unchecked."""
 
     tokens_per_s: float
@@ -41,10 +41,10 @@ class Run:
 async def serve(
     client: Client,
     admin: Admin,
-    entrant: Entrant,
+    entrant: DemoPolicy,
     requests: Sequence[ChatRequest],
     expected: Mapping[str, Text],
-) -> Run:
+) -> DemoRun:
     """All users at once, each to its last token. expected: by the requests' ids. Raises CommandError if one fails."""
     await admin.set_policy(entrant.policy, entrant.k, entrant.verifier_threads, entrant.draft_threads)
     before = (await admin.status())["totals"]
@@ -53,7 +53,7 @@ async def serve(
     accepted = after["accepted"] - before["accepted"]
     ended = accepted + after["rejections"] - before["rejections"]
     summary = summarise(records)
-    return Run(
+    return DemoRun(
         tokens_per_s=summary.tokens_per_s,
         alpha=accepted / ended if ended else nan,
         tau=summary.tau,

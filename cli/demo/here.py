@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import Final
 
 from cli.admin import Admin
-from cli.demo.entrants import Entrant, Run, ask, serve
+from cli.command.errors import CommandError
+from cli.demo.entrants import DemoPolicy, DemoRun, ask, serve
 from cli.demo.reference import Text
-from cli.errors import CommandError
 from cli.progress import Step
 from cli.race.turns import by_turns
 from cli.stack.stack import LocalStack
-from loadgen.client import Client
+from loadgen.client.streaming import Client
 from loadgen.request import ChatRequest, Record
 
 ENTRANTS: Final = (
-    Entrant("autoregressive"),
-    Entrant("greedy-batch"),
-    Entrant("fixed-k", 2),
-    Entrant("cyclic-k", 3, verifier_threads=1),
-    Entrant("outrider"),
+    DemoPolicy("autoregressive"),
+    DemoPolicy("greedy-batch"),
+    DemoPolicy("fixed-k", 2),
+    DemoPolicy("cyclic-k", 3, verifier_threads=1),
+    DemoPolicy("outrider"),
 )
 PROOF_TOKENS: Final = 8
 
@@ -56,11 +56,11 @@ async def race(
     expected: Mapping[str, Text],
     repeats: int,
     step: Step,
-) -> dict[str, list[Run]]:
+) -> dict[str, list[DemoRun]]:
     """Every entrant once a repeat, by its name. Raises CommandError."""
     async with Client(stack.url) as client, Admin(stack.url) as admin:
 
-        async def turn(entrant: Entrant) -> Run:
+        async def turn(entrant: DemoPolicy) -> DemoRun:
             run = await serve(client, admin, entrant, requests, expected)
             step.advance(f"{entrant} {run.tokens_per_s:.1f} tok/s")
             stack.raise_if_failed()

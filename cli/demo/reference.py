@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from cli.errors import CommandError
+from cli.command.errors import CommandError
 from cli.progress import Step
 from loadgen.request import ChatRequest
 

@@ -8,17 +8,17 @@ from typing import Any, Final, TypeVar
 
 from rich.console import Console
 
+from cli.command.errors import CommandError
 from cli.demo import elsewhere, here
-from cli.demo.entrants import Run
-from cli.demo.figures import rows
+from cli.demo.entrants import DemoRun
 from cli.demo.reference import reference
+from cli.demo.statistics import rows
 from cli.demo.table import show
-from cli.errors import CommandError
 from cli.progress import Steps
 from cli.stack.stack import LocalStack, Options, Ports
 from loadgen.prompts import demo_cases
 from loadgen.request import ChatRequest
-from loadgen.result import write_result
+from loadgen.results.result_file import write_result
 
 DTYPE: Final = "float32"
 LOOK_S: Final = 1.0  # between looks whether the stack has failed
@@ -70,7 +70,7 @@ async def run_demo(demo: Demo) -> None:
     raise_if_wrong(halves)
 
 
-async def _here(demo: Demo, requests: Sequence[ChatRequest], steps: Steps) -> dict[str, list[Run]]:
+async def _here(demo: Demo, requests: Sequence[ChatRequest], steps: Steps) -> dict[str, list[DemoRun]]:
     """The first half. The reference waits until the services have drafted."""
     options = Options(
         demo.target,

@@ -22,7 +22,7 @@ def show(
     elsewhere: Mapping[str, Mapping[str, Any]],
     scenario: Scenario,
 ) -> None:
-    """Print it all. records: of one run; here, elsewhere: rows by entrant (cli/demo/figures.py)."""
+    """Print it all. records: of one run; here, elsewhere: rows by entrant (cli/demo/statistics.py)."""
     for record in records[:TEXTS]:
         console.print(f"[bold]{record.request.prompt}[/]")
         console.print(record.text.strip(), markup=False)

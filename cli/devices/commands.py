@@ -1,4 +1,4 @@
-"""`outrider devices`: add, list, remove. Heavy libraries load inside the command that needs them."""
+"""`outrider devices` and `outrider join`. Heavy libraries load inside the command that needs them."""
 
 import asyncio
 import sys
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.cli_errors import leave, told
-from cli.options import STATE, StateDir, checked_broker
+from cli.command.cli_errors import cli_errors, fail
+from cli.command.options import STATE, JoinArgument, StateDir, checked_broker
 
 if TYPE_CHECKING:
     from cli.devices.devices import Place
@@ -53,7 +53,7 @@ def add_(
     """Give a device a credential and print the one line for its machine. Again for a name: another credential."""
     from cli.devices.devices import add
 
-    with told(OSError):
+    with cli_errors(OSError):
         line, remark = asyncio.run(add(place_of(state, access, broker, url), name, expires))
     if remark:
         print(f"outrider: {remark}", file=sys.stderr)
@@ -70,7 +70,7 @@ def prepare_(access: AccessDir = None, state: StateDir = STATE) -> None:
         async with folder.locked():
             folder.prepare()
 
-    with told(OSError):
+    with cli_errors(OSError):
         asyncio.run(run(Access(access) if access else access_of(state)))
 
 
@@ -81,7 +81,7 @@ def list_(access: AccessDir = None, state: StateDir = STATE) -> None:
 
     from cli.devices.devices import show
 
-    with told():
+    with cli_errors():
         show(place_of(state, access, "", ""), Console())
 
 
@@ -95,9 +95,39 @@ def remove_(
     """Take a device's credential away. If it is connected, it is cut off, and its users go on without it."""
     from cli.devices.devices import remove
 
-    with told(OSError):
+    with cli_errors(OSError):
         done, remark = asyncio.run(remove(place_of(state, access, broker, ""), name))
     print(f"{done}; {remark}" if remark else done)
+
+
+def join(
+    url: JoinArgument,
+    name: Annotated[str, typer.Option(help="Of this device, as given to `outrider devices add`.")],
+    token_file: Annotated[
+        Path, typer.Option(dir_okay=False, help="File with what `outrider devices add` printed.")
+    ],
+    model: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="Draft model (.gguf); by default the core's own, fetched once."),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads to draft with.")] = 1,
+    sessions: Annotated[int, typer.Option(min=1, max=1024, help="Users to draft for at once.")] = 8,
+    health_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Of /healthz and /metrics on 127.0.0.1; 0 = any.")
+    ] = 0,
+) -> None:
+    """Draft for a core elsewhere, with this machine's processor, until Ctrl-C. Reconnects for ever.
+
+    The line for it comes from `outrider devices add NAME` beside the core. Ends by itself only when the core does not
+    take it: 2 = a file or an option is wrong, 3 = refused (credential, protocol version, vocabulary), 4 = a newer
+    device has its name.
+    """
+    from cli.devices.join import JoinOptions, run_join
+    from shared.runtime.service import main as serve
+
+    serve(
+        "outrider join", run_join(JoinOptions(url, name, token_file, model, threads, sessions, health_port))
+    )
 
 
 def place_of(state: Path, access: Path | None, broker: str, url: str) -> "Place":
@@ -110,7 +140,7 @@ def place_of(state: Path, access: Path | None, broker: str, url: str) -> "Place"
     folder = Access(access) if access else own
     running = read_state(state) if folder.folder.resolve() == own.folder else None
     if not folder.acl_file.is_file():
-        leave(f"{folder.folder}: no broker with passwords has run here; `outrider up --listen IP` makes one")
+        fail(f"{folder.folder}: no broker with passwords has run here; `outrider up --listen IP` makes one")
     # No broker is told that may be another's: neither what listens at the usual port, nor this stack's for other files.
     found = broker or (running.broker_url if running else "")
     return Place(folder, found, url or (running.join_url if running else ""))

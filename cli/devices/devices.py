@@ -11,7 +11,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from cli.errors import CommandError
+from cli.command.errors import CommandError
 from cli.stack.access import Access, new_password
 from shared.broker.access import OPERATOR, device_user, secret_of, set_user
 from shared.broker.connections import Connections

@@ -8,9 +8,9 @@ from typing import Final
 
 import structlog
 
+from cli.command.errors import ModelError
+from cli.command.report import Report
 from cli.models import fetch, manifest, prepare
-from cli.models.errors import ModelError
-from cli.models.report import Report
 from shared.broker.access import device_user
 from shared.broker.contract import BrokerAway, BrokerDenied
 from shared.protocol.keys import Keys
@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Joining:
+class JoinOptions:
     """What the command line says. model None: the one that the core names."""
 
     url: str
@@ -38,7 +38,7 @@ class Joining:
     health_port: int
 
 
-def run_join(joining: Joining) -> Callable[[asyncio.Event], Awaitable[None]]:
+def run_join(joining: JoinOptions) -> Callable[[asyncio.Event], Awaitable[None]]:
     """What serves until its event is set. It raises SettingsError, BadFile, Refused, BrokerDenied, Superseded."""
 
     async def run(stop: asyncio.Event) -> None:
@@ -66,7 +66,7 @@ def run_join(joining: Joining) -> Callable[[asyncio.Event], Awaitable[None]]:
     return explained
 
 
-def _settings(joining: Joining) -> DraftWorkerSettings:
+def _settings(joining: JoinOptions) -> DraftWorkerSettings:
     try:
         user = device_user(joining.name)
     except ValueError as error:

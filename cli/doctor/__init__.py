@@ -1,5 +1,1 @@
-"""`outrider doctor`: is everything there and whole, and does speculation pay on this machine?"""
-
-from cli.doctor.run import run_doctor
-
-__all__ = ["run_doctor"]
+"""`outrider doctor`: checks the installation, and measures whether speculation pays on this machine."""

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cli.command.errors import ModelError
+from cli.command.sizes import human_size
 from cli.models import stamp, store
-from cli.models.errors import ModelError
 from shared.broker.contract import BrokerAway
 from shared.broker.embedded import EmbeddedBroker, NoServer
 from shared.broker.redis_broker import RedisBroker
@@ -51,7 +52,7 @@ def check_model(name: str) -> Finding:
     except ModelError as error:
         return Finding("models", False, f"{error}; `outrider models fetch {name}` mends it")
     files = sum(len(product.files) for product in products)
-    return Finding("models", True, f"{name}: {files} files, {store.human(folder.size())}, all hashes right")
+    return Finding("models", True, f"{name}: {files} files, {human_size(folder.size())}, all hashes right")
 
 
 def check_vocabulary(target: Path, draft: Path) -> Finding:

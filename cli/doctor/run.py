@@ -13,11 +13,11 @@ from cli.calibrate.grid import QUICK
 from cli.calibrate.measured import Measured, profile_of
 from cli.calibrate.pair import settings
 from cli.calibrate.run import measure_models
+from cli.command.errors import CommandError, ModelError
 from cli.doctor import checks, payoff
 from cli.doctor.payoff import Costs
-from cli.errors import CommandError
 from cli.models import store
-from cli.models.resolve import ModelError, resolve
+from cli.models.resolve import resolve
 from shared.planning.profile import write_profile
 
 LONGEST: Final = 8  # draft length looked at

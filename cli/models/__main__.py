@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from cli.cli_errors import run_app
+from cli.command.cli_errors import run_app
 from cli.models.commands import app
 
 if __name__ == "__main__":

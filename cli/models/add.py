@@ -4,10 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from cli.command.errors import ModelError
+from cli.command.report import Report
 from cli.models import hub, prepare, stamp, store
-from cli.models.errors import ModelError
 from cli.models.manifest import DraftRecipe, TargetRecipe
-from cli.models.report import Report
 from cli.models.store import Folder
 
 DEFAULT_DRAFT: Final = DraftRecipe("source.gguf", "Q2_K")

@@ -8,11 +8,12 @@ from typing import Annotated, Final, ParamSpec, TypeVar
 import typer
 from rich.table import Table
 
+from cli.command.errors import HashMismatch, ModelError
+from cli.command.report import Report
+from cli.command.sizes import human_size
 from cli.models import add as adding
 from cli.models import compare, fetch, manifest, prepare, requantize, stamp, store
-from cli.models.errors import HashMismatch, ModelError
 from cli.models.manifest import DraftRecipe
-from cli.models.report import Report
 from shared.runtime.errors import words
 
 P = ParamSpec("P")
@@ -63,7 +64,7 @@ def fetch_(
         folder = prepare.prepare(manifest.get(name), order, report)
     if tokenizer_into is not None:
         prepare.copy_tokenizer(folder.target, tokenizer_into)
-    report.say(f"{folder.name}: ready in {folder.path} ({store.human(folder.size())})")
+    report.say(f"{folder.name}: ready in {folder.path} ({human_size(folder.size())})")
 
 
 @app.command("list")
@@ -75,14 +76,14 @@ def list_() -> None:
     for name, folder in here.items():
         model = manifest.known().get(name)
         what, licence = (model.title, model.licence) if model else ("added", "")
-        table.add_row(name, what, licence, store.human(folder.size()), state(folder))
+        table.add_row(name, what, licence, human_size(folder.size()), state(folder))
     for name, model in manifest.known().items():
         if name not in here:
-            download = f"{store.human(model.download_bytes)} to download"
+            download = f"{human_size(model.download_bytes)} to download"
             table.add_row(name, model.title, model.licence, download, "not here")
     report = Report()
     report.console.print(table)
-    report.say(f"in {store.models_root()}, {store.human(sum(folder.size() for folder in here.values()))}")
+    report.say(f"in {store.models_root()}, {human_size(sum(folder.size() for folder in here.values()))}")
 
 
 @app.command("add")
@@ -126,7 +127,7 @@ def requantize_(
         stamp.write(
             folder, "draft.gguf", prepare.wanted_draft(folder, recipe), requantize.versions(), own=True
         )
-    report.say(f"{folder.draft}: {store.human(folder.draft.stat().st_size)}")
+    report.say(f"{folder.draft}: {human_size(folder.draft.stat().st_size)}")
 
 
 @app.command("verify")
@@ -155,8 +156,8 @@ def rm_(
     """Delete a model."""
     folder = store.folder(name)
     if folder.path.is_dir() and not yes:
-        typer.confirm(f"Delete {folder.path} ({store.human(folder.size())})?", abort=True)
-    typer.echo(f"{name}: {store.human(store.remove(name))} freed")
+        typer.confirm(f"Delete {folder.path} ({human_size(folder.size())})?", abort=True)
+    typer.echo(f"{name}: {human_size(store.remove(name))} freed")
 
 
 @app.command("compare-drafts")

@@ -8,10 +8,11 @@ from typing import Final
 
 from rich.table import Table
 
+from cli.command.errors import ModelError
+from cli.command.report import Report
+from cli.command.sizes import human_size
 from cli.models import measure, requantize, store
-from cli.models.errors import ModelError
 from cli.models.manifest import DraftRecipe
-from cli.models.report import Report
 from cli.models.store import Folder
 
 TEMPERATURES: Final = (0.0, 1.0)
@@ -126,7 +127,7 @@ def table(rows: list[Row]) -> Table:
         alphas = (f"{alpha:.3f}" for alpha in row.alphas)
         shown.add_row(
             row.name,
-            store.human(row.size),
+            human_size(row.size),
             *alphas,
             f"{row.ms_alone:.2f}",
             f"{row.ms_several:.1f}",

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cli.models.errors import ModelError
+from cli.command.errors import ModelError
 
 
 def dequantize(source: Path, into: Path, dtype: str) -> None:

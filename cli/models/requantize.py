@@ -4,7 +4,7 @@ import ctypes
 from pathlib import Path
 from typing import Final
 
-from cli.models.errors import ModelError
+from cli.command.errors import ModelError
 from cli.models.manifest import DraftRecipe
 
 FTYPE: Final = "LLAMA_FTYPE_MOSTLY_"

@@ -4,12 +4,11 @@ import re
 from pathlib import Path
 from typing import Final
 
+from cli.command.errors import ModelError
+from cli.command.report import Report
 from cli.models import add, stamp, store
-from cli.models.errors import ModelError
-from cli.models.report import Report
 from cli.models.store import Folder
 
-__all__ = ["ModelError", "resolve"]
 CHECKED: Final = ("target", "draft.gguf")
 
 

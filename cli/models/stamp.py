@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cli.models.errors import HashMismatch, ModelError
-from cli.models.store import Folder, Progress, nothing, sha256
+from cli.command.errors import HashMismatch, ModelError
+from cli.command.sizes import ByteProgress, no_progress
+from cli.models.store import Folder, sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def write(folder: Folder, name: str, recipe: str, versions: Mapping[str, str], o
     _save(folder, read(folder) | {name: Product(recipe, versions, marks, own)})
 
 
-def check(folder: Folder, name: str, full: bool = False, progress: Progress = nothing) -> Product:
+def check(folder: Folder, name: str, full: bool = False, progress: ByteProgress = no_progress) -> Product:
     """The product, whole. full: hash every file, changed or not. Raises ModelError that says what is wrong."""
     product = read(folder).get(name)
     if product is None:

@@ -3,18 +3,13 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.models.errors import ModelError
+from cli.command.errors import ModelError
+from cli.command.sizes import ByteProgress, human_size, no_progress
 
 CHUNK = 1 << 22
-Progress = Callable[[int], None]  # called with bytes done since the last call
-
-
-def nothing(_done: int) -> None:
-    """Progress nobody watches."""
 
 
 def cache_root() -> Path:
@@ -99,7 +94,7 @@ def remove(name: str) -> int:
     return freed
 
 
-def sha256(path: Path, progress: Progress = nothing) -> str:
+def sha256(path: Path, progress: ByteProgress = no_progress) -> str:
     """Hash of a file's bytes, in hex."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
@@ -116,13 +111,4 @@ def need_space(where: Path, size: int) -> None:
         at = at.parent
     free = shutil.disk_usage(at).free
     if free < size:
-        raise ModelError(f"{where}: {human(size)} needed, {human(free)} free")
-
-
-def human(size: int) -> str:
-    """Bytes for people: 98 MB, 1.1 GB."""
-    if size >= 10**9:
-        return f"{size / 10**9:.1f} GB"
-    if size >= 10**6:
-        return f"{size / 10**6:.0f} MB"
-    return f"{size / 10**3:.0f} kB"
+        raise ModelError(f"{where}: {human_size(size)} needed, {human_size(free)} free")

@@ -1,15 +1,25 @@
-"""How transformers attends fastest on this machine: a baseline runs at its best."""
+"""The baseline with the attention implementation that is fastest on this machine."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final
 
-from cli.bench.rival import Rival
+from cli.baseline import Baseline
 
 ATTENTIONS: Final = ("sdpa", "eager")
 PROBE_TOKENS: Final = 24
 
 
-async def best_attention(rival: Rival, prompts: Sequence[str], *, raw: bool) -> None:
+@asynccontextmanager
+async def fastest_baseline(target: Path, dtype: str, prompts: Sequence[str]) -> AsyncIterator[Baseline]:
+    """The baseline process, warmed up on these prompts with its fastest attention. Raises CommandError."""
+    async with Baseline(target, dtype=dtype) as rival:
+        await best_attention(rival, prompts, raw=True)
+        yield rival
+
+
+async def best_attention(rival: Baseline, prompts: Sequence[str], *, raw: bool) -> None:
     """Have transformers attend from now on in the way that is fastest for all these prompts as one batch.
 
     raw: prompts are continued as they stand; else they are chat messages.

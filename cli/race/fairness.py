@@ -1,4 +1,4 @@
-"""What every user would have under a plan that is best for all in proportion (Σ log rate), as the model has it."""
+"""Each user's modelled rate under the proportionally fair plan, which maximises Σ log rate."""
 
 from collections.abc import Sequence
 from typing import Final

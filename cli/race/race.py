@@ -1,4 +1,4 @@
-"""Every entrant once a repeat, by turns, on the same services."""
+"""The policy race: every policy runs once per repeat, on the same services."""
 
 import asyncio
 import re
@@ -11,8 +11,8 @@ from typing import Any, Final
 import aiohttp
 
 from cli.admin import Admin
-from cli.bench.rival import Rival
-from cli.errors import CommandError
+from cli.baseline import Baseline
+from cli.command.errors import CommandError
 from cli.race.recording import Recording
 from cli.race.turns import by_turns
 from cli.race.users import use
@@ -28,7 +28,7 @@ WATCH_S: Final = 1.0
 
 
 @dataclass(slots=True)
-class Run:
+class RaceRun:
     """One repeat of one entrant. Rates in tokens a second; predicted by the plans in force meanwhile, 0 = none."""
 
     tokens_per_s: float
@@ -48,7 +48,7 @@ class Race:
 
     stack: LocalStack
     admin: Admin
-    rival: Rival
+    rival: Baseline
     model: str
     scenario: Scenario
     recording: Recording
@@ -56,7 +56,7 @@ class Race:
     settle_s: float
     measure_s: float
 
-    async def run(self, entrant: Entrant) -> Run:
+    async def run(self, entrant: Entrant) -> RaceRun:
         """One policy, with all users. Raises CommandError."""
         await self.admin.set_policy(entrant.policy, entrant.k)
         before = await self._scheduler()
@@ -87,7 +87,7 @@ class Race:
         rates = {user: tokens / elapsed for user, tokens in users.tokens().items()}
         lengths = [len(text) - self.answer for text in self.recording.texts]
         texts = [text[skip:] for text, skip in zip(self.recording.texts, lengths, strict=True)]
-        return Run(
+        return RaceRun(
             tokens_per_s=sum(rates.values()),
             by_user=rates,
             predicted=promised('tokens_per_second{what="predicted"}'),
@@ -101,12 +101,12 @@ class Race:
             },
         )
 
-    async def rivals(self, users: int) -> Run:
+    async def rivals(self, users: int) -> RaceRun:
         """transformers on so many prompts as one padded batch."""
         prompts = list(self.recording.prompts[:users])
         tokens = ONE_TOKENS if users == 1 else BATCH_TOKENS
         done = await self.rival.ask({"prompts": prompts, "tokens": tokens, "raw": True})
-        return Run(tokens_per_s=users * tokens / done.seconds)
+        return RaceRun(tokens_per_s=users * tokens / done.seconds)
 
     @property
     def answer(self) -> int:
@@ -164,8 +164,8 @@ def _busy_share(beats: Sequence[dict[str, Any]], measure_s: float) -> float:
 
 
 async def race(
-    course: Race, repeats: int, rivals: Sequence[int], told: Callable[[str, Run], None]
-) -> dict[str, list[Run]]:
+    course: Race, repeats: int, rivals: Sequence[int], told: Callable[[str, RaceRun], None]
+) -> dict[str, list[RaceRun]]:
     """All repeats; the order turns with each. told is called after every run.
 
     rivals: for how many users transformers generates as well, by their numbers.
@@ -175,7 +175,7 @@ async def race(
     """
     entrants: list[Entrant | int] = [*course.scenario.policies, *rivals]
 
-    async def turn(entrant: Entrant | int) -> Run:
+    async def turn(entrant: Entrant | int) -> RaceRun:
         run = await (course.rivals(entrant) if isinstance(entrant, int) else course.run(entrant))
         told(_name(entrant), run)
         course.stack.raise_if_failed()

@@ -1,4 +1,4 @@
-"""Entrants by turns: everybody once a repeat, in an order that rotates, so that nobody always runs first."""
+"""Interleaved repeats: each repeat runs every entrant once, in a rotated order, so that none always runs first."""
 
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import TypeVar

@@ -1,4 +1,4 @@
-"""The users of a scenario: each asks again as soon as the answer is there, and leaves and comes if the file says so."""
+"""The users of a scenario. Each sends its next request when the last answer ends; some leave and return."""
 
 import asyncio
 import time
@@ -8,8 +8,8 @@ from typing import Final
 
 import numpy as np
 
-from cli.errors import CommandError
-from loadgen.client import Client
+from cli.command.errors import CommandError
+from loadgen.client.streaming import Client
 from loadgen.request import ChatRequest, Record
 from shared.scenario.quantity import Quantity
 from shared.scenario.scenario import Scenario

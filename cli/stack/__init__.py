@@ -1,1 +1,1 @@
-"""The command line's rooms: all services as local processes, the demo, the live table, the chat."""
+"""The local stack: all services as supervised processes on this machine, with ports, state and passwords."""

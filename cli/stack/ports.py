@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from cli.errors import CommandError
+from cli.command.errors import CommandError
 from shared.runtime.ids import Ids
 
 HOST: Final = "127.0.0.1"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from cli.errors import ProcessFailed
+from cli.command.errors import ProcessFailed
 from shared.runtime.service import EXIT_REFUSED, EXIT_SETTINGS, EXIT_SUPERSEDED
 
 STOP_S: Final = 10.0  # from SIGTERM to SIGKILL

@@ -5,7 +5,7 @@ from typing import Final
 
 import aiohttp
 
-from cli.errors import ProcessFailed
+from cli.command.errors import ProcessFailed
 from cli.stack.access import Access
 from cli.stack.ports import HOST
 from cli.stack.processes import Supervised

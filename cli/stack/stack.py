@@ -8,7 +8,7 @@ from typing import Final
 
 import aiohttp
 
-from cli.errors import ProcessFailed
+from cli.command.errors import ProcessFailed
 from cli.stack.ports import HOST, Ports, check
 from cli.stack.processes import STOP_S, Supervised
 from cli.stack.proof import BROKER_POLL_S, broker_is_ours, not_ready_reason

@@ -9,7 +9,7 @@ from typing import Final
 
 from rich.console import Console
 
-from cli.errors import CommandError
+from cli.command.errors import CommandError
 from cli.stack.stack import LocalStack, Options
 from shared.runtime.stack_state import read_state
 

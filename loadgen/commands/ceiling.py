@@ -3,8 +3,8 @@
 import uvloop
 from rich.console import Console
 
-from loadgen.ceiling import Step, ceiling
-from loadgen.commands.ends import told
+from loadgen.commands.exit import cli_errors
+from loadgen.run.ceiling import Step, ceiling
 
 
 def measure_ceiling() -> None:
@@ -19,7 +19,7 @@ def measure_ceiling() -> None:
             soft_wrap=True,
         )
 
-    with told():
+    with cli_errors():
         steps = uvloop.run(ceiling(shown))
     good = [step for step in steps if step.kept_up]
     if not good:

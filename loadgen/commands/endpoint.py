@@ -1,28 +1,28 @@
-"""The endpoint that a command is about, reached before anything is planned."""
+"""Contacts the endpoint of a command before anything is planned."""
 
 from dataclasses import replace
 
 import aiohttp
 
-from loadgen.client import Client
-from loadgen.commands.ends import leave, told
-from loadgen.options import endpoint
-from loadgen.run import Endpoint
-from loadgen.run_options import RunOptions
+from loadgen.client.streaming import Client
+from loadgen.commands.exit import cli_errors, fail
+from loadgen.run.options import RunOptions
+from loadgen.run.plan import endpoint
+from loadgen.run.runner import Endpoint
 
 
 async def reached(options: RunOptions) -> tuple[RunOptions, Endpoint]:
     """The endpoint, its model, and whether it knows more than OpenAI's fields."""
-    with told():
+    with cli_errors():
         where = endpoint(options)
     try:
         async with Client(where.url, where.api_key, timeout_s=10) as client:
             model = options.model or await client.model()
             plain = options.plain or not await client.is_outrider()
     except aiohttp.ClientConnectorError as error:
-        leave(f"nobody answers at {where.url}: {error.strerror}")
+        fail(f"nobody answers at {where.url}: {error.strerror}")
     except (aiohttp.ClientError, TimeoutError, LookupError, ValueError, TypeError) as error:
-        leave(
+        fail(
             f"{where.url}/v1/models: {type(error).__name__}: {error}; is the endpoint up, and the key right?"
         )
     return replace(options, model=model, plain=plain), replace(where, plain=plain)

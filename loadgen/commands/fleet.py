@@ -8,14 +8,14 @@ import typer
 import uvloop
 from rich.status import Status
 
-from loadgen.commands.ends import OURS, end_on_signals, leave, progress_console, told
-from loadgen.drive import Course
-from loadgen.fleet import Look, fleet_figures, run_fleet
-from loadgen.options import WRONG, OptionError, endpoint
-from loadgen.output import check_output, keep
-from loadgen.result import write_result
-from loadgen.run_options import RunOptions
-from loadgen.shown import show_fleet, told_of
+from loadgen.commands.console import fleet_status, show_fleet
+from loadgen.commands.exit import OURS, cli_errors, end_on_signals, fail, progress_console
+from loadgen.fleet import FleetSample, fleet_figures, run_fleet
+from loadgen.results.output import check_output, keep
+from loadgen.results.result_file import write_result
+from loadgen.run.drive import RunState
+from loadgen.run.options import RunOptions
+from loadgen.run.plan import WRONG, OptionError, endpoint
 from shared.runtime import logs
 from shared.runtime.service import collect_seldom
 from shared.scenario.scenario import read_scenario
@@ -48,32 +48,32 @@ def fleet(
 async def _fleet(
     scenario: Path, broker: str, recordings: Path | None, verify_ms: float, seconds: float | None, out: Path
 ) -> None:
-    console, over = progress_console(), Course()
-    with told():
+    console, over = progress_console(), RunState()
+    with cli_errors():
         check_output(out)
         if not broker:
             raise OptionError("no stack runs here: give the broker's URL with --broker")
         devices = read_scenario(scenario).fleet(verify_ms)
         logs.configure("warning", "console", role="loadgen")
         end_on_signals(over)
-    looks, failure = list[Look](), ""
+    looks, failure = list[FleetSample](), ""
     with Status(f"{len(devices)} devices join", console=console) as status:
 
-        def seen(look: Look) -> None:
+        def seen(look: FleetSample) -> None:
             looks.append(look)
-            status.update(told_of(look))
+            status.update(fleet_status(look))
 
         try:
             await run_fleet(devices, recordings, broker, over.over, seconds, seen)
         except (*OURS, *WRONG) as error:  # what was seen by then is kept
             failure = str(error)
     if not looks:
-        leave(failure or "ended before anything was seen")
+        fail(failure or "ended before anything was seen")
     config = {"scenario": str(scenario), "devices": len(devices), "recordings": str(recordings or "")}
     figures = fleet_figures(looks)
     body = {"figures": figures, "looks": [asdict(look) for look in looks]}
-    with told():
+    with cli_errors():
         kept = keep(out, lambda path: write_result(path, "fleet", config, body))
     show_fleet(console, figures, kept)
     if failure:
-        leave(failure)
+        fail(failure)

@@ -6,9 +6,9 @@ import typer
 import uvloop
 from aiohttp import web
 
-from loadgen.commands.ends import leave
+from loadgen.commands.exit import fail
 from loadgen.mock_server import FAULTS, Mock, application
-from loadgen.run import allow_sockets
+from loadgen.run.runner import allow_sockets
 
 SHUTDOWN_S: Final = (
     1.0  # for answers under way; aiohttp's own minute would outlast the patience of who started it
@@ -33,7 +33,7 @@ def mock_server(
     for text in fault or ():
         kind, _, every = text.partition(":")
         if kind not in FAULTS or not every.isdigit() or int(every) < 1:
-            leave(f"--fault {text}: KIND:N is meant, with one of {', '.join(FAULTS)}")
+            fail(f"--fault {text}: KIND:N is meant, with one of {', '.join(FAULTS)}")
         faults[int(every)] = kind
     mock = Mock(workers, service_ms / 1e3, exponential, tokens, burst, key, faults=faults)
     allow_sockets()

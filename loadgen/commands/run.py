@@ -4,15 +4,15 @@ import typer
 import uvloop
 from rich.console import Console
 
+from loadgen.commands.console import show
 from loadgen.commands.endpoint import reached
-from loadgen.commands.ends import EXIT_FAILED, end_on_signals, leave, progress_console, told
-from loadgen.drive import Course
-from loadgen.live import Progress
-from loadgen.options import settle
-from loadgen.output import OutputError, check_output, keep
-from loadgen.run import BESIDE, Outcome, client_of, watched, write
-from loadgen.run_options import RunOptions
-from loadgen.shown import show
+from loadgen.commands.exit import EXIT_FAILED, cli_errors, end_on_signals, fail, progress_console
+from loadgen.results.output import OutputError, check_output, keep
+from loadgen.run.drive import RunState
+from loadgen.run.options import RunOptions
+from loadgen.run.plan import settle
+from loadgen.run.progress import Progress
+from loadgen.run.runner import BESIDE, Outcome, client_of, watched, write
 
 
 def run(options: RunOptions) -> None:
@@ -26,12 +26,12 @@ def run(options: RunOptions) -> None:
 
 async def run_and_write(options: RunOptions) -> None:
     """The command. Raises typer.Exit."""
-    console, course = progress_console(), Course()
-    with told():
+    console, course = progress_console(), RunState()
+    with cli_errors():
         check_output(options.out, BESIDE)
     options, where = await reached(options)
     end_on_signals(course)
-    with told():
+    with cli_errors():
         plan = settle(options, where, options.model)
         async with client_of(where) as client:
             with Progress(console, options.quiet) as live:
@@ -44,7 +44,7 @@ async def run_and_write(options: RunOptions) -> None:
     if lost or not options.quiet:
         show(console, outcome, None if lost else kept)
     if lost or kept != options.out:
-        leave(lost or f"{options.out} cannot be written any more; the result is kept as {kept}")
+        fail(lost or f"{options.out} cannot be written any more; the result is kept as {kept}")
     judge(console, outcome)
 
 

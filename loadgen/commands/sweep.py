@@ -6,16 +6,16 @@ from typing import Annotated
 import typer
 import uvloop
 
+from loadgen.commands.console import show_sweep
 from loadgen.commands.endpoint import reached
-from loadgen.commands.ends import end_on_signals, progress_console, told
+from loadgen.commands.exit import cli_errors, end_on_signals, progress_console
 from loadgen.commands.run import run
-from loadgen.drive import Course
-from loadgen.live import Progress
-from loadgen.output import OutputError, check_output
-from loadgen.run import BESIDE, Onlooker
-from loadgen.run_options import RunOptions, command
-from loadgen.shown import show_sweep
-from loadgen.sweep import Leg, Sweep, SweepError, legs, parse_entrants, parse_levels, run_sweep
+from loadgen.results.output import OutputError, check_output
+from loadgen.run.drive import RunState
+from loadgen.run.options import RunOptions, command
+from loadgen.run.progress import Progress
+from loadgen.run.runner import BESIDE, Observer
+from loadgen.run.sweep import Sweep, SweepError, SweepRun, legs, parse_levels, parse_policies, run_sweep
 
 
 def sweep(
@@ -38,17 +38,17 @@ def sweep(
     of_run = typer.Typer(add_completion=False)
     of_run.command()(command(run))
     options = RunOptions(**typer.main.get_command(of_run).make_context("run", context.args).params)
-    with told():
+    with cli_errors():
         if bool(rates) == bool(users):
             raise SweepError("--rates or --users, one of them, says what to sweep over")
         levels = parse_levels(rates, "rates") if rates else parse_levels(users, "users")
-        wanted = Sweep(levels, bool(rates), parse_entrants(policies), repeats)
+        wanted = Sweep(levels, bool(rates), parse_policies(policies), repeats)
     uvloop.run(_sweep(wanted, options, out, quiet))
 
 
 async def _sweep(wanted: Sweep, options: RunOptions, out: Path, quiet: bool) -> None:
-    console, over = progress_console(), Course()
-    with told():
+    console, over = progress_console(), RunState()
+    with cli_errors():
         if not out.suffix:
             raise OutputError(
                 f"--out {out}: give a name with an ending, for example {out}.json; runs go to {out}/"
@@ -58,12 +58,12 @@ async def _sweep(wanted: Sweep, options: RunOptions, out: Path, quiet: bool) -> 
     options, _ = await reached(options)
     end_on_signals(over)
     total, unit = len(list(legs(wanted))), "requests/s" if wanted.open_loop else "users"
-    with told(), Progress(console, quiet) as live:
+    with cli_errors(), Progress(console, quiet) as live:
 
-        def course_of(leg: Leg) -> tuple[Course, Onlooker]:
+        def course_of(leg: SweepRun) -> tuple[RunState, Observer]:
             if not quiet:
                 console.print(f"[{leg.number} of {total}] {leg.entrant}, {leg.level:g} {unit}", markup=False)
-            return Course(over.over), live
+            return RunState(over.over), live
 
         whole = await run_sweep(wanted, options, options.model, out, course_of)
     show_sweep(console, whole, out)

@@ -8,8 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from loadgen.loaded import Loaded, number
-from loadgen.metrics import itl_token_ms, tokens_between, tpot_ms
+from loadgen.metrics.summary import itl_token_ms, tokens_between, tpot_ms
 from loadgen.report.frame import (
     MUTED,
     PALETTE,
@@ -25,34 +24,35 @@ from loadgen.report.frame import (
     run_colours,
 )
 from loadgen.request import Record
+from loadgen.results.result_reader import LoadedResult, number
 
 Values = NDArray[np.float64]
 Measured = tuple[str, str, Callable[[Record], list[float]]]  # what of a request, how it is dashed, its values
 
-MOST_POINTS: Final = 300  # of a distribution
+MAX_POINTS: Final = 300  # of a distribution
 BINS: Final = 60
 STEPS_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 3600.0)
 
 
-def ttft(runs: Sequence[Loaded]) -> Chart | None:
+def ttft(runs: Sequence[LoadedResult]) -> Chart | None:
     """Distribution of the time to the first token, from the scheduled arrival and from the send."""
     sets = [("from the scheduled arrival", "solid", _ttft), ("from the send", "dot", _ttft_sent)]
     return _distribution(runs, "ttft", "Time to first token", sets)
 
 
-def e2e(runs: Sequence[Loaded]) -> Chart | None:
+def e2e(runs: Sequence[LoadedResult]) -> Chart | None:
     """Distribution of the time to the last token."""
     return _distribution(
         runs, "e2e", "End to end", [("", "solid", lambda r: [1e3 * (r.ended - r.scheduled)])]
     )
 
 
-def tpot(runs: Sequence[Loaded]) -> Chart | None:
+def tpot(runs: Sequence[LoadedResult]) -> Chart | None:
     """Distribution of the time of a token after the first."""
     return _distribution(runs, "tpot", "Time per output token", [("", "solid", lambda r: [tpot_ms(r)])])
 
 
-def itl(runs: Sequence[Loaded]) -> Chart | None:
+def itl(runs: Sequence[LoadedResult]) -> Chart | None:
     """Histogram of the gaps between tokens."""
     found = {run.label: _values(run, itl_token_ms) for run in runs}
     found = {label: gaps for label, gaps in found.items() if len(gaps)}
@@ -91,7 +91,7 @@ def itl(runs: Sequence[Loaded]) -> Chart | None:
     )
 
 
-def throughput(runs: Sequence[Loaded]) -> Chart | None:
+def throughput(runs: Sequence[LoadedResult]) -> Chart | None:
     """Tokens a second over time, and below it requests in flight; what is counted is shaded where runs agree on it."""
     drawn = [run for run in runs if run.records]
     colours, width = run_colours(runs), 0.0
@@ -130,19 +130,19 @@ def throughput(runs: Sequence[Loaded]) -> Chart | None:
     )
 
 
-def by_kind(runs: Sequence[Loaded]) -> Chart | None:
+def by_kind(runs: Sequence[LoadedResult]) -> Chart | None:
     """Accepted / drafted of every kind of prompt."""
     return _by_kind(
         runs, "draft_efficiency", "Accepted / drafted, by kind of prompt", 100.0, "% of drafted tokens"
     )
 
 
-def tau_by_kind(runs: Sequence[Loaded]) -> Chart | None:
+def tau_by_kind(runs: Sequence[LoadedResult]) -> Chart | None:
     """Tokens a verified draft brings, of every kind of prompt."""
     return _by_kind(runs, "tau", "τ, by kind of prompt", 1.0, "tokens a verified draft")
 
 
-def by_position(runs: Sequence[Loaded]) -> Chart | None:
+def by_position(runs: Sequence[LoadedResult]) -> Chart | None:
     """Share of accepted tokens by place in the draft, of those that were looked at."""
     colours = run_colours(runs)
     traces = []
@@ -166,7 +166,9 @@ def by_position(runs: Sequence[Loaded]) -> Chart | None:
     )
 
 
-def _distribution(runs: Sequence[Loaded], name: str, title: str, sets: Sequence[Measured]) -> Chart | None:
+def _distribution(
+    runs: Sequence[LoadedResult], name: str, title: str, sets: Sequence[Measured]
+) -> Chart | None:
     """Share of requests that took not longer than x ms; a line a run and set."""
     colours = run_colours(runs)
     traces: list[Trace] = []
@@ -193,7 +195,7 @@ def _distribution(runs: Sequence[Loaded], name: str, title: str, sets: Sequence[
 
 def _shares(label: str, values: Values, colour: str, dash: str) -> Trace:
     """A distribution as a line of steps, with not more points than it needs."""
-    shares = np.linspace(0, 100, min(len(values), MOST_POINTS) + 1)
+    shares = np.linspace(0, 100, min(len(values), MAX_POINTS) + 1)
     ms = np.percentile(values, shares, method="inverted_cdf")
     hover = "%{y:.1f} % within %{x:.1f} ms<extra>%{fullData.name}</extra>"
     return line(label, _floats(ms), _floats(shares), colour, dash=dash, shape="hv", hovertemplate=hover)
@@ -207,7 +209,7 @@ def _range(found: Sequence[Values]) -> tuple[float, float]:
     return (max(0.0, least - max(0.1 * (end - least), 0.1 * end)) if least > end / 2 else 0.0), end
 
 
-def _by_kind(runs: Sequence[Loaded], figure: str, title: str, scale: float, unit: str) -> Chart | None:
+def _by_kind(runs: Sequence[LoadedResult], figure: str, title: str, scale: float, unit: str) -> Chart | None:
     colours = run_colours(runs)
     traces = []
     for run in runs:
@@ -242,7 +244,7 @@ def _ttft_sent(record: Record) -> list[float]:
     return [1e3 * (record.chunks[0].at - record.sent)]
 
 
-def _values(run: Loaded, of: Callable[[Record], list[float]]) -> Values:
+def _values(run: LoadedResult, of: Callable[[Record], list[float]]) -> Values:
     found = (value for record in run.counted for value in of(record) if not isnan(value))
     return np.fromiter(found, float)
 

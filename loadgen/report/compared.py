@@ -8,7 +8,6 @@ from math import ceil, floor, log10
 from statistics import fmean
 from typing import Any, Final
 
-from loadgen.loaded import Crossover, Loaded, Point, Result, number
 from loadgen.report.frame import (
     MUTED,
     Chart,
@@ -23,6 +22,7 @@ from loadgen.report.frame import (
     run_colours,
 )
 from loadgen.report.markup import figure
+from loadgen.results.result_reader import Crossover, LoadedResult, Point, Result, number
 
 Repeats = Mapping[str, Mapping[float, Sequence[float]]]  # by policy, by rate or users
 
@@ -33,7 +33,7 @@ COMPARED: Final = (
     ("Time per output token", "ms", {"median_tpot_ms": "p50", "p99_tpot_ms": "p99"}),
     ("Goodput", "requests/s", {"request_goodput": ""}),
 )
-MOST_LINEAR: Final = 5.0  # latencies that lie further apart are drawn on a logarithmic axis
+MAX_LINEAR: Final = 5.0  # latencies that lie further apart are drawn on a logarithmic axis
 SWEPT: Final = (
     ("output_throughput", "Output throughput", "tokens/s"),
     ("median_ttft_scheduled_ms", "TTFT, median", "ms"),
@@ -41,7 +41,7 @@ SWEPT: Final = (
 )
 
 
-def comparison(runs: Sequence[Loaded]) -> list[Chart]:
+def comparison(runs: Sequence[LoadedResult]) -> list[Chart]:
     """A chart a figure, a bar a run; none for fewer than two runs."""
     if len(runs) < 2:
         return []
@@ -49,7 +49,7 @@ def comparison(runs: Sequence[Loaded]) -> list[Chart]:
     return [chart for chart in charts if chart]
 
 
-def _compared(runs: Sequence[Loaded], title: str, unit: str, names: Mapping[str, str]) -> Chart | None:
+def _compared(runs: Sequence[LoadedResult], title: str, unit: str, names: Mapping[str, str]) -> Chart | None:
     """Bars of one or two figures; the later of the two is paler."""
     colours = run_colours(runs)
     traces: list[Trace] = []
@@ -72,7 +72,7 @@ def _compared(runs: Sequence[Loaded], title: str, unit: str, names: Mapping[str,
     )
 
 
-def sweep(loaded: Loaded) -> list[Chart]:
+def sweep(loaded: LoadedResult) -> list[Chart]:
     """Figures against the rate (or users, where no rate was given), a line a policy."""
     result = loaded.result
     of: list[tuple[str, str, str, Callable[[Point], float | None]]] = [
@@ -98,7 +98,7 @@ def _against(
     if not found:
         return None
     values = [y for by_x in found.values() for ys in by_x.values() for y in ys]
-    logarithmic = unit == "ms" and min(values) > 0 and max(values) > MOST_LINEAR * min(values)
+    logarithmic = unit == "ms" and min(values) > 0 and max(values) > MAX_LINEAR * min(values)
     colours = policy_colours([point.policy for point in result.points])
     knees, crossings = result.knees, result.crossovers
     traces: list[Trace] = []

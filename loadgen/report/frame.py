@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any, Final
 
-from loadgen.loaded import Loaded
+from loadgen.results.result_reader import LoadedResult
 
 Trace = dict[str, Any]
 
@@ -56,7 +56,7 @@ def policy_colours(names: Sequence[str]) -> dict[str, str]:
     return found | {name: rest[at % len(rest)] for at, name in enumerate(unknown)}
 
 
-def run_colours(runs: Sequence[Loaded]) -> dict[str, str]:
+def run_colours(runs: Sequence[LoadedResult]) -> dict[str, str]:
     """By label: the policy's where every run has its own, else one after the other."""
     policies = [run.policy for run in runs]
     if all(policies) and len(set(policies)) == len(runs):

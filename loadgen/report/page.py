@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from loadgen.loaded import Loaded, ReportError, read_all
-from loadgen.output import replacing
 from loadgen.report import charts, compared, sections
 from loadgen.report.frame import Chart
 from loadgen.report.markup import Html, joined, tag
 from loadgen.report.style import STYLE
 from loadgen.report.timeline import origin_us, trace_events
 from loadgen.report.timeline_chart import shown, timeline
+from loadgen.results.output import replacing
+from loadgen.results.result_reader import LoadedResult, ReportError, read_all
 
 DRAW: Final = """
 for (const [id, chart] of Object.entries(JSON.parse(document.getElementById("charts").textContent)))
@@ -35,7 +35,7 @@ def build(results: Sequence[Path], out: Path) -> None:
         raise ReportError(f"{error.filename or out}: {error.strerror or error}") from None
 
 
-def page(found: Sequence[Loaded], script: str, traces: Sequence[str] = ()) -> str:
+def page(found: Sequence[LoadedResult], script: str, traces: Sequence[str] = ()) -> str:
     """The whole document. script: plotly.js. traces: by result the name of its trace file, "" without."""
     drawn: list[Chart] = []
     body = _body(found, [*traces, *[""] * len(found)], drawn)
@@ -53,7 +53,7 @@ def page(found: Sequence[Loaded], script: str, traces: Sequence[str] = ()) -> st
     return f'<!doctype html>\n<html lang="en">{head}{tag("body", body, told, tag("script", Html(DRAW)))}</html>\n'
 
 
-def _body(found: Sequence[Loaded], traces: Sequence[str], drawn: list[Chart]) -> Html:
+def _body(found: Sequence[LoadedResult], traces: Sequence[str], drawn: list[Chart]) -> Html:
     """Everything a person sees; its charts are added to `drawn`."""
     runs = [one for one in found if one.result.kind == "load"]
     hint = "Drag over a chart to look closer; a double click goes back, another shows all."
@@ -72,7 +72,9 @@ def _body(found: Sequence[Loaded], traces: Sequence[str], drawn: list[Chart]) ->
     )
 
 
-def _outcomes(found: Sequence[Loaded], runs: Sequence[Loaded], drawn: list[Chart]) -> Iterator[Html]:
+def _outcomes(
+    found: Sequence[LoadedResult], runs: Sequence[LoadedResult], drawn: list[Chart]
+) -> Iterator[Html]:
     """What the runs and sweeps came to."""
     if len(runs) == 1:
         yield sections.cards(runs[0])
@@ -83,7 +85,7 @@ def _outcomes(found: Sequence[Loaded], runs: Sequence[Loaded], drawn: list[Chart
             yield _section(drawn, f"Sweep, {one.label}", compared.sweep(one), sections.points(one))
 
 
-def _behaviour(runs: Sequence[Loaded], drawn: list[Chart]) -> Iterator[Html]:
+def _behaviour(runs: Sequence[LoadedResult], drawn: list[Chart]) -> Iterator[Html]:
     """Latencies, rates and speculation of the runs."""
     tables = [sections.latencies(runs[0])] if len(runs) == 1 else []
     latency = [draw(runs) for draw in (charts.ttft, charts.e2e, charts.tpot, charts.itl)]
@@ -93,7 +95,7 @@ def _behaviour(runs: Sequence[Loaded], drawn: list[Chart]) -> Iterator[Html]:
     yield _section(drawn, "Speculation", accepted, sections.speculation(runs))
 
 
-def _timelines(found: Sequence[Loaded], traces: Sequence[str], drawn: list[Chart]) -> Iterator[Html]:
+def _timelines(found: Sequence[LoadedResult], traces: Sequence[str], drawn: list[Chart]) -> Iterator[Html]:
     """Who did what when, of every run."""
     for run, trace in zip(found, traces, strict=False):
         shares = sections.shares(shown(run)) if run.spans else Html()
@@ -107,11 +109,11 @@ def _section(drawn: list[Chart], title: str, some: Sequence[Chart | None], *more
     return tag("section", tag("h2", title), inside) if inside else Html()
 
 
-def _title(found: Sequence[Loaded]) -> str:
+def _title(found: Sequence[LoadedResult]) -> str:
     return found[0].label if len(found) == 1 else f"{len(found)} results"
 
 
-def _under(found: Sequence[Loaded]) -> Html:
+def _under(found: Sequence[LoadedResult]) -> Html:
     """Where the figures come from, in a line a result."""
     lines = []
     for one in found:
@@ -162,7 +164,7 @@ def _script() -> str:
     return str(get_plotlyjs())
 
 
-def _write_traces(found: Sequence[Loaded], out: Path) -> list[str]:
+def _write_traces(found: Sequence[LoadedResult], out: Path) -> list[str]:
     """By result the name of the trace that was written, "" without spans."""
     names: list[str] = []
     for one in found:

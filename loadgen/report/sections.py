@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from loadgen.loaded import Loaded, number
 from loadgen.report.markup import Html, figure, joined, table, tag
 from loadgen.report.timeline import Timeline, spent
+from loadgen.results.result_reader import LoadedResult, number
 
 LATENCIES: Final = {
     "TTFT, from the scheduled arrival": "ttft_scheduled",
@@ -34,10 +34,10 @@ COUNTED: Final = {
     "those that the verifier came to look at.",
     "Fairness": "Jain's index of users' tokens a second, 1 when all are equal.",
 }
-MOST_FAILURES: Final = 20
+MAX_FAILURES: Final = 20
 
 
-def banners(all_loaded: Sequence[Loaded]) -> Html:
+def banners(all_loaded: Sequence[LoadedResult]) -> Html:
     """Red for what is not valid or failed, amber for what is not whole."""
     found = []
     for one in all_loaded:
@@ -64,7 +64,7 @@ def _banner(kind: str, text: str, reasons: Sequence[str]) -> Html:
     return tag("div", tag("strong", text), *listed, class_=f"banner {kind}")
 
 
-def cards(run: Loaded) -> Html:
+def cards(run: LoadedResult) -> Html:
     """The figures a person looks for first; those that there are none of are left out."""
     seen, stack = run.result.figures, run.result.stack
 
@@ -116,7 +116,7 @@ def _card(name: str, value: float | None, unit: str, more: str) -> Html:
     return tag("div", tag("span", name, class_="name"), big, tag("span", more, class_="more"), class_="card")
 
 
-def latencies(run: Loaded) -> Html:
+def latencies(run: LoadedResult) -> Html:
     """All of them, in milliseconds."""
     of = ("median", "mean", "std", "p90", "p99", "max")
     rows = [
@@ -126,7 +126,7 @@ def latencies(run: Loaded) -> Html:
     return tag("div", table(["ms", *of], rows), class_="box")
 
 
-def compared(runs: Sequence[Loaded]) -> Html:
+def compared(runs: Sequence[LoadedResult]) -> Html:
     """A row a run."""
     columns = {
         "tokens/s": "output_throughput",
@@ -159,11 +159,11 @@ def compared(runs: Sequence[Loaded]) -> Html:
     return tag("div", table(["run", *there, ""], rows), class_="box")
 
 
-def _state(run: Loaded) -> str:
+def _state(run: LoadedResult) -> str:
     return "not valid" if not run.result.valid else "partial" if run.result.partial else "valid"
 
 
-def speculation(runs: Sequence[Loaded]) -> Html:
+def speculation(runs: Sequence[LoadedResult]) -> Html:
     """By kind of prompt, where anything was drafted."""
     rows = []
     for run in runs:
@@ -198,7 +198,7 @@ def shares(seen: Timeline) -> Html:
     return tag("div", table(["% of the time drawn", *kinds], rows), class_="box")
 
 
-def failures(runs: Sequence[Loaded]) -> Html:
+def failures(runs: Sequence[LoadedResult]) -> Html:
     """What went wrong and how often, the most frequent first."""
     found = Counter(
         (run.label, r.fault or "empty", r.error or "an answer without a token")
@@ -208,7 +208,7 @@ def failures(runs: Sequence[Loaded]) -> Html:
     )
     rows = [
         [label, fault, f"{count:,}", error[:400]]
-        for (label, fault, error), count in found.most_common(MOST_FAILURES)
+        for (label, fault, error), count in found.most_common(MAX_FAILURES)
     ]
     if not rows:
         return Html()
@@ -217,7 +217,7 @@ def failures(runs: Sequence[Loaded]) -> Html:
     return tag("div", table(["run", "fault", "requests", "what was said"], rows), *under, class_="box text")
 
 
-def points(one: Loaded) -> Html:
+def points(one: LoadedResult) -> Html:
     """A row a point of a sweep, and its knees and crossovers."""
     rows = [
         [
@@ -260,7 +260,7 @@ def points(one: Loaded) -> Html:
     return tag("div", *told, table([*headings, "file"], rows), class_="box")
 
 
-def settings(all_loaded: Sequence[Loaded]) -> Html:
+def settings(all_loaded: Sequence[LoadedResult]) -> Html:
     """How each was set and on what; what was left empty is left out."""
     columns = [_told(one) for one in all_loaded]
     names = list(dict.fromkeys(name for column in columns for name in column))
@@ -270,7 +270,7 @@ def settings(all_loaded: Sequence[Loaded]) -> Html:
     return tag("div", table(["", *(one.label for one in all_loaded)], rows), class_="box text")
 
 
-def _told(one: Loaded) -> dict[str, str]:
+def _told(one: LoadedResult) -> dict[str, str]:
     result = one.result
     facts: Mapping[str, Any] = {
         "file": one.path.name,

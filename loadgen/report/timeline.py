@@ -3,14 +3,14 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any, Final
 
 from loadgen.request import Record
+from loadgen.results.spans import Span
 
-MOST_S: Final = 10.0  # of a run that a chart shows
-MOST_BARS: Final = 4000
-MOST_ROWS: Final = 40
+MAX_S: Final = 10.0  # of a run that a chart shows
+MAX_BARS: Final = 4000
+MAX_ROWS: Final = 40
 
 DRAFTING, LINK, WAITING, VERIFYING, IDLE, QUEUED, STREAMING, FAILED = (
     "drafting",
@@ -35,33 +35,6 @@ ROLES: Final[Mapping[str, str]] = {
     "verifier": "verifier",
     "gateway": "gateway",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """What a service did for a session in a round, as it told. Microseconds of its clock; offset_us: to the run's."""
-
-    role: str
-    name: str
-    session: str
-    epoch: int
-    round: int
-    kind: str
-    start_us: int
-    end_us: int
-    step: int
-    offset_us: int
-
-    def checked(self) -> "Span":
-        """Itself. Raises ValueError for one that cannot be drawn."""
-        whole = (self.epoch, self.round, self.start_us, self.end_us, self.step, self.offset_us)
-        if self.role not in ROLES or self.kind not in NAMES:
-            raise ValueError(f"a span of {self.role!r}, {self.kind!r}")
-        if not all(isinstance(n, int | float) and isfinite(n) for n in whole) or self.end_us < self.start_us:
-            raise ValueError("a span without times")
-        if not isinstance(self.name, str) or not isinstance(self.session, str):
-            raise ValueError("a span without names")
-        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,29 +113,29 @@ def slots(records: Sequence[Record], around: float) -> Timeline:
 
 
 def _cut(rows: Sequence[str], bars: Sequence[Bar], around: float) -> Timeline:
-    """Not more than MOST_S seconds around a time, nor MOST_BARS bars of MOST_ROWS rows."""
+    """Not more than MAX_S seconds around a time, nor MAX_BARS bars of MAX_ROWS rows."""
     first, last = min((b.start for b in bars), default=0.0), max((b.end for b in bars), default=0.0)
     if not first <= around <= last:
         around = (first + last) / 2
-    width = min(MOST_S, last - first)
+    width = min(MAX_S, last - first)
     while True:
         start = min(max(first, around - width / 2), last - width)
         end = start + width
         within = [bar for bar in bars if bar.end > start and bar.start < end]
-        if len(within) <= MOST_BARS or width < 0.01:
+        if len(within) <= MAX_BARS or width < 0.01:
             break
         width /= 2
     busy = {bar.row for bar in within}
     seen = [row for row in rows if row in busy]
-    kept = _most_rows(seen)
+    kept = _first_rows(seen)
     return Timeline(
         tuple(kept), tuple(bar for bar in within if bar.row in kept), start, end, len(seen) - len(kept)
     )
 
 
-def _most_rows(rows: Sequence[str]) -> list[str]:
+def _first_rows(rows: Sequence[str]) -> list[str]:
     """Devices or slots beyond the most go; verifiers and schedulers stay."""
-    many = [row for row in rows if row.startswith(("device", "slot"))][:MOST_ROWS]
+    many = [row for row in rows if row.startswith(("device", "slot"))][:MAX_ROWS]
     return [row for row in rows if row in many or not row.startswith(("device", "slot"))]
 
 

@@ -3,7 +3,6 @@
 from collections import Counter
 from typing import Any, Final
 
-from loadgen.loaded import Loaded
 from loadgen.report.frame import SHADE, Chart, Trace, axis, faint, layout, plain
 from loadgen.report.timeline import (
     DRAFTING,
@@ -20,6 +19,7 @@ from loadgen.report.timeline import (
     pipeline,
     slots,
 )
+from loadgen.results.result_reader import LoadedResult
 
 # By kind of bar: colour, place within the row (0 its middle), height.
 BARS: Final = {
@@ -36,7 +36,7 @@ IN_SIGHT: Final = 30
 OVERLAPPING: Final = (LINK, WAITING)
 
 
-def shown(run: Loaded) -> Timeline:
+def shown(run: LoadedResult) -> Timeline:
     """What of a run is drawn: from around the middle of what is counted."""
     middle = (run.window.start + run.window.end) / 2
     if not run.spans:
@@ -44,7 +44,7 @@ def shown(run: Loaded) -> Timeline:
     return pipeline(run.spans, origin_us(run.spans, run.result.trace_start_us), middle)
 
 
-def timeline(run: Loaded, trace_name: str = "") -> Chart | None:
+def timeline(run: LoadedResult, trace_name: str = "") -> Chart | None:
     """What devices and verifiers did when; without spans the requests themselves. trace_name: file of the whole."""
     seen = shown(run)
     if not seen.bars:
@@ -63,7 +63,7 @@ def timeline(run: Loaded, trace_name: str = "") -> Chart | None:
     )
 
 
-def _caption(run: Loaded, seen: Timeline, since: str, trace_name: str) -> str:
+def _caption(run: LoadedResult, seen: Timeline, since: str, trace_name: str) -> str:
     """What the rows are, which part of the run is drawn, and where the whole is."""
     if run.spans:
         rows = (

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from cli.admin import Admin
 from cli.chat import answer, footer, turn
-from cli.errors import CommandError
+from cli.command.errors import CommandError
 from cli.gateway_client import GatewayClient
 from cli.status import run_status
 from tests.cli.test_gateway_client import serving, streaming

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from cli.admin import Admin
-from cli.errors import CommandError
+from cli.command.errors import CommandError
 from cli.gateway_client import LINE_BYTES, GatewayClient, data_of
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

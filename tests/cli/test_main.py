@@ -16,7 +16,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from cli.cli_errors import run_app
+from cli.command.cli_errors import run_app
 from cli.main import app
 
 BAD_GATEWAYS = ("notaurl", "127.0.0.1:8000", "ftp://h", "http://", "http://h:70000", "http://a b")

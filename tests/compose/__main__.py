@@ -26,7 +26,7 @@ from typing import Final
 
 from cli.admin import Admin
 from cli.stack.stack import Ports
-from loadgen.client import Client
+from loadgen.client.streaming import Client
 from loadgen.request import Record
 from tests.exactness.runner import CASES, request
 from tests.integration.joining import Machine

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from cli.admin import Admin
 from cli.stack.stack import LocalStack, Options, Ports
-from loadgen.client import Client
+from loadgen.client.streaming import Client
 from loadgen.request import ChatRequest, Record
 from tests.exactness.cells import Cell
 

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cli.admin import Admin
+from cli.command.errors import CommandError
 from cli.devices.devices import Place
-from cli.errors import CommandError
 from cli.stack.stack import LocalStack, access_of
-from loadgen.client import Client
+from loadgen.client.streaming import Client
 from loadgen.request import ChatRequest
 
 WAIT_S = 15.0

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cli.errors import ProcessFailed
+from cli.command.errors import ProcessFailed
 from cli.stack.stack import LocalStack, Options, Ports
-from loadgen.client import Client
+from loadgen.client.streaming import Client
 from tests.exactness.runner import CASES, options, request
 from tests.integration.elastic import another
 from tests.integration.joining import text_of

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from cli.command.errors import CommandError
 from cli.devices import devices
 from cli.devices.devices import Place
-from cli.errors import CommandError
 from cli.stack.stack import LocalStack, Options, Ports, access_of
 from shared.broker.connections import Connections
 from shared.broker.device_list import read_devices, write_devices

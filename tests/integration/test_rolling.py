@@ -13,7 +13,7 @@ import pytest
 from cli.admin import Admin
 from cli.stack.processes import Supervised
 from cli.stack.stack import LocalStack
-from loadgen.client import Client
+from loadgen.client.streaming import Client
 from tests.exactness.runner import CASES, options, request
 from tests.integration.elastic import Balancer, another, sessions_by_verifier
 

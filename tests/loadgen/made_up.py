@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from loadgen.figures import figures, grouped
-from loadgen.metrics import Window
+from loadgen.metrics.result_metrics import figures, grouped
+from loadgen.metrics.summary import Window
 from loadgen.request import ChatRequest, Chunk, Record
-from loadgen.result import write_result
-from loadgen.rows import write_rows
+from loadgen.results.result_file import write_result
+from loadgen.results.rows import write_rows
 
 DEVICES = 3
 STARTED = 1000.0  # of the client's clock

@@ -6,13 +6,13 @@ from itertools import islice
 
 from aiohttp.test_utils import TestServer
 
-from loadgen.client import Client
-from loadgen.drive import Course, open_loop
-from loadgen.lengths import parse_lengths
+from loadgen.client.streaming import Client
 from loadgen.mock_server import Mock, application
-from loadgen.prompts.source import of_kinds
 from loadgen.request import ChatRequest
-from loadgen.schedule import Planned, Workload, asked
+from loadgen.run.drive import RunState, open_loop
+from loadgen.workload.lengths import parse_lengths
+from loadgen.workload.prompt_source import of_kinds
+from loadgen.workload.schedule import Planned, Workload, asked
 
 WORK = Workload("mock", of_kinds(), parse_lengths("8"), parse_lengths("4"))
 
@@ -28,9 +28,9 @@ def requests(count: int) -> list[ChatRequest]:
     return list(islice(asked(WORK, 1), count))
 
 
-async def driven(mock: Mock, times: list[float], drain_s: float = 60.0) -> Course:
+async def driven(mock: Mock, times: list[float], drain_s: float = 60.0) -> RunState:
     """Requests at these times, to their end."""
-    course = Course()
+    course = RunState()
     schedule = [Planned(at, request) for at, request in zip(times, requests(len(times)), strict=True)]
     async with served(mock) as url, Client(url, plain=True) as client:
         await open_loop(client, schedule, course, drain_s)

@@ -24,7 +24,7 @@ from redis.asyncio import Redis
 from rich.console import Console
 
 from cli.stack.stack import LocalStack
-from loadgen.client import Client
+from loadgen.client.streaming import Client
 from tests.exactness.runner import CASES, options, request
 from tests.soak.samples import Sample, draw, look, median
 

@@ -22,10 +22,10 @@ from redis.asyncio import Redis
 from rich.console import Console
 
 from cli.stack.stack import LocalStack, Options, Ports
-from loadgen.client import Client
+from loadgen.client.streaming import Client
 from loadgen.fleet import commands_time
+from loadgen.metrics.stack_metrics import Delta, Scrape, scrape
 from loadgen.request import ChatRequest
-from loadgen.stack_metrics import Delta, Look, scrape
 from services.gateway.tokenizer import MODELLED_VOCAB
 from shared.compute.modelled import expected_text
 from shared.scenario.scenario import read_scenario
@@ -116,7 +116,7 @@ async def watch(found: Run, stack: LocalStack, until: float) -> None:
     pages = [
         p.spec.ready_url.replace("/readyz", "/metrics") for p in stack.processes.values() if p.spec.ready_url
     ]
-    first: tuple[float, Look, int, int] | None = None
+    first: tuple[float, Scrape, int, int] | None = None
     async with Redis.from_url(stack.broker_url, decode_responses=True) as redis:
         while time.monotonic() < until:
             found.samples.append(await look(stack, redis, time.monotonic() - began))

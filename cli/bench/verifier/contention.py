@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import torch
 
-from loadgen.result import write_result
+from loadgen.results.result_file import write_result
 from services.verifier.loading import load_target
 from services.verifier.thread_governor import ThreadGovernor
 from services.verifier.torch_target import TorchTarget

@@ -28,7 +28,7 @@ DTYPE_BYTES: Final = 2  # bfloat16
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class CostCell:
     """A batch: rows × new tokens each, every row with `context` tokens cached."""
 
     rows: int
@@ -42,9 +42,12 @@ class Cell:
 
 
 CELLS: Final = tuple(
-    Cell(rows, tokens, context) for context in (512, 4096) for rows in (1, 4, 16, 64) for tokens in (1, 4, 8)
+    CostCell(rows, tokens, context)
+    for context in (512, 4096)
+    for rows in (1, 4, 16, 64)
+    for tokens in (1, 4, 8)
 )
-SMOKE_CELLS: Final = tuple(Cell(rows, tokens, 48) for rows in (1, 4) for tokens in (1, 4))
+SMOKE_CELLS: Final = tuple(CostCell(rows, tokens, 48) for rows in (1, 4) for tokens in (1, 4))
 
 
 def qwen3(hidden: int, intermediate: int, layers: int, heads: int, vocab: int = 151936) -> Any:
@@ -102,11 +105,11 @@ class Work:
         """Per cached token."""
         return self.shape.kv_bytes(DTYPE_BYTES)
 
-    def bytes_needed(self, cell: Cell) -> int:
+    def bytes_needed(self, cell: CostCell) -> int:
         """Weights, cache and working memory."""
         return self.resident * DTYPE_BYTES + cell.kv_tokens * self.kv_bytes + RESERVE
 
-    def floor_s(self, cell: Cell, rates: Rates) -> tuple[float, float]:
+    def floor_s(self, cell: CostCell, rates: Rates) -> tuple[float, float]:
         """(memory, compute): weights and caches read once; products of weights, scores and values."""
         cached = cell.rows * (cell.context + cell.tokens)
         new = cell.rows * cell.tokens
@@ -156,7 +159,12 @@ def measure_sampling(device: str, smoke: bool) -> Iterator[dict[str, Any]]:
 
 
 def cost_law(
-    config: Any, device: str, cells: Sequence[Cell], rates: Rates, memory: int, left_s: Callable[[], float]
+    config: Any,
+    device: str,
+    cells: Sequence[CostCell],
+    rates: Rates,
+    memory: int,
+    left_s: Callable[[], float],
 ) -> Iterator[dict[str, Any]]:
     """One result per cell: milliseconds beside the floor, or why it was skipped. memory: bytes there are."""
     work = Work.of(config)
@@ -197,7 +205,7 @@ def fitted(results: Sequence[dict[str, Any]]) -> dict[str, float] | None:
     }
 
 
-def _described(cell: Cell, work: Work, rates: Rates) -> dict[str, Any]:
+def _described(cell: CostCell, work: Work, rates: Rates) -> dict[str, Any]:
     memory_s, compute_s = work.floor_s(cell, rates)
     return {
         "rows": cell.rows,
@@ -230,7 +238,7 @@ def _filled_target(config: Any, device: str, kv_tokens: int) -> TorchTarget:
     return target
 
 
-def _measured(target: TorchTarget, device: str, cell: Cell, floor_ms: float) -> dict[str, Any]:
+def _measured(target: TorchTarget, device: str, cell: CostCell, floor_ms: float) -> dict[str, Any]:
     """Warm up, then time whole passes as the verifier runs them: packing, model, head, draw, wait."""
     sessions = [f"s{i}" for i in range(cell.rows)]
     sampling = [

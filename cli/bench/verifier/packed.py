@@ -49,19 +49,19 @@ Run = Callable[[], list[int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class PackedCell:
     """A batch: how many new tokens each row has."""
 
     name: str
     counts: tuple[int, ...]
 
 
-def cells(quick: bool) -> list[Cell]:
+def cells(quick: bool) -> list[PackedCell]:
     """Rows × tokens, and mixed: counts spread evenly over 1 .. 8."""
     rows_of, tokens_of = ((1, 8), (1, 4)) if quick else (ROWS, TOKENS)
-    even = [Cell(f"{rows} x {tokens}", (tokens,) * rows) for rows in rows_of for tokens in tokens_of]
+    even = [PackedCell(f"{rows} x {tokens}", (tokens,) * rows) for rows in rows_of for tokens in tokens_of]
     mixed = [
-        Cell(f"{rows} x mixed", tuple(1 + round((LONGEST - 1) * i / (rows - 1)) for i in range(rows)))
+        PackedCell(f"{rows} x mixed", tuple(1 + round((LONGEST - 1) * i / (rows - 1)) for i in range(rows)))
         for rows in rows_of
         if rows > 1
     ]
@@ -124,7 +124,7 @@ class Sides:
         if not self.target.admit(session, (), self._sessions, length):
             raise RuntimeError(f"{session}: no pages for {length} tokens")
 
-    def packed(self, cell: Cell) -> tuple[Run, Callable[[], None]]:
+    def packed(self, cell: PackedCell) -> tuple[Run, Callable[[], None]]:
         """A pass over the cell, and what makes the next one possible."""
         rows = [
             TargetRow(session, CONTEXT, ids[CONTEXT : CONTEXT + count], 1, choose=True, sampling=sampling)
@@ -144,7 +144,7 @@ class Sides:
 
         return run, reset
 
-    def padded(self, cell: Cell) -> tuple[Run, Callable[[], None]]:
+    def padded(self, cell: PackedCell) -> tuple[Run, Callable[[], None]]:
         """Likewise. Padding stands to the right, where causality hides it: no mask is needed."""
         rows, longest = len(cell.counts), max(cell.counts)
         cache = self._own_cache()
@@ -188,10 +188,10 @@ def texts(folder: Path, rows: int) -> list[list[int]]:
     return [ids[row * step : row * step + length] for row in range(rows)]
 
 
-def measure(sides: Sides, todo: list[Cell], repeats: int) -> list[dict[str, Any]]:
+def measure(sides: Sides, todo: list[PackedCell], repeats: int) -> list[dict[str, Any]]:
     """Interleaved timings of all cells, with the shares of the packed side."""
     runs = {cell: (sides.packed(cell), sides.padded(cell)) for cell in todo}
-    seconds: dict[Cell, tuple[list[float], list[float]]] = {cell: ([], []) for cell in todo}
+    seconds: dict[PackedCell, tuple[list[float], list[float]]] = {cell: ([], []) for cell in todo}
     agreed = {}
     for cell, (packed, padded) in runs.items():  # warm up, and see that both say the same
         pairs = zip(_drawn(*packed), _drawn(*padded), strict=True)

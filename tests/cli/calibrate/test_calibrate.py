@@ -14,8 +14,8 @@ from rich.console import Console
 from cli.calibrate import agreement, pair, run, stack
 from cli.calibrate.grid import QUICK, Grid
 from cli.calibrate.measured import profile_of
-from cli.calibrate.tell import tell
-from cli.errors import CommandError, ProcessFailed
+from cli.calibrate.report import tell
+from cli.command.errors import CommandError, ProcessFailed
 from shared.planning.cost import Packed
 from shared.planning.profile import AtUsers, Broker, read_profile
 from tests.cli.calibrate.worlds import LAW, MEASURED, MODEL
@@ -26,8 +26,8 @@ BROKER = Broker(
 )
 
 
-def wanted(tmp_path: Path, **fields: object) -> run.Wanted:
-    base = run.Wanted(
+def wanted(tmp_path: Path, **fields: object) -> run.CalibrateOptions:
+    base = run.CalibrateOptions(
         target="small",
         draft="",
         dtype="auto",

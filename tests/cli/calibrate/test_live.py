@@ -2,7 +2,7 @@
 
 import pytest
 
-from cli.calibrate.live import LEAST, at_users, broker_of, cycles
+from cli.calibrate.live import MIN_CYCLES, at_users, broker_of, cycles
 from shared.planning.cost import Packed
 from shared.protocol.messages import Span
 
@@ -58,7 +58,7 @@ def test_only_steady_batches_count() -> None:
 
 
 def test_too_few_say_nothing() -> None:
-    assert at_users(cycles(trace(LEAST), 2, PROMPTS), LAW) is None
+    assert at_users(cycles(trace(MIN_CYCLES), 2, PROMPTS), LAW) is None
 
 
 def test_the_share_is_the_median_and_never_negative() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from cli.calibrate.grid import FULL, QUICK, Grid, grid
 from cli.calibrate.passes import measure_passes, steps
-from cli.errors import CommandError
+from cli.command.errors import CommandError
 from shared.planning.fit import fit_packed
 from tests.cli.calibrate.worlds import Clock, TimedTarget
 

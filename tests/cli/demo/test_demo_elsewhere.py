@@ -68,9 +68,6 @@ class Nothing:
 async def test_it_is_a_policy_race_and_texts_that_differ_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def best_attention(*_: object, **__: object) -> None:
-        pass
-
     async def record(
         rival: object, target: Path, dtype: str, prompts: tuple[str, ...], *_: object
     ) -> Recording:
@@ -79,16 +76,15 @@ async def test_it_is_a_policy_race_and_texts_that_differ_are_told(
 
     async def race(course: bench.Race, repeats: int, rivals: tuple[int, ...], told: object) -> object:
         assert (repeats, rivals, course.devices) == (3, (2,), ("device-0", "device-1"))
-        wrong = bench.Run(30.0, {0: 10.0, 1: 20.0}, wrong=["user 0"])
+        wrong = bench.RaceRun(30.0, {0: 10.0, 1: 20.0}, wrong=["user 0"])
         return {
-            "greedy-batch": [bench.Run(20.0, {0: 10.0, 1: 10.0})],
+            "greedy-batch": [bench.RaceRun(20.0, {0: 10.0, 1: 10.0})],
             "outrider": [wrong],
-            bench.BATCH: [bench.Run(5.0)],
+            bench.BATCH: [bench.RaceRun(5.0)],
         }
 
-    for name, stand_in in (("best_attention", best_attention), ("record", record)):
-        monkeypatch.setattr(elsewhere, name, stand_in)
-    for name in ("Rival", "LocalStack", "Admin"):
+    monkeypatch.setattr(elsewhere, "record", record)
+    for name in ("fastest_baseline", "LocalStack", "Admin"):
         monkeypatch.setattr(elsewhere, name, Nothing)
     monkeypatch.setattr(bench, "race", race)
     async with Steps(Console(file=StringIO())) as steps:

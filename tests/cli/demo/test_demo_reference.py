@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from cli.command.errors import CommandError
 from cli.demo import reference as module
 from cli.demo.reference import Text, reference
-from cli.errors import CommandError
 from loadgen.request import ChatRequest
 
 REQUESTS = [ChatRequest(f"user-{n}", "m", f"prompt {n}", 4, device="device-0") for n in (1, 2)]

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from cli.command.errors import CommandError, ProcessFailed
 from cli.demo import here, run
 from cli.demo.run import Demo, beside, raise_if_wrong, run_demo
-from cli.errors import CommandError, ProcessFailed
 from cli.stack.stack import Options
 from loadgen.request import ChatRequest, Record
 

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from cli.calibrate.measured import Measured
+from cli.command.errors import CommandError
 from cli.doctor import checks, run
-from cli.errors import CommandError
 from services.draft_worker import proof
 from shared.planning.fit import Timed
 from shared.planning.profile import read_profile

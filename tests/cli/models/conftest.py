@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from cli.command.report import Report
 from cli.models.manifest import Download, HubFile, Wheels
-from cli.models.report import Report
 
 CONTENT = bytes(range(256)) * 40
 

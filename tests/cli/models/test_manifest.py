@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from cli.command.errors import ModelError
 from cli.models import manifest
-from cli.models.errors import ModelError
 
 
 def test_known_models_are_whole() -> None:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from cli.command.errors import ModelError
+from cli.command.report import Report
 from cli.models import convert, fetch, prepare, requantize, stamp, store
-from cli.models.errors import ModelError
 from cli.models.manifest import Download, DraftRecipe, Model, TargetRecipe
-from cli.models.report import Report
 from tests.cli.models.conftest import CONTENT, Tiny, said
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from cli.command.errors import HashMismatch, ModelError
 from cli.models import stamp, store
-from cli.models.errors import HashMismatch, ModelError
 from cli.models.store import Folder
 
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from cli.command.errors import ModelError
+from cli.command.sizes import human_size
 from cli.models import store
-from cli.models.errors import ModelError
 
 
 def test_paths_lie_under_the_cache(cache: Path) -> None:
@@ -54,4 +55,4 @@ def test_too_little_disk_is_said_in_gigabytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("size", "text"), [(500, "0 kB"), (98_362_432, "98 MB"), (1_117_320_768, "1.1 GB")])
 def test_sizes_for_people(size: int, text: str) -> None:
-    assert store.human(size) == text
+    assert human_size(size) == text

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from cli.bench.rival import Answered, Rival
+from cli.baseline import Baseline, BaselineAnswer
 from cli.race.attention import best_attention
 
 
@@ -15,15 +15,15 @@ class Timed:
     def __init__(self, seconds: Mapping[str, float]) -> None:
         self.seconds, self.jobs = seconds, list[Mapping[str, Any]]()
 
-    async def ask(self, job: Mapping[str, Any]) -> Answered:
+    async def ask(self, job: Mapping[str, Any]) -> BaselineAnswer:
         self.jobs.append(job)
-        return Answered([], self.seconds[job["attention"]])
+        return BaselineAnswer([], self.seconds[job["attention"]])
 
 
 @pytest.mark.parametrize(("sdpa", "eager", "best"), [(2.0, 1.0, "eager"), (1.0, 2.0, "sdpa")])
 async def test_the_faster_one_for_all_prompts_is_what_stays(sdpa: float, eager: float, best: str) -> None:
     rival = Timed({"sdpa": sdpa, "eager": eager})
-    await best_attention(cast(Rival, rival), ["a", "b"], raw=False)
+    await best_attention(cast(Baseline, rival), ["a", "b"], raw=False)
     assert [job["prompts"] for job in rival.jobs[:2]] == [["a", "b"]] * 2
     assert rival.jobs[-1]["attention"] == best
     assert not rival.jobs[-1]["raw"]

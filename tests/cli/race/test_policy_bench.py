@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.errors import CommandError
-from cli.race.policies import Wanted, chosen, run_policies, verify_ms
+from cli.command.errors import CommandError
+from cli.race.policy_bench import PolicyBenchOptions, chosen, run_policies, verify_ms
 from shared.planning.profile import read_profile
 from shared.scenario.scenario import read_scenario
 from tests.shared.planning.test_profile import PROFILE, write
@@ -21,10 +21,12 @@ measure: 3 s
 """
 
 
-def wanted(folder: Path, profile: Path) -> Wanted:
+def wanted(folder: Path, profile: Path) -> PolicyBenchOptions:
     scenario = folder / "two.yaml"
     scenario.write_text(SCENARIO)
-    return Wanted([scenario], "smollm2", "float32", 1, 0, 0, False, profile, folder / "out", folder / "state")
+    return PolicyBenchOptions(
+        [scenario], "smollm2", "float32", 1, 0, 0, False, profile, folder / "out", folder / "state"
+    )
 
 
 @pytest.mark.model

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.errors import CommandError
+from cli.command.errors import CommandError
 from cli.stack.ports import HOST, Claim, Ports, check
 from cli.stack.specs import Options, claims, specs
 

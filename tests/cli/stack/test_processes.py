@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.errors import ProcessFailed
+from cli.command.errors import ProcessFailed
 from cli.stack.processes import LAST_BYTES, Spec, Supervised, how_it_ended
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from cli.errors import CommandError, ProcessFailed
+from cli.command.errors import CommandError, ProcessFailed
 from cli.stack.ports import Claim
 from cli.stack.stack import LocalStack, Ports
 from shared.broker.connections import Connections

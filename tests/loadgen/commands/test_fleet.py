@@ -10,15 +10,15 @@ import pytest
 import typer
 
 from loadgen.commands import fleet as command
-from loadgen.fleet import Look
+from loadgen.fleet import FleetSample
 from shared.broker.contract import BrokerAway
 from shared.runtime import logs
 
 SCENARIO = Path(__file__).resolve().parents[3] / "scenarios" / "jittery.yaml"
 
 
-def look(at_s: float) -> Look:
-    return Look(at_s, 1, 1, round(10 * at_s), 40, 5, 0, 0, 100, 100, 50, 10, 80.0)
+def look(at_s: float) -> FleetSample:
+    return FleetSample(at_s, 1, 1, round(10 * at_s), 40, 5, 0, 0, 100, 100, 50, 10, 80.0)
 
 
 async def run(out: Path) -> int:
@@ -31,8 +31,8 @@ async def run(out: Path) -> int:
 async def test_a_broker_that_goes_leaves_what_was_seen(
     seen: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def broken(*given: Any) -> Sequence[Look]:
-        shown: Callable[[Look], None] = given[-1]
+    async def broken(*given: Any) -> Sequence[FleetSample]:
+        shown: Callable[[FleetSample], None] = given[-1]
         for at_s in range(seen):
             shown(look(at_s + 1.0))
         await asyncio.sleep(0)

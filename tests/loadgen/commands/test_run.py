@@ -13,7 +13,7 @@ import typer
 
 from loadgen.commands.run import run_and_write
 from loadgen.mock_server import Mock
-from loadgen.run_options import RunOptions
+from loadgen.run.options import RunOptions
 from tests.loadgen.foreign import said, speaks, sse
 from tests.loadgen.mocked import served
 

@@ -71,7 +71,7 @@ class Conservation(RuleBasedStateMachine):
             assert len(self.pool.table(name)) == -(-length // PAGE)
 
     @rule(name=NAMES)
-    def leave(self, name: str) -> None:
+    def fail(self, name: str) -> None:
         self.pool.forget(name)
         self.prompts.pop(name, None)
         if name in self.order:

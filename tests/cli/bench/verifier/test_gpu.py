@@ -126,7 +126,7 @@ def test_shapes_are_the_models_that_they_are_named_for() -> None:
 
 def test_worked_floor() -> None:
     work = cost.Work.of(cost.models(smoke=False)["Qwen3-8B"])
-    memory_s, compute_s = work.floor_s(cost.Cell(rows=16, tokens=4, context=508), RATES)
+    memory_s, compute_s = work.floor_s(cost.CostCell(rows=16, tokens=4, context=508), RATES)
     # 7.57e9 weights of 2 bytes and 16 caches of 512 tokens; 64 new tokens, each through all weights.
     assert memory_s == pytest.approx((2 * 7_568_405_504 + 8192 * 147_456) / 3e12)
     assert compute_s == pytest.approx((2 * 7_568_405_504 * 64 + 4 * 36 * 4096 * 4 * 8192) / 6e14)
@@ -134,7 +134,7 @@ def test_worked_floor() -> None:
 
 def test_cells_that_do_not_fit_are_listed_with_their_bytes() -> None:
     config = cost.models(smoke=False)["Qwen3-32B"]
-    cells = [cost.Cell(1, 1, 512), cost.Cell(64, 8, 4096)]
+    cells = [cost.CostCell(1, 1, 512), cost.CostCell(64, 8, 4096)]
     results = list(cost.cost_law(config, "cpu", cells, RATES, 1 << 30, lambda: 1e9))
     needed_bytes = 2 * 32_762_123_264 + 64 * 4112 * 262_144 + cost.RESERVE
     assert results[1]["skipped"] == f"needs {needed_bytes} bytes, there are {1 << 30}"

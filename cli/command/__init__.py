@@ -1,0 +1,1 @@
+"""What the commands share: option types, errors, reports, and how a command ends."""

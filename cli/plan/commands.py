@@ -1,0 +1,57 @@
+"""`outrider plan` and `outrider paper`. Heavy libraries load inside the command that needs them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.command.cli_errors import fail
+from cli.command.options import STATE, OutFolder
+
+QUESTION = (
+    '{"server": {"law": "packed", "beta_ms": 30, "per_token_ms": 1.4, "per_context_ms": 0.001, "memory_bytes": 1e9, '
+    '"kv_bytes_per_token": 46080}, "users": [{"id": "u1", "alpha": 0.78, "prefix": 512, "draft_ms_per_token": 12, '
+    '"comm_ms": 3}], "objective": "throughput", "solver": "auto"}'
+)
+EPILOG = f"A question: {QUESTION}"
+
+paper_app = typer.Typer(no_args_is_help=True)
+
+
+def plan(
+    question: Annotated[str, typer.Argument(help="File with the question in JSON; - = stdin.")] = "-",
+    profile: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="What `outrider calibrate` wrote, or any JSON with a `server`."),
+    ] = None,
+) -> None:
+    """Plan batches and draft lengths for the users and the server of a question; prints JSON.
+
+    law "packed" takes beta_ms, per_token_ms, per_context_ms, memory_bytes, kv_bytes_per_token; "padded" the paper's
+    layers, hidden, ffn, c (ms per operation), beta_ms, memory_bytes. objective: throughput, weighted or fair. solver:
+    auto, outrider, exact (few users) or paper.
+    """
+    import json
+
+    from cli.plan.query import ask
+    from shared.runtime.errors import words
+
+    try:
+        print(json.dumps(ask(question, profile), indent=2))
+    except (ValueError, OSError) as error:
+        fail(f"plan: {words(error)}")
+
+
+@paper_app.command("dip-sd")
+def paper_dip_sd(
+    out: OutFolder = STATE / "paper",
+) -> None:
+    """DiP-SD's headline ratios, published and ours, and sweeps over users and acceptance."""
+    from cli.plan.paper_dip_sd import run
+
+    run(out)
+
+
+@paper_app.callback()
+def _paper() -> None:
+    """Published figures from the papers' own models, beside ours."""

@@ -1,0 +1,124 @@
+"""`outrider up` and `outrider down`: their options. Heavy libraries load inside the command that needs them."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.command.cli_errors import cli_errors, fail
+from cli.command.errors import ModelError
+from cli.command.options import STATE, StateDir
+
+HIGHEST_PORT = 65_535
+POLICIES = "autoregressive, greedy-batch, fixed-k, cyclic-k, dip-sd, outrider or outrider-fair."
+
+Target = Annotated[str, typer.Option(help="Target: name of a fetched pair, hub name, folder or .gguf.")]
+DraftModel = Annotated[str, typer.Option(help="Draft model (.gguf); empty = the pair's own.")]
+GatewayPort = Annotated[
+    int, typer.Option(min=0, max=HIGHEST_PORT, help="Gateway's port on 127.0.0.1; 0 = a free one.")
+]
+BrokerPort = Annotated[
+    int, typer.Option(min=0, max=HIGHEST_PORT, help="Embedded broker's port on 127.0.0.1; 0 = a free one.")
+]
+HealthPort = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=HIGHEST_PORT,
+        help="First port of the health pages on 127.0.0.1 (gateway, scheduler, verifier, draft workers); "
+        "0 = free ones.",
+    ),
+]
+Listen = Annotated[
+    str,
+    typer.Option(
+        metavar="IP",
+        help="An address of this machine at which devices elsewhere reach the broker, with passwords.",
+    ),
+]
+
+
+def up(
+    target: Target = "smollm2",
+    draft: DraftModel = "",
+    draft_workers: Annotated[int, typer.Option(min=0, max=64, help="Draft workers on this machine.")] = 2,
+    device: Annotated[str, typer.Option(help="Where the target runs: auto, cpu or cuda.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="Of the target: auto, float32 or bfloat16.")] = "auto",
+    policy: Annotated[str, typer.Option(help=POLICIES)] = "fixed-k",
+    k: Annotated[int, typer.Option(min=0, max=64, help="Draft length of fixed-k and cyclic-k.")] = 4,
+    port: GatewayPort = 8000,
+    broker_port: BrokerPort = 6399,
+    health_port: HealthPort = 9101,
+    listen: Listen = "",
+    modelled: Annotated[bool, typer.Option(help="Modelled compute: no models, cost laws instead.")] = False,
+    state: StateDir = STATE,
+) -> None:
+    """Run all services as local processes on the embedded broker. Restarts what dies; one Ctrl-C ends all."""
+    from cli.stack.profile import profile_for
+    from cli.stack.stack import Options, Ports
+    from cli.stack.up import run_up
+
+    settings = {
+        "OUTRIDER_DEVICE": device,
+        "OUTRIDER_DTYPE": dtype,
+        "OUTRIDER_POLICY": policy,
+        "OUTRIDER_K": str(k),
+    }
+    folder, draft_file, name = (None, None, "modelled") if modelled else pair_of(target, draft)
+    if not modelled and not draft:
+        settings["OUTRIDER_DRAFT"] = _fetched_by(name)
+    settings["OUTRIDER_PROFILE"], remark = profile_for(name, state / "profile.json")
+    if remark:
+        print(remark, file=sys.stderr)
+    options = Options(
+        target_dir=folder,
+        draft_model=draft_file,
+        served_name=name,
+        modelled=modelled,
+        draft_workers=draft_workers,
+        listen=_own_address(listen),
+        ports=Ports(port, broker_port, health_port).filled(3 + draft_workers),
+        state_dir=state,
+        env=settings,
+    )
+    with cli_errors():
+        asyncio.run(run_up(options))
+
+
+def down(state: StateDir = STATE) -> None:
+    """End the stack that `outrider up` runs here, and wait until it has ended."""
+    from cli.stack.up import run_down
+
+    with cli_errors(OSError):
+        print(run_down(state))
+
+
+def pair_of(target: str, draft: str) -> tuple[Path, Path, str]:
+    """Folder of the target, file of the draft, and the name clients use."""
+    from cli.models.resolve import resolve
+
+    try:
+        return resolve(target, draft)
+    except ModelError as error:
+        fail(str(error))
+
+
+def _fetched_by(name: str) -> str:
+    """What devices elsewhere can fetch to draft for this model; "" when it is one of the user's own."""
+    from cli.models import manifest
+
+    return name if name in manifest.known() else ""
+
+
+def _own_address(listen: str) -> str:
+    """An address that a broker here can listen on. Leaves when it is none."""
+    if not listen:
+        return ""
+    from cli.stack.addresses import NoAddress, own_address
+
+    try:
+        return own_address(listen)
+    except NoAddress as error:
+        fail(f"--listen {listen}: {error}")

@@ -1,0 +1,1 @@
+"""Metrics of a run: latencies, goodput, knees, and what the services counted. Everything but the scrape is pure."""

@@ -1,0 +1,129 @@
+"""Metrics counted by the services: the difference of their Prometheus pages before and after a run."""
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+Labels = frozenset[tuple[str, str]]
+NAN: Final = float("nan")
+PAGE_S: Final = 5.0
+
+
+class ScrapeError(RuntimeError):
+    """A metrics page that cannot be had; the text names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scrape:
+    """values: by name and labels, those of all processes added up. processes: that have a name."""
+
+    values: Mapping[tuple[str, Labels], float]
+    processes: Mapping[str, int]
+
+
+async def scrape(urls: Sequence[str]) -> Scrape:
+    """All pages at once. Raises ScrapeError."""
+    timeout = aiohttp.ClientTimeout(total=PAGE_S)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        pages = await asyncio.gather(*(_page(session, url) for url in urls))
+    try:
+        return parse(pages)
+    except (ValueError, LookupError) as error:
+        raise ScrapeError(f"{', '.join(urls)}: no page of Prometheus metrics: {error}") from None
+
+
+def parse(pages: Sequence[str]) -> Scrape:
+    """Pages of several processes."""
+    values: dict[tuple[str, Labels], float] = defaultdict(float)
+    processes: Counter[str] = Counter()
+    for page in pages:
+        samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
+        processes.update({sample.name for sample in samples})
+        for sample in samples:
+            values[sample.name, frozenset(sample.labels.items())] += sample.value
+    return Scrape(values, processes)
+
+
+async def _page(session: aiohttp.ClientSession, url: str) -> str:
+    try:
+        async with session.get(url) as response:
+            response.raise_for_status()
+            return await response.text()
+    except (aiohttp.ClientError, TimeoutError, ValueError, LookupError) as error:
+        raise ScrapeError(f"no metrics at {url}: {type(error).__name__}: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What came to counters between two looks."""
+
+    before: Scrape
+    after: Scrape
+
+    def total(self, name: str, **labels: str) -> float:
+        """Of all samples of this name that have these labels; 0 where there are none."""
+        wanted = labels.items()
+        return sum(
+            value - self.before.values.get(key, 0.0)
+            for key, value in self.after.values.items()
+            if key[0] == name and wanted <= dict(key[1]).items()
+        )
+
+    def values(self, name: str, label: str) -> set[str]:
+        """Values that a label of this name has."""
+        return {
+            dict(labels)[label]
+            for found, labels in self.after.values
+            if found == name and label in dict(labels)
+        }
+
+
+def stack_figures(delta: Delta, duration_s: float) -> dict[str, Any]:
+    """What speculation, links and verifiers did. α = accepted / (accepted + rejected), by position, too."""
+    positions = {
+        int(position): (
+            delta.total("outrider_scheduler_positions_total", position=position, outcome="accepted"),
+            delta.total("outrider_scheduler_positions_total", position=position, outcome="rejected"),
+        )
+        for position in delta.values("outrider_scheduler_positions_total", "position")
+    }
+    accepted = sum(taken for taken, _ in positions.values())
+    looked_at = sum(sum(pair) for pair in positions.values())
+    drafted = delta.total("outrider_scheduler_drafted_tokens_total")
+    rounds = delta.total("outrider_scheduler_rounds_total", drafted="yes")
+    emitted = delta.total("outrider_verifier_emitted_tokens_total")
+    link = delta.total("outrider_device_link_bytes_total")
+    verifying_s = delta.total("outrider_verifier_phase_seconds_sum")
+    verifiers = delta.after.processes.get("outrider_verifier_batches_total", 0)
+    return {
+        "alpha": _share(accepted, looked_at),
+        "tau": _share(accepted + rounds, rounds),
+        "acceptance_by_position": {
+            position: _share(pair[0], sum(pair)) for position, pair in sorted(positions.items()) if sum(pair)
+        },
+        "drafted_tokens": drafted,
+        "accepted_tokens": accepted,
+        "wasted_tokens": drafted - accepted,
+        "emitted_tokens": emitted,
+        "link_bytes_per_emitted_token": _share(link, emitted),
+        "verifier_utilisation": _share(verifying_s, duration_s * verifiers),
+    }
+
+
+def mismatches(delta: Delta, told: Mapping[str, int]) -> list[str]:
+    """Where the gateway's counts are not the client's. told: completion, drafted, accepted tokens of all requests."""
+    counted = {kind: round(delta.total("outrider_gateway_tokens_total", kind=kind)) for kind in told}
+    return [
+        f"the gateway counted {counted[kind]} {kind} tokens, the client {told[kind]}"
+        for kind in told
+        if counted[kind] != told[kind]
+    ]
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else NAN

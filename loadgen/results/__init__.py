@@ -1,0 +1,1 @@
+"""Result files: written, read back and compared."""

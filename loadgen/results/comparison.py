@@ -1,0 +1,83 @@
+"""Two results side by side, with intervals."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from loadgen.metrics.summary import NAN, e2e_ms, tokens_between, tpot_ms, ttft_ms, ttft_sent_ms
+from loadgen.request import Record
+from loadgen.results.result_reader import LoadedResult
+
+RESAMPLES: Final = 2000
+BLOCKS: Final = 10  # of the window, for rates: what happens in one second is not independent of the next
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One figure of both, and second / first with its 95 % interval."""
+
+    figure: str
+    first: float
+    second: float
+    ratio: float
+    low: float
+    high: float
+
+
+LATENCIES: Final[dict[str, Callable[[Record], float]]] = {
+    "TTFT (ms)": ttft_ms,
+    "TTFT from the send (ms)": ttft_sent_ms,
+    "TPOT (ms)": tpot_ms,
+    "end to end (ms)": e2e_ms,
+}
+
+
+def compare(first: LoadedResult, second: LoadedResult, seed: int = 0) -> list[Row]:
+    """Medians and p99 of latencies, resampled by request; token rate, by blocks of the counted window."""
+    rng = np.random.default_rng(seed)
+    rows = [_row("tokens/s", _rates(first), _rates(second), np.mean, rng)]
+    for name, of in LATENCIES.items():
+        mine, theirs = _values(first, of), _values(second, of)
+        for told, quantile in (("median", 50), ("p99", 99)):
+            rows.append(_row(f"{name}, {told}", mine, theirs, _percentile(quantile), rng))
+    return rows
+
+
+Statistic = Callable[..., Any]
+
+
+def _percentile(quantile: float) -> Statistic:
+    return lambda values, axis=None: np.percentile(values, quantile, axis=axis)
+
+
+def _row(
+    name: str, mine: np.ndarray, theirs: np.ndarray, statistic: Statistic, rng: np.random.Generator
+) -> Row:
+    if not len(mine) or not len(theirs):
+        return Row(name, NAN, NAN, NAN, NAN, NAN)
+    resampled = [
+        statistic(values[rng.integers(len(values), size=(RESAMPLES, len(values)))], axis=1)
+        for values in (mine, theirs)
+    ]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        low, high = np.percentile(resampled[1] / resampled[0], (2.5, 97.5))
+    a, b = float(statistic(mine)), float(statistic(theirs))
+    return Row(name, a, b, b / a if a else NAN, float(low), float(high))
+
+
+def _values(result: LoadedResult, of: Callable[[Record], float]) -> np.ndarray:
+    values = np.array([of(record) for record in result.counted], dtype=float)
+    kept: np.ndarray = values[np.isfinite(values)]
+    return kept
+
+
+def _rates(result: LoadedResult) -> np.ndarray:
+    """Tokens per second in every block of the window."""
+    window = result.window
+    if window.end <= window.start:
+        return np.array([])
+    edges = np.linspace(window.start, window.end, BLOCKS + 1)
+    rates: np.ndarray = tokens_between(result.records, edges) / np.diff(edges)
+    return rates

@@ -1,0 +1,216 @@
+"""Reads and validates result files, with the requests and spans stored beside them."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from loadgen.metrics.summary import Window, answered
+from loadgen.request import Record
+from loadgen.results.result_file import SCHEMA
+from loadgen.results.rows import read_rows
+from loadgen.results.spans import Span
+
+T = TypeVar("T")
+KINDS: Final = ("load", "sweep")
+
+
+class ReportError(RuntimeError):
+    """Something that no report can be made of; the text is one line and names the file."""
+
+
+class Part(BaseModel):
+    """Of a result file."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class Bounds(Part):
+    """What was counted, in seconds from the run's start."""
+
+    start: float
+    end: float
+
+
+class Stack(Part):
+    """What the services counted; None where they did not. acceptance_by_position: share by place in a draft, from 1."""
+
+    alpha: float | None = None
+    tau: float | None = None
+    acceptance_by_position: dict[int, float | None] = {}
+    drafted_tokens: float | None = None
+    accepted_tokens: float | None = None
+    wasted_tokens: float | None = None
+    emitted_tokens: float | None = None
+    link_bytes_per_emitted_token: float | None = None
+    verifier_utilisation: float | None = None
+
+
+Figures = dict[str, Any]
+
+
+class Point(Part):
+    """One run of a sweep, at a rate (requests/s) or a number of users."""
+
+    policy: str = ""
+    rate: float | None = None
+    concurrency: float | None = None
+    repeat: int = 0
+    figures: Figures
+    stack: Stack = Stack()
+    file: str = ""
+
+
+class Crossover(Part):
+    """The level of load (requests/s, or users) from which on the first policy is no better than the second."""
+
+    between: Annotated[list[str], Field(min_length=2, max_length=2)]
+    level: float
+
+
+class Result(Part):
+    """A result file of either kind; what the other kind has is empty."""
+
+    version: Literal[1] = Field(alias="schema")
+    kind: Literal["load", "sweep"]
+    date: str = ""
+    git: str = ""
+    hardware: dict[str, Any] = {}
+    config: dict[str, Any] = {}
+    partial: bool = False
+    valid: bool = True
+    problems: list[str] = []
+    failed_assertions: list[str] = []
+    window: Bounds = Bounds(start=0.0, end=0.0)
+    figures: Figures = {}
+    by_kind: dict[str, Figures] = {}
+    stack: Stack = Stack()
+    requests_file: str = ""
+    trace_start_us: float | None = None
+    points: list[Point] = []
+    knees: dict[str, float | None] = {}
+    crossovers: list[Crossover] = []
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedResult:
+    """A result and what lies beside it. label: tells it from others of a report. missing: why charts are left out."""
+
+    path: Path
+    label: str
+    result: Result
+    records: Sequence[Record] = ()
+    spans: Sequence[Span] = ()
+    missing: Sequence[str] = ()
+
+    @property
+    def policy(self) -> str:
+        """That of the run, "" where it is not told."""
+        return str(self.result.config.get("policy") or "")
+
+    @property
+    def window(self) -> Window:
+        """What was counted, on the records' clock."""
+        return Window(self.result.window.start, self.result.window.end)
+
+    @property
+    def counted(self) -> list[Record]:
+        """Requests that were due within the window and were answered."""
+        return [r for r in self.records if self.window.has(r.scheduled) and answered(r)]
+
+
+def number(figures: Mapping[str, Any], name: str) -> float | None:
+    """A figure, None where it was not measured."""
+    value = figures.get(name)
+    return float(value) if isinstance(value, int | float) and isfinite(value) else None
+
+
+def read_all(paths: Sequence[Path]) -> list[LoadedResult]:
+    """All of them, each with a label of its own. Raises ReportError."""
+    if not paths:
+        raise ReportError("no result file is given")
+    labels: dict[str, int] = {}
+    found = []
+    for path in paths:
+        one = _read(path)
+        times = labels[one.label] = labels.get(one.label, 0) + 1
+        label = f"{one.label} ({times})" if times > 1 else one.label
+        found.append(LoadedResult(path, label, one.result, one.records, one.spans, one.missing))
+    return found
+
+
+def _read(path: Path) -> LoadedResult:
+    result = _result(path)
+    label = str(result.config.get("label") or path.stem)
+    if result.kind == "sweep":
+        return LoadedResult(path, label, result)
+    rows = path.with_name(Path(result.requests_file).name or f"{path.stem}.requests.jsonl")
+    spans = path.with_name(f"{path.stem}.spans.jsonl")
+    missing = (
+        []
+        if rows.is_file()
+        else [f"{rows.name} is not beside {path.name}: nothing of single requests is drawn"]
+    )
+    return LoadedResult(
+        path,
+        label,
+        result,
+        _lines(rows, _record) if rows.is_file() else (),
+        _lines(spans, _span) if spans.is_file() else (),
+        missing,
+    )
+
+
+def _result(path: Path) -> Result:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+    except OSError as error:
+        raise ReportError(f"{path}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise ReportError(f"{path}: not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ReportError(f"{path}: not a result file")
+    if found.get("schema") != SCHEMA:
+        raise ReportError(f"{path}: schema {found.get('schema')!r}; this report reads {SCHEMA}")
+    if found.get("kind") not in KINDS:
+        raise ReportError(f"{path}: kind {found.get('kind')!r}; a report is made of {' or '.join(KINDS)}")
+    try:
+        return Result.model_validate(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ReportError(f"{path}: {where}: {first['msg']}") from None
+
+
+def _lines(path: Path, read: Callable[[str], T]) -> list[T]:
+    """Every line of a file, as `read` has it; errors name the line."""
+    found, at = [], 0
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                at += 1
+                if line.strip():
+                    found.append(read(line))
+    except OSError as error:
+        raise ReportError(f"{path}: {error.strerror or error}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        why = f"no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+        raise ReportError(f"{path}: line {at or 1}: {why}") from None
+    return found
+
+
+def _record(line: str) -> Record:
+    record = read_rows([line])[0]
+    times = (record.scheduled, record.sent, record.ended, *(chunk.at for chunk in record.chunks))
+    counts = (record.drafted_tokens, record.accepted_tokens, record.rounds, record.completion_tokens)
+    if not all(isinstance(value, int | float) and isfinite(value) for value in (*times, *counts)):
+        raise ValueError("not a row of requests")
+    return record
+
+
+def _span(line: str) -> Span:
+    return Span(**json.loads(line)).checked()

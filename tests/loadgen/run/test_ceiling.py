@@ -1,0 +1,70 @@
+"""The ceiling's steps end, however much more is asked than can be served."""
+
+import asyncio
+import signal
+import socket
+import sys
+from contextlib import suppress
+
+import aiohttp
+import pytest
+
+from loadgen.client.streaming import Client
+from loadgen.mock_server import Mock
+from loadgen.run import ceiling
+from tests.loadgen.mocked import requests, served
+
+
+async def test_an_overloaded_step_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker who needs a second for each of hundreds of requests."""
+    monkeypatch.setattr(ceiling, "SECONDS", 0.3)
+    monkeypatch.setattr(ceiling, "GRACE_S", 0.3)
+    async with served(Mock(workers=1, service_s=1.0, tokens=1)) as url:
+        step = await asyncio.wait_for(ceiling._step(url, 500.0), 15)
+    assert not step.kept_up
+    assert step.errors > 20
+    assert step.served < 50
+
+
+async def test_a_step_that_is_kept_up_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ceiling, "SECONDS", 1.0)
+    async with served(Mock(workers=9, service_s=0.0, tokens=1)) as url:
+        step = await ceiling._step(url, 20.0)
+    assert step.errors == 0
+    assert step.served == pytest.approx(20.0, rel=0.1)
+
+
+async def test_clients_that_go_are_no_error_of_the_mock_server(caplog: pytest.LogCaptureFixture) -> None:
+    """They go before, and in the middle of, their answers."""
+    async with served(Mock(workers=1, service_s=0.2, tokens=4)) as url:
+        async with Client(url, plain=True) as client:
+            tasks = [asyncio.create_task(client.chat(request)) for request in requests(20)]
+            await asyncio.sleep(0.1)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0.4)
+    assert [record.message for record in caplog.records] == []
+
+
+@pytest.mark.slow
+async def test_the_mock_server_ends_although_an_answer_is_under_way() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = ("mock-server", "--port", str(port), "--service-ms", "600000")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "loadgen", *words, stdout=asyncio.subprocess.DEVNULL
+    )
+    async with Client(f"http://127.0.0.1:{port}", plain=True) as client:
+        async with asyncio.timeout(60):
+            while True:
+                with suppress(aiohttp.ClientError):
+                    assert await client.model() == "mock"
+                    break
+                await asyncio.sleep(0.1)
+        waiting = asyncio.create_task(client.chat(requests(1)[0]))
+        await asyncio.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(process.wait(), 20)
+        assert (await waiting).fault == "cut"

@@ -1,0 +1,69 @@
+"""What a run shows while it goes."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from loadgen.client.streaming import Client
+from loadgen.request import ChatRequest, Chunk, Record
+from loadgen.run.drive import RunState
+from loadgen.run.progress import Progress
+
+NOWHERE = "http://127.0.0.1:1"
+
+
+def ended(name: str, error: str = "") -> Record:
+    """First token 200 ms after the scheduled arrival; five of nine drafted tokens were accepted."""
+    chunks = [Chunk(1.2, "a", (1, 2), 0), Chunk(1.4, "b", (3,), 0)]
+    request = ChatRequest(name, "m", "p", 8)
+    return Record(
+        request, 1.0, 1.1, chunks, 1.4, "stop", error, drafted_tokens=9, accepted_tokens=5 if not error else 0
+    )
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [10.0]
+    monkeypatch.setattr("loadgen.run.progress.time.perf_counter", lambda: now[0])
+    return now
+
+
+async def test_plain_lines_tell_what_is_under_way_and_how_it_goes(clock: list[float]) -> None:
+    told, course = io.StringIO(), RunState(started=8.0, sent=1, wanted=9)
+    async with Client(NOWHERE) as client:
+        show = Progress(Console(file=told))
+        show(course, client)
+        course.sent, course.records = 4, [ended("a"), ended("b", "http 429")]
+        client.flying = {"c": ended("c"), "d": ended("d")}
+        clock[0] += 2.0
+        show(course, client)
+        client.flying.clear()
+        show(RunState(started=12.0), client)  # another begins anew
+    first, second, third = told.getvalue().splitlines()
+    assert first == "time 2 s  sent 1 of 9  in flight 0  done 0  errors 0  tok/s –  TTFT p50 –  p99 –"
+    assert second == (
+        "time 4 s  sent 4 of 9  in flight 2  done 2  errors 1  tok/s 6.0  TTFT p50 200 ms  p99 200 ms"
+        "  accepted 28 % of drafted"
+    )
+    assert third.startswith("time 0 s  sent 0  in flight 0  done 0  errors 0")
+
+
+async def test_a_terminal_gets_a_table_that_goes_again(clock: list[float]) -> None:
+    told = io.StringIO()
+    course = RunState(started=8.0, sent=2, records=[ended("a")])
+    console = Console(file=told, force_terminal=True, width=120, color_system=None)
+    async with Client(NOWHERE) as client:
+        with Progress(console) as show:
+            show(course, client)
+    assert "TTFT p50" in told.getvalue()
+    assert "200 ms" in told.getvalue()
+    assert told.getvalue().endswith("\x1b[2K")  # erased
+
+
+async def test_quiet_says_nothing() -> None:
+    told = io.StringIO()
+    async with Client(NOWHERE) as client:
+        with Progress(Console(file=told, force_terminal=True), quiet=True) as show:
+            show(RunState(), client)
+    assert told.getvalue() == ""

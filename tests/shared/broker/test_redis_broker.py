@@ -244,7 +244,7 @@ async def test_connect_reads_the_settings(redis_world: RedisWorld) -> None:
     broker = connect(Common(broker_url=redis_world.url, shard="s0", stream_limit=8))
     assert await broker.run_id() == await redis_world.broker.run_id()
     await broker.close()
-    with pytest.raises(ValueError, match="scheme"):
+    with pytest.raises(ValueError, match="redis://"):
         connect(Common(broker_url="http://127.0.0.1"))
 
 

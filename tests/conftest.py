@@ -1,16 +1,13 @@
 """Fixtures every test may use."""
 
 import os
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from shared.broker.embedded import HOST, free_port, server_argv
+from shared.broker.embedded import HOST
+from tests.broker_server import ask, served
 
 
 @pytest.fixture(scope="session")
@@ -23,34 +20,15 @@ def models_dir() -> Path:
     return folder
 
 
-def _ask(port: int, command: bytes) -> bytes:
-    with closing(socket.create_connection((HOST, port), timeout=5)) as connection:
-        connection.sendall(command + b"\r\n")
-        return connection.recv(64)
-
-
 @pytest.fixture(scope="session")
 def redis_port() -> Iterator[int]:
     """Port of a Valkey server that runs as long as the tests do."""
-    port = free_port()
-    server = subprocess.Popen(server_argv(HOST, port), stdout=subprocess.DEVNULL)
-    try:
-        for _ in range(200):
-            try:
-                if _ask(port, b"PING").startswith(b"+PONG"):
-                    break
-            except OSError:
-                time.sleep(0.05)
-        else:
-            pytest.fail("the embedded broker does not answer")
+    with served() as port:
         yield port
-    finally:
-        server.kill()
-        server.wait()
 
 
 @pytest.fixture
 def redis_url(redis_port: int) -> str:
     """Address of an empty broker."""
-    assert _ask(redis_port, b"FLUSHALL").startswith(b"+OK")
+    assert ask(redis_port, b"FLUSHALL").startswith(b"+OK")
     return f"redis://{HOST}:{redis_port}/0"

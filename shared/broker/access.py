@@ -15,9 +15,7 @@ NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 # Scripts and whatever they do on the role's own keys; no KEYS, FLUSHALL, CONFIG, ...
 _CORE_COMMANDS: Final = "+@all -@admin -@dangerous +info"
 # No scripts: one that never ends would stop everybody.
-_DEVICE_COMMANDS: Final = (
-    "+ping +time +get +set +incr +hget +hset +hgetall +expire +pexpire +xadd +xlen +xread"
-)
+_DEVICE_COMMANDS: Final = "+ping +time +get +set +incr +hgetall +expire +pexpire +xadd +xlen +xread"
 _EVERYBODY: Final = ("%RW~birth", "%R~deployment", "%RW~generation", "%RW~dead", "%RW~trace")
 _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "gateway": (
@@ -44,9 +42,8 @@ _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
         "%RW~deployment",
     ),
     "draft-worker": (
-        "%W~draft",
+        "%RW~draft",  # a script needs both
         "%RW~inbox:*",
-        "%RW~generation:*",
         "%RW~alive:draft_worker:*",
         "%RW~names:draft_worker",
     ),

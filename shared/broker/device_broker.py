@@ -1,24 +1,24 @@
-"""What a device does at the broker, in plain commands: a device's credential runs no scripts and reads no log.
+"""What a device with its own credential does at the broker, in plain commands: it runs no scripts and reads no log.
 
-`Broker` does all of this too, so a device runs on a MemoryBroker as well.
+The core's own devices use `RedisBroker`, and simulated ones `MemoryBroker`: both do all of this too.
 """
 
-import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final, Protocol
 
-from shared.broker.clock_offset import ClockOffset
+from redis.exceptions import ResponseError
+
 from shared.broker.connections import Argument, Connections
 from shared.broker.contract import BrokerAway, BrokerFull, Entry, LeaseLost
-from shared.broker.replies import entries_of, milliseconds, text
+from shared.broker.replies import milliseconds, text
+from shared.broker.stream_reader import read
 from shared.protocol import limits, wire
 from shared.protocol.keys import Keys
 from shared.protocol.messages import Heartbeat, Message, Span
 
-BLOCK_S: Final = 2.0  # longest single BLOCK; longer waits are made of these
 KEPT_S: Final = 86_400  # the counter of generations, after the last of them began
 ROLE: Final = "draft_worker"
+_NOT_NEWER: Final = "equal or smaller"  # how XADD refuses an id
 
 
 class DeviceBroker(Protocol):
@@ -38,16 +38,11 @@ class DeviceBroker(Protocol):
 class RedisDevice:
     """One device's connection. Nothing is connected before the first call.
 
-    at_home: it has the credential of the core's own draft workers, and may write names, refused messages and spans.
-    Any other device is known by name to the core, and may write its drafts and its own heartbeat.
+    The core knows it by name, and lists it (`Broker.enlist`). It may add drafts, and write its own heartbeat.
     """
 
-    def __init__(
-        self, connections: Connections, name: str, shard: str, stream_limit: int, at_home: bool
-    ) -> None:
+    def __init__(self, connections: Connections, name: str, shard: str, stream_limit: int) -> None:
         self._redis, self._name, self._keys, self._limit = connections, name, Keys(shard), stream_limit
-        self._at_home = at_home
-        self._clock = ClockOffset()
         self._room = stream_limit
 
     async def run_id(self) -> str:
@@ -67,36 +62,35 @@ class RedisDevice:
         counter = self._keys.device_generation(self._name)
         seconds, micros = await self._redis.call("TIME")
         begin = int(seconds) * 1000 + int(micros) // 1000  # so that it grows over a loss of data too
-        _, generation, _ = await self._redis.calls(
-            ("SET", counter, begin, "NX"), ("INCR", counter), ("EXPIRE", counter, KEPT_S)
+        *_, generation = await self._redis.calls(
+            ("EXPIRE", counter, KEPT_S),  # first, lest the counter lapses before INCR and begins at 1
+            ("SET", counter, begin, "NX", "EX", KEPT_S),
+            ("INCR", counter),
         )
         return int(generation)
 
     async def beat(self, heartbeat: Heartbeat, ttl_s: float) -> None:
+        """As beat.lua, in two steps.
+
+        The first decides: XADD refuses an id below the newest, which is a newer generation's. NX lets a heartbeat
+        lapse whose second step never comes, and leaves a newer one's time alone.
+        """
         alive, generation = self._keys.alive(ROLE, self._name), heartbeat.generation
-        loop = asyncio.get_running_loop()
-        sent, ttl = loop.time(), milliseconds(ttl_s)
-        held, (seconds, micros) = await self._redis.calls(("HGET", alive, "generation"), ("TIME",))
-        now_us = int(seconds) * 1_000_000 + int(micros)
-        self._clock.observe(sent, loop.time(), now_us)
-        if held and int(held) > generation:
-            raise LeaseLost(f"{ROLE} {self._name} has a newer generation than {generation}")
+        ttl_ms = milliseconds(ttl_s)
         try:
             await self._redis.calls(
-                ("HSET", alive, "generation", generation, "d", wire.encode(heartbeat)),
-                ("PEXPIRE", alive, ttl),
-                ("EXPIRE", self._keys.inbox(f"{self._name}:{generation}"), limits.INBOX_KEPT_S),
-                *(self._listing(now_us // 1000, ttl) if self._at_home else ()),
+                ("XADD", alive, "MAXLEN", 1, f"{generation}-*", "d", wire.encode(heartbeat)),
+                ("PEXPIRE", alive, ttl_ms, "NX"),
             )
         except BrokerFull as error:  # it serves its sessions without drafts until some have ended
             raise BrokerAway(str(error)) from error
-
-    def _listing(self, now_ms: int, ttl_ms: int) -> tuple[tuple[Argument, ...], ...]:
-        names = self._keys.names(ROLE)
-        return (
-            ("ZADD", names, now_ms + ttl_ms, self._name),
-            ("ZREMRANGEBYSCORE", names, "-inf", now_ms),
-            ("PEXPIRE", names, ttl_ms),
+        except ResponseError as error:
+            if _NOT_NEWER not in str(error):
+                raise
+            raise LeaseLost(f"{ROLE} {self._name} has a newer generation than {generation}") from error
+        await self._redis.calls(
+            ("PEXPIRE", alive, ttl_ms),
+            ("EXPIRE", self._keys.inbox(f"{self._name}:{generation}"), limits.INBOX_KEPT_S),
         )
 
     async def push_many(self, stream: str, messages: Sequence[Message]) -> int:
@@ -115,29 +109,10 @@ class RedisDevice:
         return len(sent)
 
     async def read_inbox(self, inbox: str, after: str, count: int, block_s: float) -> list[Entry]:
-        block_s = min(block_s, BLOCK_S)
-        block: tuple[Argument, ...] = ("BLOCK", max(1, milliseconds(block_s))) if block_s > 0 else ()
-        reply = await self._redis.wait(block_s, "XREAD", "COUNT", count, *block, "STREAMS", inbox, after)
-        return entries_of(reply)
+        return await read(self._redis, ("XREAD", "COUNT", count), [inbox], [after], block_s)
 
     async def dead_letter(self, entry: Entry, reason: str) -> None:
-        """Kept at the core's own devices only."""
-        if self._at_home:
-            kept: list[Argument] = ["source", entry.stream, "reason", reason, "size", len(entry.data)]
-            kept += ["d", entry.data[: limits.DEAD_BYTES]]
-            await self._redis.calls(
-                ("XADD", self._keys.dead, "MAXLEN", "~", limits.DEAD_CAP, "*", *kept),
-                ("EXPIRE", self._keys.dead, limits.DEAD_KEPT_S),
-            )
+        """Nothing: the core keeps what its own devices refuse. The entry goes with its inbox."""
 
     async def trace(self, spans: Sequence[Span]) -> None:
-        """Written by the core's own devices only."""
-        if self._at_home and spans:
-            adding: list[tuple[Argument, ...]] = [
-                ("XADD", self._keys.trace, "MAXLEN", "~", limits.TRACE_CAP, "*", "d", self._told(span))
-                for span in spans
-            ]
-            await self._redis.calls(*adding, ("EXPIRE", self._keys.trace, limits.TRACE_KEPT_S))
-
-    def _told(self, span: Span) -> bytes:
-        return wire.encode(replace(span, offset_us=self._clock.us))
+        """Nothing: the core keeps the spans of its own devices."""

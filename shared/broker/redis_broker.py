@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from redis.exceptions import ResponseError
 
@@ -21,14 +21,13 @@ from shared.broker.contract import (
     Outcome,
     UnknownSession,
 )
-from shared.broker.replies import data, entries_of, milliseconds, text
+from shared.broker.replies import data, milliseconds, text
 from shared.broker.script import script
+from shared.broker.stream_reader import read
 from shared.protocol import limits, wire
 from shared.protocol.keys import Keys
 from shared.protocol.messages import Close, Heartbeat, Message, Open, Role, Span, StagedBatch, Submit
 from shared.protocol.session import SessionHead, SessionLog, SessionSpec
-
-BLOCK_S: Final = 2.0  # longest single BLOCK; longer waits are made of these
 
 
 class RedisBroker:
@@ -90,13 +89,13 @@ class RedisBroker:
     ) -> list[Entry]:
         command = ("XREADGROUP", "GROUP", GROUP, consumer, "COUNT", count)
         try:
-            return await self._read(command, streams, [">"] * len(streams), block_s)
+            return await read(self._redis, command, streams, [">"] * len(streams), block_s)
         except ResponseError as error:
             await self._regroup(error, streams)
             return []
 
     async def read_inbox(self, inbox: str, after: str, count: int, block_s: float) -> list[Entry]:
-        return await self._read(("XREAD", "COUNT", count), [inbox], [after], block_s)
+        return await read(self._redis, ("XREAD", "COUNT", count), [inbox], [after], block_s)
 
     async def ack(self, stream: str, ids: Sequence[str]) -> None:
         if ids:
@@ -245,19 +244,6 @@ class RedisBroker:
     # --- below --------------------------------------------------------------------------------------
     async def _run(self, name: str, keys: Sequence[str], *arguments: Argument) -> Any:
         return await self._redis.run(script(name), keys, *arguments)
-
-    async def _read(
-        self, command: tuple[Argument, ...], streams: Sequence[str], after: Sequence[str], block_s: float
-    ) -> list[Entry]:
-        loop = asyncio.get_running_loop()
-        until = loop.time() + block_s
-        while True:
-            slice_s = min(BLOCK_S, until - loop.time())
-            # BLOCK 0 would wait for ever.
-            block = ("BLOCK", max(1, milliseconds(slice_s))) if slice_s > 0 else ()
-            reply = await self._redis.wait(max(slice_s, 0), *command, *block, "STREAMS", *streams, *after)
-            if reply or loop.time() >= until:
-                return entries_of(reply)
 
     async def _regroup(self, error: ResponseError, streams: Sequence[str]) -> None:
         """A missing group means that the broker lost its data (or was never asked for the group).

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from shared.broker.connections import MOST_CALLS, Connections
-from shared.broker.device_broker import RedisDevice
+from shared.broker.device_broker import DeviceBroker, RedisDevice
 from shared.broker.redis_broker import RedisBroker
 from shared.runtime.address import broker_url
 from shared.runtime.settings import Common, DraftWorkerSettings, SettingsError
@@ -19,11 +19,15 @@ def connect(settings: Common) -> RedisBroker:
     return RedisBroker(_connections(settings), settings.shard, settings.stream_limit)
 
 
-def connect_device(settings: DraftWorkerSettings, name: str) -> RedisDevice:
-    """A device's broker client. It connects on the first call. Raises SettingsError."""
-    return RedisDevice(
-        _connections(settings, DEVICE_CALLS), name, settings.shard, settings.stream_limit, not settings.joined
-    )
+def connect_device(settings: DraftWorkerSettings, name: str) -> DeviceBroker:
+    """A device's broker client. It connects on the first call. Raises SettingsError.
+
+    A device that has joined from elsewhere has rights of its own; the core's own devices have those of their role.
+    """
+    connections = _connections(settings, DEVICE_CALLS)
+    if settings.joined:
+        return RedisDevice(connections, name, settings.shard, settings.stream_limit)
+    return RedisBroker(connections, settings.shard, settings.stream_limit)
 
 
 def _connections(settings: Common, max_calls: int = MOST_CALLS) -> Connections:

@@ -1,7 +1,7 @@
 -- The heartbeats that are there. KEYS: alive, of each name. Returns their messages.
 local found = {}
 for _, key in ipairs(KEYS) do
-  local data = redis.call('HGET', key, 'd')
+  local _, data = heartbeat(key)
   if data then
     found[#found + 1] = data
   end

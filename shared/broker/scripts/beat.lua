@@ -3,12 +3,11 @@
 -- KEYS: alive, names, then the stream that the process reads alone, if it has one.
 -- ARGV: generation, heartbeat, ttl ms, name. Returns 0 when a higher generation is there, else the
 -- broker's clock in microseconds.
-local held = tonumber(redis.call('HGET', KEYS[1], 'generation') or 0)
-if held > tonumber(ARGV[1]) then
+if tonumber(heartbeat(KEYS[1]) or 0) > tonumber(ARGV[1]) then
   return 0
 end
 local now, ttl = now_ms(), tonumber(ARGV[3])
-redis.call('HSET', KEYS[1], 'generation', ARGV[1], 'd', ARGV[2])
+redis.call('XADD', KEYS[1], 'MAXLEN', 1, ARGV[1] .. '-*', 'd', ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ttl)
 redis.call('ZADD', KEYS[2], now + ttl, ARGV[4])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)

@@ -14,6 +14,23 @@ local function next_number(counter)
   return redis.call('INCR', counter)
 end
 
+-- A name's heartbeat: the generation (digits) and the message, which a stranger's entry may lack; nil when there is
+-- none. It is the newest entry of a stream whose ids are "generation-number": a stream takes only growing ids, so
+-- XADD by itself refuses an older generation, for devices too, which run no scripts.
+local function heartbeat(alive)
+  local entry = redis.call('XREVRANGE', alive, '+', '-', 'COUNT', 1)[1]
+  if not entry then
+    return nil
+  end
+  local message
+  for i = 1, #entry[2], 2 do
+    if entry[2][i] == 'd' then
+      message = entry[2][i + 1]
+    end
+  end
+  return string.match(entry[1], '^%d+'), message
+end
+
 -- Work streams are read by a group and bounded by refusal, so this adds without trimming.
 local function add_work(stream, data)
   redis.call('XADD', stream, '*', 'd', data)

@@ -5,7 +5,7 @@
 local now, over, latest = now_ms(), {}, 0
 for i = 2, #KEYS do
   local name, expires = ARGV[2 * i - 3], tonumber(ARGV[2 * i - 2])
-  local generation, left = redis.call('HGET', KEYS[i], 'generation'), redis.call('PTTL', KEYS[i])
+  local generation, left = heartbeat(KEYS[i]), redis.call('PTTL', KEYS[i])
   if generation and expires > 0 and now > expires then
     redis.call('ZREM', KEYS[1], name)
     over[#over + 1] = name .. ':' .. generation

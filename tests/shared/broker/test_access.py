@@ -46,7 +46,7 @@ def core(server: EmbeddedBroker, role: str) -> RedisBroker:
 
 def device(server: EmbeddedBroker, name: str) -> RedisDevice:
     user = device_user(name)
-    return RedisDevice(Connections(server.url, user, user), name, "s0", 64, at_home=False)
+    return RedisDevice(Connections(server.url, user, user), name, "s0", 64)
 
 
 FORBIDDEN = {
@@ -66,8 +66,10 @@ FORBIDDEN = {
     "another's inbox": ("XREAD", "STREAMS", KEYS.inbox("attic:1"), "0"),
     "a message to another": ("XADD", KEYS.inbox("attic:1"), "*", "d", "x"),
     "an inbox like its own": ("XREAD", "STREAMS", KEYS.inbox("kitchen2:1"), "0"),
-    "another's heartbeat": ("HSET", KEYS.alive("draft_worker", "attic"), "generation", 9),
-    "the verifier's heartbeat": ("HGETALL", KEYS.alive("verifier", "v")),
+    "another's heartbeat": ("XADD", KEYS.alive("draft_worker", "attic"), "9-*", "d", "x"),
+    "the time of another's heartbeat": ("PEXPIRE", KEYS.alive("draft_worker", "attic"), 1),
+    "the verifier's heartbeat": ("XREAD", "STREAMS", KEYS.alive("verifier", "v"), "0"),
+    "another's generations": ("INCR", KEYS.device_generation("attic")),
     "answers to clients": ("XREAD", "STREAMS", KEYS.reply("gw:1"), "0"),
     "the names": ("ZADD", KEYS.names("draft_worker"), 1, "kitchen"),
     "another deployment": ("HSET", KEYS.deployment, "protocol", "9"),
@@ -144,8 +146,7 @@ async def test_a_device_can_do_its_work(server: EmbeddedBroker) -> None:
 
 
 async def test_the_core_s_roles_can_do_their_work(server: EmbeddedBroker) -> None:
-    gateway, scheduler, verifier = (core(server, role) for role in ("gateway", "scheduler", "verifier"))
-    own = RedisDevice(Connections(server.url, "draft-worker", "draft-worker"), "d", "s0", 64, at_home=True)
+    gateway, scheduler, verifier, own = (core(server, role) for role in CORE)
     for broker in (gateway, scheduler, verifier, own):
         assert await broker.run_id()
         assert await broker.next_generation()
@@ -195,9 +196,7 @@ async def test_nobody_comes_in_without_a_credential(server: EmbeddedBroker) -> N
     with pytest.raises(AuthenticationError):
         await raw.ping()
     await raw.aclose()
-    wrong = RedisDevice(
-        Connections(server.url, "device:kitchen", "wrong"), "kitchen", "s0", 64, at_home=False
-    )
+    wrong = RedisDevice(Connections(server.url, "device:kitchen", "wrong"), "kitchen", "s0", 64)
     with pytest.raises(BrokerDenied, match=r"device:kitchen.*(?i:password)"):
         await wrong.run_id()
     await wrong.close()
@@ -211,7 +210,7 @@ async def test_the_operator_adds_and_removes_users_and_a_removed_one_is_cut_off(
     await verifier.run_id()
     await verifier.close()
     await operator.call("ACL", "SETUSER", *set_user(Account(late, secret_of("pw")), "s0"))
-    device = RedisDevice(Connections(server.url, late, "pw"), "late", "s0", 64, at_home=False)
+    device = RedisDevice(Connections(server.url, late, "pw"), "late", "s0", 64)
     await device.run_id()
     await operator.call("ACL", "DELUSER", late)
     with pytest.raises((BrokerDenied, ConnectionError)):

@@ -1,14 +1,18 @@
-"""What every broker does, on both: streams, leases, heartbeats, small hashes. The session log has tests of its own."""
+"""What every broker does: streams, leases, heartbeats, small hashes. The session log has tests of its own.
+
+What a device does too is done by a device here, of each kind (FOR_DEVICES).
+"""
 
 import asyncio
 
 import pytest
 
+from shared.broker import stream_reader
 from shared.broker.contract import Broker, BrokerAway, BrokerFull, LeaseLost
 from shared.protocol import limits, wire
 from shared.protocol.keys import Keys
 from shared.protocol.messages import Cancel, Close, Draft, Heartbeat, Span, StagedBatch, StagedRow
-from tests.shared.broker.worlds import LIMIT, World
+from tests.shared.broker.worlds import DEVICES, FOR_DEVICES, LIMIT, World
 
 
 def cancel(n: int) -> Cancel:
@@ -19,19 +23,29 @@ def beat(generation: int, name: str = "pi", load: int = 0) -> Heartbeat:
     return Heartbeat("draft_worker", name, generation, load=load)
 
 
+async def devices(world: World) -> list[Heartbeat]:
+    """Those that are alive. The core lists those that may not do so themselves."""
+    await world.broker.enlist(dict.fromkeys(DEVICES, 0))
+    return sorted(await world.broker.alive("draft_worker"), key=lambda heartbeat: heartbeat.name)
+
+
+@FOR_DEVICES
 async def test_run_id_stays(world: World) -> None:
     first = await world.broker.run_id()
     assert first
     assert await world.broker.run_id() == first
     assert await (await world.another()).run_id() == first
+    assert await world.device("pi").run_id() == first
 
 
 async def test_ping_takes_time(broker: Broker) -> None:
     assert 0 <= await broker.ping() < 1
 
 
+@FOR_DEVICES
 async def test_closed_is_away(world: World) -> None:
-    gone = await world.another()
+    await world.broker.run_id()
+    gone = world.device("pi")
     await gone.run_id()
     await gone.close()
     await gone.close()
@@ -94,15 +108,21 @@ async def test_push_refuses_at_the_bound(broker: Broker, keys: Keys) -> None:
     assert await broker.length(keys.draft) == LIMIT
 
 
-async def test_of_many_as_many_are_added_as_there_is_room_for(broker: Broker, keys: Keys) -> None:
+@FOR_DEVICES
+async def test_of_many_as_many_are_added_as_there_is_room_for(world: World) -> None:
+    broker, device, draft = world.broker, world.device("pi"), world.keys.draft
     messages = [cancel(n) for n in range(LIMIT + 2)]
-    await broker.make_groups([keys.draft])
-    assert await broker.push_many(keys.draft, []) == 0
-    assert await broker.push_many(keys.draft, messages[:3]) == 3
-    assert await broker.push_many(keys.draft, messages[3:]) == LIMIT - 3
-    assert await broker.push_many(keys.draft, messages[-1:]) == 0
-    read = await broker.read_group([keys.draft], "scheduler", 2 * LIMIT, 0)
+    await broker.make_groups([draft])
+    assert await device.push_many(draft, []) == 0
+    assert await device.push_many(draft, messages[:3]) == 3
+    assert await device.push_many(draft, messages[3:]) == LIMIT - 3
+    assert await device.push_many(draft, messages[-1:]) == 0
+    read = await broker.read_group([draft], "scheduler", 2 * LIMIT, 0)
     assert [wire.decode(entry.data) for entry in read] == messages[:LIMIT]
+    await broker.ack(draft, [read[0].id])
+    assert await device.push_many(draft, messages[-2:]) == 1
+    assert await device.push_many(draft, messages[-2:]) == 0
+    assert await broker.length(draft) == LIMIT
 
 
 async def test_groups_begin_at_the_start_and_are_made_once(broker: Broker, keys: Keys) -> None:
@@ -165,16 +185,32 @@ async def test_dead_letters_are_kept_and_settled(world: World) -> None:
 
 
 # --- inboxes --------------------------------------------------------------------------------------------
-async def test_inbox_is_read_from_the_start_and_after_an_id(broker: Broker, keys: Keys) -> None:
-    inbox = keys.inbox("pi:7")
-    assert await broker.read_inbox(inbox, "0", 9, 0.01) == []
+@FOR_DEVICES
+async def test_inbox_is_read_from_the_start_and_after_an_id(world: World) -> None:
+    inbox, device = world.keys.inbox("pi:7"), world.device("pi")
+    assert await device.read_inbox(inbox, "0", 9, 0.01) == []
     for n in range(4):
-        await broker.send(inbox, cancel(n))
-    first = await broker.read_inbox(inbox, "0", 3, 0)
-    rest = await broker.read_inbox(inbox, first[-1].id, 9, 0)
+        await world.broker.send(inbox, cancel(n))
+    first = await device.read_inbox(inbox, "0", 3, 0)
+    rest = await device.read_inbox(inbox, first[-1].id, 9, 0)
     assert [wire.decode(entry.data) for entry in first + rest] == [cancel(n) for n in range(4)]
-    assert await broker.read_inbox(inbox, rest[-1].id, 9, 0) == []
-    assert await broker.read_inbox(inbox, "0", 9, 0) == first + rest  # nobody acknowledges
+    assert {(entry.stream, entry.deliveries) for entry in first + rest} == {(inbox, 1)}
+
+
+@FOR_DEVICES
+async def test_a_read_of_an_inbox_waits_for_an_entry_and_not_longer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_reader, "BLOCK_S", 0.02)  # a wait is longer than one block of the server
+    inbox, device, loop = world.keys.inbox("pi:7"), world.device("pi"), asyncio.get_running_loop()
+    start = loop.time()
+    assert await device.read_inbox(inbox, "0", 9, 0.1) == []
+    assert 0.09 <= loop.time() - start < 1
+    reading = asyncio.create_task(device.read_inbox(inbox, "0", 9, 5))
+    await asyncio.sleep(0.05)
+    await world.broker.send(inbox, cancel(1))
+    assert [wire.decode(entry.data) for entry in await reading] == [cancel(1)]
+    assert loop.time() - start < 2
 
 
 async def test_inbox_is_capped(broker: Broker, keys: Keys) -> None:
@@ -185,6 +221,7 @@ async def test_inbox_is_capped(broker: Broker, keys: Keys) -> None:
     assert wire.decode(last.data) == cancel(limits.INBOX_CAP + 249)
 
 
+@FOR_DEVICES
 async def test_inbox_goes_unless_its_reader_beats(world: World) -> None:
     inbox, reply = world.keys.inbox("pi:1"), world.keys.reply("gw:2")
     for stream in (inbox, reply):
@@ -195,7 +232,7 @@ async def test_inbox_goes_unless_its_reader_beats(world: World) -> None:
     await world.broker.send(inbox, cancel(2))
     assert await world.ttl(inbox) < first  # a sender does not keep a dead reader's inbox
     before = await world.ttl(inbox), await world.ttl(reply)
-    await world.broker.beat(beat(1), 5)
+    await world.device("pi").beat(beat(1), 5)
     await world.broker.beat(Heartbeat("gateway", "gw", 2), 5)
     assert await world.ttl(inbox) > before[0]
     assert await world.ttl(reply) > before[1]
@@ -274,25 +311,37 @@ async def test_stage_refuses_at_the_bound(broker: Broker, keys: Keys) -> None:
 
 
 # --- who is there ---------------------------------------------------------------------------------------
+@FOR_DEVICES
 async def test_generations_grow(world: World) -> None:
-    other = await world.another()
-    given = [await each.next_generation() for each in (world.broker, other, world.broker)]
-    assert given == sorted(set(given))
-    assert all(0 < number < 10**15 for number in given)  # an address takes 15 digits
+    for each in ([world.broker, await world.another()], [world.device("pi"), world.device("pi")]):
+        given = [await broker.next_generation() for broker in (*each, *each)]
+        assert given == sorted(set(given))
+        assert all(0 < number < 10**15 for number in given)  # an address takes 15 digits
 
 
-async def test_heartbeats_are_seen_until_they_lapse(broker: Broker) -> None:
-    assert await broker.alive("draft_worker") == []
-    await broker.beat(beat(1, "pi"), 5)
-    await broker.beat(beat(2, "mac"), 0.05)
+@FOR_DEVICES
+async def test_heartbeats_are_seen_until_they_lapse(world: World) -> None:
+    broker, pi, mac = world.broker, world.device("pi"), world.device("mac")
+    assert await devices(world) == []
+    await pi.beat(beat(1, "pi"), 5)
     await broker.beat(Heartbeat("verifier", "core", 3), 5)
-    assert sorted(h.name for h in await broker.alive("draft_worker")) == ["mac", "pi"]
+    assert await devices(world) == [beat(1, "pi")]
+    await mac.beat(beat(2, "mac"), 0.1)  # sooner over than the other's
+    assert await devices(world) == [beat(2, "mac"), beat(1, "pi")]
     assert await broker.alive("verifier") == [Heartbeat("verifier", "core", 3)]
     assert await broker.alive("gateway") == []
+    await asyncio.sleep(0.15)
+    assert await devices(world) == [beat(1, "pi")]
+    await pi.beat(beat(1, "pi", load=3), 5)
+    assert await devices(world) == [beat(1, "pi", load=3)]
+
+
+async def test_a_name_is_found_as_long_as_its_own_heartbeat_lasts(world: World) -> None:
+    """Nobody lists these names but the devices themselves."""
+    await world.device("pi").beat(beat(1, "pi"), 5)
+    await world.device("mac").beat(beat(2, "mac"), 0.05)
     await asyncio.sleep(0.1)
-    assert [h.name for h in await broker.alive("draft_worker")] == ["pi"]
-    await broker.beat(beat(1, "pi", load=3), 5)
-    assert await broker.alive("draft_worker") == [beat(1, "pi", load=3)]
+    assert await world.broker.alive("draft_worker") == [beat(1, "pi")]
 
 
 async def test_who_leaves_is_not_alive_any_more(broker: Broker) -> None:
@@ -315,31 +364,73 @@ async def test_a_verifiers_stream_goes_some_time_after_it(world: World) -> None:
     assert 0 < await world.ttl(staged) <= limits.INBOX_KEPT_S
 
 
-async def test_an_older_incarnation_never_overwrites(broker: Broker) -> None:
-    await broker.beat(beat(5), 5)
+@FOR_DEVICES
+async def test_an_older_incarnation_never_overwrites(world: World) -> None:
+    older, newer, alive = world.device("pi"), world.device("pi"), world.keys.alive("draft_worker", "pi")
+    await newer.beat(beat(5), 5)
     with pytest.raises(LeaseLost, match="newer generation"):
-        await broker.beat(beat(4), 5)
-    assert await broker.alive("draft_worker") == [beat(5)]
-    await broker.beat(beat(6), 0.05)
+        await older.beat(beat(4), 60)
+    assert await devices(world) == [beat(5)]
+    assert 0 < await world.ttl(alive) <= 5  # nor does it keep it longer
+    await newer.beat(beat(6), 0.05)
     await asyncio.sleep(0.1)
-    await broker.beat(beat(4), 5)  # nobody has the name any more
+    await older.beat(beat(4), 5)  # nobody has the name any more
+    assert await devices(world) == [beat(4)]
 
 
+@FOR_DEVICES
+async def test_of_incarnations_that_beat_at_once_the_newest_is_seen(world: World) -> None:
+    incarnations = {generation: world.device("pi") for generation in range(1, 9)}
+    for _ in range(10):
+        beats = [device.beat(beat(generation), 5) for generation, device in incarnations.items()]
+        done = await asyncio.gather(*beats, return_exceptions=True)
+        assert {type(error) for error in done} <= {type(None), LeaseLost}
+        assert done[-1] is None
+        assert await devices(world) == [beat(8)]
+
+
+@FOR_DEVICES
 async def test_an_undecodable_heartbeat_is_left_out(world: World) -> None:
-    await world.broker.beat(beat(1, "pi"), 5)
-    await world.broker.beat(beat(2, "mac"), 5)
+    await world.device("pi").beat(beat(1, "pi"), 5)
+    await world.device("mac").beat(beat(2, "mac"), 5)
+    await devices(world)
     await world.spoil("draft_worker", "mac")
-    assert await world.broker.alive("draft_worker") == [beat(1, "pi")]
-    await world.broker.beat(beat(2, "mac"), 5)
+    assert await devices(world) == [beat(1, "pi")]
+    await world.device("mac").beat(beat(2, "mac"), 5)
+    assert await devices(world) == [beat(2, "mac"), beat(1, "pi")]
 
 
-async def test_small_hashes_are_replaced(broker: Broker, keys: Keys) -> None:
-    assert await broker.get(keys.deployment) == {}
-    await broker.put(keys.deployment, {"target": "smollm2", "vocabulary": "ab"})
-    await broker.put(keys.deployment, {"target": "qwen", "note": "é"})
-    assert await broker.get(keys.deployment) == {"target": "qwen", "note": "é"}
-    await broker.put(keys.deployment, {})
-    assert await broker.get(keys.deployment) == {}
+@FOR_DEVICES
+async def test_small_hashes_are_replaced(world: World) -> None:
+    broker, key, device = world.broker, world.keys.deployment, world.device("pi")
+    assert await device.get(key) == await broker.get(key) == {}
+    await broker.put(key, {"target": "smollm2", "vocabulary": "ab"})
+    await broker.put(key, {"target": "qwen", "note": "é"})
+    assert await device.get(key) == await broker.get(key) == {"target": "qwen", "note": "é"}
+    await broker.put(key, {})
+    assert await device.get(key) == await broker.get(key) == {}
+
+
+@FOR_DEVICES
+async def test_a_broker_without_memory_drops_spans_and_says_nothing(world: World) -> None:
+    device = world.device("pi")
+    await world.memory_full(True)
+    await device.trace([Span("draft_worker", "pi", "s1", 1, 0, "draft", 1, 2, 0, 0)])
+    await world.memory_full(False)
+    assert await world.broker.length(world.keys.trace) == 0
+
+
+@FOR_DEVICES
+async def test_a_device_that_refuses_a_message_goes_on(world: World) -> None:
+    inbox, device = world.keys.inbox("pi:1"), world.device("pi")
+    await world.broker.send(inbox, cancel(1))
+    (entry,) = await device.read_inbox(inbox, "0", 1, 0)
+    await world.memory_full(True)
+    await device.dead_letter(entry, "a test")
+    await world.memory_full(False)
+    await world.broker.send(inbox, cancel(2))
+    (entry,) = await device.read_inbox(inbox, entry.id, 9, 0)
+    assert wire.decode(entry.data) == cancel(2)
 
 
 async def test_spans_are_appended(world: World) -> None:

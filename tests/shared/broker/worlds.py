@@ -1,16 +1,33 @@
-"""Both brokers behind one face, for tests."""
+"""The brokers of the contract suite behind one interface: in memory, on a server, and a server seen by a device."""
 
 from typing import Any, Protocol
 
+import pytest
 from redis.asyncio import Redis
 
+from shared.broker.access import device_user
+from shared.broker.connections import Connections
 from shared.broker.contract import Broker
+from shared.broker.device_broker import DeviceBroker, RedisDevice
 from shared.broker.memory_broker import MemoryBroker, MemoryServer
 from shared.broker.memory_scripts import Beat
 from shared.broker.redis_broker import RedisBroker
 from shared.protocol.keys import Keys
 
+# Of a test of what a device does: each kind of device, against the contract that all brokers have.
+FOR_DEVICES = pytest.mark.parametrize(
+    "world",
+    [
+        "memory",
+        "redis",
+        "device",
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("other", "other_device")),
+    ],
+    indirect=True,
+)
 LIMIT = 64  # entries a work stream holds in these tests
+DEVICES = ("pi", "mac")  # the names that have a credential on a server with users
+TESTER = "tester"  # a user of such a server that may do everything
 
 
 class World(Protocol):
@@ -21,6 +38,10 @@ class World(Protocol):
 
     async def another(self) -> Broker:
         """One more connection."""
+        ...
+
+    def device(self, name: str) -> DeviceBroker:
+        """A connection of one of DEVICES."""
         ...
 
     async def lasting(self) -> set[str]:
@@ -49,6 +70,9 @@ class MemoryWorld:
     async def another(self) -> Broker:
         return MemoryBroker(self.server, stream_limit=LIMIT)
 
+    def device(self, name: str) -> DeviceBroker:
+        return MemoryBroker(self.server, stream_limit=LIMIT)
+
     async def lasting(self) -> set[str]:
         return self.server.lasting()
 
@@ -63,18 +87,24 @@ class MemoryWorld:
 
 
 class RedisWorld:
+    """A server; its devices are the core's own. url: that of a user who may do everything."""
+
     def __init__(self, url: str) -> None:
         self.url = url
         self.keys = Keys()
-        self.brokers: list[RedisBroker] = []
+        self.opened: list[DeviceBroker] = []
         self.broker: Broker = self._new()
         self.raw: Any = Redis.from_url(url, protocol=2)  # its annotations leave open what is bytes
 
     def _new(self) -> RedisBroker:
-        self.brokers.append(RedisBroker(self.url, stream_limit=LIMIT))
-        return self.brokers[-1]
+        broker = RedisBroker(self.url, stream_limit=LIMIT)
+        self.opened.append(broker)
+        return broker
 
     async def another(self) -> Broker:
+        return self._new()
+
+    def device(self, name: str) -> DeviceBroker:
         return self._new()
 
     async def lasting(self) -> set[str]:
@@ -88,10 +118,26 @@ class RedisWorld:
         await self.raw.config_set("maxmemory", 1 if full else 0)
 
     async def spoil(self, role: str, name: str) -> None:
-        await self.raw.hset(self.keys.alive(role, name), "d", b"\x01garbage")
+        newest = (await self.raw.xrevrange(self.keys.alive(role, name), count=1))[0][0]
+        await self.raw.xadd(
+            self.keys.alive(role, name), {"d": b"\x01garbage"}, f"{newest.decode().partition('-')[0]}-*"
+        )
 
     async def close(self) -> None:
         await self.raw.config_set("maxmemory", 0)
-        for broker in self.brokers:
+        for broker in self.opened:
             await broker.close()
         await self.raw.aclose()
+
+
+class DeviceWorld(RedisWorld):
+    """A server with users. Its devices have credentials of their own, and the rights of access.py."""
+
+    def device(self, name: str) -> DeviceBroker:
+        return self.device_on(Connections(self.url, device_user(name), device_user(name)), name)
+
+    def device_on(self, connections: Connections, name: str) -> RedisDevice:
+        """One on connections of its user."""
+        device = RedisDevice(connections, name, "s0", LIMIT)
+        self.opened.append(device)
+        return device

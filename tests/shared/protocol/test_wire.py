@@ -32,9 +32,9 @@ from tests.shared.protocol.strategies import messages, specs
 VERSION = bytes([limits.PROTOCOL_VERSION])
 DRAFT = Draft("s0-abc", 1, 2, 100, "pi:3", (7, 8), (-1, 0))
 GOLDEN = (  # what another version of this code must read and write
-    (Cancel("s0-a"), "029302a473302d61a663616e63656c"),
-    (Tune(4), "02920b04"),
-    (DRAFT, "029a05a673302d616263010264a470693a3392070892ff000000"),
+    (Cancel("s0-a"), "039302a473302d61a663616e63656c"),
+    (Tune(4), "03920b04"),
+    (DRAFT, "039a05a673302d616263010264a470693a3392070892ff000000"),
 )
 
 
@@ -158,7 +158,7 @@ def refused_or_valid(data: bytes) -> None:
 
 REFUSED = {
     "protocol version missing": b"",
-    "protocol version 3": b"\x03" + wire.encode(DRAFT)[1:],
+    "protocol version 4": b"\x04" + wire.encode(DRAFT)[1:],
     "not msgpack": VERSION,
     "not msgpack: .*extra": wire.encode(DRAFT) + b"\x00",
     "int where an array belongs": VERSION + b"\x07",

@@ -10,10 +10,10 @@ from services.scheduler.planner import LOOK_S, Planner
 from services.scheduler.plans import DRIFT_S, MOST_REST_S, REST
 from services.scheduler.turnover import SETTLED_S, UNSETTLED_S
 from shared.compute.compute import InlineCompute
+from shared.planning.policies.outrider import Outrider
 from shared.planning.policy import Plan
 from shared.planning.problem import Server
 from shared.planning.views import SessionView
-from shared.planning.work_conserving import Outrider
 from tests.harness.virtual import run_virtual
 from tests.services.scheduler.desk import Desk, beat
 

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from shared.planning.policies.outrider import Outrider
 from shared.planning.policy import Plan
 from shared.planning.probing import EVERY, SHORT, WELL_KNOWN, probe, worth_trying
 from shared.planning.serving import Question, best_way
 from shared.planning.views import SessionView
-from shared.planning.work_conserving import Outrider
 from tests.shared.planning.crews import SERVER, crew, view
 
 PLAN = Plan((("s0",),), {"s0": 0}, (1,), 64, 80.0, 100.0, 1.0, {"s0": 4})

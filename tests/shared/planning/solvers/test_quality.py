@@ -5,7 +5,7 @@ import pytest
 from shared.planning.instances import LAWS, heterogeneous
 from shared.planning.objective import OBJECTIVES, Objective
 from shared.planning.problem import Bounds, Problem
-from shared.planning.solvers import exact, outrider, paper
+from shared.planning.solvers import exact, paper, search
 from shared.planning.solvers.arrays import Arrays
 from shared.planning.solvers.bound import upper_bound
 from tests.shared.planning.solvers.brute import brute_force, fits
@@ -44,7 +44,7 @@ def test_exact_keeps_to_a_count_of_batches(seed: int) -> None:
 def test_ours_is_near_exact_and_below_the_bound(seed: int) -> None:
     problem = heterogeneous(100 + seed, 2 + seed % 4, law=LAWS[seed % 2], min_draft=seed // 2 % 2)
     arrays = Arrays.of(problem, Objective())
-    ours = outrider.solve(arrays)
+    ours = search.solve(arrays)
     check(problem, Objective(), ours)
     best = exact.solve(arrays, ours)
     assert best.score * 0.99 <= ours.score <= best.score * (1 + 1e-9)
@@ -57,4 +57,4 @@ def test_ours_is_never_worse_than_the_papers(seed: int) -> None:
     arrays = Arrays.of(problem, Objective())
     theirs = paper.solve(arrays)
     check(problem, Objective(), theirs)
-    assert outrider.solve(arrays).score >= theirs.score * (1 - 1e-9)
+    assert search.solve(arrays).score >= theirs.score * (1 - 1e-9)

@@ -1,8 +1,8 @@
 """All draft the same length, then all are verified in one batch."""
 
 from shared.planning.cohort import Cohort
+from shared.planning.policies.unplanned import Unplanned
 from shared.planning.policy import Plan, Selection
-from shared.planning.unplanned import Unplanned
 from shared.planning.views import SessionView, VerifierView
 
 

@@ -3,8 +3,8 @@
 from itertools import chain
 
 from shared.planning.cohort import Cohort
+from shared.planning.policies.unplanned import Unplanned
 from shared.planning.policy import Plan, Selection
-from shared.planning.unplanned import Unplanned
 from shared.planning.views import SessionView, VerifierView
 
 

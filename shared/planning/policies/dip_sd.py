@@ -9,8 +9,8 @@ from typing import Final
 
 from shared.planning.cohort import Cohort
 from shared.planning.crew import users_of
-from shared.planning.cyclic_k import close_in_turn
 from shared.planning.objective import Objective
+from shared.planning.policies.cyclic_k import close_in_turn
 from shared.planning.policy import Plan, Selection, middle
 from shared.planning.problem import Bounds, Problem, Server, expected_tokens
 from shared.planning.solvers.solve import Infeasible, solve

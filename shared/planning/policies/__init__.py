@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from shared.planning.autoregressive import Autoregressive
-from shared.planning.cyclic_k import CyclicK
-from shared.planning.fixed_cycle import DipSd
-from shared.planning.fixed_k import FixedK
-from shared.planning.greedy_batch import GreedyBatch
+from shared.planning.policies.autoregressive import Autoregressive
+from shared.planning.policies.cyclic_k import CyclicK
+from shared.planning.policies.dip_sd import DipSd
+from shared.planning.policies.fixed_k import FixedK
+from shared.planning.policies.greedy_batch import GreedyBatch
+from shared.planning.policies.outrider import Outrider
 from shared.planning.policy import Policy
-from shared.planning.work_conserving import Outrider
 
 DEFAULT_K: Final = 4
 

@@ -19,9 +19,9 @@ from loadgen.output import OutputError, keep
 from loadgen.result import write_result
 from loadgen.run import Onlooker, client_of, watched, write
 from loadgen.run_options import RunOptions
+from shared.planning.policies import REGISTRY
 
 SETTLE_S: Final = 1.0  # after a change of policy
-ALONE: Final = ("autoregressive", "greedy-batch")  # without speculation
 
 
 class SweepError(ValueError):
@@ -160,10 +160,16 @@ def bends(points: Sequence[Mapping[str, Any]], open_loop: bool) -> dict[str, Any
         {"between": [mine, theirs], "level": level}
         for mine in curves
         for theirs in curves
-        if mine not in ALONE and theirs in ALONE
+        if _speculates(mine) and not _speculates(theirs)
         if (level := crossover(curves[mine], curves[theirs], open_loop)) is not None
     ]
     return {"knees": {policy: knee(curve) for policy, curve in curves.items()}, "crossovers": crossovers}
+
+
+def _speculates(curve: str) -> bool:
+    """Whether devices draft under the policy of a curve; a name that is not in the registry is taken to."""
+    entry = REGISTRY.get(curve)
+    return entry is None or entry.speculates
 
 
 def _curve(points: Sequence[Mapping[str, Any]]) -> list[At]:

@@ -24,3 +24,8 @@ class Autoregressive(Unplanned):
     def next_length(self, session: SessionView, plan: Plan | None, now: float) -> int:
         """See Policy.next_length."""
         return 0
+
+
+def make(k: int, batches: int) -> Autoregressive:
+    """For the registry."""
+    return Autoregressive()

@@ -125,6 +125,16 @@ class Outrider:
         return k or probe(session, plan)
 
 
+def make(k: int, batches: int) -> Outrider:
+    """For the registry."""
+    return Outrider()
+
+
+def make_fair(k: int, batches: int) -> Outrider:
+    """For the registry: `outrider-fair`."""
+    return Outrider("fair")
+
+
 def in_force(cohort: Sequence[SessionView], asked: Question, last: Plan | None) -> Ways | None:
     """The last plan for the sessions that there are now; newcomers draft like the middle one, in the smallest lane."""
     if last is None or not last.lengths:

@@ -2,12 +2,11 @@
 
 from dataclasses import replace
 
-from tests.shared.planning.test_policies import session
-
 from shared.planning.cost import Packed
 from shared.planning.crew import Crew
 from shared.planning.problem import PackedServer
 from shared.planning.views import SessionView
+from tests.shared.planning.policies.test_policies import session
 
 SERVER = PackedServer(Packed(50.0, 1.2, 0.004))
 

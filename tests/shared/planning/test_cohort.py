@@ -5,10 +5,10 @@ from typing import get_args
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.shared.planning.test_policies import session
 
 from shared.planning.cohort import Cohort
 from shared.planning.views import Phase
+from tests.shared.planning.policies.test_policies import session
 
 PHASES = get_args(Phase)
 STEPS = st.lists(

@@ -16,8 +16,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from shared.planning.crew import Crew, Floats, Ints
 from shared.planning.problem import Server
+from shared.planning.user_arrays import Floats, Ints, UserArrays
 
 PASSES: Final = 72
 SETTLING: Final = 24  # passes that are not counted
@@ -64,7 +64,7 @@ class Outcome:
 
 
 def play(
-    crew: Crew,
+    crew: UserArrays,
     server: Server,
     ways: Ways,
     passes: int = PASSES,
@@ -128,7 +128,7 @@ def _close(ways: Ways, ready: Floats, free: Floats) -> tuple[npt.NDArray[np.bool
     return rows, closed
 
 
-def _verify_ms(crew: Crew, server: Server, lengths: Ints, rows: npt.NDArray[np.bool_]) -> Floats:
+def _verify_ms(crew: UserArrays, server: Server, lengths: Ints, rows: npt.NDArray[np.bool_]) -> Floats:
     drafts, prefix = lengths * rows, crew.prefix * rows
     took: Floats = np.asarray(
         server.verify_ms(rows.sum(1), drafts.max(1), drafts.sum(1), prefix.max(1), prefix.sum(1))

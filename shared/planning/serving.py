@@ -16,9 +16,9 @@ from typing import Final
 import numpy as np
 
 from shared.planning.conserving import Outcome, Ways, play
-from shared.planning.crew import Crew, Floats, Ints
 from shared.planning.objective import ObjectiveName
 from shared.planning.problem import Server
+from shared.planning.user_arrays import Floats, Ints, UserArrays
 
 PRICES: Final = np.array([0.0, 0.3, 0.6, 0.9, 1.2, 1.5])  # over what everybody's plain rows bring
 SHARES: Final = (1.0, 0.85, 0.7, 0.5, 0.3)  # of a lane, that have to be ready
@@ -37,10 +37,10 @@ WORTH: Final = 1.002  # a small change has to bring more than this
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked: who, on what, for what; rows of a pass at most, tokens of a draft at most."""
+class ServingQuery:
+    """Planning query: users, server, objective, limits. max_rows: of a pass; max_draft: tokens of a draft."""
 
-    crew: Crew
+    crew: UserArrays
     server: Server
     objective: ObjectiveName
     max_rows: int
@@ -58,7 +58,9 @@ class Found:
     score: float
 
 
-def best_way(asked: Question, known: Sequence[Ways], looks: int = LOOKS, force: Ways | None = None) -> Found:
+def best_way(
+    asked: ServingQuery, known: Sequence[Ways], looks: int = LOOKS, force: Ways | None = None
+) -> Found:
     """The best way found. known: ways to look at as well, DiP-SD's; force: the one in force.
 
     Others have to be clearly better than these, and than nobody drafting: the best of many guesses is always a little
@@ -72,7 +74,7 @@ def best_way(asked: Question, known: Sequence[Ways], looks: int = LOOKS, force: 
     return best if best.score > _worth(asked, held, CLEARLY) else held
 
 
-def _best(asked: Question, known: Sequence[Ways], looks: int) -> Found:
+def _best(asked: ServingQuery, known: Sequence[Ways], looks: int) -> Found:
     best = _look(asked, Ways.all([*known, _plain(asked)]))
     mark = _worth(asked, best, CLEARLY)
     wait_ms, weight = None, np.ones(len(asked.crew))
@@ -114,7 +116,7 @@ def laned(lengths: Ints, batches: Sequence[Sequence[int]], max_rows: int) -> Way
     )
 
 
-def _plain(asked: Question) -> Ways:
+def _plain(asked: ServingQuery) -> Ways:
     """The target alone, everybody in every pass."""
     size = len(asked.crew)
     nothing = np.zeros((1, size), dtype=np.int64)
@@ -122,7 +124,7 @@ def _plain(asked: Question) -> Ways:
     return Ways(nothing, nothing, rows[:, None], rows)
 
 
-def _laneless(asked: Question, wait_ms: Floats | None, weight: Floats) -> Ways:
+def _laneless(asked: ServingQuery, wait_ms: Floats | None, weight: Floats) -> Ways:
     """Every closing rule with every price. wait_ms: of each user for its verdict, as it came out of the same rules."""
     size = len(asked.crew)
     rules = sorted(
@@ -144,7 +146,7 @@ def _laneless(asked: Question, wait_ms: Floats | None, weight: Floats) -> Ways:
     return Ways(lengths, np.zeros_like(lengths), least[:, None], most)
 
 
-def alone(asked: Question, price: Floats, wait_ms: Floats, weight: Floats) -> Ints:
+def alone(asked: ServingQuery, price: Floats, wait_ms: Floats, weight: Floats) -> Ints:
     """Everybody's best length for itself, [S, M]. price: [S], of the verifier's millisecond, in tokens."""
     crew, best = asked.crew, np.full(wait_ms.shape, -np.inf)
     chosen = np.zeros(wait_ms.shape, dtype=np.int64)
@@ -158,7 +160,7 @@ def alone(asked: Question, price: Floats, wait_ms: Floats, weight: Floats) -> In
     return chosen
 
 
-def _climb(asked: Question, best: Found) -> Found:
+def _climb(asked: ServingQuery, best: Found) -> Found:
     """Small changes, all at once, as long as one of them is better."""
     for _ in range(CLIMBS):
         ways = _around(asked, best.way)
@@ -169,14 +171,14 @@ def _climb(asked: Question, best: Found) -> Found:
     return best
 
 
-def _worth(asked: Question, found: Found, factor: float) -> float:
+def _worth(asked: ServingQuery, found: Found, factor: float) -> float:
     """The score if everybody were that much faster."""
     if asked.objective == "fair":
         return found.score + len(asked.crew) * float(np.log(factor))
     return found.score * factor
 
 
-def _around(asked: Question, way: Ways) -> Ways:
+def _around(asked: ServingQuery, way: Ways) -> Ways:
     """Everybody's length a little longer or shorter, to 0 and from 0; closing a little sooner or later, fewer rows."""
     size = len(asked.crew)
     changed = np.repeat(way.lengths, size * len(SHORTER), axis=0)
@@ -198,17 +200,17 @@ def _around(asked: Question, way: Ways) -> Ways:
     return Ways.all(around)
 
 
-def _confirmed(asked: Question, ways: Ways) -> Found:
+def _confirmed(asked: ServingQuery, ways: Ways) -> Found:
     """The best of a few, played for longer and with other draws: the best of many guesses is partly luck."""
     passes, settling = LONG
     return _found(asked, ways, play(asked.crew, asked.server, ways, passes, settling, seed=2, uneven=UNEVEN))
 
 
-def _look(asked: Question, ways: Ways) -> Found:
+def _look(asked: ServingQuery, ways: Ways) -> Found:
     return _found(asked, ways, play(asked.crew, asked.server, ways, uneven=UNEVEN))
 
 
-def _found(asked: Question, ways: Ways, outcome: Outcome) -> Found:
+def _found(asked: ServingQuery, ways: Ways, outcome: Outcome) -> Found:
     if asked.objective == "fair":
         scores = np.log(np.maximum(outcome.rates, 1e-12)).sum(axis=1)
     else:
@@ -223,12 +225,12 @@ def _found(asked: Question, ways: Ways, outcome: Outcome) -> Found:
     )
 
 
-def _plain_ms(asked: Question, rows: float) -> float:
+def _plain_ms(asked: ServingQuery, rows: float) -> float:
     """A pass over so many rows without drafts or context."""
     return float(asked.server.verify_ms(rows, 0.0, 0.0, 0.0, 0.0))
 
 
-def _row_ms(asked: Question) -> Floats:
+def _row_ms(asked: ServingQuery) -> Floats:
     """What each user's row adds to a pass, without a draft. [M]"""
     prefix, one = asked.crew.prefix, np.ones(len(asked.crew))
     with_row = np.asarray(asked.server.verify_ms(one * 2, 0.0 * one, 0.0 * one, prefix, prefix))
@@ -236,7 +238,7 @@ def _row_ms(asked: Question) -> Floats:
     return row
 
 
-def _token_ms(asked: Question) -> float:
+def _token_ms(asked: ServingQuery) -> float:
     """What a drafted token adds to a pass."""
     return float(
         asked.server.verify_ms(1.0, 2.0, 2.0, 0.0, 0.0) - asked.server.verify_ms(1.0, 1.0, 1.0, 0.0, 0.0)

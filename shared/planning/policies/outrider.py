@@ -14,13 +14,13 @@ import numpy as np
 
 from shared.planning.cohort import Cohort
 from shared.planning.conserving import Ways
-from shared.planning.crew import Crew, users_of
 from shared.planning.objective import Objective, ObjectiveName
 from shared.planning.policy import Plan, Selection, middle
 from shared.planning.probing import probe, worth_trying
 from shared.planning.problem import Bounds, Problem, Server
-from shared.planning.serving import Question, best_way, laned
+from shared.planning.serving import ServingQuery, best_way, laned
 from shared.planning.solvers.solve import Infeasible, solve
+from shared.planning.user_arrays import UserArrays, users_of
 from shared.planning.views import SessionView, VerifierView
 
 MAX_DRAFT: Final = 20  # as DiP-SD
@@ -47,7 +47,7 @@ class Outrider:
         """See Policy.plan."""
         if not cohort:
             return None
-        asked = Question(Crew.of(cohort, MAX_DRAFT), server, self._objective, max_rows, MAX_DRAFT)
+        asked = ServingQuery(UserArrays.of(cohort, MAX_DRAFT), server, self._objective, max_rows, MAX_DRAFT)
         warm = last is not None and len(
             last.lengths.keys() ^ {view.session for view in cohort}
         ) <= CHANGED * len(cohort)
@@ -73,7 +73,7 @@ class Outrider:
             probes={session: k for session, k in probes if k},
         )
 
-    def _cycle(self, cohort: Sequence[SessionView], asked: Question) -> list[Ways]:
+    def _cycle(self, cohort: Sequence[SessionView], asked: ServingQuery) -> list[Ways]:
         """DiP-SD's plan, where it has one."""
         problem = Problem(tuple(users_of(cohort)), asked.server, Bounds(MAX_DRAFT, min_draft=0))
         try:
@@ -135,7 +135,7 @@ def make_fair(k: int, batches: int) -> Outrider:
     return Outrider("fair")
 
 
-def in_force(cohort: Sequence[SessionView], asked: Question, last: Plan | None) -> Ways | None:
+def in_force(cohort: Sequence[SessionView], asked: ServingQuery, last: Plan | None) -> Ways | None:
     """The last plan for the sessions that there are now; newcomers draft like the middle one, in the smallest lane."""
     if last is None or not last.lengths:
         return None

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from shared.planning.conserving import Ways, play
-from shared.planning.crew import users_of
 from shared.planning.problem import Bounds, Problem, Prompts, Split, cycle_ms
+from shared.planning.user_arrays import users_of
 from tests.shared.planning.crews import SERVER, crew, view
 
 

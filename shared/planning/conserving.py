@@ -27,7 +27,7 @@ LEAST_UNEVEN: Final = 0.8  # of a pass's time, however uneven passes are
 
 
 @dataclass(frozen=True, slots=True)
-class Ways:
+class Strategies:
     """S ways to serve M users in up to N lanes. lengths, lane: [S, M]; least: [S, N], 0 for no such lane; most: [S]."""
 
     lengths: Ints
@@ -38,11 +38,11 @@ class Ways:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitem__(self, which: Ints) -> "Ways":
-        return Ways(self.lengths[which], self.lane[which], self.least[which], self.most[which])
+    def __getitem__(self, which: Ints) -> "Strategies":
+        return Strategies(self.lengths[which], self.lane[which], self.least[which], self.most[which])
 
     @classmethod
-    def all(cls, ways: list["Ways"]) -> "Ways":
+    def all(cls, ways: list["Strategies"]) -> "Strategies":
         """All of them; lanes that some do not have are empty there."""
         lanes = max(way.least.shape[1] for way in ways)
         least = [np.pad(way.least, ((0, 0), (0, lanes - way.least.shape[1]))) for way in ways]
@@ -66,7 +66,7 @@ class Outcome:
 def play(
     crew: UserArrays,
     server: Server,
-    ways: Ways,
+    ways: Strategies,
     passes: int = PASSES,
     settling: int = SETTLING,
     seed: int = 1,
@@ -112,7 +112,7 @@ def _prompts(server: Server, passes: int, rng: np.random.Generator) -> Floats:
     return gaps.cumsum()
 
 
-def _close(ways: Ways, ready: Floats, free: Floats) -> tuple[npt.NDArray[np.bool_], Floats]:
+def _close(ways: Strategies, ready: Floats, free: Floats) -> tuple[npt.NDArray[np.bool_], Floats]:
     """The next pass of each way: its rows [S, M] and when it can begin [S]."""
     size, every = ready.shape[1], np.arange(len(ready))
     complete = np.empty(ways.least.shape)  # when each lane is, [S, N]

@@ -1,6 +1,6 @@
 """How to serve without a fixed cycle: lengths, lanes and when to close, chosen by playing them (see `conserving`).
 
-Ways to serve come from three sides and are then bettered by small changes:
+Strategies come from three sides and are then bettered by small changes:
 
 - DiP-SD's plan, its batches as lanes, closing when all or fewer of a lane are ready;
 - no lanes: close as soon as `least` are ready, and take at most `most`. Each user drafts as long as is best for it
@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from shared.planning.conserving import Outcome, Ways, play
+from shared.planning.conserving import Outcome, Strategies, play
 from shared.planning.objective import ObjectiveName
 from shared.planning.problem import Server
 from shared.planning.user_arrays import Floats, Ints, UserArrays
@@ -48,19 +48,19 @@ class ServingQuery:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Candidate:
     """A way to serve and what is expected of it: tokens a millisecond of each user [M], rounds likewise."""
 
-    way: Ways
+    way: Strategies
     rates: Floats
     rounds: Floats
     busy: float
     score: float
 
 
-def best_way(
-    asked: ServingQuery, known: Sequence[Ways], looks: int = LOOKS, force: Ways | None = None
-) -> Found:
+def best_strategy(
+    asked: ServingQuery, known: Sequence[Strategies], looks: int = LOOKS, force: Strategies | None = None
+) -> Candidate:
     """The best way found. known: ways to look at as well, DiP-SD's; force: the one in force.
 
     Others have to be clearly better than these, and than nobody drafting: the best of many guesses is always a little
@@ -74,8 +74,8 @@ def best_way(
     return best if best.score > _worth(asked, held, CLEARLY) else held
 
 
-def _best(asked: ServingQuery, known: Sequence[Ways], looks: int) -> Found:
-    best = _look(asked, Ways.all([*known, _plain(asked)]))
+def _best(asked: ServingQuery, known: Sequence[Strategies], looks: int) -> Candidate:
+    best = _look(asked, Strategies.all([*known, _plain(asked)]))
     mark = _worth(asked, best, CLEARLY)
     wait_ms, weight = None, np.ones(len(asked.crew))
     for _ in range(looks):
@@ -89,19 +89,21 @@ def _best(asked: ServingQuery, known: Sequence[Ways], looks: int) -> Found:
         if asked.objective == "fair":  # the slope of Σ log(rate)
             weight = np.clip(found.rates.mean() / np.maximum(found.rates, 1e-9), 0.05, 20.0)
     climbed = _climb(asked, best) if len(asked.crew) <= CLIMBERS else best
-    kept = _confirmed(asked, Ways.all([*known, _plain(asked)]))
-    bettered = _confirmed(asked, Ways.all([best.way, climbed.way]))
+    kept = _confirmed(asked, Strategies.all([*known, _plain(asked)]))
+    bettered = _confirmed(asked, Strategies.all([best.way, climbed.way]))
     clearly = WORTH if kept.way.lengths.any() else CLEARLY
     return bettered if bettered.score > _worth(asked, kept, clearly) else kept
 
 
-def _same_lanes(a: Ways, b: Ways) -> bool:
+def _same_lanes(a: Strategies, b: Strategies) -> bool:
     """Whether the same users are together."""
     together = [way.lane[0][:, None] == way.lane[0][None, :] for way in (a, b)]
     return bool((together[0] == together[1]).all())
 
 
-def laned(lengths: Ints, batches: Sequence[Sequence[int]], max_rows: int) -> Ways | None:
+def strategies_of_batches(
+    lengths: Ints, batches: Sequence[Sequence[int]], max_rows: int
+) -> Strategies | None:
     """DiP-SD's plan as ways to serve; None when it has too many batches for that, or too large ones."""
     if len(batches) > MOST_LANES or max(len(batch) for batch in batches) > max_rows:
         return None
@@ -111,20 +113,20 @@ def laned(lengths: Ints, batches: Sequence[Sequence[int]], max_rows: int) -> Way
     sizes = np.array([len(batch) for batch in batches])
     least = np.array([np.maximum(1, np.ceil(share * sizes - 1e-9)) for share in SHARES], dtype=np.int64)
     ways = len(SHARES)
-    return Ways(
+    return Strategies(
         np.tile(lengths, (ways, 1)), np.tile(lane, (ways, 1)), least, np.full(ways, max_rows, dtype=np.int64)
     )
 
 
-def _plain(asked: ServingQuery) -> Ways:
+def _plain(asked: ServingQuery) -> Strategies:
     """The target alone, everybody in every pass."""
     size = len(asked.crew)
     nothing = np.zeros((1, size), dtype=np.int64)
     rows = np.array([min(size, asked.max_rows)])
-    return Ways(nothing, nothing, rows[:, None], rows)
+    return Strategies(nothing, nothing, rows[:, None], rows)
 
 
-def _laneless(asked: ServingQuery, wait_ms: Floats | None, weight: Floats) -> Ways:
+def _laneless(asked: ServingQuery, wait_ms: Floats | None, weight: Floats) -> Strategies:
     """Every closing rule with every price. wait_ms: of each user for its verdict, as it came out of the same rules."""
     size = len(asked.crew)
     rules = sorted(
@@ -143,7 +145,7 @@ def _laneless(asked: ServingQuery, wait_ms: Floats | None, weight: Floats) -> Wa
     if wait_ms is None or len(wait_ms) != len(least):
         wait_ms = np.repeat((plain + 2 * most * _token_ms(asked))[:, None], size, axis=1)
     lengths = alone(asked, price, wait_ms, weight)
-    return Ways(lengths, np.zeros_like(lengths), least[:, None], most)
+    return Strategies(lengths, np.zeros_like(lengths), least[:, None], most)
 
 
 def alone(asked: ServingQuery, price: Floats, wait_ms: Floats, weight: Floats) -> Ints:
@@ -160,7 +162,7 @@ def alone(asked: ServingQuery, price: Floats, wait_ms: Floats, weight: Floats) -
     return chosen
 
 
-def _climb(asked: ServingQuery, best: Found) -> Found:
+def _climb(asked: ServingQuery, best: Candidate) -> Candidate:
     """Small changes, all at once, as long as one of them is better."""
     for _ in range(CLIMBS):
         ways = _around(asked, best.way)
@@ -171,14 +173,14 @@ def _climb(asked: ServingQuery, best: Found) -> Found:
     return best
 
 
-def _worth(asked: ServingQuery, found: Found, factor: float) -> float:
+def _worth(asked: ServingQuery, found: Candidate, factor: float) -> float:
     """The score if everybody were that much faster."""
     if asked.objective == "fair":
         return found.score + len(asked.crew) * float(np.log(factor))
     return found.score * factor
 
 
-def _around(asked: ServingQuery, way: Ways) -> Ways:
+def _around(asked: ServingQuery, way: Strategies) -> Strategies:
     """Everybody's length a little longer or shorter, to 0 and from 0; closing a little sooner or later, fewer rows."""
     size = len(asked.crew)
     changed = np.repeat(way.lengths, size * len(SHORTER), axis=0)
@@ -197,26 +199,26 @@ def _around(asked: ServingQuery, way: Ways) -> Ways:
         around.append(replace(way, least=least))
     for step in (-1, 1):
         around.append(replace(way, most=np.clip(way.most + step, way.least.max(), asked.max_rows)))
-    return Ways.all(around)
+    return Strategies.all(around)
 
 
-def _confirmed(asked: ServingQuery, ways: Ways) -> Found:
+def _confirmed(asked: ServingQuery, ways: Strategies) -> Candidate:
     """The best of a few, played for longer and with other draws: the best of many guesses is partly luck."""
     passes, settling = LONG
     return _found(asked, ways, play(asked.crew, asked.server, ways, passes, settling, seed=2, uneven=UNEVEN))
 
 
-def _look(asked: ServingQuery, ways: Ways) -> Found:
+def _look(asked: ServingQuery, ways: Strategies) -> Candidate:
     return _found(asked, ways, play(asked.crew, asked.server, ways, uneven=UNEVEN))
 
 
-def _found(asked: ServingQuery, ways: Ways, outcome: Outcome) -> Found:
+def _found(asked: ServingQuery, ways: Strategies, outcome: Outcome) -> Candidate:
     if asked.objective == "fair":
         scores = np.log(np.maximum(outcome.rates, 1e-12)).sum(axis=1)
     else:
         scores = outcome.rates.sum(axis=1)
     at = int(scores.argmax())
-    return Found(
+    return Candidate(
         ways[np.array([at])],
         outcome.rates[at],
         outcome.rounds[at],

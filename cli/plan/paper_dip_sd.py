@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from shared.planning import dip_sd
+from shared.planning import paper_setting
 from shared.planning.objective import Objective
 from shared.planning.problem import expected_tokens
 from shared.planning.solvers.solve import solve
@@ -51,7 +51,7 @@ HEADLINES = (
 
 def point(users: int, alpha: float, *, min_draft: int = 1) -> Point:
     """The plan of our solver in the paper's setting."""
-    problem = dip_sd.cohort(users, alpha, min_draft=min_draft)
+    problem = paper_setting.cohort(users, alpha, min_draft=min_draft)
     plan, _ = solve(problem, Objective(), "outrider")
     rate = 1e3 * expected_tokens(problem, plan.split) / plan.cycle_ms
     lengths = sorted(set(plan.split.lengths))
@@ -61,8 +61,8 @@ def point(users: int, alpha: float, *, min_draft: int = 1) -> Point:
         len(plan.split.batches),
         str(lengths[0]) if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]}",
         rate,
-        rate / dip_sd.autoregressive_tokens_per_s(problem),
-        rate / dip_sd.greedy_batch_tokens_per_s(problem),
+        rate / paper_setting.autoregressive_tokens_per_s(problem),
+        rate / paper_setting.greedy_batch_tokens_per_s(problem),
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.planning.profile import read_profile
-from shared.planning.question import Question, QuestionError, answer, read_question
+from shared.planning.question import PlanningQuery, QuestionError, answer, read_question
 from shared.planning.solvers.solve import solve
 
 
@@ -23,7 +23,7 @@ def ask(source: str, profile: Path | None) -> dict[str, Any]:
     return plan(question)
 
 
-def plan(question: Question) -> dict[str, Any]:
+def plan(question: PlanningQuery) -> dict[str, Any]:
     """Plan and time it."""
     from shared.planning.objective import Objective  # NumPy, only now
 

@@ -6,11 +6,11 @@ from typing import Final
 import numpy as np
 
 from shared.planning.cost import Packed
-from shared.planning.crew import LEAST_DRAFT_MS, Crew
 from shared.planning.objective import Objective
 from shared.planning.problem import Bounds, PackedServer, Problem, User
-from shared.planning.serving import Question, best_way, laned
+from shared.planning.serving import ServingQuery, best_strategy, strategies_of_batches
 from shared.planning.solvers.solve import solve
+from shared.planning.user_arrays import LEAST_DRAFT_MS, UserArrays
 from shared.scenario.scenario import Device
 
 MAX_DRAFT: Final = 16
@@ -24,7 +24,7 @@ def fair_rates(devices: Sequence[Device], law: Packed, context: float) -> list[f
     draft_ms = np.maximum([device.draft_ms for device in devices], LEAST_DRAFT_MS)
     spread_ms = np.array([2 * device.jitter_ms for device in devices])
     comm_ms = np.array([2 * device.delay_ms for device in devices]) + spread_ms
-    crew = Crew(
+    crew = UserArrays(
         alpha=alpha,
         prefix=np.full(count, context),
         draft_ms=draft_ms,
@@ -39,6 +39,6 @@ def fair_rates(devices: Sequence[Device], law: Packed, context: float) -> list[f
         for m, device in enumerate(devices)
     )
     cycle, _ = solve(Problem(users, server, Bounds(MAX_DRAFT, min_draft=0)), Objective("fair"), "outrider")
-    ways = laned(np.array(cycle.split.lengths), cycle.split.batches, MAX_ROWS)
-    found = best_way(Question(crew, server, "fair", MAX_ROWS, MAX_DRAFT), [ways] if ways else [])
+    ways = strategies_of_batches(np.array(cycle.split.lengths), cycle.split.batches, MAX_ROWS)
+    found = best_strategy(ServingQuery(crew, server, "fair", MAX_ROWS, MAX_DRAFT), [ways] if ways else [])
     return [1e3 * float(rate) for rate in found.rates]

@@ -10,9 +10,10 @@ import typer
 from cli.command.cli_errors import cli_errors, fail
 from cli.command.errors import ModelError
 from cli.command.options import STATE, StateDir
+from shared.planning.policies import POLICY_NAMES
 
 HIGHEST_PORT = 65_535
-POLICIES = "autoregressive, greedy-batch, fixed-k, cyclic-k, dip-sd, outrider or outrider-fair."
+POLICIES = f"One of {', '.join(POLICY_NAMES)}."
 
 Target = Annotated[str, typer.Option(help="Target: name of a fetched pair, hub name, folder or .gguf.")]
 DraftModel = Annotated[str, typer.Option(help="Draft model (.gguf); empty = the pair's own.")]

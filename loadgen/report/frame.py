@@ -6,21 +6,12 @@ from html import escape
 from typing import Any, Final
 
 from loadgen.results.result_reader import LoadedResult
+from shared.planning.policies import REGISTRY
 
 Trace = dict[str, Any]
 
 INK, MUTED, GRID, SHADE = "#1b2733", "#5b6b7b", "#e3e8ee", "#eef3f9"
 PALETTE: Final = ("#2463ae", "#d97a1e", "#17907f", "#a8428a", "#7a6bc4", "#8a6d3b", "#c43d4b", "#5f7f2e")
-# Known policies have the same colour on every page.
-POLICIES: Final[Mapping[str, str]] = {
-    "outrider": "#2463ae",
-    "outrider-fair": "#17907f",
-    "dip-sd": "#d97a1e",
-    "fixed-k": "#a8428a",
-    "cyclic-k": "#7a6bc4",
-    "greedy-batch": "#8a6d3b",
-    "autoregressive": "#6b7785",
-}
 FONT: Final = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
@@ -49,8 +40,8 @@ def faint(colour: str, share: float) -> str:
 
 
 def policy_colours(names: Sequence[str]) -> dict[str, str]:
-    """A colour each: that of a known policy, else the next that nobody has."""
-    found = {name: POLICIES[name] for name in names if name in POLICIES}
+    """A colour each: a known policy has its own on every page, other names get the next free one."""
+    found = {name: REGISTRY[name].colour for name in names if name in REGISTRY}
     rest = [colour for colour in PALETTE if colour not in found.values()] or list(PALETTE)
     unknown = [name for name in dict.fromkeys(names) if name not in found]
     return found | {name: rest[at % len(rest)] for at, name in enumerate(unknown)}

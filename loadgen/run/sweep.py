@@ -19,9 +19,9 @@ from loadgen.run.drive import RunState
 from loadgen.run.options import RunOptions
 from loadgen.run.plan import endpoint, settle
 from loadgen.run.runner import Observer, client_of, watched, write
+from shared.planning.policies import REGISTRY
 
 SETTLE_S: Final = 1.0  # after a change of policy
-ALONE: Final = ("autoregressive", "greedy-batch")  # without speculation
 
 
 class SweepError(ValueError):
@@ -160,10 +160,16 @@ def bends(points: Sequence[Mapping[str, Any]], open_loop: bool) -> dict[str, Any
         {"between": [mine, theirs], "level": level}
         for mine in curves
         for theirs in curves
-        if mine not in ALONE and theirs in ALONE
+        if _speculates(mine) and not _speculates(theirs)
         if (level := crossover(curves[mine], curves[theirs], open_loop)) is not None
     ]
     return {"knees": {policy: knee(curve) for policy, curve in curves.items()}, "crossovers": crossovers}
+
+
+def _speculates(curve: str) -> bool:
+    """Whether devices draft under the policy of a curve; a name that is not in the registry is taken to."""
+    entry = REGISTRY.get(curve)
+    return entry is None or entry.speculates
 
 
 def _curve(points: Sequence[Mapping[str, Any]]) -> list[LoadPoint]:

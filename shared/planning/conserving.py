@@ -16,8 +16,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from shared.planning.crew import Crew, Floats, Ints
 from shared.planning.problem import Server
+from shared.planning.user_arrays import Floats, Ints, UserArrays
 
 PASSES: Final = 72
 SETTLING: Final = 24  # passes that are not counted
@@ -27,7 +27,7 @@ LEAST_UNEVEN: Final = 0.8  # of a pass's time, however uneven passes are
 
 
 @dataclass(frozen=True, slots=True)
-class Ways:
+class Strategies:
     """S ways to serve M users in up to N lanes. lengths, lane: [S, M]; least: [S, N], 0 for no such lane; most: [S]."""
 
     lengths: Ints
@@ -38,11 +38,11 @@ class Ways:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitem__(self, which: Ints) -> "Ways":
-        return Ways(self.lengths[which], self.lane[which], self.least[which], self.most[which])
+    def __getitem__(self, which: Ints) -> "Strategies":
+        return Strategies(self.lengths[which], self.lane[which], self.least[which], self.most[which])
 
     @classmethod
-    def all(cls, ways: list["Ways"]) -> "Ways":
+    def all(cls, ways: list["Strategies"]) -> "Strategies":
         """All of them; lanes that some do not have are empty there."""
         lanes = max(way.least.shape[1] for way in ways)
         least = [np.pad(way.least, ((0, 0), (0, lanes - way.least.shape[1]))) for way in ways]
@@ -64,9 +64,9 @@ class Outcome:
 
 
 def play(
-    crew: Crew,
+    crew: UserArrays,
     server: Server,
-    ways: Ways,
+    ways: Strategies,
     passes: int = PASSES,
     settling: int = SETTLING,
     seed: int = 1,
@@ -112,7 +112,7 @@ def _prompts(server: Server, passes: int, rng: np.random.Generator) -> Floats:
     return gaps.cumsum()
 
 
-def _close(ways: Ways, ready: Floats, free: Floats) -> tuple[npt.NDArray[np.bool_], Floats]:
+def _close(ways: Strategies, ready: Floats, free: Floats) -> tuple[npt.NDArray[np.bool_], Floats]:
     """The next pass of each way: its rows [S, M] and when it can begin [S]."""
     size, every = ready.shape[1], np.arange(len(ready))
     complete = np.empty(ways.least.shape)  # when each lane is, [S, N]
@@ -128,7 +128,7 @@ def _close(ways: Ways, ready: Floats, free: Floats) -> tuple[npt.NDArray[np.bool
     return rows, closed
 
 
-def _verify_ms(crew: Crew, server: Server, lengths: Ints, rows: npt.NDArray[np.bool_]) -> Floats:
+def _verify_ms(crew: UserArrays, server: Server, lengths: Ints, rows: npt.NDArray[np.bool_]) -> Floats:
     drafts, prefix = lengths * rows, crew.prefix * rows
     took: Floats = np.asarray(
         server.verify_ms(rows.sum(1), drafts.max(1), drafts.sum(1), prefix.max(1), prefix.sum(1))

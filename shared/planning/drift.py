@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from shared.planning.crew import Crew
 from shared.planning.problem import Server
+from shared.planning.user_arrays import UserArrays
 from shared.planning.views import SessionView
 
 ALPHA: Final = 0.06  # absolute
@@ -21,7 +21,7 @@ class Planned:
 
     sessions: frozenset[str]
     able: frozenset[str]
-    crew: Crew
+    crew: UserArrays
     order: tuple[str, ...]
     cost_ms: tuple[float, float]  # of a pass with nothing but a row each, and of one with some tokens more
     prompts: float  # their share of the verifier's time
@@ -29,7 +29,7 @@ class Planned:
     @classmethod
     def of(cls, views: Sequence[SessionView], server: Server) -> "Planned":
         """Of the sessions in this order."""
-        crew = Crew.of(views, 1)
+        crew = UserArrays.of(views, 1)
         rows, prefixes = float(len(views)), float(crew.prefix.sum())
         longest = float(crew.prefix.max()) if len(views) else 0.0
         costs = [float(server.verify_ms(rows, k, k * rows, longest, prefixes)) for k in (0.0, 4.0)]

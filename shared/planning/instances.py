@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from shared.planning import dip_sd
+from shared.planning import paper_setting
 from shared.planning.cost import Packed, Padded
 from shared.planning.problem import Bounds, PackedServer, PaddedServer, Problem, Server, User
 
-ROOM_TOKENS = 49 * dip_sd.PREFIX  # cached tokens that the paper's server has room for
+ROOM_TOKENS = 49 * paper_setting.PREFIX  # cached tokens that the paper's server has room for
 LAWS = ("padded", "packed")
 
 
@@ -41,12 +41,12 @@ def crowded(seed: int, users: int, classes: int | None = None, *, law: str = "pa
     kinds = _users(draw, classes or users)
     everyone = tuple(replace(kinds[m % len(kinds)], id=f"u{m}") for m in range(users))
     if law == "padded":
-        return Problem(everyone, PaddedServer(dip_sd.SERVER, dip_sd.MEMORY_BYTES))
+        return Problem(everyone, PaddedServer(paper_setting.SERVER, paper_setting.MEMORY_BYTES))
     return Problem(everyone, PackedServer(Packed(95.1074, 0.6), ROOM_TOKENS * 1e5, 1e5))
 
 
 def _users(draw: np.random.Generator, count: int) -> tuple[User, ...]:
-    speed = dip_sd.draft_ms() * draw.uniform(1, 6, count) / draw.choice([1.0, 3.0], count)
+    speed = paper_setting.draft_ms() * draw.uniform(1, 6, count) / draw.choice([1.0, 3.0], count)
     alpha, comm = draw.uniform(0.5, 0.95, count), draw.uniform(3, 80, count)
     prefix, weight = draw.choice([128, 512, 1024], count), draw.choice([0.5, 1.0, 2.0], count)
     return tuple(
@@ -58,10 +58,10 @@ def _users(draw: np.random.Generator, count: int) -> tuple[User, ...]:
 def _server(draw: np.random.Generator, law: str) -> Server:
     beta = float(draw.choice([95.1074, 40.0, 10.0]))
     if law == "padded":
-        scale, paper = float(draw.choice([1, 10, 40])), dip_sd.SERVER
+        scale, paper = float(draw.choice([1, 10, 40])), paper_setting.SERVER
         return PaddedServer(
             Padded(beta, scale * paper.ms_per_operation, paper.layers, paper.hidden, paper.feed_forward),
-            dip_sd.MEMORY_BYTES,
+            paper_setting.MEMORY_BYTES,
         )
     per_token, per_context = float(draw.choice([0.5, 3.0, 10.0])), float(draw.choice([0.0, 0.002]))
     return PackedServer(Packed(beta, per_token, per_context), 1e11, 1e5)

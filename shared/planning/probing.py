@@ -11,10 +11,10 @@ from typing import Final
 
 import numpy as np
 
-from shared.planning.beliefs import MOST_ALPHA
-from shared.planning.crew import Ints
 from shared.planning.policy import Plan
-from shared.planning.serving import Found, Question, alone
+from shared.planning.posteriors import MOST_ALPHA
+from shared.planning.serving import Candidate, ServingQuery, alone
+from shared.planning.user_arrays import Ints
 from shared.planning.views import SessionView
 
 WELL_KNOWN: Final = 40.0  # observations that an α is left at
@@ -22,7 +22,7 @@ EVERY: Final = 256  # tokens from one probe of a session to the next when it is 
 SHORT: Final = 1  # its length, where not even optimism has it draft
 
 
-def worth_trying(asked: Question, found: Found) -> Ints:
+def worth_trying(asked: ServingQuery, found: Candidate) -> Ints:
     """How far each user should draft if its α were a standard deviation better, [M]; 0: not even then."""
     crew = asked.crew
     hoped = replace(asked, crew=replace(crew, alpha=np.minimum(crew.alpha + crew.doubt, MOST_ALPHA)))

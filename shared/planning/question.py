@@ -73,7 +73,7 @@ class UserIn(Strict):
     weight: Positive = 1.0
 
 
-class Question(Strict):
+class PlanningQuery(Strict):
     """What to plan."""
 
     server: AnyLaw
@@ -108,10 +108,10 @@ class Question(Strict):
         return Problem(users, self.server.server(), bounds)
 
 
-def read_question(data: Any) -> Question:
+def read_question(data: Any) -> PlanningQuery:
     """Of parsed JSON. Raises QuestionError."""
     try:
-        return Question.model_validate(data)
+        return PlanningQuery.model_validate(data)
     except ValidationError as error:
         raise QuestionError("; ".join(_told(part) for part in error.errors())) from None
 
@@ -122,7 +122,7 @@ def _told(error: Any) -> str:
     return f"{where}: {message}" if where else message
 
 
-def answer(question: Question, plan: Plan, solver: SolverName, plan_ms: float) -> dict[str, Any]:
+def answer(question: PlanningQuery, plan: Plan, solver: SolverName, plan_ms: float) -> dict[str, Any]:
     """A plan as JSON has it."""
     problem, ids = question.problem(), [user.id for user in question.users]
     tokens = expected_tokens(problem, plan.split)

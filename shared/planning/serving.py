@@ -1,6 +1,6 @@
 """How to serve without a fixed cycle: lengths, lanes and when to close, chosen by playing them (see `conserving`).
 
-Ways to serve come from three sides and are then bettered by small changes:
+Strategies come from three sides and are then bettered by small changes:
 
 - DiP-SD's plan, its batches as lanes, closing when all or fewer of a lane are ready;
 - no lanes: close as soon as `least` are ready, and take at most `most`. Each user drafts as long as is best for it
@@ -15,10 +15,10 @@ from typing import Final
 
 import numpy as np
 
-from shared.planning.conserving import Outcome, Ways, play
-from shared.planning.crew import Crew, Floats, Ints
+from shared.planning.conserving import Outcome, Strategies, play
 from shared.planning.objective import ObjectiveName
 from shared.planning.problem import Server
+from shared.planning.user_arrays import Floats, Ints, UserArrays
 
 PRICES: Final = np.array([0.0, 0.3, 0.6, 0.9, 1.2, 1.5])  # over what everybody's plain rows bring
 SHARES: Final = (1.0, 0.85, 0.7, 0.5, 0.3)  # of a lane, that have to be ready
@@ -37,10 +37,10 @@ WORTH: Final = 1.002  # a small change has to bring more than this
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked: who, on what, for what; rows of a pass at most, tokens of a draft at most."""
+class ServingQuery:
+    """Planning query: users, server, objective, limits. max_rows: of a pass; max_draft: tokens of a draft."""
 
-    crew: Crew
+    crew: UserArrays
     server: Server
     objective: ObjectiveName
     max_rows: int
@@ -48,17 +48,19 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Candidate:
     """A way to serve and what is expected of it: tokens a millisecond of each user [M], rounds likewise."""
 
-    way: Ways
+    way: Strategies
     rates: Floats
     rounds: Floats
     busy: float
     score: float
 
 
-def best_way(asked: Question, known: Sequence[Ways], looks: int = LOOKS, force: Ways | None = None) -> Found:
+def best_strategy(
+    asked: ServingQuery, known: Sequence[Strategies], looks: int = LOOKS, force: Strategies | None = None
+) -> Candidate:
     """The best way found. known: ways to look at as well, DiP-SD's; force: the one in force.
 
     Others have to be clearly better than these, and than nobody drafting: the best of many guesses is always a little
@@ -72,8 +74,8 @@ def best_way(asked: Question, known: Sequence[Ways], looks: int = LOOKS, force: 
     return best if best.score > _worth(asked, held, CLEARLY) else held
 
 
-def _best(asked: Question, known: Sequence[Ways], looks: int) -> Found:
-    best = _look(asked, Ways.all([*known, _plain(asked)]))
+def _best(asked: ServingQuery, known: Sequence[Strategies], looks: int) -> Candidate:
+    best = _look(asked, Strategies.all([*known, _plain(asked)]))
     mark = _worth(asked, best, CLEARLY)
     wait_ms, weight = None, np.ones(len(asked.crew))
     for _ in range(looks):
@@ -87,19 +89,21 @@ def _best(asked: Question, known: Sequence[Ways], looks: int) -> Found:
         if asked.objective == "fair":  # the slope of Σ log(rate)
             weight = np.clip(found.rates.mean() / np.maximum(found.rates, 1e-9), 0.05, 20.0)
     climbed = _climb(asked, best) if len(asked.crew) <= CLIMBERS else best
-    kept = _confirmed(asked, Ways.all([*known, _plain(asked)]))
-    bettered = _confirmed(asked, Ways.all([best.way, climbed.way]))
+    kept = _confirmed(asked, Strategies.all([*known, _plain(asked)]))
+    bettered = _confirmed(asked, Strategies.all([best.way, climbed.way]))
     clearly = WORTH if kept.way.lengths.any() else CLEARLY
     return bettered if bettered.score > _worth(asked, kept, clearly) else kept
 
 
-def _same_lanes(a: Ways, b: Ways) -> bool:
+def _same_lanes(a: Strategies, b: Strategies) -> bool:
     """Whether the same users are together."""
     together = [way.lane[0][:, None] == way.lane[0][None, :] for way in (a, b)]
     return bool((together[0] == together[1]).all())
 
 
-def laned(lengths: Ints, batches: Sequence[Sequence[int]], max_rows: int) -> Ways | None:
+def strategies_of_batches(
+    lengths: Ints, batches: Sequence[Sequence[int]], max_rows: int
+) -> Strategies | None:
     """DiP-SD's plan as ways to serve; None when it has too many batches for that, or too large ones."""
     if len(batches) > MOST_LANES or max(len(batch) for batch in batches) > max_rows:
         return None
@@ -109,20 +113,20 @@ def laned(lengths: Ints, batches: Sequence[Sequence[int]], max_rows: int) -> Way
     sizes = np.array([len(batch) for batch in batches])
     least = np.array([np.maximum(1, np.ceil(share * sizes - 1e-9)) for share in SHARES], dtype=np.int64)
     ways = len(SHARES)
-    return Ways(
+    return Strategies(
         np.tile(lengths, (ways, 1)), np.tile(lane, (ways, 1)), least, np.full(ways, max_rows, dtype=np.int64)
     )
 
 
-def _plain(asked: Question) -> Ways:
+def _plain(asked: ServingQuery) -> Strategies:
     """The target alone, everybody in every pass."""
     size = len(asked.crew)
     nothing = np.zeros((1, size), dtype=np.int64)
     rows = np.array([min(size, asked.max_rows)])
-    return Ways(nothing, nothing, rows[:, None], rows)
+    return Strategies(nothing, nothing, rows[:, None], rows)
 
 
-def _laneless(asked: Question, wait_ms: Floats | None, weight: Floats) -> Ways:
+def _laneless(asked: ServingQuery, wait_ms: Floats | None, weight: Floats) -> Strategies:
     """Every closing rule with every price. wait_ms: of each user for its verdict, as it came out of the same rules."""
     size = len(asked.crew)
     rules = sorted(
@@ -141,10 +145,10 @@ def _laneless(asked: Question, wait_ms: Floats | None, weight: Floats) -> Ways:
     if wait_ms is None or len(wait_ms) != len(least):
         wait_ms = np.repeat((plain + 2 * most * _token_ms(asked))[:, None], size, axis=1)
     lengths = alone(asked, price, wait_ms, weight)
-    return Ways(lengths, np.zeros_like(lengths), least[:, None], most)
+    return Strategies(lengths, np.zeros_like(lengths), least[:, None], most)
 
 
-def alone(asked: Question, price: Floats, wait_ms: Floats, weight: Floats) -> Ints:
+def alone(asked: ServingQuery, price: Floats, wait_ms: Floats, weight: Floats) -> Ints:
     """Everybody's best length for itself, [S, M]. price: [S], of the verifier's millisecond, in tokens."""
     crew, best = asked.crew, np.full(wait_ms.shape, -np.inf)
     chosen = np.zeros(wait_ms.shape, dtype=np.int64)
@@ -158,7 +162,7 @@ def alone(asked: Question, price: Floats, wait_ms: Floats, weight: Floats) -> In
     return chosen
 
 
-def _climb(asked: Question, best: Found) -> Found:
+def _climb(asked: ServingQuery, best: Candidate) -> Candidate:
     """Small changes, all at once, as long as one of them is better."""
     for _ in range(CLIMBS):
         ways = _around(asked, best.way)
@@ -169,14 +173,14 @@ def _climb(asked: Question, best: Found) -> Found:
     return best
 
 
-def _worth(asked: Question, found: Found, factor: float) -> float:
+def _worth(asked: ServingQuery, found: Candidate, factor: float) -> float:
     """The score if everybody were that much faster."""
     if asked.objective == "fair":
         return found.score + len(asked.crew) * float(np.log(factor))
     return found.score * factor
 
 
-def _around(asked: Question, way: Ways) -> Ways:
+def _around(asked: ServingQuery, way: Strategies) -> Strategies:
     """Everybody's length a little longer or shorter, to 0 and from 0; closing a little sooner or later, fewer rows."""
     size = len(asked.crew)
     changed = np.repeat(way.lengths, size * len(SHORTER), axis=0)
@@ -195,26 +199,26 @@ def _around(asked: Question, way: Ways) -> Ways:
         around.append(replace(way, least=least))
     for step in (-1, 1):
         around.append(replace(way, most=np.clip(way.most + step, way.least.max(), asked.max_rows)))
-    return Ways.all(around)
+    return Strategies.all(around)
 
 
-def _confirmed(asked: Question, ways: Ways) -> Found:
+def _confirmed(asked: ServingQuery, ways: Strategies) -> Candidate:
     """The best of a few, played for longer and with other draws: the best of many guesses is partly luck."""
     passes, settling = LONG
     return _found(asked, ways, play(asked.crew, asked.server, ways, passes, settling, seed=2, uneven=UNEVEN))
 
 
-def _look(asked: Question, ways: Ways) -> Found:
+def _look(asked: ServingQuery, ways: Strategies) -> Candidate:
     return _found(asked, ways, play(asked.crew, asked.server, ways, uneven=UNEVEN))
 
 
-def _found(asked: Question, ways: Ways, outcome: Outcome) -> Found:
+def _found(asked: ServingQuery, ways: Strategies, outcome: Outcome) -> Candidate:
     if asked.objective == "fair":
         scores = np.log(np.maximum(outcome.rates, 1e-12)).sum(axis=1)
     else:
         scores = outcome.rates.sum(axis=1)
     at = int(scores.argmax())
-    return Found(
+    return Candidate(
         ways[np.array([at])],
         outcome.rates[at],
         outcome.rounds[at],
@@ -223,12 +227,12 @@ def _found(asked: Question, ways: Ways, outcome: Outcome) -> Found:
     )
 
 
-def _plain_ms(asked: Question, rows: float) -> float:
+def _plain_ms(asked: ServingQuery, rows: float) -> float:
     """A pass over so many rows without drafts or context."""
     return float(asked.server.verify_ms(rows, 0.0, 0.0, 0.0, 0.0))
 
 
-def _row_ms(asked: Question) -> Floats:
+def _row_ms(asked: ServingQuery) -> Floats:
     """What each user's row adds to a pass, without a draft. [M]"""
     prefix, one = asked.crew.prefix, np.ones(len(asked.crew))
     with_row = np.asarray(asked.server.verify_ms(one * 2, 0.0 * one, 0.0 * one, prefix, prefix))
@@ -236,7 +240,7 @@ def _row_ms(asked: Question) -> Floats:
     return row
 
 
-def _token_ms(asked: Question) -> float:
+def _token_ms(asked: ServingQuery) -> float:
     """What a drafted token adds to a pass."""
     return float(
         asked.server.verify_ms(1.0, 2.0, 2.0, 0.0, 0.0) - asked.server.verify_ms(1.0, 1.0, 1.0, 0.0, 0.0)

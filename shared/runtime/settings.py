@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.planning.policies import POLICY_NAMES
 from shared.runtime.env_file import ENCODING, EnvFileError, names_in
 
 PREFIX = "OUTRIDER_"
@@ -151,7 +152,7 @@ class SchedulerSettings(Common):
     health_port: Port = Field(9102, description="port of /healthz, /readyz and /metrics; 0 = a free one")
     policy: str = Field(
         "fixed-k",
-        description="autoregressive | greedy-batch | fixed-k | cyclic-k | dip-sd | outrider | outrider-fair",
+        description=" | ".join(POLICY_NAMES),
     )
     k: int = Field(4, ge=0, le=64, description="draft length of fixed-k and cyclic-k")
     batches: int = Field(2, ge=1, le=16, description="N of cyclic-k")

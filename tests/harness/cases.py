@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
+from shared.planning.policies import POLICY_NAMES
 from tests.harness.faults import AT_BROKER, AT_COMPUTE, AT_MESSAGE, Fault
 from tests.harness.scenario import Scenario
 from tests.harness.world import names, play
 
-POLICIES: Final = ("autoregressive", "greedy-batch", "fixed-k", "cyclic-k", "dip-sd", "outrider")
 # What each kind of fault is enumerated on: small, so that thousands can be played.
 PLAIN: Final = Scenario(tokens=12)
 TWO_VERIFIERS: Final = Scenario(tokens=12, users=3, verifiers=2, policy="cyclic-k")
@@ -53,7 +53,7 @@ def mixture(seed: int) -> Scenario:
     """Some stack, some users, and several faults at once, most of them in mid-generation."""
     rng = random.Random(seed)  # no secrets
     scenario = Scenario(
-        policy=rng.choice(POLICIES),
+        policy=rng.choice(POLICY_NAMES),
         k=rng.choice([1, 4, 8]),
         users=rng.choice([1, 3, 8]),
         tokens=rng.choice([5, 20, 40]),

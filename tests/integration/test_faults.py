@@ -11,7 +11,8 @@ from dataclasses import replace
 import pytest
 import structlog
 
-from tests.harness.cases import PLAIN, POLICIES, TWO_VERIFIERS, few, mixture, sampled, single_faults
+from shared.planning.policies import POLICY_NAMES
+from tests.harness.cases import PLAIN, TWO_VERIFIERS, few, mixture, sampled, single_faults
 from tests.harness.faults import Fault
 from tests.harness.scenario import Scenario
 from tests.harness.world import play
@@ -29,7 +30,7 @@ K = (1, pytest.param(4, marks=pytest.mark.slow), 8)
 
 
 @pytest.mark.parametrize("k", K)
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", POLICY_NAMES)
 def test_every_policy_gives_the_targets_text(policy: str, k: int) -> None:
     for users, sharing, verifiers in ((1, True, 1), (8, False, 1), (8, True, 2)):
         play(Scenario(policy, k, users, tokens=24, sharing=sharing, verifiers=verifiers, spread_s=0.3))

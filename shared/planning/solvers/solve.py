@@ -6,7 +6,7 @@ from typing import Literal
 
 from shared.planning.objective import Objective
 from shared.planning.problem import Problem
-from shared.planning.solvers import exact, outrider
+from shared.planning.solvers import exact, search
 from shared.planning.solvers.arrays import Arrays
 from shared.planning.solvers.plan import Plan
 
@@ -40,13 +40,13 @@ def solve(
             f"these {len(arrays)} can be split in too many ways; take outrider"
         )
     if solver == "exact":
-        plan = exact.solve(arrays, outrider.solve(arrays))
+        plan = exact.solve(arrays, search.solve(arrays))
     elif solver == "paper":
         from shared.planning.solvers import paper  # noqa: PLC0415  # SciPy, where it is asked for
 
         plan = paper.solve(arrays, seconds_left)
     else:
-        plan = outrider.solve(arrays)
+        plan = search.solve(arrays)
     if plan is None:
         raise Infeasible(
             "memory_bytes and max_batches: the users do not fit; give the server more memory or allow more batches"

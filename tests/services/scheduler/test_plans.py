@@ -10,10 +10,10 @@ from services.scheduler.debounce import MAX_WAIT_S, QUIET_S
 from services.scheduler.planner import PLAN_POLL_S, Planner
 from services.scheduler.plans import DRIFT_S, MAX_REPLAN_S, REPLAN_FACTOR
 from shared.compute.compute import InlineCompute
+from shared.planning.policies.outrider import Outrider
 from shared.planning.policy import Plan
 from shared.planning.problem import Server
 from shared.planning.views import SessionView
-from shared.planning.work_conserving import Outrider
 from tests.harness.virtual import run_virtual
 from tests.services.scheduler.desk import Desk, beat
 

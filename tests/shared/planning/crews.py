@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 from shared.planning.cost import Packed
-from shared.planning.crew import Crew
 from shared.planning.problem import PackedServer
+from shared.planning.user_arrays import UserArrays
 from shared.planning.views import SessionView
-from tests.shared.planning.test_policies import session
+from tests.shared.planning.policies.test_policies import session
 
 SERVER = PackedServer(Packed(50.0, 1.2, 0.004))
 
@@ -19,5 +19,5 @@ def view(n: int, **changed: object) -> SessionView:
     return replace(plain, **changed)  # type: ignore[arg-type]  # fields of a view
 
 
-def crew(views: list[SessionView], max_draft: int = 16) -> Crew:
-    return Crew.of(views, max_draft)
+def crew(views: list[SessionView], max_draft: int = 16) -> UserArrays:
+    return UserArrays.of(views, max_draft)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from shared.planning.cohort import Cohort
 from shared.planning.views import Phase
-from tests.shared.planning.test_policies import session
+from tests.shared.planning.policies.test_policies import session
 
 PHASES = get_args(Phase)
 STEPS = st.lists(

@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from shared.planning.conserving import Ways, play
-from shared.planning.crew import users_of
+from shared.planning.conserving import Strategies, play
 from shared.planning.problem import Bounds, Problem, Prompts, Split, cycle_ms
+from shared.planning.user_arrays import users_of
 from tests.shared.planning.crews import SERVER, crew, view
 
 
-def ways(lengths: list[int], lane: list[int], least: list[int], most: int = 64) -> Ways:
-    return Ways(np.array([lengths]), np.array([lane]), np.array([least]), np.array([most]))
+def ways(lengths: list[int], lane: list[int], least: list[int], most: int = 64) -> Strategies:
+    return Strategies(np.array([lengths]), np.array([lane]), np.array([least]), np.array([most]))
 
 
 def test_all_in_one_batch_take_turns_with_the_verifier() -> None:
@@ -84,7 +84,7 @@ def test_a_pass_takes_so_many_rows_at_most_and_nobody_is_forgotten() -> None:
 def test_ways_are_played_apart_and_jitter_is_drawn_alike() -> None:
     views = [view(n, link_s=0.08, spread_s=0.05) for n in range(6)]
     one, other = ways([4] * 6, [0] * 6, [6]), ways([2] * 6, [0, 0, 0, 1, 1, 1], [3, 2])
-    both = play(crew(views), SERVER, Ways.all([one, other]))
+    both = play(crew(views), SERVER, Strategies.all([one, other]))
     for at, way in enumerate((one, other)):
         assert both.rates[at] == pytest.approx(play(crew(views), SERVER, way).rates[0])
     assert both.rates[0].sum() > 0

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from shared.planning.policies.outrider import Outrider
 from shared.planning.policy import Plan
 from shared.planning.probing import EVERY, SHORT, WELL_KNOWN, probe, worth_trying
-from shared.planning.serving import Question, best_way
+from shared.planning.serving import ServingQuery, best_strategy
 from shared.planning.views import SessionView
-from shared.planning.work_conserving import Outrider
 from tests.shared.planning.crews import SERVER, crew, view
 
 PLAN = Plan((("s0",),), {"s0": 0}, (1,), 64, 80.0, 100.0, 1.0, {"s0": 4})
@@ -20,16 +20,16 @@ def unknown(n: int, **changed: object) -> SessionView:
 
 def test_little_known_sessions_are_tried_where_a_little_luck_would_make_drafting_pay() -> None:
     views = [*(unknown(n) for n in range(4)), *(unknown(n, draft_s_per_token=0.3) for n in range(4, 14))]
-    asked = Question(crew(views), SERVER, "throughput", 64, 16)
-    tried = worth_trying(asked, best_way(asked, []))
+    asked = ServingQuery(crew(views), SERVER, "throughput", 64, 16)
+    tried = worth_trying(asked, best_strategy(asked, []))
     assert (tried[:4] > 0).all()
     assert not tried[4:].any()
 
 
 def test_well_known_ones_are_not() -> None:
     views = [view(n, alpha=0.4, seen=1e6, link_s=0.06) for n in range(14)]
-    asked = Question(crew(views), SERVER, "throughput", 64, 16)
-    assert not worth_trying(asked, best_way(asked, [])).any()
+    asked = ServingQuery(crew(views), SERVER, "throughput", 64, 16)
+    assert not worth_trying(asked, best_strategy(asked, [])).any()
 
 
 def test_a_session_is_tried_until_it_is_known_and_then_now_and_then() -> None:

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from shared.planning import dip_sd
+from shared.planning import paper_setting
 from shared.planning.cost import Packed
 from shared.planning.instances import LAWS, of_classes
 from shared.planning.objective import OBJECTIVES, Objective
 from shared.planning.problem import Bounds, PackedServer, Problem
-from shared.planning.solvers import exact, outrider
+from shared.planning.solvers import exact, search
 from shared.planning.solvers.arrays import Arrays
 from shared.planning.solvers.classes import Classes
 from shared.planning.solvers.graphs import lattice, lattice_arcs
@@ -22,7 +22,7 @@ GOAL = Objective()
 
 def equals(users: int, alpha: float, comm_ms: float = 3.0, min_batches: int = 1) -> Problem:
     """Equal users in the paper's setting."""
-    problem = dip_sd.cohort(users, alpha)
+    problem = paper_setting.cohort(users, alpha)
     everybody = tuple(replace(user, comm_ms=comm_ms) for user in problem.users)
     return Problem(everybody, problem.server, Bounds(min_batches=min_batches))
 
@@ -36,7 +36,7 @@ def equals(users: int, alpha: float, comm_ms: float = 3.0, min_batches: int = 1)
     ],
 )
 def test_equal_users_of_the_paper(problem: Problem, tokens_per_s: float) -> None:
-    plan = outrider.solve(Arrays.of(problem, GOAL))
+    plan = search.solve(Arrays.of(problem, GOAL))
     assert plan is not None
     assert 1e3 * plan.score == pytest.approx(tokens_per_s, abs=5e-5)
     assert plan.score == pytest.approx(GOAL.of(problem, plan.split), rel=1e-12)
@@ -51,7 +51,7 @@ def test_no_plan_of_equal_users_is_better(seed: int, law: str) -> None:
     if law == "packed":
         server = PackedServer(Packed(40.0, float(draw.choice([0.5, 3.0])), 0.002))
         problem = Problem(problem.users, server, replace(problem.bounds, max_draft=8))
-    plan = outrider.solve(Arrays.of(problem, GOAL))
+    plan = search.solve(Arrays.of(problem, GOAL))
     assert plan is not None
     assert plan.score == pytest.approx(GOAL.of(problem, plan.split), rel=1e-12)
     assert plan.score >= best_of_equals(problem, GOAL, plan.score) * (1 - 1e-9)
@@ -62,7 +62,7 @@ def test_no_plan_of_equal_users_is_better(seed: int, law: str) -> None:
 def test_no_plan_of_twenty_equal_users_is_better(seed: int) -> None:
     draw = np.random.default_rng(102 + seed)
     problem = equals(20, float(draw.uniform(0.6, 0.97)), float(draw.choice([3, 30, 80])), 1 + seed % 3)
-    plan = outrider.solve(Arrays.of(problem, GOAL))
+    plan = search.solve(Arrays.of(problem, GOAL))
     assert plan is not None
     assert plan.score >= best_of_equals(problem, GOAL, plan.score) * (1 - 1e-9)
 
@@ -97,7 +97,7 @@ def gaps(law: str, seeds: range, most_arcs: float) -> list[float]:
         arrays = Arrays.of(of_classes(seed, int(draw.integers(4, 21)), classes, law=law), GOAL)
         if lattice_arcs(Classes.of(arrays).counts) > most_arcs:
             continue
-        ours = outrider.solve(arrays)
+        ours = search.solve(arrays)
         assert ours is not None
         best = exact.solve(arrays, ours, tolerance=1e-4)  # nothing is better by more than that
         assert best is not None

@@ -6,11 +6,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from shared.planning import dip_sd
+from shared.planning import paper_setting
 from shared.planning.instances import crowded, heterogeneous
 from shared.planning.objective import Objective
 from shared.planning.problem import Bounds, PaddedServer, Problem, User
-from shared.planning.solvers import outrider
+from shared.planning.solvers import search
 from shared.planning.solvers.arrays import Arrays
 from shared.planning.solvers.graphs import line
 from shared.planning.solvers.lengths import best_lengths
@@ -36,7 +36,7 @@ def test_no_equal_split_is_better(seed: int, limited: bool) -> None:
         server = replace(problem.server, memory_bytes=float("inf"))  # type: ignore[type-var]  # a dataclass behind a protocol
         problem = Problem(problem.users, server)
     arrays = Arrays.of(problem, GOAL)
-    plan = outrider.solve(arrays)
+    plan = search.solve(arrays)
     assert plan is not None
     assert fits(problem, [list(batch) for batch in plan.split.batches])
     assert sorted(m for batch in plan.split.batches for m in batch) == list(range(200))
@@ -53,8 +53,8 @@ def test_no_equal_split_is_better(seed: int, limited: bool) -> None:
 
 
 def test_equal_users_are_divided_evenly_where_memory_makes_batches() -> None:
-    problem = dip_sd.cohort(980, 0.8)  # twenty times 49
-    plan = outrider.solve(Arrays.of(problem, GOAL))
+    problem = paper_setting.cohort(980, 0.8)  # twenty times 49
+    plan = search.solve(Arrays.of(problem, GOAL))
     assert plan is not None
     assert len(plan.split.batches) == 20
 
@@ -65,7 +65,7 @@ def test_pieces_are_few_and_go_into_batches_whatever_prefixes_there_are(widest: 
     free = heterogeneous(1, 400, law="padded").users
     prefixes = np.exp(draw.uniform(np.log(64), np.log(widest), 400)).astype(int).tolist()
     users = tuple(replace(user, prefix=prefix) for user, prefix in zip(free, prefixes, strict=True))
-    arrays = Arrays.of(Problem(users, PaddedServer(dip_sd.SERVER, dip_sd.MEMORY_BYTES)), GOAL)
+    arrays = Arrays.of(Problem(users, PaddedServer(paper_setting.SERVER, paper_setting.MEMORY_BYTES)), GOAL)
     orders = np.array([np.argsort(arrays.prefix), np.argsort(-arrays.prefix), np.argsort(arrays.draft_ms)])
     pieces = Pieces.of(arrays, orders)
     assert pieces.which.tolist() == [0, 1]  # an order by speed mixes short prefixes with long ones
@@ -101,6 +101,6 @@ def test_counts_of_batches_are_kept_where_memory_is_short(bounds: Bounds) -> Non
     free = crowded(1, 150)
     users = tuple(replace(user, prefix=512) for user in free.users)
     problem = Problem(users, free.server, bounds)
-    plan = outrider.solve(Arrays.of(problem, GOAL))
+    plan = search.solve(Arrays.of(problem, GOAL))
     assert plan is not None
     assert fits(problem, [list(batch) for batch in plan.split.batches])

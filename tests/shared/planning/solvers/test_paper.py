@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from shared.planning import dip_sd
+from shared.planning import paper_setting
 from shared.planning.instances import LAWS, heterogeneous
 from shared.planning.objective import Objective
 from shared.planning.problem import Split, cycle_ms
@@ -39,7 +39,7 @@ def test_lengths_have_the_best_rate(seed: int) -> None:
 
 
 def test_the_papers_second_headline() -> None:
-    plan = paper.solve(Arrays.of(dip_sd.cohort(6, 0.95), Objective()))
+    plan = paper.solve(Arrays.of(paper_setting.cohort(6, 0.95), Objective()))
     assert plan is not None
     assert 1e3 * plan.score == pytest.approx(117.5596, abs=5e-5)
 

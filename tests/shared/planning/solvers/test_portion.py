@@ -6,7 +6,7 @@ import pytest
 from shared.planning.instances import LAWS, heterogeneous, of_classes
 from shared.planning.objective import OBJECTIVES, Objective
 from shared.planning.problem import Bounds, Problem, Split
-from shared.planning.solvers import outrider
+from shared.planning.solvers import search
 from shared.planning.solvers.arrays import Arrays
 from shared.planning.solvers.plan import Plan
 from shared.planning.solvers.portion import Portion
@@ -20,7 +20,7 @@ def test_everybody_is_planned_within_memory(law: str, users: int) -> None:
     problem = of_classes(1, users, 10, law=law)
     arrays = Arrays.of(problem, goal)
     assert Portion.of(arrays) is not None
-    plan = outrider.solve(arrays)
+    plan = search.solve(arrays)
     assert plan is not None
     assert sorted(m for batch in plan.split.batches for m in batch) == list(range(users))
     assert fits(problem, [list(batch) for batch in plan.split.batches])
@@ -38,7 +38,7 @@ def test_where_users_divide_well_the_portion_is_worth_what_everybody_is() -> Non
     assert len(small) < 3000 / small.copies + 1
     assert small.all_weight == pytest.approx(arrays.all_weight)
     assert small.most_value == pytest.approx(arrays.most_value)
-    plan = outrider.solve(small)
+    plan = search.solve(small)
     assert plan is not None
     whole = Plan.of(arrays, portion.everybody(plan.split))
     assert len(whole.split.batches) == small.copies * len(plan.split.batches)
@@ -65,7 +65,7 @@ def test_units_are_of_one_kind_and_no_portion_has_more_than_is_planned() -> None
 def test_counts_of_batches_are_kept() -> None:
     free = of_classes(4, 2000, 5, law="packed")
     problem = Problem(free.users, free.server, Bounds(min_batches=9, max_batches=12))
-    plan = outrider.solve(Arrays.of(problem, Objective()))
+    plan = search.solve(Arrays.of(problem, Objective()))
     assert plan is not None
     assert 9 <= len(plan.split.batches) <= 12
 

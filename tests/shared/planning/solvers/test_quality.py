@@ -5,7 +5,7 @@ import pytest
 from shared.planning.instances import LAWS, heterogeneous
 from shared.planning.objective import OBJECTIVES, Objective, ObjectiveName
 from shared.planning.problem import Bounds, Problem
-from shared.planning.solvers import exact, outrider, paper
+from shared.planning.solvers import exact, paper, search
 from shared.planning.solvers.arrays import Arrays
 from shared.planning.solvers.bound import upper_bound
 from shared.planning.solvers.plan import Plan
@@ -45,7 +45,7 @@ def test_exact_keeps_to_a_count_of_batches(seed: int) -> None:
 def test_ours_is_near_exact_and_below_the_bound(seed: int) -> None:
     problem = heterogeneous(100 + seed, 2 + seed % 4, law=LAWS[seed % 2], min_draft=seed // 2 % 2)
     arrays = Arrays.of(problem, Objective())
-    ours = check(problem, Objective(), outrider.solve(arrays))
+    ours = check(problem, Objective(), search.solve(arrays))
     best = check(problem, Objective(), exact.solve(arrays, ours))
     assert best.score * 0.99 <= ours.score <= best.score * (1 + 1e-9)
     assert upper_bound(arrays, 1e-3) >= best.score * (1 - 1e-9)
@@ -56,5 +56,5 @@ def test_ours_is_never_worse_than_the_papers(seed: int) -> None:
     problem = heterogeneous(200 + seed, 4, law=LAWS[seed % 2], max_draft=6)
     arrays = Arrays.of(problem, Objective())
     theirs = check(problem, Objective(), paper.solve(arrays))
-    ours = check(problem, Objective(), outrider.solve(arrays))
+    ours = check(problem, Objective(), search.solve(arrays))
     assert ours.score >= theirs.score * (1 - 1e-9)

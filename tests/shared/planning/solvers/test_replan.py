@@ -5,7 +5,7 @@ import pytest
 from shared.planning.instances import LAWS, heterogeneous
 from shared.planning.objective import Objective
 from shared.planning.problem import Problem
-from shared.planning.solvers import outrider
+from shared.planning.solvers import search
 from shared.planning.solvers.arrays import Arrays
 
 
@@ -19,11 +19,11 @@ def changed(seed: int, users: int, law: str) -> tuple[Problem, Problem]:
 @pytest.mark.parametrize("seed", range(6))
 def test_a_changed_user_is_taken_in(seed: int) -> None:
     before, after = changed(seed, 10, LAWS[seed % 2])
-    plan = outrider.solve(Arrays.of(before, Objective()))
+    plan = search.solve(Arrays.of(before, Objective()))
     assert plan is not None
     arrays = Arrays.of(after, Objective())
-    warm = outrider.replan(arrays, plan.split.batches, plan.cycle_ms, [0])
-    cold = outrider.solve(arrays)
+    warm = search.replan(arrays, plan.split.batches, plan.cycle_ms, [0])
+    cold = search.solve(arrays)
     assert warm is not None
     assert cold is not None
     assert warm.score == pytest.approx(Objective().of(after, warm.split))
@@ -32,9 +32,9 @@ def test_a_changed_user_is_taken_in(seed: int) -> None:
 
 def test_who_came_and_who_left() -> None:
     arrays = Arrays.of(heterogeneous(1, 5, law="packed"), Objective())
-    plan = outrider.replan(arrays, [(0, 3), (1,), ()], 300.0, [])
+    plan = search.replan(arrays, [(0, 3), (1,), ()], 300.0, [])
     assert plan is not None
     assert sorted(m for batch in plan.split.batches for m in batch) == [0, 1, 2, 3, 4]
-    alone = outrider.replan(arrays, [], 300.0, [])
+    alone = search.replan(arrays, [], 300.0, [])
     assert alone is not None
     assert sorted(m for batch in alone.split.batches for m in batch) == [0, 1, 2, 3, 4]

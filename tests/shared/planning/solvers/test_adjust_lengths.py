@@ -7,8 +7,8 @@ import pytest
 from shared.planning.instances import LAWS, heterogeneous
 from shared.planning.objective import OBJECTIVES, Objective, ObjectiveName
 from shared.planning.problem import Split
+from shared.planning.solvers.adjust_lengths import adjust_lengths
 from shared.planning.solvers.arrays import Arrays
-from shared.planning.solvers.nudge import nudge
 from shared.planning.solvers.plan import Plan
 
 BATCHES = ((3, 0), (1, 4, 2))
@@ -21,7 +21,7 @@ def test_no_token_more_or_less_is_better(seed: int, objective: ObjectiveName) ->
     problem = heterogeneous(seed, 5, law=LAWS[seed % 2], max_draft=8, min_draft=seed // 2 % 2)
     arrays = Arrays.of(problem, goal)
     start = Plan.of(arrays, Split(BATCHES, (3, 1, 2, 1, 4)))
-    plan = nudge(arrays, start)
+    plan = adjust_lengths(arrays, start)
     assert plan.score >= start.score
     assert plan.split.batches == BATCHES
     assert plan.score == pytest.approx(goal.of(problem, plan.split))

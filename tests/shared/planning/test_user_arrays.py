@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from shared.planning.beliefs import MOST_ALPHA
-from shared.planning.crew import NEVER_MS, users_of
+from shared.planning.posteriors import MOST_ALPHA
+from shared.planning.user_arrays import NEVER_MS, users_of
 from tests.shared.planning.crews import crew, view
 
 

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from shared.planning.fixed_cycle import DipSd
+from shared.planning.policies.dip_sd import DipSd
 from shared.planning.problem import PackedServer, Prompts
 from tests.shared.planning.crews import SERVER, view
-from tests.shared.planning.test_policies import Timeline
+from tests.shared.planning.policies.test_policies import Timeline
 
 
 def test_a_plan_has_everybody_who_can_draft_once() -> None:

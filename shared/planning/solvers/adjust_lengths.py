@@ -17,7 +17,7 @@ STEPS = 30  # at most
 LEAST = 1e-12  # gain of a step, relative
 
 
-def nudge(arrays: Arrays, plan: Plan) -> Plan:
+def adjust_lengths(arrays: Arrays, plan: Plan) -> Plan:
     """A plan with these batches, at least as good."""
     batches = Batches.of(arrays, plan.split.batches)
     least, most = arrays.bounds.min_draft, arrays.bounds.max_draft

@@ -1,9 +1,9 @@
 """The target alone, all users in one batch: what batching gives without speculation."""
 
 from shared.planning.cohort import Cohort
-from shared.planning.fixed_k import close_when_all_are_ready
+from shared.planning.policies.closing import close_when_all_are_ready
+from shared.planning.policies.unplanned import Unplanned
 from shared.planning.policy import Plan, Selection
-from shared.planning.unplanned import Unplanned
 from shared.planning.views import SessionView, VerifierView
 
 
@@ -21,3 +21,8 @@ class GreedyBatch(Unplanned):
     def next_length(self, session: SessionView, plan: Plan | None, now: float) -> int:
         """See Policy.next_length."""
         return 0
+
+
+def make(k: int, batches: int) -> GreedyBatch:
+    """For the registry."""
+    return GreedyBatch()

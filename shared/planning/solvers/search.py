@@ -10,13 +10,13 @@ import numpy as np
 
 from shared.planning.problem import Split
 from shared.planning.solvers import exact
+from shared.planning.solvers.adjust_lengths import adjust_lengths
 from shared.planning.solvers.arrays import Arrays
 from shared.planning.solvers.caps import cap_range
 from shared.planning.solvers.equal_splits import equal_splits
 from shared.planning.solvers.joint import Partition, partitions, promising_caps
 from shared.planning.solvers.lengths import best_lengths
 from shared.planning.solvers.neighbours import SHORTER, improve, refine_lengths, relength
-from shared.planning.solvers.nudge import nudge
 from shared.planning.solvers.plan import Plan
 from shared.planning.solvers.portion import Portion
 from shared.planning.solvers.scan import scan
@@ -74,7 +74,7 @@ def _solve(arrays: Arrays) -> Plan | None:
     equal = _or_equal_split(arrays, plans[0])
     more = [equal] if equal is not plans[0] else []
     if few:
-        plans = _best_first(nudge(arrays, plan) for plan in [*plans, *_halves(arrays, plans[0])])
+        plans = _best_first(adjust_lengths(arrays, plan) for plan in [*plans, *_halves(arrays, plans[0])])
     searched = IMPROVED[(len(arrays) > FEW) + (len(arrays) > SOME)]
     if len(arrays) <= SOME and not arrays.varied:
         searched = IMPROVED[0]
@@ -83,7 +83,7 @@ def _solve(arrays: Arrays) -> Plan | None:
     if few:
         return exact.solve_near(arrays, polish(arrays, improved[0]))
     if len(arrays) <= SOME:
-        nudged = _best_first(nudge(arrays, plan) for plan in improved[:NUDGED])
+        nudged = _best_first(adjust_lengths(arrays, plan) for plan in improved[:NUDGED])
         return exact.solve_near(arrays, nudged[0])
     return refine_lengths(arrays, improved[0])
 

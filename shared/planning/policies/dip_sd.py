@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from shared.planning.cohort import Cohort
-from shared.planning.crew import users_of
-from shared.planning.cyclic_k import close_in_turn
 from shared.planning.objective import Objective
+from shared.planning.policies.closing import close_in_turn
 from shared.planning.policy import Plan, Selection, middle
 from shared.planning.problem import Bounds, Problem, Server, expected_tokens
 from shared.planning.solvers.solve import Infeasible, solve
+from shared.planning.user_arrays import users_of
 from shared.planning.views import SessionView, VerifierView
 
 MAX_DRAFT: Final = 20  # L_max of the paper
@@ -61,3 +61,8 @@ class DipSd:
     def next_length(self, session: SessionView, plan: Plan | None, now: float) -> int:
         """See Policy.next_length."""
         return plan.length(session.session) if plan else UNPLANNED_K
+
+
+def make(k: int, batches: int) -> DipSd:
+    """For the registry."""
+    return DipSd()

@@ -3,8 +3,8 @@
 from itertools import chain
 
 from shared.planning.cohort import Cohort
+from shared.planning.policies.unplanned import Unplanned
 from shared.planning.policy import Plan, Selection
-from shared.planning.unplanned import Unplanned
 from shared.planning.views import SessionView, VerifierView
 
 
@@ -24,3 +24,8 @@ class Autoregressive(Unplanned):
     def next_length(self, session: SessionView, plan: Plan | None, now: float) -> int:
         """See Policy.next_length."""
         return 0
+
+
+def make(k: int, batches: int) -> Autoregressive:
+    """For the registry."""
+    return Autoregressive()

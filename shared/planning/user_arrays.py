@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from shared.planning.beliefs import Beliefs
+from shared.planning.posteriors import Posteriors
 from shared.planning.problem import User
 from shared.planning.views import SessionView
 
@@ -23,10 +23,10 @@ NEVER_MS: Final = 1e9  # a token of a device that cannot draft
 
 def users_of(views: Sequence[SessionView]) -> list[User]:
     """Sessions as DiP-SD has them. One that cannot draft drafts too slowly for any plan."""
-    return _users(views, Beliefs.of(views))
+    return _users(views, Posteriors.of(views))
 
 
-def _users(views: Sequence[SessionView], beliefs: Beliefs) -> list[User]:
+def _users(views: Sequence[SessionView], beliefs: Posteriors) -> list[User]:
     return [_user(view, alpha) for view, alpha in zip(views, beliefs.alpha.tolist(), strict=True)]
 
 
@@ -41,7 +41,7 @@ def _user(view: SessionView, alpha: float) -> User:
 
 
 @dataclass(frozen=True, slots=True)
-class Crew:
+class UserArrays:
     """M users as arrays [M]. most: draft length at most; spread_ms: how much later than the earliest a draft is, on
     average: the part of comm_ms that varies; doubt: the standard deviation of alpha."""
 
@@ -54,9 +54,9 @@ class Crew:
     doubt: Floats
 
     @classmethod
-    def of(cls, views: Sequence[SessionView], max_draft: int) -> "Crew":
+    def of(cls, views: Sequence[SessionView], max_draft: int) -> "UserArrays":
         """Of sessions in this order."""
-        beliefs = Beliefs.of(views)
+        beliefs = Posteriors.of(views)
         users = _users(views, beliefs)
         spread = np.array([1e3 * view.spread_s for view in views])
         comm = np.array([user.comm_ms for user in users])

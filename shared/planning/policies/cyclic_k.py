@@ -1,26 +1,10 @@
 """N batches in a fixed cycle: one drafts while another is verified (the order of DiP-SD, lengths all equal)."""
 
 from shared.planning.cohort import Cohort
+from shared.planning.policies.closing import close_in_turn
+from shared.planning.policies.unplanned import Unplanned
 from shared.planning.policy import Plan, Selection
-from shared.planning.unplanned import Unplanned
 from shared.planning.views import SessionView, VerifierView
-
-
-def close_in_turn(cohort: Cohort, max_rows: int) -> Selection:
-    """The lane whose turn it is, once all its members are ready, and who rides along."""
-    lanes = range(cohort.lanes)
-    inhabited = [lane for lane in lanes if cohort.ready_count(lane) or cohort.busy(lane)]
-    if not inhabited:
-        return Selection()
-    turn = min(inhabited, key=lambda lane: (cohort.closed_at(lane), lane))
-    if cohort.busy(turn):
-        return Selection()
-    # Who was passed over goes first, then the lane itself, then k = 0 users of other lanes.
-    rows = dict.fromkeys(view.session for view in cohort.passed_over())
-    rows |= dict.fromkeys(view.session for view in cohort.ready(turn))
-    others = (view for lane in lanes if lane != turn for view in cohort.ready(lane))
-    rows |= dict.fromkeys(view.session for view in others if view.drafted == 0)
-    return Selection(tuple(rows)[:max_rows], lane=turn)
 
 
 class CyclicK(Unplanned):
@@ -43,3 +27,8 @@ class CyclicK(Unplanned):
     def next_length(self, session: SessionView, plan: Plan | None, now: float) -> int:
         """See Policy.next_length."""
         return self.k
+
+
+def make(k: int, batches: int) -> CyclicK:
+    """For the registry."""
+    return CyclicK(k, batches)

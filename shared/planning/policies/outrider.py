@@ -13,14 +13,14 @@ from typing import Final
 import numpy as np
 
 from shared.planning.cohort import Cohort
-from shared.planning.conserving import Ways
-from shared.planning.crew import Crew, users_of
+from shared.planning.conserving import Strategies
 from shared.planning.objective import Objective, ObjectiveName
 from shared.planning.policy import Plan, Selection, middle
 from shared.planning.probing import probe, worth_trying
 from shared.planning.problem import Bounds, Problem, Server
-from shared.planning.serving import Question, best_way, laned
+from shared.planning.serving import ServingQuery, best_strategy, strategies_of_batches
 from shared.planning.solvers.solve import Infeasible, solve
+from shared.planning.user_arrays import UserArrays, users_of
 from shared.planning.views import SessionView, VerifierView
 
 MAX_DRAFT: Final = 20  # as DiP-SD
@@ -47,15 +47,15 @@ class Outrider:
         """See Policy.plan."""
         if not cohort:
             return None
-        asked = Question(Crew.of(cohort, MAX_DRAFT), server, self._objective, max_rows, MAX_DRAFT)
+        asked = ServingQuery(UserArrays.of(cohort, MAX_DRAFT), server, self._objective, max_rows, MAX_DRAFT)
         warm = last is not None and len(
             last.lengths.keys() ^ {view.session for view in cohort}
         ) <= CHANGED * len(cohort)
         force = in_force(cohort, asked, last)
         found = (
-            best_way(asked, [], looks=1, force=force)
+            best_strategy(asked, [], looks=1, force=force)
             if warm
-            else best_way(asked, self._cycle(cohort, asked), force=force)
+            else best_strategy(asked, self._cycle(cohort, asked), force=force)
         )
         ids, lane = [view.session for view in cohort], found.way.lane[0]
         probes = zip(ids, worth_trying(asked, found).tolist(), strict=True)
@@ -73,7 +73,7 @@ class Outrider:
             probes={session: k for session, k in probes if k},
         )
 
-    def _cycle(self, cohort: Sequence[SessionView], asked: Question) -> list[Ways]:
+    def _cycle(self, cohort: Sequence[SessionView], asked: ServingQuery) -> list[Strategies]:
         """DiP-SD's plan, where it has one."""
         problem = Problem(tuple(users_of(cohort)), asked.server, Bounds(MAX_DRAFT, min_draft=0))
         try:
@@ -81,7 +81,7 @@ class Outrider:
         except Infeasible:
             return []
         lengths = np.minimum(np.array(found.split.lengths), asked.crew.most)
-        ways = laned(lengths, found.split.batches, asked.max_rows)
+        ways = strategies_of_batches(lengths, found.split.batches, asked.max_rows)
         return [ways] if ways else []
 
     def select(self, cohort: Cohort, verifier: VerifierView, plan: Plan | None, now: float) -> Selection:
@@ -125,7 +125,17 @@ class Outrider:
         return k or probe(session, plan)
 
 
-def in_force(cohort: Sequence[SessionView], asked: Question, last: Plan | None) -> Ways | None:
+def make(k: int, batches: int) -> Outrider:
+    """For the registry."""
+    return Outrider()
+
+
+def make_fair(k: int, batches: int) -> Outrider:
+    """For the registry: `outrider-fair`."""
+    return Outrider("fair")
+
+
+def in_force(cohort: Sequence[SessionView], asked: ServingQuery, last: Plan | None) -> Strategies | None:
     """The last plan for the sessions that there are now; newcomers draft like the middle one, in the smallest lane."""
     if last is None or not last.lengths:
         return None
@@ -137,7 +147,7 @@ def in_force(cohort: Sequence[SessionView], asked: Question, last: Plan | None) 
     least = np.minimum(np.array(last.least), sizes)
     least[(least == 0) & (sizes > 0)] = 1
     most = np.array([min(last.most, asked.max_rows)])
-    return Ways(np.minimum(lengths, asked.crew.most)[None], lane[None], least[None], most)
+    return Strategies(np.minimum(lengths, asked.crew.most)[None], lane[None], least[None], most)
 
 
 def _is_complete(cohort: Cohort, lane: int, plan: Plan | None, now: float) -> bool:

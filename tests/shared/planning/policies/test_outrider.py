@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from shared.planning.cohort import Cohort
+from shared.planning.policies.outrider import LEAD_S, UNPLANNED_K, Outrider
 from shared.planning.policy import Plan, Selection
 from shared.planning.probing import EVERY, SHORT
 from shared.planning.views import LATE_S, Phase, VerifierView
-from shared.planning.work_conserving import LEAD_S, UNPLANNED_K, Outrider
 from tests.shared.planning.crews import SERVER, view
 
 POLICY = Outrider()

@@ -21,14 +21,14 @@ SURE: Final = 64.0  # observations that the usual τ² counts: that of p = known
 
 
 @dataclass(frozen=True, slots=True)
-class Beliefs:
+class Posteriors:
     """alpha: [M], in [0, MOST_ALPHA]; doubt: its standard deviation, [M]."""
 
     alpha: npt.NDArray[np.float64]
     doubt: npt.NDArray[np.float64]
 
     @classmethod
-    def of(cls, views: Sequence[SessionView]) -> "Beliefs":
+    def of(cls, views: Sequence[SessionView]) -> "Posteriors":
         """Of sessions in this order."""
         seen = np.array([view.seen for view in views])
         expected = np.clip([view.expected_alpha for view in views], 0.0, MOST_ALPHA)

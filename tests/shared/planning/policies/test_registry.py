@@ -26,7 +26,7 @@ sys.modules[module.__name__] = module
 policies.REGISTRY["dummy"] = policies.PolicyEntry("dummy", "#123456", speculates=False)
 policies.POLICY_NAMES = tuple(policies.REGISTRY)
 
-from cli.stack.stack_commands import POLICIES
+from cli.stack.commands import POLICIES
 from loadgen.report.frame import policy_colours
 from services.gateway import admin
 from shared.runtime.settings import SchedulerSettings

@@ -30,8 +30,10 @@ unit: setup ## unit tests in two processes: none slow, no model, no browser
 coverage: setup ## branch coverage of shared and the pure cores by unit tests; the floor is in pyproject.toml
 	@$(BIN)/python -m pytest $(UNIT) --cov --cov-report=term:skip-covered $(PYTEST_ARGS) tests/shared tests/services tests/integration
 
-test: demo-model ## all tests
-	@$(BIN)/python -m pytest -m "not browser" $(PYTEST_ARGS)
+# 5: PYTEST_ARGS selects none of this half.
+test: demo-model ## all tests: the unit tests in two processes, then the others one by one
+	@$(BIN)/python -m pytest $(UNIT) $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	@$(BIN)/python -m pytest -m "(slow or model) and not browser" $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 setup: ## the environment .venv with pinned packages
 	@command -v $(PYTHON) >/dev/null || { echo "outrider setup: no $(PYTHON) on the path; install Python 3.11 or newer (Debian: apt-get install python3 python3-venv)"; exit 1; }

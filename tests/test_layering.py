@@ -219,3 +219,19 @@ def test_help_loads_neither_torch_nor_llama_cpp() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_files_and_functions_fit_in_the_head() -> None:
+    """At most 400 lines a file and 50 a function; ruff (C901) holds their complexity."""
+    long = []
+    for file in [*FILES, *(path.relative_to(ROOT).as_posix() for path in ROOT.glob("scripts/*.py"))]:
+        source = (ROOT / file).read_text(encoding="utf-8")
+        if source.count("\n") > 400:
+            long.append(file)
+        long += [
+            f"{file}: {node.name}"
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            and (node.end_lineno or 0) - node.lineno >= 50
+        ]
+    assert not long

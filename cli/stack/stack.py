@@ -82,7 +82,7 @@ class LocalStack:
         self._lock = claim(self.options.state_dir)
         try:
             check(claims(self.options))
-        except BaseException:
+        except BaseException:  # Ctrl-C as well: the folder must not stay held; raised again
             self._lock.release()
             self._lock = None
             raise

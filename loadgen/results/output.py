@@ -29,7 +29,7 @@ def replacing(path: Path) -> Iterator[TextIO]:
             file.flush()
             os.fsync(file.fileno())  # some file systems find only now that they are full
         part.replace(path)
-    except BaseException:
+    except BaseException:  # Ctrl-C as well: no half-written file stays behind; raised again
         part.unlink(missing_ok=True)
         raise
 

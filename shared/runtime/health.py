@@ -65,7 +65,7 @@ class HealthServer:
             await self._listener.close()
             place = f"OUTRIDER_HEALTH_HOST={self._host} OUTRIDER_HEALTH_PORT={self._port}"
             raise SettingsError(f"{place}: {error.strerror}") from error
-        except BaseException:
+        except BaseException:  # cancelled while starting: its sockets must be closed; raised again
             await self._listener.close()
             raise
         self._last_tick = asyncio.get_running_loop().time()

@@ -99,7 +99,9 @@ class Listener:
                 continue
             try:
                 await self._place(client)
-            except BaseException:
+            except (
+                BaseException
+            ):  # cancelled while the client waits for a place: nobody else closes it; raised again
                 client.close()
                 raise
             taken += 1

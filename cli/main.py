@@ -20,7 +20,7 @@ from cli.plan.commands import EPILOG, paper_app, plan
 from cli.race.commands import app as bench_app
 from cli.stack.commands import down, up
 from shared.runtime.stack_state import read_state
-from shared.runtime.version import outrider_version
+from shared.runtime.version import add_version_option
 
 app = typer.Typer(
     help="Outrider: serve a large language model from edge devices and one core by distributed speculative decoding.",
@@ -29,24 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich" if sys.stderr.isatty() else None,  # in a log an error is one line, not a box
 )
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        print(f"outrider {outrider_version()}")
-        raise typer.Exit
-
-
-@app.callback()
-def _outrider(
-    _version: Annotated[
-        bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
-    ] = False,
-) -> None:
-    pass
-
-
+add_version_option(app, "outrider")
 app.add_typer(models_app, name="models", help="Fetch, list, add, requantize, verify and remove models.")
 app.add_typer(paper_app, name="paper", help="Published figures from the papers' own models, beside ours.")
 app.add_typer(devices_app, name="devices", help="Devices elsewhere that may join: add, list, remove.")

@@ -1,7 +1,5 @@
 """The `loadgen` command."""
 
-from typing import Annotated
-
 import typer
 
 from loadgen.commands.ceiling import measure_ceiling
@@ -11,7 +9,7 @@ from loadgen.commands.mock import mock_server
 from loadgen.commands.run import run
 from loadgen.commands.sweep import sweep
 from loadgen.run.options import command
-from shared.runtime.version import outrider_version
+from shared.runtime.version import add_version_option
 
 app = typer.Typer(
     help="Drives an OpenAI-compatible endpoint and shows what happened. Latencies count from the scheduled arrival.",
@@ -19,24 +17,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        print(f"loadgen {outrider_version()}")
-        raise typer.Exit
-
-
-@app.callback()
-def _loadgen(
-    _version: Annotated[
-        bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
-    ] = False,
-) -> None:
-    pass
-
-
+add_version_option(app, "loadgen")
 app.command()(command(run))
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(sweep)
 app.command()(compare)

@@ -1,4 +1,4 @@
-"""What every broker does: streams, leases, heartbeats, small hashes. The session log has tests of its own.
+"""What every broker does: streams, leases, small hashes. The session log and presence have tests of their own.
 
 What a device does too is done by a device here, of each kind (FOR_DEVICES).
 """
@@ -12,21 +12,11 @@ from shared.broker.contract import Broker, BrokerAway, BrokerFull, LeaseLost
 from shared.protocol import limits, wire
 from shared.protocol.keys import Keys
 from shared.protocol.messages import Cancel, Close, Draft, Heartbeat, Span, StagedBatch, StagedRow
-from tests.shared.broker.worlds import DEVICES, FOR_DEVICES, LIMIT, World
+from tests.shared.broker.worlds import FOR_DEVICES, LIMIT, World
 
 
 def cancel(n: int) -> Cancel:
     return Cancel(f"s{n}")
-
-
-def beat(generation: int, name: str = "pi", load: int = 0) -> Heartbeat:
-    return Heartbeat("draft_worker", name, generation, load=load)
-
-
-async def devices(world: World) -> list[Heartbeat]:
-    """Those that are alive. The core lists those that may not do so themselves."""
-    await world.broker.enlist(dict.fromkeys(DEVICES, 0))
-    return sorted(await world.broker.alive("draft_worker"), key=lambda heartbeat: heartbeat.name)
 
 
 @FOR_DEVICES
@@ -232,7 +222,7 @@ async def test_inbox_goes_unless_its_reader_beats(world: World) -> None:
     await world.broker.send(inbox, cancel(2))
     assert await world.ttl(inbox) < first  # a sender does not keep a dead reader's inbox
     before = await world.ttl(inbox), await world.ttl(reply)
-    await world.device("pi").beat(beat(1), 5)
+    await world.device("pi").beat(Heartbeat("draft_worker", "pi", 1), 5)
     await world.broker.beat(Heartbeat("gateway", "gw", 2), 5)
     assert await world.ttl(inbox) > before[0]
     assert await world.ttl(reply) > before[1]
@@ -308,96 +298,6 @@ async def test_stage_refuses_at_the_bound(broker: Broker, keys: Keys) -> None:
         await broker.stage("v", batch(term), [draft.id], "a:1")
     assert await broker.length(keys.staged("v")) == LIMIT
     assert await broker.length(keys.draft) == 1
-
-
-# --- who is there ---------------------------------------------------------------------------------------
-@FOR_DEVICES
-async def test_generations_grow(world: World) -> None:
-    for each in ([world.broker, await world.another()], [world.device("pi"), world.device("pi")]):
-        given = [await broker.next_generation() for broker in (*each, *each)]
-        assert given == sorted(set(given))
-        assert all(0 < number < 10**15 for number in given)  # an address takes 15 digits
-
-
-@FOR_DEVICES
-async def test_heartbeats_are_seen_until_they_lapse(world: World) -> None:
-    broker, pi, mac = world.broker, world.device("pi"), world.device("mac")
-    assert await devices(world) == []
-    await pi.beat(beat(1, "pi"), 5)
-    await broker.beat(Heartbeat("verifier", "core", 3), 5)
-    assert await devices(world) == [beat(1, "pi")]
-    await mac.beat(beat(2, "mac"), 0.1)  # sooner over than the other's
-    assert await devices(world) == [beat(2, "mac"), beat(1, "pi")]
-    assert await broker.alive("verifier") == [Heartbeat("verifier", "core", 3)]
-    assert await broker.alive("gateway") == []
-    await asyncio.sleep(0.15)
-    assert await devices(world) == [beat(1, "pi")]
-    await pi.beat(beat(1, "pi", load=3), 5)
-    assert await devices(world) == [beat(1, "pi", load=3)]
-
-
-async def test_a_name_is_found_as_long_as_its_own_heartbeat_lasts(world: World) -> None:
-    """Nobody lists these names but the devices themselves."""
-    await world.device("pi").beat(beat(1, "pi"), 5)
-    await world.device("mac").beat(beat(2, "mac"), 0.05)
-    await asyncio.sleep(0.1)
-    assert await world.broker.alive("draft_worker") == [beat(1, "pi")]
-
-
-async def test_who_leaves_is_not_alive_any_more(broker: Broker) -> None:
-    for name in ("a", "b"):
-        await broker.beat(Heartbeat("verifier", name, 3), 5)
-    await broker.leave("verifier", "a", 2)  # an older incarnation takes nothing back
-    assert sorted(h.name for h in await broker.alive("verifier")) == ["a", "b"]
-    await broker.leave("verifier", "a", 3)
-    await broker.leave("verifier", "a", 3)
-    assert [h.name for h in await broker.alive("verifier")] == ["b"]
-    await broker.beat(Heartbeat("verifier", "a", 4), 5)
-    assert sorted(h.name for h in await broker.alive("verifier")) == ["a", "b"]
-
-
-async def test_a_verifiers_stream_goes_some_time_after_it(world: World) -> None:
-    staged = world.keys.staged("core")
-    await world.broker.make_groups([staged])
-    assert await world.ttl(staged) < 0
-    await world.broker.beat(Heartbeat("verifier", "core", 3), 5)
-    assert 0 < await world.ttl(staged) <= limits.INBOX_KEPT_S
-
-
-@FOR_DEVICES
-async def test_an_older_incarnation_never_overwrites(world: World) -> None:
-    older, newer, alive = world.device("pi"), world.device("pi"), world.keys.alive("draft_worker", "pi")
-    await newer.beat(beat(5), 5)
-    with pytest.raises(LeaseLost, match="newer generation"):
-        await older.beat(beat(4), 60)
-    assert await devices(world) == [beat(5)]
-    assert 0 < await world.ttl(alive) <= 5  # nor does it keep it longer
-    await newer.beat(beat(6), 0.05)
-    await asyncio.sleep(0.1)
-    await older.beat(beat(4), 5)  # nobody has the name any more
-    assert await devices(world) == [beat(4)]
-
-
-@FOR_DEVICES
-async def test_of_incarnations_that_beat_at_once_the_newest_is_seen(world: World) -> None:
-    incarnations = {generation: world.device("pi") for generation in range(1, 9)}
-    for _ in range(10):
-        beats = [device.beat(beat(generation), 5) for generation, device in incarnations.items()]
-        done = await asyncio.gather(*beats, return_exceptions=True)
-        assert {type(error) for error in done} <= {type(None), LeaseLost}
-        assert done[-1] is None
-        assert await devices(world) == [beat(8)]
-
-
-@FOR_DEVICES
-async def test_an_undecodable_heartbeat_is_left_out(world: World) -> None:
-    await world.device("pi").beat(beat(1, "pi"), 5)
-    await world.device("mac").beat(beat(2, "mac"), 5)
-    await devices(world)
-    await world.spoil("draft_worker", "mac")
-    assert await devices(world) == [beat(1, "pi")]
-    await world.device("mac").beat(beat(2, "mac"), 5)
-    assert await devices(world) == [beat(2, "mac"), beat(1, "pi")]
 
 
 @FOR_DEVICES

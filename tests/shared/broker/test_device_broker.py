@@ -1,4 +1,4 @@
-"""Of RedisDevice alone. What it does as every broker does is in test_contract.py."""
+"""Of RedisDevice alone. What it does as every broker does is in test_contract.py and test_presence.py."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -20,25 +20,25 @@ USER, NICE, SYSTEM, IRQ, SOFTIRQ = 0, 1, 2, 5, 6  # columns of /proc/stat after 
 class CpuTimes:
     """Times in seconds, each since a fixed moment; only differences are meaningful.
 
-    wall: the clock. waited: all our threads' waits for a core. own: computed by this process. all: computed by
+    wall: the clock. waited: all our threads' waits for a core. own: computed by this process. total: computed by
     every process of our priority or above, on the cores that we may use.
     """
 
     wall: float
     waited: float
     own: float
-    all: float
+    total: float
 
     def since(self, begin: "CpuTimes") -> "CpuTimes":
         """The difference to the earlier times `begin`."""
         return CpuTimes(
-            self.wall - begin.wall, self.waited - begin.waited, self.own - begin.own, self.all - begin.all
+            self.wall - begin.wall, self.waited - begin.waited, self.own - begin.own, self.total - begin.total
         )
 
     @property
     def others(self) -> float:
         """Core-seconds that other processes computed."""
-        return max(self.all - self.own, 0.0)
+        return max(self.total - self.own, 0.0)
 
 
 def read_cpu_times() -> CpuTimes | None:

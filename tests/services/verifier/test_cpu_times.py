@@ -36,14 +36,14 @@ def test_threads_waits_are_summed_and_only_our_cores_count(proc: Path) -> None:
     times = read_cpu_times()
     assert times is not None
     assert times.waited == pytest.approx(1.75)
-    assert times.all == pytest.approx((400 + 100 + 1 + 30 + 600 + 200 + 2 + 30) / 100)
+    assert times.total == pytest.approx((400 + 100 + 1 + 30 + 600 + 200 + 2 + 30) / 100)
 
 
 def test_a_niced_process_counts_the_niced_others(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getpriority", lambda *_: 5)
     times = read_cpu_times()
     assert times is not None
-    assert times.all == pytest.approx((1363 + 900 + 1100) / 100)
+    assert times.total == pytest.approx((1363 + 900 + 1100) / 100)
 
 
 def test_a_thread_that_ends_meanwhile_is_left_out(proc: Path) -> None:

@@ -32,7 +32,7 @@ coverage: setup ## branch coverage of shared and the pure cores by unit tests; t
 
 # 5: PYTEST_ARGS selects none of this half.
 test: demo-model ## all tests: the unit tests in two processes, then the others one by one
-	@$(BIN)/python -m pytest $(UNIT) $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	@$(BIN)/python -m pytest $(UNIT) $(UNIT_ARGS) $(PYTEST_ARGS) || [ $$? -eq 5 ]
 	@$(BIN)/python -m pytest -m "(slow or model) and not browser" $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 setup: ## the environment .venv with pinned packages

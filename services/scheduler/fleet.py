@@ -40,11 +40,6 @@ class Fleet:
         beat = self.devices.get(name_of(device))
         return beat is not None and address(beat) == device
 
-    def has_gateway(self, gateway: str) -> bool:
-        """Whether the gateway incarnation with this address is alive."""
-        beat = self.gateways.get(name_of(gateway))
-        return beat is not None and address(beat) == gateway
-
 
 def choose_device(fleet: Fleet, wanted: str, load: Callable[[str], int], refused: Collection[str]) -> str:
     """Address of the device with the most spare speed; "" when none has room.

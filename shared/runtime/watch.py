@@ -54,10 +54,6 @@ class BrokerWatch:
         """Call listener(event) at every change; it must not block or raise."""
         self._listeners.append(listener)
 
-    def away_s(self, now: float) -> float:
-        """Seconds since the broker was last seen; 0.0 while it is up."""
-        return 0.0 if self._away_since is None else now - self._away_since
-
     async def run(self, stop: asyncio.Event) -> None:
         """Probe until stop is set."""
         while not stop.is_set():

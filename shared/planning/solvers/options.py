@@ -65,10 +65,6 @@ class Batches:
         last = batch + 1 == len(self.starts)
         return slice(int(self.starts[batch]), len(self.members) if last else int(self.starts[batch + 1]))
 
-    def members_of(self, batch: int) -> Ints:
-        """One batch's members."""
-        return self.members[self.slice_of(batch)]
-
     def verify_ms(self, level: Floats) -> Floats:
         """t_v for levels [A, K]: of the longest draft, or of drafted tokens."""
         column = (self.users[:, None], level, level, self.prefix[:, None], self.prefixes[:, None])

@@ -3,7 +3,6 @@
 Kept apart from the draft worker on purpose: one context, no sessions, nothing but llama.cpp's own calls.
 """
 
-import ctypes
 import statistics
 import time
 from collections.abc import Sequence
@@ -79,16 +78,16 @@ class Draft:
         import llama_cpp  # a native library
 
         from services.draft_worker.backends import load_backends  # another service
+        from services.draft_worker.llama_log import keep_errors, reason
 
         self._lib = llama_cpp
-        self._quiet = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
-        llama_cpp.llama_log_set(self._quiet, ctypes.c_void_p(0))
+        keep_errors()
         load_backends()
         self._model: Any = llama_cpp.llama_model_load_from_file(
             str(path).encode(), llama_cpp.llama_model_default_params()
         )
         if not self._model:
-            raise ModelError(f"{path}: llama.cpp cannot load it")
+            raise ModelError(f"{path}: llama.cpp cannot load it: {reason()}")
         params = llama_cpp.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = CONTEXT, CONTEXT, CONTEXT
         params.n_seq_max, params.kv_unified = sequences, True

@@ -1,6 +1,5 @@
 """Requantising a GGUF file with llama.cpp: how a draft is made from its target's own file."""
 
-import ctypes
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +19,7 @@ def requantize(source: Path, into: Path, recipe: DraftRecipe, threads: int = 0) 
     import llama_cpp  # loads a native library; most commands need none
 
     from services.draft_worker.backends import load_backends  # another service
+    from services.draft_worker.llama_log import keep_errors, reason
 
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype = _constant(llama_cpp, FTYPE, recipe.type)
@@ -28,14 +28,13 @@ def requantize(source: Path, into: Path, recipe: DraftRecipe, threads: int = 0) 
     params.nthread = threads
     if recipe.embeddings:
         params.token_embedding_type = _constant(llama_cpp, TENSOR, recipe.embeddings)
-    quiet = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
-    llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
+    keep_errors()
     load_backends()
     partial = into.with_name(into.name + ".partial")
     try:
         code = llama_cpp.llama_model_quantize(str(source).encode(), str(partial).encode(), params)
         if code != 0:
-            raise ModelError(f"{source}: llama.cpp could not requantise it to {recipe.type} (code {code})")
+            raise ModelError(f"{source}: llama.cpp could not requantise it to {recipe.type}: {reason()}")
         partial.replace(into)
     finally:
         partial.unlink(missing_ok=True)

@@ -4,7 +4,6 @@ Low-level calls of llama-cpp-python only. Choices for a CPU (docs/benchmarks.md)
 KV cache in float16, logits only where a token is drafted.
 """
 
-import ctypes
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import structlog
 
 from services.draft_worker.backends import load_backends
 from services.draft_worker.kv import PREFILL_ALONE, SHORT, Change, Copy, Cut, KvBook, Piece, Work, next_batch
+from services.draft_worker.llama_log import keep_errors, reason
 from shared.compute.drafter import DraftRequest, DraftResult
 from shared.protocol.vocabulary import Entry, Vocabulary, VocabularyError, added, byte_level, sentencepiece
 from shared.speculative.draw import draw
@@ -51,7 +51,7 @@ class LlamaDrafter:
     """Drafter on a GGUF file. Raises ModelFileError when the file cannot be used."""
 
     def __init__(self, path: Path | str, limits: Limits, threads: int = 1) -> None:
-        _silence()
+        keep_errors(lambda line: log.error("llama.cpp", message=line))
         load_backends()
         self.path = Path(path)
         self.capacity = limits.sessions
@@ -181,7 +181,7 @@ class LlamaDrafter:
         batch.n_tokens, batch.token[0], batch.pos[0], batch.n_seq_id[0] = 1, 0, 0, 1
         batch.seq_id[0][0], batch.logits[0] = 0, 1
         if llama.llama_decode(self._context, batch) != 0:
-            raise ModelFileError(f"{self.path}: the model does not decode: {_reason()}")
+            raise ModelFileError(f"{self.path}: the model does not decode: {reason()}")
         llama.llama_memory_clear(self._memory, True)
 
 
@@ -195,7 +195,7 @@ def _load(path: Path) -> Any:
         raise ModelFileError(f"{path}: no such file")
     model = llama.llama_model_load_from_file(str(path).encode(), llama.llama_model_default_params())
     if not model:
-        raise ModelFileError(f"{path}: not a GGUF model that llama.cpp can load: {_reason()}")
+        raise ModelFileError(f"{path}: not a GGUF model that llama.cpp can load: {reason()}")
     if llama.llama_model_has_encoder(model) or not llama.llama_model_has_decoder(model):
         raise ModelFileError(f"{path}: not a decoder-only model")
     if llama.llama_model_is_recurrent(model) or llama.llama_model_is_hybrid(model):
@@ -222,7 +222,7 @@ def _context(model: Any, limits: Limits, threads: int, path: Path) -> Any:
     params.no_perf = True
     context = llama.llama_init_from_model(model, params)
     if not context:
-        raise ModelFileError(f"{path}: no context of {limits.kv_tokens} KV tokens: {_reason()}")
+        raise ModelFileError(f"{path}: no context of {limits.kv_tokens} KV tokens: {reason()}")
     return context
 
 
@@ -238,28 +238,3 @@ def _entries(vocab: Any, rows: int) -> Iterator[Entry]:
         # llama.cpp also marks ordinary tokens that look like end marks (Qwen's "</s>") as control tokens.
         special = bool(attr & _ADDED) and not attr & llama.LLAMA_TOKEN_ATTR_NORMAL
         yield Entry(token, added(text) if special else spell(text), special)
-
-
-_LOG_ERROR: Final = 4  # ggml.h, GGML_LOG_LEVEL_ERROR
-_errors: list[str] = []
-
-
-def _on_log(level: int, text: bytes, _: ctypes.c_void_p) -> None:
-    """Forward llama.cpp's errors to our log and drop its other messages."""
-    if level == _LOG_ERROR:
-        line = text.decode("utf-8", "replace").strip()
-        _errors.append(line)
-        del _errors[8:]
-        log.error("llama.cpp", message=line)
-
-
-_log_callback: Final = llama.llama_log_callback(_on_log)  # kept alive, since llama.cpp holds only a pointer
-
-
-def _silence() -> None:
-    _errors.clear()
-    llama.llama_log_set(_log_callback, ctypes.c_void_p(0))
-
-
-def _reason() -> str:
-    return _errors[0] if _errors else "llama.cpp gives no reason"

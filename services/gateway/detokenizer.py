@@ -37,6 +37,9 @@ class Detokenizer:
     is held back; those before it are final (UTF-8 replaces each broken sequence as soon as it breaks). A run
     of raw-byte tokens is decoded as a whole, so it is held back until it ends. The window before the border is
     kept as context, because decoders strip or join at the start of what they are given.
+
+    `DecodeStream` of tokenizers cannot do this: with raw-byte tokens its text can differ from `decode`, and it
+    holds back text behind a byte that nothing can complete any more (a test holds both).
     """
 
     def __init__(self, decoder: Decoder) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers.decoders import DecodeStream
 
 from services.gateway.detokenizer import REPLACEMENT, Detokenizer
 from services.gateway.tokenizer import TargetTokenizer
@@ -114,3 +115,24 @@ def test_a_space_between_words_survives_the_window() -> None:
     tokenizer = sentencepiece()
     the, dog = 260, 261
     assert "".join(deltas(tokenizer, [the, dog, dog])) == "the dog dog"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "ours", "streamed"),
+    [
+        # A run of raw-byte tokens decodes as a whole, so it may still change.
+        ("sentencepiece", "€".encode() + b"\xe2A", 5 * REPLACEMENT, "€"),
+        # No byte completes the first one, so its text is final.
+        ("byte-level", b"\xff\xff", 2 * REPLACEMENT, ""),
+    ],
+)
+def test_the_librarys_decode_stream_gives_another_text(
+    name: str, data: bytes, ours: str, streamed: str
+) -> None:
+    """Once `streamed` equals `ours` everywhere, use DecodeStream instead."""
+    tokenizer = TOKENIZERS[name]()
+    by_bytes = {data: token for token, data in tokenizer.vocabulary.bytes_of.items() if len(data) == 1}
+    ids = [by_bytes[bytes([byte])] for byte in data]
+    assert "".join(deltas(tokenizer, ids)) == ours
+    stream = DecodeStream(skip_special_tokens=True)
+    assert "".join(stream.step(tokenizer._tokenizer, token) or "" for token in ids) == streamed

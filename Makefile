@@ -4,6 +4,8 @@ PYTHON ?= python3
 TORCH ?=
 MODELS ?= smollm2
 BIN := .venv/bin
+# Compiled modules are kept whatever the caller's environment says: tests start hundreds of Python processes.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check unit coverage test test-browser load setup models lint bench pair exactness gpu-bench soak fleet compose-test k8s-access k8s-validate pins clean distclean demo-model

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -74,9 +75,19 @@ TOOLS = ("cli/*", "loadgen/*")
 PROCESSES = ("cli/bench/verifier/*", "cli/bench/drafting.py", "cli/reference.py")
 
 
-def imports(file: str) -> Iterator[tuple[str, bool]]:
+@cache
+def tree_of(file: str) -> ast.Module:
+    return ast.parse((ROOT / file).read_text(encoding="utf-8"))
+
+
+@cache
+def imports(file: str) -> tuple[tuple[str, bool], ...]:
     """Every imported module of a file, and whether the import runs when the file is loaded."""
-    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    return tuple(_imports(file))
+
+
+def _imports(file: str) -> Iterator[tuple[str, bool]]:
+    tree = tree_of(file)
     inside = {
         id(node)
         for function in ast.walk(tree)
@@ -146,7 +157,7 @@ def test_no_threads_or_clocks_by_another_door() -> None:
     wrong = [
         f"{file}:{node.lineno} calls {node.func.attr}"
         for file in FILES
-        for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8")))
+        for node in ast.walk(tree_of(file))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
         if node.func.attr in CALLS and not allowed(file, CALLS[node.func.attr])
     ]
@@ -225,12 +236,11 @@ def test_files_and_functions_fit_in_the_head() -> None:
     """At most 400 lines a file and 50 a function; ruff (C901) holds their complexity."""
     long = []
     for file in [*FILES, *(path.relative_to(ROOT).as_posix() for path in ROOT.glob("scripts/*.py"))]:
-        source = (ROOT / file).read_text(encoding="utf-8")
-        if source.count("\n") > 400:
+        if (ROOT / file).read_text(encoding="utf-8").count("\n") > 400:
             long.append(file)
         long += [
             f"{file}: {node.name}"
-            for node in ast.walk(ast.parse(source))
+            for node in ast.walk(tree_of(file))
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
             and (node.end_lineno or 0) - node.lineno >= 50
         ]

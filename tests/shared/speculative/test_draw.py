@@ -98,19 +98,19 @@ def test_a_lonely_token_of_the_last_block_is_found() -> None:
     logits[-1] = -1.0
     share = np.exp(-1.0) / (K + np.exp(-1.0))
     params = SamplingParams(seed=3, vocab=logits.size, temperature=1.0)
-    drawn = np.array([draw(logits, params, t) for t in range(20_000)])
+    drawn = np.array([draw(logits, params, t) for t in range(6_000)])
     assert set(drawn[drawn >= K].tolist()) == {2 * BLOCK}
-    assert abs((drawn == 2 * BLOCK).mean() - share) < 4 * np.sqrt(share / 20_000)
+    assert abs((drawn == 2 * BLOCK).mean() - share) < 4 * np.sqrt(share / 6_000)
 
 
 def test_blocks_are_drawn_by_their_mass() -> None:
     # Flat, 2.5 blocks: the head takes 64 ids of block 0, the others are reached by the bucket alone.
     vocab = 2 * BLOCK + BLOCK // 2
     params = SamplingParams(seed=4, vocab=vocab, temperature=1.0)
-    drawn = np.array([draw(np.zeros(vocab), params, t) for t in range(20_000)])
+    drawn = np.array([draw(np.zeros(vocab), params, t) for t in range(6_000)])
     counts = np.bincount(drawn // BLOCK, minlength=3)
-    np.testing.assert_allclose(counts / 20_000, [0.4, 0.4, 0.2], atol=0.015)
-    assert 0.02 < (drawn < K).mean() < 0.031  # 64 of 2560
+    np.testing.assert_allclose(counts / 6_000, [0.4, 0.4, 0.2], atol=0.02)
+    assert 0.018 < (drawn < K).mean() < 0.033  # 64 of 2560
 
 
 def test_margin_knows_the_draw() -> None:

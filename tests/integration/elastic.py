@@ -102,11 +102,19 @@ class Balancer:
                 await asyncio.sleep(POLL_S)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        where = self._ready[sum(self.passed.values()) % len(self._ready)]
-        self.passed[where] += 1
-        host, _, port = where.rpartition(":")
-        to_reader, to_writer = await asyncio.open_connection(host, int(port))
+        to_reader, to_writer = await self._open()
         await asyncio.gather(_copy(reader, to_writer), _copy(to_reader, writer))
+
+    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to the next gateway; one that has gone since the last look is passed over."""
+        while True:
+            where = self._ready[sum(self.passed.values()) % len(self._ready)]
+            self.passed[where] += 1
+            host, _, port = where.rpartition(":")
+            try:
+                return await asyncio.open_connection(host, int(port))
+            except ConnectionRefusedError:
+                self._ready.remove(where)
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

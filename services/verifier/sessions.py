@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
-from services.verifier.core import Bounds, VerifiedSession, session_from_log, wants_log
+from services.verifier.core import Bounds, VerifiedSession, needs_log, session_from_log
 from services.verifier.metrics import Metrics
 from services.verifier.retry import Retry
 from services.verifier.step import keep_common_prefix
@@ -45,13 +45,23 @@ class VerifiedSessions:
         """Logs of the rows' sessions that are not known yet."""
         return await self._load(sorted({row.session for row in rows} - self._known.keys()), retry)
 
-    async def for_row(self, row: StagedRow, logs: Logs, retry: Retry) -> VerifiedSession | None:
+    async def of_rows(
+        self, rows: Iterable[StagedRow], logs: Logs, retry: Retry
+    ) -> dict[str, VerifiedSession | None]:
+        """The rows' sessions, each as new as the first row of it; None for a session without a log."""
+        sessions: dict[str, VerifiedSession | None] = {}
+        for row in rows:
+            if row.session not in sessions:
+                sessions[row.session] = await self._of_row(row, logs, retry)
+        return sessions
+
+    async def _of_row(self, row: StagedRow, logs: Logs, retry: Retry) -> VerifiedSession | None:
         """The row's session, reloaded from its log if the row is newer. None when there is no log."""
         self._last_row[row.session] = asyncio.get_running_loop().time()
         session = self._known.get(row.session)
         if session is None and row.session in logs:
             session = await self._adopt(logs[row.session])
-        if wants_log(row, session):
+        if needs_log(row, session):
             fresh = await self._load([row.session], retry)
             if row.session not in fresh:
                 await self.drop([row.session])

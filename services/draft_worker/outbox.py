@@ -9,7 +9,7 @@ from services.draft_worker.link import DelayLine, Link
 from services.draft_worker.metrics import Metrics
 from services.draft_worker.timeline import Timeline
 from shared.broker.contract import BrokerAway
-from shared.broker.device_broker import DeviceBroker
+from shared.broker.device_broker import DeviceStreams
 from shared.protocol import wire
 from shared.protocol.messages import Draft, Resync
 from shared.runtime.ids import Ids
@@ -23,7 +23,7 @@ class Outbox:
 
     def __init__(
         self,
-        broker: DeviceBroker,
+        streams: DeviceStreams,
         stream: str,
         link: Link,
         ids: Ids,
@@ -31,7 +31,7 @@ class Outbox:
         wanted: Callable[[Reply], bool],
         timeline: Timeline,
     ) -> None:
-        self._broker, self._stream, self._ids, self._metrics = broker, stream, ids, metrics
+        self._streams, self._stream, self._ids, self._metrics = streams, stream, ids, metrics
         self._wanted = wanted
         self._timeline = timeline
         self._line: DelayLine[tuple[float, Reply]] = DelayLine(link)  # (put when, what)
@@ -55,7 +55,7 @@ class Outbox:
         due = await self._line.take()
         sent = 0
         try:
-            sent = await self._broker.push_many(self._stream, [message for _, message in due])
+            sent = await self._streams.push_many(self._stream, [message for _, message in due])
         finally:  # after an error it is unknown whether messages arrived; duplicates do no harm
             self._line.put_back([item for item in due[sent:] if self._wanted(item[1])])
         now = asyncio.get_running_loop().time()

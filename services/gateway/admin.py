@@ -78,7 +78,7 @@ class Admin:
             raise bad_request(
                 f"{change.policy!r}: no such policy; known are {known}", "policy", "invalid_value"
             )
-        await self._broker.push(
+        await self._broker.streams.push(
             self._keys.submit,
             Control(change.policy, change.k, change.verifier_threads, change.draft_threads),
         )
@@ -94,7 +94,7 @@ class Admin:
                 "deployment": asdict(current) if current else None,
                 "objection": self._sessions.not_ready_reason() or self._deployment.not_ready_reason,
                 "policy": await self._policy(),
-                "sessions": len(await self._broker.live()),
+                "sessions": len(await self._broker.sessions.live()),
                 "sessions_here": len(self._sessions),
                 "totals": dict(self._sessions.totals),
                 "gateways": await self._alive("gateway"),
@@ -110,19 +110,19 @@ class Admin:
         self._admin_keys.check(request.headers.get("Authorization", ""), sender)
 
     async def _alive(self, role: Role) -> list[dict[str, Any]]:
-        heartbeats = await self._broker.alive(role)
+        heartbeats = await self._broker.presence.alive(role)
         return [asdict(heartbeat) for heartbeat in sorted(heartbeats, key=lambda beat: beat.name)]
 
     async def _policy(self) -> dict[str, Any]:
         """The policy as the scheduler stores it, with integer figures. Empty before the first scheduler has started."""
-        fields = await self._broker.get(self._keys.policy)
+        fields = await self._broker.records.get(self._keys.policy)
         policy: dict[str, Any] = {"policy": "", "k": 0, "verifier_threads": 0, "draft_threads": 0}
         return policy | {name: int(text) if text.isdigit() else text for name, text in fields.items()}
 
     async def _wait_for(self, shows: Callable[[Mapping[str, str]], bool]) -> bool:
         loop = asyncio.get_running_loop()
         end = loop.time() + APPLIED_S
-        while not shows(await self._broker.get(self._keys.policy)):
+        while not shows(await self._broker.records.get(self._keys.policy)):
             if loop.time() > end:
                 return False
             await asyncio.sleep(0.02)

@@ -94,7 +94,7 @@ class Gateway:
         self._watch = BrokerWatch(broker)
         self._watch.on_change(self._on_watch)
         self.sessions = GatewaySessions(settings, broker, self._watch, ids)
-        self._deployment = DeploymentView(broker, keys, tokenizer.vocabulary.hash)
+        self._deployment = DeploymentView(broker.records, keys, tokenizer.vocabulary.hash)
         self.api = Api(
             name=settings.served_name or Path(settings.model_dir).name or "modelled",
             admission=Admission(

@@ -9,7 +9,7 @@ from services.verifier.core import Bounds, VerifiedSession, needs_log, session_f
 from services.verifier.metrics import Metrics
 from services.verifier.retry import Retry
 from services.verifier.step import keep_common_prefix
-from shared.broker.contract import Broker, CommitOutcome, UnknownSession
+from shared.broker.contract import CommitOutcome, SessionLogs, UnknownSession
 from shared.compute.compute import Compute
 from shared.compute.target import TargetModel
 from shared.protocol.messages import StagedRow, Verdict
@@ -25,10 +25,15 @@ class VerifiedSessions:
     """Applies all changes of sessions, to the sessions and to the target's cache alike."""
 
     def __init__(
-        self, verifier: str, broker: Broker, target: TargetModel, compute: Compute, metrics: Metrics
+        self,
+        verifier: str,
+        session_logs: SessionLogs,
+        target: TargetModel,
+        compute: Compute,
+        metrics: Metrics,
     ) -> None:
         self._verifier = verifier
-        self._broker = broker
+        self._session_logs = session_logs
         self._target = target
         self._bounds = Bounds(target.vocab, target.max_context, target.pool_tokens)
         self._compute = compute
@@ -115,7 +120,7 @@ class VerifiedSessions:
         idle = [session for session, at in self._last_row.items() if now - at > IDLE_S]
         for session in idle[:SWEPT_AT_ONCE]:
             try:
-                head = await self._broker.head(session)
+                head = await self._session_logs.head(session)
             except UnknownSession:
                 await self.drop([session])
                 continue
@@ -146,7 +151,7 @@ class VerifiedSessions:
         logs = {}
         for session in sessions:
             try:
-                logs[session] = await retry(partial(self._broker.load, session))
+                logs[session] = await retry(partial(self._session_logs.load, session))
             except UnknownSession:
                 continue
         if sessions:

@@ -57,7 +57,7 @@ class Verifier:
         self.name = settings.name or "verifier"
         self.watch = BrokerWatch(broker)
         self.metrics = Metrics(registry)
-        self.sessions = VerifiedSessions(self.name, broker, target, compute, self.metrics)
+        self.sessions = VerifiedSessions(self.name, broker.sessions, target, compute, self.metrics)
         self._settings = settings
         self._broker = broker
         self._target = target
@@ -67,7 +67,7 @@ class Verifier:
         self._bounds = Bounds(target.vocab, target.max_context, target.pool_tokens)
         self._keys = Keys(settings.shard)
         self._stream = self._keys.staged(self.name)
-        self._presence = Presence(broker, self._heartbeat)
+        self._presence = Presence(broker.presence, self._heartbeat)
         self._generation = 0
         self._registered_in = -1  # watch.generation at our registration; -1 = not registered
         self._term = 0  # highest lease term seen
@@ -78,7 +78,7 @@ class Verifier:
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until stop is set, finish the current message, then deregister. Raises Superseded."""
         retry = Retry(self.watch, self._ids, stop)
-        reader = Reader(self._stream, self.name, self._broker, self.sessions, retry, self.metrics)
+        reader = Reader(self._stream, self.name, self._broker.streams, self.sessions, retry, self.metrics)
         self._idle_since = asyncio.get_running_loop().time()
         async with asyncio.TaskGroup() as group:
             background = [group.create_task(self.watch.run(stop))]
@@ -112,9 +112,9 @@ class Verifier:
         data = self.watch.generation
         await self.sessions.drop_all()
         self._term = 0
-        self._generation = await self._broker.next_generation()
-        await self._broker.put(self._keys.deployment, self._deployment())
-        await self._broker.make_groups([self._stream])
+        self._generation = await self._broker.presence.next_generation()
+        await self._broker.records.put(self._keys.deployment, self._deployment())
+        await self._broker.streams.make_groups([self._stream])
         await self._presence.announce()  # so that a ready verifier is listed as alive
         self._registered_in = data
         log.info("verifier up", name=self.name, generation=self._generation, pool=self._target.pool_tokens)
@@ -124,16 +124,16 @@ class Verifier:
         while not stop.is_set():
             await pause(stop, DEPLOYMENT_S)
             try:
-                if not await self._broker.get(self._keys.deployment):
+                if not await self._broker.records.get(self._keys.deployment):
                     log.warning("the deployment's record was deleted, it is written again")
-                    await self._broker.put(self._keys.deployment, self._deployment())
+                    await self._broker.records.put(self._keys.deployment, self._deployment())
             except BrokerAway as error:
                 log.debug("deployment not looked up", why=str(error))
 
     async def _deregister(self) -> None:
         """Delete our heartbeat, so that sessions move to another verifier at once."""
         try:
-            await self._broker.leave("verifier", self.name, self._generation)
+            await self._broker.presence.leave("verifier", self.name, self._generation)
         except BrokerAway as error:
             log.info("the heartbeat lapses by itself", why=str(error))
 
@@ -211,7 +211,7 @@ class Verifier:
         """Split a batch that has crashed the process before: each row becomes a batch with its own delivery count."""
         log.error("batch delivered too often, its rows are run alone", entry=entry.id, rows=len(batch.rows))
         for row in batch.rows:
-            await retry(partial(self._broker.push, self._stream, replace(batch, rows=(row,))))
+            await retry(partial(self._broker.streams.push, self._stream, replace(batch, rows=(row,))))
         await self._ack(entry, retry)
 
     async def _dead_letter(self, entry: Entry, batch: StagedBatch, reader: Reader, retry: Retry) -> None:
@@ -221,11 +221,11 @@ class Verifier:
             for row in batch.rows
         ]
         await self.sessions.drop([row.session for row in batch.rows])
-        await retry(partial(self._broker.commit, self.name, "", refusals))
+        await retry(partial(self._broker.sessions.commit, self.name, "", refusals))
         await reader.refuse(entry, "deadly", f"delivered {entry.deliveries} times")
 
     async def _ack(self, entry: Entry, retry: Retry) -> None:
-        await retry(partial(self._broker.ack, self._stream, [entry.id]))
+        await retry(partial(self._broker.streams.ack, self._stream, [entry.id]))
 
     # --- one step -----------------------------------------------------------------------------------
     async def _step(self, inbound: Inbound, batch: StagedBatch, retry: Retry) -> None:
@@ -243,7 +243,7 @@ class Verifier:
         self.metrics.step(times)
         idle_since, self._idle_since = self._idle_since, times.ended
         if self._settings.trace:
-            await self._broker.trace(times.spans(self.name, batch, idle_since))
+            await self._broker.streams.trace(times.spans(self.name, batch, idle_since))
 
     async def _plan(self, rows: Sequence[StagedRow], sessions: Mapping[str, VerifiedSession | None]) -> Step:
         """Plan a step, and record the KV pages in use before its pass."""
@@ -288,7 +288,7 @@ class Verifier:
         """Commit all verdicts atomically, retrying until the broker has them; then update our sessions."""
         begun = asyncio.get_running_loop().time()
         rows = [CommitRow(verdict, row.device, row.gateway) for row, verdict in answers]
-        outcomes = await retry(partial(self._broker.commit, self.name, entry.id, rows))
+        outcomes = await retry(partial(self._broker.sessions.commit, self.name, entry.id, rows))
         self.metrics.committed(
             [row.verdict for row in rows], outcomes, asyncio.get_running_loop().time() - begun
         )

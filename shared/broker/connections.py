@@ -16,7 +16,7 @@ from redis.asyncio.connection import AbstractConnection, ConnectionPool
 
 from shared.broker.contract import BrokerAway, BrokerDenied, BrokerFull
 from shared.broker.replies import text
-from shared.broker.script import Script
+from shared.broker.script import script
 
 Argument = str | bytes | int
 
@@ -86,12 +86,13 @@ class Connections:
         (answer,) = await self._limited((command,), block_s + CALL_S, nullcontext())
         return answer
 
-    async def run(self, script: Script, keys: Sequence[str], *arguments: Argument) -> Any:
-        """A script's answer. Raises as `call`. A broker that does not know the script yet is given it."""
+    async def run(self, name: str, keys: Sequence[str], *arguments: Argument) -> Any:
+        """The answer of a script of ours. Raises as `call`. A broker that does not know it yet gets its text."""
+        found = script(name)
         try:
-            return await self.call("EVALSHA", script.sha, len(keys), *keys, *arguments)
+            return await self.call("EVALSHA", found.sha, len(keys), *keys, *arguments)
         except exceptions.NoScriptError:
-            return await self.call("EVAL", script.text, len(keys), *keys, *arguments)
+            return await self.call("EVAL", found.text, len(keys), *keys, *arguments)
 
     async def close(self) -> None:
         """Close all. Calls under way and later ones raise BrokerAway. Idempotent."""

@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from shared.broker.contract import GROUP
 from shared.protocol import limits
+from shared.protocol.keys import GROUP
 from shared.protocol.messages import Verdict
 
 _FOLDER: Final = Path(__file__).parent / "scripts"

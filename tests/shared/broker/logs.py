@@ -6,6 +6,7 @@ from typing import Any
 from shared.broker.contract import Broker, CommitRow
 from shared.protocol import wire
 from shared.protocol.messages import (
+    Cancel,
     Submit,
     Verdict,
 )
@@ -31,7 +32,7 @@ def submit_of(spec: SessionSpec) -> Submit:
 
 async def open_session(broker: Broker, session: str = "s1", **changes: Any) -> None:
     spec = spec_of(session, **changes)
-    assert await broker.submit(spec, submit_of(spec))
+    assert await broker.sessions.submit(spec, submit_of(spec))
 
 
 def row(base_len: int, *tokens: int, session: str = "s1", epoch: int = 0, **changes: Any) -> CommitRow:
@@ -52,13 +53,18 @@ class Ears:
     async def heard(self, receiver: str) -> list[Any]:
         keys = self._world.keys
         stream = {"device": keys.inbox(DEVICE), "gateway": keys.reply(GATEWAY), "scheduler": keys.verdicts}
-        entries = await self._world.broker.read_inbox(stream[receiver], self._last[receiver], 9999, 0)
+        entries = await self._world.broker.streams.read_inbox(stream[receiver], self._last[receiver], 9999, 0)
         if entries:
             self._last[receiver] = entries[-1].id
         return [wire.decode(entry.data) for entry in entries]
 
     async def all(self) -> tuple[list[Any], list[Any], list[Any]]:
         return await self.heard("device"), await self.heard("gateway"), await self.heard("scheduler")
+
+
+def cancel(n: int) -> Cancel:
+    """A short message."""
+    return Cancel(f"s{n}")
 
 
 def bare(verdict: Verdict) -> Verdict:

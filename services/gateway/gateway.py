@@ -12,7 +12,6 @@ from prometheus_client import CollectorRegistry
 from services.gateway.admin import Admin
 from services.gateway.admission import Admission
 from services.gateway.app import Api, malformed
-from services.gateway.bounds import bounds_of
 from services.gateway.cors import read_origins
 from services.gateway.deployment import DeploymentView
 from services.gateway.in_flight import InFlight
@@ -99,7 +98,7 @@ class Gateway:
             name=settings.served_name or Path(settings.model_dir).name or "modelled",
             admission=Admission(
                 tokenizer,
-                Intake(compute, bounds_of(settings), settings.max_long_requests),
+                Intake.of(settings, compute),
                 ids,
                 settings.max_context,
             ),

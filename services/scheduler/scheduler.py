@@ -12,7 +12,6 @@ from typing import Final
 import structlog
 from prometheus_client import CollectorRegistry
 
-from services.scheduler import effects as fx
 from services.scheduler.core import Core, UnexpectedMessage
 from services.scheduler.device_gauges import DeviceGauges
 from services.scheduler.devices import KnownDevices, expiry_message
@@ -298,7 +297,7 @@ class Scheduler:
             except (KeyError, ValueError) as error:
                 log.warning("kept policy not understood", kept=kept, why=str(error))
         else:
-            await self._performer.perform(core, fx.Persist({**core.policy_fields(), "source": "settings"}))
+            await self._performer.perform(core, core.policy_record("settings"))
         return core
 
     async def _sweep(self, core: Core) -> None:

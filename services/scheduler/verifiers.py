@@ -158,6 +158,12 @@ class Verifier:
         """Cost law of any pass."""
         return self.costs.any
 
+    def forget_plan(self, lanes: int) -> None:
+        """Drop the plan, and measure throughput anew. lanes: of the policy that takes over."""
+        self.cohort = self.cohort.relane(lanes)
+        self.plan, self.planned, self.throughput = None, None, Throughput()
+        self.plan_took_s = 0.0
+
     def server(self) -> PackedServer:
         """The verifier as planners see it: a pass includes the hop to the next one; memory is in KV tokens."""
         law = self.costs.decoding.expected()

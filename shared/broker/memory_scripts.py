@@ -254,6 +254,7 @@ class MemoryScripts:
             raise LeaseLost(f"{role} {name} has a newer generation than {generation}")
         self._server.put(key, Beat(generation, data))
         self._server.expire(key, ttl_s)
+        self._list(role, name, ttl_s)
         for inbox in self._keys.own(role, f"{name}:{generation}"):
             self._server.expire(inbox, limits.INBOX_KEPT_S)
         return 1000 * self._server.now_ms()
@@ -263,21 +264,25 @@ class MemoryScripts:
         held = self._server.get(self._keys.alive(role, name), Beat)
         if held is not None and held.generation == generation:
             self._server.drop(self._keys.alive(role, name))
+            self._names(role).discard(name)
 
     def alive(self, role: str) -> list[bytes]:
-        """alive.lua"""
-        return [beat.data for beat in self._server.under(self._keys.alive(role, ""), Beat)]
+        """alive.lua, with the read of the names before it."""
+        beats = [self._server.get(self._keys.alive(role, name), Beat) for name in sorted(self._names(role))]
+        return [beat.data for beat in beats if beat is not None]
 
     def enlist(self, expiries: Mapping[str, int]) -> list[str]:
-        """enlist.lua; here `alive` finds everybody, so only those whose time is over matter."""
-        over = []
+        """enlist.lua"""
+        expired = []
         for name, expires_ms in expiries.items():
             key = self._keys.alive("draft_worker", name)
             beat = self._server.get(key, Beat)
-            if beat and expires_ms and self._server.now_ms() > expires_ms:
-                over.append(f"{name}:{beat.generation}")
-                self._server.drop(key)
-        return over
+            if beat and 0 < expires_ms < self._server.now_ms():
+                expired.append(f"{name}:{beat.generation}")
+                self._names("draft_worker").discard(name)
+            elif beat:
+                self._list("draft_worker", name, self._server.ttl(key))
+        return expired
 
     def put(self, key: str, fields: Mapping[str, str]) -> None:
         """put.lua"""
@@ -299,6 +304,15 @@ class MemoryScripts:
     def _room(self, stream: str) -> None:
         if self._server.length(stream) >= self._limit:
             raise self.no_room(stream)
+
+    def _names(self, role: str) -> set[str]:
+        """Listed names of a role. Unlike the scripts' sorted set they stay while others are listed."""
+        return self._server.get(self._keys.names(role), set) or set()
+
+    def _list(self, role: str, name: str, ttl_s: float) -> None:
+        names = self._keys.names(role)
+        self._server.make(names, set[str], set).add(name)
+        self._server.expire(names, max(ttl_s, self._server.ttl(names)))
 
     def _add_work(self, stream: str, data: bytes) -> None:
         for _ in range(self._copies(stream, data)):

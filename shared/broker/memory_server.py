@@ -93,10 +93,14 @@ class MemoryServer:
 
     def lasting(self) -> set[str]:
         """Keys that never expire."""
-        self.purge()
-        return set(self._values) - set(self._expires)
+        return self.keys() - set(self._expires)
 
     # --- keys ---------------------------------------------------------------------------------------
+    def keys(self) -> set[str]:
+        """All keys that have not expired."""
+        self.purge()
+        return set(self._values)
+
     def purge(self) -> None:
         """Forget what has expired. Called before each operation."""
         now = asyncio.get_running_loop().time()

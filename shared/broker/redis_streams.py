@@ -53,9 +53,14 @@ class RedisStreams:
         self, streams: Sequence[str], consumer: str, count: int, block_s: float
     ) -> list[Entry]:
         command = ("XREADGROUP", "GROUP", GROUP, consumer, "COUNT", count)
+        new = [">"] * len(streams)
         try:
-            return await read(self._redis, command, streams, [">"] * len(streams), block_s)
+            return await read(self._redis, command, streams, new, block_s)
         except ResponseError as error:
+            await self._regroup(error, streams)
+        try:
+            return await read(self._redis, command, streams, new, block_s)
+        except ResponseError as error:  # lost its data once more
             await self._regroup(error, streams)
             return []
 

@@ -58,37 +58,38 @@ local function tell_all(row, verdict, full)
     to_gateways[#to_gateways + 1] = {row.gateway, full}
   end
   if row.device ~= LIVE then
+    local base_len = verdict[VERDICT.base_len]
     if told_later(verdict) then
-      redis.call('HSETNX', row.session, 'untold', verdict[VERDICT.base_len])
+      redis.call('HSETNX', row.session, 'untold', base_len)
     else
       tell_device(row, verdict, full)
+      verdict[VERDICT.base_len] = base_len -- the device's copy may begin earlier
     end
   end
   tell_scheduler(verdict)
 end
 
-local function append(key, values)
+local function append(row, key, values)
+  local length
   for first = 1, #values, 1000 do -- unpack is bounded by Lua's stack
-    redis.call('RPUSH', key, unpack(values, first, math.min(first + 999, #values)))
+    length = redis.call('RPUSH', key, unpack(values, first, math.min(first + 999, #values)))
+  end
+  if length == #values then -- a new list: it expires with its session
+    redis.call('PEXPIREAT', key, redis.call('PEXPIRETIME', row.session))
   end
 end
 
--- first: nothing was committed before.
-local function commit(row, verdict, first)
+local function commit(row, verdict)
   local entries = {}
   for i, entry in ipairs(verdict[VERDICT.logprobs]) do
     entries[i] = cmsgpack.pack(entry)
   end
-  append(row.ids, verdict[VERDICT.tokens])
-  append(row.logprobs, entries)
+  append(row, row.ids, verdict[VERDICT.tokens])
+  append(row, row.logprobs, entries)
   local finish = verdict[VERDICT.finish]
   scheduler_moves = scheduler_moves or finish == '' and verdict[VERDICT.next_k] == 0
   if finish ~= '' then
     finish_session(row.session, row.ids, row.logprobs, LIVE, verdict[VERDICT.session], finish)
-  elseif first then -- just made: they go when their session goes
-    local at = redis.call('PEXPIRETIME', row.session)
-    redis.call('PEXPIREAT', row.ids, at)
-    redis.call('PEXPIREAT', row.logprobs, at)
   end
   tell_all(row, verdict, row.data)
 end
@@ -145,7 +146,7 @@ local function settle_row(row)
     return 'answered', length
   end
   local added = #verdict[VERDICT.tokens]
-  commit(row, verdict, length == tonumber(prompt_len))
+  commit(row, verdict)
   return 'committed', length + added
 end
 

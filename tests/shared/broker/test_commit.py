@@ -65,11 +65,17 @@ async def test_a_device_that_is_to_draft_again_hears_of_all_it_missed(world: Wor
     await world.broker.sessions.commit("v", "", [idle(5, 11)])
     await world.broker.sessions.commit("v", "", [row(6, 12, next_k=3)])
     await world.broker.sessions.commit("v", "", [row(7, 13, 14, next_k=3)])
-    device, _, _ = await ears.all()
+    device, _, scheduler = await ears.all()
     assert [(told.base_len, told.tokens, told.next_k) for told in device] == [
         (4, (10, 11, 12), 3),
         (7, (13, 14), 3),
     ]
+    assert [told.base_len for told in scheduler] == [
+        4,
+        5,
+        6,
+        7,
+    ]  # that of its row, whatever the device is told
 
 
 async def test_a_device_hears_of_the_end_at_once(world: World, ears: Ears) -> None:
@@ -308,6 +314,14 @@ async def test_an_answer_too_large_for_a_message_is_a_gap(world: World, ears: Ea
     log = await world.broker.sessions.load("s1")
     assert log.committed == tuple(range(1000)) * 5
     assert log.logprobs == (entry,) * 5000
+
+
+async def test_logprobs_that_begin_late_expire_with_their_session(world: World) -> None:
+    """The fixture fails when a key never expires."""
+    await open_session(world.broker)
+    await world.broker.sessions.commit("v", "", [row(4, 10)])
+    await world.broker.sessions.commit("v", "", [row(5, 11, logprobs=((-1.5, (), ()),))])
+    assert len((await world.broker.sessions.load("s1")).logprobs) == 1
 
 
 async def test_logprobs_that_are_no_number_survive(world: World, ears: Ears) -> None:

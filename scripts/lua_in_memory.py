@@ -11,6 +11,7 @@ import asyncio
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgpack
@@ -70,43 +71,19 @@ def python_rules() -> Commit:
 def lua_rules() -> Commit:
     """commit.lua, with the commands that such a commit calls."""
     lua = lua51.LuaRuntime(encoding=None, unpack_returned_tuples=True)
-    data: dict[bytes, Any] = {}
-
-    def call(command: bytes, *arguments: Any) -> Any:
-        key = arguments[0] if arguments else b""
-        match command:
-            case b"HMGET":
-                return lua.table_from([data[key].get(name, False) for name in arguments[1:]])
-            case b"LLEN":
-                return len(data.get(key, ()))
-            case b"RPUSH":
-                data.setdefault(key, []).extend(arguments[1:])
-                return len(data[key])
-            case b"XADD":
-                data.setdefault(key, []).append(arguments[-1])
-            case b"TIME":
-                return lua.table_from([b"1", b"2"])
-        return 1
-
-    def to_lua(value: Any) -> Any:
-        return lua.table_from([to_lua(one) for one in value]) if isinstance(value, list) else value
-
-    def to_python(value: Any) -> Any:
-        if lua51.lua_type(value) == "table":
-            return [to_python(one) for one in value.values()]
-        return int(value) if isinstance(value, float) and value.is_integer() else value
-
+    data: dict[bytes, Any] = {
+        KEYS.session(f"s{i}").encode(): {b"epoch": b"0", b"prompt_len": b"4", b"finish": b""}
+        for i in range(ROWS)
+    }
     names = lua.globals()
-    names[b"redis"] = lua.table_from({b"call": call})
+    names[b"redis"] = lua.table_from({b"call": partial(call, lua, data)})
     names[b"cmsgpack"] = lua.table_from(
         {
-            b"unpack": lambda packed: to_lua(msgpack.unpackb(packed, raw=True)),
+            b"unpack": lambda packed: to_lua(lua, msgpack.unpackb(packed, raw=True)),
             b"pack": lambda value: msgpack.packb(to_python(value)),
         }
     )
     run = lua.eval(b"function(KEYS, ARGV) " + script("commit").text.split("\n", 1)[1].encode() + b" end")
-    for i in range(ROWS):
-        data[KEYS.session(f"s{i}").encode()] = {b"epoch": b"0", b"prompt_len": b"4", b"finish": b""}
 
     def commit(batch: Sequence[CommitRow]) -> None:
         keys = [KEYS.verdicts, KEYS.staged("v"), KEYS.live]
@@ -120,6 +97,36 @@ def lua_rules() -> Commit:
             raise RuntimeError(f"the first row was {outcomes[1]!r}")
 
     return commit
+
+
+def call(lua: Any, data: dict[bytes, Any], command: bytes, *arguments: Any) -> Any:
+    """redis.call on hashes, lists and streams in a dict."""
+    key = arguments[0] if arguments else b""
+    match command:
+        case b"HMGET":
+            return lua.table_from([data[key].get(name, False) for name in arguments[1:]])
+        case b"LLEN":
+            return len(data.get(key, ()))
+        case b"RPUSH":
+            data.setdefault(key, []).extend(arguments[1:])
+            return len(data[key])
+        case b"XADD":
+            data.setdefault(key, []).append(arguments[-1])
+        case b"TIME":
+            return lua.table_from([b"1", b"2"])
+    return 1
+
+
+def to_lua(lua: Any, value: Any) -> Any:
+    """Lists as tables."""
+    return lua.table_from([to_lua(lua, one) for one in value]) if isinstance(value, list) else value
+
+
+def to_python(value: Any) -> Any:
+    """Tables as lists, and whole numbers as integers."""
+    if lua51.lua_type(value) == "table":
+        return [to_python(one) for one in value.values()]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ FLUSH_S: Final = 2.0  # limit for sending the last messages
 
 
 class Outbox:
-    """Replies to the scheduler. wanted(message): whether an unsent message is still worth sending."""
+    """Replies to the scheduler. is_useful(message): whether an unsent message is still worth sending."""
 
     def __init__(
         self,
@@ -28,11 +28,11 @@ class Outbox:
         link: Link,
         ids: Ids,
         metrics: Metrics,
-        wanted: Callable[[Reply], bool],
+        is_useful: Callable[[Reply], bool],
         timeline: Timeline,
     ) -> None:
         self._streams, self._stream, self._ids, self._metrics = streams, stream, ids, metrics
-        self._wanted = wanted
+        self._is_useful = is_useful
         self._timeline = timeline
         self._line: DelayLine[tuple[float, Reply]] = DelayLine(link)  # (put when, what)
         self._sized = isfinite(link.bytes_per_s)
@@ -57,7 +57,7 @@ class Outbox:
         try:
             sent = await self._streams.push_many(self._stream, [message for _, message in due])
         finally:  # after an error it is unknown whether messages arrived; duplicates do no harm
-            self._line.put_back([item for item in due[sent:] if self._wanted(item[1])])
+            self._line.put_back([item for item in due[sent:] if self._is_useful(item[1])])
         now = asyncio.get_running_loop().time()
         for since, message in due[:sent]:
             self._metrics.link_bytes.labels("out").inc(len(wire.encode(message)))

@@ -114,7 +114,7 @@ class Admin:
         return [asdict(heartbeat) for heartbeat in sorted(heartbeats, key=lambda beat: beat.name)]
 
     async def _policy(self) -> dict[str, Any]:
-        """The policy as the scheduler stores it, with integer figures. Empty before the first scheduler has started."""
+        """The policy as the scheduler stores it, numbers as integers. Empty before the first scheduler has started."""
         fields = await self._broker.records.get(self._keys.policy)
         policy: dict[str, Any] = {"policy": "", "k": 0, "verifier_threads": 0, "draft_threads": 0}
         return policy | {name: int(text) if text.isdigit() else text for name, text in fields.items()}
@@ -131,10 +131,10 @@ class Admin:
 
 def _shows(fields: Mapping[str, str], change: PolicyChange) -> bool:
     """Whether the scheduler's record contains the change. A policy without a draft length has k = 0."""
-    wanted = (
+    expected = (
         ("policy", {change.policy} if change.policy else None),
         ("k", {str(change.k), "0"} if change.k else None),
         ("verifier_threads", {str(change.verifier_threads)} if change.verifier_threads else None),
         ("draft_threads", {str(change.draft_threads)} if change.draft_threads else None),
     )
-    return all(values is None or fields.get(name) in values for name, values in wanted)
+    return all(values is None or fields.get(name) in values for name, values in expected)

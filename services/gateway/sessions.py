@@ -209,7 +209,7 @@ class GatewaySessions:
             if message.finish != "error":
                 await self._catch_up(session)  # its last tokens, in case their verdict was lost
             session.close(message)
-        self._settle(session)
+        self._forget_if_finished(session)
 
     async def _dead_letter(self, entry: Entry, why: str) -> None:
         self.counts["refused_messages"] += 1
@@ -223,9 +223,9 @@ class GatewaySessions:
             session.fail("broker", "the session's log is gone")
         except ValueError as error:  # corrupt bytes in the log
             session.fail("error", f"the session's log cannot be read: {error}")
-        self._settle(session)
+        self._forget_if_finished(session)
 
-    def _settle(self, session: GatewaySession) -> None:
+    def _forget_if_finished(self, session: GatewaySession) -> None:
         if session.finished and self._forget(session):
             log.debug("session ended", session=session.spec.session, length=session.length)
 
@@ -274,7 +274,7 @@ class GatewaySessions:
             session.fail(reason, message)
             if cancel:
                 self._cancel(session, "cancel")
-            self._settle(session)
+            self._forget_if_finished(session)
 
     # --- quiet sessions -----------------------------------------------------------------------------
     async def _check_quiet_sessions(self) -> None:
@@ -296,7 +296,7 @@ class GatewaySessions:
             head = await self._broker.sessions.head(session.spec.session)
         except UnknownSession:
             session.fail("broker", "the session's log is gone")
-            self._settle(session)
+            self._forget_if_finished(session)
             return
         if head.finish or head.length > session.length:
             self.counts["missed_replies"] += 1

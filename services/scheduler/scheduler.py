@@ -319,10 +319,10 @@ class Scheduler:
         await self._ack(core, done)
 
     async def _heads(self, sessions: Iterable[str]) -> list[SessionHead]:
-        wanted = sorted(sessions)
+        names = sorted(sessions)
         heads: list[SessionHead | None] = []
-        for first in range(0, len(wanted), HEADS_AT_ONCE):
-            some = wanted[first : first + HEADS_AT_ONCE]
+        for first in range(0, len(names), HEADS_AT_ONCE):
+            some = names[first : first + HEADS_AT_ONCE]
             heads += await asyncio.gather(*(head_of(self._broker.sessions, session) for session in some))
         return [head for head in heads if head is not None]
 

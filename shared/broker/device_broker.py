@@ -1,4 +1,4 @@
-"""What a device with its own credential does at the broker, in plain commands: it runs no scripts and reads no log.
+"""The broker as a device with its own credential uses it: plain commands, no scripts, no session logs.
 
 The core's own devices use `RedisBroker`, and simulated ones `MemoryBroker`. Both have these methods too.
 """
@@ -16,9 +16,9 @@ from shared.protocol import limits, wire
 from shared.protocol.keys import Keys
 from shared.protocol.messages import Heartbeat, Message, Span
 
-KEPT_S: Final = 86_400  # the counter of generations, after the last of them began
+KEPT_S: Final = 86_400  # expiry of the generation counter, after its last use
 ROLE: Final = "draft_worker"
-_NOT_NEWER: Final = "equal or smaller"  # how XADD refuses an id
+_NOT_NEWER: Final = "equal or smaller"  # XADD's error for an id that does not grow
 
 
 class DeviceStreams(Protocol):
@@ -65,7 +65,7 @@ class RedisDeviceStreams:
         self._room = stream_limit
 
     async def push_many(self, stream: str, messages: Sequence[Message]) -> int:
-        """The stream's length is asked for along with each addition, so the bound may be passed by a few."""
+        """Add up to the bound. The length is read with each addition, so the bound may be exceeded by a few."""
         if self._room <= 0:
             self._room = self._limit - int(await self._redis.call("XLEN", stream))
         sent = messages[: max(0, self._room)]
@@ -74,7 +74,7 @@ class RedisDeviceStreams:
         adding: list[tuple[Argument, ...]] = [("XADD", stream, "*", "d", wire.encode(m)) for m in sent]
         try:
             *_, length = await self._redis.calls(*adding, ("XLEN", stream))
-        except BrokerFull:  # of memory; what was added before is sent again, which does no harm
+        except BrokerFull:  # memory is full; messages added before are sent again, which is harmless
             return 0
         self._room = self._limit - int(length)
         return len(sent)
@@ -83,10 +83,10 @@ class RedisDeviceStreams:
         return await read(self._redis, ("XREAD", "COUNT", count), [inbox], [after], block_s)
 
     async def dead_letter(self, entry: Entry, reason: str) -> None:
-        """Nothing: the core keeps what its own devices refuse. The entry goes with its inbox."""
+        """Do nothing: only the core's own devices keep dead letters. The entry expires with its inbox."""
 
     async def trace(self, spans: Sequence[Span]) -> None:
-        """Nothing: the core keeps the spans of its own devices."""
+        """Do nothing: only the core's own devices write spans."""
 
 
 class RedisDeviceHeartbeats:
@@ -98,19 +98,19 @@ class RedisDeviceHeartbeats:
     async def next_generation(self) -> int:
         counter = self._keys.device_generation(self._name)
         seconds, micros = await self._redis.call("TIME")
-        begin = int(seconds) * 1000 + int(micros) // 1000  # so that it grows over a loss of data too
+        begin = int(seconds) * 1000 + int(micros) // 1000  # so that generations grow over a loss of data too
         *_, generation = await self._redis.calls(
-            ("EXPIRE", counter, KEPT_S),  # first, lest the counter lapses before INCR and begins at 1
+            ("EXPIRE", counter, KEPT_S),  # first: a counter that expired before INCR would start at 1
             ("SET", counter, begin, "NX", "EX", KEPT_S),
             ("INCR", counter),
         )
         return int(generation)
 
     async def beat(self, heartbeat: Heartbeat, ttl_s: float) -> None:
-        """As beat.lua, in two steps.
+        """The rules of beat.lua in two steps.
 
-        The first decides: XADD refuses an id below the newest, which is a newer generation's. NX lets a heartbeat
-        lapse whose second step never comes, and leaves a newer one's time alone.
+        The first one fences: XADD refuses an id below the newest, which belongs to a newer generation. NX makes a
+        heartbeat expire even if its second step never comes, and keeps a newer heartbeat's expiry.
         """
         alive, generation = self._keys.alive(ROLE, self._name), heartbeat.generation
         ttl_ms = milliseconds(ttl_s)
@@ -119,7 +119,7 @@ class RedisDeviceHeartbeats:
                 ("XADD", alive, "MAXLEN", 1, f"{generation}-*", "d", wire.encode(heartbeat)),
                 ("PEXPIRE", alive, ttl_ms, "NX"),
             )
-        except BrokerFull as error:  # it serves its sessions without drafts until some have ended
+        except BrokerFull as error:  # its sessions go on without drafts until memory is free
             raise BrokerAway(str(error)) from error
         except ResponseError as error:
             if _NOT_NEWER not in str(error):

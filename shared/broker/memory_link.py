@@ -14,20 +14,20 @@ class Link(Protocol):
     """The link between a process and the broker: delay, loss, faults. One per connection."""
 
     async def before(self, operation: str, sent: int) -> None:
-        """Called on the way there with the bytes of messages sent. BrokerAway: the operation has no effect."""
+        """Called before the operation, with the bytes of messages sent. BrokerAway: it has no effect."""
         ...
 
     async def after(self, operation: str, received: int) -> None:
-        """Called on the way back with the bytes of messages received. BrokerAway: the effect stands."""
+        """Called after the operation, with the bytes of messages received. BrokerAway: its effect stands."""
         ...
 
     def copies(self, stream: str, data: bytes) -> int:
-        """How often a message that this connection adds arrives: 1, or 0 (lost), or more (repeated)."""
+        """How often a message that this connection adds arrives: 1, 0 (lost) or more (repeated)."""
         ...
 
 
 class Direct:
-    """No link at all; every operation still lets other tasks run."""
+    """A link without delay or faults. Every operation still lets other tasks run."""
 
     async def before(self, operation: str, sent: int) -> None:
         """Let other tasks run."""
@@ -56,7 +56,7 @@ class MemoryConnection:
     async def do(
         self, operation: str, act: Callable[[], T], sent: int = 0, received: Callable[[T], int] | None = None
     ) -> T:
-        """One operation over the link: `act` is its effect, all at once."""
+        """One operation over the link. `act` is its effect and atomic."""
         await self._link.before(operation, sent)
         result = self._act(act)
         await self._link.after(operation, received(result) if received else 0)
@@ -65,7 +65,7 @@ class MemoryConnection:
     async def read(
         self, operation: str, new: Callable[[], list[Entry]], streams: Sequence[str], block_s: float
     ) -> list[Entry]:
-        """A read that waits at the broker until there is something, or block_s have passed."""
+        """A read that waits until `new` returns entries, block_s at most."""
         await self._link.before(operation, 0)
         loop = asyncio.get_running_loop()
         until = loop.time() + block_s

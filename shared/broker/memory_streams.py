@@ -65,7 +65,7 @@ class MemoryStreams:
         return await self._connection.read("read_inbox", new, [inbox], block_s)
 
     async def ack(self, stream: str, ids: Sequence[str]) -> None:
-        await self._connection.do("ack", lambda: self._scripts.settle(stream, ids))
+        await self._connection.do("ack", lambda: self._scripts.ack(stream, ids))
 
     async def dead_letter(self, entry: Entry, reason: str) -> None:
         await self._connection.do(

@@ -55,5 +55,5 @@ class RedisHeartbeats:
             return []
         keys = [self._keys.names("draft_worker")]
         keys += [self._keys.alive("draft_worker", name) for name in expiries]
-        told: list[Argument] = [part for pair in expiries.items() for part in pair]
-        return [text(address) for address in await self._redis.run("enlist", keys, *told)]
+        arguments: list[Argument] = [part for pair in expiries.items() for part in pair]
+        return [text(address) for address in await self._redis.run("enlist", keys, *arguments)]

@@ -81,8 +81,8 @@ class RedisSessionLogs:
             keys += self._session_keys(row.verdict.session)
             keys.append(self._keys.inbox(row.device) if row.device else self._keys.live)
             keys.append(self._keys.reply(row.gateway) if row.gateway else self._keys.live)
-        told = await self._redis.run("commit", keys, entry_id, *(wire.encode(row.verdict) for row in rows))
-        outcomes = zip(told[::2], told[1::2], strict=True)
+        answer = await self._redis.run("commit", keys, entry_id, *(wire.encode(row.verdict) for row in rows))
+        outcomes = zip(answer[::2], answer[1::2], strict=True)
         return [CommitOutcome(cast(Outcome, text(name)), length) for name, length in outcomes]
 
     async def open(self, device: str, message: Open) -> bool:

@@ -87,10 +87,9 @@ class RedisStreams:
                 await self._redis.run("trace", [self._keys.trace], *packed)
 
     async def _regroup(self, error: ResponseError, streams: Sequence[str]) -> None:
-        """A missing group means that the broker lost its data (or was never asked for the group).
+        """Create missing groups: the broker lost its data, or they never existed. Raises any other error again.
 
-        The group is made anew, from the start of the stream, so nothing that was added since is missed. That
-        the rest is lost, the run id tells.
+        A group starts at the start of its stream, so no entry is missed. The run id shows that data was lost.
         """
         if not str(error).startswith("NOGROUP"):
             raise error

@@ -1,4 +1,4 @@
-"""Sessions, rows and who hears of them, for tests of the session log."""
+"""Sessions, commit rows and the receivers of verdicts, for tests of the session log."""
 
 from dataclasses import replace
 from typing import Any
@@ -43,14 +43,14 @@ def row(base_len: int, *tokens: int, session: str = "s1", epoch: int = 0, **chan
     return CommitRow(replace(verdict, **changes), device, gateway)
 
 
-class Ears:
-    """What each receiver of verdicts has been sent since the last look."""
+class Receivers:
+    """The messages that each receiver of verdicts was sent since the last call."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._last = {"device": "0", "gateway": "0", "scheduler": "0"}
 
-    async def heard(self, receiver: str) -> list[Any]:
+    async def received(self, receiver: str) -> list[Any]:
         keys = self._world.keys
         stream = {"device": keys.inbox(DEVICE), "gateway": keys.reply(GATEWAY), "scheduler": keys.verdicts}
         entries = await self._world.broker.streams.read_inbox(stream[receiver], self._last[receiver], 9999, 0)
@@ -59,7 +59,7 @@ class Ears:
         return [wire.decode(entry.data) for entry in entries]
 
     async def all(self) -> tuple[list[Any], list[Any], list[Any]]:
-        return await self.heard("device"), await self.heard("gateway"), await self.heard("scheduler")
+        return await self.received("device"), await self.received("gateway"), await self.received("scheduler")
 
 
 def cancel(n: int) -> Cancel:

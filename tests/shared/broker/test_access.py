@@ -1,4 +1,4 @@
-"""What each user of the broker may do, tried against a real server: a device nothing but its own."""
+"""The rights of each user of the broker, on a real server: a device may use only its own keys."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

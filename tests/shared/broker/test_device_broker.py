@@ -143,7 +143,7 @@ async def test_a_heartbeat_keeps_the_inbox_as_long_as_the_core_says(device_world
     assert limits.INBOX_KEPT_S - 2 < await device_world.ttl(inbox) <= limits.INBOX_KEPT_S
 
 
-async def test_enlisted_names_are_found_and_those_over_are_told(world: World) -> None:
+async def test_enlist_lists_live_devices_and_returns_those_with_expired_credentials(world: World) -> None:
     for name in ("a", "b", "c"):
         await world.broker.presence.beat(Heartbeat("draft_worker", name, 7), 4.0)
     assert await world.broker.presence.enlist({}) == []

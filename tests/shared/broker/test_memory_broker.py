@@ -1,4 +1,4 @@
-"""Of MemoryBroker alone: links that delay, lose and repeat, and a server that loses its data."""
+"""MemoryBroker alone: links that delay, lose and repeat, and a server that loses its data."""
 
 import asyncio
 from collections.abc import Callable
@@ -81,7 +81,7 @@ async def test_messages_are_lost_and_repeated_where_the_link_says_so() -> None:
     assert (await broker.sessions.load("s1")).committed == (10,)
 
 
-async def test_the_link_is_told_how_much_travels() -> None:
+async def test_the_link_is_given_the_bytes_of_messages() -> None:
     faults = Faults()
     broker = MemoryBroker(MemoryServer(), link=faults)
     message = Cancel("s1")

@@ -15,7 +15,7 @@ def beat(generation: int, name: str = "pi", load: int = 0) -> Heartbeat:
 
 
 async def devices(world: World) -> list[Heartbeat]:
-    """Those that are alive. The core lists those that may not do so themselves."""
+    """Live devices. The core lists those that may not list themselves."""
     await world.broker.presence.enlist(dict.fromkeys(DEVICES, 0))
     return sorted(await world.broker.presence.alive("draft_worker"), key=lambda heartbeat: heartbeat.name)
 
@@ -47,7 +47,7 @@ async def test_heartbeats_are_seen_until_they_lapse(world: World) -> None:
 
 
 async def test_a_name_is_found_as_long_as_its_own_heartbeat_lasts(world: World) -> None:
-    """Nobody lists these names but the devices themselves."""
+    """Only the devices list these names."""
     await world.device("pi").presence.beat(beat(1, "pi"), 5)
     await world.device("mac").presence.beat(beat(2, "mac"), 0.05)
     await asyncio.sleep(0.1)

@@ -19,7 +19,7 @@ from tests.shared.broker.logs import (
     DEVICE,
     GATEWAY,
     PROMPT,
-    Ears,
+    Receivers,
     open_session,
     row,
     spec_of,
@@ -29,7 +29,7 @@ from tests.shared.broker.worlds import LIMIT, World
 
 
 # --- submit, head, load -----------------------------------------------------------------------------------
-async def test_submit_creates_the_log_and_tells_the_scheduler(world: World) -> None:
+async def test_submit_creates_the_log_and_adds_submit(world: World) -> None:
     broker, keys = world.broker, world.keys
     await broker.streams.make_groups([keys.submit])
     await open_session(broker)
@@ -48,12 +48,12 @@ async def test_submit_creates_the_log_and_tells_the_scheduler(world: World) -> N
     assert 50 < kept_s <= 60
 
 
-async def test_open_brings_a_device_the_log_as_it_was_written(world: World) -> None:
+async def test_open_carries_the_log_unchanged(world: World) -> None:
     broker = world.broker
     await open_session(broker)
     await broker.sessions.commit("v", "", [row(4, 10), row(5, 11, 12)])
     assert await broker.sessions.open(DEVICE, Open("s1", 3, 5, b"not the log", (99,)))
-    told = [message for message in await Ears(world).heard("device") if isinstance(message, Open)]
+    told = [message for message in await Receivers(world).received("device") if isinstance(message, Open)]
     assert told == [Open("s1", 3, 5, wire.encode_spec(spec_of()), (10, 11, 12))]
     assert wire.decode_spec(told[0].spec).sampling.seed == spec_of().sampling.seed > 1 << 53
     assert not await broker.sessions.open(DEVICE, Open("never heard of", 1, 4))
@@ -64,7 +64,7 @@ async def test_a_log_that_fits_no_message_is_not_sent(world: World) -> None:
     await open_session(broker, prompt=tuple(range(100_000, 300_000)))
     await broker.sessions.commit("v", "", [row(200_000 + n, *[1 << 23] * 500) for n in range(0, 50_000, 500)])
     assert await broker.sessions.open(DEVICE, Open("s1", 1, 4))
-    assert not [message for message in await Ears(world).heard("device") if isinstance(message, Open)]
+    assert not [message for message in await Receivers(world).received("device") if isinstance(message, Open)]
 
 
 async def test_a_repeated_submit_changes_nothing(broker: Broker, keys: Keys) -> None:
@@ -114,12 +114,12 @@ async def test_place_is_fenced_by_epoch_and_finish(broker: Broker) -> None:
 
 
 # --- end --------------------------------------------------------------------------------------------------
-async def test_end_tells_everybody_and_can_be_repeated(world: World, ears: Ears) -> None:
+async def test_end_sends_close_to_all_and_can_be_repeated(world: World, receivers: Receivers) -> None:
     broker, keys = world.broker, world.keys
     await broker.streams.make_groups([keys.staged("v")])
     await open_session(broker)
     await broker.sessions.commit("v", "", [row(4, 10, logprobs=((-1.5, (), ()),))])
-    await ears.all()
+    await receivers.all()
     close = Close("s1", 1, "deadline", "too late")
     assert await broker.sessions.end("s1", close, "v", DEVICE, GATEWAY)
     assert await broker.sessions.live() == set()
@@ -130,12 +130,12 @@ async def test_end_tells_everybody_and_can_be_repeated(world: World, ears: Ears)
     assert (await broker.sessions.head("s1")).finish == "deadline"
     staged = await broker.streams.read_group([keys.staged("v")], "v", 9, 0)
     assert [wire.decode(entry.data) for entry in staged] == [close, Close("s1", 1, "error")]
-    device, gateway, _ = await ears.all()
+    device, gateway, _ = await receivers.all()
     assert device == [close, Close("s1", 1, "error")]
     assert gateway == [close]
 
 
-async def test_end_of_an_unknown_session_and_with_nobody_to_tell(broker: Broker, keys: Keys) -> None:
+async def test_end_of_an_unknown_session_and_without_receivers(broker: Broker, keys: Keys) -> None:
     assert not await broker.sessions.end("s9", Close("s9", 1, "cancel"), "", "", "")
     assert not await broker.sessions.end("s9", Close("s9", 1, "cancel"), "", DEVICE, "")
     assert await broker.streams.length(keys.inbox(DEVICE)) == 1
@@ -153,7 +153,9 @@ async def test_end_does_not_need_room_at_the_verifier(broker: Broker, keys: Keys
 
 
 # --- memory full ------------------------------------------------------------------------------------------
-async def test_full_memory_refuses_new_sessions_and_lets_the_others_end(world: World, ears: Ears) -> None:
+async def test_full_memory_refuses_new_sessions_and_lets_the_others_end(
+    world: World, receivers: Receivers
+) -> None:
     broker, keys = world.broker, world.keys
     await open_session(broker, "s1")
     await open_session(broker, "s2")

@@ -135,7 +135,7 @@ class Incarnation:
                 case Start() | Forget():
                     self._computing.order(effect)
                 case SendToScheduler(message):
-                    self._say(message)
+                    self._send(message)
                 case CountRefusal(reason):
                     self._metrics.refused.labels(reason).inc()
                 case SetThreads(threads):
@@ -143,7 +143,7 @@ class Incarnation:
                 case Dismissed(why):
                     raise Refused(why)
 
-    def _say(self, message: Draft | Resync) -> None:
+    def _send(self, message: Draft | Resync) -> None:
         if isinstance(message, Resync):
             level = log.debug if message.reason == "ready" else log.info
             level("resync", session=message.session, reason=message.reason, length=message.base_len)

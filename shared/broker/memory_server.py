@@ -90,7 +90,7 @@ class MemoryServer:
             if not waiting.done():
                 waiting.set_exception(BrokerAway("the broker was restarted"))
 
-    def lasting(self) -> set[str]:
+    def keys_without_expiry(self) -> set[str]:
         """Keys that never expire."""
         return self.keys() - set(self._expires)
 

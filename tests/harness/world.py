@@ -274,7 +274,7 @@ class World:
             keys.policy,
             keys.deployment,
         }
-        left["keys without expiry"] = self.server.lasting() - lasting
+        left["keys without expiry"] = self.server.keys_without_expiry() - lasting
         for name, verifier in self.verifiers.items():
             if name in gone:
                 continue

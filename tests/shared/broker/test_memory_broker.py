@@ -134,7 +134,7 @@ async def test_what_expired_is_gone_from_memory(monkeypatch: pytest.MonkeyPatch)
         await broker.sessions.commit("v", "", [row(4, 10, session=f"s{n}", finish="stop")])
     await asyncio.sleep(0.05)
     await broker.ping()
-    assert server.lasting() == {KEYS.submit, KEYS.live, KEYS.verdicts}
+    assert server.keys_without_expiry() == {KEYS.submit, KEYS.live, KEYS.verdicts}
     assert [server.ttl(KEYS.session(f"s{n}")) for n in range(20)] == [-2] * 20
 
 

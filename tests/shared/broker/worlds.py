@@ -44,7 +44,7 @@ class World(Protocol):
         """A connection of one of DEVICES."""
         ...
 
-    async def lasting(self) -> set[str]:
+    async def keys_without_expiry(self) -> set[str]:
         """Keys without expiry."""
         ...
 
@@ -73,8 +73,8 @@ class MemoryWorld:
     def device(self, name: str) -> DeviceBroker:
         return MemoryBroker(self.server, stream_limit=LIMIT)
 
-    async def lasting(self) -> set[str]:
-        return self.server.lasting()
+    async def keys_without_expiry(self) -> set[str]:
+        return self.server.keys_without_expiry()
 
     async def ttl(self, key: str) -> float:
         return self.server.ttl(key)
@@ -107,7 +107,7 @@ class RedisWorld:
     def device(self, name: str) -> DeviceBroker:
         return self._new()
 
-    async def lasting(self) -> set[str]:
+    async def keys_without_expiry(self) -> set[str]:
         return {key.decode() for key in await self.raw.keys("*") if await self.raw.ttl(key) == -1}
 
     async def ttl(self, key: str) -> float:

@@ -95,7 +95,7 @@ async def _deployment(settings: DraftWorkerSettings, stop: asyncio.Event) -> Map
     try:
         while not stop.is_set():
             try:
-                if deployment := await broker.get(Keys(settings.shard).deployment):
+                if deployment := await broker.records.get(Keys(settings.shard).deployment):
                     return deployment
                 waiting = "waiting for the core: no verifier has registered its deployment yet"
             except BrokerAway as error:

@@ -53,8 +53,8 @@ def explain_by_texts(ours: Vocabulary, theirs: Vocabulary | None, deployment: Ma
     if block is None:
         return explain_by_hash(ours.hash)(deployment)
     low, high = block
-    shown = [entry for entry in ours.entries if low <= entry.id < high][:SHOWN]
-    texts = ", ".join(f"{entry.id}: {_text(entry)}" for entry in shown) or "no tokens"
+    first = [entry for entry in ours.entries if low <= entry.id < high][:SHOWN]
+    texts = ", ".join(f"{entry.id}: {_text(entry)}" for entry in first) or "no tokens"
     return f"they differ first among ids {low} to {high - 1}; ours there begin with {texts}"
 
 

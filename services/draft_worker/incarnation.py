@@ -22,7 +22,7 @@ from services.draft_worker.sessions import (
 )
 from services.draft_worker.timeline import Timeline
 from shared.broker.contract import BrokerAway, Entry
-from shared.broker.device_broker import DeviceBroker
+from shared.broker.device_broker import DeviceStreams
 from shared.protocol import wire
 from shared.protocol.keys import Keys
 from shared.protocol.messages import Draft, Resync
@@ -46,7 +46,7 @@ class Incarnation:
         address: str,
         sessions: DraftSessions,
         computing: ComputeLoop,
-        broker: DeviceBroker,
+        streams: DeviceStreams,
         keys: Keys,
         link: Link,
         ids: Ids,
@@ -54,12 +54,12 @@ class Incarnation:
         timeline: Timeline,
     ) -> None:
         self.sessions = sessions
-        self._computing, self._broker, self._metrics = computing, broker, metrics
+        self._computing, self._streams, self._metrics = computing, streams, metrics
         self._timeline = timeline
         self._keys, self._inbox, self._after = keys, keys.inbox(address), "0"
         self._link = link
         self._arrivals: DelayLine[Entry] = DelayLine(link)
-        self._outbox = Outbox(broker, keys.draft, link, ids, metrics, sessions.is_current, timeline)
+        self._outbox = Outbox(streams, keys.draft, link, ids, metrics, sessions.is_current, timeline)
         metrics.track(address.rpartition(":")[0], sessions)
 
     async def run(self, watch: BrokerWatch, over: asyncio.Event) -> None:
@@ -96,7 +96,7 @@ class Incarnation:
 
     async def _read(self) -> None:
         """Read the inbox once."""
-        for entry in await self._broker.read_inbox(self._inbox, self._after, READ, BLOCK_S):
+        for entry in await self._streams.read_inbox(self._inbox, self._after, READ, BLOCK_S):
             self._after = entry.id
             self._metrics.link_bytes.labels("in").inc(len(entry.data))
             self._arrivals.put(entry, len(entry.data))
@@ -135,7 +135,7 @@ class Incarnation:
                 case Start() | Forget():
                     self._computing.order(effect)
                 case SendToScheduler(message):
-                    self._say(message)
+                    self._send(message)
                 case CountRefusal(reason):
                     self._metrics.refused.labels(reason).inc()
                 case SetThreads(threads):
@@ -143,7 +143,7 @@ class Incarnation:
                 case Dismissed(why):
                     raise Refused(why)
 
-    def _say(self, message: Draft | Resync) -> None:
+    def _send(self, message: Draft | Resync) -> None:
         if isinstance(message, Resync):
             level = log.debug if message.reason == "ready" else log.info
             level("resync", session=message.session, reason=message.reason, length=message.base_len)
@@ -152,7 +152,7 @@ class Incarnation:
     async def _dead_letter(self, entry: Entry, reason: str) -> None:
         self._metrics.refused.labels("undecodable").inc()
         try:
-            await self._broker.dead_letter(entry, reason)
+            await self._streams.dead_letter(entry, reason)
         except BrokerAway as error:
             log.warning("undecodable message not kept", why=str(error))
 

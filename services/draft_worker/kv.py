@@ -1,6 +1,6 @@
 """Bookkeeping of a KV cache that many sessions share. Pure: no model, no I/O.
 
-`KvBook` knows which tokens each sequence holds and how many cells are promised to whom, so that a decode
+`KvBook` knows which tokens each sequence holds and how many cells are reserved for it, so that a decode
 never lacks a cell. Sessions that begin alike share what is computed already, also with sessions that have left: the
 next turn of a chat begins with the last one. `next_batch` decides what the next decode feeds.
 """
@@ -24,7 +24,7 @@ class Track:
 
     sequence: int
     held: list[int] = field(default_factory=list)
-    promised: int = 0  # cells reserved for it, >= len(held)
+    reserved: int = 0  # cells reserved for it, >= len(held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +100,9 @@ class KvBook:
         self._free = list(range(sessions + kept - 1, -1, -1))
 
     @property
-    def promised(self) -> int:
+    def reserved(self) -> int:
         """Cells used by or reserved for open sessions."""
-        return sum(track.promised for track in self.tracks.values())
+        return sum(track.reserved for track in self.tracks.values())
 
     def admit(self, request: DraftRequest) -> tuple[Work, list[Change]]:
         """The work for a request, and the cache operations that the caller has to do first, in this order.
@@ -115,7 +115,7 @@ class KvBook:
         if need == 0:
             raise ValueError(f"{request.session}: a request without tokens")
         track = self.tracks.get(request.session)
-        others = self.promised - (track.promised if track else 0)
+        others = self.reserved - (track.reserved if track else 0)
         if need > self.context:
             raise NoCapacity(f"{need} tokens; a session may have {self.context}")
         if others + need > self.cells:
@@ -129,10 +129,10 @@ class KvBook:
         if request.k > 0:
             keep = min(keep, need - 1)
         k = min(request.k, min(self.context, self.cells - others) - need + 1)
-        track.promised = need + max(k - 1, 0)
+        track.reserved = need + max(k - 1, 0)
         del track.held[keep:]
         changes.append(Cut(track.sequence, keep))
-        while self.promised + sum(len(left.held) for left in self.kept) > self.cells:
+        while self.reserved + sum(len(left.held) for left in self.kept) > self.cells:
             changes.append(self._drop_oldest())
         return Work(request, track, k), changes
 

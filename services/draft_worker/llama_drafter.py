@@ -43,8 +43,8 @@ class Limits:
     @property
     def kept(self) -> int:
         """Number of closed sessions whose KV is kept. Small, since attention reads their cells too."""
-        most: int = llama.llama_max_parallel_sequences()
-        return max(0, min(self.sessions // 2, most - self.sessions))
+        sequences: int = llama.llama_max_parallel_sequences()
+        return max(0, min(self.sessions // 2, sequences - self.sessions))
 
 
 class LlamaDrafter:

@@ -9,7 +9,7 @@ from services.draft_worker.link import DelayLine, Link
 from services.draft_worker.metrics import Metrics
 from services.draft_worker.timeline import Timeline
 from shared.broker.contract import BrokerAway
-from shared.broker.device_broker import DeviceBroker
+from shared.broker.device_broker import DeviceStreams
 from shared.protocol import wire
 from shared.protocol.messages import Draft, Resync
 from shared.runtime.ids import Ids
@@ -19,20 +19,20 @@ FLUSH_S: Final = 2.0  # limit for sending the last messages
 
 
 class Outbox:
-    """Replies to the scheduler. wanted(message): whether an unsent message is still worth sending."""
+    """Replies to the scheduler. is_useful(message): whether an unsent message is still worth sending."""
 
     def __init__(
         self,
-        broker: DeviceBroker,
+        streams: DeviceStreams,
         stream: str,
         link: Link,
         ids: Ids,
         metrics: Metrics,
-        wanted: Callable[[Reply], bool],
+        is_useful: Callable[[Reply], bool],
         timeline: Timeline,
     ) -> None:
-        self._broker, self._stream, self._ids, self._metrics = broker, stream, ids, metrics
-        self._wanted = wanted
+        self._streams, self._stream, self._ids, self._metrics = streams, stream, ids, metrics
+        self._is_useful = is_useful
         self._timeline = timeline
         self._line: DelayLine[tuple[float, Reply]] = DelayLine(link)  # (put when, what)
         self._sized = isfinite(link.bytes_per_s)
@@ -55,9 +55,9 @@ class Outbox:
         due = await self._line.take()
         sent = 0
         try:
-            sent = await self._broker.push_many(self._stream, [message for _, message in due])
+            sent = await self._streams.push_many(self._stream, [message for _, message in due])
         finally:  # after an error it is unknown whether messages arrived; duplicates do no harm
-            self._line.put_back([item for item in due[sent:] if self._wanted(item[1])])
+            self._line.put_back([item for item in due[sent:] if self._is_useful(item[1])])
         now = asyncio.get_running_loop().time()
         for since, message in due[:sent]:
             self._metrics.link_bytes.labels("out").inc(len(wire.encode(message)))

@@ -116,10 +116,10 @@ def rebuild(build: Build) -> str:
         version = metadata.version(PACKAGE)
     except metadata.PackageNotFoundError:
         version = ""
-    wanted = f"{PACKAGE}=={version}" if version else PACKAGE
+    requirement = f"{PACKAGE}=={version}" if version else PACKAGE
     options = f"--force-reinstall --no-deps --no-cache-dir --no-binary {PACKAGE}"
     variables = " ".join(f'{name}="{value}"' for name, value in build.variables().items())
-    return f"`{variables} {sys.executable} -m pip install {options} {wanted}`"
+    return f"`{variables} {sys.executable} -m pip install {options} {requirement}`"
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ _FLOATS: Final = {"F32": 0, "F16": 1, "BF16": 30}
 class _Block:
     """A ggml quantisation type: its number, weights and bytes per block, and offsets of float16 fields.
 
-    The fields are scales, and the least weight where a type has one; every other byte may have any value.
+    The fields are scales, and the minimum weight where a type has one; every other byte may have any value.
     """
 
     number: int

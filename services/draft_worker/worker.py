@@ -103,10 +103,10 @@ class DraftWorker:
         logged = ""
         while not stop.is_set():
             try:
-                deployment = await self._broker.get(self._keys.deployment)
+                deployment = await self._broker.records.get(self._keys.deployment)
                 if deployment:
                     self._check(deployment)
-                    self._generation = await self._broker.next_generation()
+                    self._generation = await self._broker.presence.next_generation()
                     log.info("joined", name=self._name, generation=self._generation)
                     return True
                 self._not_ready_reason = "waiting for the core: no verifier has registered its deployment yet"
@@ -134,14 +134,14 @@ class DraftWorker:
             address,
             sessions,
             self._computing,
-            self._broker,
+            self._broker.streams,
             self._keys,
             self._link,
             self._ids,
             self._metrics,
             self._timeline,
         )
-        presence = Presence(self._broker, self._heartbeat)
+        presence = Presence(self._broker.presence, self._heartbeat)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(presence.run(self._over))
             tasks.create_task(run_forever(self._maintain, self._watch, self._over, "upkeep"))
@@ -155,13 +155,13 @@ class DraftWorker:
         """Once per heartbeat: measure the link, check the deployment and query silent sessions."""
         loop = asyncio.get_running_loop()
         sent_at = loop.time()
-        deployment = await self._broker.get(self._keys.deployment)
+        deployment = await self._broker.records.get(self._keys.deployment)
         self._rtt_s = loop.time() - sent_at + 2 * (self._link.delay_s + self._link.jitter_s)
         if deployment:
             self._check(deployment)
         if self._serving is not None:
             self._serving.query_silent()
-        await self._broker.trace(self._timeline.take())
+        await self._broker.streams.trace(self._timeline.take())
         await pause(self._over, HEARTBEAT_S)
 
     def _heartbeat(self) -> Heartbeat:

@@ -78,7 +78,7 @@ class Admin:
             raise bad_request(
                 f"{change.policy!r}: no such policy; known are {known}", "policy", "invalid_value"
             )
-        await self._broker.push(
+        await self._broker.streams.push(
             self._keys.submit,
             Control(change.policy, change.k, change.verifier_threads, change.draft_threads),
         )
@@ -94,7 +94,7 @@ class Admin:
                 "deployment": asdict(current) if current else None,
                 "objection": self._sessions.not_ready_reason() or self._deployment.not_ready_reason,
                 "policy": await self._policy(),
-                "sessions": len(await self._broker.live()),
+                "sessions": len(await self._broker.sessions.live()),
                 "sessions_here": len(self._sessions),
                 "totals": dict(self._sessions.totals),
                 "gateways": await self._alive("gateway"),
@@ -110,19 +110,19 @@ class Admin:
         self._admin_keys.check(request.headers.get("Authorization", ""), sender)
 
     async def _alive(self, role: Role) -> list[dict[str, Any]]:
-        heartbeats = await self._broker.alive(role)
+        heartbeats = await self._broker.presence.alive(role)
         return [asdict(heartbeat) for heartbeat in sorted(heartbeats, key=lambda beat: beat.name)]
 
     async def _policy(self) -> dict[str, Any]:
-        """The policy as the scheduler stores it, with integer figures. Empty before the first scheduler has started."""
-        fields = await self._broker.get(self._keys.policy)
+        """The policy as the scheduler stores it, numbers as integers. Empty before the first scheduler has started."""
+        fields = await self._broker.records.get(self._keys.policy)
         policy: dict[str, Any] = {"policy": "", "k": 0, "verifier_threads": 0, "draft_threads": 0}
         return policy | {name: int(text) if text.isdigit() else text for name, text in fields.items()}
 
     async def _wait_for(self, shows: Callable[[Mapping[str, str]], bool]) -> bool:
         loop = asyncio.get_running_loop()
         end = loop.time() + APPLIED_S
-        while not shows(await self._broker.get(self._keys.policy)):
+        while not shows(await self._broker.records.get(self._keys.policy)):
             if loop.time() > end:
                 return False
             await asyncio.sleep(0.02)
@@ -131,10 +131,10 @@ class Admin:
 
 def _shows(fields: Mapping[str, str], change: PolicyChange) -> bool:
     """Whether the scheduler's record contains the change. A policy without a draft length has k = 0."""
-    wanted = (
+    expected = (
         ("policy", {change.policy} if change.policy else None),
         ("k", {str(change.k), "0"} if change.k else None),
         ("verifier_threads", {str(change.verifier_threads)} if change.verifier_threads else None),
         ("draft_threads", {str(change.draft_threads)} if change.draft_threads else None),
     )
-    return all(values is None or fields.get(name) in values for name, values in wanted)
+    return all(values is None or fields.get(name) in values for name, values in expected)

@@ -139,12 +139,12 @@ def _check_prompt(prompt: Sequence[int], vocab: int, limit: int, field: str) -> 
 
 def _max_tokens(request: CompletionRequest | ChatRequest, left: int, default: int | None) -> int:
     """max_tokens as requested, or the endpoint's default. left: context tokens that the prompt leaves free."""
-    asked, name = request.max_completion_tokens, "max_completion_tokens"
-    if asked is None:
-        asked, name = request.max_tokens, "max_tokens"
-    if asked is None:
+    requested, name = request.max_completion_tokens, "max_completion_tokens"
+    if requested is None:
+        requested, name = request.max_tokens, "max_tokens"
+    if requested is None:
         return left if default is None else min(default, left)
-    if asked > left:
-        message = f"{name} is {asked}, but the prompt leaves {left} tokens of context."
+    if requested > left:
+        message = f"{name} is {requested}, but the prompt leaves {left} tokens of context."
         raise bad_request(message, name, "context_length_exceeded")
-    return asked
+    return requested

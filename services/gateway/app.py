@@ -20,7 +20,7 @@ from services.gateway.deployment import Deployment, DeploymentView
 from services.gateway.errors import ApiError, unavailable
 from services.gateway.in_flight import InFlight
 from services.gateway.keys import ApiKeys, Budget
-from services.gateway.metrics import Metrics, RequestTimer
+from services.gateway.metrics import Metrics
 from services.gateway.openai_schema import ChatRequest, CompletionRequest
 from services.gateway.respond import REQUEST_ID, Envelope, Form, Responder, StreamTimeouts
 from services.gateway.sessions import GatewaySessions, Unavailable
@@ -120,8 +120,7 @@ class Api:
             model=job.model,
             fingerprint=f"fp_{deployment.vocabulary[:12]}",
         )
-        timer = RequestTimer(request[_BEGAN_AT])
-        responder = Responder(job, form, envelope, self.admission.tokenizer, timer)
+        responder = Responder(job, form, envelope, self.admission.tokenizer, request[_BEGAN_AT])
         events = await self.sessions.open(*job.session_requests)
         try:
             log.info(
@@ -136,7 +135,7 @@ class Api:
             return await responder.whole(events, self.admission.intake)
         finally:
             events.close()
-            self.metrics.count(responder.usage, timer)
+            self.metrics.count(responder.usage, responder.timer)
 
     # --- middleware ---------------------------------------------------------------------------------
     @web.middleware

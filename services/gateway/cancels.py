@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 
-from shared.broker.contract import Broker, BrokerAway, BrokerFull
+from shared.broker.contract import BrokerAway, BrokerFull, Streams
 from shared.protocol.keys import Keys
 from shared.protocol.messages import Cancel, Finish
 
@@ -11,8 +11,8 @@ from shared.protocol.messages import Cancel, Finish
 class Cancels:
     """Pending cancels: sessions without a reader, and the reasons."""
 
-    def __init__(self, broker: Broker, keys: Keys, counts: Counter[str]) -> None:
-        self._broker = broker
+    def __init__(self, streams: Streams, keys: Keys, counts: Counter[str]) -> None:
+        self._streams = streams
         self._stream = keys.submit
         self._counts = counts
         self._waiting: dict[str, Finish] = {}
@@ -43,7 +43,7 @@ class Cancels:
         self._asked.clear()
         for session, reason in list(self._waiting.items()):
             try:
-                await self._broker.push(self._stream, Cancel(session, reason))
+                await self._streams.push(self._stream, Cancel(session, reason))
             except (BrokerAway, BrokerFull) as error:
                 self._asked.set()
                 raise BrokerAway(str(error)) from error

@@ -57,13 +57,13 @@ class Choice:
                 self._decoded(self._detokenizer.push(token), piece)
             if i < event.accepted:
                 piece.accepted_chars = len(piece.text)
-            if self._scanner.found:
+            if self._scanner.matched:
                 piece.finish = "stop"
                 return piece
         if event.finish:
             self._decoded(self._detokenizer.flush(), piece)
             piece.text += self._scanner.flush()
-            piece.finish = "stop" if self._scanner.found else event.finish
+            piece.finish = "stop" if self._scanner.matched else event.finish
         return piece
 
     def _decoded(self, text: str, piece: Piece) -> None:

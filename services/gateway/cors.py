@@ -37,8 +37,8 @@ class Cors:
 
     def preflight(self, method: str, headers: Mapping[str, str]) -> dict[str, str] | None:
         """Headers of the response to a preflight request of an allowed page; None for any other request."""
-        asked = headers.get("Access-Control-Request-Method", "")
-        if method != "OPTIONS" or not asked or not self.allows(headers.get("Origin", "")):
+        requested = headers.get("Access-Control-Request-Method", "")
+        if method != "OPTIONS" or not requested or not self.allows(headers.get("Origin", "")):
             return None
         names = headers.get("Access-Control-Request-Headers", "")
         allowed = {"Access-Control-Allow-Headers": names} if _NAMES.fullmatch(names) else {}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from shared.broker.contract import Broker
+from shared.broker.contract import Records
 from shared.protocol.keys import Keys
 from shared.protocol.limits import PROTOCOL_VERSION
 
@@ -42,9 +42,9 @@ def read_deployment(fields: Mapping[str, str]) -> Deployment:
 class DeploymentView:
     """The record as last read; `current` is None, and `not_ready_reason` says why, until there is a fitting one."""
 
-    def __init__(self, broker: Broker, keys: Keys, vocabulary: str) -> None:
+    def __init__(self, records: Records, keys: Keys, vocabulary: str) -> None:
         self.clear()
-        self._broker = broker
+        self._records = records
         self._keys = keys
         self._vocabulary = vocabulary
 
@@ -55,7 +55,7 @@ class DeploymentView:
 
     async def refresh(self) -> None:
         """Read it again. May raise BrokerAway; the record at hand stays then."""
-        fields = await self._broker.get(self._keys.deployment)
+        fields = await self._records.get(self._keys.deployment)
         self.clear()
         if not fields:
             return

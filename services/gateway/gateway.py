@@ -12,7 +12,6 @@ from prometheus_client import CollectorRegistry
 from services.gateway.admin import Admin
 from services.gateway.admission import Admission
 from services.gateway.app import Api, malformed
-from services.gateway.bounds import bounds_of
 from services.gateway.cors import read_origins
 from services.gateway.deployment import DeploymentView
 from services.gateway.in_flight import InFlight
@@ -23,7 +22,7 @@ from services.gateway.respond import StreamTimeouts
 from services.gateway.sessions import OVERDUE_S, GatewaySessions
 from services.gateway.tokenizer import TargetTokenizer, load_tokenizer, modelled_tokenizer
 from services.gateway.wall_clock import wall_clock
-from shared.broker.connections import MOST_CALLS
+from shared.broker.connections import MAX_CALLS
 from shared.broker.contract import Broker
 from shared.compute.compute import Compute
 from shared.protocol.keys import Keys
@@ -37,7 +36,7 @@ from shared.runtime.settings import GatewaySettings, SettingsError
 from shared.runtime.watch import BrokerWatch, Event
 
 # Files that are not client connections: the broker's, health pages, listeners, refusals, and the process's own.
-OTHER_FILES: Final = MOST_CALLS + HEALTH_FILES + REFUSALS + 24
+OTHER_FILES: Final = MAX_CALLS + HEALTH_FILES + REFUSALS + 24
 MIN_CONNECTIONS: Final = 16
 LAST_WRITE_S: Final = 2.0  # time for the error events of streams that did not end in time
 REFRESH_S: Final = 1.0  # interval of reading the deployment record
@@ -46,14 +45,14 @@ MISSING_S: Final = 0.25  # the interval while there is no record
 log = structlog.get_logger()
 
 
-def connection_room(wanted: int, files: int) -> int:
+def connection_room(requested: int, files: int) -> int:
     """Maximum client connections, given the limit of open files. Raises SettingsError when that is too low."""
     room = files - OTHER_FILES
     if room < MIN_CONNECTIONS:
         raise SettingsError(
             f"only {files} files may be open (ulimit -n); the gateway needs {OTHER_FILES + MIN_CONNECTIONS} at least"
         )
-    return min(wanted, room)
+    return min(requested, room)
 
 
 def tokenizer_of(settings: GatewaySettings) -> TargetTokenizer:
@@ -94,12 +93,12 @@ class Gateway:
         self._watch = BrokerWatch(broker)
         self._watch.on_change(self._on_watch)
         self.sessions = GatewaySessions(settings, broker, self._watch, ids)
-        self._deployment = DeploymentView(broker, keys, tokenizer.vocabulary.hash)
+        self._deployment = DeploymentView(broker.records, keys, tokenizer.vocabulary.hash)
         self.api = Api(
             name=settings.served_name or Path(settings.model_dir).name or "modelled",
             admission=Admission(
                 tokenizer,
-                Intake(compute, bounds_of(settings), settings.max_long_requests),
+                Intake.of(settings, compute),
                 ids,
                 settings.max_context,
             ),

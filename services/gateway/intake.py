@@ -5,10 +5,11 @@ from typing import Final, TypeVar
 
 from pydantic import BaseModel
 
-from services.gateway.bounds import WorkBounds
+from services.gateway.bounds import WorkBounds, bounds_of
 from services.gateway.errors import unavailable
 from services.gateway.openai_schema import parse
 from shared.compute.compute import Compute
+from shared.runtime.settings import GatewaySettings
 
 INLINE_CHARS: Final = 8192  # longer texts take milliseconds and would block all other requests
 INLINE_BODY: Final = 2048  # bytes; the bound holds for the slowest case, a body with an error in every value
@@ -25,6 +26,11 @@ class Intake:
         self._compute = compute
         self._limit = limit
         self._waiting = 0
+
+    @classmethod
+    def of(cls, settings: GatewaySettings, compute: Compute) -> "Intake":
+        """An intake with the bounds that the settings give."""
+        return cls(compute, bounds_of(settings), settings.max_long_requests)
 
     async def parse(self, kind: type[M], body: bytes) -> M:
         """Parse and validate an untrusted body. Raises ApiError."""

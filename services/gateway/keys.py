@@ -37,8 +37,10 @@ class Budget:
         self.bucket = size if full else min(size, self.bucket + (now - self.filled_at) * self.rate)
         self.filled_at = now
         if count + held > min(self.concurrency, size):
-            most = math.floor(min(self.concurrency, size))
-            raise ApiError(400, f"{count + held} prompts in one request; this key may have {most}", "prompt")
+            prompts = math.floor(min(self.concurrency, size))
+            raise ApiError(
+                400, f"{count + held} prompts in one request; this key may have {prompts}", "prompt"
+            )
         if self.under_way + count > self.concurrency:
             message = f"{self.under_way} requests under way; this key may have {self.concurrency} at once"
             raise ApiError(429, message, code="concurrency_limit_exceeded", retry_after_s=1)
@@ -94,9 +96,9 @@ class ApiKeys:
         """The budget of the key in an Authorization header. Raises ApiError 401."""
         if self._everyone is not None:
             return self._everyone
-        wanted = _digest(_bearer(authorization))
+        given = _digest(_bearer(authorization))
         for digest, budget in self._budgets.items():
-            if hmac.compare_digest(digest, wanted):
+            if hmac.compare_digest(digest, given):
                 return budget
         raise wrong_key(bool(authorization))
 
@@ -111,8 +113,8 @@ class AdminKeys:
     def check(self, authorization: str, sender: Sender) -> None:
         """Raises ApiError 401 or 403."""
         if self._digests:
-            wanted = _digest(_bearer(authorization))
-            if not any(hmac.compare_digest(digest, wanted) for digest in self._digests):
+            given = _digest(_bearer(authorization))
+            if not any(hmac.compare_digest(digest, given) for digest in self._digests):
                 raise wrong_key(bool(authorization))
             return
         why = sender.rebound_reason() if self._keyless else sender.foreign_reason()

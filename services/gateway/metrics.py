@@ -1,15 +1,13 @@
 """The gateway's metrics. docs/protocol.md lists their names."""
 
-import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from services.gateway.sessions import GatewaySessions
-from services.gateway.usage import Usage
+from services.gateway.usage import RequestTimer, Usage
 from shared.runtime.listener import Listener
 
 _TTFT_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -48,7 +46,7 @@ class Metrics:
         """Add metrics of a listener's connections."""
         self._registry.register(_ConnectionCounts(listener))
 
-    def count(self, usage: Usage, timer: "RequestTimer") -> None:
+    def count(self, usage: Usage, timer: RequestTimer) -> None:
         """Count a request that has ended, with or without an error."""
         self.tokens.labels("prompt").inc(usage.prompt_tokens)
         self.tokens.labels("completion").inc(usage.completion_tokens)
@@ -59,24 +57,6 @@ class Metrics:
             self.ttft.observe(timer.first_at - timer.began_at)
             if timer.count > 1:
                 self.tpot.observe((timer.last_at - timer.first_at) / (timer.count - 1))
-
-
-@dataclass(slots=True)
-class RequestTimer:
-    """Arrival times of a request's tokens, in loop-clock seconds."""
-
-    began_at: float
-    first_at: float | None = None
-    last_at: float = 0.0
-    count: int = 0
-
-    def tokens(self, count: int) -> None:
-        """Record that `count` tokens have arrived now."""
-        if not count:
-            return
-        self.last_at = asyncio.get_running_loop().time()
-        self.first_at = self.last_at if self.first_at is None else self.first_at
-        self.count += count
 
 
 class _SessionCounts(Collector):

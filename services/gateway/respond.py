@@ -12,11 +12,10 @@ from services.gateway.admission import Job
 from services.gateway.choice import Choice, Piece
 from services.gateway.errors import ApiError, unavailable
 from services.gateway.intake import Intake
-from services.gateway.metrics import RequestTimer
 from services.gateway.session import Emitted, Event, Failed
 from services.gateway.stream import Stream
 from services.gateway.tokenizer import TargetTokenizer
-from services.gateway.usage import Usage
+from services.gateway.usage import RequestTimer, Usage
 
 SSE_HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -89,16 +88,16 @@ class Envelope:
 
 
 class Responder:
-    """Builds the response to one request."""
+    """Builds the response to one request. usage, timer: its counts and times, complete when it has ended."""
 
     def __init__(
-        self, job: Job, form: Form, envelope: Envelope, tokenizer: TargetTokenizer, timer: RequestTimer
+        self, job: Job, form: Form, envelope: Envelope, tokenizer: TargetTokenizer, began_at: float
     ) -> None:
         self.usage = Usage(prompt_tokens=job.prompt_tokens)
+        self.timer = RequestTimer(began_at)
         self._job = job
         self._form = form
         self._envelope = envelope
-        self._timer = timer
         self._choices = [Choice(tokenizer, job.stops, request.stop_ids) for request in job.session_requests]
 
     async def whole(self, events: Stream, intake: Intake) -> web.Response:
@@ -160,7 +159,7 @@ class Responder:
         """Feed one event into its choice. Raises ApiError when the session has failed."""
         if isinstance(event, Failed):
             raise failure(event)
-        self._timer.tokens(len(event.tokens))
+        self.timer.tokens(len(event.tokens))
         self.usage.add(event)
         piece = self._choices[event.index].feed(event)
         self.usage.completion_tokens += len(piece.tokens)

@@ -74,10 +74,10 @@ class GatewaySession:
         tokens = verdict.tokens[max(skip, 0) :]
         if skip < 0 or verdict.length > self.length + len(tokens):
             return False
-        wanted = self.spec.logprobs >= 0
-        if wanted and len(verdict.logprobs) != len(verdict.tokens):
+        with_logprobs = self.spec.logprobs >= 0
+        if with_logprobs and len(verdict.logprobs) != len(verdict.tokens):
             return False
-        logprobs = verdict.logprobs[skip:] if wanted else ()
+        logprobs = verdict.logprobs[skip:] if with_logprobs else ()
         self._advance(tokens, logprobs, verdict.drafted, max(verdict.accepted - skip, 0), verdict.finish)
         return True
 

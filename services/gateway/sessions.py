@@ -62,10 +62,10 @@ class GatewaySessions:
         self._generation = 0
         self._cursor = "0"
         self._sessions: dict[str, GatewaySession] = {}
-        self._cancels = Cancels(broker, self._keys, self.counts)
+        self._cancels = Cancels(broker.streams, self._keys, self.counts)
         self._registered = asyncio.Event()
         self._shutting_down = False
-        self._timeline = Timeline(broker, self._name, settings.trace)
+        self._timeline = Timeline(broker.streams, self._name, settings.trace)
         watch.on_change(self._on_watch)
 
     def __len__(self) -> int:
@@ -143,7 +143,7 @@ class GatewaySessions:
         )
         for pause_s in (*SUBMIT_PAUSES_S, None):
             try:
-                await self._broker.submit(spec, message)
+                await self._broker.sessions.submit(spec, message)
             except BrokerFull as error:
                 raise Unavailable("too many requests are waiting") from error
             except BrokerAway as error:
@@ -175,7 +175,9 @@ class GatewaySessions:
             await self._register()
             return
         address = self.address
-        entries = await self._broker.read_inbox(self._keys.reply(address), self._cursor, READ_COUNT, BLOCK_S)
+        entries = await self._broker.streams.read_inbox(
+            self._keys.reply(address), self._cursor, READ_COUNT, BLOCK_S
+        )
         for entry in entries:
             if address != self.address:
                 return  # the broker lost its data meanwhile
@@ -207,23 +209,23 @@ class GatewaySessions:
             if message.finish != "error":
                 await self._catch_up(session)  # its last tokens, in case their verdict was lost
             session.close(message)
-        self._settle(session)
+        self._forget_if_finished(session)
 
     async def _dead_letter(self, entry: Entry, why: str) -> None:
         self.counts["refused_messages"] += 1
         log.warning("reply refused", why=why)
-        await self._broker.dead_letter(entry, why)
+        await self._broker.streams.dead_letter(entry, why)
 
     async def _catch_up(self, session: GatewaySession) -> None:
         try:
-            session.catch_up(await self._broker.load(session.spec.session))
+            session.catch_up(await self._broker.sessions.load(session.spec.session))
         except UnknownSession:
             session.fail("broker", "the session's log is gone")
         except ValueError as error:  # corrupt bytes in the log
             session.fail("error", f"the session's log cannot be read: {error}")
-        self._settle(session)
+        self._forget_if_finished(session)
 
-    def _settle(self, session: GatewaySession) -> None:
+    def _forget_if_finished(self, session: GatewaySession) -> None:
         if session.finished and self._forget(session):
             log.debug("session ended", session=session.spec.session, length=session.length)
 
@@ -238,9 +240,9 @@ class GatewaySessions:
             await asyncio.sleep(0.05)
             return
         losses = self._watch.generation
-        generation = await self._broker.next_generation()
+        generation = await self._broker.presence.next_generation()
         self._generation = generation
-        await Presence(self._broker, self._heartbeat).announce()
+        await Presence(self._broker.presence, self._heartbeat).announce()
         if losses != self._watch.generation:
             return
         self.address, self._cursor = f"{self._name}:{generation}", "0"
@@ -254,7 +256,7 @@ class GatewaySessions:
         finally:
             for wait in waits:
                 wait.cancel()
-        await Presence(self._broker, self._heartbeat).run(stop)
+        await Presence(self._broker.presence, self._heartbeat).run(stop)
 
     def _heartbeat(self) -> Heartbeat:
         return Heartbeat(ROLE, self._name, self._generation, load=len(self._sessions))
@@ -272,7 +274,7 @@ class GatewaySessions:
             session.fail(reason, message)
             if cancel:
                 self._cancel(session, "cancel")
-            self._settle(session)
+            self._forget_if_finished(session)
 
     # --- quiet sessions -----------------------------------------------------------------------------
     async def _check_quiet_sessions(self) -> None:
@@ -291,10 +293,10 @@ class GatewaySessions:
 
     async def _check_log(self, session: GatewaySession) -> None:
         try:
-            head = await self._broker.head(session.spec.session)
+            head = await self._broker.sessions.head(session.spec.session)
         except UnknownSession:
             session.fail("broker", "the session's log is gone")
-            self._settle(session)
+            self._forget_if_finished(session)
             return
         if head.finish or head.length > session.length:
             self.counts["missed_replies"] += 1

@@ -11,17 +11,17 @@ class StopScanner:
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
-        self.found = ""  # the stop string that ended the text
+        self.matched = ""  # the stop string that ended the text
         self._stops = tuple(stops)
         self._held = ""
 
     def push(self, text: str) -> str:
-        """Add text; returns what may be passed on now. Always "" once `found` is set."""
-        if self.found or not self._stops:
-            return "" if self.found else text
+        """Add text; returns what may be passed on now. Always "" once `matched` is set."""
+        if self.matched or not self._stops:
+            return "" if self.matched else text
         text = self._held + text
         if (hit := _first(text, self._stops)) is not None:
-            start, self.found = hit
+            start, self.matched = hit
             self._held = ""
             return text[:start]
         keep = _longest_beginning(text, self._stops)

@@ -3,7 +3,7 @@
 from contextlib import suppress
 from typing import Final
 
-from shared.broker.contract import Broker, BrokerAway
+from shared.broker.contract import BrokerAway, Streams
 from shared.protocol.messages import Span
 
 MAX_SPANS: Final = 1000  # spans kept between two writes; further ones are dropped
@@ -12,8 +12,8 @@ MAX_SPANS: Final = 1000  # spans kept between two writes; further ones are dropp
 class Timeline:
     """Collects spans and writes them periodically. With tracing off it stays empty."""
 
-    def __init__(self, broker: Broker, name: str, on: bool) -> None:
-        self._broker = broker
+    def __init__(self, streams: Streams, name: str, on: bool) -> None:
+        self._streams = streams
         self._name = name
         self._on = on
         self._spans: list[Span] = []
@@ -30,4 +30,4 @@ class Timeline:
             return
         spans, self._spans = self._spans, []
         with suppress(BrokerAway):
-            await self._broker.trace(spans)
+            await self._streams.trace(spans)

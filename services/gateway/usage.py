@@ -1,5 +1,6 @@
-"""Token counts of a request: OpenAI's `usage` and the counts of speculation."""
+"""Token counts and times of a request: OpenAI's `usage`, the counts of speculation, when tokens arrived."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,3 +44,21 @@ class Usage:
                 "tau": self.tau,
             },
         }
+
+
+@dataclass(slots=True)
+class RequestTimer:
+    """Arrival times of a request's tokens, in loop-clock seconds."""
+
+    began_at: float
+    first_at: float | None = None
+    last_at: float = 0.0
+    count: int = 0
+
+    def tokens(self, count: int) -> None:
+        """Record that `count` tokens have arrived now."""
+        if not count:
+            return
+        self.last_at = asyncio.get_running_loop().time()
+        self.first_at = self.last_at if self.first_at is None else self.first_at
+        self.count += count

@@ -12,7 +12,6 @@ from services.scheduler.fleet import Fleet, address
 from services.scheduler.metrics import Metrics
 from services.scheduler.session import ScheduledSession
 from services.scheduler.state import Config, Estimates, State
-from services.scheduler.throughput import Throughput
 from shared.planning.estimates import DeviceEstimate
 from shared.planning.policies import UnknownPolicy, make_policy
 from shared.planning.policy import Plan, Policy
@@ -143,15 +142,18 @@ class Core:
         """The policy in force."""
         return self._state.policy
 
-    def policy_fields(self) -> dict[str, str]:
-        """The policy and thread counts as fields, written by `Persist` and read by `restore`."""
+    def policy_record(self, source: str) -> Persist:
+        """The effect that writes the policy and thread counts, which `restore` reads. source: what set them."""
         verifier_threads, draft_threads = self._state.threads
-        return {
-            "policy": self.policy.name,
-            "k": str(self.policy.k),
-            "verifier_threads": str(verifier_threads),
-            "draft_threads": str(draft_threads),
-        }
+        return Persist(
+            {
+                "policy": self.policy.name,
+                "k": str(self.policy.k),
+                "verifier_threads": str(verifier_threads),
+                "draft_threads": str(draft_threads),
+                "source": source,
+            }
+        )
 
     # --- the rest of `handle` ---------------------------------------------------------------------------
     def _cancel(self, cancel: Cancel) -> None:
@@ -176,13 +178,11 @@ class Core:
             list(state.fleet.verifiers.values()) if control.verifier_threads else [],
             list(state.fleet.devices.values()) if control.draft_threads else [],
         )
-        state.do(Persist({**self.policy_fields(), "source": "control"}))
+        state.do(self.policy_record("control"))
 
     def _use(self, policy: Policy) -> None:
         """Switch the policy. It applies from each session's next round; drafts under way are verified unchanged."""
         self._state.policy = policy
         for verifier in self._state.verifiers.values():
-            verifier.cohort = verifier.cohort.relane(policy.lanes)
-            verifier.plan, verifier.planned, verifier.throughput = None, None, Throughput()
-            verifier.plan_took_s = 0.0
+            verifier.forget_plan(policy.lanes)
             self._state.dirty.add(verifier.name)

@@ -41,10 +41,10 @@ class Fleet:
         return beat is not None and address(beat) == device
 
 
-def choose_device(fleet: Fleet, wanted: str, load: Callable[[str], int], refused: Collection[str]) -> str:
+def choose_device(fleet: Fleet, only: str, load: Callable[[str], int], refused: Collection[str]) -> str:
     """Address of the device with the most spare speed; "" when none has room.
 
-    wanted: name of the only device that may see this session's prompt; "" = any. load: sessions of a device, by its
+    only: name of the only device that may see this session's prompt; "" = any. load: sessions of a device, by its
     address. refused: addresses that take no session now.
     """
     room = {
@@ -52,8 +52,8 @@ def choose_device(fleet: Fleet, wanted: str, load: Callable[[str], int], refused
         for beat in fleet.devices.values()
         if load(address(beat)) < beat.capacity and address(beat) not in refused
     }
-    if wanted:
-        return next((device for device in room if name_of(device) == wanted), "")
+    if only:
+        return next((device for device in room if name_of(device) == only), "")
     return max(room, key=lambda device: _spare(room[device], load(device)), default="")
 
 

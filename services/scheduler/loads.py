@@ -43,8 +43,8 @@ class DeviceLoads:
         self._others = {}
         for beat in beats:
             device = address(beat)
-            most = max(peak[device] for _, peak in self._peaks)
-            self._others[device] = max(0, beat.load - most)
+            ours = max(peak[device] for _, peak in self._peaks)
+            self._others[device] = max(0, beat.load - ours)
 
     def __call__(self, device: str) -> int:
         """Known sessions on a device, ours and others'."""

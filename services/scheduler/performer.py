@@ -7,7 +7,7 @@ import structlog
 
 from services.scheduler import effects as fx
 from services.scheduler.core import Core
-from shared.broker.contract import Broker, BrokerFull, UnknownSession
+from shared.broker.contract import Broker, BrokerFull, SessionLogs, UnknownSession
 from shared.protocol.keys import Keys
 from shared.protocol.messages import Open
 from shared.protocol.session import SessionHead
@@ -54,32 +54,36 @@ class Performer:
         broker, keys = self._broker, self._keys
         match effect:
             case fx.Stage():
-                await broker.stage(effect.verifier, effect.batch, effect.drafts, self._holder())
+                await broker.lease.stage(effect.verifier, effect.batch, effect.drafts, self._holder())
             case fx.Place():
                 log.debug("placed", session=effect.session, epoch=effect.epoch, device=effect.device)
-                if not await broker.place(effect.session, effect.epoch, effect.verifier, effect.device):
+                if not await broker.sessions.place(
+                    effect.session, effect.epoch, effect.verifier, effect.device
+                ):
                     return await self._report_head(core, effect.session)
             case fx.SendToDevice(device, Open() as message):
-                await broker.open(device, message)
+                await broker.sessions.open(device, message)
             case fx.SendToDevice():
-                await broker.send(keys.inbox(effect.device), effect.message)
+                await broker.streams.send(keys.inbox(effect.device), effect.message)
             case fx.SendToVerifier():
-                await broker.push(keys.staged(effect.verifier), effect.message)
+                await broker.streams.push(keys.staged(effect.verifier), effect.message)
             case fx.End():
                 log.info("session ended", session=effect.session, finish=effect.close.finish)
-                await broker.end(effect.session, effect.close, effect.verifier, effect.device, effect.gateway)
+                await broker.sessions.end(
+                    effect.session, effect.close, effect.verifier, effect.device, effect.gateway
+                )
             case fx.AckDraft():
-                await broker.ack(keys.draft, [effect.entry])
+                await broker.streams.ack(keys.draft, [effect.entry])
             case fx.ReadHead():
                 return await self._report_head(core, effect.session)
             case fx.Persist():
-                await broker.put(keys.policy, effect.fields)
+                await broker.records.put(keys.policy, effect.fields)
             case fx.Trace():
-                await broker.trace(effect.spans)
+                await broker.streams.trace(effect.spans)
         return False
 
     async def _report_head(self, core: Core, session: str) -> bool:
-        head = await head_of(self._broker, session)
+        head = await head_of(self._broker.sessions, session)
         if head is None:
             core.on_missing_log(session)
         else:
@@ -87,9 +91,9 @@ class Performer:
         return True
 
 
-async def head_of(broker: Broker, session: str) -> SessionHead | None:
+async def head_of(logs: SessionLogs, session: str) -> SessionHead | None:
     """Head of a session's log; None when there is no such log."""
     try:
-        return await broker.head(session)
+        return await logs.head(session)
     except UnknownSession:
         return None

@@ -144,7 +144,7 @@ def _publish_placement(state: State, session: ScheduledSession) -> None:
 
 
 def _update_device(state: State, beat: Heartbeat) -> None:
-    """Update a device's estimate from its heartbeat; absurd figures are counted and ignored."""
+    """Update a device's estimate from its heartbeat; implausible values are counted and ignored."""
     try:
         state.estimates.device(address(beat)).expect(beat.draft_us_per_token / 1e6, beat.rtt_us / 1e6)
     except ValueError:

@@ -10,18 +10,18 @@ from shared.planning.cost import CostLaw, Row
 MIN_CHUNK_TOKENS: Final = 128
 
 
-def chunk_budget(most: int, rows: Sequence[Row], law: CostLaw | None, stall_ms: float) -> int:
-    """Prefill tokens, up to `most`, that lengthen a pass over `rows` by at most stall_ms.
+def chunk_budget(max_tokens: int, rows: Sequence[Row], law: CostLaw | None, stall_ms: float) -> int:
+    """Prefill tokens, up to `max_tokens`, that lengthen a pass over `rows` by at most stall_ms.
 
-    Returns `most` without a cost law, or when no decoding session waits for the pass (stall_ms infinite).
+    Returns `max_tokens` without a cost law, or when no decoding session waits for the pass (stall_ms infinite).
     """
     if law is None:
-        return most
+        return max_tokens
     alone = law.cost_ms(rows)
     fits = bisect_right(
-        range(most), stall_ms, key=lambda tokens: law.cost_ms([*rows, (tokens + 1, 0)]) - alone
+        range(max_tokens), stall_ms, key=lambda tokens: law.cost_ms([*rows, (tokens + 1, 0)]) - alone
     )
-    return min(most, max(fits, MIN_CHUNK_TOKENS))
+    return min(max_tokens, max(fits, MIN_CHUNK_TOKENS))
 
 
 def share_budget(missing: Sequence[int], budget: int) -> list[int]:

@@ -64,7 +64,7 @@ def on_resync(state: State, resync: Resync, now: float) -> None:
 
 def on_verdict(state: State, verdict: Verdict, now: float) -> None:
     """Handle the verifier's answer to one row."""
-    _settle_batch(state, verdict, now)
+    _complete_batch(state, verdict, now)
     session = state.sessions.get(verdict.session)
     if session is None or verdict.epoch != session.epoch:
         state.metrics.dropped.labels("verdict", "unknown" if session is None else "epoch").inc()
@@ -84,8 +84,8 @@ def on_verdict(state: State, verdict: Verdict, now: float) -> None:
             if (
                 session.phase == "prefilling" and verdict.cached_len <= session.cached
             ):  # the chunk was too large
-                most = min(session.chunk, session.missing, state.config.prefill_tokens)
-                session.chunk = max(MIN_CHUNK, most // 2)
+                tried = min(session.chunk, session.missing, state.config.prefill_tokens)
+                session.chunk = max(MIN_CHUNK, tried // 2)
             session.cached = verdict.cached_len
             state.enter(session, "prefill", now)
         case "no_pages":
@@ -147,7 +147,7 @@ def _take_late(state: State, session: ScheduledSession, draft: Draft, now: float
 
 
 def _observe_draft(state: State, session: ScheduledSession, draft: Draft, now: float) -> None:
-    """Update the device's estimate from a draft. A device with absurd figures goes on probation."""
+    """Update the device's estimate from a draft. A device with implausible values goes on probation."""
     if draft.base_len != session.draft_requested_len or session.drafts == 0:
         return
     device = state.estimates.device(session.device)
@@ -158,10 +158,10 @@ def _observe_draft(state: State, session: ScheduledSession, draft: Draft, now: f
         put_on_probation(session, now)
 
 
-def _settle_batch(state: State, verdict: Verdict, now: float) -> None:
-    """A batch's first verdict settles it; its first verdict with a time gives the pass's cost."""
+def _complete_batch(state: State, verdict: Verdict, now: float) -> None:
+    """A batch's first verdict completes it; its first verdict with a time gives the pass's cost."""
     for verifier in state.verifiers.values():
-        if verifier.in_flight.settle(verdict.batch, now):
+        if verifier.in_flight.complete(verdict.batch, now):
             state.dirty.add(verifier.name)
         if verdict.verify_us and (done := verifier.in_flight.pop_measured(verdict.batch)):
             verifier.costs.observe(done, verdict.verify_us / 1000)

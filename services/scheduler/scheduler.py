@@ -12,7 +12,6 @@ from typing import Final
 import structlog
 from prometheus_client import CollectorRegistry
 
-from services.scheduler import effects as fx
 from services.scheduler.core import Core, UnexpectedMessage
 from services.scheduler.device_gauges import DeviceGauges
 from services.scheduler.devices import KnownDevices, expiry_message
@@ -97,7 +96,7 @@ class Scheduler:
         async with asyncio.TaskGroup() as group:
             background = [group.create_task(self.watch.run(stop))]
             await self._start_generation(stop)
-            presence = Presence(self._broker, self._heartbeat)
+            presence = Presence(self._broker.presence, self._heartbeat)
             background += [
                 group.create_task(presence.run(stop)),
                 group.create_task(run_forever(self._poll_fleet, self.watch, stop, "fleet")),
@@ -121,7 +120,7 @@ class Scheduler:
 
     async def _take_generation(self) -> None:
         data = self.watch.generation
-        self._generation = await self._broker.next_generation()
+        self._generation = await self._broker.presence.next_generation()
         self._generation_epoch = data
 
     async def _poll_fleet(self) -> None:
@@ -130,9 +129,9 @@ class Scheduler:
         await asyncio.sleep(FLEET_POLL_S)
 
     async def _refresh_fleet(self) -> None:
-        for address in await self._broker.enlist(self._devices.expiries()):
+        for address in await self._broker.presence.enlist(self._devices.expiries()):
             log.warning("device dismissed: its credential has expired", device=address)
-            await self._broker.send(self._keys.inbox(address), Dismiss(expiry_message(address)))
+            await self._broker.streams.send(self._keys.inbox(address), Dismiss(expiry_message(address)))
         read_at = asyncio.get_running_loop().time()
         fleet = await self._read_fleet()
         if read_at >= self._fleet_read_at:  # another read may have begun later and ended sooner
@@ -144,7 +143,7 @@ class Scheduler:
         term = self._term
         if (
             term
-            and not await self._broker.renew_lease(self._holder, term, LEASE_TTL_S)
+            and not await self._broker.lease.renew(self._holder, term, LEASE_TTL_S)
             and term == self._term
         ):
             self._step_down("the lease was lost")
@@ -170,7 +169,7 @@ class Scheduler:
         self.core = None
         if term:
             try:
-                await self._broker.release_lease(self._holder, term)
+                await self._broker.lease.release(self._holder, term)
             except BrokerAway as error:
                 log.info("the lease lapses by itself", why=str(error))
 
@@ -192,7 +191,7 @@ class Scheduler:
         loop = asyncio.get_running_loop()
         wake = core.next_wake()
         block_s = MAX_READ_S if wake is None else min(MAX_READ_S, max(0.0, wake - loop.time()))
-        entries = await self._broker.read_group(self._streams, CONSUMER, READ_COUNT, block_s)
+        entries = await self._broker.streams.read_group(self._streams, CONSUMER, READ_COUNT, block_s)
         submitted = any(entry.stream == self._keys.submit for entry in entries)
         if submitted and loop.time() > self._fleet_read_at + FLEET_FRESH_S:
             await self._refresh_fleet()
@@ -216,7 +215,7 @@ class Scheduler:
         except (wire.WireError, UnexpectedMessage) as error:
             log.warning("dead letter", stream=entry.stream, entry=entry.id, why=str(error))
             self.metrics.dead_letters.labels(entry.stream).inc()
-            await self._broker.dead_letter(entry, str(error))
+            await self._broker.streams.dead_letter(entry, str(error))
             return False
         return True
 
@@ -228,7 +227,7 @@ class Scheduler:
         for entry in entries:
             if entry.stream != self._keys.draft or not core.holds(entry.id):
                 ids.setdefault(entry.stream, []).append(entry.id)
-        await asyncio.gather(*(self._broker.ack(stream, some) for stream, some in ids.items()))
+        await asyncio.gather(*(self._broker.streams.ack(stream, some) for stream, some in ids.items()))
 
     # --- terms ------------------------------------------------------------------------------------------
     @property
@@ -246,19 +245,21 @@ class Scheduler:
         """Begin a term if the lease is free: read all live sessions and all pending and new messages."""
         if self._generation_epoch != self.watch.generation:
             await self._take_generation()
-        term = await self._broker.acquire_lease(self._holder, LEASE_TTL_S)
+        term = await self._broker.lease.acquire(self._holder, LEASE_TTL_S)
         if not term:
             await asyncio.sleep(self._ids.jitter(0.1, 0.2) * LEASE_TTL_S)
             return
         self._term = term
         loop = asyncio.get_running_loop()
-        await self._broker.make_groups(self._streams)
+        await self._broker.streams.make_groups(self._streams)
         core = await self._new_core(term)
         core.update_fleet(await self._read_fleet(), loop.time(), trusted=False)
-        for head in await self._heads(await self._broker.live()):
+        for head in await self._heads(await self._broker.sessions.live()):
             core.adopt(head, loop.time())
-        pending = await self._broker.read_pending(self._streams, CONSUMER, self._settings.stream_limit)
-        new = await self._broker.read_group(self._streams, CONSUMER, READ_COUNT, 0.0)
+        pending = await self._broker.streams.read_pending(
+            self._streams, CONSUMER, self._settings.stream_limit
+        )
+        new = await self._broker.streams.read_group(self._streams, CONSUMER, READ_COUNT, 0.0)
         now = loop.time()
         done = [entry for entry in pending if await self._handle_entry(core, entry, now, again=True)]
         done += [entry for entry in new if await self._handle_entry(core, entry, now)]
@@ -289,20 +290,22 @@ class Scheduler:
         )
         policy = make_policy(settings.policy, settings.k, settings.batches)
         core = Core(config, policy, self._estimates, self.metrics)
-        kept = await self._broker.get(self._keys.policy)
+        kept = await self._broker.records.get(self._keys.policy)
         if kept.get("source") == "control":
             try:
                 core.restore(kept)
             except (KeyError, ValueError) as error:
                 log.warning("kept policy not understood", kept=kept, why=str(error))
         else:
-            await self._performer.perform(core, fx.Persist({**core.policy_fields(), "source": "settings"}))
+            await self._performer.perform(core, core.policy_record("settings"))
         return core
 
     async def _sweep(self, core: Core) -> None:
         """Handle entries that an ending term left pending, and live sessions that are unknown here."""
-        pending = await self._broker.read_pending(self._streams, CONSUMER, self._settings.stream_limit)
-        live = await self._broker.live()
+        pending = await self._broker.streams.read_pending(
+            self._streams, CONSUMER, self._settings.stream_limit
+        )
+        live = await self._broker.sessions.live()
         heads = await self._heads(live - core.sessions.keys())
         if core is not self.core:
             return
@@ -316,15 +319,15 @@ class Scheduler:
         await self._ack(core, done)
 
     async def _heads(self, sessions: Iterable[str]) -> list[SessionHead]:
-        wanted = sorted(sessions)
+        names = sorted(sessions)
         heads: list[SessionHead | None] = []
-        for first in range(0, len(wanted), HEADS_AT_ONCE):
-            some = wanted[first : first + HEADS_AT_ONCE]
-            heads += await asyncio.gather(*(head_of(self._broker, session) for session in some))
+        for first in range(0, len(names), HEADS_AT_ONCE):
+            some = names[first : first + HEADS_AT_ONCE]
+            heads += await asyncio.gather(*(head_of(self._broker.sessions, session) for session in some))
         return [head for head in heads if head is not None]
 
     async def _read_fleet(self) -> Fleet:
-        alive = self._broker.alive
+        alive = self._broker.presence.alive
         return Fleet.of(*await asyncio.gather(alive("draft_worker"), alive("verifier"), alive("gateway")))
 
 

@@ -207,8 +207,8 @@ class State:
 
     def draft_wait_s(self, session: ScheduledSession) -> float:
         """Limit for the session's draft. A device's first draft gets the longest, since it may still prefill."""
-        most = self.config.move_timeout_s
+        longest_s = self.config.move_timeout_s
         if session.drafts == 0:
-            return most
+            return longest_s
         usual_s = self.estimates.device(session.device).turnaround_s(session.allowed_k)
-        return min(most, max(MIN_DRAFT_WAIT_S, 4 * usual_s))
+        return min(longest_s, max(MIN_DRAFT_WAIT_S, 4 * usual_s))

@@ -37,12 +37,12 @@ class Pass:
 
 
 class InFlightBatches:
-    """Batches staged and not answered. A verifier works in order, so an answer also settles all earlier batches."""
+    """Batches staged and not answered. A verifier works in order, so an answer completes all earlier batches too."""
 
     def __init__(self) -> None:
         self._batches: dict[int, InFlightBatch] = {}
         self._unmeasured: tuple[int, Pass] | None = None
-        self._settled_at = 0.0
+        self._completed_at = 0.0
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -51,16 +51,18 @@ class InFlightBatches:
         """Add a staged batch."""
         self._batches[batch] = staged
 
-    def settle(self, batch: int, now: float) -> bool:
-        """Settle a batch on its first verdict. Returns False when it was settled before."""
+    def complete(self, batch: int, now: float) -> bool:
+        """Complete a batch on its first verdict. Returns False when it was complete before."""
         if batch not in self._batches:
             return False
         staged = self._batches.pop(batch)
         self._unmeasured = (
             batch,
-            Pass(staged.rows, now - max(staged.staged_at, self._settled_at), staged.decodes, staged.arrivals),
+            Pass(
+                staged.rows, now - max(staged.staged_at, self._completed_at), staged.decodes, staged.arrivals
+            ),
         )
-        self._settled_at = now
+        self._completed_at = now
         for earlier in [number for number in self._batches if number < batch]:
             del self._batches[earlier]
         return True
@@ -72,7 +74,7 @@ class InFlightBatches:
             head.arrivals += 1
 
     def pop_measured(self, batch: int) -> Pass | None:
-        """The batch settled last, once only: for its first verdict that has a verification time."""
+        """The batch completed last, once only: for its first verdict that has a verification time."""
         if self._unmeasured is None or self._unmeasured[0] != batch:
             return None
         _, done = self._unmeasured
@@ -97,7 +99,7 @@ class InFlightBatches:
 
     def free_at(self, now: float) -> float:
         """When the verifier is expected to have finished all batches; `now` at the earliest."""
-        at = self._settled_at
+        at = self._completed_at
         for staged in self._batches.values():
             at = max(at, staged.staged_at) + staged.expected_s
         return max(at, now)
@@ -157,6 +159,12 @@ class Verifier:
     def cost(self) -> VerifyCost:
         """Cost law of any pass."""
         return self.costs.any
+
+    def forget_plan(self, lanes: int) -> None:
+        """Drop the plan, and measure throughput anew. lanes: of the policy that takes over."""
+        self.cohort = self.cohort.relane(lanes)
+        self.plan, self.planned, self.throughput = None, None, Throughput()
+        self.plan_took_s = 0.0
 
     def server(self) -> PackedServer:
         """The verifier as planners see it: a pass includes the hop to the next one; memory is in KV tokens."""

@@ -1,7 +1,7 @@
 """The verifier's rules: which rows may run, and the verdict on a row. Pure: no model, broker or clock.
 
 A session's text is `ids`: the prompt and the committed tokens. A row with base_len == len(ids) extends it; other rows
-are answered without the model. Each row is judged on its own.
+are answered without the model. Each row is checked on its own. `step.py` applies these rules to a whole batch.
 """
 
 from collections.abc import Sequence
@@ -56,11 +56,14 @@ class VerifiedSession:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """The verdict on a row, and what stays cached: `keep` tokens, then the draft nodes of `path`."""
+class VerifiedRow:
+    """The verdict on a row, and what stays cached: `keep` tokens, then the draft nodes of `path`.
+
+    keep None: everything that was fed, since the row sampled nothing.
+    """
 
     verdict: Verdict
-    keep: int
+    keep: int | None
     path: tuple[int, ...] = ()
 
 
@@ -81,15 +84,15 @@ def unfit_reason(spec: SessionSpec, bounds: Bounds) -> str:
     return ""
 
 
-def wants_log(row: StagedRow, session: VerifiedSession | None) -> bool:
+def needs_log(row: StagedRow, session: VerifiedSession | None) -> bool:
     """Whether the session's log may be newer than our copy."""
     return (
         session is None or not session.trusted or row.epoch > session.epoch or row.base_len > session.length
     )
 
 
-def judge(row: StagedRow, session: VerifiedSession | None, bounds: Bounds) -> Verdict | None:
-    """The answer to a row that is not run; None when it is to be run.
+def verdict_without_pass(row: StagedRow, session: VerifiedSession | None, bounds: Bounds) -> Verdict | None:
+    """The answer to a row that the model need not see; None when it has to go through the model.
 
     A row behind the log, or of a finished session, gets an "ok" without tokens: `commit` answers it from the log.
     """
@@ -142,17 +145,17 @@ def target_row(row: StagedRow, session: VerifiedSession, cached: int, spare: int
 
     None: nothing to feed, or no budget left in this batch. A row that is cut short samples no token.
     """
-    wanted = row.feed_to - cached
-    fed = min(wanted, 1 + spare)
-    if wanted <= 0 or (fed < wanted and spare == 0):
+    missing = row.feed_to - cached
+    fed = min(missing, 1 + spare)
+    if missing <= 0 or (fed < missing and spare == 0):
         return None
-    tokens, parents = useful_draft(row, session) if fed == wanted else ((), ())
+    tokens, parents = useful_draft(row, session) if fed == missing else ((), ())
     return TargetRow(
         session=row.session,
         start=cached,
         tokens=(*session.ids[cached : cached + fed], *tokens),
         committed=fed,
-        choose=fed == wanted and row.feed_to == row.base_len,
+        choose=fed == missing and row.feed_to == row.base_len,
         sampling=session.spec.sampling,
         logprobs=session.spec.logprobs,
         parents=parents,
@@ -165,16 +168,16 @@ def fed_only(row: StagedRow, cached: int) -> Verdict:
     return _verdict(row, status=status, cached_len=cached)
 
 
-def settle(row: StagedRow, session: VerifiedSession, fed: TargetRow, choices: Choices) -> Settled:
+def verify_row(row: StagedRow, session: VerifiedSession, fed: TargetRow, choices: Choices) -> VerifiedRow:
     """Apply the acceptance rule to a row's choices. The text is cut at the first stop id or at max_tokens."""
+    if not fed.choose:
+        return VerifiedRow(fed_only(row, fed.start + fed.committed), keep=None)
     draft = fed.tokens[fed.committed :]
     if fed.parents:
         path = tuple(accept_tree(draft, fed.parents, choices.tokens))
         kept, accepted = row.base_len, len(path)
-        committed_choices = [
-            0,
-            *(node + 1 for node in path),
-        ]  # which choices are committed: after the root, after each node
+        # Which choices are committed: the one after the root, and the one after each accepted node.
+        committed_choices = [0, *(node + 1 for node in path)]
     else:
         path = ()
         accepted = accept_chain(draft, choices.tokens)
@@ -194,7 +197,7 @@ def settle(row: StagedRow, session: VerifiedSession, fed: TargetRow, choices: Ch
         finish=finish,
         cached_len=row.base_len + accepted,
     )
-    return Settled(verdict, kept, path)
+    return VerifiedRow(verdict, kept, path)
 
 
 def cut(tokens: Sequence[int], session: VerifiedSession) -> tuple[tuple[int, ...], Finish]:

@@ -157,9 +157,9 @@ def _vocabulary(folder: str, rows: int) -> Vocabulary:
     return vocabulary_of_tokenizer_json(path, rows)
 
 
-def _dtype(config: Any, wanted: str, place: torch.device) -> torch.dtype:
-    if wanted != "auto":
-        return DTYPES[wanted]
+def _dtype(config: Any, name: str, place: torch.device) -> torch.dtype:
+    if name != "auto":
+        return DTYPES[name]
     if config.dtype in DTYPES.values():
         own: torch.dtype = config.dtype
         return own

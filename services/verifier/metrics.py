@@ -5,6 +5,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from services.verifier.step_times import StepTimes
 from shared.broker.contract import CommitOutcome
 from shared.protocol.messages import Verdict
 
@@ -64,11 +65,11 @@ class Metrics:
             f"{name}_link_bytes", "Bytes of messages read from the broker", registry=registry
         )
 
-    def step(self, read_at: float, begun: float, started: float, ended: float) -> None:
-        """Observe one step. Times in loop-clock seconds: batch read, preparation begun, forward started and ended."""
-        self.phase.labels("prepare").observe(started - begun)
-        self.phase.labels("forward").observe(ended - started)
-        self.queue.observe(started - read_at)
+    def step(self, times: StepTimes) -> None:
+        """Observe one step."""
+        self.phase.labels("prepare").observe(times.started - times.begun)
+        self.phase.labels("forward").observe(times.ended - times.started)
+        self.queue.observe(times.started - times.read_at)
 
     def committed(
         self, verdicts: Sequence[Verdict], outcomes: Sequence[CommitOutcome], commit_s: float

@@ -1,8 +1,8 @@
 """Packed attention: each row's new tokens against that row's own cache, behind transformers' interface.
 
 Registered as the attention implementation `outrider_packed`. transformers builds no mask for a name it does
-not know, so causality, windows and draft trees are ours to apply. The pass is told by a keyword that the
-model hands through to attention: `model(..., packed=PackedPass(...))`.
+not know, so causality, windows and draft trees are ours to apply. The pass travels in a keyword that the model
+hands through to attention: `model(..., packed=PackedPass(...))`.
 """
 
 from collections.abc import Sequence

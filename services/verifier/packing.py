@@ -84,7 +84,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """T tokens of all rows. Of each choosing row the tokens after which a choice is wanted are in `chosen`."""
+    """T tokens of all rows. Of each choosing row the tokens that a choice follows are in `chosen`."""
 
     ids: Ids  # [T]
     positions: Ids  # [T], absolute

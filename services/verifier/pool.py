@@ -189,7 +189,7 @@ class PagePool:
             (self._warm if page in self._hash_of else self._blank)[page] = None
 
     def _take(self, after: int | None) -> int:
-        """A free page: the one wanted when it is free, else a blank one, else the longest warm."""
+        """A free page: in contiguous runs `after` or the start of a new run, else a blank one, else the oldest warm."""
         if self._contiguous:
             page = after if after in self._blank or after in self._warm else self._roomiest()
             self._blank.pop(page, None)

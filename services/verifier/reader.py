@@ -11,7 +11,7 @@ import structlog
 from services.verifier.metrics import Metrics
 from services.verifier.retry import Retry
 from services.verifier.sessions import VerifiedSessions
-from shared.broker.contract import Broker, BrokerAway, Entry
+from shared.broker.contract import BrokerAway, Entry, Streams
 from shared.protocol import wire
 from shared.protocol.messages import Close, StagedBatch, Tune
 from shared.protocol.session import SessionLog
@@ -39,14 +39,14 @@ class Reader:
         self,
         stream: str,
         consumer: str,
-        broker: Broker,
+        streams: Streams,
         sessions: VerifiedSessions,
         retry: Retry,
         metrics: Metrics,
     ) -> None:
         self._stream = stream
         self._consumer = consumer
-        self._broker = broker
+        self._streams = streams
         self._sessions = sessions
         self._retry = retry
         self._metrics = metrics
@@ -74,13 +74,13 @@ class Reader:
         """Read pending entries, or else new ones."""
         try:
             if self._behind:
-                pending = await self._broker.read_pending([self._stream], self._consumer, READ_COUNT)
+                pending = await self._streams.read_pending([self._stream], self._consumer, READ_COUNT)
                 entries = [entry for entry in pending if entry.id not in self._in_hand]
                 self._behind = (
                     len(pending) == READ_COUNT
                 )  # no further read of pending entries: each read counts as a delivery
             else:
-                entries = await self._broker.read_group([self._stream], self._consumer, READ_COUNT, BLOCK_S)
+                entries = await self._streams.read_group([self._stream], self._consumer, READ_COUNT, BLOCK_S)
             for entry in entries:
                 await self._enqueue(entry)
         except BrokerAway:
@@ -91,7 +91,7 @@ class Reader:
         """Dead-letter an entry and count it."""
         log.warning("message refused", reason=reason, why=why, entry=entry.id)
         self._metrics.refused.labels(reason).inc()
-        await self._retry(partial(self._broker.dead_letter, entry, f"{reason}: {why}"))
+        await self._retry(partial(self._streams.dead_letter, entry, f"{reason}: {why}"))
 
     async def _enqueue(self, entry: Entry) -> None:
         """Decode an entry and queue it, or refuse it."""

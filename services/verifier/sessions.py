@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
-from services.verifier.core import Bounds, VerifiedSession, session_from_log, wants_log
+from services.verifier.core import Bounds, VerifiedSession, needs_log, session_from_log
 from services.verifier.metrics import Metrics
 from services.verifier.retry import Retry
 from services.verifier.step import keep_common_prefix
-from shared.broker.contract import Broker, CommitOutcome, UnknownSession
+from shared.broker.contract import CommitOutcome, SessionLogs, UnknownSession
 from shared.compute.compute import Compute
 from shared.compute.target import TargetModel
 from shared.protocol.messages import StagedRow, Verdict
@@ -25,10 +25,15 @@ class VerifiedSessions:
     """Applies all changes of sessions, to the sessions and to the target's cache alike."""
 
     def __init__(
-        self, verifier: str, broker: Broker, target: TargetModel, compute: Compute, metrics: Metrics
+        self,
+        verifier: str,
+        session_logs: SessionLogs,
+        target: TargetModel,
+        compute: Compute,
+        metrics: Metrics,
     ) -> None:
         self._verifier = verifier
-        self._broker = broker
+        self._session_logs = session_logs
         self._target = target
         self._bounds = Bounds(target.vocab, target.max_context, target.pool_tokens)
         self._compute = compute
@@ -45,13 +50,23 @@ class VerifiedSessions:
         """Logs of the rows' sessions that are not known yet."""
         return await self._load(sorted({row.session for row in rows} - self._known.keys()), retry)
 
-    async def for_row(self, row: StagedRow, logs: Logs, retry: Retry) -> VerifiedSession | None:
+    async def of_rows(
+        self, rows: Iterable[StagedRow], logs: Logs, retry: Retry
+    ) -> dict[str, VerifiedSession | None]:
+        """The rows' sessions, each as new as the first row of it; None for a session without a log."""
+        sessions: dict[str, VerifiedSession | None] = {}
+        for row in rows:
+            if row.session not in sessions:
+                sessions[row.session] = await self._of_row(row, logs, retry)
+        return sessions
+
+    async def _of_row(self, row: StagedRow, logs: Logs, retry: Retry) -> VerifiedSession | None:
         """The row's session, reloaded from its log if the row is newer. None when there is no log."""
         self._last_row[row.session] = asyncio.get_running_loop().time()
         session = self._known.get(row.session)
         if session is None and row.session in logs:
             session = await self._adopt(logs[row.session])
-        if wants_log(row, session):
+        if needs_log(row, session):
             fresh = await self._load([row.session], retry)
             if row.session not in fresh:
                 await self.drop([row.session])
@@ -105,7 +120,7 @@ class VerifiedSessions:
         idle = [session for session, at in self._last_row.items() if now - at > IDLE_S]
         for session in idle[:SWEPT_AT_ONCE]:
             try:
-                head = await self._broker.head(session)
+                head = await self._session_logs.head(session)
             except UnknownSession:
                 await self.drop([session])
                 continue
@@ -136,7 +151,7 @@ class VerifiedSessions:
         logs = {}
         for session in sessions:
             try:
-                logs[session] = await retry(partial(self._broker.load, session))
+                logs[session] = await retry(partial(self._session_logs.load, session))
             except UnknownSession:
                 continue
         if sessions:

@@ -1,37 +1,77 @@
-"""One verification step on the compute thread: reserve KV, run the model once, apply the rule, roll back."""
+"""One verification step: a staged batch from its rows to their verdicts.
 
-from collections.abc import Sequence
+`plan_step` decides which rows go through the model, reserves their KV and answers the others. The step carries the
+model's input. `run_step` makes the forward pass and turns the model's choices into verdicts. Both run on the compute
+thread; the rules are in core.py.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from services.verifier.core import VerifiedSession, fed_only, refusal, settle, target_row, useful_draft
-from shared.compute.target import TargetModel, TargetRow
+from services.verifier.core import (
+    Bounds,
+    VerifiedRow,
+    VerifiedSession,
+    fed_only,
+    refusal,
+    target_row,
+    useful_draft,
+    verdict_without_pass,
+    verify_row,
+)
+from shared.compute.target import Choices, TargetModel, TargetRow
 from shared.protocol.messages import StagedRow, Verdict
 
 Answer = tuple[StagedRow, Verdict]
 
 
 @dataclass(frozen=True, slots=True)
-class FedRow:
-    """A row of the forward pass."""
+class PassRow:
+    """A row that goes through the model."""
 
     row: StagedRow
     session: VerifiedSession
-    target_row: TargetRow
+    fed: TargetRow
 
 
-def prepare(
-    target: TargetModel, rows: Sequence[tuple[StagedRow, VerifiedSession]], feed_tokens: int
-) -> tuple[list[FedRow], list[Answer]]:
-    """Reserve KV for judged rows of different sessions. Returns the rows to run, and answers to the others.
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The rows of one batch that go through the model, and the answers to all others."""
 
-    The batch feeds at most `feed_tokens` committed tokens beyond one per row. Rows go in order of session age and only
-    earlier rows are protected from eviction, so that a younger session never takes an older one's room.
+    passing: tuple[PassRow, ...]
+    answers: tuple[Answer, ...]
+
+    @property
+    def inputs(self) -> list[TargetRow]:
+        """The model's input, one row of different sessions each."""
+        return [one.fed for one in self.passing]
+
+    def outcome(self, choices: Sequence[Choices]) -> list[VerifiedRow]:
+        """The verdicts on the rows that went through the model. choices: one per row of `inputs`."""
+        return [
+            verify_row(one.row, one.session, one.fed, chosen)
+            for one, chosen in zip(self.passing, choices, strict=True)
+        ]
+
+
+def plan_step(
+    target: TargetModel,
+    rows: Sequence[StagedRow],
+    sessions: Mapping[str, VerifiedSession | None],
+    bounds: Bounds,
+    feed_tokens: int,
+) -> Step:
+    """Plan a batch and reserve its KV. sessions: of all rows; None where there is no log.
+
+    Of several rows of one session the first counts. The batch feeds at most `feed_tokens` committed tokens beyond one
+    per row. Rows go in order of session age and only earlier rows are protected from eviction, so that a younger
+    session never takes an older one's room.
     """
-    feeds: list[FedRow] = []
-    answers: list[Answer] = []
+    valid, answers = _split_valid(rows, sessions, bounds)
+    passing: list[PassRow] = []
     spare = feed_tokens
     protect: list[str] = []
-    for row, session in sorted(rows, key=lambda pair: pair[1].joined):
+    for row, session in sorted(valid, key=lambda pair: pair[1].joined):
         length = row.feed_to + len(useful_draft(row, session)[0])
         protect.append(row.session)
         if not target.admit(row.session, session.spec.prompt, protect, length):
@@ -44,30 +84,26 @@ def prepare(
             answers.append((row, fed_only(row, cached)))
         else:
             spare -= fed.committed - 1
-            feeds.append(FedRow(row, session, fed))
-    return feeds, answers
+            passing.append(PassRow(row, session, fed))
+    return Step(tuple(passing), tuple(answers))
 
 
-def verify(target: TargetModel, feeds: Sequence[FedRow]) -> list[Answer]:
-    """Run one forward pass and apply the rule. Afterwards each session's cache matches its verdict."""
-    answers: list[Answer] = []
-    for fed, choices in zip(feeds, target.forward([fed.target_row for fed in feeds]), strict=True):
-        if not fed.target_row.choose:
-            answers.append((fed.row, fed_only(fed.row, target.cached(fed.row.session))))
-            continue
-        settled = settle(fed.row, fed.session, fed.target_row, choices)
-        target.keep(fed.row.session, settled.keep, settled.path)
-        answers.append((fed.row, settled.verdict))
-    return answers
+def run_step(target: TargetModel, step: Step) -> list[Answer]:
+    """Run one forward pass. Returns the answers to its rows; afterwards each session's cache matches its answer."""
+    verified = step.outcome(target.forward(step.inputs))
+    for one in verified:
+        if one.keep is not None:
+            target.keep(one.verdict.session, one.keep, one.path)
+    return [(passed.row, one.verdict) for passed, one in zip(step.passing, verified, strict=True)]
 
 
-def undo(target: TargetModel, feeds: Sequence[FedRow]) -> None:
+def undo_step(target: TargetModel, step: Step) -> None:
     """Uncache everything of a pass that raised. Sessions fed prompt tokens are dropped: pages may be shared already."""
-    for fed in feeds:
-        if fed.target_row.start < len(fed.session.spec.prompt):
-            target.forget(fed.row.session)
+    for one in step.passing:
+        if one.fed.start < len(one.session.spec.prompt):
+            target.forget(one.row.session)
         else:
-            target.keep(fed.row.session, fed.target_row.start)
+            target.keep(one.row.session, one.fed.start)
 
 
 def keep_common_prefix(target: TargetModel, known: VerifiedSession, found: VerifiedSession) -> None:
@@ -84,3 +120,22 @@ def keep_common_prefix(target: TargetModel, known: VerifiedSession, found: Verif
         target.forget(name)
     elif length < cached:
         target.keep(name, length)
+
+
+def _split_valid(
+    rows: Sequence[StagedRow], sessions: Mapping[str, VerifiedSession | None], bounds: Bounds
+) -> tuple[list[tuple[StagedRow, VerifiedSession]], list[Answer]]:
+    """Rows for the model with their sessions, and the answers to all other rows."""
+    valid: list[tuple[StagedRow, VerifiedSession]] = []
+    answers: list[Answer] = []
+    seen: set[str] = set()
+    for row in rows:
+        session = sessions[row.session]
+        if row.session in seen:
+            answers.append((row, refusal(row, "stale", "twice in one batch")))
+        elif (verdict := verdict_without_pass(row, session, bounds)) is not None:
+            answers.append((row, verdict))
+        elif session is not None:
+            valid.append((row, session))
+        seen.add(row.session)
+    return valid, answers

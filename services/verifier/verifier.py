@@ -5,7 +5,7 @@ so their changes to sessions and cache never overlap.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,13 +14,13 @@ from typing import Final
 import structlog
 from prometheus_client import CollectorRegistry
 
-from services.verifier.core import Bounds, VerifiedSession, judge, refusal
+from services.verifier.core import Bounds, VerifiedSession, refusal
 from services.verifier.metrics import Metrics
 from services.verifier.reader import Inbound, Reader
 from services.verifier.retry import Retry
-from services.verifier.sessions import Logs, VerifiedSessions
-from services.verifier.spans import spans
-from services.verifier.step import Answer, FedRow, prepare, undo, verify
+from services.verifier.sessions import VerifiedSessions
+from services.verifier.step import Answer, Step, plan_step, run_step, undo_step
+from services.verifier.step_times import StepTimes
 from shared.broker.contract import Broker, BrokerAway, CommitRow, Entry
 from shared.compute.compute import Compute
 from shared.compute.target import TargetModel
@@ -57,7 +57,7 @@ class Verifier:
         self.name = settings.name or "verifier"
         self.watch = BrokerWatch(broker)
         self.metrics = Metrics(registry)
-        self.sessions = VerifiedSessions(self.name, broker, target, compute, self.metrics)
+        self.sessions = VerifiedSessions(self.name, broker.sessions, target, compute, self.metrics)
         self._settings = settings
         self._broker = broker
         self._target = target
@@ -67,7 +67,7 @@ class Verifier:
         self._bounds = Bounds(target.vocab, target.max_context, target.pool_tokens)
         self._keys = Keys(settings.shard)
         self._stream = self._keys.staged(self.name)
-        self._presence = Presence(broker, self._heartbeat)
+        self._presence = Presence(broker.presence, self._heartbeat)
         self._generation = 0
         self._registered_in = -1  # watch.generation at our registration; -1 = not registered
         self._term = 0  # highest lease term seen
@@ -78,7 +78,7 @@ class Verifier:
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until stop is set, finish the current message, then deregister. Raises Superseded."""
         retry = Retry(self.watch, self._ids, stop)
-        reader = Reader(self._stream, self.name, self._broker, self.sessions, retry, self.metrics)
+        reader = Reader(self._stream, self.name, self._broker.streams, self.sessions, retry, self.metrics)
         self._idle_since = asyncio.get_running_loop().time()
         async with asyncio.TaskGroup() as group:
             background = [group.create_task(self.watch.run(stop))]
@@ -112,9 +112,9 @@ class Verifier:
         data = self.watch.generation
         await self.sessions.drop_all()
         self._term = 0
-        self._generation = await self._broker.next_generation()
-        await self._broker.put(self._keys.deployment, self._deployment())
-        await self._broker.make_groups([self._stream])
+        self._generation = await self._broker.presence.next_generation()
+        await self._broker.records.put(self._keys.deployment, self._deployment())
+        await self._broker.streams.make_groups([self._stream])
         await self._presence.announce()  # so that a ready verifier is listed as alive
         self._registered_in = data
         log.info("verifier up", name=self.name, generation=self._generation, pool=self._target.pool_tokens)
@@ -124,16 +124,16 @@ class Verifier:
         while not stop.is_set():
             await pause(stop, DEPLOYMENT_S)
             try:
-                if not await self._broker.get(self._keys.deployment):
+                if not await self._broker.records.get(self._keys.deployment):
                     log.warning("the deployment's record was deleted, it is written again")
-                    await self._broker.put(self._keys.deployment, self._deployment())
+                    await self._broker.records.put(self._keys.deployment, self._deployment())
             except BrokerAway as error:
                 log.debug("deployment not looked up", why=str(error))
 
     async def _deregister(self) -> None:
         """Delete our heartbeat, so that sessions move to another verifier at once."""
         try:
-            await self._broker.leave("verifier", self.name, self._generation)
+            await self._broker.presence.leave("verifier", self.name, self._generation)
         except BrokerAway as error:
             log.info("the heartbeat lapses by itself", why=str(error))
 
@@ -211,7 +211,7 @@ class Verifier:
         """Split a batch that has crashed the process before: each row becomes a batch with its own delivery count."""
         log.error("batch delivered too often, its rows are run alone", entry=entry.id, rows=len(batch.rows))
         for row in batch.rows:
-            await retry(partial(self._broker.push, self._stream, replace(batch, rows=(row,))))
+            await retry(partial(self._broker.streams.push, self._stream, replace(batch, rows=(row,))))
         await self._ack(entry, retry)
 
     async def _dead_letter(self, entry: Entry, batch: StagedBatch, reader: Reader, retry: Retry) -> None:
@@ -221,92 +221,63 @@ class Verifier:
             for row in batch.rows
         ]
         await self.sessions.drop([row.session for row in batch.rows])
-        await retry(partial(self._broker.commit, self.name, "", refusals))
+        await retry(partial(self._broker.sessions.commit, self.name, "", refusals))
         await reader.refuse(entry, "deadly", f"delivered {entry.deliveries} times")
 
     async def _ack(self, entry: Entry, retry: Retry) -> None:
-        await retry(partial(self._broker.ack, self._stream, [entry.id]))
+        await retry(partial(self._broker.streams.ack, self._stream, [entry.id]))
 
     # --- one step -----------------------------------------------------------------------------------
     async def _step(self, inbound: Inbound, batch: StagedBatch, retry: Retry) -> None:
-        """Judge every row, run the valid ones, and commit all answers."""
+        """Plan the batch, run its valid rows, and commit all answers."""
         loop = asyncio.get_running_loop()
-        rows, answers = await self._judge(batch.rows, inbound.logs, retry)
+        sessions = await self.sessions.of_rows(batch.rows, inbound.logs, retry)
         begun = loop.time()
-        feeds, waiting = await self._prepare(rows)
+        step = await self._plan(batch.rows, sessions)
         started = loop.time()
-        answers += waiting + await self._forward(feeds)
-        ended = loop.time()
-        self._busy_s += ended - begun
-        queue_us, verify_us = round((started - inbound.read_at) * 1e6), round((ended - started) * 1e6)
-        await self._commit(
-            inbound.entry,
-            [
-                (
-                    row,
-                    replace(v, batch=batch.batch, queue_us=queue_us, verify_us=verify_us if v.tokens else 0),
-                )
-                for row, v in answers
-            ],
-            retry,
-        )
-        self.metrics.step(inbound.read_at, begun, started, ended)
-        idle_since, self._idle_since = self._idle_since, ended
+        answers = [*step.answers, *await self._run_step(step)]
+        times = StepTimes(inbound.read_at, begun, started, ended=loop.time())
+        self._busy_s += times.ended - begun
+        stamped = [(row, times.stamp(verdict, batch.batch)) for row, verdict in answers]
+        await self._commit(inbound.entry, stamped, retry)
+        self.metrics.step(times)
+        idle_since, self._idle_since = self._idle_since, times.ended
         if self._settings.trace:
-            await self._broker.trace(spans(self.name, batch, idle_since, started, ended))
+            await self._broker.streams.trace(times.spans(self.name, batch, idle_since))
 
-    async def _judge(
-        self, rows: Sequence[StagedRow], logs: Logs, retry: Retry
-    ) -> tuple[list[tuple[StagedRow, VerifiedSession]], list[Answer]]:
-        """Rows to run, with their sessions, and the answers to all other rows."""
-        run: list[tuple[StagedRow, VerifiedSession]] = []
-        answers: list[Answer] = []
-        seen: set[str] = set()
-        for row in rows:
-            if row.session in seen:
-                answers.append((row, refusal(row, "stale", "twice in one batch")))
-                continue
-            seen.add(row.session)
-            session = await self.sessions.for_row(row, logs, retry)
-            answer = judge(row, session, self._bounds)
-            if answer is not None:
-                answers.append((row, answer))
-            elif session is not None:
-                run.append((row, session))
-        return run, answers
-
-    async def _forward(self, feeds: Sequence[FedRow]) -> list[Answer]:
-        """One pass over all rows. When it raises, each row runs alone, so that only the faulty row gets an error."""
-        if not feeds:
-            return []
-        rows = [fed.target_row for fed in feeds]
-        try:
-            answers = await self._compute.run(lambda: verify(self._target, feeds), self._target.cost_s(rows))
-        except Exception:  # whatever torch raises: one row's fault must not end the others
-            log.exception("forward pass failed", sessions=[row.session for row in rows])
-            self.metrics.forward_errors.inc()
-        else:
-            self.metrics.fed.inc(sum(len(row.tokens) for row in rows))
-            return answers
-        if len(feeds) == 1:
-            await self.sessions.drop([feeds[0].row.session])
-            return [(feeds[0].row, refusal(feeds[0].row, "error", "verification failed"))]
-        await self._compute.run(lambda: undo(self._target, feeds))
-        answers = []
-        for fed in feeds:
-            alone, waiting = await self._prepare([(fed.row, fed.session)])
-            answers += waiting + await self._forward(alone)
-        return answers
-
-    async def _prepare(
-        self, rows: Sequence[tuple[StagedRow, VerifiedSession]]
-    ) -> tuple[list[FedRow], list[Answer]]:
-        feed_tokens, target = self._settings.feed_tokens, self._target
-        prepared, pages = await self._compute.run(
-            lambda: (prepare(target, rows, feed_tokens), target.pages())
+    async def _plan(self, rows: Sequence[StagedRow], sessions: Mapping[str, VerifiedSession | None]) -> Step:
+        """Plan a step, and record the KV pages in use before its pass."""
+        target, feed_tokens = self._target, self._settings.feed_tokens
+        step, pages = await self._compute.run(
+            lambda: (plan_step(target, rows, sessions, self._bounds, feed_tokens), target.pages())
         )
         self._record_pages(pages)
-        return prepared
+        return step
+
+    async def _run_step(self, step: Step) -> list[Answer]:
+        """One pass over all rows. When it raises, each row runs alone, so that only the faulty row gets an error."""
+        if not step.passing:
+            return []
+        try:
+            answers = await self._compute.run(
+                lambda: run_step(self._target, step), self._target.cost_s(step.inputs)
+            )
+        except Exception:  # whatever torch raises: one row's fault must not end the others
+            log.exception("forward pass failed", sessions=[one.row.session for one in step.passing])
+            self.metrics.forward_errors.inc()
+        else:
+            self.metrics.fed.inc(sum(len(fed.tokens) for fed in step.inputs))
+            return answers
+        if len(step.passing) == 1:
+            row = step.passing[0].row
+            await self.sessions.drop([row.session])
+            return [(row, refusal(row, "error", "verification failed"))]
+        await self._compute.run(lambda: undo_step(self._target, step))
+        answers = []
+        for one in step.passing:
+            alone = await self._plan([one.row], {one.row.session: one.session})
+            answers += [*alone.answers, *await self._run_step(alone)]
+        return answers
 
     def _record_pages(self, pages: tuple[int, int]) -> None:
         """Record KV pages (used, total) for metrics and the heartbeat: before a pass and when idle."""
@@ -317,7 +288,7 @@ class Verifier:
         """Commit all verdicts atomically, retrying until the broker has them; then update our sessions."""
         begun = asyncio.get_running_loop().time()
         rows = [CommitRow(verdict, row.device, row.gateway) for row, verdict in answers]
-        outcomes = await retry(partial(self._broker.commit, self.name, entry.id, rows))
+        outcomes = await retry(partial(self._broker.sessions.commit, self.name, entry.id, rows))
         self.metrics.committed(
             [row.verdict for row in rows], outcomes, asyncio.get_running_loop().time() - begun
         )

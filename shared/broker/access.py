@@ -1,6 +1,6 @@
-"""Who may do what at the broker: one user for each role of the core, one for each device, none for anybody else.
+"""Access rights at the broker: one user for each role of the core and one for each device.
 
-Rules are those of Redis' and Valkey's access lists. A password is stored there, and here, as its SHA-256 alone.
+The rules are those of Redis' and Valkey's access lists. Passwords are stored only as their SHA-256.
 """
 
 import hashlib
@@ -9,14 +9,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-OPERATOR: Final = "operator"  # may change the lists, and nothing else
+OPERATOR: Final = "operator"  # may only change the lists
 CORE: Final = ("gateway", "scheduler", "verifier", "draft-worker")
 NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-# Scripts and whatever they do on the role's own keys; no KEYS, FLUSHALL, CONFIG, ...
+# Scripts, and every command that they run on the role's own keys; no KEYS, FLUSHALL, CONFIG, ...
 _CORE_COMMANDS: Final = "+@all -@admin -@dangerous +info"
-# No scripts: one that never ends would stop everybody.
+# No scripts: one that never ends would stop every process.
 _DEVICE_COMMANDS: Final = "+ping +time +get +set +incr +hgetall +expire +pexpire +xadd +xlen +xread"
-_EVERYBODY: Final = ("%RW~birth", "%R~deployment", "%RW~generation", "%RW~dead", "%RW~trace")
+_ALL_ROLES: Final = ("%RW~birth", "%R~deployment", "%RW~generation", "%RW~dead", "%RW~trace")
 _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "gateway": (
         "%RW~submit",
@@ -59,23 +59,23 @@ class Account:
 
 
 def secret_of(password: str) -> str:
-    """As an access list holds it."""
+    """A password's SHA-256, as an access list stores it."""
     return hashlib.sha256(password.encode()).hexdigest()
 
 
 def device_user(name: str) -> str:
-    """The broker's user of a device. Raises ValueError when that is no name for one."""
+    """The broker's user of a device. Raises ValueError for an invalid name."""
     if not NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no name for a device: letters, digits, '_', '.' and '-', 64 at most")
     return f"device:{name}"
 
 
 def rules(user: str, shard: str) -> tuple[str, ...]:
-    """What a user may do: commands, and keys with what may be done to them. ValueError for an unknown one."""
+    """A user's rules: allowed commands, and keys with read and write rights. ValueError for an unknown user."""
     if user == OPERATOR:
         return ("+acl", "+ping")
     if user in CORE:
-        return _on(shard, *_EVERYBODY, *_KEYS[user]) + tuple(_CORE_COMMANDS.split())
+        return _on(shard, *_ALL_ROLES, *_KEYS[user]) + tuple(_CORE_COMMANDS.split())
     kind, _, name = user.partition(":")
     if kind != "device" or not NAME.fullmatch(name):
         raise ValueError(f"{user!r} is no user of this broker")
@@ -96,7 +96,7 @@ def set_user(account: Account, shard: str) -> tuple[str, ...]:
 
 
 def acl_file(accounts: Iterable[Account], shard: str) -> str:
-    """The file of `aclfile`: these users and nobody else."""
+    """The content of `aclfile`: these users and no others."""
     lines = ["user default off -@all"]
     for account in accounts:
         user, _, *rest = set_user(account, shard)

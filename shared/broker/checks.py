@@ -1,4 +1,4 @@
-"""What both brokers ask of what they are given, and of what they find."""
+"""Checks of arguments and stored values that both brokers share."""
 
 from collections.abc import Iterable, Sequence
 from typing import cast, get_args
@@ -9,13 +9,13 @@ from shared.protocol.messages import Close, Finish, Heartbeat
 
 
 def check_close(close: Close) -> None:
-    """`end` needs a finish: a Close without one only says that a session leaves its reader."""
+    """Raises ValueError without a finish: such a Close only removes a session from its reader."""
     if not close.finish:
         raise ValueError(f"session {close.session} cannot end without a finish")
 
 
 def check_rows(rows: Sequence[CommitRow]) -> None:
-    """What a row commits has to agree with itself, or the log would not."""
+    """Raises ValueError when a row's length or logprobs do not fit its tokens."""
     for verdict in (row.verdict for row in rows if row.verdict.status == "ok"):
         if verdict.length != verdict.base_len + len(verdict.tokens):
             raise ValueError(f"verdict of {verdict.session}: length is not base_len + tokens")
@@ -24,7 +24,7 @@ def check_rows(rows: Sequence[CommitRow]) -> None:
 
 
 def heartbeats(messages: Iterable[bytes]) -> list[Heartbeat]:
-    """Heartbeats that decode; what does not is somebody's who cannot be worked with."""
+    """The heartbeats that decode. Others are left out: their processes speak another protocol."""
     found = []
     for data in messages:
         try:
@@ -35,7 +35,7 @@ def heartbeats(messages: Iterable[bytes]) -> list[Heartbeat]:
 
 
 def as_finish(text: str) -> Finish:
-    """A stored finish. Raises ValueError when it is none."""
+    """A stored finish. Raises ValueError for any other text."""
     if text not in get_args(Finish):
         raise ValueError(f"{text!r} is no finish")
     return cast(Finish, text)

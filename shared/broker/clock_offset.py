@@ -1,4 +1,4 @@
-"""How far the broker's clock is ahead of this process's own, so that timelines of several hosts fit together."""
+"""Offset of the broker's clock from this process's, so that timelines of several hosts can be merged."""
 
 from collections import deque
 from typing import Final
@@ -7,9 +7,9 @@ REMEMBERED: Final = 16  # exchanges
 
 
 class ClockOffset:
-    """From exchanges that each saw the broker's clock once, between being sent and being answered.
+    """Estimates the offset from exchanges that read the broker's clock between request and answer.
 
-    The quickest of the latest exchanges counts: its error is at most half its round trip. (Mills, RFC 5905.)
+    The fastest of the recent exchanges counts: its error is at most half its round trip (RFC 5905).
     """
 
     def __init__(self) -> None:
@@ -21,6 +21,6 @@ class ClockOffset:
         return min(self._exchanges, default=(0.0, 0))[1]
 
     def observe(self, sent_s: float, answered_s: float, broker_us: int) -> None:
-        """An exchange by our clock (seconds), and what the broker's said in between (microseconds)."""
+        """Add an exchange: sent and answered by our clock (seconds), and the broker's clock between (microseconds)."""
         middle_us = (sent_s + answered_s) / 2 * 1e6
         self._exchanges.append((answered_s - sent_s, round(broker_us - middle_us)))

@@ -1,7 +1,7 @@
 """Connections to Redis or Valkey. A connection serves one call at a time and is discarded when that call fails.
 
-So nothing half-read is ever used again: a call that is cancelled, times out or loses its peer closes its own
-connection and no other. There is no retry: the caller knows whether a repeat is harmless.
+So a half-read answer is never taken for another call's: a call that is cancelled, times out or loses its peer closes
+its own connection and no other. There is no retry, because only the caller knows whether a repeat is harmless.
 """
 
 import asyncio
@@ -16,32 +16,32 @@ from redis.asyncio.connection import AbstractConnection, ConnectionPool
 
 from shared.broker.contract import BrokerAway, BrokerDenied, BrokerFull
 from shared.broker.replies import text
-from shared.broker.script import Script
+from shared.broker.script import script
 
 Argument = str | bytes | int
 
 _pack: Final[Callable[[tuple[Any, ...]], bytes]] = hiredis.pack_command
 
 CALL_S: Final = 3.0  # waiting for a turn, connecting, sending and the answer; less than GRACE_S
-MOST_CALLS: Final = 32  # at once, of a process of the core; further ones wait for a turn
-SPARE_S: Final = 120.0  # how long a connection that nobody needs stays open
+MAX_CALLS: Final = 32  # concurrent calls of a process of the core; further ones wait
+SPARE_S: Final = 120.0  # how long an unused connection stays open
 _LOST: Final = (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.InvalidResponse, OSError)
 _DENIED: Final = (
     exceptions.AuthenticationError,
     exceptions.AuthenticationWrongNumberOfArgsError,
     exceptions.NoPermissionError,
 )
-# Answers of a broker that will serve again but not now.
+# Errors of a broker that is temporarily unable to serve.
 _NOT_NOW: Final = (exceptions.ReadOnlyError, exceptions.ClusterDownError, exceptions.TryAgainError)
 _NOT_NOW_CODES: Final = ("BUSY ", "UNKILLABLE ", "MISCONF ", "NOREPLICAS ")
 
 
 class Connections:
-    """All connections of one process to one broker: as many as calls coincided of late."""
+    """All connections of one process to one broker: as many as there were concurrent calls recently."""
 
-    def __init__(self, url: str, user: str = "", password: str = "", most_calls: int = MOST_CALLS) -> None:
-        """most_calls: at once; `wait` does not count. Raises ValueError on a URL that cannot be."""
-        self._user = f"user {user!r}" if user else "whoever has no credential"
+    def __init__(self, url: str, user: str = "", password: str = "", max_calls: int = MAX_CALLS) -> None:
+        """max_calls: concurrent calls, without those of `wait`. Raises ValueError for an invalid URL."""
+        self._user = f"user {user!r}" if user else "a user without a credential"
         credential = {"username": user, "password": password} if user else {}
         # No time-out on the socket itself: the limit on a call covers it, handshake included.
         pool = ConnectionPool.from_url(
@@ -54,10 +54,10 @@ class Connections:
             **credential,
         )
         self._make = _checked(pool.make_connection)
-        # (since when, connection), the one last used at the end, which is taken first: spare ones are at the beginning
+        # (idle since, connection). The last one is taken first, so unused ones gather at the start.
         self._idle: deque[tuple[float, AbstractConnection]] = deque()
         self._busy: set[AbstractConnection] = set()
-        self._turns = asyncio.Semaphore(most_calls)
+        self._turns = asyncio.Semaphore(max_calls)
         self._closed = False
 
     async def call(self, *command: Argument) -> Any:
@@ -66,7 +66,7 @@ class Connections:
         return answer
 
     async def calls(self, *commands: tuple[Argument, ...]) -> list[Any]:
-        """The answers of some commands sent at once. Raises as `call`, for the first that failed; all were tried."""
+        """The answers of commands sent together. All are tried; raises as `call` for the first that failed."""
         return await self._limited(commands, CALL_S, self._turns)
 
     async def ping(self) -> float:
@@ -77,24 +77,25 @@ class Connections:
         return loop.time() - start
 
     async def hash(self, key: str) -> dict[str, str]:
-        """A small hash of texts; {} when there is none. Raises as `call`."""
+        """A record; {} when there is none. Raises as `call`."""
         parts = [text(part) for part in await self.call("HGETALL", key)]
         return dict(zip(parts[::2], parts[1::2], strict=True))
 
     async def wait(self, block_s: float, *command: Argument) -> Any:
-        """The answer of a command that may block for block_s; takes no other call's turn. Raises as `call`."""
+        """The answer of a command that may block for block_s. It does not count as a call. Raises as `call`."""
         (answer,) = await self._limited((command,), block_s + CALL_S, nullcontext())
         return answer
 
-    async def run(self, script: Script, keys: Sequence[str], *arguments: Argument) -> Any:
-        """A script's answer. Raises as `call`. A broker that does not know the script yet is given it."""
+    async def run(self, name: str, keys: Sequence[str], *arguments: Argument) -> Any:
+        """The answer of a script of ours. Raises as `call`. A broker that does not know it yet gets its text."""
+        found = script(name)
         try:
-            return await self.call("EVALSHA", script.sha, len(keys), *keys, *arguments)
+            return await self.call("EVALSHA", found.sha, len(keys), *keys, *arguments)
         except exceptions.NoScriptError:
-            return await self.call("EVAL", script.text, len(keys), *keys, *arguments)
+            return await self.call("EVAL", found.text, len(keys), *keys, *arguments)
 
     async def close(self) -> None:
-        """Close all. Calls under way and later ones raise BrokerAway. Idempotent."""
+        """Close all connections. Calls under way and later ones raise BrokerAway. Idempotent."""
         self._closed = True
         for connection in [*(idle for _, idle in self._idle), *self._busy]:
             await connection.disconnect()
@@ -149,7 +150,9 @@ class Connections:
             raise BrokerAway("this connection was closed")
         while self._idle:
             _, connection = self._idle.pop()
-            if not await connection.can_read():  # between calls there is nothing, unless the peer closed
+            if (
+                not await connection.can_read()
+            ):  # an idle connection is readable only after its peer closed it
                 return connection
             await connection.disconnect(nowait=True)
         return self._make()
@@ -163,9 +166,9 @@ class Connections:
 
 
 def _checked(make: Callable[[], AbstractConnection]) -> Callable[[], AbstractConnection]:
-    """What makes connections, once it has made one. Raises ValueError on a URL with options that do not exist."""
+    """`make`, after one trial. Raises ValueError for a URL with unknown options."""
     try:
-        make()  # reads what stands after the ? of the URL; connects nothing
+        make()  # parses the URL's options; does not connect
     except TypeError as error:
-        raise ValueError(f"what stands after the ? is not understood: {error}") from None
+        raise ValueError(f"the URL's options after the ? are not understood: {error}") from None
     return make

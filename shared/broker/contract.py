@@ -1,20 +1,18 @@
-"""What every broker does. `RedisBroker` and `MemoryBroker` pass the same contract suite.
+"""The broker's contract: streams, session logs, lease, presence and records. One contract suite tests every broker.
 
-Every method may raise BrokerAway. Any call may take effect although it raised (or was cancelled), and any
-message may be delivered twice, late or never: absolute positions and the session log make that harmless.
+Every method may raise BrokerAway. A call that raised or was cancelled may have taken effect. A message may be
+delivered twice, late or never. Absolute positions and the session log make that harmless.
 
-A broker whose memory is full refuses new sessions (`submit`), hashes and spans with BrokerFull; whatever lets
-the present sessions go on and end still works, which is what frees memory.
+A broker whose memory is full refuses new sessions (`submit`), records and spans with BrokerFull. Everything that
+present sessions need to go on and to end still works, and their end frees memory.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Literal, Protocol
 
 from shared.protocol.messages import Close, Heartbeat, Message, Open, Role, Span, StagedBatch, Submit, Verdict
 from shared.protocol.session import SessionHead, SessionLog, SessionSpec
-
-GROUP: Final = "outrider"  # consumer group of every work stream
 
 
 class BrokerAway(ConnectionError):
@@ -22,15 +20,15 @@ class BrokerAway(ConnectionError):
 
 
 class BrokerDenied(RuntimeError):
-    """The broker does not know this process's credential, or does not let it do this."""
+    """The broker rejects this process's credential, or its user may not do this."""
 
 
 class BrokerFull(RuntimeError):
-    """A work stream is at its bound, or the broker's memory is full; nothing was added. The client sees 503."""
+    """A work stream is at its bound, or the broker's memory is full; nothing was added. The client gets a 503."""
 
 
 class LeaseLost(RuntimeError):
-    """Another scheduler is active: this one's term is not the current one."""
+    """Another holder has the lease, or a newer generation has the name."""
 
 
 class UnknownSession(KeyError):
@@ -39,7 +37,7 @@ class UnknownSession(KeyError):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One stream entry, undecoded: bytes are hostile until `wire.decode` has seen them."""
+    """One stream entry, undecoded. Its bytes are hostile until `wire.decode` has checked them."""
 
     stream: str
     id: str
@@ -49,10 +47,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class CommitRow:
-    """One row of `commit`. `verdict` holds tokens and logprobs; the broker makes the three copies.
+    """One row of `commit`. The verdict holds tokens and logprobs; the broker makes its three copies.
 
-    A verdict with status "ok" commits; any other goes to the scheduler alone. device and gateway are
-    addresses ("" = none).
+    A verdict with status "ok" commits. Any other goes only to the scheduler. device and gateway are addresses
+    ("" = none).
     """
 
     verdict: Verdict
@@ -65,52 +63,31 @@ Outcome = Literal["committed", "answered", "stale", "ahead", "unknown", "told"]
 
 @dataclass(frozen=True, slots=True)
 class CommitOutcome:
-    """What became of one row.
+    """The result of one row.
 
-    committed: appended. answered: base_len was behind or the session has finished, the log's own tokens
-    from base_len on were sent again. stale: older epoch, dropped. ahead: base_len (or epoch) beyond the log,
-    an error verdict was sent to the scheduler. unknown: no such log, dropped. told: not an "ok" row, passed
-    on.
+    committed: appended. answered: base_len was behind or the session had finished, and the log's tokens from
+    base_len on were sent again. stale: of an older epoch, dropped. ahead: base_len or epoch was beyond the log, and
+    an error verdict was sent to the scheduler. unknown: there is no such log, dropped. told: the row was not "ok",
+    and its verdict was forwarded to the scheduler.
     """
 
     outcome: Outcome
-    length: int  # committed length of the session now, 0 when unknown
+    length: int  # committed length of the session after the commit, 0 when unknown
 
 
-class Broker(Protocol):
-    """One process's connection to the broker."""
+class Streams(Protocol):
+    """Work streams (read by a consumer group, bounded by refusal), inboxes (capped, expiring) and the trace stream."""
 
-    # --- connection ---------------------------------------------------------------------------------
-    async def run_id(self) -> str:
-        """Identity of the broker's data: another one means that everything was lost."""
-        ...
-
-    async def ping(self) -> float:
-        """One round trip, in seconds."""
-        ...
-
-    async def close(self) -> None:
-        """Close every connection. Idempotent."""
-        ...
-
-    # --- streams ------------------------------------------------------------------------------------
     async def push(self, stream: str, message: Message) -> None:
         """Add to a work stream. Raises BrokerFull at its bound."""
         ...
 
     async def push_many(self, stream: str, messages: Sequence[Message]) -> int:
-        """Add to a work stream as many as it has room for, in order and at once. How many that were."""
+        """Add to a work stream, in order and at once, as many messages as it has room for. Returns their number."""
         ...
 
     async def send(self, inbox: str, message: Message) -> None:
-        """Add to an inbox or reply stream (capped, expiring)."""
-        ...
-
-    async def open(self, device: str, message: Open) -> bool:
-        """Send an Open to a device (an address), the session's log in it. False when there is no such log.
-
-        A log that does not fit a message is not sent: the device never becomes ready.
-        """
+        """Add to an inbox or reply stream."""
         ...
 
     async def make_groups(self, streams: Sequence[str]) -> None:
@@ -128,10 +105,10 @@ class Broker(Protocol):
     async def read_group(
         self, streams: Sequence[str], consumer: str, count: int, block_s: float
     ) -> list[Entry]:
-        """New entries of work streams, `count` of each at most; waits up to block_s. [] on time-out.
+        """New entries of work streams, at most `count` of each; waits up to block_s. [] on time-out.
 
-        After BrokerAway or a cancellation entries may be pending although nobody saw them: `read_pending` finds
-        them. A missing group (lost data) is made anew from the start of the stream.
+        After BrokerAway or a cancellation, entries may be pending that no reader got; `read_pending` returns them. A
+        missing group (lost data) is created again, from the start of the stream.
         """
         ...
 
@@ -151,11 +128,21 @@ class Broker(Protocol):
         """Entries in a stream, 0 when it does not exist."""
         ...
 
-    # --- session log --------------------------------------------------------------------------------
+    async def trace(self, spans: Sequence[Span]) -> None:
+        """Append spans to the capped trace stream, with the offset of our clock that heartbeats have measured.
+
+        A broker whose memory is full drops them and raises nothing.
+        """
+        ...
+
+
+class SessionLogs(Protocol):
+    """The session logs: prompt, parameters, epoch, placement and committed tokens of each session."""
+
     async def submit(self, spec: SessionSpec, message: Submit) -> bool:
         """Create the log, mark it live, add Submit: one script. False when the log existed (a no-op).
 
-        The log goes LOG_KEPT_S after its deadline, whatever happens. Raises BrokerFull when the submit stream is
+        The log expires LOG_KEPT_S after its deadline, whatever happens. Raises BrokerFull when the submit stream is
         at its bound.
         """
         ...
@@ -176,12 +163,19 @@ class Broker(Protocol):
         """Write epoch and placement, if the log's epoch is not higher and it has not finished. False otherwise."""
         ...
 
-    async def end(self, session: str, close: Close, verifier: str, device: str, gateway: str) -> bool:
-        """Finish a session: set finish (unless set), leave the live set, let the log expire, send Close on.
+    async def open(self, device: str, message: Open) -> bool:
+        """Send an Open to a device (an address), with the session's log in it. False when there is no such log.
 
-        verifier "" / device "" / gateway "": nobody to tell there. False when the session was not live
-        (Close is sent all the same: it is idempotent). A verifier's stream that is at its bound gets no Close:
-        the verifier takes a closed session's pages when it needs them. ValueError when close has no finish.
+        A log that does not fit a message is not sent, so the device never becomes ready for the session.
+        """
+        ...
+
+    async def end(self, session: str, close: Close, verifier: str, device: str, gateway: str) -> bool:
+        """Finish a session: set finish (unless set), leave the live set, let the log expire, send Close.
+
+        Close goes to the verifier, device and gateway that are not "". It is sent even when the session was not live
+        (it is idempotent); False is returned then. A verifier's stream that is at its bound gets no Close: the
+        verifier evicts a closed session's pages when it needs them. ValueError when close has no finish.
         """
         ...
 
@@ -191,74 +185,118 @@ class Broker(Protocol):
         Per row with status ok, if the log's epoch and committed length equal (epoch, base_len) and it has
         not finished: append tokens and logprobs, then add the verdict to the device's inbox (no logprobs),
         the gateway's reply and the scheduler's verdicts (no tokens, no logprobs). A verdict with a finish
-        ends the session as `end` does. Otherwise see CommitOutcome. Last, acknowledge and delete the entry.
-        entry_id "" = none to acknowledge. An answer beyond MAX_MESSAGE_BYTES says (length, no tokens): a gap,
-        whose reader loads the log. ValueError when an ok row's length or logprobs do not fit its tokens.
+        ends the session as `end` does. Otherwise see CommitOutcome. Last, acknowledge and delete the entry;
+        entry_id "" = none. An answer beyond MAX_MESSAGE_BYTES states the length and no tokens: a gap, whose
+        reader loads the log. ValueError when an ok row's length or logprobs do not fit its tokens.
         """
         ...
 
-    # --- scheduler ----------------------------------------------------------------------------------
-    async def acquire_lease(self, holder: str, ttl_s: float) -> int:
-        """Become the active scheduler. Returns the new term, 0 when another holder has it.
 
-        Terms grow, over a loss of data too. A holder that asks again gets a new term.
+class Lease(Protocol):
+    """The lease of the active scheduler, and the write that it fences."""
+
+    async def acquire(self, holder: str, ttl_s: float) -> int:
+        """Become the active scheduler. Returns the new term, 0 when another holder has the lease.
+
+        Terms grow, over a loss of data too. A holder that acquires again gets a new term.
         """
         ...
 
-    async def renew_lease(self, holder: str, term: int, ttl_s: float) -> bool:
-        """Keep it. False when it was lost."""
+    async def renew(self, holder: str, term: int, ttl_s: float) -> bool:
+        """Extend the lease. False when it was lost."""
         ...
 
-    async def release_lease(self, holder: str, term: int) -> None:
-        """Give it back, if it is still ours."""
+    async def release(self, holder: str, term: int) -> None:
+        """Release the lease if it is still this holder's."""
         ...
 
     async def stage(self, verifier: str, batch: StagedBatch, drafts: Sequence[str], holder: str) -> None:
-        """Add a batch for a verifier and acknowledge the drafts (entry ids of the draft stream) in it: one script.
+        """Add a batch for a verifier and acknowledge its drafts (entry ids of the draft stream): one script.
 
         Raises LeaseLost when `holder` is not the lease's holder, BrokerFull at the stream's bound.
         """
         ...
 
-    # --- who is there -------------------------------------------------------------------------------
+
+class Heartbeats(Protocol):
+    """Which processes are alive, and the generations that tell their incarnations apart."""
+
     async def next_generation(self) -> int:
         """A number higher than any given before, over a loss of data too (it starts at the broker's clock)."""
         ...
 
     async def beat(self, heartbeat: Heartbeat, ttl_s: float) -> None:
-        """Write a heartbeat. A lower generation never overwrites a higher one: raises LeaseLost then.
+        """Write a heartbeat. Raises LeaseLost when a higher generation has the name.
 
         Also keeps the process's own stream from expiring, and compares the broker's clock with ours.
         """
         ...
 
     async def leave(self, role: Role, name: str, generation: int) -> None:
-        """Take the heartbeat of this incarnation back: it is not alive any more, and nobody waits for it to lapse."""
+        """Delete the heartbeat of this incarnation, so that the process is not listed as alive any more."""
         ...
 
     async def alive(self, role: Role) -> list[Heartbeat]:
-        """Heartbeats that have not lapsed; undecodable ones are left out."""
+        """Heartbeats that have not expired, without undecodable ones."""
         ...
 
     async def enlist(self, expiries: Mapping[str, int]) -> list[str]:
-        """Put the draft workers of these names that are alive among those `alive` finds: some may not themselves.
+        """List those of these draft workers that are alive, since devices with their own credential may not.
 
-        expiries: until when, in milliseconds of the broker's clock, 0 = for ever. Returns the addresses of those that
-        are alive and whose time is over; they are not found any more.
+        expiries: by name, when the credential expires, in milliseconds of the broker's clock; 0 = never. Returns the
+        addresses of live devices whose credential has expired; `alive` does not return them any more.
         """
         ...
 
+
+class Records(Protocol):
+    """Small hashes of text: the deployment, the policy."""
+
     async def put(self, key: str, fields: Mapping[str, str]) -> None:
-        """Replace a small hash (deployment, policy)."""
+        """Replace a record. Raises BrokerFull when the broker's memory is full."""
         ...
 
     async def get(self, key: str) -> dict[str, str]:
-        """Read a small hash; {} when there is none."""
+        """Read a record; {} when there is none."""
         ...
 
-    async def trace(self, spans: Sequence[Span]) -> None:
-        """Append spans to the capped trace stream, with our clock's offset as the heartbeats have shown it.
 
-        A broker whose memory is full takes none, and nothing is raised: a timeline is no record.
-        """
+class Broker(Protocol):
+    """One process's connection to the broker."""
+
+    @property
+    def streams(self) -> Streams:
+        """Work streams, inboxes, trace."""
+        ...
+
+    @property
+    def sessions(self) -> SessionLogs:
+        """Session logs."""
+        ...
+
+    @property
+    def lease(self) -> Lease:
+        """The scheduler's lease."""
+        ...
+
+    @property
+    def presence(self) -> Heartbeats:
+        """Heartbeats and generations."""
+        ...
+
+    @property
+    def records(self) -> Records:
+        """Deployment and policy."""
+        ...
+
+    async def run_id(self) -> str:
+        """Identity of the broker's data. Another one means that all data was lost."""
+        ...
+
+    async def ping(self) -> float:
+        """One round trip, in seconds."""
+        ...
+
+    async def close(self) -> None:
+        """Close every connection. Idempotent."""
         ...

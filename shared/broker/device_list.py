@@ -1,6 +1,6 @@
-"""The devices that have a credential of their own: a file beside the broker's access list, kept by `outrider devices`.
+"""The list of devices with their own credential: a file beside the broker's access list, kept by `outrider devices`.
 
-The scheduler reads it to know whose heartbeats to look for, and until when.
+The scheduler reads it to know which heartbeats to look for, and when a credential expires.
 """
 
 import json
@@ -16,12 +16,12 @@ SCHEMA: Final = 1
 
 
 class DeviceListError(ValueError):
-    """The file is not such a list; the text names it and what is wrong."""
+    """The file is not a list of devices; the text names the file and the fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One of them. secret: SHA-256 of its password; added_s, expires_s: seconds since 1970, 0 = never."""
+    """One device. secret: SHA-256 of its password; added_s, expires_s: seconds since 1970, 0 = never."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
     secret: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -33,7 +33,7 @@ _DEVICES: Final = TypeAdapter(tuple[Device, ...])
 
 
 def read_devices(path: Path) -> tuple[Device, ...]:
-    """() when there is no such file. Raises DeviceListError."""
+    """The devices in a file; () when there is no such file. Raises DeviceListError."""
     try:
         whole = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(whole, dict) or whole.get("schema") != SCHEMA:
@@ -50,13 +50,13 @@ def read_devices(path: Path) -> tuple[Device, ...]:
 
 
 def write_devices(path: Path, devices: Sequence[Device]) -> None:
-    """Whole or not at all; for its owner alone. Raises OSError."""
+    """Replace the list atomically; only its owner may read it. Raises OSError."""
     whole = {"schema": SCHEMA, "devices": [asdict(device) for device in devices]}
     write_private(path, json.dumps(whole, indent=2) + "\n")
 
 
 def write_private(path: Path, text: str) -> None:
-    """A file only its owner can read, written whole or not at all. Raises OSError."""
+    """Write a file atomically that only its owner may read. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.{os.getpid()}")
     new.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A broker of one's own: a Valkey server on a loopback address, in memory, gone when it is stopped."""
+"""A private broker: a Valkey server on a loopback address, in memory; its data is gone when it stops."""
 
 import asyncio
 import re
@@ -46,9 +46,9 @@ def server_binary() -> str:
 def server_argv(
     host: str, port: int, memory_mb: int = MEMORY_MB, listen: str = "", access_list: str = ""
 ) -> list[str]:
-    """Command line of a server in the foreground, for whoever owns the process. Raises NoServer.
+    """Command line of a server in the foreground, for the process's owner. Raises NoServer.
 
-    listen: another address to listen on, which asks for an access_list (shared/broker/access.py).
+    listen: another address to listen on, which needs an access_list (shared/broker/access.py).
     """
     if listen and not access_list:
         raise ValueError("a broker that listens beyond this machine needs an access list")
@@ -67,7 +67,7 @@ def server_argv(
 
 
 def free_port(host: str = HOST) -> int:
-    """A port that nobody listens on at this moment."""
+    """A port that is free at this moment."""
     with socket.socket() as probe:
         probe.bind((host, 0))
         port: int = probe.getsockname()[1]
@@ -77,9 +77,8 @@ def free_port(host: str = HOST) -> int:
 class EmbeddedBroker:
     """A server process: `async with EmbeddedBroker() as broker: connect to broker.url`.
 
-    Entering raises NoServer when the server cannot be started. It has a process group of its own, so that a
-    Ctrl-C meant for its owner does not take it away from services that still drain. access_list: a file, see
-    shared/broker/access.py.
+    Entering raises NoServer when the server cannot be started. It has a process group of its own, so that
+    its owner's Ctrl-C does not end it while services drain. access_list: a file (shared/broker/access.py).
     """
 
     def __init__(self, port: int = 0, host: str = HOST, access_list: str = "") -> None:
@@ -90,7 +89,7 @@ class EmbeddedBroker:
 
     @property
     def url(self) -> str:
-        """What OUTRIDER_BROKER_URL is set to."""
+        """The value for OUTRIDER_BROKER_URL."""
         return f"redis://{self.host}:{self.port}/0"
 
     async def __aenter__(self) -> Self:
@@ -115,7 +114,7 @@ class EmbeddedBroker:
         await self.stop()
 
     async def stop(self) -> None:
-        """End the server; its data is gone. Idempotent."""
+        """End the server and lose its data. Idempotent."""
         process, self._process = self._process, None
         if process is None or process.returncode is not None:
             return
@@ -127,7 +126,7 @@ class EmbeddedBroker:
             await process.wait()
 
     async def _answers(self, pid: int) -> bool:
-        """Whether this very server answers: somebody else's may have the port."""
+        """Whether this server answers, and not another one on its port."""
         try:
             return await server_pid(self.host, self.port) == pid
         except NotABroker as error:
@@ -135,9 +134,9 @@ class EmbeddedBroker:
 
 
 async def server_pid(host: str, port: int, user: str = "", password: str = "") -> int | None:
-    """Process id of the server that answers there; None when nobody does (yet).
+    """Process id of the server at this address; None when there is no answer.
 
-    Raises NotABroker when what answers is no broker, or one that does not take the credential.
+    Raises NotABroker when another program answers, or a broker that refuses the credential.
     """
     login = f"AUTH {user} {password}\r\n" if user else ""
     try:
@@ -162,7 +161,7 @@ async def server_pid(host: str, port: int, user: str = "", password: str = "") -
 
 
 def _plain(line: bytes, kind: bytes) -> str:
-    """The rest of an answer's line of this kind. Raises NotABroker for another, OSError when the line broke off."""
+    """An answer's line without its type byte `kind`. Raises NotABroker for another type, OSError for a cut line."""
     if not line.endswith(b"\n"):
         raise ConnectionResetError
     if not line.startswith(kind):

@@ -1,7 +1,6 @@
-"""What the Lua scripts do, on a MemoryServer: the session log, the lease and heartbeats.
+"""The Lua scripts' rules in Python, on a MemoryServer. Every method is atomic.
 
-Every method runs at once. `copies(stream, data)` says how often a message that is added arrives (fault
-injection); 1 is the rule.
+Each docstring names its script. tests/shared/broker/test_twins.py compares the two.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +31,7 @@ class Log:
     verifier: str = ""
     device: str = ""
     finish: Finish = ""
-    untold: int | None = None  # from here on its device has not been told
+    untold: int | None = None  # position from which on its device has had no verdicts
     ids: list[int] = field(default_factory=list)
     logprobs: list[bytes] = field(default_factory=list)
 
@@ -44,7 +43,7 @@ class Log:
 
 @dataclass(slots=True)
 class Lease:
-    """Who the active scheduler is."""
+    """The active scheduler."""
 
     holder: str
     term: int
@@ -59,7 +58,7 @@ class Beat:
 
 
 class MemoryScripts:
-    """The scripts as one connection runs them."""
+    """The scripts of one connection. copies(stream, data): how often an added message arrives, normally 1."""
 
     def __init__(self, server: MemoryServer, keys: Keys, limit: int, copies: Copies) -> None:
         self._server = server
@@ -92,21 +91,21 @@ class MemoryScripts:
             self.send(self._keys.inbox(device), wire.encode(whole))
         return True
 
-    def settle(self, stream: str, ids: Sequence[str]) -> None:
+    def ack(self, stream: str, ids: Sequence[str]) -> None:
         """ack.lua"""
         if self._server.length(stream):
             for id_ in ids:
-                self._server.stream(stream).settle(int(id_.split("-", maxsplit=1)[0]))
+                self._server.stream(stream).remove(int(id_.split("-", maxsplit=1)[0]))
 
     def dead_letter(self, stream: str, id_: str, data: bytes) -> None:
         """dead.lua"""
         self._server.add(self._keys.dead, data[: limits.DEAD_BYTES], limits.DEAD_CAP)
         self._server.expire(self._keys.dead, limits.DEAD_KEPT_S)
-        self.settle(stream, [id_])
+        self.ack(stream, [id_])
 
     def trace(self, spans: Sequence[bytes]) -> None:
         """trace.lua"""
-        self.memory()
+        self._check_memory()
         for span in spans:
             self._server.add(self._keys.trace, span, limits.TRACE_CAP)
         self._server.expire(self._keys.trace, limits.TRACE_KEPT_S)
@@ -117,8 +116,8 @@ class MemoryScripts:
         key = self._keys.session(spec.session)
         if self._server.get(key, Log):
             return False
-        self.memory()
-        self._room(self._keys.submit)
+        self._check_memory()
+        self._check_room(self._keys.submit)
         expires_ms = self._server.now_ms() + spec.deadline_ms
         log = Log(packed, len(spec.prompt), spec.max_tokens, spec.gateway, spec.device, expires_ms)
         self._server.put(key, log)
@@ -128,7 +127,7 @@ class MemoryScripts:
         return True
 
     def head(self, session: str) -> SessionHead:
-        """load.lua, without the tokens."""
+        """load.lua with 'head'."""
         log = self._log(session)
         return SessionHead(
             session=session,
@@ -145,13 +144,13 @@ class MemoryScripts:
         )
 
     def load(self, session: str) -> SessionLog:
-        """load.lua"""
+        """load.lua with 'whole'."""
         log = self._log(session)
         logprobs = tuple(wire.decode_logprobs(entry) for entry in log.logprobs)
         return SessionLog(wire.decode_spec(log.spec), self.head(session), tuple(log.ids), logprobs)
 
     def live(self) -> set[str]:
-        """The set itself."""
+        """The set of live sessions."""
         return self._server.make(self._keys.live, set[str], set)
 
     def place(self, session: str, epoch: int, verifier: str, device: str) -> bool:
@@ -181,7 +180,7 @@ class MemoryScripts:
         """commit.lua"""
         outcomes = [self._commit_row(row, data) for row, data in rows]
         if entry_id:
-            self.settle(self._keys.staged(verifier), [entry_id])
+            self.ack(self._keys.staged(verifier), [entry_id])
         return outcomes
 
     def _commit_row(self, row: CommitRow, data: bytes) -> CommitOutcome:
@@ -189,7 +188,7 @@ class MemoryScripts:
         log = self._server.get(self._keys.session(verdict.session), Log)
         length = log.length if log else 0
         if verdict.status != "ok":
-            self._tell_scheduler(verdict)
+            self._send_to_scheduler(verdict)
             return CommitOutcome("told", length)
         if log is None:
             return CommitOutcome("unknown", 0)
@@ -200,16 +199,18 @@ class MemoryScripts:
                 f"row of epoch {verdict.epoch} after {verdict.base_len} tokens; "
                 f"the log has epoch {log.epoch} and {length} tokens"
             )
-            self._tell_scheduler(replace(verdict, status="error", message=reason, length=length, finish=""))
+            self._send_to_scheduler(
+                replace(verdict, status="error", message=reason, length=length, finish="")
+            )
             return CommitOutcome("ahead", length)
         if verdict.base_len < length or log.finish:
-            self._tell_all(row, log, _answer(verdict, log))
+            self._send_copies(row, log, _answer(verdict, log))
             return CommitOutcome("answered", length)
         log.ids += verdict.tokens
         log.logprobs += [wire.encode_logprobs(entry) for entry in verdict.logprobs]
         if verdict.finish:
             self._finish(verdict.session, log, verdict.finish)
-        self._tell_all(row, log, verdict, data)
+        self._send_copies(row, log, verdict, data)
         return CommitOutcome("committed", log.length)
 
     # --- scheduler ----------------------------------------------------------------------------------
@@ -240,9 +241,9 @@ class MemoryScripts:
         lease = self._server.get(self._keys.lease, Lease)
         if lease is None or lease.holder != holder:
             raise LeaseLost(f"{holder} is not the active scheduler")
-        self._room(self._keys.staged(verifier))
+        self._check_room(self._keys.staged(verifier))
         self._add_work(self._keys.staged(verifier), data)
-        self.settle(self._keys.draft, drafts)
+        self.ack(self._keys.draft, drafts)
 
     # --- who is there -------------------------------------------------------------------------------
     def beat(self, heartbeat: Heartbeat, data: bytes, ttl_s: float) -> int:
@@ -254,6 +255,7 @@ class MemoryScripts:
             raise LeaseLost(f"{role} {name} has a newer generation than {generation}")
         self._server.put(key, Beat(generation, data))
         self._server.expire(key, ttl_s)
+        self._list(role, name, ttl_s)
         for inbox in self._keys.own(role, f"{name}:{generation}"):
             self._server.expire(inbox, limits.INBOX_KEPT_S)
         return 1000 * self._server.now_ms()
@@ -263,42 +265,55 @@ class MemoryScripts:
         held = self._server.get(self._keys.alive(role, name), Beat)
         if held is not None and held.generation == generation:
             self._server.drop(self._keys.alive(role, name))
+            self._names(role).discard(name)
 
     def alive(self, role: str) -> list[bytes]:
-        """alive.lua"""
-        return [beat.data for beat in self._server.under(self._keys.alive(role, ""), Beat)]
+        """alive.lua, with the read of the names before it."""
+        beats = [self._server.get(self._keys.alive(role, name), Beat) for name in sorted(self._names(role))]
+        return [beat.data for beat in beats if beat is not None]
 
     def enlist(self, expiries: Mapping[str, int]) -> list[str]:
-        """enlist.lua; here `alive` finds everybody, so only those whose time is over matter."""
-        over = []
+        """enlist.lua"""
+        expired = []
         for name, expires_ms in expiries.items():
             key = self._keys.alive("draft_worker", name)
             beat = self._server.get(key, Beat)
-            if beat and expires_ms and self._server.now_ms() > expires_ms:
-                over.append(f"{name}:{beat.generation}")
-                self._server.drop(key)
-        return over
+            if beat and 0 < expires_ms < self._server.now_ms():
+                expired.append(f"{name}:{beat.generation}")
+                self._names("draft_worker").discard(name)
+            elif beat:
+                self._list("draft_worker", name, self._server.ttl(key))
+        return expired
 
     def put(self, key: str, fields: Mapping[str, str]) -> None:
         """put.lua"""
-        self.memory()
+        self._check_memory()
         self._server.drop(key)
         if fields:
             self._server.put(key, dict(fields))
 
     # --- below --------------------------------------------------------------------------------------
-    def memory(self) -> None:
-        """Raises BrokerFull on a server without memory."""
+    def _check_memory(self) -> None:
+        """Check the server's memory. Raises BrokerFull."""
         if self._server.full:
             raise BrokerFull("the broker's memory is full")
 
     def no_room(self, stream: str) -> BrokerFull:
-        """What to raise when a work stream is at its bound."""
+        """The error for a work stream at its bound."""
         return BrokerFull(f"{stream} holds {self._limit} entries")
 
-    def _room(self, stream: str) -> None:
+    def _check_room(self, stream: str) -> None:
         if self._server.length(stream) >= self._limit:
             raise self.no_room(stream)
+
+    def _names(self, role: str) -> set[str]:
+        """Listed names of a role. Unlike the scripts' sorted set they stay while others are listed."""
+        return self._server.get(self._keys.names(role), set) or set()
+
+    def _list(self, role: str, name: str, ttl_s: float) -> None:
+        names = self._keys.names(role)
+        self._server.make(names, set[str], set).add(name)
+        self._server.expire(names, max(ttl_s, self._server.ttl(names)))
 
     def _add_work(self, stream: str, data: bytes) -> None:
         for _ in range(self._copies(stream, data)):
@@ -315,28 +330,28 @@ class MemoryScripts:
         self.live().discard(session)
         self._server.expire(self._keys.session(session), limits.LOG_KEPT_S)
 
-    def _tell_scheduler(self, verdict: Verdict) -> None:
+    def _send_to_scheduler(self, verdict: Verdict) -> None:
         self._add_work(self._keys.verdicts, wire.encode(replace(verdict, tokens=(), logprobs=())))
 
-    def _tell_all(self, row: CommitRow, log: Log, verdict: Verdict, full: bytes = b"") -> None:
+    def _send_copies(self, row: CommitRow, log: Log, verdict: Verdict, full: bytes = b"") -> None:
         if row.gateway:
             self.send(self._keys.reply(row.gateway), full or wire.encode(verdict))
-        if row.device and _told_later(verdict):
+        if row.device and _deferred(verdict):
             log.untold = verdict.base_len if log.untold is None else log.untold
         elif row.device:
             self.send(self._keys.inbox(row.device), wire.encode(_for_device(verdict, log)))
             log.untold = None
-        self._tell_scheduler(verdict)
+        self._send_to_scheduler(verdict)
 
 
-def _told_later(verdict: Verdict) -> bool:
-    """Whether the device need not hear of this yet: it is not to draft, and a block is not full."""
+def _deferred(verdict: Verdict) -> bool:
+    """Whether the device's copy can wait: the device does not draft next, and no block of tokens is full."""
     blocks = [length // limits.TOLD_EVERY for length in (verdict.base_len, verdict.length)]
     return verdict.next_k == 0 and not verdict.finish and blocks[0] == blocks[1]
 
 
 def _for_device(verdict: Verdict, log: Log) -> Verdict:
-    """No log-probabilities, and all tokens that the device has not been told."""
+    """The device's copy: all tokens that the device has not had yet, without log-probabilities."""
     behind = 0 if log.untold is None else verdict.base_len - log.untold
     if log.untold is None or not 0 < behind <= 2 * limits.TOLD_EVERY:
         return replace(verdict, logprobs=())
@@ -345,7 +360,7 @@ def _for_device(verdict: Verdict, log: Log) -> Verdict:
 
 
 def _answer(verdict: Verdict, log: Log) -> Verdict:
-    """What the log holds from base_len on, said again. Beyond the size of a message: a gap."""
+    """The log from base_len on. If that exceeds a message: no tokens, which the reader sees as a gap."""
     start = max(0, verdict.base_len - log.prompt_len)
     answer = replace(
         verdict,

@@ -1,7 +1,6 @@
 """The data of an in-memory broker: keys that expire, and streams with one consumer group. Time is the loop's.
 
-Every method runs at once, without awaiting, so what a broker does between two awaits is atomic, as a Lua
-script is. Nothing here knows a session: see memory_scripts.py.
+No method awaits, so each is atomic like a Lua script. Sessions are the business of memory_scripts.py.
 """
 
 import asyncio
@@ -21,7 +20,7 @@ _number = itemgetter(0)
 
 @dataclass(slots=True)
 class Delivered:
-    """An entry that a consumer was given and did not acknowledge."""
+    """An entry that was delivered to a consumer and not acknowledged."""
 
     consumer: str
     times: int
@@ -52,7 +51,7 @@ class Stream:
         at = bisect_left(self.entries, number, key=_number)
         return self.entries[at][1] if at < len(self.entries) and self.entries[at][0] == number else None
 
-    def settle(self, number: int) -> None:
+    def remove(self, number: int) -> None:
         """Acknowledge and delete."""
         if self.group is not None:
             self.group.pending.pop(number, None)
@@ -65,17 +64,17 @@ class MemoryServer:
     """One broker, shared by the MemoryBroker of every service in this process."""
 
     def __init__(self) -> None:
-        self.full = False  # no memory left: what adds a session, a hash or spans is refused
+        self.full = False  # no memory left: new sessions, records and spans are refused
         self._lives = 0
-        self._numbers = 0  # of stream entries; never given twice, over a wipe neither
+        self._numbers = 0  # of stream entries; never given twice, not even after a wipe
         self._values: dict[str, object] = {}
         self._expires: dict[str, float] = {}
-        self._lapses: list[tuple[float, str]] = []  # heap over _expires, with outdated entries
+        self._expiry_heap: list[tuple[float, str]] = []  # heap over _expires, with outdated entries
         self._waiting: dict[str, list[asyncio.Future[bool]]] = defaultdict(list)
 
     @property
     def run_id(self) -> str:
-        """Another one after each wipe."""
+        """Identity of the data; a wipe changes it."""
         return f"memory-{self._lives}"
 
     def now_ms(self) -> int:
@@ -83,37 +82,41 @@ class MemoryServer:
         return round(asyncio.get_running_loop().time() * 1000)
 
     def wipe(self) -> None:
-        """Lose all data, as a restart without persistence does. Readers that wait get BrokerAway."""
+        """Lose all data, as a restart without persistence does. Waiting readers get BrokerAway."""
         self._lives += 1
-        for data in (self._values, self._expires, self._lapses):
+        for data in (self._values, self._expires, self._expiry_heap):
             data.clear()
         for waiting in [future for futures in self._waiting.values() for future in futures]:
             if not waiting.done():
                 waiting.set_exception(BrokerAway("the broker was restarted"))
 
-    def lasting(self) -> set[str]:
+    def keys_without_expiry(self) -> set[str]:
         """Keys that never expire."""
-        self.purge()
-        return set(self._values) - set(self._expires)
+        return self.keys() - set(self._expires)
 
     # --- keys ---------------------------------------------------------------------------------------
+    def keys(self) -> set[str]:
+        """All keys that have not expired."""
+        self.purge()
+        return set(self._values)
+
     def purge(self) -> None:
-        """Forget what has expired. Called before each operation."""
+        """Delete expired keys. Called before each operation."""
         now = asyncio.get_running_loop().time()
-        while self._lapses and self._lapses[0][0] <= now:
-            _, key = heapq.heappop(self._lapses)
+        while self._expiry_heap and self._expiry_heap[0][0] <= now:
+            _, key = heapq.heappop(self._expiry_heap)
             if self._expires.get(key, now + 1) <= now:
                 self.drop(key)
 
     def get(self, key: str, kind: type[T]) -> T | None:
-        """The value of a key. TypeError when it is of another kind."""
+        """The value of a key; None when there is none. TypeError when it has another type."""
         value = self._values.get(key)
         if value is not None and not isinstance(value, kind):
             raise TypeError(f"{key} holds a {type(value).__name__}, not a {kind.__name__}")
         return value
 
     def make(self, key: str, new: Callable[[], T], kind: type[T]) -> T:
-        """The value of a key, made where missing."""
+        """The value of a key, created where missing."""
         value = self.get(key, kind)
         if value is None:
             value = new()
@@ -121,49 +124,44 @@ class MemoryServer:
         return value
 
     def put(self, key: str, value: object) -> None:
-        """Set a key; one that was to expire still will."""
+        """Set a key. Its expiry stays."""
         self._values[key] = value
 
     def drop(self, key: str) -> None:
-        """Forget a key."""
+        """Delete a key."""
         self._values.pop(key, None)
         self._expires.pop(key, None)
 
     def expire(self, key: str, ttl_s: float) -> None:
-        """Let a key go in ttl_s, if it is there."""
+        """Let a key expire in ttl_s, if it exists."""
         if key in self._values:
             self._expires[key] = asyncio.get_running_loop().time() + ttl_s
-            heapq.heappush(self._lapses, (self._expires[key], key))
+            heapq.heappush(self._expiry_heap, (self._expires[key], key))
 
     def ttl(self, key: str) -> float:
-        """Seconds until a key goes; -1 when never, -2 when there is none."""
+        """Seconds until a key expires; -1 = never, -2 = no such key."""
         if key not in self._values:
             return -2
         return self._expires[key] - asyncio.get_running_loop().time() if key in self._expires else -1
 
-    def under(self, prefix: str, kind: type[T]) -> list[T]:
-        """Values of one kind whose key begins with prefix, in the order of their keys."""
-        keys = sorted(key for key in self._values if key.startswith(prefix))
-        return [value for key in keys if (value := self.get(key, kind)) is not None]
-
     def next_number(self, counter: str) -> int:
-        """The next of a growing row that starts at the clock, so that a wipe does not give numbers again."""
+        """The next number of a counter. It starts at the clock, so that no number is repeated after a wipe."""
         number = (self.get(counter, int) or self.now_ms()) + 1
         self.put(counter, number)
         return number
 
     # --- streams ------------------------------------------------------------------------------------
     def stream(self, name: str) -> Stream:
-        """A stream, made where missing."""
+        """A stream, created where missing."""
         return self.make(name, Stream, Stream)
 
     def length(self, name: str) -> int:
-        """Entries of a stream, 0 when it is not there."""
+        """Entries of a stream, 0 when there is none."""
         stream = self.get(name, Stream)
         return len(stream.entries) if stream else 0
 
     def add(self, name: str, data: bytes, cap: int | None = None) -> None:
-        """Append an entry and wake who waits for it. Beyond cap the oldest entries go."""
+        """Append an entry and wake its waiting readers. Beyond cap the oldest entries are deleted."""
         self._numbers += 1
         stream = self.stream(name)
         stream.entries.append((self._numbers, data))
@@ -174,7 +172,7 @@ class MemoryServer:
                 future.set_result(True)
 
     def deliver(self, name: str, consumer: str, count: int) -> list[Entry]:
-        """New entries of a work stream, pending from now on."""
+        """Deliver new entries of a work stream; they are pending from now on."""
         group = self.group(name)
         entries = self.stream(name).after(group.last, count)
         for number, _ in entries:
@@ -197,26 +195,26 @@ class MemoryServer:
         return found
 
     def group(self, name: str) -> Group:
-        """The group of a work stream, made where missing (from the stream's start)."""
+        """The group of a work stream, created where missing (from the stream's start)."""
         stream = self.stream(name)
         if stream.group is None:
             stream.group = Group()
         return stream.group
 
     def waiting(self) -> int:
-        """Reads that wait for an entry, counted once per stream."""
+        """Waiting reads, counted once per stream."""
         return sum(map(len, self._waiting.values()))
 
     async def wait(self, names: Sequence[str], limit_s: float) -> None:
-        """Until something is added to one of these streams, or limit_s have passed."""
+        """Wait until an entry is added to one of these streams, limit_s at most."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bool] = loop.create_future()
 
-        def lapse() -> None:
+        def time_out() -> None:
             if not future.done():
                 future.set_result(False)
 
-        timer = loop.call_later(limit_s, lapse)
+        timer = loop.call_later(limit_s, time_out)
         for name in names:
             self._waiting[name].append(future)
         try:

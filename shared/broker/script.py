@@ -1,7 +1,7 @@
-"""The broker's Lua scripts. Each is atomic: what it does happens at once or, if it is refused, not at all.
+"""The broker's Lua scripts. Each is atomic: it takes effect completely or, if it is refused, not at all.
 
-Scripts marked allow-oom run on a broker whose memory is full as well: they let the present sessions go on
-and end, which is what frees memory. `submit` is not among them, so a new session is what is refused.
+Scripts marked allow-oom also run on a broker whose memory is full: they let present sessions go on and end, which frees
+memory. `submit` is not marked, so that new sessions are refused.
 """
 
 import hashlib
@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from shared.broker.contract import GROUP
 from shared.protocol import limits
+from shared.protocol.keys import GROUP
 from shared.protocol.messages import Verdict
 
 _FOLDER: Final = Path(__file__).parent / "scripts"
@@ -31,7 +31,7 @@ _LIMITS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One script as EVAL takes it, and the digest by which EVALSHA finds it again."""
+    """One script: its text for EVAL, and its digest for EVALSHA."""
 
     name: str
     text: str
@@ -48,7 +48,7 @@ def script(name: str) -> Script:
 
 
 def _constants() -> str:
-    """Limits, and where each field of a Verdict stands in its array (Lua counts from 1, the tag is first)."""
+    """Limits, and the index of each field in a Verdict's array (Lua counts from 1, the tag is first)."""
     places = ", ".join(f"{field.name} = {place}" for place, field in enumerate(fields(Verdict), start=2))
     return "\n".join(
         [

@@ -1,4 +1,4 @@
-"""Reads of streams that wait for an entry. Long waits are made of short ones."""
+"""Blocking reads of streams. A long wait is made of short ones."""
 
 import asyncio
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ async def read(
     until = loop.time() + block_s
     while True:
         slice_s = min(BLOCK_S, until - loop.time())
-        # BLOCK 0 would wait for ever.
+        # BLOCK 0 would wait forever.
         block = ("BLOCK", max(1, milliseconds(slice_s))) if slice_s > 0 else ()
         reply = await connections.wait(max(slice_s, 0), *command, *block, "STREAMS", *streams, *after)
         if reply or loop.time() >= until:

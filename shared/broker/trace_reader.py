@@ -1,4 +1,4 @@
-"""Reads the timeline that services write with OUTRIDER_TRACE=1. For tools: no service reads it."""
+"""Reads the timeline that services write with OUTRIDER_TRACE=1. Only tools read it."""
 
 from types import TracebackType
 from typing import Any, Final
@@ -33,7 +33,7 @@ class TraceReader:
         return int(seconds) * 1_000_000 + int(microseconds)
 
     async def since(self, us: int) -> list[Span]:
-        """Spans written since a time of the broker's clock, in the order they came."""
+        """Spans written since a time of the broker's clock, in order of arrival."""
         spans: list[Span] = []
         after = f"{us // 1000}"
         for _ in range(READS):

@@ -1,6 +1,9 @@
 """Every key and stream name. All keys of a shard carry its hash tag, so no script crosses shards."""
 
 from dataclasses import dataclass
+from typing import Final
+
+GROUP: Final = "outrider"  # consumer group of every work stream
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from shared.broker.connections import MOST_CALLS, Connections
+from shared.broker.connections import MAX_CALLS, Connections
 from shared.broker.device_broker import DeviceBroker, RedisDevice
 from shared.broker.redis_broker import RedisBroker
 from shared.runtime.address import broker_url
@@ -30,7 +30,7 @@ def connect_device(settings: DraftWorkerSettings, name: str) -> DeviceBroker:
     return RedisBroker(connections, settings.shard, settings.stream_limit)
 
 
-def _connections(settings: Common, max_calls: int = MOST_CALLS) -> Connections:
+def _connections(settings: Common, max_calls: int = MAX_CALLS) -> Connections:
     try:
         password = _password(settings.broker_password_file)
         return Connections(broker_url(settings.broker_url), settings.broker_user, password, max_calls)

@@ -19,7 +19,7 @@ class Superseded(RuntimeError):
 
 
 class HeartbeatSink(Protocol):
-    """Stores heartbeats: a broker as the core or a device sees it."""
+    """Stores heartbeats: the presence part of a broker, as the core or a device sees it."""
 
     async def beat(self, heartbeat: Heartbeat, ttl_s: float) -> None:
         """Store a heartbeat for ttl_s. Raises LeaseLost when a newer generation has the name, BrokerAway."""
@@ -29,15 +29,15 @@ class HeartbeatSink(Protocol):
 class Presence:
     """Sends a heartbeat made by `make` every HEARTBEAT_S."""
 
-    def __init__(self, broker: HeartbeatSink, make: Callable[[], Heartbeat]) -> None:
-        self._broker = broker
+    def __init__(self, sink: HeartbeatSink, make: Callable[[], Heartbeat]) -> None:
+        self._sink = sink
         self._make = make
 
     async def announce(self) -> None:
         """Send one heartbeat, so that the process is listed as alive. Raises Superseded, BrokerAway."""
         heartbeat = self._make()
         try:
-            await self._broker.beat(heartbeat, HEARTBEAT_TTL_S)
+            await self._sink.beat(heartbeat, HEARTBEAT_TTL_S)
         except LeaseLost:
             raise Superseded(f"a newer {heartbeat.role} has the name {heartbeat.name!r}") from None
 

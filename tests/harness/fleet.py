@@ -6,7 +6,7 @@ python -m tests.harness.fleet scenarios/jittery.yaml [--beta 50 --per-token 1.4 
 import argparse
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,17 +64,66 @@ async def _serve(
     scenario: Scenario, entrant: Entrant, law: Packed, fleet: Sequence[Device], seconds: float, settle: float
 ) -> Served:
     loop, server = asyncio.get_running_loop(), MemoryServer()
-    sampling = SamplingParams(seed=5, vocab=VOCAB)
-    prompts = [
-        tuple(1 + (n * 7 + i) % (VOCAB - 1) for i in range(scenario.workload.prompt))
-        for n in range(len(fleet))
-    ]
-    answers = [expected_text(prompt, sampling, scenario.workload.answer) for prompt in prompts]
-    recordings = Recordings(
-        tuple(p + a for p, a in zip(prompts, answers, strict=True)), modelled_vocabulary(VOCAB), VOCAB
-    )
+    texts = _texts(scenario, len(fleet))
+    settings = load(SchedulerSettings, policy=entrant.policy, k=entrant.k, batches=entrant.batches)
+    core = _core(server, settings, law)
     counted = dict.fromkeys((device.name for device in fleet), 0)
     stop, begin = asyncio.Event(), WARM_S + settle
+
+    def count(device: str, tokens: int) -> None:
+        if loop.time() >= begin and not stop.is_set():
+            counted[device] += tokens
+
+    async with asyncio.TaskGroup() as group:
+        for run in (core.scheduler.run, core.verifier.run, core.watch.run, core.gateway.run):
+            group.create_task(run(stop))
+        for n, device in enumerate(fleet):
+            group.create_task(_device(server, texts, n, device).run(stop))
+        users = [group.create_task(_user(core.gateway, texts, n, d, count)) for n, d in enumerate(fleet)]
+        await asyncio.sleep(begin)
+        before = core.verifier._busy_s
+        await asyncio.sleep(seconds)
+        busy = (core.verifier._busy_s - before) / seconds
+        predicted = core.scheduler.metrics.rate.labels("verifier", "predicted")._value.get()
+        stop.set()
+        for task in users:
+            task.cancel()
+    return Served(sum(counted.values()) / seconds, predicted, busy, counted)
+
+
+@dataclass(frozen=True, slots=True)
+class _Texts:
+    """A prompt for each user, and the target's answers."""
+
+    sampling: SamplingParams
+    prompts: list[tuple[int, ...]]
+    answers: list[tuple[int, ...]]
+    recordings: Recordings
+
+
+def _texts(scenario: Scenario, users: int) -> _Texts:
+    sampling = SamplingParams(seed=5, vocab=VOCAB)
+    prompts = [
+        tuple(1 + (n * 7 + i) % (VOCAB - 1) for i in range(scenario.workload.prompt)) for n in range(users)
+    ]
+    answers = [expected_text(prompt, sampling, scenario.workload.answer) for prompt in prompts]
+    whole = tuple(p + a for p, a in zip(prompts, answers, strict=True))
+    return _Texts(sampling, prompts, answers, Recordings(whole, modelled_vocabulary(VOCAB), VOCAB))
+
+
+@dataclass(frozen=True, slots=True)
+class _Core:
+    """The core's services on one broker."""
+
+    scheduler: Scheduler
+    verifier: Verifier
+    gateway: GatewaySessions
+    watch: BrokerWatch
+
+
+def _core(server: MemoryServer, settings: SchedulerSettings, law: Packed) -> _Core:
+    scheduler = Scheduler(settings, MemoryBroker(server), Ids(2), CollectorRegistry(), InlineCompute())
+    scheduler._estimates = Estimates(law)  # as from a profile
     target = ModelledTarget(
         VOCAB,
         kv_tokens=1 << 20,
@@ -82,72 +131,45 @@ async def _serve(
         per_token_ms=law.per_token_ms,
         per_context_ms=law.per_context_ms,
     )
-
-    def broker() -> MemoryBroker:
-        return MemoryBroker(server)
-
-    scheduler = Scheduler(
-        load(SchedulerSettings, policy=entrant.policy, k=entrant.k, batches=entrant.batches),
-        broker(),
-        Ids(2),
-        CollectorRegistry(),
-        InlineCompute(),
-    )
-    scheduler._estimates = Estimates(law)  # as from a profile
     verifier = Verifier(
         load(VerifierSettings, name="verifier", target="modelled"),
-        broker(),
+        MemoryBroker(server),
         target,
         InlineCompute(),
         Ids(3),
         CollectorRegistry(),
     )
-    gateway_broker = broker()
-    watch = BrokerWatch(gateway_broker)
-    gateway = GatewaySessions(load(GatewaySettings, name="gateway"), gateway_broker, watch, Ids(4))
+    broker = MemoryBroker(server)
+    watch = BrokerWatch(broker)
+    gateway = GatewaySessions(load(GatewaySettings, name="gateway"), broker, watch, Ids(4))
+    return _Core(scheduler, verifier, gateway, watch)
 
-    async def device(n: int, device: Device) -> None:
-        settings = load(
-            DraftWorkerSettings, name=device.name, link_ms=device.delay_ms, link_jitter_ms=device.jitter_ms
-        )
-        drafter = ReplayDrafter(recordings, device.alpha, device.draft_ms, device.seed)
-        worker = DraftWorker(
-            settings, broker(), drafter, InlineCompute(), Ids(100 + n), Metrics(CollectorRegistry())
-        )
-        await worker.run(stop)
 
-    async def user(n: int, device: Device) -> None:
-        await asyncio.sleep(WARM_S)
-        while not stop.is_set():
-            ask = SessionRequest(prompts[n], sampling, scenario.workload.answer, (STOP,), device=device.name)
-            got: list[int] = []
-            stream = await gateway.open(ask)
-            async for event in stream:
-                if isinstance(event, Emitted):
-                    got += event.tokens
-                    counted[device.name] += (
-                        len(event.tokens) if loop.time() >= begin and not stop.is_set() else 0
-                    )
-                    if event.finish:
-                        break
-            assert tuple(got) == answers[n][: len(got)], device.name
+def _device(server: MemoryServer, texts: _Texts, n: int, device: Device) -> DraftWorker:
+    settings = load(
+        DraftWorkerSettings, name=device.name, link_ms=device.delay_ms, link_jitter_ms=device.jitter_ms
+    )
+    drafter = ReplayDrafter(texts.recordings, device.alpha, device.draft_ms, device.seed)
+    metrics = Metrics(CollectorRegistry())
+    return DraftWorker(settings, MemoryBroker(server), drafter, InlineCompute(), Ids(100 + n), metrics)
 
-    async with asyncio.TaskGroup() as group:
-        services = [
-            group.create_task(work)
-            for work in (scheduler.run(stop), verifier.run(stop), watch.run(stop), gateway.run(stop))
-        ]
-        services += [group.create_task(device(n, d)) for n, d in enumerate(fleet)]
-        users = [group.create_task(user(n, d)) for n, d in enumerate(fleet)]
-        await asyncio.sleep(begin)
-        before = verifier._busy_s
-        await asyncio.sleep(seconds)
-        busy = (verifier._busy_s - before) / seconds
-        predicted = scheduler.metrics.rate.labels("verifier", "predicted")._value.get()
-        stop.set()
-        for task in users:
-            task.cancel()
-    return Served(sum(counted.values()) / seconds, predicted, busy, counted)
+
+async def _user(
+    gateway: GatewaySessions, texts: _Texts, n: int, device: Device, count: Callable[[str, int], None]
+) -> None:
+    """Ask for the same answer again and again, until cancelled."""
+    answer = texts.answers[n]
+    request = SessionRequest(texts.prompts[n], texts.sampling, len(answer), (STOP,), device=device.name)
+    await asyncio.sleep(WARM_S)
+    while True:
+        got: list[int] = []
+        async for event in await gateway.open(request):
+            if isinstance(event, Emitted):
+                got += event.tokens
+                count(device.name, len(event.tokens))
+                if event.finish:
+                    break
+        assert tuple(got) == answer[: len(got)], device.name
 
 
 def main() -> None:

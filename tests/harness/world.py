@@ -237,7 +237,7 @@ class World:
             cut = user.gateway_died or (breaks and user.end.startswith("broker:"))
             got = tuple(user.tokens)
             try:
-                log = (await self.broker.load(user.session)).committed
+                log = (await self.broker.sessions.load(user.session)).committed
             except UnknownSession:
                 assert self.scenario.wiped
                 log = got
@@ -263,7 +263,7 @@ class World:
         gone = self.scenario.gone  # what a process that is gone for good has not read stays
         all_verifiers = names("verifier", self.scenario.verifiers)
         streams += [self.keys.staged(name) for name in all_verifiers if name not in gone]
-        left: dict[str, Any] = {"live": await self.broker.live()}
+        left: dict[str, Any] = {"live": await self.broker.sessions.live()}
         left |= {stream: self.server.length(stream) for stream in streams}
         lasting = {
             *streams,
@@ -274,7 +274,7 @@ class World:
             keys.policy,
             keys.deployment,
         }
-        left["keys without expiry"] = self.server.lasting() - lasting
+        left["keys without expiry"] = self.server.keys_without_expiry() - lasting
         for name, verifier in self.verifiers.items():
             if name in gone:
                 continue

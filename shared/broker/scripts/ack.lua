@@ -2,6 +2,6 @@
 -- Acknowledge and delete.
 -- KEYS: stream. ARGV: entry ids.
 for _, id in ipairs(ARGV) do
-  settle(KEYS[1], id)
+  ack(KEYS[1], id)
 end
 return 1

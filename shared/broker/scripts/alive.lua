@@ -1,4 +1,4 @@
--- The heartbeats that are there. KEYS: alive, of each name. Returns their messages.
+-- The heartbeats that exist. KEYS: alive, of each name. Returns their messages.
 local found = {}
 for _, key in ipairs(KEYS) do
   local _, data = heartbeat(key)

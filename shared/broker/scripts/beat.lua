@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Write a heartbeat, unless a newer incarnation has the name.
--- KEYS: alive, names, then the stream that the process reads alone, if it has one.
+-- KEYS: alive, names, then the stream that only this process reads, if it has one.
 -- ARGV: generation, heartbeat, ttl ms, name. Returns 0 when a higher generation is there, else the
 -- broker's clock in microseconds.
 if tonumber(heartbeat(KEYS[1]) or 0) > tonumber(ARGV[1]) then

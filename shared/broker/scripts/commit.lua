@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
--- The answer to one staged batch: every row's tokens appended or accounted for, everybody told, the batch
--- acknowledged. KEYS: verdicts, staged, live, then per row: session, ids, logprobs, device's inbox, gateway's
--- reply (`live` in place of an inbox: nobody). ARGV: entry id ('' = none), then per row: Verdict.
+-- The answer to one staged batch: append each row's tokens or answer it otherwise, send the verdicts, acknowledge
+-- the batch. KEYS: verdicts, staged, live, then per row: session, ids, logprobs, device's inbox, gateway's
+-- reply (`live` in place of an inbox: no receiver). ARGV: entry id ('' = none), then per row: Verdict.
 -- Returns {outcome, committed length, outcome, committed length, ...}, see CommitOutcome.
 local VERDICTS, STAGED, LIVE = KEYS[1], KEYS[2], KEYS[3]
 
 local to_gateways, to_scheduler, to_devices = {}, {}, {} -- {stream, message}, sent at the end
-local scheduler_moves = false -- some session is not to be drafted for: its next row is the scheduler's to stage
+local scheduler_moves = false -- a session's device does not draft next, so the scheduler stages its next row
 
 local function message(verdict)
   return VERSION .. cmsgpack.pack(verdict)
@@ -21,26 +21,26 @@ local function tokens_from(row, position)
   return tokens
 end
 
-local function tell_scheduler(verdict)
+local function send_to_scheduler(verdict)
   verdict[VERDICT.tokens], verdict[VERDICT.logprobs] = {}, {}
   to_scheduler[#to_scheduler + 1] = {VERDICTS, message(verdict)}
 end
 
-local MOST_UNTOLD = 2 * TOLD_EVERY
+local MAX_UNTOLD = 2 * TOLD_EVERY
 
--- A device that is not to draft hears of many tokens at once: at the end of a block of TOLD_EVERY, or when it is to
--- draft again. Until then the session's `untold` says from where on.
-local function told_later(verdict)
+-- A device that does not draft next gets many tokens at once: at the end of a block of TOLD_EVERY, or when it drafts
+-- again. Until then the session's `untold` is the position of the first token that it has not got.
+local function deferred(verdict)
   local block = math.floor(verdict[VERDICT.base_len] / TOLD_EVERY)
   return verdict[VERDICT.next_k] == 0 and verdict[VERDICT.finish] == ''
     and math.floor(verdict[VERDICT.length] / TOLD_EVERY) == block
 end
 
-local function tell_device(row, verdict, full)
+local function send_to_device(row, verdict, full)
   local logprobs, data = verdict[VERDICT.logprobs], full
   verdict[VERDICT.logprobs] = {}
   local behind = row.untold and verdict[VERDICT.base_len] - row.untold or 0
-  if behind > 0 and behind <= MOST_UNTOLD then -- further behind was another device, or will find a gap
+  if behind > 0 and behind <= MAX_UNTOLD then -- further behind: another device had them, or this one will find a gap
     verdict[VERDICT.base_len], verdict[VERDICT.tokens] = row.untold, tokens_from(row, row.untold)
     data = message(verdict)
   elseif #logprobs > 0 then
@@ -52,48 +52,49 @@ local function tell_device(row, verdict, full)
   to_devices[#to_devices + 1] = {row.device, data}
 end
 
--- full: the bytes for the gateway; the device gets no logprobs, the scheduler no tokens either.
-local function tell_all(row, verdict, full)
+-- full: the gateway's bytes. The device gets no logprobs, the scheduler neither logprobs nor tokens.
+local function send_copies(row, verdict, full)
   if row.gateway ~= LIVE then
     to_gateways[#to_gateways + 1] = {row.gateway, full}
   end
   if row.device ~= LIVE then
-    if told_later(verdict) then
-      redis.call('HSETNX', row.session, 'untold', verdict[VERDICT.base_len])
+    local base_len = verdict[VERDICT.base_len]
+    if deferred(verdict) then
+      redis.call('HSETNX', row.session, 'untold', base_len)
     else
-      tell_device(row, verdict, full)
+      send_to_device(row, verdict, full)
+      verdict[VERDICT.base_len] = base_len -- the device's copy may begin earlier
     end
   end
-  tell_scheduler(verdict)
+  send_to_scheduler(verdict)
 end
 
-local function append(key, values)
+local function append(row, key, values)
+  local length
   for first = 1, #values, 1000 do -- unpack is bounded by Lua's stack
-    redis.call('RPUSH', key, unpack(values, first, math.min(first + 999, #values)))
+    length = redis.call('RPUSH', key, unpack(values, first, math.min(first + 999, #values)))
+  end
+  if length == #values then -- a new list: it expires with its session
+    redis.call('PEXPIREAT', key, redis.call('PEXPIRETIME', row.session))
   end
 end
 
--- first: nothing was committed before.
-local function commit(row, verdict, first)
+local function commit(row, verdict)
   local entries = {}
   for i, entry in ipairs(verdict[VERDICT.logprobs]) do
     entries[i] = cmsgpack.pack(entry)
   end
-  append(row.ids, verdict[VERDICT.tokens])
-  append(row.logprobs, entries)
+  append(row, row.ids, verdict[VERDICT.tokens])
+  append(row, row.logprobs, entries)
   local finish = verdict[VERDICT.finish]
   scheduler_moves = scheduler_moves or finish == '' and verdict[VERDICT.next_k] == 0
   if finish ~= '' then
     finish_session(row.session, row.ids, row.logprobs, LIVE, verdict[VERDICT.session], finish)
-  elseif first then -- just made: they go when their session goes
-    local at = redis.call('PEXPIRETIME', row.session)
-    redis.call('PEXPIREAT', row.ids, at)
-    redis.call('PEXPIREAT', row.logprobs, at)
   end
-  tell_all(row, verdict, row.data)
+  send_copies(row, verdict, row.data)
 end
 
--- What the log holds from base_len on, said again. Receivers go by absolute positions.
+-- Send the log from base_len on again. Receivers apply it by absolute positions.
 local function answer(row, verdict, prompt_len, length, finish)
   local from = math.max(0, verdict[VERDICT.base_len] - prompt_len)
   local tokens, logprobs = tokens_from(row, prompt_len + from), {}
@@ -108,27 +109,27 @@ local function answer(row, verdict, prompt_len, length, finish)
     verdict[VERDICT.next_k] = 0
   end
   local full = message(verdict)
-  if #full > MAX_MESSAGE_BYTES then -- told as a gap instead: who lacks tokens reads the log
+  if #full > MAX_MESSAGE_BYTES then -- a gap instead: a receiver that lacks tokens reads the log
     verdict[VERDICT.base_len], verdict[VERDICT.tokens], verdict[VERDICT.logprobs] = length, {}, {}
     full = message(verdict)
   end
-  tell_all(row, verdict, full)
+  send_copies(row, verdict, full)
 end
 
 local function refuse(verdict, length, reason)
   verdict[VERDICT.status], verdict[VERDICT.message] = 'error', reason
   verdict[VERDICT.length], verdict[VERDICT.finish] = length, ''
-  tell_scheduler(verdict)
+  send_to_scheduler(verdict)
 end
 
-local function settle_row(row)
+local function commit_row(row)
   local verdict = row.verdict
   local log = redis.call('HMGET', row.session, 'epoch', 'prompt_len', 'finish', 'untold')
   local epoch, prompt_len, finish = tonumber(log[1]), tonumber(log[2]), log[3]
   row.prompt_len, row.untold = prompt_len, tonumber(log[4])
   local length = epoch and prompt_len + redis.call('LLEN', row.ids) or 0
   if verdict[VERDICT.status] ~= 'ok' then
-    tell_scheduler(verdict)
+    send_to_scheduler(verdict)
     return 'told', length
   elseif not epoch then
     return 'unknown', 0
@@ -145,11 +146,11 @@ local function settle_row(row)
     return 'answered', length
   end
   local added = #verdict[VERDICT.tokens]
-  commit(row, verdict, length == tonumber(prompt_len))
+  commit(row, verdict)
   return 'committed', length + added
 end
 
--- Every row is unpacked before the first write, so that a row that is no Verdict leaves nothing half done.
+-- Every row is unpacked before the first write, so that an invalid row leaves nothing half done.
 local rows = {}
 for i = 1, #ARGV - 1 do
   local at = 3 + 5 * (i - 1)
@@ -161,22 +162,22 @@ for i = 1, #ARGV - 1 do
 end
 local outcomes = {}
 for _, row in ipairs(rows) do
-  local outcome, length = settle_row(row)
+  local outcome, length = commit_row(row)
   outcomes[#outcomes + 1] = outcome
   outcomes[#outcomes + 1] = length
 end
--- A server answers waiting readers in reverse: who has the next move comes last here, and first there.
+-- A server answers waiting readers in reverse order, so the process with the next move is written to last.
 add_inboxes(to_gateways)
 if scheduler_moves then
   add_inboxes(to_devices)
 end
-for _, told in ipairs(to_scheduler) do
-  add_work(told[1], told[2])
+for _, pair in ipairs(to_scheduler) do
+  add_work(pair[1], pair[2])
 end
 if not scheduler_moves then
   add_inboxes(to_devices)
 end
 if ARGV[1] ~= '' then
-  settle(STAGED, ARGV[1])
+  ack(STAGED, ARGV[1])
 end
 return outcomes

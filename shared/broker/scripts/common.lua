@@ -1,12 +1,11 @@
--- Prepended to every script, after the constants that script.py writes down (GROUP, VERDICT.epoch, ...).
+-- Prepended to every script, after the constants of script.py (GROUP, VERDICT.epoch, ...).
 
 local function now_ms()
   local time = redis.call('TIME')
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 end
 
--- The next of a growing row of numbers. It starts at the broker's clock, so that a broker that lost its
--- data does not give numbers a second time.
+-- The next number of a counter. It starts at the broker's clock, so that no number is repeated after a loss of data.
 local function next_number(counter)
   if redis.call('EXISTS', counter) == 0 then
     redis.call('SET', counter, now_ms())
@@ -14,9 +13,9 @@ local function next_number(counter)
   return redis.call('INCR', counter)
 end
 
--- A name's heartbeat: the generation (digits) and the message, which a stranger's entry may lack; nil when there is
--- none. It is the newest entry of a stream whose ids are "generation-number": a stream takes only growing ids, so
--- XADD by itself refuses an older generation, for devices too, which run no scripts.
+-- A name's heartbeat: its generation (digits) and message (nil in a foreign entry); nil when there is none. It is the
+-- newest entry of a stream whose ids are "generation-number". A stream takes only growing ids, so XADD refuses an older
+-- generation by itself, also from devices, which run no scripts.
 local function heartbeat(alive)
   local entry = redis.call('XREVRANGE', alive, '+', '-', 'COUNT', 1)[1]
   if not entry then
@@ -36,11 +35,11 @@ local function add_work(stream, data)
   redis.call('XADD', stream, '*', 'd', data)
 end
 
--- Inboxes and replies are capped, in number and in age, and expire unless their reader's heartbeat puts that off.
--- told: {{stream, message}, ...}
-local function add_inboxes(told)
+-- Inboxes and replies are capped in number and age. They expire unless their reader's heartbeats extend the expiry.
+-- added: {{stream, message}, ...}
+local function add_inboxes(added)
   local expires, too_old = {}, now_ms() - INBOX_KEPT_S * 1000
-  for _, pair in ipairs(told) do
+  for _, pair in ipairs(added) do
     local stream = pair[1]
     redis.call('XADD', stream, 'MAXLEN', '~', INBOX_CAP, '*', 'd', pair[2])
     if not expires[stream] then
@@ -51,13 +50,13 @@ local function add_inboxes(told)
   end
 end
 
--- XACK leaves the entry in the stream; an acknowledged one is of no use to anybody.
-local function settle(stream, id)
+-- XACK alone would leave the entry in the stream.
+local function ack(stream, id)
   redis.call('XACK', stream, GROUP, id)
   redis.call('XDEL', stream, id)
 end
 
--- The session has ended: it is live no more, and its log goes LOG_KEPT_S from now.
+-- End a session: it is not live any more, and its log expires LOG_KEPT_S from now.
 local function finish_session(session, ids, logprobs, live, name, finish)
   redis.call('HSET', session, 'finish', finish)
   redis.call('SREM', live, name)

@@ -1,14 +1,14 @@
 #!lua flags=allow-oom
--- Put devices that are alive among the names of their role: those with a credential of their own may not.
--- KEYS: names, then alive, of each. ARGV: of each name and until when (ms, 0 = for ever).
--- Returns the addresses of those alive whose time is over.
-local now, over, latest = now_ms(), {}, 0
+-- List live devices among the names of their role, since devices with their own credential may not.
+-- KEYS: names, then alive, of each device. ARGV: name and expiry of its credential (ms, 0 = never), of each.
+-- Returns the addresses of live devices whose credential has expired.
+local now, expired, latest = now_ms(), {}, 0
 for i = 2, #KEYS do
   local name, expires = ARGV[2 * i - 3], tonumber(ARGV[2 * i - 2])
   local generation, left = heartbeat(KEYS[i]), redis.call('PTTL', KEYS[i])
   if generation and expires > 0 and now > expires then
     redis.call('ZREM', KEYS[1], name)
-    over[#over + 1] = name .. ':' .. generation
+    expired[#expired + 1] = name .. ':' .. generation
   elseif generation and left > 0 then
     redis.call('ZADD', KEYS[1], now + left, name)
     latest = math.max(latest, left)
@@ -17,4 +17,4 @@ end
 if latest > 0 then
   redis.call('PEXPIRE', KEYS[1], math.max(latest, redis.call('PTTL', KEYS[1])))
 end
-return over
+return expired

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- Identity of the data: the server's own run, and when this data began (an emptied server keeps its run; one that was
--- started again with its data is another run, for it may have forgotten the latest of it).
--- KEYS: birth. Written only when it is not of this run, so that a full broker can still be asked. Devices just read it.
+-- Identity of the data: the server's run id, and when this data began. (An emptied server keeps its run id. A server
+-- restarted with its data has another one, because the latest writes may be lost.)
+-- KEYS: birth. Written only when it is of another run, so that a full broker still answers. Devices only read it.
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 local birth = redis.call('GET', KEYS[1])
 if not birth or string.sub(birth, 1, #run) ~= run then

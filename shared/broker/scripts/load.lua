@@ -1,4 +1,4 @@
--- One consistent look at a session's log.
+-- Read a session's log consistently.
 -- KEYS: session, ids, logprobs. ARGV: 'whole' or 'head'.
 -- Returns {prompt_len, max_tokens, gateway, device_wanted, epoch, verifier, device, finish, remaining ms,
 -- committed} and, of the whole, {spec, ids, logprobs} after it; nil when there is none.

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Tell a device to draft for a session, and give it the session's log: devices read no log themselves.
+-- Send Open to a device, with the session's log in it: devices may not read logs.
 -- KEYS: session, ids, inbox. ARGV: Open, whose last two fields (the log) are empty.
 -- Returns 1; 0 when there is no such log; -1 when it does not fit a message.
 local spec = redis.call('HGET', KEYS[1], 'spec')

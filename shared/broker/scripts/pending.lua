@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Entries delivered to a consumer and not acknowledged, oldest first, with how often they were delivered.
--- KEYS: work stream. ARGV: consumer, most entries. Returns {{id, deliveries, data}, ...}.
+-- KEYS: work stream. ARGV: consumer, maximum number of entries. Returns {{id, deliveries, data}, ...}.
 local found = {}
 local reply = redis.call('XREADGROUP', 'GROUP', GROUP, ARGV[1], 'COUNT', ARGV[2], 'STREAMS', KEYS[1], '0')
 if not reply then

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Write where a session is served.
+-- Write a session's epoch and placement.
 -- KEYS: session. ARGV: epoch, verifier, device. Returns 0 when the log is gone, finished or of a higher epoch.
 local log = redis.call('HMGET', KEYS[1], 'epoch', 'finish')
 if not log[1] or log[2] ~= '' or tonumber(log[1]) > tonumber(ARGV[1]) then

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Add to a work stream what it has room for, in order.
+-- Add messages to a work stream, in order, as many as it has room for.
 -- KEYS: stream. ARGV: bound, then messages. Returns how many were added.
 local room = tonumber(ARGV[1]) - redis.call('XLEN', KEYS[1])
 local added = math.max(0, math.min(room, #ARGV - 1))

@@ -10,6 +10,6 @@ if redis.call('XLEN', KEYS[2]) >= tonumber(ARGV[2]) then
 end
 add_work(KEYS[2], ARGV[3])
 for i = 4, #ARGV do
-  settle(KEYS[3], ARGV[i])
+  ack(KEYS[3], ARGV[i])
 end
 return 1

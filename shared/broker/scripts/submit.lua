@@ -1,4 +1,4 @@
--- Create a session's log, mark it live and tell the scheduler.
+-- Create a session's log, mark it live and add Submit for the scheduler.
 -- KEYS: session, submit, live. ARGV: bound, message, name, deadline_ms, then fields and values of the log.
 -- Returns 1, 0 when the log existed (nothing is done), -1 when the stream is full.
 if redis.call('EXISTS', KEYS[1]) == 1 then

@@ -67,7 +67,7 @@ def test_the_last_id_is_fed_again_when_all_is_cached() -> None:
 def test_cells_are_promised_and_never_promised_twice() -> None:
     book = KvBook(cells=20, sessions=8, context=20)
     book.admit(request("a", [1] * 10, 4))  # 13 cells
-    assert book.promised == 13
+    assert book.reserved == 13
     with pytest.raises(NoCapacity, match="8 KV tokens wanted, 7 of 20 are free"):
         book.admit(request("b", [1] * 8, 0))
     assert "b" not in book.tracks
@@ -231,7 +231,7 @@ class Cache:
 def test_promises_hold_under_any_sequence_of_requests(
     requests: list[tuple[str, list[int], list[int], int, bool]], data: st.DataObject
 ) -> None:
-    """Held <= promised <= cells at every moment, every sequence holds what its track says, all come to an end."""
+    """Held <= reserved <= cells at every moment, every sequence holds what its track says, all come to an end."""
     book, cache = KvBook(cells=64, sessions=3, context=40, kept=2), Cache()
     works: dict[str, Work] = {}
     for session, begin, end, k, leaves in requests:
@@ -248,8 +248,8 @@ def test_promises_hold_under_any_sequence_of_requests(
         for _ in range(data.draw(st.integers(0, 12))):
             cache.feed([*works.values()], lambda: data.draw(st.integers(0, 2)))
             live, left = list(book.tracks.values()), book.kept
-            assert all(len(track.held) <= track.promised for track in live)
-            assert book.promised + sum(len(track.held) for track in left) <= book.cells
+            assert all(len(track.held) <= track.reserved for track in live)
+            assert book.reserved + sum(len(track.held) for track in left) <= book.cells
         if leaves:
             del works[session]
             cache.change(book.close(session))

@@ -47,14 +47,14 @@ def end(process: subprocess.Popen[str], timeout_s: float = 30) -> tuple[int, str
 async def deploy(redis_url: str, **fields: str) -> None:
     broker = RedisBroker(redis_url)
     await broker.run_id()  # the core's first call: without it there is none
-    await broker.put(Keys().deployment, {"protocol": str(PROTOCOL_VERSION), "target": "T", **fields})
+    await broker.records.put(Keys().deployment, {"protocol": str(PROTOCOL_VERSION), "target": "T", **fields})
     await broker.close()
 
 
 async def capacities(redis_url: str) -> list[int]:
     broker = RedisBroker(redis_url)
     try:
-        return [beat.capacity for beat in await broker.alive("draft_worker")]
+        return [beat.capacity for beat in await broker.presence.alive("draft_worker")]
     finally:
         await broker.close()
 

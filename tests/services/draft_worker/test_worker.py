@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import pytest
 
 from shared.broker.contract import BrokerAway, CommitRow
-from shared.broker.memory_broker import MemoryBroker
+from shared.broker.memory_broker import MemoryBroker, MemoryServer
+from shared.broker.memory_link import Direct
 from shared.protocol import wire
 from shared.protocol.messages import (
     Close,
@@ -53,9 +53,9 @@ def test_verdicts_late_twice_out_of_order_and_with_a_gap() -> None:
         assert [len(message.tokens) for message in await world.replies() if isinstance(message, Draft)] == [4]
         # The verdict between is missing, as when the inbox was cut: another Open brings the log.
         row = Verdict("s", 1, 2, 24, (99, 98, 97), 27)
-        await world.broker.commit("v", "", [CommitRow(row, "", "")])
+        await world.broker.sessions.commit("v", "", [CommitRow(row, "", "")])
         row = Verdict("s", 1, 3, 27, (96,), 28, next_k=3)
-        await world.broker.commit("v", "", [CommitRow(row, world.address, "")])
+        await world.broker.sessions.commit("v", "", [CommitRow(row, world.address, "")])
         assert await world.replies() == [Resync("s", 1, world.address, 25, "gap")]
         await world.send(Open("s", 1, 28))
         assert await world.replies() == [Resync("s", 1, world.address, 28, "ready")]
@@ -123,7 +123,7 @@ def test_malformed_messages_are_dead_lettered_and_nobody_is_hurt() -> None:
         (draft,) = await world.replies()
         assert isinstance(draft, Draft)
         assert world.count("outrider_device_refused_total", reason="undecodable") == 4
-        assert await world.broker.length(KEYS.dead) == 4
+        assert await world.broker.streams.length(KEYS.dead) == 4
         assert world.drafter.threads == 3
 
     play(scene)
@@ -136,7 +136,7 @@ def test_stopping_gives_the_sessions_back_and_shows_no_room() -> None:
         world.stop.set()
         assert await world.replies(3.0) == [Resync("s", 1, world.address, 24, "gone")]
         assert world.task.done()
-        (beat,) = await world.broker.alive("draft_worker")
+        (beat,) = await world.broker.presence.alive("draft_worker")
         assert beat.capacity == 0
 
     play(scene)
@@ -147,7 +147,7 @@ def test_the_heartbeat_tells_speed_link_and_load() -> None:
         await world.start()
         await world.opened()
         await asyncio.sleep(2)
-        (beat,) = await world.broker.alive("draft_worker")
+        (beat,) = await world.broker.presence.alive("draft_worker")
         assert (beat.capacity, beat.load, beat.vocabulary) == (2, 1, f"modelled-{VOCAB}")
         assert 8000 <= beat.draft_us_per_token <= 20_000
         assert beat.rtt_us == pytest.approx(100_000, abs=2000)  # the emulated link, there and back
@@ -178,8 +178,8 @@ def test_the_device_waits_for_the_core() -> None:
         world.launch()
         await asyncio.sleep(5)
         assert "waiting for the core" in (world.worker.not_ready_reason() or "")
-        assert await world.broker.alive("draft_worker") == []
-        await world.broker.put(KEYS.deployment, DEPLOYMENT)
+        assert await world.broker.presence.alive("draft_worker") == []
+        await world.broker.records.put(KEYS.deployment, DEPLOYMENT)
         await world.registered()
         assert world.worker.not_ready_reason() is None
 
@@ -196,11 +196,11 @@ def test_the_device_waits_for_the_core() -> None:
 def test_another_vocabulary_or_version_is_refused(change: dict[str, str], why: str) -> None:
     async def scene(world: World) -> None:
         world.launch()
-        await world.broker.put(KEYS.deployment, DEPLOYMENT | change)
+        await world.broker.records.put(KEYS.deployment, DEPLOYMENT | change)
         await asyncio.wait([world.task], timeout=5)
         with pytest.RaisesGroup(pytest.RaisesExc(Refused, match=why)):
             await world.task
-        assert await world.broker.alive("draft_worker") == []
+        assert await world.broker.presence.alive("draft_worker") == []
 
     play(scene)
 
@@ -208,7 +208,7 @@ def test_another_vocabulary_or_version_is_refused(change: dict[str, str], why: s
 def test_a_core_that_comes_back_with_another_vocabulary_ends_the_device() -> None:
     async def scene(world: World) -> None:
         await world.start()
-        await world.broker.put(KEYS.deployment, DEPLOYMENT | {"vocabulary": "other"})
+        await world.broker.records.put(KEYS.deployment, DEPLOYMENT | {"vocabulary": "other"})
         await asyncio.wait([world.task], timeout=5)
         with pytest.RaisesGroup(Refused, flatten_subgroups=True):
             await world.task
@@ -219,8 +219,8 @@ def test_a_core_that_comes_back_with_another_vocabulary_ends_the_device() -> Non
 def test_a_newer_device_of_the_same_name_displaces_this_one() -> None:
     async def scene(world: World) -> None:
         await world.start()
-        generation = await world.broker.next_generation()
-        await world.broker.beat(Heartbeat("draft_worker", "d", generation), 4.0)
+        generation = await world.broker.presence.next_generation()
+        await world.broker.presence.beat(Heartbeat("draft_worker", "d", generation), 4.0)
         await asyncio.wait([world.task], timeout=5)
         with pytest.RaisesGroup(Superseded, flatten_subgroups=True):
             await world.task
@@ -233,8 +233,8 @@ def test_a_broker_that_lost_its_data_is_joined_anew_with_nothing_held() -> None:
         await world.start()
         await world.opened()
         world.server.wipe()
-        await world.broker.put(KEYS.deployment, DEPLOYMENT)
-        await world.broker.make_groups([KEYS.draft])
+        await world.broker.records.put(KEYS.deployment, DEPLOYMENT)
+        await world.broker.streams.make_groups([KEYS.draft])
         old = world.address
         await world.registered()
         assert world.address != old
@@ -244,19 +244,32 @@ def test_a_broker_that_lost_its_data_is_joined_anew_with_nothing_held() -> None:
     play(scene)
 
 
-class Flaky(MemoryBroker):
-    """A broker that can be full or away for one process."""
+class Absence(Direct):
+    """A link on which the broker can be away."""
 
-    full = away = False
+    away = False
 
-    async def push_many(self, stream: str, messages: Sequence[Message]) -> int:
-        return 0 if self.full else await super().push_many(stream, messages)
-
-    async def _do(self, operation: str, *rest: Any, **more: Any) -> Any:
+    async def before(self, operation: str, sent: int) -> None:
         if self.away:
             await asyncio.sleep(0.01)
             raise BrokerAway(operation)
-        return await super()._do(operation, *rest, **more)
+        await super().before(operation, sent)
+
+
+class Flaky(MemoryBroker):
+    """A broker that can be full or away for one process."""
+
+    full = False
+
+    def __init__(self, server: MemoryServer) -> None:
+        self.link = Absence()
+        super().__init__(server, link=self.link)
+        push_many = self.streams.push_many
+
+        async def push(stream: str, messages: Sequence[Message]) -> int:
+            return 0 if self.full else await push_many(stream, messages)
+
+        self.streams.push_many = push  # type: ignore[method-assign]
 
 
 def test_a_full_stream_is_tried_again_while_the_draft_is_of_use() -> None:
@@ -282,10 +295,10 @@ def test_a_short_absence_of_the_broker_only_delays() -> None:
         await world.start(broker)
         await world.opened()
         await world.send(verdict(24, (99,)))
-        broker.away = True
+        broker.link.away = True
         assert await world.replies(2.0) == []
         assert world.worker.not_ready_reason() == "the broker is away"
-        broker.away = False
+        broker.link.away = False
         (draft,) = await world.replies()
         assert draft.base_len == 25
 
@@ -297,10 +310,10 @@ def test_a_long_absence_frees_everything() -> None:
         broker = Flaky(world.server)
         await world.start(broker)
         await world.opened()
-        broker.away = True
+        broker.link.away = True
         await asyncio.sleep(8)
         assert world.drafter.sessions() == frozenset()
-        broker.away = False
+        broker.link.away = False
         await asyncio.sleep(1)
         assert world.worker.not_ready_reason() is None
         await world.send(Open("s", 1, 24))
@@ -313,7 +326,7 @@ def test_a_session_that_ended_unheard_is_freed() -> None:
     async def scene(world: World) -> None:
         await world.start()
         await world.opened()
-        await world.broker.end("s", Close("s", 1, "deadline"), "", "", "")
+        await world.broker.sessions.end("s", Close("s", 1, "deadline"), "", "", "")
         assert await world.replies(15) == [Resync("s", 1, world.address, 24, "silent")]
         await world.send(Close("s", 1, ""))
         await asyncio.sleep(1)
@@ -328,7 +341,7 @@ def test_spans_are_written_when_asked_for() -> None:
         await world.opened()
         await world.send(verdict(24, (99,)))
         await asyncio.sleep(3)
-        entries = await world.broker.read_inbox(KEYS.trace, "0", 64, 0)
+        entries = await world.broker.streams.read_inbox(KEYS.trace, "0", 64, 0)
         spans = [decode_as(Span, entry.data) for entry in entries]
         assert [span.kind for span in spans] == ["wait", "draft", "link"]
         assert all(a.end_us == b.start_us for a, b in pairwise(spans))

@@ -53,8 +53,8 @@ class World:
     async def start(self, broker: Broker | None = None, deployment: dict[str, str] | None = None) -> None:
         """Run the device and wait until it has registered."""
         self.launch(broker)
-        await self.broker.put(KEYS.deployment, deployment or DEPLOYMENT)
-        await self.broker.make_groups([KEYS.draft])
+        await self.broker.records.put(KEYS.deployment, deployment or DEPLOYMENT)
+        await self.broker.streams.make_groups([KEYS.draft])
         await self.registered()
 
     def launch(self, broker: Broker | None = None) -> None:
@@ -70,7 +70,7 @@ class World:
 
     async def registered(self) -> Heartbeat:
         for _ in range(200):
-            beats = await self.broker.alive("draft_worker")
+            beats = await self.broker.presence.alive("draft_worker")
             if beats and f"d:{beats[0].generation}" != self.address:
                 self.address = f"d:{beats[0].generation}"
                 return beats[0]
@@ -80,21 +80,21 @@ class World:
     async def submit(self, session: str = "s", prompt: tuple[int, ...] = PROMPT) -> None:
         """A session placed on the device, with its log."""
         spec = SessionSpec(session, prompt, SamplingParams(7, VOCAB), 64, (), "g:1", 60_000)
-        await self.broker.submit(spec, Submit(session, len(prompt), 64, 60_000, "g:1"))
-        await self.broker.place(session, 1, "v", self.address)
+        await self.broker.sessions.submit(spec, Submit(session, len(prompt), 64, 60_000, "g:1"))
+        await self.broker.sessions.place(session, 1, "v", self.address)
 
     async def send(self, *messages: Message) -> None:
         for message in messages:
             if isinstance(message, Open):
-                await self.broker.open(self.address, message)
+                await self.broker.sessions.open(self.address, message)
             else:
-                await self.broker.send(KEYS.inbox(self.address), message)
+                await self.broker.streams.send(KEYS.inbox(self.address), message)
 
     async def replies(self, wait_s: float = 1.0) -> list[Draft | Resync]:
         """Messages that the device has sent within wait_s."""
         await asyncio.sleep(wait_s)
-        entries = await self.broker.read_group([KEYS.draft], "scheduler", 100, 0.01)
-        await self.broker.ack(KEYS.draft, [entry.id for entry in entries])
+        entries = await self.broker.streams.read_group([KEYS.draft], "scheduler", 100, 0.01)
+        await self.broker.streams.ack(KEYS.draft, [entry.id for entry in entries])
         messages = [decode(entry.data) for entry in entries]
         assert all(isinstance(message, Draft | Resync) for message in messages)
         return [message for message in messages if isinstance(message, Draft | Resync)]

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from services.gateway.gateway import Gateway
 from shared.broker.contract import BrokerAway, CommitRow
 from shared.broker.memory_broker import MemoryBroker, MemoryServer
+from shared.broker.memory_link import Direct
 from shared.compute.compute import InlineCompute
 from shared.protocol import wire
 from shared.protocol.keys import Keys
@@ -27,32 +28,32 @@ MODEL = "test-model"
 CONTEXT = 512
 
 
-class Link:
-    """A broker that can be disconnected and can lose its data."""
+class Link(Direct):
+    """A link to a broker that can be away and can lose its data."""
 
     def __init__(self) -> None:
         self.server = MemoryServer()
-        self._broker = MemoryBroker(self.server)
+        self.broker = MemoryBroker(self.server, link=self)
         self.lose_data = self.server.wipe
         self.away = False
 
-    def __getattr__(self, name: str) -> Any:
-        async def call(*args: Any, **kwargs: Any) -> Any:
-            if self.away:
-                raise BrokerAway("taken away by the test")
-            result = await getattr(self._broker, name)(*args, **kwargs)
-            if self.away:
-                raise BrokerAway("taken away by the test")
-            return result
+    async def before(self, operation: str, sent: int) -> None:
+        self._check()
+        await super().before(operation, sent)
 
-        return call
+    async def after(self, operation: str, received: int) -> None:
+        self._check()
+
+    def _check(self) -> None:
+        if self.away:
+            raise BrokerAway("taken away by the test")
 
 
 @dataclass
 class Core:
     """Scheduler, device and verifier in one: commits a given text in rounds of `width` tokens."""
 
-    broker: Any
+    broker: MemoryBroker
     text: Callable[[SessionLog], list[int]] = lambda log: byte_bpe().encode("hello world, hello there")
     width: int = 3
     drafted: int = 4
@@ -73,16 +74,16 @@ class Core:
             "max_context": str(CONTEXT),
             "pool_tokens": "4096",
         }
-        await self.broker.put(KEYS.deployment, record | fields)
+        await self.broker.records.put(KEYS.deployment, record | fields)
 
     async def run(self) -> None:
         self.hold.set()
         while True:
             try:
-                await self.broker.make_groups([KEYS.submit])
-                for entry in await self.broker.read_group([KEYS.submit], "scheduler", 64, 0.2):
+                await self.broker.streams.make_groups([KEYS.submit])
+                for entry in await self.broker.streams.read_group([KEYS.submit], "scheduler", 64, 0.2):
                     await self.take(wire.decode(entry.data))
-                    await self.broker.ack(KEYS.submit, [entry.id])
+                    await self.broker.streams.ack(KEYS.submit, [entry.id])
             except BrokerAway:
                 await asyncio.sleep(0.01)
 
@@ -96,16 +97,18 @@ class Core:
             case Cancel():
                 self.cancels.append(message)
                 close = Close(message.session, 1, message.reason or "cancel")
-                await self.broker.end(message.session, close, "", "", "")
+                await self.broker.sessions.end(message.session, close, "", "", "")
             case Control():
                 self.controls.append(message)
                 fields = {"policy": message.policy, "k": str(message.k), "source": "control"}
-                await self.broker.put(KEYS.policy, fields | {"verifier_threads": "0", "draft_threads": "0"})
+                await self.broker.records.put(
+                    KEYS.policy, fields | {"verifier_threads": "0", "draft_threads": "0"}
+                )
 
     async def serve(self, session: str) -> None:
         """Serve one session to its end."""
-        log = await self.sure(lambda: self.broker.load(session))
-        await self.sure(lambda: self.broker.place(session, 1, "verifier", ""))
+        log = await self.sure(lambda: self.broker.sessions.load(session))
+        await self.sure(lambda: self.broker.sessions.place(session, 1, "verifier", ""))
         text = self.text(log)[: log.spec.max_tokens]
         for start in range(0, len(text), self.width):
             await self.hold.wait()
@@ -142,9 +145,11 @@ class Core:
         sent = self.mangle(verdict)
         direct = sent == [verdict]
         try:
-            await self.broker.commit("verifier", "", [CommitRow(verdict, "", gateway if direct else "")])
+            await self.broker.sessions.commit(
+                "verifier", "", [CommitRow(verdict, "", gateway if direct else "")]
+            )
             for other in [] if direct else sent:
-                await self.broker.send(KEYS.reply(gateway), other)
+                await self.broker.streams.send(KEYS.reply(gateway), other)
         except BrokerAway:
             await asyncio.sleep(0.01)
             await self.commit(verdict, gateway)
@@ -179,10 +184,10 @@ class Stack:
 async def running_stack(ready: bool = True, **settings: Any) -> AsyncIterator[Stack]:
     """A serving gateway, which is cancelled at the end."""
     link = Link()
-    core = Core(link)
+    core = Core(link.broker)
     gateway = Gateway(
         settings_for_tests(**settings),
-        link,
+        link.broker,
         InlineCompute(),
         Ids(7),
         CollectorRegistry(),

@@ -262,7 +262,7 @@ async def test_a_chat_over_http() -> None:
         status, body = await stack.chat(messages=user(ATTACK))
         assert status == 200
         rendered = byte_bpe().encode(ChatTemplate(TEMPLATE, {}).render(user(ATTACK)))
-        log = await stack.link.load(stack.core.submits[0].session)
+        log = await stack.link.broker.sessions.load(stack.core.submits[0].session)
         start, end = byte_bpe().encode(START), byte_bpe().encode(END)
         assert [token for token in log.spec.prompt if token in start + end] == start + end + start
         assert body["usage"]["prompt_tokens"] == len(log.spec.prompt) > len(rendered)

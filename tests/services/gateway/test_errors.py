@@ -111,7 +111,9 @@ async def test_a_session_that_fails_tells_why() -> None:
         call = asyncio.create_task(stack.complete())
         await until(lambda: stack.core.submits)
         session, address = stack.core.submits[0].session, stack.gateway.sessions.address
-        await stack.link.end(session, Close(session, 1, "error", "the row killed the batch"), "", "", address)
+        await stack.link.broker.sessions.end(
+            session, Close(session, 1, "error", "the row killed the batch"), "", "", address
+        )
         status, body = await call
         assert (status, body["error"]["message"]) == (500, "the row killed the batch")
 

@@ -62,8 +62,8 @@ async def test_a_port_in_use_is_named() -> None:
 
 async def test_a_newer_gateway_takes_the_name() -> None:
     async with running_stack() as stack:
-        generation = await stack.link.next_generation()
-        await stack.link.beat(Heartbeat("gateway", "gateway", generation), 5.0)
+        generation = await stack.link.broker.presence.next_generation()
+        await stack.link.broker.presence.beat(Heartbeat("gateway", "gateway", generation), 5.0)
         with pytest.raises(ExceptionGroup) as caught:
             await stack.running
         assert caught.group_contains(Superseded)
@@ -79,7 +79,7 @@ async def test_health_and_metrics_have_a_port_of_their_own(unused_tcp_port: int)
             async with stack.client.get(f"http://127.0.0.1:{unused_tcp_port}/{path}") as response:
                 assert response.status == 200
                 assert expected in await response.text()
-        await stack.link.put("or:{s0}:deployment", {})
+        await stack.link.broker.records.put("or:{s0}:deployment", {})
         stack.link.away = True
         stack.gateway._watch.up = False
         async with stack.client.get(f"http://127.0.0.1:{unused_tcp_port}/readyz") as response:

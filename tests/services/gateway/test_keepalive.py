@@ -44,7 +44,9 @@ async def test_what_fails_later_is_an_event() -> None:
         async with stack.client.post("/v1/completions", json=BODY) as response:
             assert response.status == 200
             session, address = stack.core.submits[0].session, stack.gateway.sessions.address
-            await stack.link.end(session, Close(session, 1, "error", "no pages"), "", "", address)
+            await stack.link.broker.sessions.end(
+                session, Close(session, 1, "error", "no pages"), "", "", address
+            )
             events = (await response.text()).split("\n\n")
         assert [json.loads(event[6:])["error"]["message"] for event in events if event] == ["no pages"]
 

@@ -23,7 +23,7 @@ async def test_a_completion() -> None:
         assert speculative["tau"] == pytest.approx(tokens / rounds)
         assert body["outrider"] == {"seed": 2**64 - 1}
         assert body["object"] == "text_completion"
-        log = await stack.link.load(stack.core.submits[0].session)
+        log = await stack.link.broker.sessions.load(stack.core.submits[0].session)
         assert log.spec.sampling.seed == 2**64 - 1
         assert log.spec.stop_ids == (STOP_ID,)
 
@@ -36,7 +36,7 @@ async def test_a_chat_goes_through_the_template_and_ends_at_the_stop_token() -> 
         message = body["choices"][0]["message"]
         assert (message["role"], message["content"]) == ("assistant", TEXT)
         assert body["choices"][0]["finish_reason"] == "stop"
-        log = await stack.link.load(stack.core.submits[0].session)
+        log = await stack.link.broker.sessions.load(stack.core.submits[0].session)
         wanted = byte_bpe().encode_chat([{"role": "user", "content": "say it"}])
         assert log.spec.prompt == tuple(wanted)
         assert log.spec.sampling.temperature == 1.0
@@ -107,4 +107,4 @@ async def test_a_stop_string_across_tokens_ends_the_session_everywhere() -> None
 async def test_ignore_eos_opens_without_stop_ids() -> None:
     async with running_stack() as stack:
         await stack.complete(ignore_eos=True)
-        assert (await stack.link.load(stack.core.submits[0].session)).spec.stop_ids == ()
+        assert (await stack.link.broker.sessions.load(stack.core.submits[0].session)).spec.stop_ids == ()

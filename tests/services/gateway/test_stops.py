@@ -11,7 +11,7 @@ ALPHABET = "ab.\n"
 def scan(pieces: list[str], stops: list[str]) -> tuple[str, str]:
     scanner = StopScanner(stops)
     text = "".join(scanner.push(piece) for piece in pieces)
-    return text + scanner.flush(), scanner.found
+    return text + scanner.flush(), scanner.matched
 
 
 def expected(text: str, stops: list[str]) -> tuple[str, str]:
@@ -44,7 +44,7 @@ def test_no_stop_string_ever_shows_and_no_more_than_needed_is_held(
         shown += scanner.push(piece)
         seen += piece
         assert not any(stop in shown for stop in stops)
-        if not scanner.found:
+        if not scanner.matched:
             held = seen[len(shown) :]
             assert seen == shown + held
             assert held == "" or any(stop.startswith(held) for stop in stops)
@@ -53,7 +53,7 @@ def test_no_stop_string_ever_shows_and_no_more_than_needed_is_held(
 def test_a_stop_across_pieces() -> None:
     scanner = StopScanner(["\nUser:"])
     assert [scanner.push(piece) for piece in ("hi\n", "Us", "er", ": x")] == ["hi", "", "", ""]
-    assert scanner.found == "\nUser:"
+    assert scanner.matched == "\nUser:"
     assert scanner.push("more") == ""
     assert scanner.flush() == ""
 

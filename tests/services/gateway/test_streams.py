@@ -111,7 +111,7 @@ async def test_whatever_becomes_of_replies_the_text_is_right(kind: str) -> None:
         stack.core.mangle = mangle[kind]
         if kind == "garbage":
             reply = KEYS.reply(stack.gateway.sessions.address)
-            await stack.link.send(reply, Tune(1))
+            await stack.link.broker.streams.send(reply, Tune(1))
             await stack.gateway.sessions._handle(Entry(reply, "1-1", b"\x07junk"))
         chunks = await stream(stack, outrider={"spans": True})
         assert text_of(chunks) == TEXT

@@ -80,22 +80,22 @@ class Stack:
 
     async def beat(self, role: Role, name: str) -> None:
         while True:
-            await self.broker.beat(Heartbeat(role, name, 1, capacity=64), 4.0)
+            await self.broker.presence.beat(Heartbeat(role, name, 1, capacity=64), 4.0)
             await asyncio.sleep(1.0)
 
     async def verifier(self) -> None:
         """Accepts every draft, up to max_tokens."""
         stream = KEYS.staged("v")
         while True:
-            for entry in await self.read(lambda: self.broker.read_group([stream], "v", 1, 1.0)):
+            for entry in await self.read(lambda: self.broker.streams.read_group([stream], "v", 1, 1.0)):
                 message = wire.decode(entry.data)
                 if isinstance(message, StagedBatch):
                     await asyncio.sleep(PASS_S)
                     with suppress(UnknownSession):  # the broker lost its data meanwhile
-                        await self.broker.commit("v", entry.id, await self.answers(message))
+                        await self.broker.sessions.commit("v", entry.id, await self.answers(message))
                 else:
                     self.tunes += [message] if isinstance(message, Tune) else []
-                    await self.broker.ack(stream, [entry.id])
+                    await self.broker.streams.ack(stream, [entry.id])
 
     async def read(self, read: Callable[[], Awaitable[list[Entry]]]) -> list[Entry]:
         try:
@@ -108,7 +108,7 @@ class Stack:
         self.widest = max(self.widest, len(batch.rows))
         rows = []
         for row in batch.rows:
-            head = await self.broker.head(row.session)
+            head = await self.broker.sessions.head(row.session)
             self.longest_draft = max(self.longest_draft, len(row.tokens))
             left = head.prompt_len + head.max_tokens - row.base_len
             tokens = (*row.tokens, 1)[:left] if row.feed_to == row.base_len else ()
@@ -135,19 +135,19 @@ class Stack:
     async def device(self) -> None:
         inbox, after = KEYS.inbox("d:1"), "0"
         while True:
-            for entry in await self.read(lambda: self.broker.read_inbox(inbox, after, 64, 1.0)):  # noqa: B023
+            for entry in await self.read(lambda: self.broker.streams.read_inbox(inbox, after, 64, 1.0)):  # noqa: B023
                 after = entry.id
                 await self.answer(wire.decode(entry.data))
 
     async def answer(self, message: object) -> None:
         if isinstance(message, Open):
             ready = Resync(message.session, message.epoch, "d:1", message.base_len, "ready")
-            await self.broker.push(KEYS.draft, ready)
+            await self.broker.streams.push(KEYS.draft, ready)
         elif isinstance(message, Verdict) and message.next_k:
             await asyncio.sleep(DRAFT_S)
             tokens = (5,) * message.next_k
             m = message
-            await self.broker.push(
+            await self.broker.streams.push(
                 KEYS.draft, Draft(m.session, m.epoch, m.round + 1, m.length, "d:1", tokens, draft_us=5000)
             )
 
@@ -156,22 +156,22 @@ class Stack:
             spec = SessionSpec(
                 name, tuple(range(prompt)), SamplingParams(1, 100), tokens, (), "g:1", deadline_ms=60_000
             )
-            await self.broker.submit(spec, Submit(name, prompt, tokens, 60_000, "g:1"))
+            await self.broker.sessions.submit(spec, Submit(name, prompt, tokens, 60_000, "g:1"))
 
     async def finished(self, *names: str, within_s: float = 30.0) -> None:
         async with asyncio.timeout(within_s):
-            while await self.broker.live():
+            while await self.broker.sessions.live():
                 await asyncio.sleep(0.05)
         for name in names:
-            head = await self.broker.head(name)
+            head = await self.broker.sessions.head(name)
             assert (head.finish, head.committed) == ("length", head.max_tokens)
 
     async def idle(self) -> None:
         """Nothing is left in any work stream."""
         await asyncio.sleep(6.0)
         for stream in (KEYS.submit, KEYS.draft, KEYS.verdicts, KEYS.staged("v")):
-            assert await self.broker.length(stream) == 0, stream
-            assert await self.broker.read_pending([stream], CONSUMER, 10) == []
+            assert await self.broker.streams.length(stream) == 0, stream
+            assert await self.broker.streams.read_pending([stream], CONSUMER, 10) == []
 
     def scheduler(self, name: str = "scheduler", link: Cut | None = None, **settings: Any) -> Scheduler:
         loaded = load(SchedulerSettings, name=name, seed=1, **settings)

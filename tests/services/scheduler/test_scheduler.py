@@ -34,7 +34,7 @@ def test_sessions_are_served_to_their_end_and_nothing_is_left(policy: str) -> No
             await stack.idle()
             stop.set()
             await served
-        assert await stack.broker.acquire_lease("next", 1.0) > 0  # given back
+        assert await stack.broker.lease.acquire("next", 1.0) > 0  # given back
         if policy in (
             "autoregressive",
             "greedy-batch",
@@ -69,7 +69,7 @@ def test_bad_bytes_are_dead_letters_and_nobody_else_is_affected() -> None:
             await stack.submit("s")
             await stack.finished("s")
             await stack.idle()
-        assert await stack.broker.length(KEYS.dead) == 3
+        assert await stack.broker.streams.length(KEYS.dead) == 3
 
     on_a_stack(play)
 
@@ -79,9 +79,9 @@ def test_cancel_ends_a_session() -> None:
         async with running(stack.scheduler().run(asyncio.Event())):
             await stack.submit("s", tokens=1000)
             await asyncio.sleep(1.0)
-            await stack.broker.push(KEYS.submit, Cancel("s"))
+            await stack.broker.streams.push(KEYS.submit, Cancel("s"))
             await asyncio.sleep(0.5)
-            assert (await stack.broker.head("s")).finish == "cancel"
+            assert (await stack.broker.sessions.head("s")).finish == "cancel"
             await stack.idle()
 
     on_a_stack(play)
@@ -93,8 +93,8 @@ def test_control_changes_the_policy_and_the_next_scheduler_keeps_it() -> None:
         stop = asyncio.Event()
         async with running(first.run(stop)) as (served,):
             await asyncio.sleep(1.0)
-            assert (await stack.broker.get(KEYS.policy))["policy"] == "greedy-batch"
-            await stack.broker.push(KEYS.submit, Control("cyclic-k", 7, verifier_threads=2))
+            assert (await stack.broker.records.get(KEYS.policy))["policy"] == "greedy-batch"
+            await stack.broker.streams.push(KEYS.submit, Control("cyclic-k", 7, verifier_threads=2))
             await stack.submit("a", "b")
             await stack.finished("a", "b")
             assert stack.longest_draft == 7
@@ -205,9 +205,9 @@ def test_a_live_session_whose_submit_was_lost_is_found() -> None:
             await asyncio.sleep(0.5)
             stray = MemoryBroker(stack.server)
             spec = SessionSpec("s", (1, 2), SamplingParams(1, 100), 5, (), "g:1", deadline_ms=60_000)
-            reader = asyncio.ensure_future(stray.read_group([KEYS.submit], CONSUMER, 1, 1.0))
+            reader = asyncio.ensure_future(stray.streams.read_group([KEYS.submit], CONSUMER, 1, 1.0))
             await asyncio.sleep(0.3)  # the scheduler is between two reads, the stray reader is first
-            await stray.submit(spec, Submit("s", 2, 5, 60_000, "g:1"))
+            await stray.sessions.submit(spec, Submit("s", 2, 5, 60_000, "g:1"))
             await reader
             await stack.finished("s")
             await stack.idle()
@@ -224,10 +224,10 @@ def test_a_device_that_has_just_come_gets_its_share_of_new_sessions() -> None:
     async def play(stack: Stack) -> None:
         async with running(stack.scheduler().run(asyncio.Event())):
             await asyncio.sleep(0.2)  # after a look at the fleet, well before the next
-            await stack.broker.beat(Heartbeat("draft_worker", "e", 1, capacity=64), 4.0)
+            await stack.broker.presence.beat(Heartbeat("draft_worker", "e", 1, capacity=64), 4.0)
             await stack.submit("s", "t")
             await asyncio.sleep(0.02)
-            heads = [await stack.broker.head(name) for name in ("s", "t")]
+            heads = [await stack.broker.sessions.head(name) for name in ("s", "t")]
             assert {head.device for head in heads} == {"d:1", "e:1"}
 
     on_a_stack(play)
@@ -243,10 +243,10 @@ def test_a_look_at_the_fleet_that_is_answered_late_undoes_no_later_one() -> None
             await link.asked.wait()
             link.late_s = 0.0
             await asyncio.sleep(0.06)  # what was known before is too old to place by
-            await stack.broker.beat(Heartbeat("draft_worker", "e", 1, capacity=64), 4.0)
+            await stack.broker.presence.beat(Heartbeat("draft_worker", "e", 1, capacity=64), 4.0)
             await stack.submit("s", "t", tokens=60)
             await asyncio.sleep(0.4)  # and has been answered
-            heads = [await stack.broker.head(name) for name in ("s", "t")]
+            heads = [await stack.broker.sessions.head(name) for name in ("s", "t")]
             assert {head.device for head in heads} == {"d:1", "e:1"}
             assert scheduler.metrics.moves.labels("device")._value.get() == 0
 

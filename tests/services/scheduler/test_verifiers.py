@@ -18,7 +18,7 @@ def test_a_verifier_is_free_when_all_it_has_is_done_one_after_another() -> None:
     in_flight.add(1, staged(5.0))
     in_flight.add(2, staged(5.02))
     assert in_flight.free_at(5.05) == pytest.approx(5.2)
-    in_flight.settle(1, 5.15)  # it took longer
+    in_flight.complete(1, 5.15)  # it took longer
     assert in_flight.free_at(5.15) == pytest.approx(5.25)
     assert in_flight.free_at(6.0) == 6.0
 
@@ -27,12 +27,12 @@ def test_a_pass_counts_from_the_last_answer_when_it_waited_for_it() -> None:
     in_flight = InFlightBatches()
     in_flight.add(1, staged(5.0))
     in_flight.add(2, staged(5.02))
-    assert in_flight.settle(1, 5.1)
+    assert in_flight.complete(1, 5.1)
     first = in_flight.pop_measured(1)
     assert first is not None
     assert first.took_s == pytest.approx(0.1)
     assert in_flight.pop_measured(1) is None
-    assert in_flight.settle(2, 5.25)
+    assert in_flight.complete(2, 5.25)
     second = in_flight.pop_measured(2)
     assert second is not None
     assert second.took_s == pytest.approx(0.15)
@@ -44,10 +44,10 @@ def test_only_decoding_passes_teach_the_law_of_decoding() -> None:
     for n in range(20):
         rows = ((4, 100),) * (2 + n % 5)
         in_flight.add(2 * n, InFlightBatch(rows, {"s"}, 0.1, float(n), True))
-        in_flight.settle(2 * n, n + 0.104)
+        in_flight.complete(2 * n, n + 0.104)
         costs.observe(in_flight.pop_measured(2 * n), 100.0)  # type: ignore[arg-type]
         in_flight.add(2 * n + 1, InFlightBatch(((500, 0),), {"s"}, 0.1, n + 0.5, False))
-        in_flight.settle(2 * n + 1, n + 0.9)
+        in_flight.complete(2 * n + 1, n + 0.9)
         costs.observe(in_flight.pop_measured(2 * n + 1), 390.0)  # type: ignore[arg-type]
     assert costs.decoding.expected().cost_ms([(4, 100)] * 4) == pytest.approx(100.0, rel=0.05)
     assert costs.any.expected().cost_ms([(500, 0)]) == pytest.approx(390.0, rel=0.1)
@@ -62,7 +62,7 @@ def test_drafts_that_come_meanwhile_have_a_price_where_they_slow_a_pass_down() -
         in_flight.add(n, InFlightBatch(rows, {"s"}, 0.1, float(n), True))
         for _ in range(came := 7 * (n // 3 % 2)):
             in_flight.count_draft()
-        in_flight.settle(n, n + 0.1)
+        in_flight.complete(n, n + 0.1)
         costs.observe(in_flight.pop_measured(n), 50.0 + 4 * len(rows) + 0.6 * came)  # type: ignore[arg-type]
     assert costs.decoding.arrival_ms == pytest.approx(0.6, rel=0.2)
     assert costs.decoding.expected().cost_ms([(4, 100)] * 4) == pytest.approx(66.0, rel=0.03)

@@ -10,12 +10,12 @@ from services.verifier.core import (
     Bounds,
     VerifiedSession,
     cut,
-    judge,
-    settle,
+    needs_log,
     target_row,
     unfit_reason,
     useful_draft,
-    wants_log,
+    verdict_without_pass,
+    verify_row,
 )
 from shared.compute.target import Choices
 from shared.protocol.messages import StagedRow, TokenLogprobs
@@ -42,7 +42,7 @@ GOOD = row(6, 11, 12)
 
 
 def test_a_good_row_is_for_the_model() -> None:
-    assert judge(GOOD, session(9, 9), BOUNDS) is None
+    assert verdict_without_pass(GOOD, session(9, 9), BOUNDS) is None
 
 
 @pytest.mark.parametrize(
@@ -60,14 +60,14 @@ def test_a_good_row_is_for_the_model() -> None:
     ],
 )
 def test_a_bad_row_alone_is_refused(bad: StagedRow, status: str, says: str) -> None:
-    verdict = judge(bad, session(9, 9), BOUNDS)
+    verdict = verdict_without_pass(bad, session(9, 9), BOUNDS)
     assert verdict is not None
     assert (verdict.status, verdict.tokens, verdict.length) == (status, (), bad.base_len)
     assert says in verdict.message
 
 
 def test_a_session_that_no_log_knows_is_refused() -> None:
-    verdict = judge(GOOD, None, BOUNDS)
+    verdict = verdict_without_pass(GOOD, None, BOUNDS)
     assert verdict is not None
     assert verdict.status == "error"
 
@@ -85,35 +85,35 @@ def test_what_the_target_can_never_serve_is_refused(spec: SessionSpec, says: str
     assert unfit_reason(spec, BOUNDS) == says
     unfit = session(9, 9)
     unfit.unfit = unfit_reason(spec, BOUNDS)
-    verdict = judge(GOOD, unfit, BOUNDS)
+    verdict = verdict_without_pass(GOOD, unfit, BOUNDS)
     assert (verdict.message if verdict else "") == says
 
 
 def test_rows_behind_the_log_or_of_finished_sessions_are_answered_from_it() -> None:
-    behind = judge(row(5), session(9, 9), BOUNDS)
+    behind = verdict_without_pass(row(5), session(9, 9), BOUNDS)
     over = session(9, 9)
     over.finish = "cancel"
-    finished = judge(GOOD, over, BOUNDS)
+    finished = verdict_without_pass(GOOD, over, BOUNDS)
     for verdict in (behind, finished):
         assert verdict is not None
         assert (verdict.status, verdict.tokens, verdict.next_k) == ("ok", (), 3)
 
 
 def test_a_foreign_gateway_is_not_answered_from_the_log() -> None:
-    verdict = judge(replace(row(5), gateway="evil:1"), session(9, 9), BOUNDS)
+    verdict = verdict_without_pass(replace(row(5), gateway="evil:1"), session(9, 9), BOUNDS)
     assert verdict is not None
     assert verdict.status == "error"
 
 
-def test_the_log_is_wanted_when_it_may_know_more() -> None:
-    assert wants_log(GOOD, None)
-    assert wants_log(replace(GOOD, epoch=3), session(9, 9))
-    assert wants_log(GOOD, session(9))
-    assert not wants_log(GOOD, session(9, 9))
-    assert not wants_log(replace(GOOD, epoch=1), session(9, 9))
+def test_the_log_is_read_when_it_may_be_newer() -> None:
+    assert needs_log(GOOD, None)
+    assert needs_log(replace(GOOD, epoch=3), session(9, 9))
+    assert needs_log(GOOD, session(9))
+    assert not needs_log(GOOD, session(9, 9))
+    assert not needs_log(replace(GOOD, epoch=1), session(9, 9))
     doubtful = session(9, 9)
     doubtful.trusted = False
-    assert wants_log(GOOD, doubtful)
+    assert needs_log(GOOD, doubtful)
 
 
 class TestFeeding:
@@ -149,36 +149,36 @@ class TestFeeding:
         assert useful_draft(row(6, 11, 12, feed_to=5), session(8, 9)) == ((), ())
 
 
-class TestSettling:
-    def settle(self, staged: StagedRow, of: VerifiedSession, *choices: int):  # type: ignore[no-untyped-def]
+class TestVerdicts:
+    def verify(self, staged: StagedRow, of: VerifiedSession, *choices: int):  # type: ignore[no-untyped-def]
         fed = target_row(staged, of, cached=of.length - 1, spare=0)
         assert fed is not None
         logprobs: tuple[TokenLogprobs, ...] = ()
         if of.spec.logprobs >= 0:
             logprobs = tuple((-float(choice), (), ()) for choice in choices)
-        return settle(staged, of, fed, Choices(choices, logprobs))
+        return verify_row(staged, of, fed, Choices(choices, logprobs))
 
     def test_a_rejection_commits_the_corrected_token(self) -> None:
-        settled = self.settle(row(6, 11, 12, 13), session(8, 9), 11, 50, 51, 52)
-        verdict = settled.verdict
+        verified = self.verify(row(6, 11, 12, 13), session(8, 9), 11, 50, 51, 52)
+        verdict = verified.verdict
         assert (verdict.tokens, verdict.length, verdict.drafted, verdict.accepted) == ((11, 50), 8, 3, 1)
-        assert (settled.keep, verdict.next_k, verdict.finish) == (7, 3, "")
+        assert (verified.keep, verdict.next_k, verdict.finish) == (7, 3, "")
 
     def test_a_full_acceptance_commits_the_bonus_token(self) -> None:
-        settled = self.settle(GOOD, session(8, 9), 11, 12, 13)
-        assert settled.verdict.tokens == (11, 12, 13)
-        assert settled.keep == 8
+        verified = self.verify(GOOD, session(8, 9), 11, 12, 13)
+        assert verified.verdict.tokens == (11, 12, 13)
+        assert verified.keep == 8
 
     def test_a_row_without_draft_commits_one_token(self) -> None:
-        settled = self.settle(row(6), session(8, 9), 42)
-        assert (settled.verdict.tokens, settled.verdict.drafted, settled.keep) == ((42,), 0, 6)
+        verified = self.verify(row(6), session(8, 9), 42)
+        assert (verified.verdict.tokens, verified.verdict.drafted, verified.keep) == ((42,), 0, 6)
 
     def test_the_text_ends_at_the_first_stop_id(self) -> None:
-        verdict = self.settle(row(6, 11, 99, 13), session(8, 9), 11, 99, 13, 14).verdict
+        verdict = self.verify(row(6, 11, 99, 13), session(8, 9), 11, 99, 13, 14).verdict
         assert (verdict.tokens, verdict.finish, verdict.accepted, verdict.next_k) == ((11, 99), "stop", 2, 0)
 
     def test_the_text_ends_at_the_limit(self) -> None:
-        verdict = self.settle(row(6, 11, 12, 13), session(8, 9, max_tokens=4), 11, 12, 13).verdict
+        verdict = self.verify(row(6, 11, 12, 13), session(8, 9, max_tokens=4), 11, 12, 13).verdict
         assert (verdict.tokens, verdict.finish) == ((11, 12), "length")
 
     def test_a_stop_id_at_the_limit_is_a_stop(self) -> None:
@@ -187,10 +187,10 @@ class TestSettling:
 
     def test_a_tree_commits_its_path(self) -> None:
         staged = row(6, 10, 11, 20, 21, parents=(-1, -1, 1, 1))
-        settled = self.settle(staged, session(8, 9, logprobs=0), 11, 0, 21, 0, 33)
-        assert settled.verdict.tokens == (11, 21, 33)
-        assert [own for own, _, _ in settled.verdict.logprobs] == [-11.0, -21.0, -33.0]
-        assert (settled.keep, settled.path, settled.verdict.accepted) == (6, (1, 3), 2)
+        verified = self.verify(staged, session(8, 9, logprobs=0), 11, 0, 21, 0, 33)
+        assert verified.verdict.tokens == (11, 21, 33)
+        assert [own for own, _, _ in verified.verdict.logprobs] == [-11.0, -21.0, -33.0]
+        assert (verified.keep, verified.path, verified.verdict.accepted) == (6, (1, 3), 2)
 
     @given(
         draft=st.lists(st.integers(0, 3), max_size=6),
@@ -202,7 +202,7 @@ class TestSettling:
     ) -> None:
         of = session(*[7] * emitted, max_tokens=6)
         usable = len(useful_draft(row(of.length, *draft), of)[0])
-        verdict = self.settle(row(of.length, *draft), of, *choices[: usable + 1]).verdict
+        verdict = self.verify(row(of.length, *draft), of, *choices[: usable + 1]).verdict
         assert verdict.tokens == tuple(choices[: len(verdict.tokens)])
         assert 1 <= len(verdict.tokens) <= of.remaining
         assert (verdict.finish == "length") == (len(verdict.tokens) == of.remaining)

@@ -1,13 +1,13 @@
 """The verifier's shell on the in-memory broker and a virtual clock: all outcomes of a row, and crashes."""
 
 import asyncio
-from collections.abc import Sequence
 
 import pytest
 
 from services.verifier.verifier import DEPLOYMENT_S
-from shared.broker.contract import BrokerAway, CommitOutcome, CommitRow
+from shared.broker.contract import BrokerAway
 from shared.broker.memory_broker import MemoryBroker
+from shared.broker.memory_link import Direct
 from shared.compute.modelled import expected_text
 from shared.compute.modelled_target import ModelledTarget
 from shared.protocol import wire
@@ -35,7 +35,7 @@ async def test_a_session_from_prefill_to_its_end() -> None:
         assert (first.status, first.cached_len, first.length) == ("prefilled", 32, 40)
         (verdict,) = await bench.ask(row("a", 40))
         text = expected_text(PROMPT, sampling(), 20)
-        log = await bench.broker.load("a")
+        log = await bench.broker.sessions.load("a")
         assert log.committed == text[:1]
         assert (verdict.length, verdict.next_k, verdict.cached_len, verdict.tokens) == (41, 4, 40, ())
         while not verdict.finish:
@@ -43,8 +43,8 @@ async def test_a_session_from_prefill_to_its_end() -> None:
             good = text[length - 40 : length - 37]
             (verdict,) = await bench.ask(row("a", length, *good, 999))
         assert verdict.finish == "length"
-        assert (await bench.broker.load("a")).committed == text
-        assert await bench.broker.live() == set()
+        assert (await bench.broker.sessions.load("a")).committed == text
+        assert await bench.broker.sessions.live() == set()
         assert bench.target.sessions() == set()
         assert len(bench.verifier.sessions) == 0
         assert bench.count("accepted_tokens_total") < bench.count("drafted_tokens_total")
@@ -57,7 +57,7 @@ async def test_device_and_gateway_are_told_as_well() -> None:
         await bench.session("a", logprobs=2)
         await bench.ask(row("a", 40))
         for stream, entries in ((KEYS.inbox("d:1"), 0), (KEYS.reply("g:1"), 1)):
-            (entry,) = await bench.broker.read_inbox(stream, "0", 10, 1.0)
+            (entry,) = await bench.broker.streams.read_inbox(stream, "0", 10, 1.0)
             verdict = wire.decode_as(Verdict, entry.data)
             assert verdict.tokens == expected_text(PROMPT, sampling(), 1)
             assert len(verdict.logprobs) == entries
@@ -87,7 +87,7 @@ async def test_the_same_session_twice_in_a_batch_runs_once() -> None:
         await bench.stage(row("a", 40), row("a", 40))
         told = await bench.verdicts(2)
         assert sorted(verdict.status for verdict in told) == ["ok", "stale"]
-        assert len((await bench.broker.load("a")).committed) == 1
+        assert len((await bench.broker.sessions.load("a")).committed) == 1
 
 
 @on_bench
@@ -95,7 +95,7 @@ async def test_an_older_epoch_is_stale_and_a_newer_one_reads_the_log() -> None:
     async with Bench() as bench:
         await bench.session("a")
         await bench.ask(row("a", 40))
-        await bench.broker.place("a", 3, "v", "d:1")
+        await bench.broker.sessions.place("a", 3, "v", "d:1")
         await bench.stage(row("a", 41, epoch=1))
         await bench.settled()
         assert bench.count("outcomes_total", outcome="stale") == 1  # the commit fenced it; nobody is told
@@ -156,7 +156,7 @@ async def test_a_full_pool_lets_the_oldest_on_and_the_others_wait() -> None:
         assert set(statuses["a"]) == {"ok"}
         assert "no_pages" in statuses["c"]
         for seed, name in enumerate("abc"):
-            log = await bench.broker.load(name)
+            log = await bench.broker.sessions.load(name)
             assert log.committed == expected_text(PROMPT[seed:], sampling(seed), 20)
 
 
@@ -186,7 +186,7 @@ async def test_a_drafted_tree_commits_its_path_and_the_text_goes_on() -> None:
         assert (verdict.length, verdict.drafted, verdict.accepted) == (43, 4, 2)
         (verdict,) = await bench.ask(row("a", 43, text[3]))
         assert (verdict.length, verdict.accepted) == (45, 1)
-        assert (await bench.broker.load("a")).committed == text[:5]
+        assert (await bench.broker.sessions.load("a")).committed == text[:5]
 
 
 @on_bench
@@ -198,7 +198,7 @@ async def test_a_prefix_that_another_session_has_is_not_fed_again() -> None:
         fed = bench.count("fed_tokens_total")
         await bench.ask(row("b", 40))
         assert bench.count("fed_tokens_total") - fed == 40 - 32
-        assert (await bench.broker.load("b")).committed == expected_text(PROMPT, sampling(), 1)
+        assert (await bench.broker.sessions.load("b")).committed == expected_text(PROMPT, sampling(), 1)
 
 
 class Killed(BaseException):
@@ -212,7 +212,7 @@ async def test_a_row_that_kills_is_found_and_its_session_told() -> None:
         await bench.session(name)
     await bench.stage(row("a", 40), row("bad", 40))
     deaths = 0
-    while await bench.broker.length(STAGED):
+    while await bench.broker.streams.length(STAGED):
         try:
             await asyncio.wait_for(asyncio.shield(bench.task), 1.0)
         except TimeoutError:
@@ -224,7 +224,7 @@ async def test_a_row_that_kills_is_found_and_its_session_told() -> None:
     told = {verdict.session: verdict for verdict in await bench.verdicts(2)}
     assert (told["a"].status, told["bad"].status) == ("ok", "error")
     assert deaths == 2 * MAX_DELIVERIES - 1
-    assert await bench.broker.length(KEYS.dead) == 1
+    assert await bench.broker.streams.length(KEYS.dead) == 1
     await bench.__aexit__()
 
 
@@ -236,28 +236,26 @@ async def test_a_restarted_verifier_takes_up_its_pending_batch_and_rebuilds_from
     bench.task.cancel()
     await asyncio.gather(bench.task, return_exceptions=True)
     await bench.stage(row("a", 41, 7))
-    (entry,) = await bench.broker.read_group([STAGED], "v", 10, 1.0)
+    (entry,) = await bench.broker.streams.read_group([STAGED], "v", 10, 1.0)
     bench.target = ModelledTarget(VOCAB)
     bench.start()
     (verdict,) = await bench.verdicts(1)
     assert (verdict.status, verdict.length) == ("ok", 42)
-    assert (await bench.broker.load("a")).committed == expected_text(PROMPT, sampling(), 2)
-    assert await bench.broker.length(STAGED) == 0
+    assert (await bench.broker.sessions.load("a")).committed == expected_text(PROMPT, sampling(), 2)
+    assert await bench.broker.streams.length(STAGED) == 0
     assert entry.deliveries == 1
     await bench.__aexit__()
 
 
-class LosesAnswers(MemoryBroker):
-    """Commits take effect, but the answer to the first one is lost."""
+class LosesAnswers(Direct):
+    """A link on which commits take effect, but the answer to the first one is lost."""
 
     lost = 0
 
-    async def commit(self, verifier: str, entry_id: str, rows: Sequence[CommitRow]) -> list[CommitOutcome]:
-        outcomes = await super().commit(verifier, entry_id, rows)
-        if not self.lost:
+    async def after(self, operation: str, received: int) -> None:
+        if operation == "commit" and not self.lost:
             self.lost += 1
             raise BrokerAway("answer lost")
-        return outcomes
 
 
 @on_bench
@@ -265,7 +263,7 @@ async def test_a_commit_whose_answer_was_lost_is_repeated_and_the_cache_stays() 
     bench = Bench()
     bench.stop.set()
     await bench.task
-    bench.stop, bench.own = asyncio.Event(), LosesAnswers(bench.server)
+    bench.stop, bench.own = asyncio.Event(), MemoryBroker(bench.server, link=LosesAnswers())
     bench.start()
     await bench.session("a")
     await bench.stage(row("a", 40))
@@ -275,7 +273,7 @@ async def test_a_commit_whose_answer_was_lost_is_repeated_and_the_cache_stays() 
     (verdict,) = await bench.ask(row("a", 41))
     assert verdict.length == 42
     assert bench.count("fed_tokens_total") == fed + 1
-    assert (await bench.broker.load("a")).committed == expected_text(PROMPT, sampling(), 2)
+    assert (await bench.broker.sessions.load("a")).committed == expected_text(PROMPT, sampling(), 2)
     await bench.__aexit__()
 
 
@@ -284,10 +282,10 @@ async def test_close_frees_unless_the_session_came_back() -> None:
     async with Bench() as bench:
         await bench.session("a")
         await bench.ask(row("a", 40))
-        await bench.broker.push(STAGED, Close("a", 0, ""))
+        await bench.broker.streams.push(STAGED, Close("a", 0, ""))
         await bench.settled()
         assert bench.target.sessions() == {"a"}
-        await bench.broker.push(STAGED, Close("a", 1, "cancel"))
+        await bench.broker.streams.push(STAGED, Close("a", 1, "cancel"))
         await bench.settled()
         assert bench.target.sessions() == set()
         assert len(bench.verifier.sessions) == 0
@@ -299,7 +297,7 @@ async def test_a_close_that_was_lost_is_made_up_for() -> None:
         for name in ("ended", "idle"):
             await bench.session(name, deadline_ms=600_000)
             await bench.ask(row(name, 40))
-        await bench.broker.end("ended", Close("ended", 1, "cancel"), "", "", "")
+        await bench.broker.sessions.end("ended", Close("ended", 1, "cancel"), "", "", "")
         await asyncio.sleep(100)
         assert bench.target.sessions() == {"idle"}
 
@@ -308,27 +306,27 @@ async def test_a_close_that_was_lost_is_made_up_for() -> None:
 async def test_refused_messages_are_counted_and_hurt_nobody() -> None:
     async with Bench() as bench:
         await bench.session("a")
-        await bench.broker.push(STAGED, Cancel("a"))
+        await bench.broker.streams.push(STAGED, Cancel("a"))
         await bench.ask(row("a", 40))
         await bench.stage(row("a", 41), term=5)
         await bench.stage(row("a", 42), term=4)
         await bench.settled()
-        assert (await bench.broker.head("a")).committed == 2
+        assert (await bench.broker.sessions.head("a")).committed == 2
         assert bench.count("refused_messages_total", reason="unexpected") == 1
         assert bench.count("refused_messages_total", reason="term") == 1
-        assert await bench.broker.length(KEYS.dead) == 1
+        assert await bench.broker.streams.length(KEYS.dead) == 1
 
 
 @on_bench
 async def test_threads_are_set_and_spans_written() -> None:
     async with Bench(trace=True) as bench:
-        await bench.broker.push(STAGED, Tune(3))
+        await bench.broker.streams.push(STAGED, Tune(3))
         await bench.session("a")
         (verdict,) = await bench.ask(row("a", 40))
         assert bench.target.threads == 3
         assert verdict.verify_us == pytest.approx(60_000, abs=10)
         await asyncio.sleep(0.1)
-        entries = await bench.broker.read_inbox(KEYS.trace, "0", 10, 1.0)
+        entries = await bench.broker.streams.read_inbox(KEYS.trace, "0", 10, 1.0)
         kinds = [wire.decode_as(Span, entry.data).kind for entry in entries]
         assert kinds == ["idle", "verify"]
 
@@ -339,10 +337,10 @@ async def test_what_is_deployed_and_who_is_alive_can_be_read() -> None:
         await bench.session("a")
         await bench.ask(row("a", 40))
         await asyncio.sleep(2)
-        deployment = await bench.broker.get(KEYS.deployment)
+        deployment = await bench.broker.records.get(KEYS.deployment)
         assert deployment["vocabulary"] == bench.target.vocabulary
         assert (deployment["vocab"], deployment["pool_tokens"]) == ("1000", "16384")
-        (heartbeat,) = await bench.broker.alive("verifier")
+        (heartbeat,) = await bench.broker.presence.alive("verifier")
         assert (heartbeat.name, heartbeat.capacity, heartbeat.load) == ("v", 16384, 48)
         assert bench.verifier.not_ready_reason() is None
 
@@ -352,7 +350,7 @@ async def test_whoever_finds_it_ready_finds_it_alive() -> None:
     async with Bench() as bench:
         while bench.verifier.not_ready_reason():
             await asyncio.sleep(0)
-        assert [beat.name for beat in await bench.broker.alive("verifier")] == ["v"]
+        assert [beat.name for beat in await bench.broker.presence.alive("verifier")] == ["v"]
 
 
 @on_bench
@@ -363,8 +361,10 @@ async def test_stop_finishes_the_batch_under_way() -> None:
         await asyncio.sleep(0.03)
         bench.stop.set()
         await bench.task
-        assert (await bench.broker.head("a")).committed == 1
-        assert await bench.broker.alive("verifier") == []  # at once, and not when the heartbeat has lapsed
+        assert (await bench.broker.sessions.head("a")).committed == 1
+        assert (
+            await bench.broker.presence.alive("verifier") == []
+        )  # at once, and not when the heartbeat has lapsed
 
 
 def test_a_deployment_record_that_somebody_deleted_is_written_again() -> None:
@@ -372,11 +372,11 @@ def test_a_deployment_record_that_somebody_deleted_is_written_again() -> None:
         async with Bench() as bench:
             await bench.session("s")
             await bench.ask(row("s", 40))
-            written = await bench.broker.get(KEYS.deployment)
+            written = await bench.broker.records.get(KEYS.deployment)
             bench.server.drop(KEYS.deployment)
-            assert await bench.broker.get(KEYS.deployment) == {}
+            assert await bench.broker.records.get(KEYS.deployment) == {}
             await asyncio.sleep(2 * DEPLOYMENT_S)
-            assert await bench.broker.get(KEYS.deployment) == written
+            assert await bench.broker.records.get(KEYS.deployment) == written
             assert written["target"] == "modelled"
 
     run_virtual(scenario())

@@ -85,22 +85,22 @@ class Bench:
         """A session as its gateway and scheduler leave it for us."""
         spec = SessionSpec(name, tuple(prompt), sampling(), 20, (STOP,), "g:1", 60_000)
         spec = replace(spec, **changes)
-        await self.broker.submit(spec, Submit(name, len(prompt), spec.max_tokens, 60_000, "g:1"))
-        await self.broker.place(name, 1, "v", "d:1")
+        await self.broker.sessions.submit(spec, Submit(name, len(prompt), spec.max_tokens, 60_000, "g:1"))
+        await self.broker.sessions.place(name, 1, "v", "d:1")
 
     async def stage(self, *rows: StagedRow, term: int = 1) -> None:
         self.batch += 1
-        await self.broker.push(STAGED, StagedBatch(term, self.batch, rows))
+        await self.broker.streams.push(STAGED, StagedBatch(term, self.batch, rows))
 
     async def verdicts(self, count: int) -> list[Verdict]:
         """What the scheduler is told next."""
-        await self.broker.make_groups([KEYS.verdicts])
+        await self.broker.streams.make_groups([KEYS.verdicts])
         told: list[Verdict] = []
         while len(told) < count:
-            entries = await self.broker.read_group([KEYS.verdicts], "scheduler", 100, 30.0)
+            entries = await self.broker.streams.read_group([KEYS.verdicts], "scheduler", 100, 30.0)
             assert entries, f"{len(told)} of {count} verdicts came"
             told += [wire.decode_as(Verdict, entry.data) for entry in entries]
-            await self.broker.ack(KEYS.verdicts, [entry.id for entry in entries])
+            await self.broker.streams.ack(KEYS.verdicts, [entry.id for entry in entries])
         return told
 
     async def ask(self, *rows: StagedRow) -> list[Verdict]:
@@ -111,7 +111,7 @@ class Bench:
 
     async def settled(self) -> None:
         """Until the staged stream is empty."""
-        while await self.broker.length(STAGED):
+        while await self.broker.streams.length(STAGED):
             await asyncio.sleep(0.05)
 
 

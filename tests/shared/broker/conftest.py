@@ -1,4 +1,4 @@
-"""A broker of each kind per test, and the check that no test leaves a key that never goes."""
+"""A broker of each kind per test, and the check that no test leaves a key without an expiry."""
 
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -12,7 +12,7 @@ from shared.broker.contract import Broker
 from shared.broker.embedded import HOST
 from shared.protocol.keys import Keys
 from tests.broker_server import other_binary, served
-from tests.shared.broker.logs import Ears
+from tests.shared.broker.logs import Receivers
 from tests.shared.broker.worlds import DEVICES, TESTER, DeviceWorld, MemoryWorld, RedisWorld, World
 
 LASTING = re.compile(
@@ -21,7 +21,7 @@ LASTING = re.compile(
 
 
 async def no_key_lasts(world: World) -> None:
-    assert {key for key in await world.lasting() if not LASTING.fullmatch(key)} == set()
+    assert {key for key in await world.keys_without_expiry() if not LASTING.fullmatch(key)} == set()
 
 
 @pytest.fixture
@@ -105,5 +105,5 @@ def keys(world: World) -> Keys:
 
 
 @pytest.fixture
-def ears(world: World) -> Ears:
-    return Ears(world)
+def receivers(world: World) -> Receivers:
+    return Receivers(world)

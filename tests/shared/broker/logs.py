@@ -1,4 +1,4 @@
-"""Sessions, rows and who hears of them, for tests of the session log."""
+"""Sessions, commit rows and the receivers of verdicts, for tests of the session log."""
 
 from dataclasses import replace
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from shared.broker.contract import Broker, CommitRow
 from shared.protocol import wire
 from shared.protocol.messages import (
+    Cancel,
     Submit,
     Verdict,
 )
@@ -31,7 +32,7 @@ def submit_of(spec: SessionSpec) -> Submit:
 
 async def open_session(broker: Broker, session: str = "s1", **changes: Any) -> None:
     spec = spec_of(session, **changes)
-    assert await broker.submit(spec, submit_of(spec))
+    assert await broker.sessions.submit(spec, submit_of(spec))
 
 
 def row(base_len: int, *tokens: int, session: str = "s1", epoch: int = 0, **changes: Any) -> CommitRow:
@@ -42,23 +43,28 @@ def row(base_len: int, *tokens: int, session: str = "s1", epoch: int = 0, **chan
     return CommitRow(replace(verdict, **changes), device, gateway)
 
 
-class Ears:
-    """What each receiver of verdicts has been sent since the last look."""
+class Receivers:
+    """The messages that each receiver of verdicts was sent since the last call."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._last = {"device": "0", "gateway": "0", "scheduler": "0"}
 
-    async def heard(self, receiver: str) -> list[Any]:
+    async def received(self, receiver: str) -> list[Any]:
         keys = self._world.keys
         stream = {"device": keys.inbox(DEVICE), "gateway": keys.reply(GATEWAY), "scheduler": keys.verdicts}
-        entries = await self._world.broker.read_inbox(stream[receiver], self._last[receiver], 9999, 0)
+        entries = await self._world.broker.streams.read_inbox(stream[receiver], self._last[receiver], 9999, 0)
         if entries:
             self._last[receiver] = entries[-1].id
         return [wire.decode(entry.data) for entry in entries]
 
     async def all(self) -> tuple[list[Any], list[Any], list[Any]]:
-        return await self.heard("device"), await self.heard("gateway"), await self.heard("scheduler")
+        return await self.received("device"), await self.received("gateway"), await self.received("scheduler")
+
+
+def cancel(n: int) -> Cancel:
+    """A short message."""
+    return Cancel(f"s{n}")
 
 
 def bare(verdict: Verdict) -> Verdict:

@@ -1,4 +1,4 @@
-"""What each user of the broker may do, tried against a real server: a device nothing but its own."""
+"""The rights of each user of the broker, on a real server: a device may use only its own keys."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -124,23 +124,23 @@ async def test_a_device_can_do_its_work(server: EmbeddedBroker) -> None:
         device(server, "kitchen"),
     )
     await verifier.run_id()
-    await verifier.put(KEYS.deployment, {"protocol": "2"})
-    await scheduler.make_groups([KEYS.draft])
+    await verifier.records.put(KEYS.deployment, {"protocol": "2"})
+    await scheduler.streams.make_groups([KEYS.draft])
     assert await kitchen.run_id() == await verifier.run_id()
-    assert await kitchen.get(KEYS.deployment) == {"protocol": "2"}
-    generation = await kitchen.next_generation()
-    await kitchen.beat(Heartbeat("draft_worker", "kitchen", generation), 4.0)
-    assert await scheduler.alive("draft_worker") == []  # its name it may not write
-    assert await scheduler.enlist({"kitchen": 0, "attic": 0}) == []
-    assert [beat.name for beat in await scheduler.alive("draft_worker")] == ["kitchen"]
+    assert await kitchen.records.get(KEYS.deployment) == {"protocol": "2"}
+    generation = await kitchen.presence.next_generation()
+    await kitchen.presence.beat(Heartbeat("draft_worker", "kitchen", generation), 4.0)
+    assert await scheduler.presence.alive("draft_worker") == []  # its name it may not write
+    assert await scheduler.presence.enlist({"kitchen": 0, "attic": 0}) == []
+    assert [beat.name for beat in await scheduler.presence.alive("draft_worker")] == ["kitchen"]
     gateway = core(server, "gateway")
     await open_session(gateway)
     address = f"kitchen:{generation}"
-    assert await scheduler.open(address, Open("s1", 1, 4))
-    (entry,) = await kitchen.read_inbox(KEYS.inbox(address), "0", 9, 0)
+    assert await scheduler.sessions.open(address, Open("s1", 1, 4))
+    (entry,) = await kitchen.streams.read_inbox(KEYS.inbox(address), "0", 9, 0)
     assert b"s1" in entry.data
-    assert await kitchen.push_many(KEYS.draft, [Draft("s1", 1, 0, 4, address, (1,))]) == 1
-    assert len(await scheduler.read_group([KEYS.draft], "scheduler", 9, 0)) == 1
+    assert await kitchen.streams.push_many(KEYS.draft, [Draft("s1", 1, 0, 4, address, (1,))]) == 1
+    assert len(await scheduler.streams.read_group([KEYS.draft], "scheduler", 9, 0)) == 1
     for broker in (verifier, scheduler, kitchen, gateway):
         await broker.close()
 
@@ -149,33 +149,33 @@ async def test_the_core_s_roles_can_do_their_work(server: EmbeddedBroker) -> Non
     gateway, scheduler, verifier, own = (core(server, role) for role in CORE)
     for broker in (gateway, scheduler, verifier, own):
         assert await broker.run_id()
-        assert await broker.next_generation()
-    await gateway.beat(Heartbeat("gateway", "g", 1), 4.0)
-    await scheduler.beat(Heartbeat("scheduler", "s", 1), 4.0)
-    await verifier.beat(Heartbeat("verifier", "v", 1), 4.0)
-    await own.beat(Heartbeat("draft_worker", "d", 1), 4.0)
+        assert await broker.presence.next_generation()
+    await gateway.presence.beat(Heartbeat("gateway", "g", 1), 4.0)
+    await scheduler.presence.beat(Heartbeat("scheduler", "s", 1), 4.0)
+    await verifier.presence.beat(Heartbeat("verifier", "v", 1), 4.0)
+    await own.presence.beat(Heartbeat("draft_worker", "d", 1), 4.0)
     for role in ("gateway", "scheduler", "verifier", "draft_worker"):
-        assert len(await gateway.alive(role)) == len(await scheduler.alive(role)) == 1
-    await scheduler.make_groups([KEYS.submit, KEYS.draft, KEYS.verdicts])
-    await verifier.make_groups([KEYS.staged("v")])
-    await gateway.submit(spec_of(), submit_of(spec_of()))
-    assert len(await scheduler.read_group([KEYS.submit], "scheduler", 9, 0)) == 1
-    term = await scheduler.acquire_lease("s:1", 3.0)
-    assert await scheduler.renew_lease("s:1", term, 3.0)
-    assert await scheduler.place("s1", 1, "v", "d:1")
+        assert len(await gateway.presence.alive(role)) == len(await scheduler.presence.alive(role)) == 1
+    await scheduler.streams.make_groups([KEYS.submit, KEYS.draft, KEYS.verdicts])
+    await verifier.streams.make_groups([KEYS.staged("v")])
+    await gateway.sessions.submit(spec_of(), submit_of(spec_of()))
+    assert len(await scheduler.streams.read_group([KEYS.submit], "scheduler", 9, 0)) == 1
+    term = await scheduler.lease.acquire("s:1", 3.0)
+    assert await scheduler.lease.renew("s:1", term, 3.0)
+    assert await scheduler.sessions.place("s1", 1, "v", "d:1")
     batch = StagedBatch(term, 1, (StagedRow("s1", 1, 0, 4, 4, 0, "d:1", "gw:1"),))
-    await scheduler.stage("v", batch, [], "s:1")
-    (entry,) = await verifier.read_group([KEYS.staged("v")], "verifier", 9, 0)
-    done = await verifier.commit("v", entry.id, [row(4, 9, epoch=1, device="d:1")])
+    await scheduler.lease.stage("v", batch, [], "s:1")
+    (entry,) = await verifier.streams.read_group([KEYS.staged("v")], "verifier", 9, 0)
+    done = await verifier.sessions.commit("v", entry.id, [row(4, 9, epoch=1, device="d:1")])
     assert [outcome.outcome for outcome in done] == ["committed"]
-    assert len(await own.read_inbox(KEYS.inbox("d:1"), "0", 9, 0)) == 1
-    assert len(await gateway.read_inbox(KEYS.reply("gw:1"), "0", 9, 0)) == 1
-    assert (await gateway.load("s1")).committed == (9,)
-    assert await own.push_many(KEYS.draft, [Resync("s1", 1, "d:1", 4, "ready")]) == 1
-    await own.dead_letter((await own.read_inbox(KEYS.inbox("d:1"), "0", 9, 0))[0], "a test")
-    await scheduler.put(KEYS.policy, {"policy": "fixed-k"})
-    assert await gateway.get(KEYS.policy) == {"policy": "fixed-k"}
-    await scheduler.release_lease("s:1", term)
+    assert len(await own.streams.read_inbox(KEYS.inbox("d:1"), "0", 9, 0)) == 1
+    assert len(await gateway.streams.read_inbox(KEYS.reply("gw:1"), "0", 9, 0)) == 1
+    assert (await gateway.sessions.load("s1")).committed == (9,)
+    assert await own.streams.push_many(KEYS.draft, [Resync("s1", 1, "d:1", 4, "ready")]) == 1
+    await own.streams.dead_letter((await own.streams.read_inbox(KEYS.inbox("d:1"), "0", 9, 0))[0], "a test")
+    await scheduler.records.put(KEYS.policy, {"policy": "fixed-k"})
+    assert await gateway.records.get(KEYS.policy) == {"policy": "fixed-k"}
+    await scheduler.lease.release("s:1", term)
     for broker in (gateway, scheduler, verifier, own):
         await broker.close()
 

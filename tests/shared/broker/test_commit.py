@@ -1,4 +1,4 @@
-"""Commit on both brokers: every outcome, and who is told what."""
+"""Commit on every broker: each outcome, and the copies of each verdict."""
 
 import math
 from dataclasses import replace
@@ -12,7 +12,7 @@ from shared.protocol.messages import (
     StagedBatch,
     TokenLogprobs,
 )
-from tests.shared.broker.logs import DEVICE, PROMPT, Ears, bare, open_session, row
+from tests.shared.broker.logs import DEVICE, PROMPT, Receivers, bare, open_session, row
 from tests.shared.broker.worlds import World
 
 LOGPROBS: tuple[TokenLogprobs, ...] = (
@@ -22,14 +22,14 @@ LOGPROBS: tuple[TokenLogprobs, ...] = (
 )
 
 
-async def test_commit_appends_and_tells_each_what_it_needs(world: World, ears: Ears) -> None:
+async def test_commit_appends_and_sends_each_receiver_its_copy(world: World, receivers: Receivers) -> None:
     await open_session(world.broker)
     committed = row(4, 10, 2**24 - 1, 12, logprobs=LOGPROBS, queue_us=3_600_000_000, message="é")
-    assert await world.broker.commit("v", "", [committed]) == [CommitOutcome("committed", 7)]
-    log = await world.broker.load("s1")
+    assert await world.broker.sessions.commit("v", "", [committed]) == [CommitOutcome("committed", 7)]
+    log = await world.broker.sessions.load("s1")
     assert (log.committed, log.logprobs, log.head.finish) == ((10, 2**24 - 1, 12), LOGPROBS, "")
     assert log.ids == (*PROMPT, 10, 2**24 - 1, 12)
-    device, gateway, scheduler = await ears.all()
+    device, gateway, scheduler = await receivers.all()
     assert gateway == [committed.verdict]
     assert device == [replace(committed.verdict, logprobs=())]
     assert scheduler == [bare(committed.verdict)]
@@ -38,20 +38,20 @@ async def test_commit_appends_and_tells_each_what_it_needs(world: World, ears: E
             assert abs(await world.ttl(key) - await world.ttl(world.keys.session("s1"))) < 0.1
 
 
-# --- who is not to draft ----------------------------------------------------------------------------------
+# --- devices that do not draft ----------------------------------------------------------------------------------
 EVERY = limits.TOLD_EVERY
 
 
 def idle(base_len: int, *tokens: int, **fields: Any) -> CommitRow:
-    """A row after which the device is not to draft."""
+    """A row after which the device does not draft."""
     return row(base_len, *tokens, **{"next_k": 0, "drafted": 0, "accepted": 0, **fields})
 
 
-async def test_a_device_that_is_not_to_draft_hears_of_a_block_at_once(world: World, ears: Ears) -> None:
+async def test_a_device_that_does_not_draft_gets_blocks_of_tokens(world: World, receivers: Receivers) -> None:
     await open_session(world.broker)
     for at in range(len(PROMPT), EVERY):
-        await world.broker.commit("v", "", [idle(at, 100 + at, logprobs=LOGPROBS[:1])])
-    device, gateway, scheduler = await ears.all()
+        await world.broker.sessions.commit("v", "", [idle(at, 100 + at, logprobs=LOGPROBS[:1])])
+    device, gateway, scheduler = await receivers.all()
     assert len(gateway) == len(scheduler) == EVERY - len(PROMPT)
     (told,) = device
     assert (told.base_len, told.length) == (len(PROMPT), EVERY)
@@ -59,57 +59,69 @@ async def test_a_device_that_is_not_to_draft_hears_of_a_block_at_once(world: Wor
     assert told.logprobs == ()
 
 
-async def test_a_device_that_is_to_draft_again_hears_of_all_it_missed(world: World, ears: Ears) -> None:
+async def test_a_device_that_drafts_again_gets_all_tokens_it_lacks(
+    world: World, receivers: Receivers
+) -> None:
     await open_session(world.broker)
-    await world.broker.commit("v", "", [idle(4, 10)])
-    await world.broker.commit("v", "", [idle(5, 11)])
-    await world.broker.commit("v", "", [row(6, 12, next_k=3)])
-    await world.broker.commit("v", "", [row(7, 13, 14, next_k=3)])
-    device, _, _ = await ears.all()
+    await world.broker.sessions.commit("v", "", [idle(4, 10)])
+    await world.broker.sessions.commit("v", "", [idle(5, 11)])
+    await world.broker.sessions.commit("v", "", [row(6, 12, next_k=3)])
+    await world.broker.sessions.commit("v", "", [row(7, 13, 14, next_k=3)])
+    device, _, scheduler = await receivers.all()
     assert [(told.base_len, told.tokens, told.next_k) for told in device] == [
         (4, (10, 11, 12), 3),
         (7, (13, 14), 3),
     ]
+    assert [told.base_len for told in scheduler] == [
+        4,
+        5,
+        6,
+        7,
+    ]  # that of its row, whatever the device is told
 
 
-async def test_a_device_hears_of_the_end_at_once(world: World, ears: Ears) -> None:
+async def test_a_device_gets_the_finish_at_once(world: World, receivers: Receivers) -> None:
     await open_session(world.broker)
-    await world.broker.commit("v", "", [idle(4, 10)])
-    await world.broker.commit("v", "", [idle(5, 11, finish="stop")])
-    (told,), _, _ = await ears.all()
+    await world.broker.sessions.commit("v", "", [idle(4, 10)])
+    await world.broker.sessions.commit("v", "", [idle(5, 11, finish="stop")])
+    (told,), _, _ = await receivers.all()
     assert (told.finish, told.base_len, told.tokens, told.length) == ("stop", 4, (10, 11), 6)
 
 
-async def test_an_answer_from_the_log_tells_the_device_what_it_missed(world: World, ears: Ears) -> None:
+async def test_an_answer_from_the_log_has_the_tokens_that_the_device_lacks(
+    world: World, receivers: Receivers
+) -> None:
     await open_session(world.broker)
     for at in range(4, 8):
-        await world.broker.commit("v", "", [idle(at, at)])
-    assert await world.broker.commit("v", "", [row(6, 99, next_k=2)]) == [CommitOutcome("answered", 8)]
-    (told,), _, _ = await ears.all()
+        await world.broker.sessions.commit("v", "", [idle(at, at)])
+    assert await world.broker.sessions.commit("v", "", [row(6, 99, next_k=2)]) == [
+        CommitOutcome("answered", 8)
+    ]
+    (told,), _, _ = await receivers.all()
     assert (told.base_len, told.tokens, told.length) == (4, (4, 5, 6, 7), 8)
 
 
-async def test_what_lies_far_behind_is_left_to_the_log(world: World, ears: Ears) -> None:
-    """Nobody drafted for long, so nobody was told; whoever drafts then has read the log."""
+async def test_a_device_far_behind_reads_the_log(world: World, receivers: Receivers) -> None:
+    """After a long time without drafts the device has had no verdicts; it reads the log before it drafts."""
     await open_session(world.broker)
-    await world.broker.commit("v", "", [idle(4, 10)])
+    await world.broker.sessions.commit("v", "", [idle(4, 10)])
     alone = [replace(idle(at, at), device="") for at in range(5, 4 + 3 * EVERY)]
     for committed in alone:
-        await world.broker.commit("v", "", [committed])
-    await world.broker.commit("v", "", [row(4 + 3 * EVERY, 12, next_k=3)])
-    (told,), _, _ = await ears.all()
+        await world.broker.sessions.commit("v", "", [committed])
+    await world.broker.sessions.commit("v", "", [row(4 + 3 * EVERY, 12, next_k=3)])
+    (told,), _, _ = await receivers.all()
     assert (told.base_len, told.tokens) == (4 + 3 * EVERY, (12,))
 
 
 # --- repeats ----------------------------------------------------------------------------------------------
-async def test_a_repeated_commit_is_answered_from_the_log(world: World, ears: Ears) -> None:
+async def test_a_repeated_commit_is_answered_from_the_log(world: World, receivers: Receivers) -> None:
     await open_session(world.broker)
     first, second = row(4, 10, 11, 12, logprobs=LOGPROBS), row(7, 13, logprobs=LOGPROBS[:1])
-    await world.broker.commit("v", "", [first])
-    await world.broker.commit("v", "", [second])
-    await ears.all()
+    await world.broker.sessions.commit("v", "", [first])
+    await world.broker.sessions.commit("v", "", [second])
+    await receivers.all()
     again = replace(first, verdict=replace(first.verdict, tokens=(99,), length=5, logprobs=LOGPROBS[:1]))
-    assert await world.broker.commit("v", "", [again]) == [CommitOutcome("answered", 8)]
+    assert await world.broker.sessions.commit("v", "", [again]) == [CommitOutcome("answered", 8)]
     answer = replace(
         first.verdict,
         tokens=(10, 11, 12, 13),
@@ -118,96 +130,101 @@ async def test_a_repeated_commit_is_answered_from_the_log(world: World, ears: Ea
         drafted=0,
         accepted=0,
     )
-    device, gateway, scheduler = await ears.all()
+    device, gateway, scheduler = await receivers.all()
     assert gateway == [answer]
     assert device == [replace(answer, logprobs=())]
     assert scheduler == [bare(answer)]
-    assert (await world.broker.load("s1")).committed == (10, 11, 12, 13)
-    assert await world.broker.commit("v", "", [row(6, 99)]) == [CommitOutcome("answered", 8)]
-    (tail,) = await ears.heard("gateway")
+    assert (await world.broker.sessions.load("s1")).committed == (10, 11, 12, 13)
+    assert await world.broker.sessions.commit("v", "", [row(6, 99)]) == [CommitOutcome("answered", 8)]
+    (tail,) = await receivers.received("gateway")
     assert (tail.base_len, tail.tokens, tail.logprobs) == (6, (12, 13), (LOGPROBS[2], LOGPROBS[0]))
 
 
-async def test_answer_to_a_row_inside_the_prompt_begins_behind_it(world: World, ears: Ears) -> None:
+async def test_answer_to_a_row_inside_the_prompt_begins_behind_it(world: World, receivers: Receivers) -> None:
     await open_session(world.broker)
-    await world.broker.commit("v", "", [row(4, 10)])
-    await ears.all()
-    assert await world.broker.commit("v", "", [row(1, 99)]) == [CommitOutcome("answered", 5)]
-    (answer,) = await ears.heard("gateway")
+    await world.broker.sessions.commit("v", "", [row(4, 10)])
+    await receivers.all()
+    assert await world.broker.sessions.commit("v", "", [row(1, 99)]) == [CommitOutcome("answered", 5)]
+    (answer,) = await receivers.received("gateway")
     assert (answer.base_len, answer.tokens, answer.length) == (4, (10,), 5)
 
 
-async def test_a_finished_session_is_answered_with_its_finish(world: World, ears: Ears) -> None:
+async def test_a_finished_session_is_answered_with_its_finish(world: World, receivers: Receivers) -> None:
     await open_session(world.broker)
-    assert await world.broker.commit("v", "", [row(4, 10, 2, finish="stop")]) == [
+    assert await world.broker.sessions.commit("v", "", [row(4, 10, 2, finish="stop")]) == [
         CommitOutcome("committed", 6)
     ]
-    assert await world.broker.live() == set()
-    assert (await world.broker.head("s1")).finish == "stop"
+    assert await world.broker.sessions.live() == set()
+    assert (await world.broker.sessions.head("s1")).finish == "stop"
     assert await world.ttl(world.keys.session("s1")) <= limits.LOG_KEPT_S
-    device, gateway, scheduler = await ears.all()
+    device, gateway, scheduler = await receivers.all()
     assert [heard[0].finish for heard in (device, gateway, scheduler)] == ["stop"] * 3
-    assert await world.broker.commit("v", "", [row(6, 99), row(4, 98)]) == [CommitOutcome("answered", 6)] * 2
-    device, gateway, scheduler = await ears.all()
+    assert (
+        await world.broker.sessions.commit("v", "", [row(6, 99), row(4, 98)])
+        == [CommitOutcome("answered", 6)] * 2
+    )
+    device, gateway, scheduler = await receivers.all()
     assert [(v.base_len, v.tokens, v.length, v.finish, v.next_k) for v in gateway] == [
         (6, (), 6, "stop", 0),
         (4, (10, 2), 6, "stop", 0),
     ]
     assert len(device) == len(scheduler) == 2
-    assert (await world.broker.load("s1")).committed == (10, 2)
+    assert (await world.broker.sessions.load("s1")).committed == (10, 2)
 
 
-async def test_an_older_epoch_is_dropped(world: World, ears: Ears) -> None:
+async def test_an_older_epoch_is_dropped(world: World, receivers: Receivers) -> None:
     await open_session(world.broker)
-    await world.broker.place("s1", 2, "w", DEVICE)
-    assert await world.broker.commit("v", "", [row(4, 10, epoch=1)]) == [CommitOutcome("stale", 4)]
-    assert await ears.all() == ([], [], [])
-    assert (await world.broker.head("s1")).committed == 0
-    assert await world.broker.commit("w", "", [row(4, 10, epoch=2)]) == [CommitOutcome("committed", 5)]
+    await world.broker.sessions.place("s1", 2, "w", DEVICE)
+    assert await world.broker.sessions.commit("v", "", [row(4, 10, epoch=1)]) == [CommitOutcome("stale", 4)]
+    assert await receivers.all() == ([], [], [])
+    assert (await world.broker.sessions.head("s1")).committed == 0
+    assert await world.broker.sessions.commit("w", "", [row(4, 10, epoch=2)]) == [
+        CommitOutcome("committed", 5)
+    ]
 
 
 @pytest.mark.parametrize(("base_len", "epoch"), [(5, 0), (4, 1), (limits.MAX_POSITION - 1, 7)])
 async def test_a_row_ahead_of_the_log_is_an_error_for_the_scheduler(
-    world: World, ears: Ears, base_len: int, epoch: int
+    world: World, receivers: Receivers, base_len: int, epoch: int
 ) -> None:
     await open_session(world.broker)
     ahead = row(base_len, 10, epoch=epoch, finish="stop", logprobs=LOGPROBS[:1])
-    assert await world.broker.commit("v", "", [ahead]) == [CommitOutcome("ahead", 4)]
-    device, gateway, (told,) = await ears.all()
+    assert await world.broker.sessions.commit("v", "", [ahead]) == [CommitOutcome("ahead", 4)]
+    device, gateway, (told,) = await receivers.all()
     assert (device, gateway) == ([], [])
     assert (told.status, told.length, told.finish, told.tokens, told.logprobs) == ("error", 4, "", (), ())
     assert told.message == f"row of epoch {epoch} after {base_len} tokens; the log has epoch 0 and 4 tokens"
-    assert await world.broker.live() == {"s1"}
+    assert await world.broker.sessions.live() == {"s1"}
 
 
-async def test_an_unknown_session_is_dropped(world: World, ears: Ears) -> None:
-    assert await world.broker.commit("v", "", [row(4, 10)]) == [CommitOutcome("unknown", 0)]
-    assert await ears.all() == ([], [], [])
+async def test_an_unknown_session_is_dropped(world: World, receivers: Receivers) -> None:
+    assert await world.broker.sessions.commit("v", "", [row(4, 10)]) == [CommitOutcome("unknown", 0)]
+    assert await receivers.all() == ([], [], [])
 
 
 @pytest.mark.parametrize("status", ["prefilled", "need_prefill", "no_pages", "stale", "error"])
 async def test_rows_that_were_not_run_go_to_the_scheduler_alone(
-    world: World, ears: Ears, status: Any
+    world: World, receivers: Receivers, status: Any
 ) -> None:
     await open_session(world.broker)
     told = row(4, status=status, cached_len=3, message="why")
     unknown = row(9, session="s9", status=status)
-    outcomes = await world.broker.commit("v", "", [told, unknown])
+    outcomes = await world.broker.sessions.commit("v", "", [told, unknown])
     assert outcomes == [CommitOutcome("told", 4), CommitOutcome("told", 0)]
-    assert await ears.all() == ([], [], [told.verdict, unknown.verdict])
-    assert (await world.broker.head("s1")).committed == 0
+    assert await receivers.all() == ([], [], [told.verdict, unknown.verdict])
+    assert (await world.broker.sessions.head("s1")).committed == 0
 
 
-async def test_a_batch_is_answered_row_by_row_and_acknowledged(world: World, ears: Ears) -> None:
+async def test_a_batch_is_answered_row_by_row_and_acknowledged(world: World, receivers: Receivers) -> None:
     broker, keys = world.broker, world.keys
     for session in ("s1", "s2", "s3"):
         await open_session(broker, session)
-    await broker.commit("v", "", [row(4, 10, session="s2")])
-    await broker.place("s3", 5, "v", DEVICE)
-    await ears.all()
-    await broker.make_groups([keys.staged("v")])
-    await broker.push(keys.staged("v"), StagedBatch(1, 17, ()))
-    (entry,) = await broker.read_group([keys.staged("v")], "v", 1, 0)
+    await broker.sessions.commit("v", "", [row(4, 10, session="s2")])
+    await broker.sessions.place("s3", 5, "v", DEVICE)
+    await receivers.all()
+    await broker.streams.make_groups([keys.staged("v")])
+    await broker.streams.push(keys.staged("v"), StagedBatch(1, 17, ()))
+    (entry,) = await broker.streams.read_group([keys.staged("v")], "v", 1, 0)
     rows = [
         row(4, 20, 21),
         row(4, 99, session="s2"),
@@ -217,11 +234,11 @@ async def test_a_batch_is_answered_row_by_row_and_acknowledged(world: World, ear
         row(77, 99, session="s2"),
         row(5, session="s2", status="no_pages"),
     ]
-    outcomes = await broker.commit("v", entry.id, rows)
+    outcomes = await broker.sessions.commit("v", entry.id, rows)
     names = ["committed", "answered", "stale", "committed", "unknown", "ahead", "told"]
     assert [outcome.outcome for outcome in outcomes] == names
     assert [outcome.length for outcome in outcomes] == [6, 5, 4, 7, 0, 5, 5]
-    device, gateway, scheduler = await ears.all()
+    device, gateway, scheduler = await receivers.all()
     assert [(v.session, v.base_len, v.tokens) for v in gateway] == [
         ("s1", 4, (20, 21)),
         ("s2", 4, (10,)),
@@ -229,46 +246,48 @@ async def test_a_batch_is_answered_row_by_row_and_acknowledged(world: World, ear
     ]
     assert device == gateway
     assert [v.status for v in scheduler] == ["ok", "ok", "ok", "error", "no_pages"]
-    assert await broker.length(keys.staged("v")) == 0
-    assert await broker.read_pending([keys.staged("v")], "v", 9) == []
+    assert await broker.streams.length(keys.staged("v")) == 0
+    assert await broker.streams.read_pending([keys.staged("v")], "v", 9) == []
 
 
-async def test_a_commit_repeated_whole_after_a_lost_answer(world: World, ears: Ears) -> None:
+async def test_a_commit_repeated_whole_after_a_lost_answer(world: World, receivers: Receivers) -> None:
     broker, keys = world.broker, world.keys
     await open_session(broker)
-    await broker.make_groups([keys.staged("v")])
-    await broker.push(keys.staged("v"), StagedBatch(1, 17, ()))
-    (entry,) = await broker.read_group([keys.staged("v")], "v", 1, 0)
+    await broker.streams.make_groups([keys.staged("v")])
+    await broker.streams.push(keys.staged("v"), StagedBatch(1, 17, ()))
+    (entry,) = await broker.streams.read_group([keys.staged("v")], "v", 1, 0)
     rows = [row(4, 20, 21)]
-    assert [outcome.outcome for outcome in await broker.commit("v", entry.id, rows)] == ["committed"]
-    assert [outcome.outcome for outcome in await broker.commit("v", entry.id, rows)] == ["answered"]
-    assert [v.tokens for v in await ears.heard("gateway")] == [(20, 21), (20, 21)]
-    assert (await broker.load("s1")).committed == (20, 21)
+    assert [outcome.outcome for outcome in await broker.sessions.commit("v", entry.id, rows)] == ["committed"]
+    assert [outcome.outcome for outcome in await broker.sessions.commit("v", entry.id, rows)] == ["answered"]
+    assert [v.tokens for v in await receivers.received("gateway")] == [(20, 21), (20, 21)]
+    assert (await broker.sessions.load("s1")).committed == (20, 21)
 
 
-async def test_nobody_to_tell(world: World, ears: Ears) -> None:
+async def test_commit_without_receivers(world: World, receivers: Receivers) -> None:
     await open_session(world.broker)
-    await world.broker.commit("v", "", [row(4, 10, device="", gateway="")])
-    await world.broker.commit("v", "", [row(5, 11, device="")])
-    device, gateway, scheduler = await ears.all()
+    await world.broker.sessions.commit("v", "", [row(4, 10, device="", gateway="")])
+    await world.broker.sessions.commit("v", "", [row(5, 11, device="")])
+    device, gateway, scheduler = await receivers.all()
     assert device == []
     assert [v.tokens for v in gateway] == [(11,)]
     assert len(scheduler) == 2
-    assert await world.broker.commit("v", "", []) == []
+    assert await world.broker.sessions.commit("v", "", []) == []
 
 
-async def test_a_commit_without_tokens_may_finish(world: World, ears: Ears) -> None:
+async def test_a_commit_without_tokens_may_finish(world: World, receivers: Receivers) -> None:
     await open_session(world.broker)
-    assert await world.broker.commit("v", "", [row(4, finish="length")]) == [CommitOutcome("committed", 4)]
-    assert (await world.broker.head("s1")).finish == "length"
+    assert await world.broker.sessions.commit("v", "", [row(4, finish="length")]) == [
+        CommitOutcome("committed", 4)
+    ]
+    assert (await world.broker.sessions.head("s1")).finish == "length"
 
 
-async def test_a_batch_with_a_row_that_is_no_message_does_nothing(world: World, ears: Ears) -> None:
+async def test_a_batch_with_a_row_that_is_no_message_does_nothing(world: World, receivers: Receivers) -> None:
     broker, keys = world.broker, world.keys
     await open_session(broker)
-    await broker.make_groups([keys.staged("v")])
-    await broker.push(keys.staged("v"), StagedBatch(1, 17, ()))
-    (entry,) = await broker.read_group([keys.staged("v")], "v", 1, 0)
+    await broker.streams.make_groups([keys.staged("v")])
+    await broker.streams.push(keys.staged("v"), StagedBatch(1, 17, ()))
+    (entry,) = await broker.streams.read_group([keys.staged("v")], "v", 1, 0)
     large = row(4, status="error", message="x" * limits.MAX_MESSAGE_BYTES)
     for bad, error in (
         (large, wire.WireError),
@@ -276,36 +295,44 @@ async def test_a_batch_with_a_row_that_is_no_message_does_nothing(world: World, 
         (row(4, 10, 11, logprobs=LOGPROBS[:1]), ValueError),
     ):
         with pytest.raises(error):
-            await broker.commit("v", entry.id, [row(4, 10), bad])
-    assert (await broker.head("s1")).committed == 0
-    assert await ears.all() == ([], [], [])
-    assert len(await broker.read_pending([keys.staged("v")], "v", 9)) == 1
+            await broker.sessions.commit("v", entry.id, [row(4, 10), bad])
+    assert (await broker.sessions.head("s1")).committed == 0
+    assert await receivers.all() == ([], [], [])
+    assert len(await broker.streams.read_pending([keys.staged("v")], "v", 9)) == 1
 
 
-async def test_an_answer_too_large_for_a_message_is_a_gap(world: World, ears: Ears) -> None:
+async def test_an_answer_too_large_for_a_message_is_a_gap(world: World, receivers: Receivers) -> None:
     await open_session(world.broker, max_tokens=100_000)
     entry: TokenLogprobs = (-0.1, tuple(range(70_000, 70_020)), (-0.1,) * 20)
     base_len = 4
     for _ in range(5):
         tokens = tuple(range(1000))
         large = row(base_len, *tokens, logprobs=(entry,) * 1000, device="", gateway="")
-        assert (await world.broker.commit("v", "", [large]))[0].outcome == "committed"
+        assert (await world.broker.sessions.commit("v", "", [large]))[0].outcome == "committed"
         base_len += 1000
-    await ears.all()
-    assert await world.broker.commit("v", "", [row(4, 1)]) == [CommitOutcome("answered", 5004)]
-    device, gateway, _ = await ears.all()
+    await receivers.all()
+    assert await world.broker.sessions.commit("v", "", [row(4, 1)]) == [CommitOutcome("answered", 5004)]
+    device, gateway, _ = await receivers.all()
     assert [(v.base_len, v.tokens, v.length, v.logprobs) for v in gateway] == [(5004, (), 5004, ())]
     assert device == gateway
-    log = await world.broker.load("s1")
+    log = await world.broker.sessions.load("s1")
     assert log.committed == tuple(range(1000)) * 5
     assert log.logprobs == (entry,) * 5000
 
 
-async def test_logprobs_that_are_no_number_survive(world: World, ears: Ears) -> None:
+async def test_logprobs_that_begin_late_expire_with_their_session(world: World) -> None:
+    """The fixture fails when a key never expires."""
     await open_session(world.broker)
-    await world.broker.commit("v", "", [row(4, 10, logprobs=((math.nan, (1,), (math.nan,)),))])
-    await world.broker.commit("v", "", [row(4, 99)])
-    for verdict in await ears.heard("gateway"):
+    await world.broker.sessions.commit("v", "", [row(4, 10)])
+    await world.broker.sessions.commit("v", "", [row(5, 11, logprobs=((-1.5, (), ()),))])
+    assert len((await world.broker.sessions.load("s1")).logprobs) == 1
+
+
+async def test_logprobs_that_are_no_number_survive(world: World, receivers: Receivers) -> None:
+    await open_session(world.broker)
+    await world.broker.sessions.commit("v", "", [row(4, 10, logprobs=((math.nan, (1,), (math.nan,)),))])
+    await world.broker.sessions.commit("v", "", [row(4, 99)])
+    for verdict in await receivers.received("gateway"):
         ((own, ids, values),) = verdict.logprobs
         assert math.isnan(own)
         assert ids == (1,)

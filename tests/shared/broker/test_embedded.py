@@ -37,7 +37,7 @@ async def test_with_passwords_it_says_so_to_a_user_alone(tmp_path: Path) -> None
     [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"$x\r\n", b"$5\r\nhello\r\n", b"+OK\r\n", b"z" * 100_000],
     ids=["web server", "no size", "no process", "another kind", "no line"],
 )
-async def test_what_is_no_broker_is_told(answer: bytes) -> None:
+async def test_a_program_that_is_no_broker_is_reported(answer: bytes) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()
         writer.write(answer)

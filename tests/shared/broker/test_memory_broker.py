@@ -1,4 +1,4 @@
-"""Of MemoryBroker alone: links that delay, lose and repeat, and a server that loses its data."""
+"""MemoryBroker alone: links that delay, lose and repeat, and a server that loses its data."""
 
 import asyncio
 from collections.abc import Callable
@@ -49,23 +49,23 @@ async def test_a_call_lost_on_the_way_there_has_no_effect_and_on_the_way_back_it
     await open_session(straight)
     faults.lose_before = "commit"
     with pytest.raises(BrokerAway, match="there"):
-        await broker.commit("v", "", [row(4, 10)])
-    assert (await straight.head("s1")).committed == 0
+        await broker.sessions.commit("v", "", [row(4, 10)])
+    assert (await straight.sessions.head("s1")).committed == 0
     faults.lose_before, faults.lose_after = "", "commit"
     with pytest.raises(BrokerAway, match="back"):
-        await broker.commit("v", "", [row(4, 10)])
-    assert (await straight.load("s1")).committed == (10,)
+        await broker.sessions.commit("v", "", [row(4, 10)])
+    assert (await straight.sessions.load("s1")).committed == (10,)
     faults.lose_after = ""
-    assert [o.outcome for o in await broker.commit("v", "", [row(4, 10)])] == ["answered"]
+    assert [o.outcome for o in await broker.sessions.commit("v", "", [row(4, 10)])] == ["answered"]
 
 
 async def test_a_read_lost_on_the_way_back_leaves_its_entries_pending() -> None:
     server, faults = MemoryServer(), Faults(lose_after="read_group")
     broker = MemoryBroker(server, link=faults)
-    await broker.push(KEYS.submit, Cancel("s1"))
+    await broker.streams.push(KEYS.submit, Cancel("s1"))
     with pytest.raises(BrokerAway):
-        await broker.read_group([KEYS.submit], "scheduler", 9, 1)
-    (entry,) = await broker.read_pending([KEYS.submit], "scheduler", 9)
+        await broker.streams.read_group([KEYS.submit], "scheduler", 9, 1)
+    (entry,) = await broker.streams.read_pending([KEYS.submit], "scheduler", 9)
     assert entry.deliveries == 2
 
 
@@ -74,19 +74,19 @@ async def test_messages_are_lost_and_repeated_where_the_link_says_so() -> None:
     broker = MemoryBroker(server, link=faults)
     await open_session(broker)
     faults.times = lambda stream: {KEYS.verdicts: 2, KEYS.reply("gw:1"): 0}.get(stream, 1)
-    await broker.commit("v", "", [row(4, 10)])
-    assert await broker.length(KEYS.verdicts) == 2
-    assert await broker.length(KEYS.reply("gw:1")) == 0
-    assert await broker.length(KEYS.inbox("pi:2")) == 1
-    assert (await broker.load("s1")).committed == (10,)
+    await broker.sessions.commit("v", "", [row(4, 10)])
+    assert await broker.streams.length(KEYS.verdicts) == 2
+    assert await broker.streams.length(KEYS.reply("gw:1")) == 0
+    assert await broker.streams.length(KEYS.inbox("pi:2")) == 1
+    assert (await broker.sessions.load("s1")).committed == (10,)
 
 
-async def test_the_link_is_told_how_much_travels() -> None:
+async def test_the_link_is_given_the_bytes_of_messages() -> None:
     faults = Faults()
     broker = MemoryBroker(MemoryServer(), link=faults)
     message = Cancel("s1")
-    await broker.push(KEYS.submit, message)
-    await broker.read_group([KEYS.submit], "scheduler", 9, 0)
+    await broker.streams.push(KEYS.submit, message)
+    await broker.streams.read_group([KEYS.submit], "scheduler", 9, 0)
     size = len(wire.encode(message))
     assert faults.log == [("> push", size), ("< push", 0), ("> read_group", 0), ("< read_group", size)]
 
@@ -98,29 +98,29 @@ async def test_delay_is_paid_each_way() -> None:
 
 async def test_wipe_loses_everything_and_wakes_readers(memory_world: MemoryWorld) -> None:
     broker, server = memory_world.broker, memory_world.server
-    run_id, generation = await broker.run_id(), await broker.next_generation()
+    run_id, generation = await broker.run_id(), await broker.presence.next_generation()
     await open_session(broker)
-    reader = asyncio.create_task(broker.read_group([KEYS.draft], "scheduler", 9, 5))
+    reader = asyncio.create_task(broker.streams.read_group([KEYS.draft], "scheduler", 9, 5))
     await asyncio.sleep(0.01)
     server.wipe()
     with pytest.raises(BrokerAway):
         await reader
     assert await broker.run_id() != run_id
-    assert await broker.live() == set()
-    assert await broker.next_generation() > generation
+    assert await broker.sessions.live() == set()
+    assert await broker.presence.next_generation() > generation
     with pytest.raises(UnknownSession):
-        await broker.load("s1")
-    assert not await broker.read_group([KEYS.submit], "scheduler", 9, 0)
+        await broker.sessions.load("s1")
+    assert not await broker.streams.read_group([KEYS.submit], "scheduler", 9, 0)
 
 
 async def test_entries_after_a_wipe_come_after_those_before() -> None:
     server = MemoryServer()
     broker = MemoryBroker(server)
-    await broker.send(KEYS.inbox("pi:1"), Cancel("s1"))
-    (first,) = await broker.read_inbox(KEYS.inbox("pi:1"), "0", 9, 0)
+    await broker.streams.send(KEYS.inbox("pi:1"), Cancel("s1"))
+    (first,) = await broker.streams.read_inbox(KEYS.inbox("pi:1"), "0", 9, 0)
     server.wipe()
-    await broker.send(KEYS.inbox("pi:1"), Cancel("s2"))
-    (second,) = await broker.read_inbox(KEYS.inbox("pi:1"), first.id, 9, 0)
+    await broker.streams.send(KEYS.inbox("pi:1"), Cancel("s2"))
+    (second,) = await broker.streams.read_inbox(KEYS.inbox("pi:1"), first.id, 9, 0)
     assert wire.decode(second.data) == Cancel("s2")
 
 
@@ -131,22 +131,22 @@ async def test_what_expired_is_gone_from_memory(monkeypatch: pytest.MonkeyPatch)
     broker = MemoryBroker(server)
     for n in range(20):
         await open_session(broker, f"s{n}", deadline_ms=10)
-        await broker.commit("v", "", [row(4, 10, session=f"s{n}", finish="stop")])
+        await broker.sessions.commit("v", "", [row(4, 10, session=f"s{n}", finish="stop")])
     await asyncio.sleep(0.05)
     await broker.ping()
-    assert server.lasting() == {KEYS.submit, KEYS.live, KEYS.verdicts}
+    assert server.keys_without_expiry() == {KEYS.submit, KEYS.live, KEYS.verdicts}
     assert [server.ttl(KEYS.session(f"s{n}")) for n in range(20)] == [-2] * 20
 
 
 async def test_waiting_readers_leave_nothing_behind() -> None:
     server = MemoryServer()
     broker = MemoryBroker(server)
-    reader = asyncio.create_task(broker.read_group([KEYS.submit, KEYS.draft], "scheduler", 9, 5))
+    reader = asyncio.create_task(broker.streams.read_group([KEYS.submit, KEYS.draft], "scheduler", 9, 5))
     await asyncio.sleep(0.01)
     reader.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reader
-    assert await broker.read_inbox(KEYS.inbox("pi:1"), "0", 9, 0.01) == []
-    await broker.push(KEYS.submit, Cancel("s1"))
-    assert len(await broker.read_group([KEYS.submit], "scheduler", 9, 0)) == 1
+    assert await broker.streams.read_inbox(KEYS.inbox("pi:1"), "0", 9, 0.01) == []
+    await broker.streams.push(KEYS.submit, Cancel("s1"))
+    assert len(await broker.streams.read_group([KEYS.submit], "scheduler", 9, 0)) == 1
     assert server.waiting() == 0

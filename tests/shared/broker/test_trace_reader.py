@@ -20,10 +20,10 @@ async def test_spans_since_a_time_of_the_brokers_clock(
 ) -> None:
     monkeypatch.setattr(trace_reader, "PAGE", 3)
     async with TraceReader(redis_url) as reader:
-        await redis_world.broker.trace([span(1)])
+        await redis_world.broker.streams.trace([span(1)])
         await asyncio.sleep(0.005)
         begun = await reader.now_us()
-        await redis_world.broker.trace([span(step) for step in range(2, 9)])
+        await redis_world.broker.streams.trace([span(step) for step in range(2, 9)])
         assert [found.step for found in await reader.since(begun)] == list(range(2, 9))
 
 

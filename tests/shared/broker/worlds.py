@@ -31,7 +31,7 @@ TESTER = "tester"  # a user of such a server that may do everything
 
 
 class World(Protocol):
-    """A broker server, and what a test may do to it besides using it."""
+    """A broker server, and what a test may do to it."""
 
     broker: Broker
     keys: Keys
@@ -44,16 +44,16 @@ class World(Protocol):
         """A connection of one of DEVICES."""
         ...
 
-    async def lasting(self) -> set[str]:
+    async def keys_without_expiry(self) -> set[str]:
         """Keys without expiry."""
         ...
 
     async def ttl(self, key: str) -> float:
-        """Seconds until a key goes; -1 when never, -2 when there is none."""
+        """Seconds until a key expires; -1 when never, -2 when there is none."""
         ...
 
     async def memory_full(self, full: bool) -> None:
-        """Leave the server no memory, or give it back."""
+        """Fill the server's memory, or free it."""
         ...
 
     async def spoil(self, role: str, name: str) -> None:
@@ -73,8 +73,8 @@ class MemoryWorld:
     def device(self, name: str) -> DeviceBroker:
         return MemoryBroker(self.server, stream_limit=LIMIT)
 
-    async def lasting(self) -> set[str]:
-        return self.server.lasting()
+    async def keys_without_expiry(self) -> set[str]:
+        return self.server.keys_without_expiry()
 
     async def ttl(self, key: str) -> float:
         return self.server.ttl(key)
@@ -87,7 +87,7 @@ class MemoryWorld:
 
 
 class RedisWorld:
-    """A server; its devices are the core's own. url: that of a user who may do everything."""
+    """A server whose devices are the core's own. url: of a user with all rights."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -107,7 +107,7 @@ class RedisWorld:
     def device(self, name: str) -> DeviceBroker:
         return self._new()
 
-    async def lasting(self) -> set[str]:
+    async def keys_without_expiry(self) -> set[str]:
         return {key.decode() for key in await self.raw.keys("*") if await self.raw.ttl(key) == -1}
 
     async def ttl(self, key: str) -> float:
@@ -137,7 +137,7 @@ class DeviceWorld(RedisWorld):
         return self.device_on(Connections(self.url, device_user(name), device_user(name)), name)
 
     def device_on(self, connections: Connections, name: str) -> RedisDevice:
-        """One on connections of its user."""
+        """A device on given connections."""
         device = RedisDevice(connections, name, "s0", LIMIT)
         self.opened.append(device)
         return device

@@ -12,7 +12,7 @@ from shared.runtime.settings import GatewaySettings, SettingsError
         ("notaurl", "begin with redis:// or rediss://"),
         ("redis://u:secret@h:70000", "ports go from 1 to 65535"),
         ("redis://u:secret@h/zero", "number of the database"),
-        ("redis://u:secret@h?no_such=1", r"after the \? is not understood: .*no_such"),
+        ("redis://u:secret@h?no_such=1", r"options after the \? are not understood: .*no_such"),
         ("redis://u:secret@h?socket_timeout=x", "Invalid value for"),
     ],
 )

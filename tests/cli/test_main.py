@@ -156,7 +156,7 @@ def test_a_gateway_that_is_not_there_is_one_line_on_a_terminal_of_ascii(tmp_path
     command = [sys.executable, "-m", "cli.main", "chat", "hi", "--url", "http://127.0.0.1:1/v1"]
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (1, b"")
-    assert done.stderr == b"outrider: nobody answers at http://127.0.0.1:1: Connection refused\n"
+    assert done.stderr == b"outrider: no answer from http://127.0.0.1:1: Connection refused\n"
 
 
 @pytest.mark.parametrize("arguments", [("status",), ("chat", "hi"), ("policy",)], ids=" ".join)

@@ -55,7 +55,7 @@ async def test_a_removed_device_is_cut_off_and_says_so(stack: LocalStack, tmp_pa
     await machine.run(line, MODELLED)
     await present(stack, "attic")
     done, remark = await devices.remove(place_of(stack), "attic")
-    assert (done, remark) == ("attic cannot join any more", "")
+    assert (done, remark) == ("attic can no longer join", "")
     code, told = await machine.ended()
     assert code == 3
     assert "'attic' was removed" in told
@@ -159,7 +159,7 @@ async def test_devices_are_known_after_a_restart_of_the_broker(stack: LocalStack
 async def test_a_device_cannot_be_added_to_a_broker_that_is_not_open(tmp_path: Path) -> None:
     access = access_of(tmp_path)
     access.prepare()
-    with pytest.raises(CommandError, match="open to this machine alone"):
+    with pytest.raises(CommandError, match="accepts connections from this machine only"):
         await devices.add(Place(access, "redis://127.0.0.1:1/0", ""), "pi", "")
     with pytest.raises(CommandError, match="no name for a device"):
         await devices.add(Place(access, "redis://127.0.0.1:1/0", "redis://10.0.0.1:1/0"), "p i", "")

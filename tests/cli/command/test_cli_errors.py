@@ -54,7 +54,7 @@ def test_ctrl_c_says_nothing() -> None:
         ),
         (
             ModuleNotFoundError("No module named 'scipy'", name="scipy"),
-            "scipy is needed for this and not installed; pip install 'outrider[all]' brings everything",
+            "scipy is needed but not installed; `pip install 'outrider[all]'` installs everything",
         ),
     ],
 )

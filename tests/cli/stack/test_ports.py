@@ -66,7 +66,7 @@ def test_a_port_of_a_connection_that_just_closed_is_free() -> None:
 @pytest.mark.parametrize(
     ("ports", "told"),
     [
-        ([(65_536, "--health-port")], "--health-port: port 65536 is needed, and 65535 is the highest"),
+        ([(65_536, "--health-port")], "--health-port: port 65536 is needed, but the highest is 65535"),
         ([(0, "--port")], "--port: port 0"),
         ([(7001, "--port"), (7001, "--health-port")], "needed twice, by --port and by --health-port"),
     ],

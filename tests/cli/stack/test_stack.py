@@ -49,7 +49,7 @@ async def tell(stack: LocalStack, name: str, path: str) -> None:
 @pytest.fixture(autouse=True)
 def _look_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder that is held stays so: no need to try for long."""
-    monkeypatch.setattr("shared.runtime.stack_state.LOOK_S", 0.05)
+    monkeypatch.setattr("shared.runtime.stack_state.CLAIM_TIMEOUT_S", 0.05)
 
 
 @pytest.fixture

@@ -161,14 +161,14 @@ REFUSED = {
     "protocol version 4": b"\x04" + wire.encode(DRAFT)[1:],
     "not msgpack": VERSION,
     "not msgpack: .*extra": wire.encode(DRAFT) + b"\x00",
-    "int where an array belongs": VERSION + b"\x07",
-    "dict where an array belongs": VERSION + b"\x80",
+    "int instead of an array": VERSION + b"\x07",
+    "dict instead of an array": VERSION + b"\x80",
     "unknown message tag NoneType": VERSION + b"\x90",
     "unknown message tag 99": VERSION + msgpack.packb([99]),
     "unknown message tag bool": VERSION + msgpack.packb([True, "s"]),
     "unknown message tag tuple": VERSION + b"\x91" * 900 + b"\x90",
     "not msgpack: .*unhashable": VERSION + b"\x92\x05\x81\x80\x01",
-    "Draft of 1 fields; expected 9": VERSION + msgpack.packb([Tag.DRAFT, 1]),
+    "Draft with 1 fields; expected 9": VERSION + msgpack.packb([Tag.DRAFT, 1]),
     "at most 1048576": VERSION + bytes(limits.MAX_MESSAGE_BYTES),
 }
 
@@ -215,7 +215,7 @@ def test_what_is_out_of_range_names_the_field(message: Message, where: str) -> N
 
 def test_decode_as_wants_its_kind() -> None:
     assert wire.decode_as(Draft, wire.encode(DRAFT)) == DRAFT
-    with pytest.raises(wire.WireError, match="Cancel where a Draft belongs"):
+    with pytest.raises(wire.WireError, match="Cancel instead of Draft"):
         wire.decode_as(Draft, wire.encode(Cancel("s")))
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import tomllib
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -109,10 +110,10 @@ def test_every_link_leads_to_a_file(file: Path) -> None:
 @pytest.mark.parametrize("file", PAGES, ids=name_of)
 def test_every_section_that_is_referred_to_exists(file: Path) -> None:
     content = " ".join(text(file).split())
-    wanted = [(file, title) for title in re.findall(r"[Ss]ee (?:below, )?\"([^\"]+)\"", content)]
+    references = [(file, title) for title in re.findall(r"[Ss]ee (?:below, )?\"([^\"]+)\"", content)]
     for page, title in re.findall(r"\b(\w+\.md)\)?, \"([^\"]+)\"", content):
-        wanted += [(other, title) for other in PAGES if other.name == page and "notes" not in other.parts]
-    for page, title in wanted:
+        references += [(other, title) for other in PAGES if other.name == page and "notes" not in other.parts]
+    for page, title in references:
         assert re.search(rf"^#+ {re.escape(title)}$", text(page), re.MULTILINE), (
             f"{name_of(page)} has no {title!r}"
         )
@@ -236,3 +237,10 @@ def test_every_key_is_listed_and_no_other() -> None:
     made = [getattr(keys, name)(*given[name]) if name in given else getattr(keys, name) for name in names]
     documented = {key for row in table("## Keys") for key in re.findall(r"`([^`]+)`", row[0])}
     assert documented == {key.removeprefix("or:{x}:") for key in made}
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    version = tomllib.loads(text(ROOT / "pyproject.toml"))["project"]["version"]
+    newest = text(HISTORY).split("\n## ")[1]
+    assert newest.startswith(f"[{version}]")
+    assert f"Protocol version {limits.PROTOCOL_VERSION}." in newest

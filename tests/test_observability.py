@@ -78,16 +78,16 @@ def test_every_query_names_metrics_and_labels_that_there_are(query: str) -> None
 def test_legends_name_labels_that_are_left() -> None:
     for panel in DASHBOARD["panels"]:
         for target in panel["targets"]:
-            wanted = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
+            labels = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
             grouped = re.search(r"^(?:sum|histogram_quantile).*?by \(([^)]*)\)", target["expr"])
             if grouped:
-                assert wanted <= {label.strip() for label in grouped[1].split(",")}
+                assert labels <= {label.strip() for label in grouped[1].split(",")}
             elif target["expr"].startswith(("sum(", "histogram_quantile(")):
-                assert not wanted
+                assert not labels
             else:
                 name = re.match(r"outrider_\w+", target["expr"])
                 assert name is not None
-                assert wanted <= METRICS[name[0]] | LABELS_OF_ALL
+                assert labels <= METRICS[name[0]] | LABELS_OF_ALL
 
 
 def test_prometheus_looks_at_every_role_where_it_shows_its_metrics() -> None:

@@ -60,7 +60,7 @@ def pinned_in(place: dict[str, str]) -> dict[str, str]:
     return versions
 
 
-def asked() -> list[Requirement]:
+def requirements() -> list[Requirement]:
     texts = [
         *PROJECT["dependencies"],
         *(r for extra in PROJECT["optional-dependencies"].values() for r in extra),
@@ -74,7 +74,7 @@ def needed_in(place: dict[str, str]) -> list[Requirement]:
     What is not installed here counts, but what it needs itself is not known.
     """
     building = map(Requirement, GROUPS["build"])
-    found, waiting, seen = [], [(r, "") for r in (*asked(), *building)], set()
+    found, waiting, seen = [], [(r, "") for r in (*requirements(), *building)], set()
     while waiting:
         requirement, extra = waiting.pop()
         if requirement.marker and not requirement.marker.evaluate({**place, "extra": extra}):
@@ -149,7 +149,7 @@ def test_installed_versions_are_the_pinned_ones() -> None:
     different = {
         name: (distribution(name).version, pinned)
         for name, pinned in pinned_in({**cast(dict[str, str], default_environment()), "extra": ""}).items()
-        if name in {canonicalize_name(r.name) for r in asked()}
+        if name in {canonicalize_name(r.name) for r in requirements()}
         and distribution(name).version.split("+")[0] != pinned
     }
     assert not different

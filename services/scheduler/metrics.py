@@ -56,19 +56,7 @@ class Metrics:
         self.recoveries = self._count("recoveries", "Recoveries of the state from the broker")
         self.bytes_in = self._count("received_bytes", "Bytes of messages read, by stream", "stream")
 
-        self.plans = self._count("plans", "Requested plans, by outcome", "outcome")
-        self.plan_time = self._histogram("plan_seconds", "Duration of a planner's run, in seconds", WAITS_S)
-        self.plan_age = self._gauges("plan_age_seconds", "Age of the plan in force, in seconds")
-        self.cycle = self._gauges(
-            "cycle_ms", "Time between two verifications of a session, in ms, predicted and realised", "what"
-        )
-        self.rate = self._gauges(
-            "tokens_per_second", "Tokens per second of all sessions, predicted and realised", "what"
-        )
-        self.plan_busy = self._gauges(
-            "plan_busy_share", "The verifier's busy share in the plan in force, 0 to 1"
-        )
-        self.plan_lanes = self._gauges("plan_batches", "Batches or lanes in the plan in force")
+        self._add_plans()
 
     def forget_verifier(self, name: str) -> None:
         """Remove the gauges of a verifier that is gone: their last values are stale."""
@@ -83,6 +71,22 @@ class Metrics:
         for position in range(min(drafted, accepted + 1)):  # positions after a rejection were not verified
             outcome = "accepted" if position < accepted else "rejected"
             self.positions.labels(str(position + 1), outcome).inc()
+
+    def _add_plans(self) -> None:
+        """Metrics of planning and of the plan in force."""
+        self.plans = self._count("plans", "Requested plans, by outcome", "outcome")
+        self.plan_time = self._histogram("plan_seconds", "Duration of a planner's run, in seconds", WAITS_S)
+        self.plan_age = self._gauges("plan_age_seconds", "Age of the plan in force, in seconds")
+        self.cycle = self._gauges(
+            "cycle_ms", "Time between two verifications of a session, in ms, predicted and realised", "what"
+        )
+        self.rate = self._gauges(
+            "tokens_per_second", "Tokens per second of all sessions, predicted and realised", "what"
+        )
+        self.plan_busy = self._gauges(
+            "plan_busy_share", "The verifier's busy share in the plan in force, 0 to 1"
+        )
+        self.plan_lanes = self._gauges("plan_batches", "Batches or lanes in the plan in force")
 
     def _count(self, name: str, text: str, *labels: str) -> Count:
         return Count(PREFIX + name, text, labels, registry=self.registry)

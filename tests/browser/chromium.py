@@ -44,9 +44,9 @@ class Page:
         ident = next(self._ids)
         answer = self._answers[ident] = asyncio.get_running_loop().create_future()
         await self._socket.send_json({"id": ident, "method": method, "params": params})
-        told = await asyncio.wait_for(answer, START_S)
-        assert "error" not in told, f"{method}: {told.get('error')}"
-        result: dict[str, Any] = told["result"]
+        reply = await asyncio.wait_for(answer, START_S)
+        assert "error" not in reply, f"{method}: {reply.get('error')}"
+        result: dict[str, Any] = reply["result"]
         return result
 
     async def open(self, url: str) -> None:
@@ -57,11 +57,11 @@ class Page:
 
     async def evaluate(self, expression: str) -> Any:
         """A JavaScript expression's value."""
-        told = await self.call(
+        reply = await self.call(
             "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
         )
-        assert "exceptionDetails" not in told, told["exceptionDetails"]
-        return told["result"].get("value")
+        assert "exceptionDetails" not in reply, reply["exceptionDetails"]
+        return reply["result"].get("value")
 
     async def resize(self, width: int, height: int) -> None:
         """Of the window, in CSS pixels."""
@@ -75,29 +75,29 @@ class Page:
 
     async def screenshot(self, path: Path) -> None:
         """The whole page as a PNG."""
-        told = await self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(told["data"]))
+        reply = await self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+        path.write_bytes(base64.b64decode(reply["data"]))
 
     async def listen(self) -> None:
         """What comes from the browser, to its end."""
         async for message in self._socket:
-            told = message.json()
-            if "id" in told:
-                self._answers.pop(told["id"]).set_result(told)
+            reply = message.json()
+            if "id" in reply:
+                self._answers.pop(reply["id"]).set_result(reply)
             else:
-                self._event(told["method"], told["params"])
+                self._event(reply["method"], reply["params"])
 
-    def _event(self, method: str, told: dict[str, Any]) -> None:
+    def _event(self, method: str, params: dict[str, Any]) -> None:
         if method == "Page.loadEventFired":
             self._loaded.set()
         elif method == "Network.requestWillBeSent":
-            self.requests.append(told["request"]["url"])
+            self.requests.append(params["request"]["url"])
         elif method == "Runtime.exceptionThrown":
-            self.errors.append(str(told["exceptionDetails"]))
-        elif method == "Runtime.consoleAPICalled" and told["type"] in ("error", "warning", "assert"):
-            self.errors.append(str(told["args"]))
-        elif method == "Log.entryAdded" and told["entry"]["level"] in ("error", "warning"):
-            self.errors.append(str(told["entry"]))
+            self.errors.append(str(params["exceptionDetails"]))
+        elif method == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning", "assert"):
+            self.errors.append(str(params["args"]))
+        elif method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
+            self.errors.append(str(params["entry"]))
 
 
 @asynccontextmanager
@@ -132,8 +132,8 @@ async def opened(folder: Path, width: int = 1200, height: int = 900) -> AsyncIte
 
 async def _port(folder: Path) -> int:
     """The browser's own, once it has one."""
-    told = folder / "DevToolsActivePort"
+    port_file = folder / "DevToolsActivePort"
     async with asyncio.timeout(START_S):
-        while not (told.is_file() and "\n" in told.read_text()):
+        while not (port_file.is_file() and "\n" in port_file.read_text()):
             await asyncio.sleep(0.05)
-    return int(told.read_text().splitlines()[0])
+    return int(port_file.read_text().splitlines()[0])

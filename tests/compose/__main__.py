@@ -129,8 +129,8 @@ async def ready(compose: Compose, devices: int, limit_s: float) -> float:
 
 async def texts(compose: Compose, cases: Sequence[dict[str, object]], what: str, *devices: str) -> int:
     """All cases at once, held against the reference; of these devices by turns. Accepted tokens. Raises Failed."""
-    wanted = itertools.cycle(devices or [""])
-    requests = [replace(request(case), device=next(wanted)) for case in cases]
+    device_names = itertools.cycle(devices or [""])
+    requests = [replace(request(case), device=next(device_names)) for case in cases]
     async with Client(compose.url) as client:
         records: list[Record] = await client.chat_all(requests)
     for case, record in zip(cases, records, strict=True):
@@ -205,8 +205,10 @@ async def links(compose: Compose) -> None:
 def loading(compose: Compose) -> None:
     """The load generator in its container, by the services' own addresses: its counts are theirs. Raises Failed."""
     pages = [f"--metrics=http://{name}:{port}/metrics" for name, port in METRICS_AT.items()]
-    asked = ["--rate=1", "--requests=15", "--answer-tokens=24", "--out=/results/load.json"]
-    compose.run(*LOADGEN, "run", "--rm", "-T", "loadgen", "run", "--url=http://gateway:8000", *pages, *asked)
+    options = ["--rate=1", "--requests=15", "--answer-tokens=24", "--out=/results/load.json"]
+    compose.run(
+        *LOADGEN, "run", "--rm", "-T", "loadgen", "run", "--url=http://gateway:8000", *pages, *options
+    )
     report = ["report", "/results/load.json", "-o", "/results/load.html"]
     compose.run(*LOADGEN, "run", "--rm", "-T", "loadgen", *report)
     say("the load generator in its container: a valid result, and its report")

@@ -36,13 +36,13 @@ def test_what_is_wrong_says_why(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_to_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[Path] = []
+    checked: list[Path] = []
 
     def access(path: Path, _: int) -> bool:
-        asked.append(path)
+        checked.append(path)
         return False
 
     monkeypatch.setattr("cli.command.options.os.access", access)
     with pytest.raises(typer.BadParameter, match="is not writable"):
         writable(tmp_path / "new" / "out.json")
-    assert asked == [tmp_path]
+    assert checked == [tmp_path]

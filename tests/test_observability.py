@@ -1,4 +1,4 @@
-"""The dashboard asks for metrics and labels that there are, and Prometheus looks where they are told."""
+"""The dashboard's queries use existing metrics and labels, and Prometheus scrapes the right ports."""
 
 import json
 import re
@@ -28,7 +28,7 @@ LABELS_OF_ALL = {"job", "instance", "le"}
 
 
 class NoSessions:
-    """What the gateway's metrics look at."""
+    """Stands for the gateway's sessions."""
 
     counts: ClassVar[dict[str, int]] = {}
 
@@ -37,7 +37,7 @@ class NoSessions:
 
 
 def metrics() -> dict[str, set[str]]:
-    """Labels by the name of every series that a service shows."""
+    """Labels of all series of a service, by name."""
     registry = CollectorRegistry()
     SchedulerMetrics(registry)
     known = DeviceEstimate(alpha=Mean(0.8))

@@ -1,4 +1,4 @@
-"""constraints.txt pins everything that pyproject.toml asks for, on every Python that is promised."""
+"""constraints.txt pins all requirements of pyproject.toml, for every supported Python."""
 
 import re
 import tomllib
@@ -28,7 +28,7 @@ PLACES = [(python, *system) for python in PYTHONS for system in SYSTEMS]
 
 
 def environment(python: str, platform: str, system: str, machine: str) -> dict[str, str]:
-    """What markers see there."""
+    """Environment for the evaluation of markers."""
     return {
         "python_version": python.rpartition(".")[0],
         "python_full_version": python,
@@ -53,7 +53,7 @@ def pins() -> list[Requirement]:
 
 
 def pinned_in(place: dict[str, str]) -> dict[str, str]:
-    """Version by name of what is pinned there."""
+    """Pinned versions by name in an environment."""
     found = [pin for pin in pins() if pin.marker is None or pin.marker.evaluate(place)]
     versions = {pin.name: next(iter(pin.specifier)).version for pin in found}
     assert len(versions) == len(found), "a package has two pins"
@@ -90,7 +90,7 @@ def needed_in(place: dict[str, str]) -> list[Requirement]:
 
 @cache
 def requirements_of(name: str) -> tuple[Requirement, ...]:
-    """Of an installed package; () when it is not installed."""
+    """Requirements of an installed package; () when it is not installed."""
     try:
         return tuple(Requirement(text) for text in distribution(name).requires or ())
     except PackageNotFoundError:

@@ -76,7 +76,7 @@ def add_hub(repo: str, draft: str, report: Report) -> Folder:
 def new(name: str, fill: Callable[[Folder], None], report: Report) -> Folder:
     """Create a model's folder and fill it; it is deleted if that fails. Raises ModelError when the name is taken."""
     folder = store.folder(name)
-    with prepare.alone(folder, report):
+    with prepare.model_lock(folder, report):
         if folder.path.exists():
             raise ModelError(f"{name} exists already ({folder.path}); run `outrider models rm {name}` first")
         folder.path.mkdir(parents=True)

@@ -41,17 +41,17 @@ def plainly(command: Callable[P, R]) -> Callable[P, R]:
 @plainly
 def fetch_(
     name: Annotated[
-        str, typer.Argument(help="a known model (`outrider models list`), or ORG/NAME on a hub")
+        str, typer.Argument(help="A known model (`outrider models list`), or ORG/NAME on a hub.")
     ] = "smollm2",
     sources: Annotated[
-        str, typer.Option(help="sources of known models, in the order of the attempts")
+        str, typer.Option(help="Sources of known models, in the order of the attempts.")
     ] = SOURCES,
     draft: Annotated[
-        str, typer.Option(help="draft for ORG/NAME: a GGUF path or ORG/NAME/FILE.gguf on a hub")
+        str, typer.Option(help="Draft for ORG/NAME: a GGUF path or ORG/NAME/FILE.gguf on a hub.")
     ] = "",
     tokenizer_into: Annotated[
         Path | None,
-        typer.Option(file_okay=False, help="also copy the tokenizer to this folder, for a gateway"),
+        typer.Option(file_okay=False, help="Also copy the tokenizer to this folder, for a gateway."),
     ] = None,
 ) -> None:
     """Fetch a model: download missing files, check hashes, make target and draft."""
@@ -91,18 +91,18 @@ def list_() -> None:
 @app.command("add")
 @plainly
 def add_(
-    name: Annotated[str, typer.Argument(help="name for the model")],
+    name: Annotated[str, typer.Argument(help="Name for the model.")],
     target: Annotated[
-        Path, typer.Option(exists=True, help="a transformers folder, or a GGUF file to dequantise")
+        Path, typer.Option(exists=True, help="A transformers folder, or a GGUF file to dequantise.")
     ],
     draft: Annotated[
         Path | None,
         typer.Option(
-            exists=True, dir_okay=False, help="the draft's GGUF file; default: the target's, requantised"
+            exists=True, dir_okay=False, help="The draft's GGUF file; default: the target's, requantised."
         ),
     ] = None,
     dtype: Annotated[
-        str, typer.Option(help="data type of a dequantised target: float32 or bfloat16")
+        str, typer.Option(help="Data type of a dequantised target: float32 or bfloat16.")
     ] = "float32",
 ) -> None:
     """Add local files as a model. They are linked, not copied."""
@@ -115,11 +115,11 @@ def add_(
 @app.command("requantize")
 @plainly
 def requantize_(
-    name: Annotated[str, typer.Argument(help="a local model that has a source.gguf")],
+    name: Annotated[str, typer.Argument(help="A local model that has a source.gguf.")],
     type_: Annotated[str, typer.Argument(metavar="TYPE", help="Q2_K, Q3_K_S, Q4_0, IQ4_NL, ...")],
-    pure: Annotated[bool, typer.Option(help="use this type for all tensors instead of a mixture")] = False,
+    pure: Annotated[bool, typer.Option(help="Use this type for all tensors instead of a mixture.")] = False,
     embeddings: Annotated[
-        str, typer.Option(help="type of the token embeddings; empty = as TYPE implies")
+        str, typer.Option(help="Type of the token embeddings; empty = as TYPE implies.")
     ] = "",
 ) -> None:
     """Replace the model's draft by another quantisation of its source file."""
@@ -128,7 +128,7 @@ def requantize_(
     if not folder.source.is_file():
         raise ModelError(f"{folder.source}: missing; only a model with a source file can be requantised")
     recipe = DraftRecipe("source.gguf", type_, pure, embeddings)
-    with prepare.alone(folder, report):
+    with prepare.model_lock(folder, report):
         requantize.requantize(folder.source, folder.draft, recipe)
         stamp.write(
             folder, "draft.gguf", prepare.draft_recipe(folder, recipe), requantize.versions(), own=True
@@ -138,7 +138,7 @@ def requantize_(
 
 @app.command("verify")
 @plainly
-def verify_(name: Annotated[str, typer.Argument(help="one model; default: all local ones")] = "") -> None:
+def verify_(name: Annotated[str, typer.Argument(help="One model; default: all local ones.")] = "") -> None:
     """Compare every file's hash with the stamp and the manifest. Exit code 1 if one differs."""
     report = Report()
     folders = [store.folder(name)] if name else store.present()
@@ -156,8 +156,8 @@ def verify_(name: Annotated[str, typer.Argument(help="one model; default: all lo
 @app.command("rm")
 @plainly
 def rm_(
-    name: Annotated[str, typer.Argument(help="a local model")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask for confirmation")] = False,
+    name: Annotated[str, typer.Argument(help="A local model.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
     """Delete a model."""
     folder = store.folder(name)
@@ -169,9 +169,9 @@ def rm_(
 @app.command("compare-drafts")
 @plainly
 def compare_drafts_(
-    name: Annotated[str, typer.Argument(help="a local model that has a source.gguf")] = "smollm2",
-    tokens: Annotated[int, typer.Option(min=1, max=1024, help="tokens per prompt")] = 48,
-    repeats: Annotated[int, typer.Option(min=1, max=1000, help="timings per quantisation, interleaved")] = 5,
+    name: Annotated[str, typer.Argument(help="A local model that has a source.gguf.")] = "smollm2",
+    tokens: Annotated[int, typer.Option(min=1, max=1024, help="Tokens per prompt.")] = 48,
+    repeats: Annotated[int, typer.Option(min=1, max=1000, help="Timings per quantisation, interleaved.")] = 5,
 ) -> None:
     """Measure which quantisation of the source drafts the most accepted tokens per millisecond."""
     report = Report()

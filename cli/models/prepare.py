@@ -21,7 +21,7 @@ TOKENIZER_FILES: Final = {".json", ".jinja", ".txt", ".model"}
 def prepare(model: Model, sources: Sequence[str], report: Report) -> Folder:
     """Prepare a known model in its folder. Files that are complete and current are kept. Raises ModelError."""
     folder = store.folder(model.name)
-    with alone(folder, report):
+    with model_lock(folder, report):
         for file in model.files:
             adopt(folder, file)
         missing = [
@@ -41,7 +41,7 @@ def prepare_draft(model: Model, sources: Sequence[str], report: Report) -> Path:
     """Prepare only a model's draft, for a device. Returns the GGUF file. Raises ModelError."""
     folder, name = store.folder(model.name), model.draft.source if model.draft else "draft.gguf"
     file = next(file for file in model.files if file.name == name)
-    with alone(folder, report):
+    with model_lock(folder, report):
         adopt(folder, file)
         if not is_current(folder, name, file_recipe(file), report):
             report.say(f"Draft of {model.title} ({model.licence}): {human_size(file.size)} to download")
@@ -148,7 +148,7 @@ def target_recipe(folder: Folder, recipe: TargetRecipe) -> str:
 
 
 @contextmanager
-def alone(folder: Folder, report: Report) -> Iterator[None]:
+def model_lock(folder: Folder, report: Report) -> Iterator[None]:
     """Hold the model's lock; other commands wait for it. Deletes temporary folders of commands that were killed."""
     store.models_root().mkdir(parents=True, exist_ok=True)
     with (store.models_root() / f".{folder.name}.lock").open("w") as lock:

@@ -25,6 +25,7 @@ class Folder:
 
     @property
     def name(self) -> str:
+        """Name of the model."""
         return self.path.name
 
     @property

@@ -14,9 +14,7 @@ from shared.runtime.health import STACK_HEADER
 
 BROKER_TIMEOUT_S: Final = 10.0
 BROKER_POLL_S: Final = 0.02
-USER: Final = (
-    "gateway"  # broker user for the question; every role of the core may read the server's process id
-)
+USER: Final = "gateway"  # a user of the broker that may read the server's process id
 
 
 async def broker_is_ours(process: Supervised, port: int, access: Access | None) -> bool:

@@ -44,6 +44,7 @@ class _Service:
 
     @property
     def role(self) -> str:
+        """Name of the role, as in settings and credentials."""
         return self.package.partition(".")[0]
 
 

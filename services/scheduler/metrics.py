@@ -31,7 +31,7 @@ class Metrics:
         self.lengths = self._histogram("draft_length", "Drafted tokens per decoding row", LENGTHS)
         self.wait = self._histogram(
             "queue_wait_seconds",
-            "Time from a session being ready to its row being staged, in seconds",
+            "Time from a ready session or a received draft to its staged row, in seconds",
             WAITS_S,
         )
         self.rounds = self._count("rounds", "Verified rounds, by whether they had a draft", "drafted")

@@ -118,7 +118,7 @@ def claim(state_dir: Path) -> FileLock:
             if time.monotonic() > deadline:
                 raise StateError(
                     f"a stack runs here already (process {lock.note()}, state in {state_dir}); "
-                    "`outrider down` ends it, another --state keeps another one"
+                    "stop it with `outrider down`, or choose another --state"
                 )
             time.sleep(POLL_S)
         state_file(state_dir).unlink(missing_ok=True)

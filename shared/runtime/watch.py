@@ -28,7 +28,7 @@ class BrokerWatch:
     """Probes the broker and notifies its listeners of these events.
 
     away: no answer; streams pause. lost: away for longer than the grace; streams end. back: answers again with
-    its data. reset: answers again, but its data is gone (another run id): groups and registrations are made anew.
+    its data. reset: answers again, but its data is gone (another run id); groups and registrations must be recreated.
     """
 
     def __init__(

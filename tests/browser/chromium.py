@@ -29,7 +29,7 @@ START_S = 30.0
 
 
 class Page:
-    """One page. requests: addresses it asked for; errors: what its console and its scripts complained of."""
+    """One page. requests: URLs that it requested; errors: those of its console and its scripts."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self.requests: list[str] = []
@@ -40,7 +40,7 @@ class Page:
         self._loaded = asyncio.Event()
 
     async def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """One command's result."""
+        """Send a command; returns its result."""
         ident = next(self._ids)
         answer = self._answers[ident] = asyncio.get_running_loop().create_future()
         await self._socket.send_json({"id": ident, "method": method, "params": params})
@@ -50,13 +50,13 @@ class Page:
         return result
 
     async def open(self, url: str) -> None:
-        """Until it is loaded."""
+        """Open a URL and wait until the page is loaded."""
         self._loaded.clear()
         await self.call("Page.navigate", url=url)
         await asyncio.wait_for(self._loaded.wait(), START_S)
 
     async def evaluate(self, expression: str) -> Any:
-        """A JavaScript expression's value."""
+        """Value of a JavaScript expression in the page."""
         reply = await self.call(
             "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
         )
@@ -64,7 +64,7 @@ class Page:
         return reply["result"].get("value")
 
     async def resize(self, width: int, height: int) -> None:
-        """Of the window, in CSS pixels."""
+        """Set the window's size in CSS pixels."""
         await self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -74,12 +74,12 @@ class Page:
         )
 
     async def screenshot(self, path: Path) -> None:
-        """The whole page as a PNG."""
+        """Save the whole page as a PNG file."""
         reply = await self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(reply["data"]))
 
     async def listen(self) -> None:
-        """What comes from the browser, to its end."""
+        """Read messages of the browser until it closes."""
         async for message in self._socket:
             reply = message.json()
             if "id" in reply:
@@ -102,7 +102,7 @@ class Page:
 
 @asynccontextmanager
 async def opened(folder: Path, width: int = 1200, height: int = 900) -> AsyncIterator[Page]:
-    """A page of a browser of its own, with its profile in `folder`. Fails, never skips, where there is no Chromium."""
+    """Run a browser with its profile in `folder`; yields a page. Fails, never skips, where there is no Chromium."""
     binary = next(filter(None, map(shutil.which, NAMES)), None)
     if binary is None:
         pytest.fail("no Chromium: apt-get install chromium chromium-driver", pytrace=False)
@@ -131,7 +131,7 @@ async def opened(folder: Path, width: int = 1200, height: int = 900) -> AsyncIte
 
 
 async def _port(folder: Path) -> int:
-    """The browser's own, once it has one."""
+    """Port of the browser's DevTools, once it listens."""
     port_file = folder / "DevToolsActivePort"
     async with asyncio.timeout(START_S):
         while not (port_file.is_file() and "\n" in port_file.read_text()):

@@ -1,4 +1,4 @@
-"""`outrider chat` shows what comes, marks accepted drafts, and says why an answer ended."""
+"""`outrider chat` prints the stream, marks accepted drafts, and reports why an answer ended."""
 
 import io
 import json

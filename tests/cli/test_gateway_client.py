@@ -1,4 +1,4 @@
-"""What the command line says when a gateway refuses, is silent, or is none."""
+"""Errors of the command line when a gateway refuses, is silent, or is no gateway."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,7 +16,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @asynccontextmanager
 async def serving(handler: Handler) -> AsyncIterator[str]:
-    """A server whose every path is this handler; its address as `up` prints it, with /v1."""
+    """Run a server with this handler for all paths; yields its URL with /v1, as `up` prints it."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handler)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
@@ -163,7 +163,7 @@ async def test_a_silent_stream_is_given_up_with_a_word() -> None:
 
 
 async def test_an_answer_may_take_longer_than_the_limit_on_silence() -> None:
-    """No limit on the whole: four pauses of 0.3 s are longer than a limit of 1 s, and each is shorter."""
+    """The limit is not on the total: four pauses of 0.3 s exceed 1 s together, but none does alone."""
 
     async def slow(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()

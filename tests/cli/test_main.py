@@ -1,4 +1,4 @@
-"""The `outrider` command as a whole: every option of every command is checked, and named when it is wrong."""
+"""The `outrider` command: every option of every command is checked, and errors name the option."""
 
 import inspect
 import os
@@ -68,7 +68,7 @@ def of(*kinds: type) -> pytest.MarkDecorator:
 
 
 def said(*arguments: str, **env: str) -> str:
-    """What is said of a usage error, in one line without the box around it."""
+    """Text of a usage error as one line, without the box around it."""
     done = CliRunner().invoke(app, list(arguments), env=env)
     assert done.exit_code == 2, done.output
     return re.sub(r"[\s│]+", " ", done.output)
@@ -135,7 +135,7 @@ def test_an_address_that_is_no_broker_is_named(arguments: tuple[str, ...], name:
 
 
 def test_every_option_that_takes_an_address_is_among_those_tried() -> None:
-    """A new one is added above."""
+    """A new option must be added to the cases above."""
     found = {
         p.label for p in ALL if p.kind is str and re.search("url|broker", p.flag + p.info.__class__.__name__)
     }

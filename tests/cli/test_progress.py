@@ -11,7 +11,7 @@ from tests.harness.virtual import run_virtual
 
 
 def printed_lines(*, terminal: bool, fails: bool = False) -> list[str]:
-    """The lines of a command of two steps: eight pieces in 40 s, then two that were there."""
+    """Lines of a command with two steps: eight units in 40 s, then two that were complete before."""
     out = StringIO()
     console = Console(file=out, force_terminal=terminal, width=100)
 

@@ -1,4 +1,4 @@
-"""A device that joins a running stack with the printed line alone, and everything that can be wrong with it."""
+"""A device joins a running stack with the printed command; and errors of joining."""
 
 import asyncio
 import time
@@ -24,7 +24,7 @@ MODELLED: Mapping[str, str] = {"OUTRIDER_DRAFTER": "modelled"}
 
 @pytest.fixture
 async def stack(tmp_path: Path) -> AsyncIterator[LocalStack]:
-    """Modelled compute, no device of its own, open to devices at another loopback address."""
+    """A modelled stack without devices, open to devices on another loopback address."""
     options = Options(
         modelled=True, draft_workers=0, ports=Ports.free(), state_dir=tmp_path / "state", listen=LISTEN
     )
@@ -170,7 +170,7 @@ async def test_a_device_cannot_be_added_to_a_broker_that_is_not_open(tmp_path: P
 
 
 async def test_a_disk_without_room_for_the_draft_model_is_named(tmp_path: Path) -> None:
-    """A small file system for models: one clear line, the right code, and the stack does not notice."""
+    """With a small file system for models, the device exits with one line and its code; the stack is not affected."""
     env = {"OUTRIDER_DRAFT": "smollm2"}
     options = Options(
         modelled=True,

@@ -1,4 +1,4 @@
-"""Options are checked where they are typed."""
+"""Options of the command line are checked before anything starts."""
 
 from collections.abc import Callable
 from pathlib import Path

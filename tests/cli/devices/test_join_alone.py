@@ -1,4 +1,4 @@
-"""`outrider join` before it speaks to a core. With one: tests/integration/test_join.py."""
+"""`outrider join` without a core. With a core: tests/integration/test_join.py."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What the doctor looks at before it measures."""
+"""The doctor's checks."""
 
 from pathlib import Path
 

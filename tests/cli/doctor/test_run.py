@@ -1,4 +1,4 @@
-"""What the doctor says and writes."""
+"""The doctor's report, exit code and profile."""
 
 import signal
 from io import StringIO

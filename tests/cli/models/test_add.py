@@ -1,4 +1,4 @@
-"""Models of one's own, and what `--target` may be."""
+"""Adding the user's own models, and values of `--target`."""
 
 from pathlib import Path
 

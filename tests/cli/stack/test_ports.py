@@ -1,4 +1,4 @@
-"""Ports of a local stack: free, distinct, and named with their options when they are not."""
+"""Ports of a local stack must be free and distinct; errors name the option."""
 
 import socket
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Supervised processes: restarted when they die, not when that cannot help, stopped with a bound."""
+"""Supervised processes: restarts, permanent failures, and stopping within a limit."""
 
 import asyncio
 import signal

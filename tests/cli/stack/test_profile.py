@@ -1,4 +1,4 @@
-"""Which profile a stack plans with."""
+"""The profile with which a stack plans."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A local stack: who may start, who is given up, and that only its own processes are taken for its own."""
+"""A local stack: exclusive start, processes that are given up, and proof that servers belong to it."""
 
 import asyncio
 import signal
@@ -23,7 +23,7 @@ ILLEGAL = "import os, signal; print('drafting', flush=True); os.kill(os.getpid()
 
 @asynccontextmanager
 async def web_server(port: int) -> AsyncIterator[None]:
-    """Something else that answers, as web servers do."""
+    """A foreign web server."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()
@@ -36,7 +36,7 @@ async def web_server(port: int) -> AsyncIterator[None]:
 
 
 async def request_page(stack: LocalStack, name: str, path: str) -> None:
-    """Ask a made-up service for a page; it may end instead of answering."""
+    """Request a page of a fake service, which may exit instead of answering."""
     url = stack.processes[name].spec.ready_url.replace("/readyz", path)
     async with aiohttp.ClientSession() as session:
         try:
@@ -48,13 +48,13 @@ async def request_page(stack: LocalStack, name: str, path: str) -> None:
 
 @pytest.fixture(autouse=True)
 def _look_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder that is held stays so: no need to try for long."""
+    """A lock that is held in these tests stays held, so a claim need not retry for long."""
     monkeypatch.setattr("shared.runtime.stack_state.CLAIM_TIMEOUT_S", 0.05)
 
 
 @pytest.fixture
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ports are taken after they were found free: between look and start somebody else may come."""
+    """Skip the check of free ports, as if another program took a port after the check."""
 
     def check(_: list[Claim]) -> None:
         pass
@@ -131,7 +131,7 @@ async def test_a_device_that_ends_for_good_later_is_given_up_alone(
 async def test_a_device_whose_restart_is_refused_is_given_up_alone(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """As a draft file is that was cut in place: first a signal, then a file that cannot be loaded."""
+    """Like a draft file that is truncated in place: first a death by signal, then a file that cannot be loaded."""
     first = tmp_path / "first"
     once = f"import pathlib; first = pathlib.Path({str(first)!r})\n"
     once += "if first.exists(): print('no GGUF model'); raise SystemExit(2)\nfirst.touch()\n"

@@ -1,4 +1,4 @@
-"""`outrider up` and `down`: whom they end, and options that cannot be."""
+"""`outrider up` and `down`: which processes they stop, and invalid options."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ signal.sigwait({signal.SIGTERM})
 
 @pytest.fixture(autouse=True)
 def _look_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder that is held stays so: no need to try for long."""
+    """A lock that is held in these tests stays held, so a claim need not retry for long."""
     monkeypatch.setattr("shared.runtime.stack_state.CLAIM_TIMEOUT_S", 0.05)
 
 

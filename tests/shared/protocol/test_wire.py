@@ -1,4 +1,4 @@
-"""Messages as bytes: nothing is lost on the way, and nothing but a message gets in."""
+"""Encoding of messages: round trips are lossless, and everything that is not a message is refused."""
 
 import math
 import tracemalloc
@@ -80,7 +80,7 @@ def test_logprobs_may_be_no_number() -> None:
 
 
 def test_whole_numbers_stand_for_floats() -> None:
-    """A Lua script packs -1.0 as -1; a log-probability it stays."""
+    """A Lua script packs -1.0 as -1, which is still a valid log-probability."""
     own, _, values = wire.decode_logprobs(msgpack.packb((-1, (3,), (0,))))
     assert (own, values) == (-1.0, (0.0,))
     assert isinstance(own, float)
@@ -150,7 +150,7 @@ def test_logs_are_checked_as_well(data: bytes) -> None:
 
 
 def refused_or_valid(data: bytes) -> None:
-    """Nothing but WireError comes out, and what is let in is a message that encodes again."""
+    """Decoding raises only WireError, and what it accepts encodes to the same bytes again."""
     with suppress(wire.WireError):
         message = wire.decode(data)
         assert wire.decode(wire.encode(message)) == message or "nan" in repr(message)

@@ -1,4 +1,4 @@
-"""When connections are closed, on a virtual clock."""
+"""Time limits of connections, on a virtual clock."""
 
 import asyncio
 from collections import Counter
@@ -13,7 +13,7 @@ BOUNDS = ConnectionBounds(connections=1, header_s=10.0, idle_s=75.0, write_s=30.
 
 
 class Wire(asyncio.Transport):
-    """A transport whose unsent bytes the test sets. Only closing does anything."""
+    """A fake transport. The test sets its unsent bytes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Wire(asyncio.Transport):
 
 
 class Rig:
-    """A connection on a wire, with an inner protocol that does nothing."""
+    """A connection on a fake transport, with an inner protocol that does nothing."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -102,7 +102,7 @@ def test_a_client_that_reads_nothing_is_gone_one_that_reads_a_little_is_not() ->
 
 
 def test_what_a_handler_adds_once_more_is_no_sign_of_reading() -> None:
-    """It may write on a little before it is held up."""
+    """A handler may write a little more before it blocks."""
 
     async def main() -> None:
         rig = Rig()

@@ -1,4 +1,4 @@
-"""Progress of a long command: bars on a terminal; otherwise, as in a log or in CI, a line every 15 s."""
+"""How far a long command is: bars on a terminal; elsewhere, in a log or in CI, a line every 15 s."""
 
 import asyncio
 from types import TracebackType
@@ -11,7 +11,7 @@ LINE_S: Final = 15.0
 
 
 class Step:
-    """One step of a command, `done` of `total` units complete. note: result of the last unit, shown beside it."""
+    """A part of the work: `done` of `total`. note: what the last advance came to."""
 
     def __init__(self, steps: "Steps", bar: TaskID, what: str, total: int) -> None:
         self.bar, self.what, self.total, self.done, self.note = bar, what, total, 0, ""
@@ -19,25 +19,25 @@ class Step:
         self._began = asyncio.get_running_loop().time()
 
     def advance(self, note: str = "") -> None:
-        """Count one more unit as done."""
+        """One more is done."""
         self.done += 1
         self.note = note
         self._steps.changed(self)
 
     def complete(self) -> None:
-        """Mark the step as complete, whatever was counted: the rest may have been done in an earlier run."""
+        """All is done, whatever was counted: the rest was there before."""
         self.done = self.total
         self._steps.changed(self)
 
     def line(self) -> str:
-        """The progress as one line of text."""
+        """In words."""
         seconds = asyncio.get_running_loop().time() - self._began
         note = f" ({self.note})" if self.note else ""
         return f"{self.what}: {self.done} of {self.total} after {seconds:.0f} s{note}"
 
 
 class Steps:
-    """The steps of one command, one after another. Use as `async with Steps(console) as steps`."""
+    """The steps of one command. Use as `async with Steps(console) as steps`. A step ends when the next begins."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -68,13 +68,13 @@ class Steps:
             await asyncio.gather(self._lines, return_exceptions=True)
 
     def step(self, what: str, total: int) -> Step:
-        """Begin the next step, which ends the one before. what: its description; total: its units."""
+        """The next step begins."""
         self._end()
         self._step = Step(self, self._bars.add_task(what, total=total), what, total)
         return self._step
 
     def changed(self, step: Step) -> None:
-        """Update the display. Called by a step."""
+        """Called by a step: show how far it is."""
         description = f"{step.what}: {step.note}" if step.note else step.what
         self._bars.update(step.bar, completed=step.done, description=description)
 
@@ -92,6 +92,6 @@ class Steps:
                 self._print(self._step)
 
     def _print(self, step: Step) -> None:
-        """Print a step's line, unless bars are shown."""
+        """Only where there are no bars."""
         if self._lines:
             self._console.print(step.line(), highlight=False, markup=False, soft_wrap=True)

@@ -10,8 +10,8 @@ from cli.progress import Steps
 from tests.harness.virtual import run_virtual
 
 
-def printed_lines(*, terminal: bool, fails: bool = False) -> list[str]:
-    """Lines of a command with two steps: eight units in 40 s, then two that were complete before."""
+def shown(*, terminal: bool, fails: bool = False) -> list[str]:
+    """The lines of a command of two steps: eight pieces in 40 s, then two that were there."""
     out = StringIO()
     console = Console(file=out, force_terminal=terminal, width=100)
 
@@ -36,7 +36,7 @@ def printed_lines(*, terminal: bool, fails: bool = False) -> list[str]:
 
 
 def test_a_line_comes_every_fifteen_seconds_and_at_each_step_s_end() -> None:
-    assert printed_lines(terminal=False) == [
+    assert shown(terminal=False) == [
         "the reference: 2 of 8 after 15 s (user-1)",
         "the reference: 5 of 8 after 30 s (user-1)",
         "the reference: 8 of 8 after 40 s (user-1)",
@@ -45,8 +45,8 @@ def test_a_line_comes_every_fifteen_seconds_and_at_each_step_s_end() -> None:
 
 
 def test_a_terminal_has_bars_and_no_lines() -> None:
-    assert printed_lines(terminal=True) == []
+    assert shown(terminal=True) == []
 
 
 def test_a_step_that_failed_is_not_said_to_have_ended() -> None:
-    assert printed_lines(terminal=False, fails=True)[-1] == "the reference: 5 of 8 after 30 s (user-1)"
+    assert shown(terminal=False, fails=True)[-1] == "the reference: 5 of 8 after 30 s (user-1)"

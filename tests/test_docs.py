@@ -43,7 +43,6 @@ FOLDERS = (
 )
 PATH = re.compile(rf"(?<![\w./<-])(?:{'|'.join(FOLDERS)})/[\w./*<{{}}-]*")
 MADE_LATER = ("k8s/base/access",)  # by `make k8s-access`; not committed
-WIDTH = 120
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
 
 
@@ -245,11 +244,3 @@ def test_the_changelog_begins_with_this_version() -> None:
     newest = text(HISTORY).split("\n## ")[1]
     assert newest.startswith(f"[{version}]")
     assert f"Protocol version {limits.PROTOCOL_VERSION}." in newest
-
-
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_prose_has_one_line_width(page: Path) -> None:
-    """At most WIDTH characters. Tables and code have lines as long as they need."""
-    prose = re.sub(r"^```.*?^```", "", text(page), flags=re.DOTALL | re.MULTILINE)
-    wide = [line for line in prose.splitlines() if len(line) > WIDTH and not line.startswith(("|", "    "))]
-    assert not wide

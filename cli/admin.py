@@ -5,11 +5,14 @@ from typing import Any, Final
 
 from cli.gateway_client import GatewayClient
 
-STATUS: Final = frozenset({"policy", "sessions", "totals", "verifiers", "devices"})
+STATUS_FIELDS: Final = frozenset({"policy", "sessions", "totals", "verifiers", "devices"})
 
 
 class Admin:
-    """Use as `async with Admin(url, key) as admin`. Raises CommandError with the gateway's own words."""
+    """Client of one gateway. Use as `async with Admin(url, key) as admin`.
+
+    Every method raises CommandError with the gateway's message when the call fails.
+    """
 
     def __init__(self, url: str, api_key: str = "") -> None:
         self._client = GatewayClient(url, api_key)
@@ -23,19 +26,19 @@ class Admin:
         await self._client.__aexit__(kind, error, trace)
 
     async def policy(self) -> dict[str, Any]:
-        """The policy in force."""
+        """The current policy and its parameters."""
         return await self._client.call("GET", "/admin/policy")
 
     async def set_policy(
         self, name: str, k: int = 0, verifier_threads: int = 0, draft_threads: int = 0
     ) -> None:
-        """Change it from each session's next round on; 0 leaves a figure as it is."""
+        """Change the policy from each session's next round on. k: 0 = the policy's own; threads: 0 = unchanged."""
         body = {"policy": name, "k": k, "verifier_threads": verifier_threads, "draft_threads": draft_threads}
         await self._client.call("POST", "/admin/policy", body)
 
     async def status(self) -> dict[str, Any]:
-        """Devices, verifiers, sessions, policy."""
+        """Policy, devices, verifiers, number of sessions and token totals."""
         answer = await self._client.call("GET", "/admin/status")
-        if missing := STATUS - answer.keys():
+        if missing := STATUS_FIELDS - answer.keys():
             raise self._client.foreign(f"/admin/status lacks {', '.join(sorted(missing))}")
         return answer

@@ -1,4 +1,4 @@
-"""transformers' own generation in a process of its own (cli/bench/verifier/generate.py)."""
+"""transformers' `generate` in a child process, which runs cli/bench/verifier/generate.py."""
 
 import asyncio
 import json
@@ -11,19 +11,22 @@ from typing import Any
 
 from cli.command.errors import CommandError
 
-LINE_BYTES = 1 << 24  # of an answer
+LINE_BYTES = 1 << 24  # maximum length of an answer
 
 
 @dataclass(frozen=True, slots=True)
 class BaselineAnswer:
-    """What it said, as ids, and the seconds it took."""
+    """Generated token ids, one list per prompt, and the duration in seconds."""
 
     texts: list[list[int]]
     seconds: float
 
 
 class Baseline:
-    """The child process. Use as `async with Baseline(target) as rival`. threads 0: as many as torch likes."""
+    """The child process. Use as `async with Baseline(target) as baseline`.
+
+    target, assistant: model folders. threads: compute threads; 0 = torch's default.
+    """
 
     def __init__(
         self, target: Path, *, assistant: Path | None = None, dtype: str = "auto", threads: int = 0
@@ -49,16 +52,19 @@ class Baseline:
         await self._process.wait()
 
     async def ask(self, job: Mapping[str, Any]) -> BaselineAnswer:
-        """One job, see cli/bench/verifier/generate.py. Raises CommandError when the process is gone."""
-        assert self._process.stdin is not None  # noqa: S101  # PIPE was asked for
+        """Run one job, a JSON object of the form that cli/bench/verifier/generate.py reads.
+
+        Raises CommandError when the process has ended.
+        """
+        assert self._process.stdin is not None  # noqa: S101  # it is a pipe
         self._process.stdin.write(json.dumps(job).encode() + b"\n")
         done = await self._answer()
         return BaselineAnswer(done["texts"], done["seconds"])
 
     async def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None  # noqa: S101  # as above
+        assert self._process.stdout is not None  # noqa: S101  # it is a pipe
         line = await self._process.stdout.readline()
         if not line:
-            raise CommandError("transformers' process ended: is there memory for the models?")
+            raise CommandError("the process of transformers ended: is there enough memory for the models?")
         answer: dict[str, Any] = json.loads(line)
         return answer

@@ -1,4 +1,4 @@
-"""`outrider chat`: streams an answer; accepted drafts are coloured."""
+"""`outrider chat`: prints answers as they stream, with accepted drafts in colour."""
 
 import asyncio
 from contextlib import aclosing
@@ -11,11 +11,11 @@ from cli.gateway_client import GatewayClient
 
 
 def run_chat(url: str, api_key: str, prompt: str, max_tokens: int, temperature: float) -> None:
-    """One question, or a conversation until an empty line or Ctrl-D. Raises CommandError."""
+    """Answer `prompt`, or hold a conversation until an empty line or Ctrl-D. Raises CommandError."""
     console = Console(highlight=False)
     sampling = {"max_tokens": max_tokens, "temperature": temperature}
     messages: list[dict[str, str]] = []
-    # No loop runs while a question is typed, so that Ctrl-C ends the command there too.
+    # No event loop runs while the user types, so that Ctrl-C ends the command at that point, too.
     while question := prompt or _ask(console):
         messages.append({"role": "user", "content": question})
         messages.append(
@@ -28,7 +28,7 @@ def run_chat(url: str, api_key: str, prompt: str, max_tokens: int, temperature: 
 async def turn(
     url: str, api_key: str, sampling: dict[str, Any], messages: list[dict[str, str]], console: Console
 ) -> str:
-    """The answer to a conversation, printed as it comes. Raises CommandError."""
+    """Print and return the answer to a conversation. Raises CommandError."""
     async with GatewayClient(url, api_key) as client:
         return await answer(
             client, {"model": await _model(client), **sampling, "messages": messages}, console
@@ -36,7 +36,7 @@ async def turn(
 
 
 async def answer(client: GatewayClient, body: dict[str, Any], console: Console) -> str:
-    """The text, printed as it comes, with the figures below it. Raises CommandError."""
+    """Print an answer as it streams, then a line of token counts. Returns the text. Raises CommandError."""
     body = {**body, "stream": True, "stream_options": {"include_usage": True}, "outrider": {"spans": True}}
     text, reason = "", ""
     usage: dict[str, Any] = {}
@@ -56,23 +56,23 @@ async def answer(client: GatewayClient, body: dict[str, Any], console: Console) 
 
 
 async def _model(client: GatewayClient) -> str:
-    """The first that is served."""
+    """Name of the first model that the gateway serves."""
     listed = await client.call("GET", "/v1/models")
     try:
         return str(listed["data"][0]["id"])
     except (KeyError, IndexError, TypeError):
-        raise client.foreign("/v1/models names no model") from None
+        raise client.foreign("/v1/models lists no model") from None
 
 
 def footer(usage: dict[str, Any], reason: str) -> str:
-    """Tokens, drafted and accepted ones, and that the answer was cut when it was. reason: OpenAI's finish_reason."""
+    """Line of token counts (total, drafted, accepted). reason: OpenAI's finish_reason; "length" adds a note."""
     spec = usage.get("speculative") or {}
     total, drafted, accepted = (
         usage.get("completion_tokens", 0),
         spec.get("drafted_tokens", 0),
         spec.get("accepted_tokens", 0),
     )
-    cut = "; cut there, --max-tokens allows no more" if reason == "length" else ""
+    cut = "; cut off by --max-tokens" if reason == "length" else ""
     if not drafted:
         return f"{total} tokens, none drafted{cut}"
     return (
@@ -83,9 +83,9 @@ def footer(usage: dict[str, Any], reason: str) -> str:
 def _ask(console: Console) -> str:
     try:
         question = console.input("[bold]you:[/] ").strip()
-        question.encode("utf-8")  # undecodable bytes come as characters that cannot be sent
+        question.encode("utf-8")  # undecodable bytes became surrogates, which cannot be sent
     except EOFError:
         return ""
     except UnicodeError:
-        raise CommandError("what was typed is not valid UTF-8") from None
+        raise CommandError("the input is not valid UTF-8") from None
     return question

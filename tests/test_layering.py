@@ -1,4 +1,4 @@
-"""The layering of docs/architecture.md, read off the imports: who may import whom, and which calls are whose."""
+"""The layering of docs/architecture.md: which folders may import which, and which files may make certain calls."""
 
 import ast
 import subprocess
@@ -197,7 +197,7 @@ def test_no_import_circles_between_files() -> None:
 
 
 def test_the_gpu_benchmark_needs_torch_transformers_and_numpy_only() -> None:
-    """It runs on machines that have nothing else (huggingface_hub comes with transformers)."""
+    """It runs on machines without other packages (transformers depends on huggingface_hub)."""
     known = {*sys.stdlib_module_names, *OURS, "torch", "transformers", "numpy", "huggingface_hub"}
     waiting = [file for file in FILES if file.startswith("cli/bench/verifier/")]
     seen: set[str] = set()
@@ -213,7 +213,7 @@ def test_the_gpu_benchmark_needs_torch_transformers_and_numpy_only() -> None:
 
 
 def loads(file: str) -> set[str]:
-    """Our files that are loaded with a file, itself included."""
+    """Files of this repository that are loaded with a file, including itself."""
     names = {file.removesuffix(".py").removesuffix("/__init__").replace("/", "."): file for file in FILES}
     modules = [module for module, at_load in imports(file) if at_load]
     found = {next((name for name in (m, m.rpartition(".")[0]) if name in names), "") for m in modules}

@@ -1,4 +1,4 @@
-"""The dashboard asks for metrics and labels that there are, and Prometheus looks where they are told."""
+"""The dashboard's queries use existing metrics and labels, and Prometheus scrapes the right ports."""
 
 import json
 import re
@@ -28,7 +28,7 @@ LABELS_OF_ALL = {"job", "instance", "le"}
 
 
 class NoSessions:
-    """What the gateway's metrics look at."""
+    """Stands for the gateway's sessions."""
 
     counts: ClassVar[dict[str, int]] = {}
 
@@ -37,7 +37,7 @@ class NoSessions:
 
 
 def metrics() -> dict[str, set[str]]:
-    """Labels by the name of every series that a service shows."""
+    """Labels of all series of a service, by name."""
     registry = CollectorRegistry()
     SchedulerMetrics(registry)
     known = DeviceEstimate(alpha=Mean(0.8))
@@ -78,16 +78,16 @@ def test_every_query_names_metrics_and_labels_that_there_are(query: str) -> None
 def test_legends_name_labels_that_are_left() -> None:
     for panel in DASHBOARD["panels"]:
         for target in panel["targets"]:
-            wanted = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
+            labels = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
             grouped = re.search(r"^(?:sum|histogram_quantile).*?by \(([^)]*)\)", target["expr"])
             if grouped:
-                assert wanted <= {label.strip() for label in grouped[1].split(",")}
+                assert labels <= {label.strip() for label in grouped[1].split(",")}
             elif target["expr"].startswith(("sum(", "histogram_quantile(")):
-                assert not wanted
+                assert not labels
             else:
                 name = re.match(r"outrider_\w+", target["expr"])
                 assert name is not None
-                assert wanted <= METRICS[name[0]] | LABELS_OF_ALL
+                assert labels <= METRICS[name[0]] | LABELS_OF_ALL
 
 
 def test_prometheus_looks_at_every_role_where_it_shows_its_metrics() -> None:

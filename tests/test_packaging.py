@@ -1,4 +1,4 @@
-"""constraints.txt pins everything that pyproject.toml asks for, on every Python that is promised."""
+"""constraints.txt pins all requirements of pyproject.toml, for every supported Python."""
 
 import re
 import tomllib
@@ -28,7 +28,7 @@ PLACES = [(python, *system) for python in PYTHONS for system in SYSTEMS]
 
 
 def environment(python: str, platform: str, system: str, machine: str) -> dict[str, str]:
-    """What markers see there."""
+    """Environment for the evaluation of markers."""
     return {
         "python_version": python.rpartition(".")[0],
         "python_full_version": python,
@@ -53,14 +53,14 @@ def pins() -> list[Requirement]:
 
 
 def pinned_in(place: dict[str, str]) -> dict[str, str]:
-    """Version by name of what is pinned there."""
+    """Pinned versions by name in an environment."""
     found = [pin for pin in pins() if pin.marker is None or pin.marker.evaluate(place)]
     versions = {pin.name: next(iter(pin.specifier)).version for pin in found}
     assert len(versions) == len(found), "a package has two pins"
     return versions
 
 
-def asked() -> list[Requirement]:
+def requirements() -> list[Requirement]:
     texts = [
         *PROJECT["dependencies"],
         *(r for extra in PROJECT["optional-dependencies"].values() for r in extra),
@@ -74,7 +74,7 @@ def needed_in(place: dict[str, str]) -> list[Requirement]:
     What is not installed here counts, but what it needs itself is not known.
     """
     building = map(Requirement, GROUPS["build"])
-    found, waiting, seen = [], [(r, "") for r in (*asked(), *building)], set()
+    found, waiting, seen = [], [(r, "") for r in (*requirements(), *building)], set()
     while waiting:
         requirement, extra = waiting.pop()
         if requirement.marker and not requirement.marker.evaluate({**place, "extra": extra}):
@@ -90,7 +90,7 @@ def needed_in(place: dict[str, str]) -> list[Requirement]:
 
 @cache
 def requirements_of(name: str) -> tuple[Requirement, ...]:
-    """Of an installed package; () when it is not installed."""
+    """Requirements of an installed package; () when it is not installed."""
     try:
         return tuple(Requirement(text) for text in distribution(name).requires or ())
     except PackageNotFoundError:
@@ -149,7 +149,7 @@ def test_installed_versions_are_the_pinned_ones() -> None:
     different = {
         name: (distribution(name).version, pinned)
         for name, pinned in pinned_in({**cast(dict[str, str], default_environment()), "extra": ""}).items()
-        if name in {canonicalize_name(r.name) for r in asked()}
+        if name in {canonicalize_name(r.name) for r in requirements()}
         and distribution(name).version.split("+")[0] != pinned
     }
     assert not different

@@ -1,1 +1,1 @@
-"""What the commands share: option types, errors, reports, and how a command ends."""
+"""Shared by all commands: option types, errors, progress reports and exit codes."""

@@ -1,4 +1,4 @@
-"""Ends a command that failed: one line on stderr, no traceback, and an exit code."""
+"""Exits from failed commands: one line on stderr without a traceback, and an exit code."""
 
 import io
 import os
@@ -16,7 +16,7 @@ DEBUG: Final = "OUTRIDER_DEBUG"
 
 
 def expected() -> tuple[type[Exception], ...]:
-    """The errors that are shown as one line. The modules load here, so that `--help` stays quick."""
+    """The errors that are shown as one line. Their modules are imported here, so that `--help` stays quick."""
     import aiohttp
 
     from shared.broker.contract import BrokerAway, BrokerDenied
@@ -42,8 +42,11 @@ def expected() -> tuple[type[Exception], ...]:
 
 
 @contextmanager
-def cli_errors(*besides: type[Exception]) -> Iterator[None]:
-    """Expected errors, those besides, and files that cannot be used are one line; Ctrl-C ends cleanly."""
+def cli_errors(*further: type[Exception]) -> Iterator[None]:
+    """Show expected errors, `further` ones, and OSErrors that name a file as one line, with exit code 1.
+
+    Ctrl-C exits with code 130.
+    """
     try:
         yield
     except KeyboardInterrupt:
@@ -51,19 +54,22 @@ def cli_errors(*besides: type[Exception]) -> Iterator[None]:
     except Exception as raised:
         error = innermost(raised)
         about_a_file = isinstance(error, OSError) and error.filename is not None
-        if about_a_file or isinstance(error, (*expected(), *besides)):
+        if about_a_file or isinstance(error, (*expected(), *further)):
             fail(words(error))
         raise
 
 
 def fail(message: str) -> NoReturn:
-    """Say so and end with code 1."""
+    """Print the message to stderr and exit with code 1."""
     print(f"outrider: {message}", file=sys.stderr)
     raise typer.Exit(1)
 
 
 def run_app(name: str, app: Callable[[], object]) -> None:
-    """Run a command line. What a terminal cannot show becomes a question mark; no error ends it with a traceback."""
+    """Run a command line. An unexpected error is one line and exit code 1; OUTRIDER_DEBUG=1 shows its traceback.
+
+    Characters that the terminal's encoding lacks are printed as question marks.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -78,9 +84,9 @@ def run_app(name: str, app: Callable[[], object]) -> None:
 
 
 def unexpected(error: BaseException) -> str:
-    """One line for an error that nobody foresaw, and how to see where it came from."""
+    """One line for an unexpected error, with a hint at the traceback."""
     if isinstance(error, ModuleNotFoundError):
-        return f"{error.name} is needed for this and not installed; pip install 'outrider[all]' brings everything"
+        return f"{error.name} is needed but not installed; `pip install 'outrider[all]'` installs everything"
     kind, text = type(error).__name__, " ".join(words(error).split())
     said = kind if text == kind else f"{kind}: {text}"
     return f"unexpected {said} ({DEBUG}=1 shows the traceback)"

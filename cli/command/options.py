@@ -1,4 +1,4 @@
-"""Checks of what is typed on the command line, before anything starts. An error names the option and the fix."""
+"""Option types of the command line, with checks that run before anything starts. Errors name option and fix."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ STATE: Final = Path(".outrider")
 
 
 def checked_gateway(value: str) -> str:
-    """The base of a gateway's address; "" when none was given."""
+    """Base URL of a gateway; "" = not given. Raises typer.BadParameter."""
     try:
         return gateway_url(value) if value else ""
     except AddressError as error:
@@ -20,7 +20,7 @@ def checked_gateway(value: str) -> str:
 
 
 def checked_broker(value: str) -> str:
-    """A broker's address; "" when none was given."""
+    """URL of a broker; "" = not given. Raises typer.BadParameter."""
     try:
         return broker_url(value) if value else ""
     except AddressError as error:
@@ -28,15 +28,15 @@ def checked_broker(value: str) -> str:
 
 
 def checked_key(value: str) -> str:
-    """A key as a header can carry it; "" when none was given."""
+    """A key that can be sent in a header; "" = not given. Raises typer.BadParameter."""
     key = value.strip()
     if not key.isprintable():
-        raise typer.BadParameter("a key is one line without control characters")
+        raise typer.BadParameter("a key must be one line without control characters")
     return key
 
 
 def checked_text(value: str) -> str:
-    """Text that can be sent. Bytes of a terminal that are no UTF-8 reach Python as characters that cannot."""
+    """Text that can be sent as UTF-8. Invalid bytes reach Python as surrogates. Raises typer.BadParameter."""
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
@@ -45,56 +45,60 @@ def checked_text(value: str) -> str:
 
 
 def writable(value: Path) -> Path:
-    """A file or folder that can be made: known before minutes of measuring, not after."""
+    """A file or folder that can be written, checked before minutes of measuring. Raises typer.BadParameter."""
     place = value.absolute()
     above = next(folder for folder in (place, *place.parents) if folder.exists())
     if above != place and not above.is_dir():
-        raise typer.BadParameter(f"{above} is a file, no folder")
+        raise typer.BadParameter(f"{above} is a file, not a folder")
     if not os.access(above, os.W_OK):
-        raise typer.BadParameter(f"{above} cannot be written to")
+        raise typer.BadParameter(f"{above} is not writable")
     return value
 
 
 StateDir = Annotated[
     Path,
-    typer.Option(envvar="OUTRIDER_STATE", file_okay=False, help="Where a running stack keeps its state."),
+    typer.Option(envvar="OUTRIDER_STATE", file_okay=False, help="State folder of the local stack."),
 ]
 Url = Annotated[
     str,
     typer.Option(
         callback=checked_gateway,
-        help="Gateway, with or without /v1; empty = the stack that `outrider up` runs here.",
+        help="URL of the gateway, with or without /v1; empty = the stack that `outrider up` runs here.",
     ),
 ]
 ApiKey = Annotated[
     str,
     typer.Option(
-        envvar="OUTRIDER_API_KEY", callback=checked_key, help="Key for a gateway that asks for one."
+        envvar="OUTRIDER_API_KEY", callback=checked_key, help="API key, if the gateway requires one."
     ),
 ]
 OutFile = Annotated[Path, typer.Option(dir_okay=False, callback=writable, help="Result file.")]
 ProfileFile = Annotated[Path, typer.Option(dir_okay=False, callback=writable, help="Profile file.")]
 OutFolder = Annotated[
-    Path, typer.Option(file_okay=False, callback=writable, help="Folder for results and pictures.")
+    Path, typer.Option(file_okay=False, callback=writable, help="Folder for results and plots.")
 ]
 JoinArgument = Annotated[
     str,
-    typer.Argument(callback=checked_broker, help="Of the broker: redis://HOST:PORT, or rediss:// for TLS."),
+    typer.Argument(
+        callback=checked_broker, help="URL of the broker: redis://HOST:PORT, or rediss:// for TLS."
+    ),
 ]
-Prompt = Annotated[str, typer.Argument(callback=checked_text, help="One question; empty = a conversation.")]
+Prompt = Annotated[
+    str, typer.Argument(callback=checked_text, help="Question to answer; empty = hold a conversation.")
+]
 Temperature = Annotated[
     float,
-    typer.Option(min=0.0, max=2.0, help="0 = the likeliest token each time."),
+    typer.Option(min=0.0, max=2.0, help="Sampling temperature; 0 = greedy."),
 ]
 Settle = Annotated[
     float,
-    typer.Option(min=0, max=86_400, help="Seconds cut at the start; 0 = the scenario's."),
+    typer.Option(min=0, max=86_400, help="Warm-up in seconds, not measured; 0 = the scenario's."),
 ]
 Measure = Annotated[
     float,
-    typer.Option(min=0, max=86_400, help="Seconds counted; 0 = the scenario's."),
+    typer.Option(min=0, max=86_400, help="Measured seconds, after the warm-up; 0 = the scenario's."),
 ]
 Threads = Annotated[
     int,
-    typer.Option(min=0, max=1024, help="Threads of every process of the kind; 0 = as they are."),
+    typer.Option(min=0, max=1024, help="Compute threads of each process of this kind; 0 = unchanged."),
 ]

@@ -1,4 +1,4 @@
-"""Sizes in bytes as people read them, and the type of a progress callback."""
+"""Human-readable sizes, and the type of progress callbacks."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ def no_progress(_done: int) -> None:
 
 
 def human_size(size: int) -> str:
-    """Bytes for people: 98 MB, 1.1 GB."""
+    """A size in bytes as text with a decimal unit: 98 MB, 1.1 GB."""
     if size >= 10**9:
         return f"{size / 10**9:.1f} GB"
     if size >= 10**6:

@@ -1,0 +1,1 @@
+"""`outrider devices` and `outrider join`: credentials of remote devices, and a device that joins."""

@@ -1,4 +1,4 @@
-"""`outrider devices` and `outrider join`. Heavy libraries load inside the command that needs them."""
+"""`outrider devices` and `outrider join`. Heavy libraries are imported inside the command that needs them."""
 
 import asyncio
 import sys
@@ -20,7 +20,7 @@ JoinUrl = Annotated[
     typer.Option(
         envvar="OUTRIDER_JOIN_URL",
         callback=checked_broker,
-        help="How the device reaches the broker; by default as `outrider up --listen` says.",
+        help="URL at which the device reaches the broker; by default that of `outrider up --listen`.",
     ),
 ]
 BrokerUrl = Annotated[
@@ -28,7 +28,7 @@ BrokerUrl = Annotated[
     typer.Option(
         envvar="OUTRIDER_BROKER_URL",
         callback=checked_broker,
-        help="Broker, as seen from here; empty = the stack that runs here.",
+        help="URL of the broker from this machine; empty = the local stack.",
     ),
 ]
 AccessDir = Annotated[
@@ -36,21 +36,23 @@ AccessDir = Annotated[
     typer.Option(
         envvar="OUTRIDER_ACCESS",
         file_okay=False,
-        help="Folder with the broker's passwords; by default in the state.",
+        help="Folder of the broker's passwords; by default in the state folder.",
     ),
 ]
 
 
 @app.command("add")
 def add_(
-    name: Annotated[str, typer.Argument(help="Of the device: letters, digits, '_', '.', '-'.")],
-    expires: Annotated[str, typer.Option(help="How long it may come: 30d, 12h, 90m; empty = for ever.")] = "",
+    name: Annotated[str, typer.Argument(help="Name of the device: letters, digits, '_', '.', '-'.")],
+    expires: Annotated[
+        str, typer.Option(help="Lifetime of the credential: 30d, 12h, 90m; empty = unlimited.")
+    ] = "",
     url: JoinUrl = "",
     broker: BrokerUrl = "",
     access: AccessDir = None,
     state: StateDir = STATE,
 ) -> None:
-    """Give a device a credential and print the one line for its machine. Again for a name: another credential."""
+    """Create a credential for a device and print the command to run on its machine. Replaces an earlier credential."""
     from cli.devices.devices import add
 
     with cli_errors(OSError):
@@ -62,7 +64,7 @@ def add_(
 
 @app.command("prepare", hidden=True)
 def prepare_(access: AccessDir = None, state: StateDir = STATE) -> None:
-    """Make the passwords and the access list that a broker with users starts with, where they are missing."""
+    """Create missing passwords and the access list of a broker with users."""
     from cli.stack.access import Access
     from cli.stack.stack import access_of
 
@@ -76,7 +78,7 @@ def prepare_(access: AccessDir = None, state: StateDir = STATE) -> None:
 
 @app.command("list")
 def list_(access: AccessDir = None, state: StateDir = STATE) -> None:
-    """Devices that have a credential. Who of them is here now, `outrider status` shows."""
+    """List devices that have a credential. `outrider status` shows which of them are connected."""
     from rich.console import Console
 
     from cli.devices.devices import show
@@ -87,12 +89,12 @@ def list_(access: AccessDir = None, state: StateDir = STATE) -> None:
 
 @app.command("remove")
 def remove_(
-    name: Annotated[str, typer.Argument(help="Of the device.")],
+    name: Annotated[str, typer.Argument(help="Name of the device.")],
     broker: BrokerUrl = "",
     access: AccessDir = None,
     state: StateDir = STATE,
 ) -> None:
-    """Take a device's credential away. If it is connected, it is cut off, and its users go on without it."""
+    """Delete a device's credential. A connected device is disconnected; its users continue without it."""
     from cli.devices.devices import remove
 
     with cli_errors(OSError):
@@ -102,25 +104,29 @@ def remove_(
 
 def join(
     url: JoinArgument,
-    name: Annotated[str, typer.Option(help="Of this device, as given to `outrider devices add`.")],
+    name: Annotated[str, typer.Option(help="Name of this device, as given to `outrider devices add`.")],
     token_file: Annotated[
-        Path, typer.Option(dir_okay=False, help="File with what `outrider devices add` printed.")
+        Path,
+        typer.Option(dir_okay=False, help="File with the password, as `outrider devices add` prints it."),
     ],
     model: Annotated[
         Path | None,
-        typer.Option(dir_okay=False, help="Draft model (.gguf); by default the core's own, fetched once."),
+        typer.Option(
+            dir_okay=False, help="Draft model (.gguf); by default the one the core names, fetched once."
+        ),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads to draft with.")] = 1,
-    sessions: Annotated[int, typer.Option(min=1, max=1024, help="Users to draft for at once.")] = 8,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="Compute threads for drafting.")] = 1,
+    sessions: Annotated[int, typer.Option(min=1, max=1024, help="Maximum sessions at once.")] = 8,
     health_port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Of /healthz and /metrics on 127.0.0.1; 0 = any.")
+        int,
+        typer.Option(min=0, max=65535, help="Port of /healthz and /metrics on 127.0.0.1; 0 = any free one."),
     ] = 0,
 ) -> None:
-    """Draft for a core elsewhere, with this machine's processor, until Ctrl-C. Reconnects for ever.
+    """Draft for a core on another machine until Ctrl-C; reconnects without limit.
 
-    The line for it comes from `outrider devices add NAME` beside the core. Ends by itself only when the core does not
-    take it: 2 = a file or an option is wrong, 3 = refused (credential, protocol version, vocabulary), 4 = a newer
-    device has its name.
+    `outrider devices add NAME`, run on the core's machine, prints the command line. Exits by itself only when the core
+    does not accept it: 2 = a file or an option is wrong, 3 = refused (credential, protocol version, vocabulary), 4 = a
+    newer device has its name.
     """
     from cli.devices.join import JoinOptions, run_join
     from shared.runtime.service import main as serve
@@ -131,7 +137,7 @@ def join(
 
 
 def place_of(state: Path, access: Path | None, broker: str, url: str) -> "Place":
-    """Where the broker's files are, and the broker."""
+    """The broker's files and URLs for a command line's options. Exits when there are no files."""
     from cli.devices.devices import Place
     from cli.stack.access import Access
     from cli.stack.stack import access_of, read_state
@@ -140,7 +146,8 @@ def place_of(state: Path, access: Path | None, broker: str, url: str) -> "Place"
     folder = Access(access) if access else own
     running = read_state(state) if folder.folder.resolve() == own.folder else None
     if not folder.acl_file.is_file():
-        fail(f"{folder.folder}: no broker with passwords has run here; `outrider up --listen IP` makes one")
-    # No broker is told that may be another's: neither what listens at the usual port, nor this stack's for other files.
-    found = broker or (running.broker_url if running else "")
-    return Place(folder, found, url or (running.join_url if running else ""))
+        fail(f"{folder.folder}: no broker with passwords has run here; `outrider up --listen IP` starts one")
+    # Only a broker that is known to read these files is changed: not whatever listens at the usual port, and not this
+    # stack's broker when the files are another's.
+    broker_url = broker or (running.broker_url if running else "")
+    return Place(folder, broker_url, url or (running.join_url if running else ""))

@@ -1,4 +1,4 @@
-"""`outrider devices`: who may join from elsewhere, in the broker's files and, where it runs, in the broker itself."""
+"""`outrider devices`: credentials of remote devices, in the broker's files and in the broker if it is running."""
 
 import re
 import shlex
@@ -24,7 +24,10 @@ UNITS: Final = {"m": 60, "h": 3600, "d": DAY_S}
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the broker's files are, where it is for us ("" = it does not run), and where for devices ("" = nowhere)."""
+    """A broker's files and URLs.
+
+    broker_url: from this machine; "" = it is not running. join_url: from devices; "" = not reachable for them.
+    """
 
     access: Access
     broker_url: str
@@ -32,13 +35,14 @@ class Place:
 
 
 async def add(place: Place, name: str, expires: str) -> tuple[str, str]:
-    """Give a device a credential (another one if it had one). Raises CommandError.
+    """Create or replace a device's credential. expires: lifetime like "30d"; "" = unlimited. Raises CommandError.
 
-    Returns the one line for the other machine, and a remark for whoever asked ("" = none).
+    Returns the command line for the device's machine, and a remark for the user ("" = none).
     """
     if not place.join_url:
         raise CommandError(
-            "this broker is open to this machine alone: `outrider up --listen IP` opens it, or give --url"
+            "this broker accepts connections from this machine only; start it with `outrider up --listen IP`, "
+            "or give --url"
         )
     try:
         device_user(name)
@@ -46,9 +50,9 @@ async def add(place: Place, name: str, expires: str) -> tuple[str, str]:
         raise CommandError(str(error)) from None
     now_s, password = int(time.time()), new_password()
     expires_s = now_s + lifetime_s(expires) if expires else 0
-    async with place.access.locked():  # the broker is told in the order of the files
+    async with place.access.locked():  # the broker is changed in the same order as the files
         account = place.access.put(Device(name, secret_of(password), now_s, expires_s))
-        remark = await _tell(place, ("ACL", "SETUSER", *set_user(account, place.access.shard)))
+        remark = await _update_broker(place, ("ACL", "SETUSER", *set_user(account, place.access.shard)))
     file = f"outrider-{name}.token"
     line = (
         f"(umask 077; echo {shlex.quote(password)} > {file}) && "
@@ -58,45 +62,50 @@ async def add(place: Place, name: str, expires: str) -> tuple[str, str]:
 
 
 async def remove(place: Place, name: str) -> tuple[str, str]:
-    """Take a device's credential away; a device that is connected is cut off. Returns as `add`."""
+    """Delete a device's credential and disconnect it. Returns what was done, and a remark ("" = none).
+
+    Raises CommandError when no device has the name.
+    """
     async with place.access.locked():
         if not place.access.drop(name):
             known = ", ".join(device.name for device in place.access.devices()) or "none"
             raise CommandError(f"no device has the name {name!r}; there are: {known}")
-        remark = await _tell(place, ("ACL", "DELUSER", device_user(name)))
-    return f"{name} cannot join any more", remark
+        remark = await _update_broker(place, ("ACL", "DELUSER", device_user(name)))
+    return f"{name} can no longer join", remark
 
 
 def show(place: Place, console: Console) -> None:
-    """A table of all of them."""
+    """Print a table of all devices with a credential."""
     table = Table("device", "added", "expires")
     for device in place.access.devices():
-        over = device.expires_s and device.expires_s < time.time()
-        until = _date(device.expires_s) + (" (over)" if over else "") if device.expires_s else "never"
+        is_expired = device.expires_s and device.expires_s < time.time()
+        until = (
+            _date(device.expires_s) + (" (expired)" if is_expired else "") if device.expires_s else "never"
+        )
         table.add_row(device.name, _date(device.added_s), until)
     console.print(table if table.row_count else "no device has a credential; `outrider devices add NAME`")
 
 
 def lifetime_s(text: str) -> int:
-    """Of "30d", "12h" or "90m". Raises CommandError."""
-    found = re.fullmatch(r"([0-9]{1,6})([mhd])", text)
-    if not found or int(found[1]) == 0:
-        raise CommandError(f"--expires {text!r}: a number and m, h or d, as in 30d")
-    return int(found[1]) * UNITS[found[2]]
+    """Seconds of a lifetime like "30d", "12h" or "90m". Raises CommandError."""
+    match = re.fullmatch(r"([0-9]{1,6})([mhd])", text)
+    if not match or int(match[1]) == 0:
+        raise CommandError(f"--expires {text!r}: must be a number followed by m, h or d, as in 30d")
+    return int(match[1]) * UNITS[match[2]]
 
 
-async def _tell(place: Place, command: Sequence[str]) -> str:
-    """Have the running broker do it as well. Returns a remark when it does not run, "" when it did."""
+async def _update_broker(place: Place, command: Sequence[str]) -> str:
+    """Run the command on the running broker. Returns a remark when none is running, else "". Raises CommandError."""
     if not place.broker_url:
-        return "no broker runs here, and --broker names none; one that starts with these files will know"
+        return "no broker runs here, and --broker is not given; a broker that starts with these files reads the change"
     password = Path(place.access.password_file(OPERATOR)).read_text(encoding="utf-8").strip()
     redis = Connections(place.broker_url, OPERATOR, password)
     try:
         await redis.call(*command)
     except BrokerAway:
-        return "the broker does not run now; it will know when it starts"
+        return "the broker is not running; it reads the change when it starts"
     except BrokerDenied as error:
-        raise CommandError(f"{error}: is this the folder of the broker that runs?") from None
+        raise CommandError(f"{error}: is this the folder of the running broker?") from None
     finally:
         await redis.close()
     return ""

@@ -1,4 +1,4 @@
-"""`outrider join`: this machine drafts for a core elsewhere. Needs the draft-worker extra alone."""
+"""`outrider join`: this machine drafts for a core on another one. Needs only the draft-worker extra."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,15 +19,15 @@ from shared.runtime.connect import connect_device
 from shared.runtime.service import BadFile, Refused
 from shared.runtime.settings import DraftWorkerSettings, SettingsError, load
 
-FIRST_PAUSE_S: Final = 0.5
-LONGEST_PAUSE_S: Final = 10.0
+MIN_PAUSE_S: Final = 0.5
+MAX_PAUSE_S: Final = 10.0
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class JoinOptions:
-    """What the command line says. model None: the one that the core names."""
+    """Options of `outrider join`. model: GGUF file of the draft; None = the draft that the core names."""
 
     url: str
     name: str
@@ -39,7 +39,7 @@ class JoinOptions:
 
 
 def run_join(joining: JoinOptions) -> Callable[[asyncio.Event], Awaitable[None]]:
-    """What serves until its event is set. It raises SettingsError, BadFile, Refused, BrokerDenied, Superseded."""
+    """A function that drafts until its event is set. It raises SettingsError, BadFile, Refused, Superseded."""
 
     async def run(stop: asyncio.Event) -> None:
         from services.draft_worker.__main__ import prove_llama, serve  # another service
@@ -60,7 +60,7 @@ def run_join(joining: JoinOptions) -> Callable[[asyncio.Event], Awaitable[None]]
         except* BrokerDenied as denied:
             raise Refused(
                 f"{denied.exceptions[0]} (a wrong token, or {joining.name!r} was removed; "
-                f"`outrider devices add {joining.name}` beside the core prints another line)"
+                f"`outrider devices add {joining.name}` on the core's machine prints a new command)"
             ) from None
 
     return explained
@@ -90,8 +90,8 @@ def _settings(joining: JoinOptions) -> DraftWorkerSettings:
 
 
 async def _deployment(settings: DraftWorkerSettings, stop: asyncio.Event) -> Mapping[str, str]:
-    """What the core says of itself, as soon as it says anything; {} when stopped before."""
-    broker, pause_s, told = connect_device(settings, settings.name), FIRST_PAUSE_S, ""
+    """The core's deployment record, as soon as there is one; {} when stopped before."""
+    broker, pause_s, logged = connect_device(settings, settings.name), MIN_PAUSE_S, ""
     try:
         while not stop.is_set():
             try:
@@ -100,20 +100,23 @@ async def _deployment(settings: DraftWorkerSettings, stop: asyncio.Event) -> Map
                 waiting = "waiting for the core: no verifier has registered its deployment yet"
             except BrokerAway as error:
                 waiting = f"waiting for the broker: {error}"
-            if waiting != told:
-                told = waiting
-                log.info(told)
+            if waiting != logged:
+                logged = waiting
+                log.info(waiting)
             try:
                 await asyncio.wait_for(stop.wait(), pause_s)
             except TimeoutError:
-                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                pause_s = min(2 * pause_s, MAX_PAUSE_S)
     finally:
         await broker.close()
     return {}
 
 
 def _draft_of(deployment: Mapping[str, str]) -> Path:
-    """The draft model that the core names, fetched if it is not here. It takes a while; nothing else goes on yet."""
+    """File of the draft model that the core names, downloaded if missing. Blocks: no other task runs yet.
+
+    Raises Refused, BadFile.
+    """
     from services.draft_worker.handshake import another_version  # another service
 
     if other := another_version(deployment):

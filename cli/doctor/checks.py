@@ -1,4 +1,4 @@
-"""What must work before anything is measured: llama.cpp, models, vocabularies, a broker. Each is a Finding."""
+"""Checks of an installation: llama.cpp, models, vocabularies and the broker. Each returns a Finding."""
 
 import asyncio
 import json
@@ -21,42 +21,42 @@ from shared.protocol.vocabulary import (
 )
 from shared.runtime.settings import Common, SettingsError, is_set, load
 
-SHOWN: Final = 5  # ids in the message
-PINGS: Final = 21
+MAX_LISTED: Final = 5  # differing token ids in the message
+PINGS: Final = 21  # round trips of which the median is reported
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check: what was looked at, whether it is well, and in words."""
+    """Result of a check. subject: what was checked; message: the result, or the reason and the fix."""
 
-    what: str
-    well: bool
-    words: str
+    subject: str
+    passed: bool
+    message: str
 
 
 def check_llama() -> Finding:
-    """Llama.cpp decodes and drafts on this CPU, tried in a process of its own."""
+    """Check that llama.cpp decodes and drafts on this CPU, in a child process that may die of it."""
     from services.draft_worker import proof  # another service
 
-    found = proof.prove()
-    if not found.works:
-        return Finding("llama.cpp", False, proof.failure_message(found))
-    return Finding("llama.cpp", True, f"decodes and drafts here, with {', '.join(sorted(found.used))}")
+    outcome = proof.prove()
+    if not outcome.works:
+        return Finding("llama.cpp", False, proof.failure_message(outcome))
+    return Finding("llama.cpp", True, f"decodes and drafts with {', '.join(sorted(outcome.used))}")
 
 
 def check_model(name: str) -> Finding:
-    """Every file of a model in the cache hashes to what its stamp says."""
+    """Check that every file of a cached model has the hash in its stamp."""
     folder = store.folder(name)
     try:
         products = [stamp.check(folder, product, full=True) for product in sorted(stamp.read(folder))]
     except ModelError as error:
-        return Finding("models", False, f"{error}; `outrider models fetch {name}` mends it")
+        return Finding("models", False, f"{error}; `outrider models fetch {name}` fetches it again")
     files = sum(len(product.files) for product in products)
-    return Finding("models", True, f"{name}: {files} files, {human_size(folder.size())}, all hashes right")
+    return Finding("models", True, f"{name}: {files} files, {human_size(folder.size())}, all hashes match")
 
 
 def check_vocabulary(target: Path, draft: Path) -> Finding:
-    """Both models mean the same token by every id."""
+    """Check that draft (a GGUF file) and target (a folder) have the same vocabulary."""
     from services.draft_worker.llama_drafter import (  # a native library
         Limits,
         LlamaDrafter,
@@ -75,16 +75,16 @@ def check_vocabulary(target: Path, draft: Path) -> Finding:
 
 
 def compare(draft: Vocabulary, target: Vocabulary) -> Finding:
-    """The finding on two vocabularies."""
+    """Compare two vocabularies; a failure lists the first ids that differ."""
     if draft.hash == target.hash:
         return Finding("vocabulary", True, f"{target.size} tokens, the same in draft and target")
-    pairs = first_differences(draft, target, SHOWN)
+    pairs = first_differences(draft, target, MAX_LISTED)
     words = "; ".join(f"id {(a or b or _NONE).id}: draft {_text(a)}, target {_text(b)}" for a, b in pairs)
     return Finding("vocabulary", False, f"draft and target differ: {words}")
 
 
 def check_broker() -> Finding:
-    """The broker of the settings answers; where none is set, the embedded one starts and answers."""
+    """Check that the broker of the settings answers, or, where none is set, that an embedded one starts and answers."""
     return asyncio.run(_check_broker())
 
 
@@ -99,18 +99,18 @@ async def _check_broker() -> Finding:
             finding = await _ping(broker.url)
     except NoServer as error:
         return Finding("broker", False, str(error))
-    return Finding(finding.what, finding.well, f"embedded, {finding.words}")
+    return Finding(finding.subject, finding.passed, f"embedded, {finding.message}")
 
 
 async def _ping(url: str) -> Finding:
-    """Median of a few round trips."""
+    """Measure the median of PINGS round trips."""
     try:
         broker = RedisBroker(url, "s0", 64)
     except ValueError as error:
         return Finding("broker", False, f"OUTRIDER_BROKER_URL={url}: {error}")
     try:
-        took = sorted([await broker.ping() for _ in range(PINGS)])
-        return Finding("broker", True, f"{url} answers in {took[PINGS // 2] * 1e3:.2f} ms")
+        durations_s = sorted([await broker.ping() for _ in range(PINGS)])
+        return Finding("broker", True, f"{url} answers in {durations_s[PINGS // 2] * 1e3:.2f} ms")
     except BrokerAway as error:
         return Finding("broker", False, f"{url}: {error}")
     finally:

@@ -1,4 +1,4 @@
-"""`outrider doctor`. Heavy libraries load inside the command that needs them."""
+"""`outrider doctor`: its options. Heavy libraries are imported inside the command."""
 
 from typing import Annotated
 
@@ -9,11 +9,11 @@ from cli.command.options import STATE, ProfileFile
 
 
 def doctor(
-    target: Annotated[str, typer.Option(help="Pair to look at.")] = "smollm2",
-    quick: Annotated[bool, typer.Option(help="Only look; measure nothing.")] = False,
+    target: Annotated[str, typer.Option(help="Pair of models to check.")] = "smollm2",
+    quick: Annotated[bool, typer.Option(help="Check only; measure nothing.")] = False,
     out: ProfileFile = STATE / "profile.json",
 ) -> None:
-    """Check models, vocabularies and broker; then measure whether speculation pays on this machine."""
+    """Check llama.cpp, models, vocabularies and broker; then measure whether speculation pays on this machine."""
     from cli.doctor.run import run_doctor
 
     with cli_errors():

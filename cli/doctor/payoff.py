@@ -1,12 +1,12 @@
-"""Whether speculation pays, from measured costs. Pure.
+"""Expected throughput with and without speculation, from measured costs. Pure.
 
     tok/s(n, k) = 1000 · n · τ(α, k) / ( k · draft(⌈n / w⌉) + verify(n, k + 1) )
     τ(α, k)     = 1 + α + α² + … + α^k
 
-n users draft k tokens each on w devices, then all are verified in one pass: draft(s) is the milliseconds of one
-decode of s sessions on one device, verify(n, t) those of a pass over n rows of t new tokens. τ is the tokens a
-verification emits when each drafted one is accepted with chance α, the corrected or bonus token included.
-Messages between processes are left out, and so is everything that a better plan than draft-then-verify gains.
+n users draft k tokens each on w devices, then one pass verifies all of them. draft(s): duration in ms of one decode of
+s sessions on one device. verify(n, t): duration in ms of a pass over n rows of t new tokens. τ: expected tokens per
+verification, including the corrected or bonus token, when each drafted token is accepted with probability α. The model
+ignores communication and everything that a better schedule than draft-then-verify gains.
 """
 
 from bisect import bisect_left
@@ -19,10 +19,10 @@ FORMULA: Final = "tok/s = 1000 · n · (1 + α + … + α^k) / (k · draft ms + 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What was measured on this machine.
+    """Costs measured on this machine.
 
-    draft_ms: one decode by sessions in it. verify_ms: one pass by rows, then by new tokens a row. devices: draft
-    workers the users are dealt to.
+    alpha: acceptance probability. draft_ms: duration of a decode, by sessions in it. verify_ms: duration of a pass, by
+    rows, then by new tokens per row. devices: draft workers among which the users are divided.
     """
 
     alpha: float
@@ -32,26 +32,26 @@ class Costs:
 
 
 def emitted(alpha: float, k: int) -> float:
-    """τ: tokens one verification emits. emitted(0.5, 2) = 1.75."""
+    """τ: expected tokens per verification. Example: emitted(0.5, 2) = 1.75."""
     return sum(alpha**depth for depth in range(k + 1))
 
 
 def tokens_per_s(costs: Costs, users: int, k: int) -> float:
-    """Tokens a second of all users together; users: one of those that were measured."""
+    """Throughput of all users together in tokens/s. users: a row count that was measured."""
     drafting = k * between(costs.draft_ms, -(-users // costs.devices)) if k else 0.0
     return 1000 * users * emitted(costs.alpha, k) / (drafting + between(costs.verify_ms[users], k + 1))
 
 
-def best_length(costs: Costs, users: int, longest: int) -> int:
-    """The draft length up to `longest` with the most tokens a second; 0 where speculation does not pay."""
-    return max(range(longest + 1), key=lambda k: tokens_per_s(costs, users, k))
+def best_length(costs: Costs, users: int, max_length: int) -> int:
+    """The draft length up to max_length with the highest throughput; 0 where speculation does not pay."""
+    return max(range(max_length + 1), key=lambda k: tokens_per_s(costs, users, k))
 
 
 def between(measured: Mapping[int, float], at: int) -> float:
-    """A measured figure, on the line between its neighbours; beyond the last, on the line through the last two."""
-    known = sorted(measured)
-    if at in measured or len(known) == 1:
-        return measured.get(at, measured[known[0]])
-    right = min(max(bisect_left(known, at), 1), len(known) - 1)
-    low, high = known[right - 1], known[right]
+    """Linear interpolation between measured points; extrapolation through the two nearest ones beyond them."""
+    points = sorted(measured)
+    if at in measured or len(points) == 1:
+        return measured.get(at, measured[points[0]])
+    right = min(max(bisect_left(points, at), 1), len(points) - 1)
+    low, high = points[right - 1], points[right]
     return measured[low] + (measured[high] - measured[low]) * (at - low) / (high - low)

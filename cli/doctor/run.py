@@ -1,4 +1,4 @@
-"""The doctor's round: look, measure, say whether speculation pays, write the profile."""
+"""`outrider doctor`: runs the checks, measures, reports whether speculation pays, and writes the profile."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,21 +20,21 @@ from cli.models import store
 from cli.models.resolve import resolve
 from shared.planning.profile import write_profile
 
-LONGEST: Final = 8  # draft length looked at
-WELL: Final = 0
-UNWELL: Final = 1
+MAX_LENGTH: Final = 8  # longest draft in the table
+EXIT_PASSED: Final = 0
+EXIT_FAILED: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """What the tables are made of; alphas by temperature."""
+class Measurements:
+    """What the tables show. alphas: acceptance probability by temperature."""
 
     costs: Costs
     alphas: Mapping[float, float]
 
 
 def run_doctor(target: str, *, quick: bool, out: Path) -> int:
-    """Check, measure unless quick, write the profile to `out`. Exit code: 0, or 1 when a check failed."""
+    """Run the checks; unless quick, measure and write the profile to `out`. Returns the exit code: 1 on failure."""
     console = Console(highlight=False, soft_wrap=True)
     llama = checks.check_llama()
     show(console, llama)
@@ -42,67 +42,69 @@ def run_doctor(target: str, *, quick: bool, out: Path) -> int:
         folder, draft, name = resolve(target)
     except ModelError as error:
         show(console, checks.Finding("models", False, str(error)))
-        return UNWELL
+        return EXIT_FAILED
     findings = [llama, checks.check_model(name) if store.folder(name).path.is_dir() else local(folder)]
     show(console, findings[-1])
-    if llama.well:  # what follows loads llama.cpp into this process
+    if llama.passed:  # the next check loads llama.cpp into this process, which would die too
         findings.append(checks.check_vocabulary(folder, draft))
         show(console, findings[-1])
     findings.append(checks.check_broker())
     show(console, findings[-1])
-    if not all(finding.well for finding in findings):
-        return UNWELL
+    if not all(finding.passed for finding in findings):
+        return EXIT_FAILED
     if not quick:
         try:
             examine(console, folder, draft, name, out)
         except (CommandError, OSError) as error:
             show(console, checks.Finding("measuring", False, str(error)))
-            return UNWELL
-    return WELL
+            return EXIT_FAILED
+    return EXIT_PASSED
 
 
 def examine(console: Console, folder: Path, draft: Path, name: str, out: Path) -> None:
-    """Measure, tell, and write the quick profile: no running stack. Raises CommandError and OSError."""
+    """Measure the models without a running stack, report, and write a quick profile. Raises CommandError, OSError."""
     console.print("\nMeasuring (about a minute): nothing else should run on this machine")
     busy = hardware.busy_share()
     if busy > hardware.BUSY:
-        console.print(f"It is busy now ({busy:.0%} of its cores): the figures will be worse than it is")
+        console.print(
+            f"The machine is busy ({busy:.0%} of its cores): results will be worse than on an idle one"
+        )
     model, measured = measure_models(console, name, folder, draft, settings(), QUICK)
     profile = profile_of(model, measured, busy, quick=True)
-    tell(console, figures(measured, devices=min(2, profile.hardware.cores)))
+    report(console, measurements(measured, devices=min(2, profile.hardware.cores)))
     write_profile(out, profile)
-    console.print(f"\nWritten to {out}; `outrider calibrate` measures more closely, and the broker as well")
+    console.print(f"\nWritten to {out}; `outrider calibrate` measures more precisely, and the broker as well")
 
 
-def figures(measured: Measured, devices: int) -> Figures:
-    """Of the passes that have as much in the cache as the drafts had, for so many draft workers."""
+def measurements(measured: Measured, devices: int) -> Measurements:
+    """Costs from the passes whose cache is as full as that of the measured drafts. devices: draft workers."""
     verify_ms: dict[int, dict[int, float]] = {}
     for one in measured.passes:
         if one.cached == drafting.CONTEXT:
             verify_ms.setdefault(one.rows, {})[one.new] = one.ms
     alpha = sum(measured.alphas.values()) / len(measured.alphas)
-    return Figures(Costs(alpha, measured.draft_ms, verify_ms, devices), measured.alphas)
+    return Measurements(Costs(alpha, measured.draft_ms, verify_ms, devices), measured.alphas)
 
 
-def tell(console: Console, measured: Figures) -> None:
-    """The figures, the formula, and whether speculation pays."""
+def report(console: Console, measured: Measurements) -> None:
+    """Print the measured costs, the formula, the expected throughput, and whether speculation pays."""
     costs = measured.costs
-    console.print("\nDraft model, 1 thread, ms a decode:")
+    console.print("\nDraft model, 1 thread, ms per decode:")
     table = Table(*(f"{n} session{'s' if n > 1 else ''}" for n in costs.draft_ms), box=None)
     table.add_row(*(f"{ms:.1f}" for ms in costs.draft_ms.values()))
     console.print(table)
-    console.print("Target, all cores, ms a pass by rows and new tokens a row:")
+    console.print("Target, all cores, ms per pass, by rows and new tokens per row:")
     widths = sorted(next(iter(costs.verify_ms.values())))
     table = Table("rows", *(f"{width} new" for width in widths), box=None)
     for users, row in costs.verify_ms.items():
         table.add_row(str(users), *(f"{row[width]:.0f}" for width in widths))
     console.print(table)
-    told = ", ".join(f"{alpha:.2f} at temperature {at:g}" for at, alpha in measured.alphas.items())
-    console.print(f"α: {told}; {costs.alpha:.2f} taken below")
+    alphas = ", ".join(f"{alpha:.2f} at temperature {at:g}" for at, alpha in measured.alphas.items())
+    console.print(f"α: {alphas}; the table below uses their mean, {costs.alpha:.2f}")
     console.print(f"\nExpected tok/s of all users, {costs.devices} draft workers: {payoff.FORMULA}")
-    table = Table("users", *(f"k={k}" for k in range(LONGEST + 1)), box=None)
+    table = Table("users", *(f"k={k}" for k in range(MAX_LENGTH + 1)), box=None)
     for users in costs.verify_ms:
-        speeds = (f"{payoff.tokens_per_s(costs, users, k):.0f}" for k in range(LONGEST + 1))
+        speeds = (f"{payoff.tokens_per_s(costs, users, k):.0f}" for k in range(MAX_LENGTH + 1))
         table.add_row(str(users), *speeds)
     console.print(table)
     for users in costs.verify_ms:
@@ -110,8 +112,8 @@ def tell(console: Console, measured: Figures) -> None:
 
 
 def verdict(costs: Costs, users: int) -> str:
-    """One sentence for so many users."""
-    best = payoff.best_length(costs, users, LONGEST)
+    """Sentence that says whether speculation pays for this number of users, and with which draft length."""
+    best = payoff.best_length(costs, users, MAX_LENGTH)
     who = f"{users} user{'s' if users > 1 else ''}"
     if best == 0:
         return f"{who}: speculation does not pay here; the target alone is faster"
@@ -120,14 +122,12 @@ def verdict(costs: Costs, users: int) -> str:
 
 
 def show(console: Console, finding: checks.Finding) -> None:
-    """One check, as a line."""
-    mark = "[green]ok[/green]  " if finding.well else "[red]FAIL[/red]"
-    console.print(f"{mark} {finding.what}: ", end="")
-    console.print(finding.words, markup=False)
+    """Print a check's result as one line."""
+    mark = "[green]ok[/green]  " if finding.passed else "[red]FAIL[/red]"
+    console.print(f"{mark} {finding.subject}: ", end="")
+    console.print(finding.message, markup=False)
 
 
 def local(folder: Path) -> checks.Finding:
-    """A folder that is not of the cache has no hashes to compare with."""
-    return checks.Finding(
-        "models", True, f"{folder}: not in the cache, so there are no hashes to compare with"
-    )
+    """The finding for a folder outside the cache, which has no stamp to compare with."""
+    return checks.Finding("models", True, f"{folder}: outside the cache, so there are no hashes to check")

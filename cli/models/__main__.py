@@ -1,4 +1,4 @@
-"""`python -m cli.models fetch smollm2`: the same commands as `outrider models`."""
+"""`python -m cli.models`: the commands of `outrider models`, as in `python -m cli.models fetch smollm2`."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Adding a model of one's own: local files (linked, not copied) or hub repositories."""
+"""Adds the user's own models: local files, which are linked and not copied, or hub repositories."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,16 +14,18 @@ DEFAULT_DRAFT: Final = DraftRecipe("source.gguf", "Q2_K")
 
 
 def add_local(name: str, target: Path, draft: Path | None, dtype: str, report: Report) -> Folder:
-    """A model of local files. target: a transformers folder, or a GGUF file that is dequantised to dtype.
+    """Add a model of local files. target: a transformers folder, or a GGUF file that is dequantised to dtype.
 
-    Without a draft the target's own GGUF file is requantised. Raises ModelError for what does not fit.
+    draft: a GGUF file; None = requantise the target's GGUF file. Raises ModelError for files that are not usable.
     """
     if draft is not None:
         need_gguf(draft)
     if target.is_dir():
         need_target(target)
         if draft is None:
-            raise ModelError(f"{target}: no GGUF file to make a draft from; give one with --draft")
+            raise ModelError(
+                f"{target}: a folder has no GGUF file to make a draft from; give one with --draft"
+            )
     else:
         need_gguf(target)
 
@@ -45,7 +47,10 @@ def add_local(name: str, target: Path, draft: Path | None, dtype: str, report: R
 
 
 def add_hub(repo: str, draft: str, report: Report) -> Folder:
-    """A target from a hub repository ORG/NAME; draft: a local GGUF file or ORG/NAME/FILE.gguf of a hub."""
+    """Add a target from the hub repository ORG/NAME. draft: a local GGUF file, or ORG/NAME/FILE.gguf on the hub.
+
+    Raises ModelError.
+    """
     if not draft.endswith(".gguf"):
         raise ModelError(
             f"{repo}: needs --draft, a GGUF file of the same vocabulary (a path or ORG/NAME/FILE.gguf)"
@@ -69,22 +74,22 @@ def add_hub(repo: str, draft: str, report: Report) -> Folder:
 
 
 def new(name: str, fill: Callable[[Folder], None], report: Report) -> Folder:
-    """A model's folder, filled; gone again if that fails. Raises ModelError when the name is taken."""
+    """Create a model's folder and fill it; it is deleted if that fails. Raises ModelError when the name is taken."""
     folder = store.folder(name)
-    with prepare.alone(folder, report):
+    with prepare.model_lock(folder, report):
         if folder.path.exists():
-            raise ModelError(f"{name}: there already ({folder.path}); `outrider models rm {name}` first")
+            raise ModelError(f"{name} exists already ({folder.path}); run `outrider models rm {name}` first")
         folder.path.mkdir(parents=True)
         try:
             fill(folder)
-        except BaseException:  # Ctrl-C as well: half a model must not look like one
+        except BaseException:  # also Ctrl-C: an incomplete model must not remain; raised again
             store.remove(name)
             raise
     return folder
 
 
 def need_gguf(path: Path) -> None:
-    """Raises ModelError unless the path is a GGUF file."""
+    """Raise ModelError unless the path is a GGUF file."""
     if not path.is_file():
         raise ModelError(f"{path}: no such file")
     with path.open("rb") as file:
@@ -93,7 +98,7 @@ def need_gguf(path: Path) -> None:
 
 
 def need_target(path: Path) -> None:
-    """Raises ModelError unless the folder has what transformers and the gateway need."""
+    """Raise ModelError unless the folder has the files that transformers and the gateway need."""
     for name in ("config.json", "tokenizer.json"):
         if not (path / name).is_file():
             raise ModelError(f"{path}: {name} is missing")
@@ -102,7 +107,7 @@ def need_target(path: Path) -> None:
 
 
 def link_folder(source: Path, into: Path) -> None:
-    """Link every plain file of a folder."""
+    """Create the folder `into` with symbolic links to the files of `source`."""
     into.mkdir()
     for path in sorted(source.iterdir()):
         if path.is_file() and not path.name.startswith("."):
@@ -110,5 +115,5 @@ def link_folder(source: Path, into: Path) -> None:
 
 
 def link(source: Path, at: Path) -> None:
-    """A symbolic link to a file."""
+    """Create a symbolic link `at` to a file."""
     at.symlink_to(source.resolve())

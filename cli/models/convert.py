@@ -1,4 +1,4 @@
-"""A target for transformers out of a GGUF file: weights dequantised once, kept as safetensors."""
+"""Converts a GGUF file to a target for transformers: dequantised weights as safetensors, config and tokenizer."""
 
 import os
 from pathlib import Path
@@ -12,32 +12,32 @@ def dequantize(source: Path, into: Path, dtype: str) -> None:
 
     Raises ModelError for a file transformers cannot read or a family it cannot convert.
     """
-    os.environ.setdefault("TQDM_DISABLE", "1")  # read when transformers first loads it; Report speaks here
-    import torch  # heavy; most commands need none of these
+    os.environ.setdefault("TQDM_DISABLE", "1")  # Report prints the progress; read when tqdm is imported
+    import torch  # heavy; most commands do not need these two
     import transformers
 
-    chatter: Any = transformers.utils.logging
-    chatter.set_verbosity_error()
-    chatter.disable_progress_bar()
+    logging: Any = transformers.utils.logging
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     at: dict[str, Any] = {"gguf_file": source.name}
-    whole = dict(at, dtype=getattr(torch, dtype))
+    options = dict(at, dtype=getattr(torch, dtype))
     if hasattr(transformers, "GgufConfig"):  # older versions always dequantise
-        whole["quantization_config"] = transformers.GgufConfig(dequantize=True)
+        options["quantization_config"] = transformers.GgufConfig(dequantize=True)
     try:
-        model: Any = transformers.AutoModelForCausalLM.from_pretrained(source.parent, **whole)
+        model: Any = transformers.AutoModelForCausalLM.from_pretrained(source.parent, **options)
         tokenizer: Any = transformers.AutoTokenizer.from_pretrained(source.parent, **at)
     except (ValueError, KeyError, NotImplementedError, OSError) as error:
         raise ModelError(f"{source}: transformers cannot convert it ({error})") from error
-    model.config._name_or_path = ""  # the folder it came from says nothing
+    model.config._name_or_path = ""  # a local path is of no use to a reader
     model.save_pretrained(into)
     tokenizer.save_pretrained(into)
     for path in into.iterdir():
-        path.chmod(0o644)  # weights come out readable by their owner only
+        path.chmod(0o644)  # safetensors writes files that only their owner can read
 
 
 def versions() -> dict[str, str]:
-    """What converted."""
-    import torch  # as above
+    """Versions of the libraries that convert."""
+    import torch  # heavy
     import transformers
 
     return {"torch": torch.__version__, "transformers": transformers.__version__}

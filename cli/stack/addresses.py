@@ -1,21 +1,23 @@
-"""Addresses of this machine that a broker may be opened at."""
+"""Addresses of this machine on which a broker may listen."""
 
 import ipaddress
 import socket
 
 
 class NoAddress(ValueError):
-    """Not an address to listen on; the text says why and what to give."""
+    """An address that a broker cannot listen on; the text says why, or what to give instead."""
 
 
 def own_address(text: str) -> str:
-    """The address, if it is one of this machine's and a concrete one. Raises NoAddress."""
+    """The address itself, if it is a concrete one of this machine. Raises NoAddress."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
-        raise NoAddress("an IP address of this machine, as in 192.168.1.5") from None
+        raise NoAddress("not an IP address; give one of this machine, as in 192.168.1.5") from None
     if address.is_unspecified:
-        raise NoAddress("one concrete address of this machine: the broker is not opened to all networks")
+        raise NoAddress(
+            "give one concrete address of this machine: the broker does not listen on all networks"
+        )
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         try:

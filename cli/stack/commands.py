@@ -1,4 +1,4 @@
-"""`outrider up` and `outrider down`: their options. Heavy libraries load inside the command that needs them."""
+"""`outrider up` and `outrider down`: their options. Heavy libraries are imported inside the command."""
 
 import asyncio
 import sys
@@ -12,22 +12,24 @@ from cli.command.errors import ModelError
 from cli.command.options import STATE, StateDir
 from shared.planning.policies import POLICY_NAMES
 
-HIGHEST_PORT = 65_535
+MAX_PORT = 65_535
 POLICIES = f"One of {', '.join(POLICY_NAMES)}."
 
-Target = Annotated[str, typer.Option(help="Target: name of a fetched pair, hub name, folder or .gguf.")]
+Target = Annotated[
+    str, typer.Option(help="Target: name of a fetched pair, ORG/NAME on a hub, folder or .gguf.")
+]
 DraftModel = Annotated[str, typer.Option(help="Draft model (.gguf); empty = the pair's own.")]
 GatewayPort = Annotated[
-    int, typer.Option(min=0, max=HIGHEST_PORT, help="Gateway's port on 127.0.0.1; 0 = a free one.")
+    int, typer.Option(min=0, max=MAX_PORT, help="Gateway's port on 127.0.0.1; 0 = a free one.")
 ]
 BrokerPort = Annotated[
-    int, typer.Option(min=0, max=HIGHEST_PORT, help="Embedded broker's port on 127.0.0.1; 0 = a free one.")
+    int, typer.Option(min=0, max=MAX_PORT, help="Embedded broker's port on 127.0.0.1; 0 = a free one.")
 ]
 HealthPort = Annotated[
     int,
     typer.Option(
         min=0,
-        max=HIGHEST_PORT,
+        max=MAX_PORT,
         help="First port of the health pages on 127.0.0.1 (gateway, scheduler, verifier, draft workers); "
         "0 = free ones.",
     ),
@@ -36,7 +38,7 @@ Listen = Annotated[
     str,
     typer.Option(
         metavar="IP",
-        help="An address of this machine at which devices elsewhere reach the broker, with passwords.",
+        help="Address of this machine on which the broker accepts devices of other machines, with passwords.",
     ),
 ]
 
@@ -46,17 +48,19 @@ def up(
     draft: DraftModel = "",
     draft_workers: Annotated[int, typer.Option(min=0, max=64, help="Draft workers on this machine.")] = 2,
     device: Annotated[str, typer.Option(help="Where the target runs: auto, cpu or cuda.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="Of the target: auto, float32 or bfloat16.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="Data type of the target: auto, float32 or bfloat16.")] = "auto",
     policy: Annotated[str, typer.Option(help=POLICIES)] = "fixed-k",
     k: Annotated[int, typer.Option(min=0, max=64, help="Draft length of fixed-k and cyclic-k.")] = 4,
     port: GatewayPort = 8000,
     broker_port: BrokerPort = 6399,
     health_port: HealthPort = 9101,
     listen: Listen = "",
-    modelled: Annotated[bool, typer.Option(help="Modelled compute: no models, cost laws instead.")] = False,
+    modelled: Annotated[
+        bool, typer.Option(help="Replace the models by cost laws (modelled compute).")
+    ] = False,
     state: StateDir = STATE,
 ) -> None:
-    """Run all services as local processes on the embedded broker. Restarts what dies; one Ctrl-C ends all."""
+    """Run all services as local processes on an embedded broker. Restarts processes that die; Ctrl-C stops all."""
     from cli.stack.profile import profile_for
     from cli.stack.stack import Options, Ports
     from cli.stack.up import run_up
@@ -89,7 +93,7 @@ def up(
 
 
 def down(state: StateDir = STATE) -> None:
-    """End the stack that `outrider up` runs here, and wait until it has ended."""
+    """Stop the stack that `outrider up` runs here, and wait until it has stopped."""
     from cli.stack.up import run_down
 
     with cli_errors(OSError):
@@ -97,7 +101,7 @@ def down(state: StateDir = STATE) -> None:
 
 
 def pair_of(target: str, draft: str) -> tuple[Path, Path, str]:
-    """Folder of the target, file of the draft, and the name clients use."""
+    """Folder of the target, file of the draft, and the model name for clients. Exits when they are not usable."""
     from cli.models.resolve import resolve
 
     try:
@@ -107,14 +111,14 @@ def pair_of(target: str, draft: str) -> tuple[Path, Path, str]:
 
 
 def _fetched_by(name: str) -> str:
-    """What devices elsewhere can fetch to draft for this model; "" when it is one of the user's own."""
+    """Name under which remote devices can fetch this model's draft; "" for a model of the user's own."""
     from cli.models import manifest
 
     return name if name in manifest.known() else ""
 
 
 def _own_address(listen: str) -> str:
-    """An address that a broker here can listen on. Leaves when it is none."""
+    """The address to listen on, checked; "" = none. Exits when it is invalid."""
     if not listen:
         return ""
     from cli.stack.addresses import NoAddress, own_address

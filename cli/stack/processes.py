@@ -1,4 +1,4 @@
-"""One supervised local process: started, watched, restarted when it dies, stopped with a bound."""
+"""Supervision of one local process: start, watch, restart after a death, stop within a time limit."""
 
 import asyncio
 import ctypes
@@ -17,14 +17,17 @@ from shared.runtime.service import EXIT_REFUSED, EXIT_SETTINGS, EXIT_SUPERSEDED
 STOP_S: Final = 10.0  # from SIGTERM to SIGKILL
 BACKOFF_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 FINAL_CODES: Final = frozenset({EXIT_SETTINGS, EXIT_REFUSED, EXIT_SUPERSEDED})  # restarting does not help
-DEATHS: Final = 3  # so many of one kind before a process was ever ready, and it is given up
-LAST_BYTES: Final = 4096  # of a log that are looked at for last words
+MAX_DEATHS: Final = 3  # a process that dies this often in the same way before it was ever ready is given up
+LAST_BYTES: Final = 4096  # part of a log's end that is searched for its last lines
 PR_SET_PDEATHSIG: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What to run. ready_url: answers 200 once the process can work; "" = at once. device: others go on without it."""
+    """A process to run.
+
+    ready_url: responds with 200 once the process can work; "" = ready at once. device: the stack goes on without it.
+    """
 
     name: str
     argv: Sequence[str]
@@ -36,9 +39,9 @@ class Spec:
 class Supervised:
     """Keeps one process running until stopped. Its output goes to a log file.
 
-    deaths: a line for every end that nobody here asked for, told on stderr when it happens. pids: of all its
-    incarnations. was_ready: set by whoever has seen it work; until then it may die DEATHS times in the same way.
-    restarted: called after every restart; may raise ProcessFailed.
+    deaths: a line for every unexpected exit, also printed to stderr. pids: those of all incarnations. was_ready: set by
+    the caller once the process works; until then MAX_DEATHS exits of the same kind are final. restarted: called after
+    every restart; may raise ProcessFailed.
     """
 
     def __init__(
@@ -59,11 +62,11 @@ class Supervised:
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
         self._spawning = asyncio.Lock()
-        self._log_start = 0  # where the words of the running incarnation begin
+        self._log_start = 0  # offset in the log file where the current incarnation's output begins
 
     @property
     def pid(self) -> int:
-        """Of the running process, 0 between two."""
+        """Id of the running process; 0 while none is running."""
         running = self._process is not None and self._process.returncode is None
         return self._process.pid if running and self._process else 0
 
@@ -72,9 +75,9 @@ class Supervised:
         await self._spawn()
 
     async def watch(self) -> None:
-        """Restart it whenever it dies. Raises ProcessFailed when that does not help; returns after `stop`."""
+        """Restart the process whenever it dies; returns after `stop`. Raises ProcessFailed if that does not help."""
         while not self._stopping.is_set():
-            code = await self._ended()
+            code = await self._wait()
             if self._stopping.is_set():
                 return
             if code in FINAL_CODES:
@@ -87,15 +90,15 @@ class Supervised:
                 await self._restarted(self)
 
     def kill(self, signum: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal to the running process; it will be restarted if it dies."""
+        """Send a signal to the running process. It is restarted if it dies, which does not count as a death."""
         if self.pid:
             self._killed = True
             os.kill(self.pid, signum)
 
     async def stop(self, limit_s: float = STOP_S) -> None:
-        """SIGTERM, then SIGKILL after limit_s."""
+        """Send SIGTERM, then SIGKILL after limit_s seconds, and wait for the end."""
         self._stopping.set()
-        async with self._spawning:  # a restart under way is stopped, too
+        async with self._spawning:  # so that a process whose restart is under way is stopped, too
             process = self._process
         if process is None or process.returncode is not None:
             return
@@ -107,7 +110,7 @@ class Supervised:
             await process.wait()
 
     def last_words(self, lines: int = 3) -> str:
-        """The end of what its latest incarnation wrote."""
+        """The last lines in the log of the current incarnation."""
         try:
             with self.log_file.open("rb") as log:
                 size = log.seek(0, os.SEEK_END)
@@ -116,26 +119,26 @@ class Supervised:
                 end = log.read(LAST_BYTES).decode(errors="replace")
         except OSError:
             return "(no log)"
-        return " / ".join(end.strip().splitlines()[-lines:]) or "(it wrote nothing)"
+        return " / ".join(end.strip().splitlines()[-lines:]) or "(empty log)"
 
     def _note_death(self, code: int) -> None:
-        """Tell of an end that nobody asked for. Raises ProcessFailed when there were too many of them."""
+        """Record and print an unexpected exit. Raises ProcessFailed after too many before it was ready."""
         if self._killed:
             self._killed = False
             return
         self._same[code] += 1
-        if not self.was_ready and self._same[code] >= DEATHS:
+        if not self.was_ready and self._same[code] >= MAX_DEATHS:
             raise ProcessFailed(
-                f"{self.spec.name} ended {DEATHS} times with {how_it_ended(code)} before it was ready: "
+                f"{self.spec.name} ended {MAX_DEATHS} times with {exit_reason(code)} before it was ready: "
                 f"{self.last_words()} (log: {self.log_file})"
             )
         self.deaths.append(
-            f"{self.spec.name} ended by itself with {how_it_ended(code)}: {self.last_words(1)}"
+            f"{self.spec.name} ended unexpectedly with {exit_reason(code)}: {self.last_words(1)}"
         )
-        print(f"{self.deaths[-1]}; it is started again, see {self.log_file}", file=sys.stderr, flush=True)
+        print(f"{self.deaths[-1]}; restarting it (log: {self.log_file})", file=sys.stderr, flush=True)
 
-    async def _ended(self) -> int:
-        """Wait for the running incarnation; its exit code. Raises RuntimeError before `start`."""
+    async def _wait(self) -> int:
+        """Wait for the current incarnation to exit; returns its code. Raises RuntimeError before `start`."""
         if self._process is None:
             raise RuntimeError(f"{self.spec.name} was not started")
         return await self._process.wait()
@@ -160,15 +163,15 @@ class Supervised:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # A terminal's Ctrl-C reaches only the supervisor, which stops in order. Not a session of its own:
-                # Linux shares the processor among sessions first and heeds `nice` only within one.
+                # Ctrl-C in a terminal must reach only the supervisor, which stops the processes in order. A separate
+                # session would do so too, but Linux divides the CPU among sessions first, and `nice` acts only within.
                 process_group=0,
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
 
 
-def how_it_ended(code: int) -> str:
-    """Of a return code, for people: a signal by its name."""
+def exit_reason(code: int) -> str:
+    """A return code as text; signals by name, as in "SIGILL (illegal instruction)"."""
     if code >= 0:
         return f"code {code}"
     try:
@@ -180,5 +183,5 @@ def how_it_ended(code: int) -> str:
 
 
 def _die_with_parent() -> None:
-    """Runs in the child: a supervisor that was killed leaves no orphans."""
+    """Runs in the child, which then gets SIGTERM when the supervisor dies, so that no orphans remain."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""The profile that a stack on this machine plans with, if there is one of its model."""
+"""The profile of measured costs with which a local stack plans, if there is one for its model."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from shared.planning.profile import ProfileError, read_profile
 
 
 def profile_for(model: str, path: Path) -> tuple[str, str]:
-    """What OUTRIDER_PROFILE is to be ("" = none), and what to tell a person about it ("" = nothing)."""
+    """Value for OUTRIDER_PROFILE ("" = no profile), and a remark for the user ("" = none)."""
     if not path.is_file():
         return "", ""
     try:
@@ -14,5 +14,5 @@ def profile_for(model: str, path: Path) -> tuple[str, str]:
     except ProfileError as error:
         return "", f"planning without a profile: {error}"
     if profile.model != model:
-        return "", f"planning without a profile: {path} is of {profile.model}, not of {model}"
+        return "", f"planning without a profile: {path} was measured with {profile.model}, not {model}"
     return str(path.resolve()), f"planning with {path}, measured {profile.date[:10]}"

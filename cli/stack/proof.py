@@ -1,4 +1,4 @@
-"""Proof that whatever answers at a stack's ports belongs to it: another stack, or anything else, may have them."""
+"""Proof that the servers on a stack's ports belong to it, and not to another stack or another program."""
 
 import asyncio
 from typing import Final
@@ -12,24 +12,24 @@ from cli.stack.processes import Supervised
 from shared.broker.embedded import NotABroker, server_pid
 from shared.runtime.health import STACK_HEADER
 
-BROKER_S: Final = 10.0
+BROKER_TIMEOUT_S: Final = 10.0
 BROKER_POLL_S: Final = 0.02
-ASKER: Final = "gateway"  # a user of the broker that may ask which process it is
+USER: Final = "gateway"  # a user of the broker that may read the server's process id
 
 
 async def broker_is_ours(process: Supervised, port: int, access: Access | None) -> bool:
-    """Wait until the broker answers. False when its process has ended meanwhile.
+    """Wait until the broker answers; True if it is this process, False if the process has ended meanwhile.
 
-    access: where a broker with passwords has them. Raises ProcessFailed when another server answers, or none for
-    BROKER_S.
+    access: passwords of the broker; None = it has none. Raises ProcessFailed when another server answers, or none does
+    for BROKER_TIMEOUT_S.
     """
-    password = access.password_file(ASKER).read_text(encoding="utf-8").strip() if access else ""
+    password = access.password_file(USER).read_text(encoding="utf-8").strip() if access else ""
     try:
-        async with asyncio.timeout(BROKER_S):
+        async with asyncio.timeout(BROKER_TIMEOUT_S):
             while True:
-                pid = await server_pid(HOST, port, ASKER if access else "", password)
+                pid = await server_pid(HOST, port, USER if access else "", password)
                 if pid is not None and pid not in process.pids:
-                    raise ProcessFailed(_foreign(port, f"the server of process {pid} answers there"))
+                    raise ProcessFailed(_foreign(port, f"a server with process id {pid} answers there"))
                 if pid is not None or not process.pid:
                     return pid is not None
                 await asyncio.sleep(BROKER_POLL_S)
@@ -37,17 +37,17 @@ async def broker_is_ours(process: Supervised, port: int, access: Access | None) 
         raise ProcessFailed(_foreign(port, str(error))) from None
     except TimeoutError:
         raise ProcessFailed(
-            f"the broker does not answer at port {port} within {BROKER_S:g} s: {process.last_words()}"
+            f"the broker does not answer on port {port} within {BROKER_TIMEOUT_S:g} s: {process.last_words()}"
         ) from None
 
 
 async def not_ready_reason(session: aiohttp.ClientSession, url: str, stack_id: str) -> str:
-    """Why a service of this stack is not ready; "" when it is. Raises ProcessFailed when another one answers."""
+    """Why a service is not ready; "" = it is. Raises ProcessFailed when a server that is not of this stack answers."""
     try:
         async with session.get(url) as response:
             if response.headers.get(STACK_HEADER) != stack_id:
                 raise ProcessFailed(
-                    f"what answers at {url} does not belong to this stack; choose other ports with --health-port"
+                    f"the server at {url} does not belong to this stack; choose other ports with --health-port"
                 )
             return "" if response.status == 200 else (await response.text()).strip()
     except (aiohttp.ClientError, TimeoutError) as error:

@@ -1,4 +1,4 @@
-"""What a local stack consists of: its options, and every process with its command line and settings."""
+"""Options of a local stack, and its processes with their command lines and settings."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -12,14 +12,14 @@ from cli.stack.processes import Spec
 from shared.broker.access import CORE
 from shared.broker.embedded import server_argv
 
-# On one machine drafts get the time that verification leaves: everybody waits for a verification, and its threads
-# wait for each other, so that one that is held up holds up all.
+# On one machine drafting gets only the CPU time that verification leaves. All users wait for a verification, and its
+# threads wait for each other, so that a delay of one thread delays everybody.
 DRAFT_NICE: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What to run. target_dir and draft_model are files; modelled needs neither."""
+    """Options of a stack. target_dir: folder of the target; draft_model: GGUF file. A modelled stack needs neither."""
 
     target_dir: Path | None = None
     draft_model: Path | None = None
@@ -29,13 +29,13 @@ class Options:
     ports: Ports = field(default_factory=Ports)
     state_dir: Path = Path(".outrider")
     env: Mapping[str, str] = field(default_factory=dict)  # further settings for every service
-    listen: str = ""  # an address of this machine at which devices reach the broker; "" = none do
+    listen: str = ""  # address of this machine on which remote devices reach the broker; "" = none
     devices: tuple[str, ...] = ()  # arguments of services.draft_worker.fleet; () = no emulated devices
 
 
 @dataclass(frozen=True, slots=True)
 class _Service:
-    """One of ours: `python -m services.{package}`."""
+    """A service of the stack, run as `python -m services.{package}`."""
 
     name: str
     package: str
@@ -44,16 +44,17 @@ class _Service:
 
     @property
     def role(self) -> str:
+        """Name of the role, as in settings and credentials."""
         return self.package.partition(".")[0]
 
 
 def access_of(state_dir: Path) -> Access:
-    """Passwords and devices of the stack that keeps its state here."""
+    """Passwords and devices of the stack with this state folder."""
     return Access(state_dir.resolve() / "access")
 
 
 def specs(options: Options, stack_id: str = "") -> list[Spec]:
-    """Every process of the stack, in starting order. stack_id: what their health pages give back."""
+    """All processes of the stack in starting order. stack_id: returned by their health pages; "" = none."""
     access = access_of(options.state_dir)
     server = server_argv(
         HOST,
@@ -78,7 +79,7 @@ def specs(options: Options, stack_id: str = "") -> list[Spec]:
 
 
 def claims(options: Options) -> list[Claim]:
-    """Every port that the stack listens on."""
+    """All ports on which the stack listens."""
     ports, listen = options.ports, options.listen
     return [
         Claim(HOST, ports.gateway, "--port"),
@@ -89,7 +90,7 @@ def claims(options: Options) -> list[Claim]:
 
 
 def _with_ports(options: Options) -> Iterator[tuple[_Service, int]]:
-    """Services in starting order, with their health ports: the gateway, which starts last, has the first."""
+    """Services in starting order, with their health ports. The gateway starts last but has the first port."""
     *others, gateway = _services(options)
     order = {"scheduler": 1, "verifier": 2}
     for offset, service in enumerate(others, start=1):
@@ -98,7 +99,7 @@ def _with_ports(options: Options) -> Iterator[tuple[_Service, int]]:
 
 
 def _services(options: Options) -> list[_Service]:
-    """Verifier, scheduler, devices, gateway."""
+    """Verifier, scheduler, devices and gateway, in starting order."""
     if options.modelled:
         drafting = {"OUTRIDER_DRAFTER": "modelled"}
     else:
@@ -131,7 +132,7 @@ def _spec(service: _Service, env: Mapping[str, str], health_port: int) -> Spec:
 
 
 def _credential(role: str, options: Options, access: Access) -> dict[str, str]:
-    """Settings with which a service comes to a broker that asks for passwords."""
+    """Settings with which a service authenticates at a broker with passwords; {} where none are needed."""
     user = role.replace("_", "-")
     if not options.listen or user not in CORE:
         return {}

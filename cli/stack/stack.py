@@ -1,4 +1,4 @@
-"""All services as local processes on the embedded broker: what `outrider up`, the demo and the tests run."""
+"""A local stack: all services as processes on an embedded broker. `outrider up`, the demo and the tests use it."""
 
 import asyncio
 import os
@@ -20,15 +20,15 @@ __all__ = ["HOST", "LocalStack", "Options", "Ports", "access_of", "read_state", 
 
 READY_S: Final = 120.0
 POLL_S: Final = 0.1
-GIVE_UP_S: Final = 1.0  # for the end of a stack that was never ready: nobody is served
+UNREADY_STOP_S: Final = 1.0  # time for a process to stop if the stack was never ready: no user is served
 
 
 class LocalStack:
-    """Start, wait until ready, watch, stop. `async with LocalStack(options) as stack` does all four.
+    """A stack that can be started, awaited, watched and stopped. `async with LocalStack(options)` does all four.
 
-    Its end raises ProcessFailed when a process had died by itself meanwhile: others hide that well, as they should,
-    but what was measured or tested is then not what it seems. id: what its processes give back. given_up: devices
-    that ended for good once the stack was ready, and why; it goes on without them.
+    Leaving the block raises ProcessFailed if a process died unexpectedly: the stack recovers from that, but then a test
+    or measurement has not seen what it assumes. id: returned by the health pages of its processes. given_up: devices
+    that exited permanently after the stack was ready, with reasons; the stack goes on without them.
     """
 
     def __init__(self, options: Options) -> None:
@@ -46,17 +46,17 @@ class LocalStack:
 
     @property
     def url(self) -> str:
-        """Of the gateway."""
+        """URL of the gateway."""
         return f"http://{HOST}:{self.options.ports.gateway}"
 
     @property
     def broker_url(self) -> str:
-        """Of the embedded broker."""
+        """URL of the embedded broker."""
         return f"redis://{HOST}:{self.options.ports.broker}/0"
 
     @property
     def join_url(self) -> str:
-        """The same for devices elsewhere; "" when it is not open to them."""
+        """URL of the broker for remote devices; "" when it does not listen for them."""
         listen = self.options.listen
         return f"redis://{_bracketed(listen)}:{self.options.ports.broker}/0" if listen else ""
 
@@ -64,7 +64,7 @@ class LocalStack:
         try:
             await self.start()
             await self.wait_ready()
-        except BaseException:  # Ctrl-C as well: no process may be left behind
+        except BaseException:  # also Ctrl-C: no process may be left running; raised again
             await self.stop()
             raise
         return self
@@ -78,17 +78,17 @@ class LocalStack:
             raise ProcessFailed("; ".join(deaths))
 
     def claim(self) -> None:
-        """Hold the state folder, and see that the ports are free. Raises CommandError."""
+        """Lock the state folder and check that the ports are free. Raises StateError, CommandError."""
         self._lock = claim(self.options.state_dir)
         try:
             check(claims(self.options))
-        except BaseException:  # Ctrl-C as well: the folder must not stay held; raised again
+        except BaseException:  # also Ctrl-C: the folder must not stay locked; raised again
             self._lock.release()
             self._lock = None
             raise
 
     async def start(self) -> None:
-        """Start every process, broker first. Raises CommandError (see `claim`), ProcessFailed."""
+        """Start all processes, the broker first. Raises StateError, CommandError, ProcessFailed."""
         if self._lock is None:
             self.claim()
         if self.options.listen:
@@ -106,7 +106,7 @@ class LocalStack:
                     await self._confirm_broker(process)
 
     async def wait_ready(self, timeout_s: float = READY_S) -> None:
-        """Until every service says it is ready. Raises ProcessFailed or TimeoutError with the reason."""
+        """Wait until all services are ready. Raises ProcessFailed, TimeoutError."""
         waiting = {name: process for name, process in self.processes.items() if process.spec.ready_url}
         reasons: dict[str, str] = {}
         timeout = aiohttp.ClientTimeout(total=2)
@@ -128,7 +128,7 @@ class LocalStack:
         self._was_ready = True
 
     def raise_if_failed(self) -> None:
-        """Raise ProcessFailed if a process ended for good, be it a device."""
+        """Raise ProcessFailed if a process, or a device, has ended permanently."""
         for watcher in self._watchers:
             if watcher.done() and not watcher.cancelled() and watcher.exception():
                 raise ProcessFailed(str(watcher.exception()))
@@ -136,26 +136,26 @@ class LocalStack:
             raise ProcessFailed("; ".join(self.given_up.values()))
 
     async def watch(self) -> None:
-        """Until a process ends for good without which the others are no use: raises ProcessFailed."""
+        """Run until a process that the stack needs ends permanently: raises ProcessFailed."""
         await asyncio.gather(*self._watchers)
 
     async def stop(self) -> None:
-        """Stop in the order that loses nothing: gateway first, broker last."""
+        """Stop all processes in an order that loses nothing: gateway first, broker last."""
         rest = [name for name in self.processes if name not in ("gateway", "broker", "verifier")]
         stages = [["gateway"], rest, ["verifier"], ["broker"]] if self._was_ready else [list(self.processes)]
         for names in stages:
-            found = [self.processes[name] for name in names if name in self.processes]
-            await asyncio.gather(*(p.stop(STOP_S if self._was_ready else GIVE_UP_S) for p in found))
+            stage = [self.processes[name] for name in names if name in self.processes]
+            await asyncio.gather(*(p.stop(STOP_S if self._was_ready else UNREADY_STOP_S) for p in stage))
         for watcher in self._watchers:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
-        if self._lock is not None:  # else the state is somebody else's
+        if self._lock is not None:  # otherwise the state file belongs to another stack
             state_file(self.options.state_dir).unlink(missing_ok=True)
             self._lock.release()
             self._lock = None
 
     async def _watch(self, process: Supervised) -> None:
-        """Keep a process running; a device that ends for good ends alone, once the stack was ready."""
+        """Keep a process running. Once the stack was ready, a device that ends permanently does not end the stack."""
         try:
             await process.watch()
         except ProcessFailed as error:
@@ -170,7 +170,7 @@ class LocalStack:
                 print(f"{state_file(self.options.state_dir)}: {full}", file=sys.stderr, flush=True)
 
     async def _confirm_broker(self, process: Supervised) -> None:
-        """See that what answers at the broker's port is this process, unless it has ended again."""
+        """Mark the broker's process as ready once it answers on its port. Raises ProcessFailed if another one does."""
         access = access_of(self.options.state_dir) if self.options.listen else None
         if await broker_is_ours(process, self.options.ports.broker, access):
             process.was_ready = True
@@ -178,7 +178,7 @@ class LocalStack:
     async def _reasons(
         self, session: aiohttp.ClientSession, waiting: dict[str, Supervised]
     ) -> dict[str, str]:
-        """Of those that are not ready, why."""
+        """Reasons by name of the services that are not ready."""
         urls = [process.spec.ready_url for process in waiting.values()]
         answers = await asyncio.gather(*(not_ready_reason(session, url, self.id) for url in urls))
         return {name: why for name, why in zip(waiting, answers, strict=True) if why}

@@ -1,4 +1,4 @@
-"""`outrider up` and `outrider down`."""
+"""`outrider up` and `outrider down`: run a local stack, and stop one."""
 
 import asyncio
 import os
@@ -13,15 +13,15 @@ from cli.command.errors import CommandError
 from cli.stack.stack import LocalStack, Options
 from shared.runtime.stack_state import read_state
 
-DOWN_S: Final = 45.0  # four stages of ten seconds at most, see LocalStack.stop
-ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+DOWN_TIMEOUT_S: Final = 45.0  # LocalStack.stop has four stages of at most ten seconds
+STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 async def run_up(options: Options) -> None:
-    """Run the stack until Ctrl-C, SIGTERM, or a process that cannot be helped."""
+    """Run the stack until a stop signal. Raises ProcessFailed when a process that it needs ends permanently."""
     console = Console(stderr=True)
     stop = asyncio.Event()
-    for signum in ENDING:
+    for signum in STOP_SIGNALS:
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
     stack = LocalStack(options)
     stack.claim()
@@ -36,28 +36,28 @@ async def run_up(options: Options) -> None:
                     f"devices reach it at {stack.join_url}; `outrider devices add NAME` prints the line for one"
                 )
             console.print(
-                f"broker at {stack.broker_url}, health pages and metrics from port {options.ports.health} on"
+                f"broker at {stack.broker_url}, health pages and metrics on ports from {options.ports.health}"
             )
-            console.print(f"logs in {options.state_dir}/logs; `outrider chat` talks to it, Ctrl-C ends it")
+            console.print(f"logs in {options.state_dir}/logs; try `outrider chat`; Ctrl-C stops the stack")
             await _first(asyncio.create_task(stack.watch()), stop)
     finally:
-        console.print("ending")
+        console.print("stopping")
         await stack.stop()
 
 
 def run_down(state_dir: Path) -> str:
-    """End the running stack and wait for it. Returns what happened, for people."""
+    """Stop the running stack and wait for it. Returns a line that says what happened. Raises CommandError."""
     running = read_state(state_dir)
     if running is None:
-        return "no stack runs here"
+        return "no stack is running"
     os.kill(running.pid, signal.SIGTERM)
-    deadline = time.monotonic() + DOWN_S
+    deadline = time.monotonic() + DOWN_TIMEOUT_S
     while time.monotonic() < deadline:
         now = read_state(state_dir)
         if now is None or now.stack != running.stack:
-            return f"ended (process {running.pid})"
+            return f"stopped (process {running.pid})"
         time.sleep(0.1)
-    raise CommandError(f"process {running.pid} has not ended after {DOWN_S:.0f} s")
+    raise CommandError(f"process {running.pid} has not stopped after {DOWN_TIMEOUT_S:.0f} s")
 
 
 async def _ready(stack: LocalStack) -> None:
@@ -66,7 +66,7 @@ async def _ready(stack: LocalStack) -> None:
 
 
 async def _first(task: "asyncio.Task[None]", stop: asyncio.Event) -> None:
-    """Until the task ends (its error is raised) or stop is set (the task is cancelled)."""
+    """Wait until the task ends (its error is raised) or `stop` is set (the task is cancelled)."""
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()

@@ -21,33 +21,37 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._held: dict[str, SessionCounts] = {}  # by device
-        self.drafts = Counter("outrider_device_drafts", "Drafts made", registry=registry)
+        self.drafts = Counter("outrider_device_drafts", "Finished drafts", registry=registry)
         self.drafted = Counter("outrider_device_drafted_tokens", "Tokens drafted", registry=registry)
         self.draft_seconds = Counter(
-            "outrider_device_draft_seconds", "Computing of finished drafts", registry=registry
+            "outrider_device_draft_seconds", "Compute time of finished drafts, in seconds", registry=registry
         )
         self.busy_seconds = Counter(
-            "outrider_device_busy_seconds", "Time with a decode running", registry=registry
+            "outrider_device_busy_seconds", "Time with a decode running, in seconds", registry=registry
         )
         self.wait = Histogram(
             "outrider_device_draft_wait_seconds",
-            "From a verdict's arrival to the start of drafting",
+            "Time from a verdict's arrival to the start of drafting, in seconds",
             buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2),
             registry=registry,
         )
         sessions = Gauge("outrider_device_sessions", "Sessions held", registry=registry)
         sessions.set_function(lambda: sum(len(held) for held in self._held.values()))
-        kv_tokens = Gauge("outrider_device_kv_tokens", "Committed tokens of them", registry=registry)
+        kv_tokens = Gauge(
+            "outrider_device_kv_tokens", "Prompt and committed tokens of the sessions held", registry=registry
+        )
         kv_tokens.set_function(lambda: sum(held.tokens for held in self._held.values()))
-        self.messages = Counter("outrider_device_messages", "Messages read", ["kind"], registry=registry)
+        self.messages = Counter(
+            "outrider_device_messages", "Messages read, by kind", ["kind"], registry=registry
+        )
         self.refused = Counter(
-            "outrider_device_refused", "Messages not obeyed", ["reason"], registry=registry
+            "outrider_device_refused", "Messages refused, by reason", ["reason"], registry=registry
         )
         self.full = Counter(
-            "outrider_device_broker_full", "Sends refused by a full stream", registry=registry
+            "outrider_device_broker_full", "Messages that a full stream refused", registry=registry
         )
         self.link_bytes = Counter(
-            "outrider_device_link_bytes", "Message bytes", ["direction"], registry=registry
+            "outrider_device_link_bytes", "Bytes of messages, by direction", ["direction"], registry=registry
         )
 
     def track(self, device: str, held: SessionCounts) -> None:

@@ -62,7 +62,7 @@ class DraftWorker:
         self._computing = ComputeLoop(drafter, compute, self._metrics)
         far = settings.joined  # a remote device may lose the broker for long and then probes it less often
         self._watch = BrokerWatch(
-            broker, pause_s=HEARTBEAT_S, longest_pause_s=FAR_PAUSE_S if far else HEARTBEAT_S
+            broker, pause_s=HEARTBEAT_S, max_pause_s=FAR_PAUSE_S if far else HEARTBEAT_S
         )
         self._watch.on_change(self._on_broker)
         self._over = asyncio.Event()  # ends an incarnation: told to stop, or the broker lost its data

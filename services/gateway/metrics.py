@@ -20,24 +20,30 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry, sessions: GatewaySessions) -> None:
         self.requests = Counter(
             "outrider_gateway_requests",
-            "Requests by endpoint and status.",
+            "Requests, by endpoint and status",
             ["endpoint", "status"],
             registry=registry,
         )
         self.ttft = Histogram(
-            "outrider_gateway_ttft_seconds", "Arrival to first token.", registry=registry, buckets=_TTFT_S
+            "outrider_gateway_ttft_seconds",
+            "Time from a request's arrival to its first token, in seconds",
+            registry=registry,
+            buckets=_TTFT_S,
         )
         self.tpot = Histogram(
             "outrider_gateway_tpot_seconds",
-            "Time per token after the first.",
+            "Mean time per token after the first, in seconds",
             registry=registry,
             buckets=_TPOT_S,
         )
         self.tokens = Counter(
-            "outrider_gateway_tokens", "Tokens of requests by kind.", ["kind"], registry=registry
+            "outrider_gateway_tokens",
+            "Tokens of ended requests, by kind: prompt, completion, drafted, accepted",
+            ["kind"],
+            registry=registry,
         )
         self.rounds = Counter(
-            "outrider_gateway_rounds", "Verifications with a draft seen here.", registry=registry
+            "outrider_gateway_rounds", "Verified drafts of ended requests", registry=registry
         )
         registry.register(_SessionCounts(sessions))
         self._registry = registry
@@ -66,10 +72,11 @@ class _SessionCounts(Collector):
         self._sessions = sessions
 
     def collect(self) -> Iterator[Metric]:
-        yield GaugeMetricFamily("outrider_gateway_sessions", "Sessions under way.", value=len(self._sessions))
+        yield GaugeMetricFamily("outrider_gateway_sessions", "Sessions under way", value=len(self._sessions))
         events = CounterMetricFamily(
             "outrider_gateway_session_events",
-            "Gaps read from the log, lost replies noticed, refused messages, cancels, reply bytes, …",
+            "Events of sessions, by kind: gaps read from the log, lost replies, refused messages, cancels and others; "
+            "reply_bytes counts bytes",
             labels=["event"],
         )
         for name, value in sorted(self._sessions.counts.items()):
@@ -85,11 +92,11 @@ class _ConnectionCounts(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield GaugeMetricFamily(
-            "outrider_gateway_connections", "Clients connected.", value=len(self._listener)
+            "outrider_gateway_connections", "Connected clients", value=len(self._listener)
         )
         events = CounterMetricFamily(
             "outrider_gateway_connection_events",
-            "Connections that a bound ended: refused, evicted, header_timeout, write_timeout.",
+            "Connections that a limit ended, by limit: refused, evicted, header_timeout, write_timeout",
             labels=["event"],
         )
         for name, value in sorted(self._listener.counts.items()):

@@ -20,39 +20,43 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
         self.phases: Counter[str] = Counter()  # sessions by phase, kept by the core
-        sessions = Gauge(PREFIX + "sessions", "Sessions by phase", ["phase"], registry=self.registry)
+        sessions = Gauge(PREFIX + "sessions", "Sessions, by phase", ["phase"], registry=self.registry)
         for phase in get_args(Phase):
             sessions.labels(phase).set_function(partial(self.phases.__getitem__, phase))
-        self.active = self._gauge("active", "1 while this scheduler holds the lease")
-        self.alpha = self._gauge("alpha", "Accepted / (accepted + rejected rounds), all sessions, fading")
+        self.active = self._gauge("active", "1 while this scheduler holds the lease, else 0")
+        self.alpha = self._gauge("alpha", "Acceptance probability of all sessions, as a fading average")
 
-        self.batches = self._count("batches", "Batches staged", "verifier")
-        self.rows = self._histogram("batch_rows", "Rows in a staged batch", LENGTHS)
-        self.lengths = self._histogram("draft_length", "Draft tokens in a decoding row", LENGTHS)
-        self.wait = self._histogram("queue_wait_seconds", "From ready (or draft received) to staged", WAITS_S)
-        self.rounds = self._count("rounds", "Verified rounds", "drafted")
-        self.drafted = self._count("drafted_tokens", "Draft tokens verified")
-        self.accepted = self._count("accepted_tokens", "Draft tokens accepted")
-        self.positions = self._count("positions", "Draft tokens verified, by position", "position", "outcome")
-        self.prefill = self._count("prefill_tokens", "Prefill and rebuild tokens staged")
+        self.batches = self._count("batches", "Staged batches, by verifier", "verifier")
+        self.rows = self._histogram("batch_rows", "Rows per staged batch", LENGTHS)
+        self.lengths = self._histogram("draft_length", "Drafted tokens per decoding row", LENGTHS)
+        self.wait = self._histogram(
+            "queue_wait_seconds",
+            "Time from a ready session or a received draft to its staged row, in seconds",
+            WAITS_S,
+        )
+        self.rounds = self._count("rounds", "Verified rounds, by whether they had a draft", "drafted")
+        self.drafted = self._count("drafted_tokens", "Verified drafted tokens")
+        self.accepted = self._count("accepted_tokens", "Accepted drafted tokens")
+        self.positions = self._count(
+            "positions", "Verified drafted tokens, by position from 1 and outcome", "position", "outcome"
+        )
+        self.prefill = self._count("prefill_tokens", "Staged prefill and rebuild tokens")
 
-        self.dropped = self._count("dropped_messages", "Messages not acted on", "kind", "reason")
-        self.absurd = self._count("absurd_estimates", "Figures of devices that cannot be, not used", "where")
-        self.dead_letters = self._count("dead_letters", "Messages that could not be read", "stream")
-        self.timers = self._count("timers_fired", "Timers fired", "kind")
-        self.moves = self._count("moves", "Sessions moved", "what")
-        self.ends = self._count("ends", "Sessions the scheduler ended or saw end", "finish")
+        self.dropped = self._count(
+            "dropped_messages", "Ignored messages, by kind and reason", "kind", "reason"
+        )
+        self.absurd = self._count(
+            "absurd_estimates", "Implausible measurements of devices, which are not used", "where"
+        )
+        self.dead_letters = self._count("dead_letters", "Unreadable messages, by stream", "stream")
+        self.timers = self._count("timers_fired", "Fired timers, by kind", "kind")
+        self.moves = self._count("moves", "Sessions moved to another device or verifier", "what")
+        self.ends = self._count("ends", "Ended sessions, by finish", "finish")
         self.full = self._count("refusals", "Batches refused because the verifier's stream was full")
-        self.recoveries = self._count("recoveries", "Times the state was read back from the broker")
-        self.bytes_in = self._count("received_bytes", "Bytes of messages read", "stream")
+        self.recoveries = self._count("recoveries", "Recoveries of the state from the broker")
+        self.bytes_in = self._count("received_bytes", "Bytes of messages read, by stream", "stream")
 
-        self.plans = self._count("plans", "Plans asked for, by what became of them", "outcome")
-        self.plan_time = self._histogram("plan_seconds", "Time a plan took", WAITS_S)
-        self.plan_age = self._gauges("plan_age_seconds", "Age of the plan in force")
-        self.cycle = self._gauges("cycle_ms", "One verification of a session to its next", "what")
-        self.rate = self._gauges("tokens_per_second", "Tokens of all sessions", "what")
-        self.plan_busy = self._gauges("plan_busy_share", "Of the verifier, as the plan in force expects it")
-        self.plan_lanes = self._gauges("plan_batches", "Batches in the plan in force")
+        self._add_plans()
 
     def forget_verifier(self, name: str) -> None:
         """Remove the gauges of a verifier that is gone: their last values are stale."""
@@ -67,6 +71,22 @@ class Metrics:
         for position in range(min(drafted, accepted + 1)):  # positions after a rejection were not verified
             outcome = "accepted" if position < accepted else "rejected"
             self.positions.labels(str(position + 1), outcome).inc()
+
+    def _add_plans(self) -> None:
+        """Metrics of planning and of the plan in force."""
+        self.plans = self._count("plans", "Requested plans, by outcome", "outcome")
+        self.plan_time = self._histogram("plan_seconds", "Duration of a planner's run, in seconds", WAITS_S)
+        self.plan_age = self._gauges("plan_age_seconds", "Age of the plan in force, in seconds")
+        self.cycle = self._gauges(
+            "cycle_ms", "Time between two verifications of a session, in ms, predicted and realised", "what"
+        )
+        self.rate = self._gauges(
+            "tokens_per_second", "Tokens per second of all sessions, predicted and realised", "what"
+        )
+        self.plan_busy = self._gauges(
+            "plan_busy_share", "The verifier's busy share in the plan in force, 0 to 1"
+        )
+        self.plan_lanes = self._gauges("plan_batches", "Batches or lanes in the plan in force")
 
     def _count(self, name: str, text: str, *labels: str) -> Count:
         return Count(PREFIX + name, text, labels, registry=self.registry)

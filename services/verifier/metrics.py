@@ -17,10 +17,10 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         name = "outrider_verifier"
-        self.batches = Counter(f"{name}_batches", "Staged batches answered", registry=registry)
+        self.batches = Counter(f"{name}_batches", "Completed batches", registry=registry)
         self.rounds = Counter(
             f"{name}_rounds",
-            "Rows that committed tokens, by whether a draft was in them",
+            "Rows that committed tokens, by whether they had a draft",
             ["drafted"],
             registry=registry,
         )
@@ -29,34 +29,35 @@ class Metrics:
         self.accepted = Counter(f"{name}_accepted_tokens", "Drafted tokens accepted", registry=registry)
         self.at_position = Counter(
             f"{name}_draft_position",
-            "Drafted tokens by position in their draft (from 0) and fate",
+            "Verified drafted tokens, by position in their draft (from 0) and fate",
             ["position", "fate"],
             registry=registry,
         )
         self.queue = Histogram(
             f"{name}_queue_seconds",
-            "From reading a batch to its forward pass",
+            "Time from reading a batch to its forward pass, in seconds",
             buckets=SECONDS,
             registry=registry,
         )
         self.phase = Histogram(
             f"{name}_phase_seconds",
-            "Time of a batch by phase: load (session logs), prepare (KV pages), forward (rule included), commit",
+            "Time of a batch in seconds, by phase: load (session logs), prepare (KV pages), "
+            "forward (with acceptance rule), commit",
             ["phase"],
             buckets=SECONDS,
             registry=registry,
         )
-        self.fed = Counter(f"{name}_fed_tokens", "Tokens put through the model", registry=registry)
-        self.pages = Gauge(f"{name}_kv_pages", "KV pages by use", ["use"], registry=registry)
-        self.sessions = Gauge(f"{name}_sessions", "Sessions known", registry=registry)
+        self.fed = Counter(f"{name}_fed_tokens", "Tokens fed through the model", registry=registry)
+        self.pages = Gauge(f"{name}_kv_pages", "KV pages, by use: used, free", ["use"], registry=registry)
+        self.sessions = Gauge(f"{name}_sessions", "Known sessions", registry=registry)
         self.not_run = Counter(
-            f"{name}_rows_not_run", "Rows answered without tokens, by status", ["status"], registry=registry
+            f"{name}_rows_not_run", "Rows that committed no tokens, by status", ["status"], registry=registry
         )
         self.outcomes = Counter(
-            f"{name}_outcomes", "What became of the rows of commits", ["outcome"], registry=registry
+            f"{name}_outcomes", "Rows in commits, by outcome", ["outcome"], registry=registry
         )
         self.refused = Counter(
-            f"{name}_refused_messages", "Messages refused, by reason", ["reason"], registry=registry
+            f"{name}_refused_messages", "Refused messages, by reason", ["reason"], registry=registry
         )
         self.forward_errors = Counter(
             f"{name}_forward_errors", "Forward passes that raised", registry=registry

@@ -1,1 +1,1 @@
-"""The protocols Drafter and TargetModel, with modelled backends; the real backends live in services."""
+"""The protocols Drafter and TargetModel, with modelled backends. The real backends are in the services."""

@@ -12,8 +12,8 @@ from shared.speculative.noise import mix
 from shared.speculative.params import SamplingParams
 
 START: Final = mix(0x6F7574726964)  # state of the empty prefix
-STOP: Final = 0  # the one stop token of the modelled target
-_LUCK: Final = 0x6C75636B  # makes the drafter's random bits independent of the text's
+STOP: Final = 0  # the only stop token of the modelled target
+_DRAFTER_KEY: Final = 0x6C75636B  # makes the drafter's random bits independent of the text's
 
 
 def extend(state: int, token: int) -> int:
@@ -40,8 +40,8 @@ class Chain:
     def common(self, ids: Sequence[int]) -> int:
         """Length of the longest common prefix of the tokens and `ids`."""
         pairs = zip(self.tokens, ids, strict=False)
-        both = min(len(self.tokens), len(ids))
-        return next((i for i, (mine, theirs) in enumerate(pairs) if mine != theirs), both)
+        shorter = min(len(self.tokens), len(ids))
+        return next((i for i, (cached, token) in enumerate(pairs) if cached != token), shorter)
 
     def cut(self, length: int) -> None:
         """Keep the first `length` tokens."""
@@ -57,9 +57,9 @@ def choose(state: int, sampling: SamplingParams, stop_every: int = 0) -> int:
     return 1 + (bits >> 8) % (sampling.vocab - 1)
 
 
-def lucky(seed: int, position: int, alpha: float) -> bool:
-    """Whether the drafter guesses right at a position: with probability alpha, equal under every policy."""
-    return mix(mix(seed ^ _LUCK) ^ position) < alpha * 2.0**64
+def guesses_right(seed: int, position: int, alpha: float) -> bool:
+    """Whether the drafter is right at a position: with probability alpha, the same under every policy."""
+    return mix(mix(seed ^ _DRAFTER_KEY) ^ position) < alpha * 2.0**64
 
 
 def expected_text(

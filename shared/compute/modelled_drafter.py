@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from shared.compute.drafter import DraftRequest, DraftResult, NoCapacity
-from shared.compute.modelled import Chain, choose, lucky, modelled_vocabulary
+from shared.compute.modelled import Chain, choose, guesses_right, modelled_vocabulary
 
-CHUNK = 64  # maximum tokens of one request fed in one decode
-ROW_SHARE = 0.7  # cost of a further sequence in a decode, relative to the first (llama.cpp on a CPU)
-FEED_SHARE = 0.2  # cost of a further token of a sequence, relative to the first
+CHUNK = 64  # maximum tokens of one request in a decode
+ROW_SHARE = 0.7  # cost of each further sequence in a decode, relative to the first (llama.cpp on a CPU)
+FEED_SHARE = 0.2  # cost of each further token of a sequence, relative to the first
 
 
 @dataclass(slots=True)
@@ -57,9 +57,8 @@ class ModelledDrafter:
         if others + len(request.ids) + request.k > self._kv_tokens:
             raise NoCapacity(f"{self._kv_tokens} KV tokens do not hold {len(request.ids)} more")
         chain = self._caches.setdefault(request.session, Chain())
-        chain.cut(
-            chain.common(request.ids[:-1])
-        )  # the last id is always fed: the first guess comes from there
+        # The last id is always fed again, since the first guess is made after it.
+        chain.cut(chain.common(request.ids[:-1]))
         self._works[request.session] = _Work(request, [], 0.0)
 
     def step(self) -> list[DraftResult]:
@@ -124,7 +123,7 @@ class ModelledDrafter:
     def _guess(self, request: DraftRequest, chain: Chain) -> int:
         """The next drafted token after the cached ones."""
         token = choose(chain.states[-1], request.sampling, self._stop_every)
-        if lucky(request.sampling.seed, len(chain.tokens), self._alpha):
+        if guesses_right(request.sampling.seed, len(chain.tokens), self._alpha):
             return token
         return (token + 1) % request.sampling.vocab
 

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 
 
 class ModelledPool:
-    """A bounded pool with the rules of the real one.
+    """A page pool with the rules of the verifier's own.
 
-    A session may evict only sessions that joined after it, the youngest first. So the oldest always makes
-    progress, and no two sessions evict each other in turn. A place in that order is kept until `forget`.
+    A session may evict only sessions that entered after it, the youngest first. So the oldest always makes progress,
+    and no two sessions evict each other in turn. A session keeps its place in that order until `forget`.
     """
 
     def __init__(self, pages: int, page_tokens: int, sharing: bool) -> None:
@@ -19,7 +19,7 @@ class ModelledPool:
         self._held: dict[str, list[int]] = {}
         self._refs: Counter[int] = Counter()
         self._order: dict[str, int] = {}
-        self._joined = 0
+        self._entered = 0
         self._content: dict[int, tuple[int, ...]] = {}  # shareable page -> the whole prefix that ends with it
         self._index: dict[tuple[int, ...], int] = {}
 
@@ -37,9 +37,9 @@ class ModelledPool:
         return len(self._held.get(session, ())) * self.page_tokens
 
     def share(self, session: str, prompt: Sequence[int]) -> tuple[int, ...]:
-        """Take the full pages that others hold of this prompt's prefix; returns the tokens in them.
+        """Share full pages of other sessions with this prompt's prefix. Returns the tokens in them.
 
-        The prompt's last token is always left to feed: the choice after it has to come from somewhere.
+        The prompt's last token is never shared, since the first choice needs its forward pass.
         """
         self._enter(session)
         prefix: tuple[int, ...] = ()
@@ -54,7 +54,7 @@ class ModelledPool:
         return prefix
 
     def offer(self, session: str, prefix: Sequence[int]) -> None:
-        """Let others share the full pages of `prefix`, which this session has fed."""
+        """Let other sessions share the full pages of `prefix`, which this session has fed."""
         for i in range(len(prefix) // self.page_tokens if self._sharing else 0):
             page = self._held[session][i]
             tokens = tuple(prefix[: (i + 1) * self.page_tokens])
@@ -65,7 +65,11 @@ class ModelledPool:
     def reserve(
         self, session: str, length: int, protect: Sequence[str], evicted: Callable[[str], object]
     ) -> bool:
-        """Allocate pages for `length` tokens, evicting sessions if needed. False, without evictions, if impossible."""
+        """Allocate pages for `length` tokens, evicting sessions if needed. Returns False, without evictions, if it
+        fails.
+
+        protect: sessions that are not evicted. evicted: called with each evicted session.
+        """
         self._enter(session)
         needed = -(-length // self.page_tokens) - len(self._held.get(session, ()))
         victims = self._victims(session, needed - len(self._free), protect)
@@ -82,25 +86,25 @@ class ModelledPool:
         return True
 
     def shrink(self, session: str, length: int) -> None:
-        """Give back the pages beyond `length` tokens."""
+        """Free the pages beyond `length` tokens."""
         held = self._held.get(session, [])
         while len(held) > -(-length // self.page_tokens):
             self._drop(held.pop())
 
     def release(self, session: str) -> None:
-        """Give back all pages, and keep the place in the order."""
+        """Free all pages of a session, which keeps its place in the order."""
         for page in self._held.pop(session, ()):
             self._drop(page)
 
     def forget(self, session: str) -> None:
-        """Give back all pages and the place in the order."""
+        """Free all pages of a session, and its place in the order."""
         self.release(session)
         self._order.pop(session, None)
 
     def _enter(self, session: str) -> None:
         if session not in self._order:
-            self._joined += 1
-            self._order[session] = self._joined
+            self._entered += 1
+            self._order[session] = self._entered
 
     def _victims(self, session: str, missing: int, protect: Sequence[str]) -> list[str] | None:
         younger = [s for s in self._held if self._order[s] > self._order[session] and s not in protect]

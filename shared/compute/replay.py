@@ -1,7 +1,7 @@
 """A drafter that replays recorded texts with modelled speed and acceptance, for emulated devices with a real verifier.
 
-At each position it drafts the target's recorded token with probability alpha, else another one. Wrong positions depend
-on the seed and the position only, so that all policies see the same drafts.
+At each position it drafts the target's recorded token with probability alpha, else another one. Which positions are
+wrong depends only on the seed and the position, so that all policies see the same drafts.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from shared.compute.drafter import DraftRequest, DraftResult, NoCapacity
-from shared.compute.modelled import lucky
+from shared.compute.modelled import guesses_right
 
 FEED_SHARE: Final = 0.1  # cost of a prompt token of a new session, relative to a drafted token
 
@@ -88,4 +88,5 @@ class ReplayDrafter:
         number = self._text_of[session]
         text = self._recordings.texts[number] if number is not None else ()
         token = text[position] if position < len(text) else 0
-        return token if lucky(self._seed + (number or 0), position, self._alpha) else (token + 1) % vocab
+        is_right = guesses_right(self._seed + (number or 0), position, self._alpha)
+        return token if is_right else (token + 1) % vocab

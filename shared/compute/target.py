@@ -6,8 +6,8 @@ from typing import Protocol
 
 from shared.speculative.params import SamplingParams
 
-# Log-probabilities of one choice: its own, the likeliest ids, and theirs. Equals the protocol's type; not
-# imported from there, because the verifier's benchmark runs where the messages' libraries are not installed.
+# Log-probabilities of one choice: (its own, ids of the most likely tokens, their log-probabilities). The protocol's
+# type is the same; it is not imported, because the verifier's benchmark runs without the libraries of shared/protocol.
 TokenLogprobs = tuple[float, tuple[int, ...], tuple[float, ...]]
 
 
@@ -15,11 +15,11 @@ TokenLogprobs = tuple[float, tuple[int, ...], tuple[float, ...]]
 class TargetRow:
     """One row of a packed forward pass.
 
-    Feed `tokens` at positions start .. start + len(tokens) - 1, where start is the session's cached length.
-    The first `committed` of them are committed tokens (a chain); the rest is a draft whose `parents` index
-    into itself (-1 = after the last committed one; empty = a chain). With `choose`, the target's own token
-    is wanted after the last committed token and after every drafted one: 1 + drafts choices. Positions that
-    the noise is keyed by: start + committed for the first choice, plus depth below it.
+    `tokens` are fed at positions start .. start + len(tokens) - 1, where start is the session's cached length. The
+    first `committed` of them are committed tokens (a chain). The rest is a draft, whose `parents` index into the draft
+    (-1 = the last committed token; () = a chain). With `choose`, the row returns the target's token after the last
+    committed token and after each drafted one: 1 + drafts choices. The noise's position is start + committed for the
+    first choice, and that plus the depth in the draft for the others.
     """
 
     session: str
@@ -28,7 +28,7 @@ class TargetRow:
     committed: int
     choose: bool
     sampling: SamplingParams
-    logprobs: int = -1  # number of likeliest tokens per choice; -1 = no logprobs
+    logprobs: int = -1  # number of most likely tokens per choice; -1 = no logprobs
     parents: Sequence[int] = ()
 
 

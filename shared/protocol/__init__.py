@@ -1,1 +1,1 @@
-"""What travels between processes: messages, their limits, their bytes, and the names of keys."""
+"""The protocol between processes: messages, limits, encoding, and the names of keys at the broker."""

@@ -1,4 +1,4 @@
-"""Every key and stream name. All keys of a shard carry its hash tag, so no script crosses shards."""
+"""Names of all keys and streams at the broker. Keys of a shard have its hash tag, so that no script crosses shards."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -8,44 +8,44 @@ GROUP: Final = "outrider"  # consumer group of every work stream
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Names within one shard. An *address* is "name:generation"."""
+    """Key names within one shard. An *address* is "name:generation", one incarnation of a process."""
 
     shard: str = "s0"
 
     def _key(self, rest: str) -> str:
         return f"or:{{{self.shard}}}:{rest}"
 
-    # Work streams: consumer groups, bounded by refusal.
+    # Work streams: read by consumer groups; a full stream refuses new entries.
     @property
     def submit(self) -> str:
-        """gateway → scheduler: Submit, Cancel, Control."""
+        """Stream, gateway → scheduler: Submit, Cancel, Control."""
         return self._key("submit")
 
     @property
     def draft(self) -> str:
-        """devices → scheduler: Draft, Resync."""
+        """Stream, devices → scheduler: Draft, Resync."""
         return self._key("draft")
 
     @property
     def verdicts(self) -> str:
-        """verifier → scheduler: Verdict without tokens."""
+        """Stream, verifier → scheduler: Verdict without tokens."""
         return self._key("verdicts")
 
     def staged(self, verifier: str) -> str:
-        """scheduler → verifier: StagedBatch, Close, Tune."""
+        """Stream, scheduler → verifier: StagedBatch, Close, Tune."""
         return self._key(f"staged:{verifier}")
 
-    # Inboxes: one process generation, read from the start, expire with it.
+    # Inboxes: each belongs to one process generation, which reads it from the start, and expires with it.
     def inbox(self, device: str) -> str:
-        """scheduler, verifier → device (an address): Open, Verdict, Close, Tune."""
+        """Stream, scheduler and verifier → device (an address): Open, Verdict, Close, Tune."""
         return self._key(f"inbox:{device}")
 
     def reply(self, gateway: str) -> str:
-        """verifier, scheduler → gateway (an address): Verdict, Close."""
+        """Stream, verifier and scheduler → gateway (an address): Verdict, Close."""
         return self._key(f"reply:{gateway}")
 
     def own(self, role: str, address: str) -> list[str]:
-        """The stream that a process reads alone, [] for a role that has none. It goes some time after its heartbeat."""
+        """Streams that only this process reads; [] for a scheduler. They expire some time after its heartbeat."""
         match role:
             case "draft_worker":
                 return [self.inbox(address)]
@@ -59,7 +59,10 @@ class Keys:
     # The session log.
     def session(self, session: str) -> str:
         """Hash: spec, prompt_len, max_tokens, gateway, device_wanted, expires_ms, epoch, verifier, device, finish,
-        and untold: the position from which on the device has not been told."""
+        untold.
+
+        untold: position of the first committed token that the device has not been sent.
+        """
         return self._key(f"session:{session}")
 
     def session_ids(self, session: str) -> str:
@@ -67,7 +70,7 @@ class Keys:
         return self._key(f"session:{session}:ids")
 
     def session_logprobs(self, session: str) -> str:
-        """List: one packed entry per committed token, when asked for."""
+        """List: one packed entry per committed token, if the request has logprobs."""
         return self._key(f"session:{session}:logprobs")
 
     @property
@@ -75,13 +78,13 @@ class Keys:
         """Set of open sessions."""
         return self._key("live")
 
-    # Who is there.
+    # Presence.
     def alive(self, role: str, name: str) -> str:
-        """Hash: generation, heartbeat. Expires."""
+        """Hash: generation, heartbeat. Expires when heartbeats stop."""
         return self._key(f"alive:{role}:{name}")
 
     def names(self, role: str) -> str:
-        """Sorted set: the names of a role that have a heartbeat, by when it lapses. Expires with the last."""
+        """Sorted set: names of a role's live processes, scored by the heartbeat's expiry. Expires with the last one."""
         return self._key(f"names:{role}")
 
     @property
@@ -90,12 +93,12 @@ class Keys:
         return self._key("generation")
 
     def device_generation(self, name: str) -> str:
-        """The same, of one device. Expires."""
+        """Generation of one device's latest incarnation. Expires."""
         return self._key(f"generation:{name}")
 
     @property
     def lease(self) -> str:
-        """Hash: holder (the active scheduler's address), term. Expires."""
+        """Hash: holder (the active scheduler's address), term. Expires unless renewed."""
         return self._key("lease")
 
     @property
@@ -105,7 +108,7 @@ class Keys:
 
     @property
     def policy(self) -> str:
-        """The last Control, for a scheduler that starts."""
+        """String: the last Control message, for a scheduler that starts."""
         return self._key("policy")
 
     @property
@@ -115,15 +118,15 @@ class Keys:
 
     @property
     def birth(self) -> str:
-        """When this data began: missing after the broker lost it, so a part of `run_id`."""
+        """Time at which this data began, a part of `run_id`: it is missing after the broker lost its data."""
         return self._key("birth")
 
     @property
     def dead(self) -> str:
-        """Stream of refused messages: source, reason, size, the first bytes. Capped, expires."""
+        """Stream of refused messages: source, reason, size, first bytes. Limited in length, expires."""
         return self._key("dead")
 
     @property
     def trace(self) -> str:
-        """Stream of Spans. Capped, expires, off by default."""
+        """Stream of Spans, written with OUTRIDER_TRACE. Limited in length, expires."""
         return self._key("trace")

@@ -1,11 +1,11 @@
-"""Bounds of the protocol. A message beyond one of them is refused, counted and dead-lettered."""
+"""Limits of the protocol. A message beyond one of them is refused, counted and dead-lettered."""
 
 from typing import Final
 
 PROTOCOL_VERSION: Final = 3  # first byte of every message
 
 MAX_MESSAGE_BYTES: Final = 1 << 20
-EMPTY_LOG_BYTES: Final = 3  # of an Open without its log: an empty bin and an empty array, packed
+EMPTY_LOG_BYTES: Final = 3  # msgpack of an Open's two log fields when both are empty
 MAX_TOKEN_ID: Final = (1 << 24) - 1
 MAX_DRAFT: Final = 64  # drafted tokens in one row, chain or tree
 MAX_ROWS: Final = 512  # rows in one staged batch
@@ -15,19 +15,19 @@ MAX_STOP_IDS: Final = 64
 MAX_DURATION_US: Final = 3_600_000_000  # one hour
 MAX_DELIVERIES: Final = 3  # a batch delivered this often is run row by row
 
-TOLD_EVERY: Final = 32  # tokens: a device that is not to draft hears of so many at once
+# Committed tokens in one message to a device that does not draft (next_k = 0), to save messages.
+TOLD_EVERY: Final = 32
 
-LOG_KEPT_S: Final = 60  # a closed session's log, for what is still under way
-INBOX_CAP: Final = (
-    4096  # entries of an inbox or reply stream; beyond it the oldest go (a gap: the reader reads the log)
-)
-INBOX_KEPT_S: Final = 60  # an inbox, reply or staged stream without a heartbeat
+LOG_KEPT_S: Final = 60  # lifetime of a closed session's log, for messages still under way
+# Entries of an inbox or reply stream. The oldest are deleted beyond it; a reader that sees the gap reads the log.
+INBOX_CAP: Final = 4096
+INBOX_KEPT_S: Final = 60  # lifetime of an inbox, reply or staged stream without a heartbeat
 DEAD_CAP: Final = 1000  # entries of the dead stream
-DEAD_BYTES: Final = 4096  # of a refused message that are kept
-DEAD_KEPT_S: Final = 604_800
+DEAD_BYTES: Final = 4096  # bytes kept of a refused message
+DEAD_KEPT_S: Final = 604_800  # lifetime of the dead stream: one week
 TRACE_CAP: Final = 100_000  # entries of the trace stream
 TRACE_KEPT_S: Final = 3600
-GRACE_S: Final = 5.0  # a broker away for less only pauses streams
+GRACE_S: Final = 5.0  # streams are only paused while the broker is away for less than this
 HEARTBEAT_S: Final = 1.0
 HEARTBEAT_TTL_S: Final = 4.0
 LEASE_TTL_S: Final = 3.0

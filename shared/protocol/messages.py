@@ -1,10 +1,10 @@
-"""Every message of the protocol, read here without meeting a socket.
+"""All messages of the protocol.
 
-Positions are absolute: position 0 is the prompt's first token, and `base_len` is the number of tokens
-(prompt and committed) a message builds on, so it is also the position of the first token it adds.
-Durations are microseconds on the sender's own clock; no clock reading travels, except a sender's own
-stamp that is echoed back to it. `round` is for tracing only. An *address* is "name:generation": one
-incarnation of a process, whose generation the broker hands out in growing order.
+Positions are absolute: position 0 is the prompt's first token. `base_len` is the number of tokens (prompt and
+committed) on which a message builds, so it is also the position of the first token that the message adds. Durations are
+in microseconds on the sender's clock. Clock readings are not compared between processes; spans carry an offset for
+that. `round` is for tracing only. An *address* is "name:generation", one incarnation of a process; the broker gives out
+generations in increasing order.
 """
 
 from dataclasses import dataclass
@@ -29,12 +29,12 @@ Parents = Annotated[tuple[Parent, ...], Field(max_length=limits.MAX_DRAFT)]
 Tokens = Annotated[tuple[Token, ...], Field(max_length=limits.MAX_POSITION)]
 Text = Annotated[str, Field(strict=True, max_length=2048)]
 
-Finish = Literal["", "stop", "length", "deadline", "cancel", "error"]  # "" = goes on
+Finish = Literal["", "stop", "length", "deadline", "cancel", "error"]  # "" = not finished
 Status = Literal["ok", "prefilled", "need_prefill", "no_pages", "stale", "error"]
 ResyncReason = Literal["ready", "lost", "gap", "no_capacity", "gone", "silent"]
 Role = Literal["gateway", "scheduler", "draft_worker", "verifier"]
 
-# One token's log-probabilities: (its own, ids of the likeliest, their log-probabilities).
+# Log-probabilities of one token: (its own, ids of the most likely tokens, their log-probabilities).
 TopIds = Annotated[tuple[Token, ...], Field(max_length=limits.MAX_TOP_LOGPROBS)]
 Logprob = Annotated[float, Field(strict=True, allow_inf_nan=True)]
 TopValues = Annotated[tuple[Logprob, ...], Field(max_length=limits.MAX_TOP_LOGPROBS)]
@@ -61,19 +61,19 @@ class Tag(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """Gateway → scheduler: a session log exists, serve it. The log holds the tokens; these are its counters."""
+    """Gateway → scheduler: serve the session, whose log is written. The log has the tokens; these are its counters."""
 
     session: SessionId
     prompt_len: Position
     max_tokens: Position
     deadline_ms: Counter  # remaining
     gateway: Address
-    device: Name = ""  # the device asked for, "" = any
+    device: Name = ""  # the only device that may draft; "" = any
 
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Gateway → scheduler: nobody reads this session any more (disconnect, stop string, broker was away)."""
+    """Gateway → scheduler: end the session, because nobody reads it (disconnect, stop string, broker was away)."""
 
     session: SessionId
     reason: Finish = "cancel"
@@ -83,7 +83,7 @@ class Cancel:
 class Control:
     """Gateway (admin) → scheduler: change the policy from each session's next round on.
 
-    verifier_threads, draft_threads: 0 leaves them as they are; otherwise passed on as `Tune`.
+    verifier_threads, draft_threads: 0 = unchanged; other values are passed on as `Tune`.
     """
 
     policy: Name
@@ -94,10 +94,10 @@ class Control:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Scheduler → device: you draft for this session; prefill. You get `Verdict`s from now on.
+    """Scheduler → device: prefill and draft for this session. `Verdict`s follow.
 
-    The broker puts the session's log in (its last two fields, always): a device may read no log itself, and the
-    scheduler holds no tokens.
+    The broker fills in the last two fields from the session's log, because a device may not read logs and the scheduler
+    holds no tokens.
     """
 
     session: SessionId
@@ -109,7 +109,7 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """Device → scheduler: tokens proposed after base_len. parents empty = a chain; else parents[i] < i, -1 = root."""
+    """Device → scheduler: tokens drafted after base_len. parents: () = a chain; else parents[i] < i, -1 = root."""
 
     session: SessionId
     epoch: Counter
@@ -118,14 +118,17 @@ class Draft:
     device: Address
     tokens: Drafted
     parents: Parents = ()
-    draft_us: Micros = 0  # computing
-    wait_us: Micros = 0  # from the verdict's arrival to the start of computing
+    draft_us: Micros = 0  # compute time
+    wait_us: Micros = 0  # from the verdict's arrival to the start of drafting
 
 
 @dataclass(frozen=True, slots=True)
 class Resync:
-    """Device → scheduler: ready (caught up to base_len), lost/gap (open me again), no_capacity, gone (draining),
-    silent (nobody spoke of it for a while: close it unless it is still mine)."""
+    """Device → scheduler: state of a session at the device.
+
+    reason: ready (the cache holds base_len tokens), lost or gap (send Open again), no_capacity, gone (the device is
+    draining), silent (no message for a while: send Close unless the session is still this device's).
+    """
 
     session: SessionId
     epoch: Counter
@@ -136,11 +139,11 @@ class Resync:
 
 @dataclass(frozen=True, slots=True)
 class StagedRow:
-    """One session's part of a batch.
+    """One session's row of a batch.
 
-    The verifier feeds the committed tokens it has not cached up to `feed_to`, then the draft. With
-    feed_to == base_len it samples and commits; a smaller feed_to is a chunk of prefill or rebuild, answered
-    `prefilled`. next_k is copied into the verdict: how far the device drafts next.
+    The verifier feeds the committed tokens that it has not cached, up to `feed_to`, and then the draft. With
+    feed_to == base_len it samples and commits; a smaller feed_to is a chunk of prefill or rebuild, with the status
+    `prefilled`. next_k: length of the device's next draft, copied into the verdict.
     """
 
     session: SessionId
@@ -157,7 +160,7 @@ class StagedRow:
 
 @dataclass(frozen=True, slots=True)
 class StagedBatch:
-    """Scheduler → verifier: one forward pass. term: of the scheduler's lease, a lower one is refused."""
+    """Scheduler → verifier: rows of one forward pass. term: of the scheduler's lease; lower terms are refused."""
 
     term: Counter
     batch: Counter
@@ -166,7 +169,7 @@ class StagedBatch:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Scheduler → device, verifier, gateway: the session has ended or left you; free what you hold for it."""
+    """Scheduler → device, verifier, gateway: the session has ended or moved away; free its memory."""
 
     session: SessionId
     epoch: Counter
@@ -176,11 +179,11 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Verifier → device, scheduler (without tokens), gateway (with logprobs): what was committed.
+    """Verifier → device, scheduler (without tokens), gateway (with logprobs): result of a row.
 
-    status ok: `tokens` (corrected or bonus included) stand from base_len on, and length == base_len +
-    len(tokens) as committed. prefilled / need_prefill: cached_len tells how much of the session is cached.
-    no_pages, stale, error: the row was not run; `message` says why.
+    status ok: `tokens` (including the corrected or bonus token) are committed from base_len on, and length == base_len
+    + len(tokens). prefilled, need_prefill: cached_len is the number of cached tokens. no_pages, stale, error: the row
+    was not run; `message` has the reason.
     """
 
     session: SessionId
@@ -198,27 +201,27 @@ class Verdict:
     cached_len: Position = 0
     batch: Counter = 0
     queue_us: Micros = 0  # from reading the batch to its forward pass
-    verify_us: Micros = 0  # the forward pass, rule included
+    verify_us: Micros = 0  # the forward pass, including the acceptance rule
     message: Text = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """Every process → broker, with an expiry. Figures are this incarnation's own measurements."""
+    """Every process → broker, with an expiry: the process is alive. Measurements are of this incarnation."""
 
     role: Role
     name: Name
     generation: Counter
     vocabulary: Annotated[str, Field(strict=True, max_length=64)] = (
-        ""  # hash, see vocabulary.py; "" = holds no model
+        ""  # hash, see vocabulary.py; "" = the process has no model
     )
     capacity: Counter = 0  # sessions (device) or KV tokens (verifier)
-    load: Counter = 0  # of them in use
+    load: Counter = 0  # part of the capacity in use
     draft_us_per_token: Micros = 0
     rtt_us: Micros = 0  # one round trip to the broker
-    stamp_us: Counter = 0  # sender's monotonic clock: only differences of one sender's stamps mean anything
-    busy_us: Counter = 0  # computing since it started; over a difference of stamps: its busy share
-    detail: Text = ""  # for people: model name, backend
+    stamp_us: Counter = 0  # sender's monotonic clock; only comparable with other stamps of the same sender
+    busy_us: Counter = 0  # compute time since the process started
+    detail: Text = ""  # for users: model name, backend
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,14 +233,17 @@ class Tune:
 
 @dataclass(frozen=True, slots=True)
 class Dismiss:
-    """Scheduler → device: leave, for good."""
+    """Scheduler → device: exit permanently. why: the reason, for the device's user."""
 
     why: Text
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One bar of a timeline (OUTRIDER_TRACE=1). start and end: sender's monotonic clock; offset: to the broker's."""
+    """One bar of a timeline (OUTRIDER_TRACE=1).
+
+    start_us, end_us: on the sender's monotonic clock. offset_us: added to these gives the broker's clock.
+    """
 
     role: Role
     name: Name
@@ -247,7 +253,7 @@ class Span:
     kind: Literal["draft", "link", "wait", "verify", "idle"]
     start_us: Counter
     end_us: Counter
-    step: Counter  # verifier batch, 0 elsewhere
+    step: Counter  # number of the verifier's batch; 0 in spans of other kinds
     offset_us: Annotated[int, Field(strict=True)]
 
 

@@ -1,4 +1,4 @@
-"""The session log: the truth about a session, from which any cache on any side is rebuilt."""
+"""The session log: the authoritative state of a session, from which every process can rebuild its caches."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -21,7 +21,7 @@ from shared.speculative.params import SamplingParams
 
 @dataclass(frozen=True, slots=True)
 class SessionSpec:
-    """What the gateway writes once. The text depends on this and the target model, and on nothing else."""
+    """The part of a log that the gateway writes once. The text depends only on this and on the target model."""
 
     session: SessionId
     prompt: Tokens
@@ -31,23 +31,23 @@ class SessionSpec:
         tuple[Token, ...], Field(max_length=limits.MAX_STOP_IDS)
     ]  # committed, then finish "stop"
     gateway: Address
-    deadline_ms: Counter  # remaining when written
+    deadline_ms: Counter  # remaining time when written
     logprobs: Annotated[
         int, Field(strict=True, ge=-1, le=limits.MAX_TOP_LOGPROBS)
-    ] = -1  # likeliest per token; -1 = none at all
-    device: Name = ""  # the device asked for, "" = any
+    ] = -1  # number of most likely tokens to report per token; -1 = no log-probabilities
+    device: Name = ""  # the only device that may draft; "" = any
 
 
 @dataclass(frozen=True, slots=True)
 class SessionHead:
-    """The log without its tokens: what the scheduler may hold."""
+    """The log without its tokens, which the scheduler may not hold."""
 
     session: str
     prompt_len: int
     max_tokens: int
     gateway: str
     device_wanted: str
-    deadline_ms: int  # remaining
+    deadline_ms: int  # remaining time
     epoch: int
     verifier: str  # placement, written by the scheduler; "" = none yet
     device: str  # address; "" = none
@@ -56,13 +56,13 @@ class SessionHead:
 
     @property
     def length(self) -> int:
-        """Committed length: prompt and committed tokens."""
+        """Committed length: number of prompt and committed tokens."""
         return self.prompt_len + self.committed
 
 
 @dataclass(frozen=True, slots=True)
 class SessionLog:
-    """The whole log as one reader saw it."""
+    """A consistent copy of the whole log."""
 
     spec: SessionSpec
     head: SessionHead

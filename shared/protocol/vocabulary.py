@@ -1,17 +1,16 @@
-"""Vocabularies: whether two models mean the same token by the same id. Pure: JSON and bytes.
+"""Vocabularies, compared to check that two models mean the same token by each id. Pure: JSON and bytes.
 
-A draft is token ids, so device and core must agree on every one of them. An entry is (id, bytes, special):
-the bytes the token stands for in a text, and whether it stands outside ordinary text. It comes out alike
-from a Hugging Face `tokenizer.json` and from GGUF (which keeps the same spellings):
+Drafts are token ids, so device and core must agree on every id. An entry is (id, bytes, special): the bytes that the
+token stands for, and whether it lies outside ordinary text. Entries are equal whether they are read from a Hugging Face
+`tokenizer.json` or from GGUF, which keeps the same spellings:
 
 - byte-level BPE (GPT-2, Llama 3, Qwen, SmolLM): each character spells one byte;
 - SentencePiece (Llama 2, Gemma): "▁" is a space and "<0xAB>" is one byte;
-- added tokens (chat marks, tool marks) are literal text in both, and *special* here means just that: added.
-  The finer flag differs between tools: GGUF converters call `<|fim_prefix|>` of Qwen2.5 a control token,
-  its tokenizer.json does not. Both agree that it was added.
+- added tokens (chat and tool markers) are literal text in both; *special* means added. Finer flags differ between
+  tools: GGUF converters call `<|fim_prefix|>` of Qwen2.5 a control token, its tokenizer.json does not.
 
-Rows of the output head without a token ("[PAD151665]" in GGUF) are no entries, and neither are placeholders
-of images: no text holds them, and Gemma 3 has one in its larger models only.
+Rows of the output head without a token ("[PAD151665]" in GGUF) are left out, and so are placeholders of images: they
+occur in no text, and only the larger Gemma 3 models have one.
 """
 
 import json
@@ -35,23 +34,23 @@ FIELD_BLOCKS: Final = "vocabulary_blocks"
 
 
 class VocabularyError(ValueError):
-    """A tokenizer whose tokens cannot be told: the text names the file and the reason."""
+    """A tokenizer cannot be read; the text names the file and the reason."""
 
 
 class Entry(NamedTuple):
-    """One real token."""
+    """One token, excluding padding and placeholders."""
 
     id: int
-    text: bytes  # what it stands for in a text; of an added token its literal content
-    special: bool  # added: outside ordinary text
+    text: bytes  # the bytes that it stands for; of an added token its literal content
+    special: bool  # an added token, outside ordinary text
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """The real tokens of a model.
+    """The tokens of a model.
 
-    size: V, one more than the highest real id; logits from V on are padding. blocks: digests of blocks of
-    256 ids, 8 hex digits each, published by the core so that a device can say where it differs.
+    hash: of all entries, in hex. size: V, the highest id plus one; logits from V on are padding. blocks: digests of
+    blocks of 256 ids, 8 hex digits each, published by the core so that a device can report where it differs.
     """
 
     hash: str
@@ -61,10 +60,10 @@ class Vocabulary:
 
     @classmethod
     def from_entries(cls, entries: Iterable[Entry]) -> "Vocabulary":
-        """Vocabulary of these tokens, given in any order; padding and placeholders among them are left out."""
+        """Vocabulary of these tokens, in any order, without padding and placeholders. Raises VocabularyError."""
         real = tuple(sorted(entry for entry in entries if _is_real(entry)))
         if not real:
-            raise VocabularyError("a vocabulary without tokens")
+            raise VocabularyError("the vocabulary has no tokens")
         whole = blake2b(digest_size=16)
         blocks = [blake2b(digest_size=BLOCK_DIGEST) for _ in range(real[-1].id // BLOCK + 1)]
         for entry in real:
@@ -74,15 +73,15 @@ class Vocabulary:
         return cls(whole.hexdigest(), real[-1].id + 1, "".join(block.hexdigest() for block in blocks), real)
 
     def published(self) -> dict[str, str]:
-        """The fields the core adds to its deployment record."""
+        """Fields that the core adds to its deployment record."""
         return {FIELD_HASH: self.hash, FIELD_BLOCKS: self.blocks}
 
 
 def vocabulary_of_tokenizer_json(path: Path | str, rows: int | None = None) -> Vocabulary:
     """Vocabulary of a Hugging Face `tokenizer.json`.
 
-    rows: rows of the model's output head (config.vocab_size); tokens beyond them cannot be chosen and do not
-    count. Raises VocabularyError when the file is no such tokenizer.
+    rows: rows of the model's output head (config.vocab_size); tokens beyond them cannot be sampled and are left out.
+    None = no limit. Raises VocabularyError when the file is not such a tokenizer.
     """
     try:
         tokenizer = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -97,14 +96,14 @@ def vocabulary_of_tokenizer_json(path: Path | str, rows: int | None = None) -> V
 def first_differences(
     ours: Vocabulary, theirs: Vocabulary, n: int
 ) -> list[tuple[Entry | None, Entry | None]]:
-    """The first n ids on which two vocabularies differ, as (ours, theirs); None where one has no such token."""
+    """Entries of the first n ids on which two vocabularies differ, as (ours, theirs); None = no such token."""
     mine, other = ({entry.id: entry for entry in v.entries} for v in (ours, theirs))
     ids = sorted(mine.keys() | other.keys())
     return list(islice(((mine.get(i), other.get(i)) for i in ids if mine.get(i) != other.get(i)), n))
 
 
 def first_different_block(ours: Vocabulary, blocks: str) -> tuple[int, int] | None:
-    """The first block of ids, as a half-open interval, on which we differ from published digests."""
+    """First block of ids, as a half-open interval, that differs from published digests; None = no difference."""
     width = 2 * BLOCK_DIGEST
     pairs = zip_longest(*(_pieces(digests, width) for digests in (ours.blocks, blocks)))
     for index, (mine, other) in enumerate(pairs):
@@ -138,7 +137,7 @@ def added(text: str) -> bytes:
 def _entries_of_tokenizer(tokenizer: Mapping[str, Any]) -> Iterator[Entry]:
     model = tokenizer["model"]
     if model["type"] not in ("BPE", "Unigram"):
-        raise VocabularyError(f"tokenizer model {model['type']}; BPE and Unigram are handled")
+        raise VocabularyError(f"tokenizer model {model['type']} is not supported; BPE and Unigram are")
     spell: Callable[[str], bytes] = byte_level if _is_byte_level(tokenizer) else sentencepiece
     if model["type"] == "BPE":
         ordinary = {index: text for text, index in model["vocab"].items()}
@@ -153,7 +152,7 @@ def _entries_of_tokenizer(tokenizer: Mapping[str, Any]) -> Iterator[Entry]:
 
 
 def _is_byte_level(tokenizer: Mapping[str, Any]) -> bool:
-    """Whether characters spell bytes: a ByteLevel step somewhere in the pre-tokenizer or the decoder."""
+    """Whether characters spell bytes: the pre-tokenizer or the decoder has a ByteLevel step."""
     steps = [tokenizer.get("pre_tokenizer"), tokenizer.get("decoder")]
     while steps:
         step = steps.pop()
@@ -173,7 +172,7 @@ def _is_real(entry: Entry) -> bool:
 
 
 def _packed(entry: Entry) -> bytes:
-    """An entry as hashed: id and length as 4 bytes little-endian, the flag as one, then the text."""
+    """Bytes of an entry for the hash: id and length as 4 bytes little-endian, the flag as one byte, then the text."""
     head = entry.id.to_bytes(4, "little") + len(entry.text).to_bytes(4, "little")
     return head + bytes([entry.special]) + entry.text
 

@@ -1,7 +1,7 @@
-"""Messages as bytes: a version byte, then msgpack of the fixed array [tag, field, field, …].
+"""Encoding of messages: a version byte, then msgpack of a fixed array [tag, field, field, …].
 
-`decode` is the only way in for bytes from elsewhere: the size is bounded before anything is built, and every
-field is checked against its type's range (pydantic, strict), so what comes out can be believed in form.
+All bytes from other processes go through `decode`. It checks the size before it builds anything, and every field
+against its type's range (pydantic, strict), so that its result is well-formed.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ Values = Callable[[Any], tuple[Any, ...]]
 
 
 class WireError(ValueError):
-    """Bytes that are not a message of this protocol; the text says what is wrong with them."""
+    """Bytes that are not a message of this protocol; the text says why."""
 
 
 def _reader(cls: type) -> Values:
@@ -48,19 +48,19 @@ _LOGPROBS: Final = TypeAdapter(TokenLogprobs)
 
 
 def encode(message: Message) -> bytes:
-    """A message as bytes. Raises WireError when it is larger than the protocol allows."""
+    """Encode a message. Raises WireError when it is larger than MAX_MESSAGE_BYTES."""
     return _pack((_TAGS[type(message)], *_values(message)), message)
 
 
 def decode(data: bytes) -> Message:
-    """A message from bytes of unknown origin. Raises WireError, and nothing else, when they are not one."""
+    """Decode untrusted bytes to a message. Raises only WireError."""
     array = _unpack(data)
     tag = array[0] if array else None
-    if type(tag) is not int or tag not in _ADAPTERS:  # not repr(tag): it may be a thousand arrays deep
+    if type(tag) is not int or tag not in _ADAPTERS:  # no repr(tag): it may be nested a thousand levels deep
         raise WireError(f"unknown message tag {tag if type(tag) is int else type(tag).__name__}")
     cls = MESSAGE_TYPES[Tag(tag)]
     if len(array) != _ARITY[tag] + 1:
-        raise WireError(f"{cls.__name__} of {len(array) - 1} fields; expected {_ARITY[tag]}")
+        raise WireError(f"{cls.__name__} with {len(array) - 1} fields; expected {_ARITY[tag]}")
     if tag == _STAGED and isinstance(array[_ROWS_AT], tuple):
         rows = tuple(ArgsKwargs(row) if isinstance(row, tuple) else row for row in array[_ROWS_AT])
         array = (*array[:_ROWS_AT], rows, *array[_ROWS_AT + 1 :])
@@ -69,20 +69,20 @@ def decode(data: bytes) -> Message:
 
 
 def decode_as(kind: type[M], data: bytes) -> M:
-    """`decode`, and the message is of this kind or WireError is raised."""
+    """Decode untrusted bytes to a message of this type. Raises only WireError."""
     message = decode(data)
     if not isinstance(message, kind):
-        raise WireError(f"{type(message).__name__} where a {kind.__name__} belongs")
+        raise WireError(f"{type(message).__name__} instead of {kind.__name__}")
     return message
 
 
 def encode_spec(spec: SessionSpec) -> bytes:
-    """The gateway's part of a session log, as the log stores it. Raises WireError when it is too large."""
+    """Encode the gateway's part of a session log. Raises WireError when it is larger than MAX_MESSAGE_BYTES."""
     return _pack(_values(spec), spec)
 
 
 def decode_spec(data: bytes) -> SessionSpec:
-    """Inverse of `encode_spec`; raises WireError."""
+    """Inverse of `encode_spec`. Raises WireError."""
     array = _unpack(data)
     at = [f.name for f in fields(SessionSpec)].index("sampling")
     if len(array) != len(fields(SessionSpec)) or not isinstance(array[at], tuple):
@@ -93,12 +93,12 @@ def decode_spec(data: bytes) -> SessionSpec:
 
 
 def encode_logprobs(entry: TokenLogprobs) -> bytes:
-    """One committed token's log-probabilities, as the log stores them."""
+    """Encode one committed token's log-probabilities for the log."""
     return bytes(msgpack.packb(entry))
 
 
 def decode_logprobs(data: bytes) -> TokenLogprobs:
-    """Inverse of `encode_logprobs`; raises WireError."""
+    """Inverse of `encode_logprobs`. Raises WireError."""
     try:
         entry: TokenLogprobs = _LOGPROBS.validate_python(msgpack.unpackb(data, use_list=False))
     except (ValueError, TypeError, msgpack.UnpackException) as error:
@@ -127,10 +127,10 @@ def _unpack(data: bytes) -> tuple[Any, ...]:
     try:
         array = msgpack.unpackb(data[1:], use_list=False, strict_map_key=False)
     except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
-        # TypeError: a map with a map for a key
+        # TypeError: a map whose key is a map
         raise WireError(f"not msgpack: {str(error) or type(error).__name__}"[:300]) from None
     if not isinstance(array, tuple):
-        raise WireError(f"{type(array).__name__} where an array belongs")
+        raise WireError(f"{type(array).__name__} instead of an array")
     return array
 
 
@@ -143,7 +143,7 @@ def _check(adapter: TypeAdapter[M], cls: type, array: tuple[Any, ...]) -> M:
 
 
 def _path(cls: type, place: tuple[int | str, ...]) -> str:
-    """Where in a message: pydantic counts the fields, people name them."""
+    """Path of a field in a message with the fields' names, which pydantic reports as numbers."""
     if not place or not isinstance(place[0], int):
         return ""
     name = fields(cls)[place[0]].name

@@ -49,8 +49,8 @@ def _split(text: str, schemes: tuple[str, ...], example: str) -> SplitResult:
     except ValueError:
         raise AddressError(f"its host or port cannot be read ({PORTS}); as in {example}") from None
     if parts.scheme not in schemes or not text[len(parts.scheme) :].startswith("://"):
-        wanted = " or ".join(f"{scheme}://" for scheme in schemes)
-        raise AddressError(f"it does not begin with {wanted}; as in {example}")
+        prefixes = " or ".join(f"{scheme}://" for scheme in schemes)
+        raise AddressError(f"it does not begin with {prefixes}; as in {example}")
     if not host:
         raise AddressError(f"it names no host; as in {example}")
     if port == 0 or parts.netloc.endswith(":"):

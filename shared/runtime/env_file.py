@@ -41,11 +41,11 @@ def _text(path: Path) -> str:
 def _names(path: Path, text: str) -> Iterator[tuple[str, int]]:
     for binding in parse_stream(io.StringIO(text)):
         if binding.error:
-            raise EnvFileError(f"{path}, line {_line(binding)}: cannot be read; wanted is NAME=value")
+            raise EnvFileError(f"{path}, line {_line(binding)}: cannot be read; write NAME=value")
         if binding.key is not None:
             if binding.value is None:
                 raise EnvFileError(
-                    f"{path}, line {_line(binding)}: {binding.key} has no value; wanted is NAME=value"
+                    f"{path}, line {_line(binding)}: {binding.key} has no value; write NAME=value"
                 )
             yield binding.key, _line(binding)
 

@@ -25,7 +25,7 @@ class HealthServer:
     """Alive: the event loop ticks. Ready: `ready()` returns None; otherwise its reason is the response.
 
     stack: id of the stack that this process belongs to, returned in STACK_HEADER; "" = none. Entering raises
-    SettingsError when the port cannot be had.
+    SettingsError when the port cannot be bound.
     """
 
     def __init__(

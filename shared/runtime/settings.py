@@ -43,30 +43,35 @@ class Common(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
 
-    broker_url: str = Field("redis://127.0.0.1:6379/0", description="where the broker is")
-    broker_user: str = Field("", max_length=128, description="user there; empty = none is asked for")
-    broker_password_file: str = Field("", description="file with that user's password")
-    shard: str = Field("s0", pattern=r"^[a-z0-9]{1,16}$", description="hash tag of this shard's keys")
+    broker_url: str = Field("redis://127.0.0.1:6379/0", description="URL of the broker")
+    broker_user: str = Field("", max_length=128, description="user at the broker; empty = no authentication")
+    broker_password_file: str = Field("", description="file with the broker user's password")
+    shard: str = Field(
+        "s0", pattern=r"^[a-z0-9]{1,16}$", description="hash tag of the shard's keys at the broker"
+    )
     name: str = Field(
         "", pattern=r"^[A-Za-z0-9_.-]{0,64}$", description="name of this process; empty = this host's name"
     )
-    seed: int = Field(0, ge=0, description="seed of the process's own random ids; 0 = from the system")
+    seed: int = Field(0, ge=0, description="seed of the process's random ids; 0 = the system's randomness")
     health_host: str = Field("127.0.0.1", description="address of /healthz, /readyz and /metrics")
-    health_port: Port = Field(0, description="port of the same; 0 = the service's own default")
+    health_port: Port = Field(0, description="port of the health pages; 0 = the service's default")
     stack: str = Field(
         "",
         pattern=r"^[A-Za-z0-9]{0,64}$",
-        description="id of the stack it belongs to, shown by its health pages",
+        description="id of the local stack that the process belongs to; its health pages return it",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="least severe level that is logged"
+        "info", description="lowest level that is logged"
     )
     log_format: Literal["console", "json"] = Field(
-        "console", description="form of a log line: text for a terminal, or one JSON object"
+        "console", description="format of log lines: text for a terminal, or JSON objects"
     )
     trace: bool = Field(False, description="write spans to the trace stream")
     stream_limit: int = Field(
-        4096, ge=8, le=1_000_000, description="entries a work stream holds before it refuses"
+        4096,
+        ge=8,
+        le=1_000_000,
+        description="maximum entries of a work stream; a full one refuses new entries",
     )
     model_dir: str = Field("", description="folder of the target: tokenizer, config, weights")
 
@@ -74,99 +79,110 @@ class Common(BaseSettings):
 class GatewaySettings(Common):
     """Settings of the gateway."""
 
-    host: str = Field("127.0.0.1", description="address the HTTP API listens on")
+    host: str = Field("127.0.0.1", description="address on which the HTTP API listens")
     port: Port = Field(8000, description="port of the HTTP API; 0 = a free one")
     health_port: Port = Field(9101, description="port of /healthz, /readyz and /metrics; 0 = a free one")
     api_keys_file: str = Field(
-        "", description="file with one API key a line; needed on any bind address but loopback"
+        "", description="file with one API key per line; required on any bind address except loopback"
     )
     keyless: bool = Field(
         False,
-        description="whoever reaches the gateway may use it, on any address: for a port published on loopback alone",
+        description="serve any address without API keys: for a port that is published on loopback only",
     )
-    admin_keys_file: str = Field("", description="keys that may change the policy; empty = loopback only")
-    served_name: str = Field("", description="model name clients use; empty = the folder's name")
+    admin_keys_file: str = Field(
+        "",
+        description="file with keys that may use /admin, one per line; empty = requests from loopback only",
+    )
+    served_name: str = Field(
+        "", description="model name for clients; empty = the name of the target's folder"
+    )
     max_context: int = Field(
-        8192, ge=16, le=1 << 20, description="prompt and completion tokens of one request"
+        8192, ge=16, le=1 << 20, description="maximum tokens of a request, prompt and completion together"
     )
     max_body_bytes: int = Field(
-        4 << 20, ge=1024, le=1 << 28, description="bytes of a request's body, unpacked"
+        4 << 20, ge=1024, le=1 << 28, description="maximum bytes of a request's body after decompression"
     )
     special_tokens_in_text: bool = Field(
         False,
-        description="control tokens written in a chat's messages open and close turns; else they are text",
+        description="treat control tokens in a chat's messages as such, so that they open and close turns; "
+        "false = as text",
     )
     max_messages: int = Field(
         2048,
         ge=1,
         le=65536,
-        description="messages of one chat; further parts of a message's content count too",
+        description="maximum messages of a chat; further parts of a message's content count, too",
     )
     max_prompt_chars: int = Field(
         0,
         ge=0,
         le=1 << 28,
-        description="characters of one prompt; 0 = 32 for each token of OUTRIDER_MAX_CONTEXT",
+        description="maximum characters of a prompt; 0 = 32 per token of OUTRIDER_MAX_CONTEXT",
     )
     max_long_requests: int = Field(
         64,
         ge=1,
         le=4096,
-        description="long requests that may wait to be parsed and tokenized, one after another",
+        description="maximum long requests that wait to be parsed and tokenized",
     )
     max_connections: int = Field(
         4096,
         ge=16,
         le=60_000,
-        description="clients connected at once; fewer where open files are limited (ulimit -n)",
+        description="maximum connected clients; lower where the limit of open files (ulimit -n) requires it",
     )
-    header_timeout_s: Seconds = Field(10.0, description="a request's headers have to be here by then")
-    idle_timeout_s: Seconds = Field(75.0, description="a connection without requests is closed after so long")
+    header_timeout_s: Seconds = Field(10.0, description="seconds in which a request's headers must arrive")
+    idle_timeout_s: Seconds = Field(
+        75.0, description="seconds after which a connection without requests is closed"
+    )
     write_timeout_s: Seconds = Field(
-        30.0, description="a client that reads nothing of its answer for so long is disconnected"
+        30.0, description="seconds after which a client that reads nothing of its response is disconnected"
     )
     keepalive_s: Seconds = Field(
         10.0,
-        description="a stream that has no token for so long gets a comment instead, so that proxies keep it open",
+        description="seconds without a token after which a stream gets a comment, so that proxies keep it open",
     )
     cors_origins: str = Field(
         "",
         max_length=4096,
-        description="origins whose web pages may use the API from a browser, with commas between; empty = none",
+        description="origins whose web pages may use the API from a browser, separated by commas; empty = none",
     )
-    key_concurrency: int = Field(256, ge=1, le=1_000_000, description="requests one key may have under way")
-    key_rate: float = Field(1000.0, gt=0, description="requests a second one key may start")
-    request_timeout_s: Seconds = Field(600.0, description="a session's deadline")
+    key_concurrency: int = Field(256, ge=1, le=1_000_000, description="maximum requests of one key at a time")
+    key_rate: float = Field(1000.0, gt=0, description="maximum requests per second of one key")
+    request_timeout_s: Seconds = Field(600.0, description="deadline of a session in seconds")
     linger_s: float = Field(
         0.0,
         ge=0,
         le=3600,
-        description="after SIGTERM it still serves so long, while not ready: balancers look elsewhere",
+        description="seconds after SIGTERM in which it still accepts requests but reports not ready, "
+        "so that load balancers stop using it",
     )
-    drain_s: Seconds = Field(20.0, description="then requests under way get so long to end")
+    drain_s: Seconds = Field(
+        20.0, description="seconds after OUTRIDER_LINGER_S in which requests under way may finish"
+    )
 
 
 class SchedulerSettings(Common):
     """Settings of the scheduler."""
 
     health_port: Port = Field(9102, description="port of /healthz, /readyz and /metrics; 0 = a free one")
-    policy: str = Field(
-        "fixed-k",
-        description=" | ".join(POLICY_NAMES),
+    policy: str = Field("fixed-k", description=f"policy: {', '.join(POLICY_NAMES)}")
+    k: int = Field(4, ge=0, le=64, description="draft length of fixed-k and cyclic-k in tokens")
+    batches: int = Field(2, ge=1, le=16, description="number of batches of cyclic-k")
+    max_rows: int = Field(64, ge=1, le=512, description="maximum rows of a batch")
+    prefill_tokens: int = Field(512, ge=16, le=65536, description="maximum prefill tokens of a batch")
+    move_timeout_s: Seconds = Field(
+        2.0,
+        description="maximum wait for a draft, and minimum for a late verdict, in seconds; then the scheduler acts",
     )
-    k: int = Field(4, ge=0, le=64, description="draft length of fixed-k and cyclic-k")
-    batches: int = Field(2, ge=1, le=16, description="N of cyclic-k")
-    max_rows: int = Field(64, ge=1, le=512, description="rows in one batch at most")
-    prefill_tokens: int = Field(512, ge=16, le=65536, description="prefill tokens in one batch at most")
-    move_timeout_s: Seconds = Field(2.0, description="longest wait for a session's next move")
     profile: str = Field(
-        "", description="file of `outrider calibrate`; empty = costs are learnt from the first passes on"
+        "", description="file of `outrider calibrate`; empty = costs are estimated from the first passes on"
     )
     devices_file: str = Field(
-        "", description="list of devices with a credential of their own, kept by `outrider devices`"
+        "", description="list of devices with a credential, written by `outrider devices`"
     )
     plan_limit_s: Seconds = Field(
-        10.0, description="longest time a plan may take; the last one stays in force"
+        10.0, description="maximum seconds of a planner's run; after that the previous plan remains in force"
     )
 
 
@@ -174,37 +190,47 @@ class DraftWorkerSettings(Common):
     """Settings of a draft worker."""
 
     health_port: Port = Field(9104, description="port of /healthz, /readyz and /metrics; 0 = a free one")
-    joined: bool = Field(False, description="a device with a credential of its own (`outrider join`)")
+    joined: bool = Field(
+        False, description="the device authenticates with its own credential (`outrider join`)"
+    )
     drafter: Literal["llama", "modelled"] = Field(
-        "llama", description="what drafts: llama.cpp, or a model of its timing for tests and simulations"
+        "llama", description="drafting backend: llama.cpp, or a cost model for tests and simulations"
     )
     draft_model: str = Field("", description="GGUF file of the draft model")
     draft_threads: int = Field(1, ge=1, le=1024, description="compute threads of llama.cpp")
-    nice: int = Field(0, ge=0, le=19, description="how far drafting stands back for others (nice)")
-    draft_sessions: int = Field(8, ge=1, le=1024, description="sessions at once")
+    nice: int = Field(0, ge=0, le=19, description="niceness of the compute threads")
+    draft_sessions: int = Field(8, ge=1, le=1024, description="maximum sessions at a time")
     draft_kv_tokens: int = Field(4096, ge=64, le=1 << 22, description="KV tokens of all sessions together")
     # Of the modelled drafter:
     model_alpha: float = Field(
-        0.8, ge=0, le=1, description="modelled drafter: chance that a drafted token is accepted"
+        0.8, ge=0, le=1, description="modelled drafter: probability that a drafted token is accepted"
     )
     model_draft_ms: float = Field(
-        8.0, ge=0, le=60_000, description="modelled drafter: milliseconds to draft one token"
+        8.0, ge=0, le=60_000, description="modelled drafter: milliseconds per drafted token"
     )
     model_vocab: int = Field(
-        49152, ge=2, le=1 << 24, description="modelled drafter: tokens of the vocabulary; as the target's"
+        49152,
+        ge=2,
+        le=1 << 24,
+        description="modelled drafter: size of the vocabulary; must equal the target's",
     )
-    link_ms: float = Field(0.0, ge=0, le=60_000, description="userland delay added to each message, one way")
+    link_ms: float = Field(
+        0.0, ge=0, le=60_000, description="emulated link: delay of each message in ms, one way"
+    )
     link_jitter_ms: float = Field(
-        0.0, ge=0, le=60_000, description="mean of a further delay of each message, exponentially distributed"
+        0.0,
+        ge=0,
+        le=60_000,
+        description="emulated link: mean of an additional, exponentially distributed delay in ms, one way",
     )
     link_kbit_s: float = Field(
-        0.0, ge=0, le=1e9, description="emulated rate of the link, each way; 0 = no limit"
+        0.0, ge=0, le=1e9, description="emulated link: rate in kbit/s, each way; 0 = no limit"
     )
     link_loss: float = Field(
         0.0,
         ge=0,
         le=0.5,
-        description="share of messages lost on the link, each way; they come again 0.2 s later",
+        description="emulated link: share of lost messages, each way; they are sent again 0.2 s later",
     )
 
 
@@ -213,41 +239,47 @@ class VerifierSettings(Common):
 
     health_port: Port = Field(9103, description="port of /healthz, /readyz and /metrics; 0 = a free one")
     target: Literal["torch", "modelled"] = Field(
-        "torch", description="what verifies: PyTorch, or a model of its timing for tests and simulations"
+        "torch", description="verification backend: PyTorch, or a cost model for tests and simulations"
     )
     draft: str = Field(
         "",
         max_length=256,
-        description="what devices from elsewhere fetch to draft with, a name of `outrider models`; empty = their own",
+        description="draft model for remote devices to fetch, a name of `outrider models`; "
+        "empty = they bring their own",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="where the target runs; auto = CUDA if there is a GPU"
+        "auto", description="processor of the target; auto = CUDA if there is a GPU"
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="type of the target's weights and activations; auto = the model's own"
+        "auto", description="data type of the target's weights and activations; auto = the model's own"
     )
-    verifier_threads: int = Field(0, ge=0, le=1024, description="0 = all cores")
+    verifier_threads: int = Field(0, ge=0, le=1024, description="compute threads; 0 = all cores")
     kv_tokens: int = Field(16384, ge=256, le=1 << 26, description="KV tokens of all sessions together")
-    page_tokens: int = Field(16, ge=1, le=1024, description="tokens of one page of the KV pool")
-    prefix_sharing: bool = Field(True, description="sessions whose prompts begin alike share KV pages")
+    page_tokens: int = Field(16, ge=1, le=1024, description="tokens per page of the KV pool")
+    prefix_sharing: bool = Field(
+        True, description="let sessions share the KV pages of a common prompt prefix"
+    )
     max_context: int = Field(
         8192,
         ge=16,
         le=1 << 20,
-        description="prompt and completion tokens of one session; no more than the model's",
+        description="maximum tokens of a session, prompt and completion; limited by the model's own maximum",
     )
     feed_tokens: int = Field(
-        1024, ge=16, le=65536, description="prefill and rebuild tokens in one batch at most"
+        1024, ge=16, le=65536, description="maximum prefill and rebuild tokens of a batch"
     )
     # Of the modelled target:
     model_vocab: int = Field(
-        49152, ge=2, le=1 << 24, description="modelled target: tokens of the vocabulary; as the drafter's"
+        49152,
+        ge=2,
+        le=1 << 24,
+        description="modelled target: size of the vocabulary; must equal the drafter's",
     )
     model_beta_ms: float = Field(
-        20.0, ge=0, le=60_000, description="modelled target: milliseconds of a pass, whatever is in it"
+        20.0, ge=0, le=60_000, description="modelled target: constant part of a pass in ms"
     )
     model_per_token_ms: float = Field(
-        1.0, ge=0, le=60_000, description="modelled target: milliseconds of a pass for each token in it"
+        1.0, ge=0, le=60_000, description="modelled target: part of a pass in ms per new token"
     )
 
 

@@ -13,10 +13,9 @@ from typing import Annotated, Final
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-LOOK_S: Final = (
-    1.0  # a claim retries this long, since a check whether the lock is held takes it for an instant
-)
-WAIT_S: Final = 30.0
+# A claim retries this long, since another process that checks whether the lock is held takes it for an instant.
+CLAIM_TIMEOUT_S: Final = 1.0
+LOCK_TIMEOUT_S: Final = 30.0
 POLL_S: Final = 0.02
 
 
@@ -95,7 +94,7 @@ class FileLock:
 
 
 @asynccontextmanager
-async def locked(path: Path, wait_s: float = WAIT_S) -> AsyncIterator[None]:
+async def locked(path: Path, wait_s: float = LOCK_TIMEOUT_S) -> AsyncIterator[None]:
     """Hold the lock of this path. Raises StateError when it is held for longer than wait_s, or OSError."""
     lock, deadline = FileLock(path), time.monotonic() + wait_s
     while not lock.take(str(os.getpid())):
@@ -113,13 +112,13 @@ def claim(state_dir: Path) -> FileLock:
 
     Raises StateError when a stack runs there, or when the folder cannot be used.
     """
-    lock, deadline = FileLock(_lock_file(state_dir)), time.monotonic() + LOOK_S
+    lock, deadline = FileLock(_lock_file(state_dir)), time.monotonic() + CLAIM_TIMEOUT_S
     try:
         while not lock.take(str(os.getpid())):
             if time.monotonic() > deadline:
                 raise StateError(
                     f"a stack runs here already (process {lock.note()}, state in {state_dir}); "
-                    "`outrider down` ends it, another --state keeps another one"
+                    "stop it with `outrider down`, or choose another --state"
                 )
             time.sleep(POLL_S)
         state_file(state_dir).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Which Outrider this is: the version that pyproject.toml names, as it was installed."""
+"""The version of Outrider: that of the installed package, from pyproject.toml."""
 
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated

@@ -28,7 +28,7 @@ class BrokerWatch:
     """Probes the broker and notifies its listeners of these events.
 
     away: no answer; streams pause. lost: away for longer than the grace; streams end. back: answers again with
-    its data. reset: answers again, but its data is gone (another run id): groups and registrations are made anew.
+    its data. reset: answers again, but its data is gone (another run id); groups and registrations must be recreated.
     """
 
     def __init__(
@@ -36,16 +36,16 @@ class BrokerWatch:
         broker: Watched,
         grace_s: float = GRACE_S,
         pause_s: float = PROBE_S,
-        longest_pause_s: float = PROBE_S,
+        max_pause_s: float = PROBE_S,
     ) -> None:
-        """pause_s: between probes; longest_pause_s: the maximum to which it doubles while the broker is lost."""
+        """pause_s: between probes; max_pause_s: the maximum to which it doubles while the broker is lost."""
         self.up = False
         self.lost = False
         self.generation = 0
         self._broker = broker
         self._grace_s = grace_s
         self._pause_s = self._usual_pause_s = pause_s
-        self._longest_pause_s = longest_pause_s
+        self._max_pause_s = max_pause_s
         self._run_id = ""
         self._away_since: float | None = None
         self._listeners: list[Callable[[Event], None]] = []
@@ -74,13 +74,13 @@ class BrokerWatch:
             self._away_since = now
             self.up = False
             log.warning("broker away", why=why)
-            self._tell("away")
+            self._notify("away")
         elif not self.lost and now - self._away_since > self._grace_s:
             self.lost = True
             log.error("broker lost", away_s=round(now - self._away_since, 1))
-            self._tell("lost")
+            self._notify("lost")
         if self.lost:
-            self._pause_s = min(2 * self._pause_s, self._longest_pause_s)
+            self._pause_s = min(2 * self._pause_s, self._max_pause_s)
 
     def _seen(self, run_id: str) -> None:
         first, changed = not self._run_id, bool(self._run_id) and run_id != self._run_id
@@ -90,11 +90,11 @@ class BrokerWatch:
         if changed:
             self.generation += 1
             log.error("broker back without its data", run_id=run_id)
-            self._tell("reset")
+            self._notify("reset")
         elif was_away and not first:
             log.info("broker back")
-            self._tell("back")
+            self._notify("back")
 
-    def _tell(self, event: Event) -> None:
+    def _notify(self, event: Event) -> None:
         for listener in self._listeners:
             listener(event)

@@ -1,18 +1,18 @@
-"""The draw: what the target would say next, exact at every temperature.
+"""The draw: an exact sample of the target's next token at any temperature, with reproducible noise.
 
 The token after a prefix is a deterministic function of (prefix, parameters, seed):
 
     x(t) = argmax_i [ log p_t(i) + g(seed, t, i) ]
 
-with p_t the distribution after temperature, top-k and top-p and g standard Gumbel noise: an exact sample
-of p_t by the Gumbel-max trick. Device and target use the same noise, so they agree often. (Daliri, Musco,
-Suresh, "Coupling without Communication and Drafter-Invariant Speculative Decoding", 2024.)
+where p_t is the distribution after temperature, top-k and top-p, and g is standard Gumbel noise. By the Gumbel-max
+trick x(t) is an exact sample of p_t. Device and target use the same noise, so they often agree. (Daliri, Musco, Suresh,
+"Coupling without Communication and Drafter-Invariant Speculative Decoding", 2024.)
 
-`draw` is the definition. Noise over a whole vocabulary is dear, so it draws in two stages, exact as well:
-Gumbel-max over the K likeliest tokens plus one bucket that holds the rest of the mass; only if the bucket
-wins, over the masses of blocks of 1,024 ids, then within the winning block. Noise keys: token i -> i,
-the bucket -> V, block b -> V + 1 + b. K, the block size and the keys are constants of the protocol.
-`torch_rule` is the same for many rows at once, `margin` tells how close a draw was.
+`draw` is the definition. Noise over a whole vocabulary is expensive, so it draws in two stages, which is exact too:
+Gumbel-max over the K most likely tokens and one bucket with the rest of the mass; if the bucket wins, over the masses
+of blocks of 1,024 ids, then within the winning block. Noise keys: token i -> i, the bucket -> V, block b -> V + 1 + b.
+K, the block size and the keys are constants of the protocol. `torch_rule` computes the same for many rows at once;
+`margin` measures how close a draw was.
 """
 
 from math import log
@@ -31,18 +31,21 @@ Ids = npt.NDArray[np.int64]
 
 
 def draw(logits: npt.NDArray[np.floating], params: SamplingParams, position: int) -> int:
-    """The token at absolute `position`, given the model's raw logits there. logits: [>= V], finite."""
+    """Draw the token at the absolute position, given the model's raw logits there. logits: [>= V], finite."""
     scores = np.asarray(logits[: params.vocab], dtype=np.float64)
     if params.temperature == 0.0:
         return int(np.argmax(scores))
-    scores = (scores - scores.max()) / params.temperature  # log p but for a constant
+    scores = (scores - scores.max()) / params.temperature  # log p up to a constant
     weights = np.exp(scores)
     ordered, limit = candidates(scores, weights, params)
     return pick(scores, weights, ordered, limit, position_key(params.seed, position))
 
 
 def pick(scores: F64, weights: F64, ordered: Ids, limit: int, key: int) -> int:
-    """The two-stage draw among the `limit` likeliest of V tokens. ordered: their ids, the first K at least."""
+    """The two-stage draw among the `limit` most likely of V tokens. ordered: their ids, at least the first K.
+
+    scores, weights: [V], log p up to a constant and its exponential. key: of the position's noise.
+    """
     head = ordered[: min(K, limit)]
     head_scores = scores[head] + gumbel(key, head)
     best = int(np.argmax(head_scores))
@@ -55,7 +58,7 @@ def pick(scores: F64, weights: F64, ordered: Ids, limit: int, key: int) -> int:
 
 
 def pick_rest(scores: F64, rest: F64, key: int) -> int:
-    """Second stage: the bucket won. A block by its mass, then a token within it. rest: weights, [V]."""
+    """Second stage, after the bucket won: draw a block by its mass, then a token within it. rest: weights, [V]."""
     masses = np.add.reduceat(rest, np.arange(0, rest.size, BLOCK))
     blocks = np.flatnonzero(masses)
     block = int(blocks[np.argmax(np.log(masses[blocks]) + gumbel(key, scores.size + 1 + blocks))])
@@ -64,7 +67,7 @@ def pick_rest(scores: F64, rest: F64, key: int) -> int:
 
 
 def rest_weights(weights: F64, ordered: Ids, limit: int) -> F64:
-    """What the bucket holds: the weights of the tokens from rank K up to rank `limit`, 0 elsewhere. [V]."""
+    """Weights of the tokens in the bucket, those of rank K up to rank `limit`; 0 for all others. [V]."""
     if limit == weights.size:
         rest = weights.copy()
         rest[ordered[:K]] = 0.0
@@ -75,11 +78,11 @@ def rest_weights(weights: F64, ordered: Ids, limit: int) -> F64:
 
 
 def candidates(scores: F64, weights: F64, params: SamplingParams) -> tuple[Ids, int]:
-    """The likeliest ids in order, and how many tokens may be drawn after top-k and then top-p.
+    """The most likely ids in order, and the number of tokens that may be drawn after top-k and then top-p.
 
-    Every ordering is score descending, id ascending, and both cuts keep a prefix of it; top-p keeps the
-    smallest prefix that holds >= top_p of the mass that top-k left. As many ids are ordered as may be
-    drawn, or only the first K when all V may. Example: masses .5 .3 .2: top_p .5 -> 1, .51 -> 2, .9 -> 3.
+    The order is score descending, id ascending. Both cuts keep a prefix of it; top-p keeps the smallest prefix with at
+    least top_p of the mass that top-k leaves. All ids that may be drawn are returned, but only the first K when all V
+    may. Example: masses .5 .3 .2: top_p .5 -> 1, .51 -> 2, .9 -> 3.
     """
     limit = min(params.top_k or scores.size, scores.size)
     ordered = likeliest(scores, limit if params.top_k else K)
@@ -94,6 +97,6 @@ def candidates(scores: F64, weights: F64, params: SamplingParams) -> tuple[Ids, 
 def likeliest(scores: F64, n: int) -> Ids:
     """The n ids with the highest scores: score descending, id ascending. scores: [V] -> [min(n, V)]."""
     n = min(n, scores.size)
-    floor = np.partition(scores, scores.size - n)[scores.size - n]
-    ids = np.flatnonzero(scores >= floor)  # may hold more than n: ties at the floor
+    threshold = np.partition(scores, scores.size - n)[scores.size - n]
+    ids = np.flatnonzero(scores >= threshold)  # may be more than n ids: ties at the threshold
     return ids[np.argsort(-scores[ids], kind="stable")][:n]

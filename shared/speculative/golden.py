@@ -1,7 +1,7 @@
 """Golden vectors: noise bits, noise and draws that every implementation must reproduce.
 
-`golden.json` is part of the protocol: a change of it is a change of every text ever sampled. The tests hold
-NumPy and torch on the CPU to it, the verifier's benchmark torch on CUDA.
+`golden.json` is part of the protocol: changing it changes every sampled text. Tests check NumPy and torch on the CPU
+against it, the verifier's benchmark torch on CUDA.
 """
 
 import json
@@ -18,7 +18,7 @@ PATH = Path(__file__).with_name("golden.json")
 
 @dataclass(frozen=True, slots=True)
 class GoldenNoise:
-    """Noise of a few ids at one position. bits: integers, equal everywhere; gumbel: equal but for rounding."""
+    """Noise of a few ids at one position. bits: [n], equal on every machine; gumbel: [n], equal up to rounding."""
 
     seed: int
     position: int
@@ -38,7 +38,7 @@ class GoldenDraw:
 
 
 def golden() -> tuple[list[GoldenNoise], list[GoldenDraw]]:
-    """All vectors."""
+    """All vectors of golden.json: noise and draws."""
     data = json.loads(PATH.read_text())
     noise = [
         GoldenNoise(
@@ -58,7 +58,7 @@ def golden() -> tuple[list[GoldenNoise], list[GoldenDraw]]:
 
 
 def example_logits(vocab: int, sharpness: float) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    """Logits that look the same on every machine: multiples of 1/128 in [0, 32) times sharpness. [V]."""
+    """Logits that are equal on every machine: multiples of 1/128 in [0, 32), times sharpness. [vocab]."""
     scrambled = (np.arange(vocab, dtype=np.uint64) * np.uint64(2654435761)) % np.uint64(4096)
     logits: np.ndarray[tuple[int], np.dtype[np.float32]] = (scrambled / 128 * sharpness).astype(np.float32)
     return logits

@@ -1,7 +1,7 @@
-"""How close a draw was: the figure that says whether a test may demand token-by-token equality.
+"""Margins: how far a draw was from another token. They decide whether a test may require equal tokens.
 
-Packing rows changes log p by a few millionths. A decision closer than that may flip although nothing is
-wrong, so test prompts and seeds are chosen by the margins that this module reports. Slow; not for serving.
+Packing rows changes log p by a few millionths. A closer decision may flip without an error, so test prompts and seeds
+are selected by their margins. Slow; not for serving.
 """
 
 from collections.abc import Iterator
@@ -13,17 +13,17 @@ from shared.speculative.draw import BLOCK, Ids, K, candidates, pick, rest_weight
 from shared.speculative.noise import F64, gumbel, position_key
 from shared.speculative.params import SamplingParams
 
-CEILING = 0.01  # margins beyond are not told apart
+CEILING = 0.01  # larger margins are reported as this
 
 
 def draw_with_margin(
     logits: npt.NDArray[np.floating], params: SamplingParams, position: int
 ) -> tuple[int, float]:
-    """draw(logits, params, position), and how much log p must change before another token is drawn.
+    """The token of draw(logits, params, position), and the change of log p after which another token is drawn.
 
-    The margin is in nats of log p before temperature, at most CEILING: the smallest of the gaps between the
-    first two in every contest that was held (head and bucket, blocks, tokens of the block) and of the
-    distances to another head, top-k or top-p cut that would draw another token. logits: [>= V], finite.
+    The margin is in nats of log p before temperature, at most CEILING. It is the minimum of the gaps between the first
+    two in every contest (head and bucket, blocks, tokens of the block) and of the distances to another head, top-k or
+    top-p cut that would draw another token. logits: [>= V], finite.
     """
     scores = np.asarray(logits[: params.vocab], dtype=np.float64)
     if params.temperature == 0.0:
@@ -50,7 +50,7 @@ def draw_with_margin(
 
 
 def lead(scores: F64) -> float:
-    """By how much the highest score beats the second; infinite without a second."""
+    """Difference between the highest and the second-highest score; infinite if there is only one."""
     if scores.size < 2:
         return float("inf")
     second, first = np.partition(scores, scores.size - 2)[-2:]
@@ -58,7 +58,7 @@ def lead(scores: F64) -> float:
 
 
 def contests(scores: F64, weights: F64, ordered: Ids, limit: int, key: int) -> Iterator[F64]:
-    """The noisy scores of all contestants, for every contest that `pick` holds."""
+    """Noisy scores of all candidates, for each of the contests in `pick`."""
     head = ordered[: min(K, limit)]
     head_scores = scores[head] + gumbel(key, head)
     rest = rest_weights(weights, ordered, limit) if limit > K else np.zeros(1)
@@ -77,14 +77,16 @@ def contests(scores: F64, weights: F64, ordered: Ids, limit: int, key: int) -> I
         yield scores[ids] + gumbel(key, ids)
 
 
-# A neighbour: (distance, rank, rank, limit): these two ranks exchanged, that many tokens left.
+# A neighbouring decision: (distance in scores, rank, rank, limit). These two ranks are exchanged, `limit` tokens
+# remain.
 Neighbour = tuple[float, int, int, int]
 
 
 def other_heads(scores: F64, ordered: Ids, limit: int, reach: float) -> Iterator[Neighbour]:
-    """Exchanges of two tokens closer than `reach` across the head's end or across the cut.
+    """Exchanges of two tokens, closer than `reach`, across the end of the head or across the cut.
 
-    Who enters takes the place of the last one inside, who leaves gives it to the first one outside.
+    A token that enters takes the place of the last one inside; a token that leaves is replaced by the first one
+    outside.
     """
     ranking = scores[ordered]  # descending
     for border in {min(K, limit), limit} - {ranking.size}:
@@ -99,7 +101,7 @@ def other_heads(scores: F64, ordered: Ids, limit: int, reach: float) -> Iterator
 
 
 def other_limits(ranked: F64, limit: int, params: SamplingParams, reach: float) -> Iterator[Neighbour]:
-    """Lengths of the nucleus that another mass within `reach` would give. ranked: weights, descending, [V]."""
+    """Other lengths of the nucleus if its mass changed by less than `reach`. ranked: weights, descending, [V]."""
     if params.top_p >= 1.0:
         return
     mass = np.cumsum(ranked[: params.top_k or ranked.size])

@@ -1,7 +1,7 @@
-"""Counter-based Gumbel noise g(seed, t, i): the same on every machine, for device and target alike.
+"""Counter-based Gumbel noise g(seed, t, i), equal on every machine, so that device and target share it.
 
-`mix` is the finaliser of SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number
-generators", OOPSLA 2014). Bits are integers and equal everywhere; only the last logarithm is a float.
+`mix` is the finaliser of SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA
+2014). The bits are integers and equal everywhere; only the final logarithms are floating-point.
 """
 
 from typing import Final
@@ -19,7 +19,7 @@ F64 = npt.NDArray[np.float64]
 
 
 def mix(x: int) -> int:
-    """One 64-bit mix of a 64-bit unsigned number."""
+    """Mix the bits of a 64-bit unsigned number; the result is one too."""
     x = (x + GOLDEN) & MASK64
     x = ((x ^ (x >> 30)) * MUL_1) & MASK64
     x = ((x ^ (x >> 27)) * MUL_2) & MASK64
@@ -27,12 +27,12 @@ def mix(x: int) -> int:
 
 
 def position_key(seed: int, position: int) -> int:
-    """Key of all the noise at absolute position t of a session with this seed."""
+    """Key of the noise at an absolute position of a session with this seed."""
     return mix(mix(seed & MASK64) ^ position)
 
 
 def noise_bits(key: int, ids: npt.NDArray[np.int64]) -> U64:
-    """64 random bits for each id under a position's key: mix(key + GOLDEN * id). ids: [n] -> [n]."""
+    """64 random bits per id under a position's key: mix(key + GOLDEN * id). ids: [n] -> [n]."""
     x = np.asarray(ids, dtype=np.uint64) * np.uint64(GOLDEN) + np.uint64((key + GOLDEN) & MASK64)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(MUL_1)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(MUL_2)
@@ -40,7 +40,7 @@ def noise_bits(key: int, ids: npt.NDArray[np.int64]) -> U64:
 
 
 def gumbel(key: int, ids: npt.NDArray[np.int64]) -> F64:
-    """Standard Gumbel noise for each id. u = (52 high bits + 1/2) * 2^-52 is never 0 or 1. [n] -> [n]."""
+    """Standard Gumbel noise per id. u = (52 high bits + 1/2) * 2^-52 is never 0 or 1. ids: [n] -> [n]."""
     u = ((noise_bits(key, ids) >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
     noise: F64 = -np.log(-np.log(u))
     return noise

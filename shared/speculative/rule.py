@@ -1,18 +1,19 @@
-"""The acceptance rule: a draft is worth as far as it says what the target says itself.
+"""The acceptance rule: drafted tokens are accepted as far as they equal the target's own.
 
-`choices` are the target's own tokens (`draw.draw`), one after the committed prefix and one after every
-drafted token. Accept the longest drafted prefix that equals them; the next choice is the corrected token,
-or the bonus token when all agree. So the text is the target's alone, whatever was drafted.
+`choices` are the target's own tokens (`draw.draw`), one after the committed prefix and one after each drafted token.
+The longest drafted prefix that equals them is accepted. The next choice is the corrected token, or the bonus token when
+all are equal. So the text is the target's, whatever was drafted.
 """
 
 from collections.abc import Sequence
 
 
 def accept_chain(draft: Sequence[int], choices: Sequence[int]) -> int:
-    """How many drafted tokens the target accepts: the longest prefix that equals its own choices.
+    """Number of accepted tokens: length of the longest drafted prefix that equals the target's choices.
 
-    draft: [k]; choices: [k + 1], x at base_len .. base_len + k, each given the drafts before it. The tokens
-    to commit are choices[: accepted + 1]: the last is the corrected token, or the bonus when all agree.
+    draft: [k]. choices: [k + 1], the target's tokens at base_len .. base_len + k, each given the drafts before it. The
+    tokens to commit are choices[: accepted + 1]; the last is the corrected token, or the bonus token when all are
+    equal.
     """
     accepted = 0
     while accepted < len(draft) and draft[accepted] == choices[accepted]:
@@ -21,11 +22,11 @@ def accept_chain(draft: Sequence[int], choices: Sequence[int]) -> int:
 
 
 def accept_tree(draft: Sequence[int], parents: Sequence[int], choices: Sequence[int]) -> list[int]:
-    """The accepted path through a draft tree, as node indices from the root down.
+    """Accepted path through a draft tree, as node indices from the root down.
 
-    Node i follows node parents[i] < i, or the committed prefix when parents[i] == -1. choices: [k + 1],
-    choices[0] is the target's token after the prefix, choices[i + 1] its token after node i. The tokens to
-    commit are those of the path and then choices[path[-1] + 1] (choices[0] when the path is empty).
+    draft, parents: [k]. Node i follows node parents[i] < i, or the committed prefix when parents[i] == -1. choices:
+    [k + 1]; choices[0] is the target's token after the prefix, choices[i + 1] its token after node i. The tokens to
+    commit are those of the path, then choices[path[-1] + 1], or choices[0] when the path is empty.
     """
     children = {(parents[i], draft[i]): i for i in reversed(range(len(draft)))}
     path: list[int] = []

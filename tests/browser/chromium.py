@@ -29,7 +29,7 @@ START_S = 30.0
 
 
 class Page:
-    """One page. requests: addresses it asked for; errors: what its console and its scripts complained of."""
+    """One page. requests: URLs that it requested; errors: those of its console and its scripts."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self.requests: list[str] = []
@@ -40,31 +40,31 @@ class Page:
         self._loaded = asyncio.Event()
 
     async def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """One command's result."""
+        """Send a command; returns its result."""
         ident = next(self._ids)
         answer = self._answers[ident] = asyncio.get_running_loop().create_future()
         await self._socket.send_json({"id": ident, "method": method, "params": params})
-        told = await asyncio.wait_for(answer, START_S)
-        assert "error" not in told, f"{method}: {told.get('error')}"
-        result: dict[str, Any] = told["result"]
+        reply = await asyncio.wait_for(answer, START_S)
+        assert "error" not in reply, f"{method}: {reply.get('error')}"
+        result: dict[str, Any] = reply["result"]
         return result
 
     async def open(self, url: str) -> None:
-        """Until it is loaded."""
+        """Open a URL and wait until the page is loaded."""
         self._loaded.clear()
         await self.call("Page.navigate", url=url)
         await asyncio.wait_for(self._loaded.wait(), START_S)
 
     async def evaluate(self, expression: str) -> Any:
-        """A JavaScript expression's value."""
-        told = await self.call(
+        """Value of a JavaScript expression in the page."""
+        reply = await self.call(
             "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
         )
-        assert "exceptionDetails" not in told, told["exceptionDetails"]
-        return told["result"].get("value")
+        assert "exceptionDetails" not in reply, reply["exceptionDetails"]
+        return reply["result"].get("value")
 
     async def resize(self, width: int, height: int) -> None:
-        """Of the window, in CSS pixels."""
+        """Set the window's size in CSS pixels."""
         await self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -74,35 +74,35 @@ class Page:
         )
 
     async def screenshot(self, path: Path) -> None:
-        """The whole page as a PNG."""
-        told = await self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(told["data"]))
+        """Save the whole page as a PNG file."""
+        reply = await self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+        path.write_bytes(base64.b64decode(reply["data"]))
 
     async def listen(self) -> None:
-        """What comes from the browser, to its end."""
+        """Read messages of the browser until it closes."""
         async for message in self._socket:
-            told = message.json()
-            if "id" in told:
-                self._answers.pop(told["id"]).set_result(told)
+            reply = message.json()
+            if "id" in reply:
+                self._answers.pop(reply["id"]).set_result(reply)
             else:
-                self._event(told["method"], told["params"])
+                self._event(reply["method"], reply["params"])
 
-    def _event(self, method: str, told: dict[str, Any]) -> None:
+    def _event(self, method: str, params: dict[str, Any]) -> None:
         if method == "Page.loadEventFired":
             self._loaded.set()
         elif method == "Network.requestWillBeSent":
-            self.requests.append(told["request"]["url"])
+            self.requests.append(params["request"]["url"])
         elif method == "Runtime.exceptionThrown":
-            self.errors.append(str(told["exceptionDetails"]))
-        elif method == "Runtime.consoleAPICalled" and told["type"] in ("error", "warning", "assert"):
-            self.errors.append(str(told["args"]))
-        elif method == "Log.entryAdded" and told["entry"]["level"] in ("error", "warning"):
-            self.errors.append(str(told["entry"]))
+            self.errors.append(str(params["exceptionDetails"]))
+        elif method == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning", "assert"):
+            self.errors.append(str(params["args"]))
+        elif method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
+            self.errors.append(str(params["entry"]))
 
 
 @asynccontextmanager
 async def opened(folder: Path, width: int = 1200, height: int = 900) -> AsyncIterator[Page]:
-    """A page of a browser of its own, with its profile in `folder`. Fails, never skips, where there is no Chromium."""
+    """Run a browser with its profile in `folder`; yields a page. Fails, never skips, where there is no Chromium."""
     binary = next(filter(None, map(shutil.which, NAMES)), None)
     if binary is None:
         pytest.fail("no Chromium: apt-get install chromium chromium-driver", pytrace=False)
@@ -131,9 +131,9 @@ async def opened(folder: Path, width: int = 1200, height: int = 900) -> AsyncIte
 
 
 async def _port(folder: Path) -> int:
-    """The browser's own, once it has one."""
-    told = folder / "DevToolsActivePort"
+    """Port of the browser's DevTools, once it listens."""
+    port_file = folder / "DevToolsActivePort"
     async with asyncio.timeout(START_S):
-        while not (told.is_file() and "\n" in told.read_text()):
+        while not (port_file.is_file() and "\n" in port_file.read_text()):
             await asyncio.sleep(0.05)
-    return int(told.read_text().splitlines()[0])
+    return int(port_file.read_text().splitlines()[0])

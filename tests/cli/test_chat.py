@@ -1,4 +1,4 @@
-"""`outrider chat` shows what comes, marks accepted drafts, and says why an answer ended."""
+"""`outrider chat` prints the stream, marks accepted drafts, and reports why an answer ended."""
 
 import io
 import json
@@ -43,7 +43,7 @@ async def test_an_answer_is_printed_as_it_comes_with_accepted_drafts_in_green() 
         (
             {"completion_tokens": 4},
             "length",
-            "4 tokens, none drafted; cut there, --max-tokens allows no more",
+            "4 tokens, none drafted; cut off by --max-tokens",
         ),
         ({}, "", "0 tokens, none drafted"),
     ],
@@ -63,7 +63,7 @@ async def test_a_real_gateway_with_keys_answers_whoever_gives_one(tmp_path: Path
             assert said == "hello world, hello there"
             for key, words in (
                 ("", "give --api-key KEY or set OUTRIDER_API_KEY"),
-                ("no", "does not take the key"),
+                ("no", "does not accept the key"),
             ):
                 with pytest.raises(CommandError, match=words):
                     await turn(url, key, {}, question, console)

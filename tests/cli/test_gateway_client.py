@@ -1,4 +1,4 @@
-"""What the command line says when a gateway refuses, is silent, or is none."""
+"""Errors of the command line when a gateway refuses, is silent, or is no gateway."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,7 +16,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @asynccontextmanager
 async def serving(handler: Handler) -> AsyncIterator[str]:
-    """A server whose every path is this handler; its address as `up` prints it, with /v1."""
+    """Run a server with this handler for all paths; yields its URL with /v1, as `up` prints it."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handler)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
@@ -61,9 +61,13 @@ async def events(url: str, idle_s: float = 5) -> list[dict[str, object]]:
 @pytest.mark.parametrize(
     ("key", "path", "words"),
     [
-        ("", "/v1/models", "asks for an API key: give --api-key KEY or set OUTRIDER_API_KEY (No key.)"),
-        ("", "/admin/status", "asks for an admin key: give --api-key KEY or set OUTRIDER_API_KEY (No key.)"),
-        ("k", "/v1/models", "does not take the key of --api-key or OUTRIDER_API_KEY as an API key (No key.)"),
+        ("", "/v1/models", "requires an API key: give --api-key KEY or set OUTRIDER_API_KEY (No key.)"),
+        ("", "/admin/status", "requires an admin key: give --api-key KEY or set OUTRIDER_API_KEY (No key.)"),
+        (
+            "k",
+            "/v1/models",
+            "does not accept the key of --api-key or OUTRIDER_API_KEY as an API key (No key.)",
+        ),
     ],
 )
 async def test_a_gateway_with_keys_is_told_how_to_be_given_one(key: str, path: str, words: str) -> None:
@@ -83,7 +87,7 @@ async def test_a_gateway_with_keys_is_told_how_to_be_given_one(key: str, path: s
         (400, {"error": "k: too large"}, "k: too large"),
         (503, {"error": None}, "None"),
         (404, ["no"], "HTTP 404 Not Found from /v1/models"),
-        (200, ["no"], "/v1/models answers no JSON object"),
+        (200, ["no"], "/v1/models does not return a JSON object"),
     ],
 )
 async def test_what_a_server_says_is_passed_on(status: int, body: object, words: str) -> None:
@@ -112,9 +116,7 @@ async def test_nobody_there_is_said_with_the_reason() -> None:
     async with serving(answering(200, {})) as url:
         pass
     async with GatewayClient(url) as client:
-        with pytest.raises(
-            CommandError, match=r"nobody answers at http://127\.0\.0\.1:\d+: Connection refused"
-        ):
+        with pytest.raises(CommandError, match=r"no answer from http://127\.0\.0\.1:\d+: Connection refused"):
             await client.call("GET", "/v1/models")
 
 
@@ -138,13 +140,13 @@ async def test_a_connection_kept_open_after_the_end_is_not_waited_for() -> None:
 @pytest.mark.parametrize(
     ("chunks", "words"),
     [
-        ((b'data: {"a": 1}\n\n',), "ended the answer before its end"),
+        ((b'data: {"a": 1}\n\n',), "the stream ended without [DONE]"),
         ((b'data: {"error": {"message": "gone"}}\n\n',), "gone"),
         ((b'data: {"error": "gone"}\n\n',), "gone"),
-        ((b"data: [1]\n\n",), "an event is no JSON object"),
+        ((b"data: [1]\n\n",), "an event is not a JSON object"),
         ((b"data: {\n\n",), "does not answer like an Outrider gateway"),
         ((b"data: \xff\n\n",), "does not answer like an Outrider gateway"),
-        ((b"data: " + b"x" * (2 * LINE_BYTES + 10),), "a line of the answer is longer than 2 MiB"),
+        ((b"data: " + b"x" * (2 * LINE_BYTES + 10),), "a line of the response is longer than 2 MiB"),
     ],
 )
 async def test_a_stream_that_breaks_is_an_error_in_words(chunks: tuple[bytes, ...], words: str) -> None:
@@ -156,12 +158,12 @@ async def test_a_stream_that_breaks_is_an_error_in_words(chunks: tuple[bytes, ..
 
 async def test_a_silent_stream_is_given_up_with_a_word() -> None:
     async with serving(streaming(b'data: {"a": 1}\n\n', then=silent)) as url:
-        with pytest.raises(CommandError, match=r"nothing came for 0\.2 s; given up"):
+        with pytest.raises(CommandError, match=r"no data for 0\.2 s; giving up"):
             await events(url, idle_s=0.2)
 
 
 async def test_an_answer_may_take_longer_than_the_limit_on_silence() -> None:
-    """No limit on the whole: four pauses of 0.3 s are longer than a limit of 1 s, and each is shorter."""
+    """The limit is not on the total: four pauses of 0.3 s exceed 1 s together, but none does alone."""
 
     async def slow(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()

@@ -1,4 +1,4 @@
-"""The `outrider` command as a whole: every option of every command is checked, and named when it is wrong."""
+"""The `outrider` command: every option of every command is checked, and errors name the option."""
 
 import inspect
 import os
@@ -68,7 +68,7 @@ def of(*kinds: type) -> pytest.MarkDecorator:
 
 
 def said(*arguments: str, **env: str) -> str:
-    """What is said of a usage error, in one line without the box around it."""
+    """Text of a usage error as one line, without the box around it."""
     done = CliRunner().invoke(app, list(arguments), env=env)
     assert done.exit_code == 2, done.output
     return re.sub(r"[\s│]+", " ", done.output)
@@ -135,7 +135,7 @@ def test_an_address_that_is_no_broker_is_named(arguments: tuple[str, ...], name:
 
 
 def test_every_option_that_takes_an_address_is_among_those_tried() -> None:
-    """A new one is added above."""
+    """A new option must be added to the cases above."""
     found = {
         p.label for p in ALL if p.kind is str and re.search("url|broker", p.flag + p.info.__class__.__name__)
     }
@@ -156,7 +156,7 @@ def test_a_gateway_that_is_not_there_is_one_line_on_a_terminal_of_ascii(tmp_path
     command = [sys.executable, "-m", "cli.main", "chat", "hi", "--url", "http://127.0.0.1:1/v1"]
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (1, b"")
-    assert done.stderr == b"outrider: nobody answers at http://127.0.0.1:1: Connection refused\n"
+    assert done.stderr == b"outrider: no answer from http://127.0.0.1:1: Connection refused\n"
 
 
 @pytest.mark.parametrize("arguments", [("status",), ("chat", "hi"), ("policy",)], ids=" ".join)

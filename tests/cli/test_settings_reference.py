@@ -1,4 +1,4 @@
-"""docs/settings.md: up to date, complete, and what a row says of a field."""
+"""docs/settings.md is up to date and complete, and describes fields correctly."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`outrider status`: what it adds to the gateway's own words."""
+"""`outrider status`: values that it computes from the gateway's responses."""
 
 from pathlib import Path
 

@@ -46,11 +46,11 @@ METRICS: Final = (
 
 
 class Failed(Exception):
-    """What is not as it should be."""
+    """The test failed; the text says why."""
 
 
 class Compose:
-    """The stack under a project name of its own."""
+    """The stack under a separate project name."""
 
     def __init__(self, ports: Ports) -> None:
         self.url = f"http://127.0.0.1:{ports.gateway}"
@@ -71,7 +71,7 @@ class Compose:
         }
 
     def run(self, *words: str, quiet: bool = True) -> str:
-        """One compose command. Raises Failed with its own words."""
+        """Run a compose command. Raises Failed with its output."""
         done = subprocess.run(
             [*self._command, "-p", PROJECT, *words],
             cwd=ROOT,
@@ -93,7 +93,7 @@ class Compose:
 
 
 def docker(*words: str) -> str:
-    """One docker command. Raises Failed."""
+    """Run a docker command; returns its output. Raises Failed."""
     done = subprocess.run(["docker", *words], capture_output=True, text=True, check=False)
     if done.returncode:
         raise Failed(f"docker {' '.join(words)}: {done.stderr.strip()}")
@@ -101,17 +101,17 @@ def docker(*words: str) -> str:
 
 
 def of_project() -> tuple[str, str]:
-    """What labels everything of this test."""
+    """Filter for all objects of this test's project."""
     return "--filter", f"label=com.docker.compose.project={PROJECT}"
 
 
 def say(text: str) -> None:
-    """A line, at once."""
+    """Print a line and flush."""
     print(text, flush=True)
 
 
 async def ready(compose: Compose, devices: int, limit_s: float) -> float:
-    """Wait until the gateway serves and so many devices draft. Seconds it took. Raises Failed."""
+    """Wait until the gateway serves and this number of devices draft; returns the seconds. Raises Failed."""
     began, why = time.monotonic(), "nothing yet"
     while time.monotonic() - began < limit_s:
         try:
@@ -128,9 +128,9 @@ async def ready(compose: Compose, devices: int, limit_s: float) -> float:
 
 
 async def texts(compose: Compose, cases: Sequence[dict[str, object]], what: str, *devices: str) -> int:
-    """All cases at once, held against the reference; of these devices by turns. Accepted tokens. Raises Failed."""
-    wanted = itertools.cycle(devices or [""])
-    requests = [replace(request(case), device=next(wanted)) for case in cases]
+    """Run all cases at once, on these devices in turn. Returns accepted tokens. Raises Failed if texts differ."""
+    device_names = itertools.cycle(devices or [""])
+    requests = [replace(request(case), device=next(device_names)) for case in cases]
     async with Client(compose.url) as client:
         records: list[Record] = await client.chat_all(requests)
     for case, record in zip(cases, records, strict=True):
@@ -142,7 +142,7 @@ async def texts(compose: Compose, cases: Sequence[dict[str, object]], what: str,
 
 
 async def scenes(compose: Compose) -> None:
-    """From a running stack on."""
+    """All checks of a running stack. Raises Failed."""
     await texts(compose, CASES[:8], "eight at once")
     compose.run("up", "-d", "--no-build", "--scale", "draft-worker=3")
     say(f"three draft workers after {await ready(compose, 3, WAIT_S):.1f} s")
@@ -171,7 +171,7 @@ async def scenes(compose: Compose) -> None:
 
 
 def nobody_died() -> None:
-    """What was killed here is not counted; others that ended were started again. Raises Failed."""
+    """Raise Failed if a container other than those killed here was restarted."""
     ids = docker("ps", "-q", *of_project()).split()
     counts = docker("inspect", "-f", "{{.Name}} {{.RestartCount}}", *ids).splitlines()
     if died := [line for line in counts if not line.endswith(" 0")]:
@@ -203,17 +203,19 @@ async def links(compose: Compose) -> None:
 
 
 def loading(compose: Compose) -> None:
-    """The load generator in its container, by the services' own addresses: its counts are theirs. Raises Failed."""
+    """Run the load generator in its container: its counts must equal the services' metrics. Raises Failed."""
     pages = [f"--metrics=http://{name}:{port}/metrics" for name, port in METRICS_AT.items()]
-    asked = ["--rate=1", "--requests=15", "--answer-tokens=24", "--out=/results/load.json"]
-    compose.run(*LOADGEN, "run", "--rm", "-T", "loadgen", "run", "--url=http://gateway:8000", *pages, *asked)
+    options = ["--rate=1", "--requests=15", "--answer-tokens=24", "--out=/results/load.json"]
+    compose.run(
+        *LOADGEN, "run", "--rm", "-T", "loadgen", "run", "--url=http://gateway:8000", *pages, *options
+    )
     report = ["report", "/results/load.json", "-o", "/results/load.html"]
     compose.run(*LOADGEN, "run", "--rm", "-T", "loadgen", *report)
     say("the load generator in its container: a valid result, and its report")
 
 
 async def joining(compose: Compose) -> None:
-    """A device from outside joins through the door of profile `lan` with the printed line alone. Raises Failed."""
+    """A remote device joins through the profile `lan` with the printed command. Raises Failed."""
     line = compose.run("run", "--rm", "-T", "devices", "add", "porch").strip().splitlines()[-1]
     with TemporaryDirectory() as folder:
         porch = Machine(Path(folder))
@@ -227,7 +229,7 @@ async def joining(compose: Compose) -> None:
 
 
 def look_for_leftovers() -> None:
-    """Raises Failed when `down` left something."""
+    """Raise Failed if `down` left containers, networks or volumes."""
     for kind, words in {
         "containers": ("ps", "-aq"),
         "networks": ("network", "ls", "-q"),
@@ -238,7 +240,7 @@ def look_for_leftovers() -> None:
 
 
 def main() -> None:
-    """All of it; exits 1 with one line when something is wrong."""
+    """Run the whole test. Exits with 1 and one line when it fails."""
     parser = argparse.ArgumentParser(description="docker-compose.yml on a real engine.")
     parser.add_argument("--keep", action="store_true", help="leave the stack running when something is wrong")
     args = parser.parse_args()

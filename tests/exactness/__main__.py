@@ -1,9 +1,9 @@
-"""`make exactness`: the whole equality suite on the demo model, resumable.
+"""`make exactness`: the whole equality suite with the demo model. Resumable.
 
     python -m tests.exactness [--models FOLDER] [--out FILE] [--fresh]
 
-Every cell is one line of the result file. A cell is run again when its line is missing or was written by
-other code. Exits 1 if any text differed anywhere.
+Every cell is one line of the result file. A cell is run if its line is missing or was written by other code. Exits with
+1 if any text differs.
 """
 
 import argparse
@@ -36,8 +36,13 @@ def main() -> None:
     parser.add_argument(
         "--models", type=Path, default=cache / "models" / "smollm2", help="folder of the demo model"
     )
-    parser.add_argument("--out", type=Path, default=Path(".outrider/exactness.jsonl"), help="result, resumed")
-    parser.add_argument("--fresh", action="store_true", help="forget earlier results")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path(".outrider/exactness.jsonl"),
+        help="result file; resumed if it exists",
+    )
+    parser.add_argument("--fresh", action="store_true", help="delete earlier results")
     args = parser.parse_args()
     args.out.parent.mkdir(parents=True, exist_ok=True)
     if args.fresh:
@@ -48,21 +53,21 @@ def main() -> None:
 
 
 def check_reference(target: Path, state_dir: Path) -> None:
-    """The committed texts are this machine's texts too: a fresh reference run (resumed if cut off)."""
-    asked = state_dir / "exactness-cases.json"
+    """Check that the reference on this machine gives the committed texts. Resumable. Exits when texts differ."""
+    cases_file = state_dir / "exactness-cases.json"
     answers_file = state_dir / f"exactness-reference-{code_hash()}.json"
     names = ("id", "prompt", "max_tokens", "temperature", "top_p", "top_k", "seed")
-    asked.write_text(json.dumps([{name: case[name] for name in names} for case in CASES]))
+    cases_file.write_text(json.dumps([{name: case[name] for name in names} for case in CASES]))
     command = [sys.executable, "-m", "cli.reference", "--model", str(target)]
-    subprocess.run([*command, "--cases", str(asked), "--out", str(answers_file)], check=True)
+    subprocess.run([*command, "--cases", str(cases_file), "--out", str(answers_file)], check=True)
     answers = json.loads(answers_file.read_text())
     wrong = [case["id"] for case in CASES if answers[case["id"]]["tokens"] != case["tokens"]]
     if wrong:
-        sys.exit(f"the committed reference is not this machine's: {', '.join(wrong)}")
+        sys.exit(f"the reference on this machine differs from the committed texts: {', '.join(wrong)}")
 
 
 async def run(models: Path, out: Path) -> int:
-    """Every cell that is missing; the number of differing texts over all cells."""
+    """Run the missing cells. Returns the number of differing texts over all cells."""
     code = code_hash()
     lines = [json.loads(line) for line in out.read_text().splitlines()] if out.is_file() else []
     done = {json.dumps(line["cell"]): line for line in lines if line["code"] == code}
@@ -88,7 +93,7 @@ async def run(models: Path, out: Path) -> int:
 
 
 def report(lines: list[dict[str, object]]) -> int:
-    """Print one line a cell; the number of differing texts."""
+    """Print one line per cell. Returns the number of differing texts."""
     different = 0
     for line in lines:
         wrong: list[dict[str, object]] = line["different"]  # type: ignore[assignment]  # see Outcome
@@ -103,7 +108,7 @@ def report(lines: list[dict[str, object]]) -> int:
 
 
 def code_hash() -> str:
-    """Hash of all code that could change a text, so that a changed file starts its cells anew."""
+    """Hash of all code that could change a text; cells of another hash are run again."""
     digest = hashlib.sha256()
     for folder in ("services", "shared", "loadgen", "tests/exactness"):
         for file in sorted((ROOT / folder).rglob("*")):

@@ -1,4 +1,4 @@
-"""The cells of the equality suite: what is varied while the text must stay the same."""
+"""The cells of the equality suite: settings, load and crashes, under all of which the texts must be equal."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -17,7 +17,7 @@ SERVED: tuple[tuple[str, int], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One run over all cases. killed: what dies twice in mid-generation, "" = nothing."""
+    """One run over all cases. killed: what is killed twice during generation; "" = nothing."""
 
     sharing: bool
     policy: str
@@ -26,12 +26,12 @@ class Cell:
     killed: Killed = ""
 
     def key(self) -> dict[str, Any]:
-        """As it stands in the result file."""
+        """The cell as an object of the result file."""
         return asdict(self)
 
 
 def all_cells() -> Iterator[Cell]:
-    """Every cell, those of one stack configuration together: sharing on, then off."""
+    """All cells; first those with prefix sharing, then those without, since each setting needs its own stack."""
     for sharing in (True, False):
         for users in (8, 1):
             for policy, k in SERVED:
@@ -42,7 +42,7 @@ def all_cells() -> Iterator[Cell]:
 
 
 def sample() -> list[Cell]:
-    """A pairwise sample for `make test`: every pair of values meets at least once, each role dies once."""
+    """A pairwise sample for `make test`: every pair of values occurs at least once, each role dies at least once."""
     return [
         Cell(True, "autoregressive", 0, 1),
         Cell(True, "greedy-batch", 0, 8),

@@ -1,10 +1,10 @@
-"""Choose cases whose every decision has a margin, once; the result is committed.
+"""Chooses cases all of whose decisions have a margin. It was run once; the result is committed.
 
     python -m tests.exactness.choose --model FOLDER
 
-Float32 equality is empirical: packing changes log p by up to ~5e-5, so a decision closer than that may flip.
-For every bundled prompt and sampling setting the first seed is taken with all margins above MARGIN.
-Writes tests/exactness/cases.json (32 tokens each) and loadgen/prompts/demo.json (64 tokens each).
+Equality in float32 is empirical: packing changes log p by up to ~5e-5, so a closer decision may flip. For every bundled
+prompt and sampling setting, the first seed whose margins are all above MARGIN is chosen. Writes
+tests/exactness/cases.json (32 tokens each) and loadgen/prompts/demo.json (64 tokens each).
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 from cli.reference import Case, Reference
 from loadgen import prompts
 
-MARGIN = 1e-3
+MARGIN = 1e-3  # nats of log p
 SEEDS = range(1, 9)
 SAMPLINGS = {"greedy": (0.0, 1.0), "warm": (0.7, 1.0), "nucleus": (1.0, 0.9)}  # name: temperature, top-p
 HERE = Path(__file__).parent
@@ -37,7 +37,7 @@ def main() -> None:
     (HERE / "cases.json").write_text(json.dumps(cases, indent=1) + "\n")
     demo: list[dict[str, object]] = []
     waiting = list(DEMO_KINDS)
-    for prompt in reversed(prompts.bundled()[:32]):  # those there were when they were first chosen
+    for prompt in reversed(prompts.bundled()[:32]):  # the prompts that existed when the cases were chosen
         if prompt.kind not in waiting:
             continue
         temperature, top_p = ((0.0, 1.0), (0.7, 0.9))[len(demo) % 2]
@@ -52,7 +52,7 @@ def main() -> None:
 def choose(
     reference: Reference, id: str, prompt: str, max_tokens: int, temperature: float, top_p: float
 ) -> dict[str, object] | None:
-    """The case with the first seed that has the margin, its tokens and margin beside it; None if no seed has."""
+    """The case with the first seed whose margins suffice, with its tokens and margin; None = no such seed."""
     for seed in SEEDS:
         case = Case(id, prompt, max_tokens, temperature, top_p, 0, seed)
         answer = reference.answer(case)

@@ -1,4 +1,4 @@
-"""Runs one cell against a real stack and compares every token with the reference."""
+"""Runs one cell of the equality suite on a real stack, and compares every token with the reference."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ CASES = json.loads((Path(__file__).parent / "cases.json").read_text())
 
 @dataclass(slots=True)
 class Outcome:
-    """What a cell came to. different: cases whose tokens are not the reference's, with both."""
+    """Result of a cell. different: cases whose tokens differ from the reference, with both texts."""
 
     cases: int
     tokens: int
@@ -32,7 +32,7 @@ class Outcome:
 
 
 def options(folder: Path, sharing: bool, state_dir: Path, **env: str) -> Options:
-    """The stack of a cell: SmolLM2 in float32, two draft workers, on free ports. env: further settings."""
+    """Options of a cell's stack: SmolLM2 in float32, two draft workers, free ports. env: further settings."""
     settings = {"OUTRIDER_DTYPE": "float32", "OUTRIDER_PREFIX_SHARING": str(sharing).lower(), **env}
     return Options(
         folder / "target",
@@ -45,9 +45,9 @@ def options(folder: Path, sharing: bool, state_dir: Path, **env: str) -> Options
 
 
 async def run_cell(stack: LocalStack, cell: Cell, cases: Sequence[dict[str, Any]]) -> Outcome:
-    """All cases, `cell.users` at a time, while whatever the cell names is killed twice."""
+    """Run all cases, `cell.users` at a time, while the process that the cell names is killed twice."""
     killer = Killer(stack, cell, sum(len(case["tokens"]) for case in cases))
-    async with Client(stack.url, on_event=killer.saw) as client, Admin(stack.url) as admin:
+    async with Client(stack.url, on_event=killer.count) as client, Admin(stack.url) as admin:
         await admin.set_policy(cell.policy, cell.k)
         started = time.perf_counter()
         places = asyncio.Semaphore(cell.users)
@@ -69,13 +69,13 @@ async def run_cell(stack: LocalStack, cell: Cell, cases: Sequence[dict[str, Any]
 
 
 def request(case: dict[str, Any]) -> ChatRequest:
-    """A case as the load generator sends it."""
+    """A case as a request of the load generator."""
     names = ("id", "prompt", "max_tokens", "temperature", "top_p", "seed")
     return ChatRequest(model="smollm2", **{name: case[name] for name in names})
 
 
 class Killer:
-    """Kills twice: when a quarter and when a half of the expected tokens has been seen by the clients."""
+    """Kills a process twice: when the clients have a quarter and a half of the expected tokens."""
 
     def __init__(self, stack: LocalStack, cell: Cell, expected_tokens: int) -> None:
         self.kills = 0
@@ -84,8 +84,8 @@ class Killer:
         self._seen: dict[str, int] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
-    def saw(self, record: Record) -> None:
-        """A client saw an event."""
+    def count(self, record: Record) -> None:
+        """Count the tokens of a request; the client calls this for each event."""
         self._seen[record.request.id] = len(record.tokens)
         if self._marks and sum(self._seen.values()) >= self._marks[0]:
             self._marks.pop(0)
@@ -93,7 +93,7 @@ class Killer:
             self._tasks.append(asyncio.create_task(self._kill()))
 
     async def finish(self) -> None:
-        """Wait for kills under way; raise what went wrong with them."""
+        """Wait for kills under way; their errors are raised."""
         await asyncio.gather(*self._tasks)
 
     async def _kill(self) -> None:

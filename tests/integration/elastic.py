@@ -1,4 +1,4 @@
-"""Further processes of a role beside a local stack's own, and a balancer as a Kubernetes Service is one."""
+"""Further processes of a role in a local stack, and a load balancer like a Kubernetes Service."""
 
 import asyncio
 from collections import Counter
@@ -53,7 +53,7 @@ async def is_ready(session: aiohttp.ClientSession, url: str) -> bool:
 
 
 async def sessions_by_verifier(stack: LocalStack) -> Counter[str]:
-    """Open sessions, by the verifier that the log names."""
+    """Number of open sessions, by the verifier in their logs."""
     placed: Counter[str] = Counter()
     async with Redis.from_url(stack.broker_url, decode_responses=True) as redis:
         for session in await redis.smembers("or:{s0}:live"):
@@ -65,7 +65,7 @@ async def sessions_by_verifier(stack: LocalStack) -> Counter[str]:
 
 
 class Balancer:
-    """Passes each new connection on to a gateway that says it is ready, in turn."""
+    """Forwards each new connection to the next gateway that is ready."""
 
     def __init__(self, gateways: dict[str, str]) -> None:
         """gateways: readiness URL by "host:port"."""
@@ -90,7 +90,7 @@ class Balancer:
 
     @property
     def url(self) -> str:
-        """For clients."""
+        """URL for clients."""
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def _look(self) -> None:

@@ -1,4 +1,4 @@
-"""Another machine, for tests: a folder of its own, and `outrider join` run there by a shell as a person would."""
+"""A remote device for tests: a folder in which a shell runs the printed `outrider join` command."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ WAIT_S = 15.0
 
 
 class Machine:
-    """within: words before the shell's, such as `ip netns exec NAME`."""
+    """A machine with a device. within: command that runs the shell, such as `ip netns exec NAME`."""
 
     def __init__(self, folder: Path, within: Sequence[str] = ()) -> None:
         self.folder = folder
@@ -29,7 +29,7 @@ class Machine:
         self._within = within
 
     async def run(self, line: str, env: Mapping[str, str] | None = None) -> None:
-        """Run a line; env: further variables, OUTRIDER_ ones of this process are not passed on."""
+        """Run a command line. env: further variables; OUTRIDER_ variables of this process are not passed on."""
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         kept = {name: value for name, value in os.environ.items() if not name.startswith("OUTRIDER_")}
         if "OUTRIDER_CACHE" in os.environ:
@@ -53,19 +53,19 @@ class Machine:
         return code, self.log.read_text().strip().splitlines()[-1]
 
     async def stop(self) -> None:
-        """As Ctrl-C does; it must end well."""
+        """Send SIGTERM, as Ctrl-C would end it; the exit code must be 0."""
         if self.process.returncode is None:
             os.killpg(self.process.pid, signal.SIGTERM)
         assert await asyncio.wait_for(self.process.wait(), WAIT_S) == 0, self.log.read_text()
 
 
 def place_of(stack: LocalStack) -> Place:
-    """Where `outrider devices` finds this stack's broker."""
+    """Files and URLs of this stack's broker, for `outrider devices`."""
     return Place(access_of(stack.options.state_dir), stack.broker_url, stack.join_url)
 
 
 async def present(stack: LocalStack, name: str, there: bool = True, wait_s: float = WAIT_S) -> int:
-    """Wait until the device is seen (or not any more). Its generation."""
+    """Wait until the device is present, or absent. Returns its generation; 0 = absent."""
     async with Admin(stack.url) as admin:
         deadline = time.monotonic() + wait_s
         while time.monotonic() < deadline:
@@ -80,7 +80,7 @@ async def present(stack: LocalStack, name: str, there: bool = True, wait_s: floa
 
 
 async def text_of(stack: LocalStack, seed: int = 1, tokens: int = 60) -> tuple[list[int], int]:
-    """A text, and how many of its tokens were drafted and accepted."""
+    """Tokens of an answer, and the number of accepted drafted tokens."""
     async with Client(stack.url) as client:
         request = ChatRequest("s", await client.model(), "tell me", tokens, seed=seed, ignore_eos=True)
         record = await client.chat(request)

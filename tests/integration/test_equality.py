@@ -1,4 +1,4 @@
-"""Text is the target's alone on the real stack: a pairwise sample of `make exactness`, with kills of every role."""
+"""Texts of a real stack equal those of the target alone: a sample of `make exactness`, with kills of all roles."""
 
 import random
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Every service's own shell on one virtual clock, with faults: the text is the target's, once, and nothing is left.
+"""Fault injection on a virtual clock with all services: texts are the target's, and all state is freed.
 
 `python -m tests.harness` plays all single faults. Here is a sample of each kind, marked slow, and a quick one of each
 operation.
@@ -20,7 +20,7 @@ from tests.harness.world import play
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    """Thousands of deaths are logged otherwise."""
+    """Log errors only, since thousands of deaths would be logged."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     yield
     structlog.reset_defaults()

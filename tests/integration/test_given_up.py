@@ -1,4 +1,4 @@
-"""A device of the stack that ends for good: the others go on, and say so."""
+"""A device that exits permanently: the stack goes on without it and reports it."""
 
 import asyncio
 import os
@@ -40,7 +40,7 @@ async def test_a_second_device_of_the_same_name_ends_the_first_alone(tmp_path: P
 
 @pytest.mark.model
 async def test_a_draft_file_cut_in_place_costs_no_text(models_dir: Path, tmp_path: Path) -> None:
-    """Its pages are gone under the drafting process (SIGBUS), and it cannot be loaded again."""
+    """The drafting process dies of SIGBUS, and the file cannot be loaded again."""
     draft = Path(shutil.copy(models_dir / "draft.gguf", tmp_path))
     case = next(case for case in CASES if len(case["tokens"]) > 8)
     stack = LocalStack(replace(options(models_dir, True, tmp_path / "state"), draft_model=draft))

@@ -1,4 +1,4 @@
-"""A device that joins a running stack with the printed line alone, and everything that can be wrong with it."""
+"""A device joins a running stack with the printed command; and errors of joining."""
 
 import asyncio
 import time
@@ -24,7 +24,7 @@ MODELLED: Mapping[str, str] = {"OUTRIDER_DRAFTER": "modelled"}
 
 @pytest.fixture
 async def stack(tmp_path: Path) -> AsyncIterator[LocalStack]:
-    """Modelled compute, no device of its own, open to devices at another loopback address."""
+    """A modelled stack without devices, open to devices on another loopback address."""
     options = Options(
         modelled=True, draft_workers=0, ports=Ports.free(), state_dir=tmp_path / "state", listen=LISTEN
     )
@@ -55,10 +55,10 @@ async def test_a_removed_device_is_cut_off_and_says_so(stack: LocalStack, tmp_pa
     await machine.run(line, MODELLED)
     await present(stack, "attic")
     done, remark = await devices.remove(place_of(stack), "attic")
-    assert (done, remark) == ("attic cannot join any more", "")
-    code, told = await machine.ended()
+    assert (done, remark) == ("attic can no longer join", "")
+    code, message = await machine.ended()
     assert code == 3
-    assert "'attic' was removed" in told
+    assert "'attic' was removed" in message
     await text_of(stack)
 
 
@@ -72,9 +72,9 @@ async def test_an_expired_device_is_dismissed(stack: LocalStack, tmp_path: Path)
         replace(device, expires_s=int(time.time()) - 1) for device in read_devices(place.access.devices_file)
     ]
     write_devices(place.access.devices_file, over)
-    code, told = await machine.ended()
+    code, message = await machine.ended()
     assert code == 3
-    assert "the credential of 'old' has expired; `outrider devices add old` makes a new one" in told
+    assert "the credential of 'old' has expired; `outrider devices add old` makes a new one" in message
     await present(stack, "old", there=False)
 
 
@@ -84,16 +84,16 @@ async def test_of_two_with_one_name_the_newer_wins(stack: LocalStack, tmp_path: 
     await older.run(line, MODELLED)
     first = await present(stack, "twin")
     await newer.run(line, MODELLED)
-    code, told = await older.ended()
+    code, message = await older.ended()
     assert code == 4
-    assert "a newer draft_worker has the name 'twin'" in told
+    assert "a newer draft_worker has the name 'twin'" in message
     assert await present(stack, "twin") > first
     await text_of(stack)
     await newer.stop()
 
 
 @pytest.mark.parametrize(
-    ("change", "env", "code", "told"),
+    ("change", "env", "code", "message"),
     [
         (("echo ", "echo x"), {}, 3, "a wrong token"),
         (("redis://", "ftp://"), {}, 2, "Invalid value for 'url': it does not begin with redis://"),
@@ -116,13 +116,13 @@ async def test_of_two_with_one_name_the_newer_wins(stack: LocalStack, tmp_path: 
     ids=["token", "url", "name", "no token", "vocabulary", "no model named", "no model file"],
 )
 async def test_what_is_wrong_is_told_in_one_line(
-    stack: LocalStack, tmp_path: Path, change: tuple[str, str], env: dict[str, str], code: int, told: str
+    stack: LocalStack, tmp_path: Path, change: tuple[str, str], env: dict[str, str], code: int, message: str
 ) -> None:
     line, _ = await devices.add(place_of(stack), "pi", "")
     machine = Machine(tmp_path / "pi")
     await machine.run(line.replace(*change) if change[0] else line, {**MODELLED, **env})
     ended, last = await machine.ended()
-    assert (ended, told in last) == (code, True), machine.log.read_text()
+    assert (ended, message in last) == (code, True), machine.log.read_text()
     assert "Traceback" not in machine.log.read_text()
     await text_of(stack)  # nobody else is affected
 
@@ -136,9 +136,9 @@ async def test_another_protocol_version_is_refused(stack: LocalStack, tmp_path: 
     line, _ = await devices.add(place, "pi", "")
     machine = Machine(tmp_path / "pi")
     await machine.run(line, MODELLED)
-    code, told = await machine.ended()
+    code, message = await machine.ended()
     assert code == 3
-    assert "the deployment speaks protocol version 99" in told
+    assert "the deployment speaks protocol version 99" in message
 
 
 async def test_devices_are_known_after_a_restart_of_the_broker(stack: LocalStack, tmp_path: Path) -> None:
@@ -159,18 +159,18 @@ async def test_devices_are_known_after_a_restart_of_the_broker(stack: LocalStack
 async def test_a_device_cannot_be_added_to_a_broker_that_is_not_open(tmp_path: Path) -> None:
     access = access_of(tmp_path)
     access.prepare()
-    with pytest.raises(CommandError, match="open to this machine alone"):
+    with pytest.raises(CommandError, match="accepts connections from this machine only"):
         await devices.add(Place(access, "redis://127.0.0.1:1/0", ""), "pi", "")
     with pytest.raises(CommandError, match="no name for a device"):
         await devices.add(Place(access, "redis://127.0.0.1:1/0", "redis://10.0.0.1:1/0"), "p i", "")
     with pytest.raises(CommandError, match="no device has the name 'pi'; there are: none"):
         await devices.remove(Place(access, "redis://127.0.0.1:1/0", ""), "pi")
     _, remark = await devices.add(Place(access, "redis://127.0.0.1:1/0", "redis://10.0.0.1:1/0"), "pi", "1h")
-    assert "does not run now" in remark
+    assert "the broker is not running" in remark
 
 
 async def test_a_disk_without_room_for_the_draft_model_is_named(tmp_path: Path) -> None:
-    """A small file system for models: one clear line, the right code, and the stack does not notice."""
+    """With a small file system for models, the device exits with one line and its code; the stack is not affected."""
     env = {"OUTRIDER_DRAFT": "smollm2"}
     options = Options(
         modelled=True,
@@ -187,9 +187,9 @@ async def test_a_disk_without_room_for_the_draft_model_is_named(tmp_path: Path) 
         line, _ = await devices.add(place_of(stack), "small", "")
         machine = Machine(tmp_path / "small", within=mounted)
         await machine.run(line, {"OUTRIDER_CACHE": str(full)})
-        code, told = await machine.ended()
+        code, message = await machine.ended()
         assert code == 2
-        assert "draft model smollm2" in told
-        assert "--model FILE.gguf" in told
-        assert str(full) in told
+        assert "draft model smollm2" in message
+        assert "--model FILE.gguf" in message
+        assert str(full) in message
         await text_of(stack)

@@ -1,4 +1,4 @@
-"""A device in a network namespace of its own, real models on both sides, and a link that goes away twice."""
+"""A device in a separate network namespace, with real models and a link that fails twice."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ TOKENS = 200
 
 
 class Namespace:
-    """A network namespace, and one cable to it."""
+    """A network namespace with a virtual cable to the host."""
 
     def __init__(self) -> None:
         self.name = f"outrider-{os.getpid()}"

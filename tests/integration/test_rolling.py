@@ -30,7 +30,7 @@ async def running(folder: Path, state_dir: Path, **env: str) -> AsyncIterator[Lo
 
 
 async def texts(url: str, cases: Sequence[Case]) -> None:
-    """All cases at once, held against the reference."""
+    """Run all cases at once, and compare the texts with the reference."""
     async with Client(url) as client:
         records = await client.chat_all([request(case) for case in cases])
     for case, record in zip(cases, records, strict=True):
@@ -39,14 +39,14 @@ async def texts(url: str, cases: Sequence[Case]) -> None:
 
 
 async def until_spread(stack: LocalStack, sessions: int, over: set[str]) -> None:
-    """Until so many sessions are open, in equal parts on these verifiers."""
+    """Wait until this number of sessions is open, in equal shares on these verifiers."""
     async with asyncio.timeout(30):
         while await sessions_by_verifier(stack) != dict.fromkeys(over, sessions // len(over)):
             await asyncio.sleep(0.02)
 
 
 async def moved(stack: LocalStack) -> int:
-    """Sessions that have changed their verifier."""
+    """Number of sessions that were moved to another verifier."""
     scheduler = stack.processes["scheduler"].spec.ready_url.replace("/readyz", "/metrics")
     async with aiohttp.ClientSession() as session, session.get(scheduler) as response:
         lines = (await response.text()).splitlines()
@@ -55,12 +55,12 @@ async def moved(stack: LocalStack) -> int:
 
 
 def listens(gateway: Supervised) -> str:
-    """Where clients reach it."""
+    """Address of a gateway for clients."""
     return f"127.0.0.1:{gateway.spec.env['OUTRIDER_PORT']}"
 
 
 async def verifiers(stack: LocalStack) -> list[str]:
-    """Those that are alive, as the broker says."""
+    """Names of the verifiers with a heartbeat."""
     async with Admin(stack.url) as admin:
         return [beat["name"] for beat in (await admin.status())["verifiers"]]
 
@@ -88,7 +88,7 @@ async def test_of_two_verifiers_one_is_killed_and_one_drained(models_dir: Path, 
 
 
 async def ended(process: Supervised, within_s: float) -> None:
-    """Until a process that was told to stop has."""
+    """Wait until a process that was stopped has exited."""
     async with asyncio.timeout(within_s):
         while process.pid:
             await asyncio.sleep(0.1)

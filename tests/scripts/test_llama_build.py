@@ -70,9 +70,9 @@ class Pip:
 
 def variables_of(build: builds.Build) -> dict[str, str]:
     """What a build's compiler is told, C++ left out."""
-    told = build.variables()
-    return {"CMAKE_ARGS": f"-DLLAVA_BUILD=OFF {told.get('CMAKE_ARGS', '')}".strip()} | (
-        {"CFLAGS": told["CFLAGS"]} if "CFLAGS" in told else {}
+    environment = build.variables()
+    return {"CMAKE_ARGS": f"-DLLAVA_BUILD=OFF {environment.get('CMAKE_ARGS', '')}".strip()} | (
+        {"CFLAGS": environment["CFLAGS"]} if "CFLAGS" in environment else {}
     )
 
 
@@ -107,8 +107,8 @@ def test_a_build_that_dies_is_followed_by_the_next_and_only_what_drafts_is_kept(
     assert pip.compiled == [variables_of(builds.NATIVE), variables_of(builds.NO_AMX)]
     assert kept(llama) == ["no-amx"]
     assert (pip.site / "made.txt").read_text() == str(pip.compiled[-1])
-    told = capsys.readouterr().out
-    assert "built for this CPU it dies of SIGILL; the next safer build follows\n" in told
+    output = capsys.readouterr().out
+    assert "the build for this CPU dies of SIGILL; the next safer build follows\n" in output
     pip.compiled.clear()
     llama.install(VERSION)
     assert pip.compiled == []
@@ -132,10 +132,10 @@ def test_when_every_build_dies_each_is_named_and_none_is_compiled_again(
     for _ in range(2):
         with pytest.raises(llama.SetupError) as error:
             llama.install(VERSION)
-        told = str(error.value)
-        assert "for this CPU, without AMX: SIGILL; for this CPU, without AVX-512: SIGILL; " in told
-        assert "for any CPU of this kind: SIGSEGV" in told
-        assert all(str(llama.wheel_folder(VERSION, build)) in told for build in llama.chain())
+        output = str(error.value)
+        assert "for this CPU, without AMX: SIGILL; for this CPU, without AVX-512: SIGILL; " in output
+        assert "for any CPU of this kind: SIGSEGV" in output
+        assert all(str(llama.wheel_folder(VERSION, build)) in output for build in llama.chain())
     assert len(pip.compiled) == 3
     assert kept(llama) == []
 
@@ -184,7 +184,9 @@ def test_a_wheel_that_was_never_proved_is_proved_now(
     """As earlier versions left it, in a folder without flags in its name."""
     monkeypatch.setattr(llama, "cpu_features", lambda: ["avx2"])
     pip = with_pip(llama, monkeypatch, tmp_path)
-    old = llama.wheels() / llama.own_part(VERSION) / f"llama_cpp_python-{VERSION}-py3-none-linux_x86_64.whl"
+    old = (
+        llama.wheels() / llama.platform_key(VERSION) / f"llama_cpp_python-{VERSION}-py3-none-linux_x86_64.whl"
+    )
     old.parent.mkdir(parents=True)
     with zipfile.ZipFile(old, "w") as file:
         file.writestr("made.txt", "of old")
@@ -197,7 +199,9 @@ def test_a_wheel_that_was_never_proved_is_proved_now(
 
 
 def test_with_amx_it_is_not_used_at_all(llama: Any) -> None:
-    old = llama.wheels() / llama.own_part(VERSION) / f"llama_cpp_python-{VERSION}-py3-none-linux_x86_64.whl"
+    old = (
+        llama.wheels() / llama.platform_key(VERSION) / f"llama_cpp_python-{VERSION}-py3-none-linux_x86_64.whl"
+    )
     old.parent.mkdir(parents=True)
     old.touch()
     assert not llama.at_hand(VERSION)

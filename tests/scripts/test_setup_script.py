@@ -63,11 +63,11 @@ def test_then_the_plain_pin_which_says_what_it_brings(setup: Any, monkeypatch: p
     requirement, options, words = setup.torch_source("cpu", "2.13.0")
     assert (requirement, options) == ("torch==2.13.0", [])
     assert "CUDA" in words
-    assert "come along" not in words
+    assert "CUDA packages are included" not in words
     answering(setup, monkeypatch, local=False, index=False, cuda=True)
     requirement, options, words = setup.torch_source("cpu", "2.13.0")
     assert (requirement, options) == ("torch==2.13.0", [])
-    assert "CUDA packages come along" in words
+    assert "CUDA packages are included" in words
 
 
 def test_cuda_is_never_a_cpu_wheel(setup: Any) -> None:
@@ -158,7 +158,10 @@ def test_where_llama_cpp_dies_it_is_made_anew(
 ) -> None:
     environment = Environment(setup, monkeypatch, tmp_path, Outcome(fault=signal.SIGILL))
     assert environment.make(proof="0") == (1, 1)
-    assert ".venv: llama.cpp dies of SIGILL; it is set up anew\n" in capsys.readouterr().out
+    assert ".venv: llama.cpp dies of SIGILL; setting it up again\n" in capsys.readouterr().out
     environment.outcome = Outcome(error="llama.cpp as installed here does not work: no such file")
     assert environment.make(proof="0") == (1, 1)
-    assert ".venv: llama.cpp as installed here does not work: no such file; it is" in capsys.readouterr().out
+    assert (
+        ".venv: llama.cpp as installed here does not work: no such file; setting it up again"
+        in capsys.readouterr().out
+    )

@@ -1,1 +1,1 @@
-"""An hour of users, watched: nothing may grow."""
+"""Soak tests: users for an hour or more, while memory and the broker's keys must not grow."""

@@ -1,11 +1,11 @@
-"""`make soak`: users on local processes for an hour. Memory stays flat, nothing at the broker grows, no text differs.
+"""`make soak`: users on a local stack for an hour. Memory and the broker's keys must not grow, no text may differ.
 
     python -m tests.soak [--minutes 60] [--users 8]
 
-Every user sends one request after another, by turns from the exactness suite's cases, and every token is held against
-the reference. Meanwhile the memory of every process and every key of the broker are looked at. What there is once the
-first logs have expired is what there may be at the end. Writes samples as JSON and a picture; exits 1 when something
-grew, a process was started again or a text differed.
+Every user sends one request after another from the exactness suite's cases, and every token is compared with the
+reference. Meanwhile the memory of all processes and all keys of the broker are sampled. Growth is measured from the
+time when the first logs have expired. Writes samples as JSON and a plot; exits with 1 when something grew, a process
+was restarted or a text differed.
 """
 
 import argparse
@@ -26,17 +26,17 @@ from rich.console import Console
 from cli.stack.stack import LocalStack
 from loadgen.client.streaming import Client
 from tests.exactness.runner import CASES, options, request
-from tests.soak.samples import Sample, draw, look, median
+from tests.soak.samples import Sample, median, plot, take_sample
 
-LOOK_S: Final = 5.0
-WARM_MIN: Final = 12.0  # caches fill, estimates settle, logs of ended sessions expire after ten
-MOST_GROWTH: Final = 0.02  # of a process's memory from then to the end,
-MOST_GROWTH_MIB: Final = 8.0  # or so much, whichever is more
+SAMPLE_S: Final = 5.0
+WARM_UP_MIN: Final = 12.0  # caches fill, estimates converge, and the first logs of ended sessions expire
+MAX_GROWTH: Final = 0.02  # of a process's memory after the warm-up, relative,
+MAX_GROWTH_MIB: Final = 8.0  # or absolute, whichever is more
 
 
 @dataclass(slots=True)
 class Soak:
-    """What there was."""
+    """Results of a run. different: a line for each text that is not the reference's."""
 
     users: int
     minutes: float
@@ -50,14 +50,17 @@ class Soak:
 def main() -> None:
     """Command line; see the module's docstring."""
     cache = Path(os.environ.get("OUTRIDER_CACHE", "~/.cache/outrider")).expanduser()
-    parser = argparse.ArgumentParser(description="Users for a long time: nothing may grow.")
+    parser = argparse.ArgumentParser(description="Soak test: users for a long time, while nothing may grow.")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--users", type=int, default=8)
     parser.add_argument(
         "--models", type=Path, default=cache / "models" / "smollm2", help="folder of the demo model"
     )
     parser.add_argument(
-        "--out", type=Path, default=Path(".outrider/soak.json"), help="samples; the picture lies beside"
+        "--out",
+        type=Path,
+        default=Path(".outrider/soak.json"),
+        help="samples; the plot is written beside them",
     )
     args = parser.parse_args()
     soak = Soak(args.users, args.minutes)
@@ -66,14 +69,14 @@ def main() -> None:
         asyncio.run(run(soak, args.models, args.out.parent / "soak"))
     finally:
         args.out.write_text(json.dumps(asdict(soak)) + "\n")
-    draw(soak.samples, f"{soak.users} users, {soak.requests} requests", args.out.with_suffix(".png"))
+    plot(soak.samples, f"{soak.users} users, {soak.requests} requests", args.out.with_suffix(".png"))
     wrong = report(soak)
     print(*wrong, sep="\n", file=sys.stderr)
     sys.exit(1 if wrong else 0)
 
 
 async def run(soak: Soak, models: Path, state_dir: Path) -> None:
-    """The stack with its users, until the time is over."""
+    """Run a stack with its users until the time is over. Raises ProcessFailed when a process died."""
     stack_options = options(models, True, state_dir, OUTRIDER_POLICY="outrider")
     async with LocalStack(stack_options) as stack, asyncio.TaskGroup() as group:
         until = time.monotonic() + 60 * soak.minutes
@@ -84,7 +87,7 @@ async def run(soak: Soak, models: Path, state_dir: Path) -> None:
 
 
 async def user(soak: Soak, url: str, number: int, until: float) -> None:
-    """One request after another."""
+    """Send one request after another, and compare the texts."""
     rng = random.Random(number)
     cases = itertools.cycle(rng.sample(CASES, len(CASES)))
     async with Client(url) as client:
@@ -98,38 +101,38 @@ async def user(soak: Soak, url: str, number: int, until: float) -> None:
 
 
 async def watch(soak: Soak, stack: LocalStack, until: float) -> None:
-    """A look every few seconds, and a line every minute."""
+    """Take a sample every SAMPLE_S, and print a line every minute."""
     console, began = Console(stderr=True), time.monotonic()
     async with Redis.from_url(stack.broker_url, decode_responses=True) as redis:
         while time.monotonic() < until:
-            sample = await look(stack, redis, time.monotonic() - began)
+            sample = await take_sample(stack, redis, time.monotonic() - began)
             soak.samples.append(sample)
-            if len(soak.samples) % round(60 / LOOK_S) == 1:
+            if len(soak.samples) % round(60 / SAMPLE_S) == 1:
                 memory = ", ".join(f"{name} {mib:.0f}" for name, mib in sample.memory_mib.items())
                 console.print(
                     f"{sample.at_s / 60:3.0f} min: {soak.requests} requests, {soak.tokens} tokens, "
                     f"{len(soak.different)} differ; MiB: {memory}; {sample.keys} keys, {sample.broker_mib:.1f} MiB"
                 )
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(SAMPLE_S)
 
 
 def report(soak: Soak) -> list[str]:
-    """What is wrong."""
+    """Print a summary; returns a line for each failure."""
     wrong = [f"text differs: {one}" for one in soak.different[:10]]
     if soak.restarts:
-        wrong.append(f"{soak.restarts} processes were started again")
-    warm_s = 60 * min(WARM_MIN, soak.minutes / 2)
+        wrong.append(f"{soak.restarts} processes were restarted")
+    warm_s = 60 * min(WARM_UP_MIN, soak.minutes / 2)
     warm = [sample for sample in soak.samples if sample.at_s > warm_s]
     third = max(1, len(warm) // 3)
     first, last = warm[:third], warm[-third:]
     for name in first[0].memory_mib if first else ():
         before, after = (median([s.memory_mib.get(name, 0.0) for s in part]) for part in (first, last))
         print(f"{name}: {before:.1f} MiB, then {after:.1f}")
-        if after - before > max(MOST_GROWTH_MIB, MOST_GROWTH * before):
+        if after - before > max(MAX_GROWTH_MIB, MAX_GROWTH * before):
             wrong.append(f"{name} grew from {before:.1f} to {after:.1f} MiB")
     for what, of in {"keys": lambda s: s.keys, "broker MiB": lambda s: s.broker_mib}.items():
         before, after = (max(of(sample) for sample in part) for part in (first, last))
-        print(f"{what}, most: {before:.1f}, then {after:.1f}")
+        print(f"maximum of {what}: {before:.1f}, then {after:.1f}")
         if after > 1.1 * before:
             wrong.append(f"{what} grew from {before:.1f} to {after:.1f}")
     for kind in sorted({kind for sample in warm for kind in sample.longest}):

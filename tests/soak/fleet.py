@@ -1,10 +1,10 @@
-"""`make fleet`: a thousand emulated devices in one process against real services and a modelled verifier.
+"""`make fleet`: a thousand emulated devices in one process, with real services and a modelled target.
 
     python -m tests.soak.fleet [--minutes 6] [--users 200] [--scenario scenarios/thousand.yaml]
 
-Users send one request after another and hold every token against the chain of hashes that stands for the target. What
-the broker spent, messages and memory are told; exits 1 when a text differs, a process was started again, or one grew by
-more than a mebibyte a minute after the first two. Writes samples as JSON and a picture.
+Users send one request after another and compare every token with the modelled target's chain of hashes. Reports
+messages, memory and the broker's time. Exits with 1 when a text differs, a process was restarted, or one grew by more
+than a mebibyte per minute after the warm-up. Writes samples as JSON and a plot.
 """
 
 import argparse
@@ -30,17 +30,19 @@ from services.gateway.tokenizer import MODELLED_VOCAB
 from shared.compute.modelled import expected_text
 from shared.scenario.scenario import read_scenario
 from shared.speculative.params import SamplingParams
-from tests.soak.samples import Sample, draw, look
+from tests.soak.samples import Sample, plot, take_sample
 
-LOOK_S: Final = 5.0
-WARM_MIN: Final = 2.0  # until logs and inboxes, kept for a minute, go as fast as they come
-MOST_A_MINUTE_MIB: Final = 1.0
+SAMPLE_S: Final = 5.0
+WARM_UP_MIN: Final = (
+    2.0  # until logs and inboxes, which live for a minute, expire as fast as new ones are written
+)
+MAX_GROWTH_MIB_MIN: Final = 1.0  # MiB per minute
 PROMPT, ANSWER = 64, 48  # tokens
 
 
 @dataclass(slots=True)
 class Run:
-    """What there was."""
+    """Results of a run. figures: rates and times by name, measured after the warm-up."""
 
     devices: int
     users: int
@@ -54,30 +56,30 @@ class Run:
 
 def main() -> None:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Many emulated devices: nothing is lost, nothing grows.")
+    parser = argparse.ArgumentParser(description="Soak test with many emulated devices.")
     parser.add_argument("--minutes", type=float, default=6.0)
     parser.add_argument("--users", type=int, default=200)
     parser.add_argument("--scenario", type=Path, default=Path("scenarios/thousand.yaml"))
     parser.add_argument("--out", type=Path, default=Path(".outrider/fleet-soak.json"))
     args = parser.parse_args()
-    found = Run(len(read_scenario(args.scenario).fleet(40.0)), args.users, args.minutes)
+    result = Run(len(read_scenario(args.scenario).fleet(40.0)), args.users, args.minutes)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        asyncio.run(run(found, args.scenario, args.out.parent / "fleet"))
+        asyncio.run(run(result, args.scenario, args.out.parent / "fleet"))
     finally:
-        args.out.write_text(json.dumps(asdict(found)) + "\n")
-    title = f"{found.devices} devices, {found.users} users, {found.requests} requests"
-    draw(found.samples, title, args.out.with_suffix(".png"))
-    wrong = report(found)
+        args.out.write_text(json.dumps(asdict(result)) + "\n")
+    title = f"{result.devices} devices, {result.users} users, {result.requests} requests"
+    plot(result.samples, title, args.out.with_suffix(".png"))
+    wrong = report(result)
     print(*wrong, sep="\n", file=sys.stderr)
     sys.exit(1 if wrong else 0)
 
 
-async def run(found: Run, scenario: Path, state_dir: Path) -> None:
-    """The stack with its users, until the time is over. Raises ProcessFailed when a process died by itself."""
+async def run(result: Run, scenario: Path, state_dir: Path) -> None:
+    """Run a stack with its users until the time is over. Raises ProcessFailed when a process died."""
     devices = ("--scenario", str(scenario.resolve()), "--verify-ms", "40")
     ports = Ports.free()
-    env = {  # a large target on a large machine, for which drafting pays
+    env = {  # costs of a large target on a large machine, where drafting pays
         "OUTRIDER_POLICY": "outrider",
         "OUTRIDER_LOG_LEVEL": "warning",
         "OUTRIDER_MODEL_BETA_MS": "200",
@@ -87,15 +89,15 @@ async def run(found: Run, scenario: Path, state_dir: Path) -> None:
         modelled=True, draft_workers=0, ports=ports, state_dir=state_dir, devices=devices, env=env
     )
     async with LocalStack(options) as stack:
-        until = time.monotonic() + 60 * found.minutes
+        until = time.monotonic() + 60 * result.minutes
         async with asyncio.TaskGroup() as group:
-            for number in range(found.users):
-                group.create_task(user(found, stack.url, number, until))
-            group.create_task(watch(found, stack, until))
+            for number in range(result.users):
+                group.create_task(user(result, stack.url, number, until))
+            group.create_task(watch(result, stack, until))
 
 
-async def user(found: Run, url: str, number: int, until: float) -> None:
-    """One request after another, each with ids of its own."""
+async def user(result: Run, url: str, number: int, until: float) -> None:
+    """Send one request after another with random prompts, and compare the texts."""
     rng = random.Random(number)
     async with Client(url) as client:
         while time.monotonic() < until:
@@ -103,15 +105,15 @@ async def user(found: Run, url: str, number: int, until: float) -> None:
             ids = tuple(rng.randrange(1, MODELLED_VOCAB) for _ in range(PROMPT))
             request = ChatRequest(f"{number}-{seed}", "modelled", ids, ANSWER, seed=seed, raw=True)
             record = await client.chat(request)
-            found.requests += 1
-            found.tokens += len(record.tokens)
+            result.requests += 1
+            result.tokens += len(record.tokens)
             expected = expected_text(ids, SamplingParams(seed, MODELLED_VOCAB), ANSWER)
             if record.error or tuple(record.tokens) != expected:
-                found.different.append(f"user {number}: {record.error or 'another text'}")
+                result.different.append(f"user {number}: {record.error or 'another text'}")
 
 
-async def watch(found: Run, stack: LocalStack, until: float) -> None:
-    """A look every few seconds; figures of what is between the first minute and the end."""
+async def watch(result: Run, stack: LocalStack, until: float) -> None:
+    """Take a sample every SAMPLE_S; compute the figures from the warm-up to the end."""
     console, began = Console(stderr=True), time.monotonic()
     pages = [
         p.spec.ready_url.replace("/readyz", "/metrics") for p in stack.processes.values() if p.spec.ready_url
@@ -119,16 +121,16 @@ async def watch(found: Run, stack: LocalStack, until: float) -> None:
     first: tuple[float, Scrape, int, int] | None = None
     async with Redis.from_url(stack.broker_url, decode_responses=True) as redis:
         while time.monotonic() < until:
-            found.samples.append(await look(stack, redis, time.monotonic() - began))
-            sample = found.samples[-1]
-            if first is None and sample.at_s > 60 * min(WARM_MIN, found.minutes / 2):
+            result.samples.append(await take_sample(stack, redis, time.monotonic() - began))
+            sample = result.samples[-1]
+            if first is None and sample.at_s > 60 * min(WARM_UP_MIN, result.minutes / 2):
                 first = (time.monotonic(), await scrape(pages), *await broker_time(redis))
-            if len(found.samples) % round(60 / LOOK_S) == 1:
+            if len(result.samples) % round(60 / SAMPLE_S) == 1:
                 memory = ", ".join(f"{name} {mib:.0f}" for name, mib in sample.memory_mib.items())
-                told = f"{found.requests} requests, {len(found.different)} differ; MiB: {memory}"
-                told += f"; {sample.connections} connections"
-                console.print(f"{sample.at_s / 60:3.1f} min: {told}")
-            await asyncio.sleep(LOOK_S)
+                line = f"{result.requests} requests, {len(result.different)} differ; MiB: {memory}"
+                line += f"; {sample.connections} connections"
+                console.print(f"{sample.at_s / 60:3.1f} min: {line}")
+            await asyncio.sleep(SAMPLE_S)
         if first is not None:
             since, before, us, calls = first
             delta, seconds = Delta(before, await scrape(pages)), time.monotonic() - since
@@ -136,7 +138,7 @@ async def watch(found: Run, stack: LocalStack, until: float) -> None:
             rounds = sum(
                 delta.total("outrider_scheduler_rounds_total", drafted=kind) for kind in ("yes", "no")
             )
-            found.figures = {
+            result.figures = {
                 "rounds_per_s": rounds / seconds,
                 "tokens_per_s": delta.total("outrider_verifier_emitted_tokens_total") / seconds,
                 "device_messages_per_s": delta.total("outrider_device_messages_total") / seconds,
@@ -162,21 +164,22 @@ async def broker_time(redis: Redis) -> tuple[int, int]:
     return commands_time(text)
 
 
-def report(found: Run) -> list[str]:
-    """What is wrong; figures are printed."""
-    wrong = [f"text differs: {one}" for one in found.different[:10]]
-    if not found.requests:
+def report(result: Run) -> list[str]:
+    """Print a summary; returns a line for each failure."""
+    wrong = [f"text differs: {one}" for one in result.different[:10]]
+    if not result.requests:
         wrong.append("no request was answered")
-    warm = [sample for sample in found.samples if sample.at_s > 60 * min(WARM_MIN, found.minutes / 2)]
+    warm = [sample for sample in result.samples if sample.at_s > 60 * min(WARM_UP_MIN, result.minutes / 2)]
     minutes = np.array([sample.at_s / 60 for sample in warm])
     for name in warm[0].memory_mib if len(warm) > 2 else ():
         slope = float(np.polyfit(minutes, [sample.memory_mib.get(name, 0.0) for sample in warm], 1)[0])
-        print(f"{name}: {warm[-1].memory_mib.get(name, 0.0):.1f} MiB at the end, {slope:+.2f} a minute")
-        if slope > MOST_A_MINUTE_MIB:
-            wrong.append(f"{name} grows by {slope:.2f} MiB a minute")
-    print(", ".join(f"{name} {value:.4g}" for name, value in found.figures.items()))
+        print(f"{name}: {warm[-1].memory_mib.get(name, 0.0):.1f} MiB at the end, {slope:+.2f} MiB/min")
+        if slope > MAX_GROWTH_MIB_MIN:
+            wrong.append(f"{name} grows by {slope:.2f} MiB/min")
+    print(", ".join(f"{name} {value:.4g}" for name, value in result.figures.items()))
     print(
-        f"{found.devices} devices, {found.requests} requests, {found.tokens} tokens, {len(found.different)} differ"
+        f"{result.devices} devices, {result.requests} requests, {result.tokens} tokens, "
+        f"{len(result.different)} differ"
     )
     return wrong
 

@@ -1,4 +1,4 @@
-"""Looks at a running stack: memory of every process, keys at the broker."""
+"""Samples of a running stack: memory of all processes, and keys at the broker."""
 
 import re
 from collections.abc import Sequence
@@ -12,9 +12,7 @@ from loadgen.fleet import resident_mib
 
 @dataclass(slots=True)
 class Sample:
-    """At one time, seconds from the start: resident MiB by process; the broker's keys, MiB, connections, and the
-    longest key of a kind.
-    """
+    """One sample. at_s: seconds from the start. memory_mib: resident, by process. longest: entries, by kind of key."""
 
     at_s: float
     memory_mib: dict[str, float]
@@ -24,8 +22,8 @@ class Sample:
     longest: dict[str, int]
 
 
-async def look(stack: LocalStack, redis: Any, at_s: float) -> Sample:
-    """Memory of every process, and what is at the broker."""
+async def take_sample(stack: LocalStack, redis: Any, at_s: float) -> Sample:
+    """Sample the memory of all processes and all keys at the broker."""
     memory = {name: resident_mib(process.pid) for name, process in stack.processes.items() if process.pid}
     longest: dict[str, int] = {}
     count = 0
@@ -39,7 +37,7 @@ async def look(stack: LocalStack, redis: Any, at_s: float) -> Sample:
 
 
 def kind_of(key: str) -> str:
-    """A key without the names and numbers in it."""
+    """A key's name with placeholders for names and ids."""
     rest = key.split(":", 2)[2]
     return re.sub(
         r"^(session:)[^:]+",
@@ -49,7 +47,7 @@ def kind_of(key: str) -> str:
 
 
 async def length(redis: Any, key: str) -> int:
-    """Entries of a key; 1 of a plain one, 0 of one that is gone."""
+    """Number of a key's entries; 1 for a string, 0 for a deleted key."""
     kind = await redis.type(key)
     counts = {
         "stream": redis.xlen,
@@ -62,12 +60,12 @@ async def length(redis: Any, key: str) -> int:
 
 
 def median(values: Sequence[float]) -> float:
-    """The middle one."""
+    """The upper median."""
     return sorted(values)[len(values) // 2]
 
 
-def draw(samples: Sequence[Sample], title: str, path: Path) -> None:
-    """Memory by process and the broker's keys over time."""
+def plot(samples: Sequence[Sample], title: str, path: Path) -> None:
+    """Plot the memory of all processes and the broker's keys over time."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -80,7 +78,7 @@ def draw(samples: Sequence[Sample], title: str, path: Path) -> None:
     above.set(yscale="log", ylabel="resident MiB", title=title)
     above.legend(loc="center right", fontsize=8)
     below.plot(minutes, [sample.keys for sample in samples], label="keys at the broker")
-    below.plot(minutes, [10 * sample.broker_mib for sample in samples], label="its memory, 0.1 MiB")
+    below.plot(minutes, [10 * sample.broker_mib for sample in samples], label="memory of the broker, 0.1 MiB")
     below.set(xlabel="minutes", ylim=(0, None))
     below.legend(fontsize=8)
     figure.tight_layout()

@@ -1,4 +1,4 @@
-"""No command ends with a traceback or with nothing said."""
+"""Every error of a command is one line on stderr, never a traceback or silence."""
 
 import errno
 import io
@@ -13,7 +13,7 @@ from shared.runtime.settings import SettingsError
 
 
 def ended(error: BaseException, *besides: type[Exception]) -> int:
-    """Exit code of a command that ends with this error."""
+    """Exit code of a command that raises this error."""
     with pytest.raises(typer.Exit) as raised, cli_errors(*besides):
         raise error
     return int(raised.value.exit_code)
@@ -54,7 +54,7 @@ def test_ctrl_c_says_nothing() -> None:
         ),
         (
             ModuleNotFoundError("No module named 'scipy'", name="scipy"),
-            "scipy is needed for this and not installed; pip install 'outrider[all]' brings everything",
+            "scipy is needed but not installed; `pip install 'outrider[all]'` installs everything",
         ),
     ],
 )

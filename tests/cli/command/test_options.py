@@ -1,4 +1,4 @@
-"""Options are checked where they are typed."""
+"""Options of the command line are checked before anything starts."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +26,7 @@ def test_what_is_wrong_says_why(tmp_path: Path) -> None:
         (checked_broker, "notaurl", "begin with redis://"),
         (checked_key, "a\r\nX: y", "one line"),
         (checked_text, "caf\udce9", "UTF-8"),
-        (writable, tmp_path / "file" / "out.json", "is a file, no folder"),
+        (writable, tmp_path / "file" / "out.json", "is a file, not a folder"),
     )
     for check, value, words in cases:
         with pytest.raises(typer.BadParameter, match=words):
@@ -36,13 +36,13 @@ def test_what_is_wrong_says_why(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_to_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[Path] = []
+    checked: list[Path] = []
 
     def access(path: Path, _: int) -> bool:
-        asked.append(path)
+        checked.append(path)
         return False
 
     monkeypatch.setattr("cli.command.options.os.access", access)
-    with pytest.raises(typer.BadParameter, match="cannot be written to"):
+    with pytest.raises(typer.BadParameter, match="is not writable"):
         writable(tmp_path / "new" / "out.json")
-    assert asked == [tmp_path]
+    assert checked == [tmp_path]

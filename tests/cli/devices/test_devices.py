@@ -1,4 +1,4 @@
-"""Credentials of devices: nothing is lost when several are changed at once, and no stranger is told."""
+"""Credentials of devices: concurrent changes are all kept, and only the right broker is changed."""
 
 import asyncio
 import subprocess

@@ -1,4 +1,4 @@
-"""`outrider join` before it speaks to a core. With one: tests/integration/test_join.py."""
+"""`outrider join` without a core. With a core: tests/integration/test_join.py."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ def test_a_device_whose_llama_cpp_dies_does_not_join(tmp_path: Path) -> None:
         timeout=60,  # without the guard it waits for the broker for ever
     )
     assert done.returncode == 2
-    told = (
+    message = (
         "outrider join: llama.cpp as installed here dies of an illegal instruction (SIGILL); rebuild with `"
     )
-    assert done.stderr.startswith(told)
+    assert done.stderr.startswith(message)

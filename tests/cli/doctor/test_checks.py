@@ -1,4 +1,4 @@
-"""What the doctor looks at before it measures."""
+"""The doctor's checks."""
 
 from pathlib import Path
 
@@ -22,13 +22,13 @@ def vocabulary(*texts: str) -> Vocabulary:
 
 
 def test_the_same_vocabulary() -> None:
-    assert checks.compare(vocabulary("a", "b"), vocabulary("a", "b")).well
+    assert checks.compare(vocabulary("a", "b"), vocabulary("a", "b")).passed
 
 
 def test_other_vocabularies_name_the_first_ids() -> None:
     finding = checks.compare(vocabulary("a", "b", "c"), vocabulary("a", "x"))
-    assert not finding.well
-    assert "id 1: draft 'b', target 'x'; id 2: draft 'c', target nothing" in finding.words
+    assert not finding.passed
+    assert "id 1: draft 'b', target 'x'; id 2: draft 'c', target nothing" in finding.message
 
 
 def test_a_damaged_model_is_named() -> None:
@@ -36,30 +36,30 @@ def test_a_damaged_model_is_named() -> None:
     folder.path.mkdir(parents=True)
     folder.draft.write_bytes(b"GGUF")
     stamp.write(folder, "draft.gguf", "by hand", {})
-    assert checks.check_model("mine").words == "mine: 1 files, 0 kB, all hashes right"
+    assert checks.check_model("mine").message == "mine: 1 files, 0 kB, all hashes match"
     folder.draft.write_bytes(b"GGUX")
     finding = checks.check_model("mine")
-    assert not finding.well
-    assert f"{folder.draft}: expected sha256 " in finding.words
-    assert "outrider models fetch mine" in finding.words
+    assert not finding.passed
+    assert f"{folder.draft}: expected sha256 " in finding.message
+    assert "outrider models fetch mine" in finding.message
 
 
 def test_a_broker_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OUTRIDER_BROKER_URL", "redis://127.0.0.1:1/0")
     finding = checks.check_broker()
-    assert not finding.well
-    assert finding.words.startswith("redis://127.0.0.1:1/0: ")
+    assert not finding.passed
+    assert finding.message.startswith("redis://127.0.0.1:1/0: ")
 
 
 def test_an_address_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OUTRIDER_BROKER_URL", "http://127.0.0.1")
-    assert not checks.check_broker().well
+    assert not checks.check_broker().passed
 
 
 def test_the_embedded_broker_answers() -> None:
     finding = checks.check_broker()
-    assert finding.well
-    assert finding.words.startswith("embedded, redis://127.0.0.1:")
+    assert finding.passed
+    assert finding.message.startswith("embedded, redis://127.0.0.1:")
 
 
 def test_no_server_program(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Whether speculation pays: the arithmetic."""
+"""Expected throughput with and without speculation."""
 
 import pytest
 

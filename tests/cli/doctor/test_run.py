@@ -1,4 +1,4 @@
-"""What the doctor says and writes."""
+"""The doctor's report, exit code and profile."""
 
 import signal
 from io import StringIO
@@ -15,7 +15,7 @@ from shared.planning.fit import Timed
 from shared.planning.profile import read_profile
 from tests.cli.calibrate.worlds import MEASURED, MODEL
 
-FIGURES = run.figures(MEASURED, devices=2)
+MEASURED_COSTS = run.measurements(MEASURED, devices=2)
 
 
 def console() -> tuple[Console, StringIO]:
@@ -25,18 +25,18 @@ def console() -> tuple[Console, StringIO]:
 
 def test_figures_are_of_the_passes_with_the_drafts_context() -> None:
     passes = [Timed(1, 1, 128, 70.0), Timed(1, 9, 128, 90.0), Timed(8, 1, 128, 100.0), Timed(1, 1, 512, 75.0)]
-    found = run.figures(Measured(passes, {1: 8.0}, {0.0: 0.85, 1.0: 0.75}), devices=2)
+    found = run.measurements(Measured(passes, {1: 8.0}, {0.0: 0.85, 1.0: 0.75}), devices=2)
     assert found.costs.verify_ms == {1: {1: 70.0, 9: 90.0}, 8: {1: 100.0}}
     assert found.costs.alpha == pytest.approx(0.8)
 
 
 def test_the_figures_the_formula_and_a_verdict_for_every_number_of_users() -> None:
     to, out = console()
-    run.tell(to, FIGURES)
+    run.report(to, MEASURED_COSTS)
     text = out.getvalue()
     assert "8.0" in text
     assert "26.0" in text
-    assert "α: 0.85 at temperature 0, 0.75 at temperature 1; 0.80 taken below" in text
+    assert "α: 0.85 at temperature 0, 0.75 at temperature 1; the table below uses their mean, 0.80" in text
     assert "k · draft ms + verify ms" in text
     assert "1 user: speculation pays, " in text
     assert "8 users: speculation pays, " in text
@@ -68,7 +68,7 @@ def test_what_cannot_be_measured_is_a_finding(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(run, "measure_models", refuse)
     monkeypatch.setattr(run, "Console", lambda **_: to)
     monkeypatch.setenv("OUTRIDER_CACHE", str(tmp_path))
-    assert run.run_doctor("smollm2", quick=False, out=tmp_path / "profile.json") == run.UNWELL
+    assert run.run_doctor("smollm2", quick=False, out=tmp_path / "profile.json") == run.EXIT_FAILED
     assert "FAIL measuring: no room for 9 KV tokens" in out.getvalue()
 
 
@@ -84,8 +84,8 @@ def test_a_llama_cpp_that_dies_is_found_and_not_loaded(
     monkeypatch.setattr(checks, "check_broker", lambda: checks.Finding("broker", True, "is looked at"))
     monkeypatch.setattr(run, "Console", lambda **_: to)
     monkeypatch.setenv("OUTRIDER_CACHE", str(tmp_path))
-    assert run.run_doctor("smollm2", quick=True, out=tmp_path / "profile.json") == run.UNWELL
-    told = "".join(out.getvalue().split())
-    assert "FAILllama.cpp:" in told
-    assert "diesofanillegalinstruction(SIGILL);rebuildwith`CFLAGS=" in told
-    assert "islookedat" in told
+    assert run.run_doctor("smollm2", quick=True, out=tmp_path / "profile.json") == run.EXIT_FAILED
+    text = "".join(out.getvalue().split())
+    assert "FAILllama.cpp:" in text
+    assert "diesofanillegalinstruction(SIGILL);rebuildwith`CFLAGS=" in text
+    assert "islookedat" in text

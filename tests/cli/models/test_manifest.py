@@ -1,4 +1,4 @@
-"""The table of known models."""
+"""The manifest of known models."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_a_single_wheel_is_one_part() -> None:
 
 
 def test_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(ModelError, match=r"gpt-9: no such model; known are smollm2, qwen2\.5-coder"):
+    with pytest.raises(ModelError, match=r"gpt-9: no such model; known models: smollm2, qwen2\.5-coder"):
         manifest.get("gpt-9")
 
 

@@ -1,4 +1,4 @@
-"""What is made, and what is not made twice. Conversions are replaced by writing a line."""
+"""Preparing models: what is made, and what is kept. Conversions are replaced by writing a line."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from tests.cli.models.conftest import CONTENT, Tiny, said
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was done, in order."""
+    """Names of the calls of the replaced conversions, in order."""
     done: list[str] = []
 
     def fetched(file: Download, into: Path, sources: list[str], report: Report) -> None:

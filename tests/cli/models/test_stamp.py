@@ -1,4 +1,4 @@
-"""Stamps: changed, damaged and stale products are found; others cost no hashing."""
+"""Stamps: changed, damaged and outdated products are found; unchanged ones are not hashed."""
 
 import os
 from pathlib import Path
@@ -23,7 +23,7 @@ def folder() -> Folder:
 
 
 def hashed(folder: Folder, name: str, full: bool = False) -> int:
-    """Bytes hashed by a check."""
+    """Bytes that a check hashes."""
     done: list[int] = []
     stamp.check(folder, name, full, done.append)
     return sum(done)

@@ -1,4 +1,4 @@
-"""Paths, sizes, removal."""
+"""The cache: paths, sizes, removal."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A local stack with a real broker and made-up services: small HTTP servers that do as they are told."""
+"""A local stack with a real broker and fake services: small HTTP servers that the tests control."""
 
 import sys
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ http.server.HTTPServer(("127.0.0.1", int(os.environ["OUTRIDER_HEALTH_PORT"])), P
 
 
 def python(code: str) -> tuple[str, ...]:
-    """Command line of a small program, quick to start."""
+    """Command line of a small Python program that starts quickly."""
     return (sys.executable, "-I", "-S", "-c", code)
 
 
@@ -43,7 +43,7 @@ def fake_stack(
     programs: Mapping[str, str] | None = None,
     ports: Ports | None = None,
 ) -> LocalStack:
-    """programs: what runs in place of SERVICE, by process name."""
+    """A stack of fake services. programs: by process name, what runs in place of SERVICE."""
 
     def made_up(options: Options, stack_id: str) -> list[Spec]:
         broker, *services = specs(options, stack_id)

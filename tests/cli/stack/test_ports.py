@@ -1,4 +1,4 @@
-"""Ports of a local stack: free, distinct, and named with their options when they are not."""
+"""Ports of a local stack must be free and distinct; errors name the option."""
 
 import socket
 from pathlib import Path
@@ -64,13 +64,13 @@ def test_a_port_of_a_connection_that_just_closed_is_free() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ports", "told"),
+    ("ports", "message"),
     [
-        ([(65_536, "--health-port")], "--health-port: port 65536 is needed, and 65535 is the highest"),
+        ([(65_536, "--health-port")], "--health-port: port 65536 is needed, but the highest is 65535"),
         ([(0, "--port")], "--port: port 0"),
         ([(7001, "--port"), (7001, "--health-port")], "needed twice, by --port and by --health-port"),
     ],
 )
-def test_ports_that_cannot_be_are_named(ports: list[tuple[int, str]], told: str) -> None:
-    with pytest.raises(CommandError, match=told):
+def test_ports_that_cannot_be_are_named(ports: list[tuple[int, str]], message: str) -> None:
+    with pytest.raises(CommandError, match=message):
         check([Claim(HOST, port, option) for port, option in ports])

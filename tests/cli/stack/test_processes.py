@@ -1,4 +1,4 @@
-"""Supervised processes: restarted when they die, not when that cannot help, stopped with a bound."""
+"""Supervised processes: restarts, permanent failures, and stopping within a limit."""
 
 import asyncio
 import signal
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli.command.errors import ProcessFailed
-from cli.stack.processes import LAST_BYTES, Spec, Supervised, how_it_ended
+from cli.stack.processes import LAST_BYTES, Spec, Supervised, exit_reason
 
 
 def python(code: str) -> tuple[str, ...]:
@@ -42,7 +42,7 @@ async def test_a_death_nobody_asked_for_is_told_and_kept(
             await asyncio.sleep(0.02)
     await process.stop()
     await watcher
-    assert process.deaths[0] == "drafter ended by itself with code 1: out of luck"
+    assert process.deaths[0] == "drafter ended unexpectedly with code 1: out of luck"
     assert process.deaths[0] in capsys.readouterr().err
 
 
@@ -151,7 +151,7 @@ async def test_last_words_are_the_end_of_what_this_incarnation_wrote(tmp_path: P
             await asyncio.sleep(0.02)
     await quiet.stop()
     await watcher
-    assert quiet.deaths[0] == "drafter ended by itself with code 0: (it wrote nothing)"
+    assert quiet.deaths[0] == "drafter ended unexpectedly with code 0: (empty log)"
 
 
 def test_of_a_long_log_only_the_end_is_read(tmp_path: Path) -> None:
@@ -166,6 +166,6 @@ def test_of_a_long_log_only_the_end_is_read(tmp_path: Path) -> None:
 
 
 def test_ends_have_names() -> None:
-    assert how_it_ended(3) == "code 3"
-    assert how_it_ended(-signal.SIGSEGV) == "SIGSEGV (segmentation fault)"
-    assert how_it_ended(-63) == "signal 63"
+    assert exit_reason(3) == "code 3"
+    assert exit_reason(-signal.SIGSEGV) == "SIGSEGV (segmentation fault)"
+    assert exit_reason(-63) == "signal 63"

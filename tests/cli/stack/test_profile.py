@@ -1,4 +1,4 @@
-"""Which profile a stack plans with."""
+"""The profile with which a stack plans."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ from tests.shared.planning.test_profile import PROFILE, write
 
 def test_a_profile_of_the_model_is_taken(tmp_path: Path) -> None:
     path = write(tmp_path / "profile.json", PROFILE)
-    taken, told = profile_for(PROFILE["model"], path)
+    taken, remark = profile_for(PROFILE["model"], path)
     assert taken == str(path.resolve())
-    assert "planning with" in told
+    assert "planning with" in remark
 
 
 def test_none_another_s_and_a_broken_one_are_not(tmp_path: Path) -> None:
@@ -19,6 +19,6 @@ def test_none_another_s_and_a_broken_one_are_not(tmp_path: Path) -> None:
     write(path, PROFILE)
     assert profile_for("another", path)[0] == ""
     path.write_text("{}")
-    taken, told = profile_for("m", path)
+    taken, remark = profile_for("m", path)
     assert taken == ""
-    assert "profile.json" in told
+    assert "profile.json" in remark

@@ -1,4 +1,4 @@
-"""A local stack: who may start, who is given up, and that only its own processes are taken for its own."""
+"""A local stack: exclusive start, processes that are given up, and proof that servers belong to it."""
 
 import asyncio
 import signal
@@ -23,7 +23,7 @@ ILLEGAL = "import os, signal; print('drafting', flush=True); os.kill(os.getpid()
 
 @asynccontextmanager
 async def web_server(port: int) -> AsyncIterator[None]:
-    """Something else that answers, as web servers do."""
+    """A foreign web server."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()
@@ -35,8 +35,8 @@ async def web_server(port: int) -> AsyncIterator[None]:
         yield
 
 
-async def tell(stack: LocalStack, name: str, path: str) -> None:
-    """Ask a made-up service for a page; it may end instead of answering."""
+async def request_page(stack: LocalStack, name: str, path: str) -> None:
+    """Request a page of a fake service, which may exit instead of answering."""
     url = stack.processes[name].spec.ready_url.replace("/readyz", path)
     async with aiohttp.ClientSession() as session:
         try:
@@ -48,13 +48,13 @@ async def tell(stack: LocalStack, name: str, path: str) -> None:
 
 @pytest.fixture(autouse=True)
 def _look_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder that is held stays so: no need to try for long."""
-    monkeypatch.setattr("shared.runtime.stack_state.LOOK_S", 0.05)
+    """A lock that is held in these tests stays held, so a claim need not retry for long."""
+    monkeypatch.setattr("shared.runtime.stack_state.CLAIM_TIMEOUT_S", 0.05)
 
 
 @pytest.fixture
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ports are taken after they were found free: between look and start somebody else may come."""
+    """Skip the check of free ports, as if another program took a port after the check."""
 
     def check(_: list[Claim]) -> None:
         pass
@@ -66,9 +66,11 @@ async def test_what_dies_three_times_before_it_is_ready_is_told_with_its_signal(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     stack = fake_stack(monkeypatch, tmp_path, {"draft-worker-0": ILLEGAL})
-    told = r"draft-worker-0 ended 3 times with SIGILL \(illegal instruction\) before it was ready: drafting"
+    message = (
+        r"draft-worker-0 ended 3 times with SIGILL \(illegal instruction\) before it was ready: drafting"
+    )
     async with asyncio.timeout(LIMIT_S):
-        with pytest.raises(ProcessFailed, match=told):
+        with pytest.raises(ProcessFailed, match=message):
             async with stack:
                 pass
     assert all(process.pid == 0 for process in stack.processes.values())
@@ -106,7 +108,7 @@ async def test_a_device_that_ends_for_good_later_is_given_up_alone(
     async def serve() -> None:
         async with stack:
             watching = asyncio.create_task(stack.watch())
-            await tell(stack, "draft-worker-0", "/end/4")
+            await request_page(stack, "draft-worker-0", "/end/4")
             while not stack.given_up:
                 await asyncio.sleep(0.02)
             await asyncio.sleep(0)
@@ -129,7 +131,7 @@ async def test_a_device_that_ends_for_good_later_is_given_up_alone(
 async def test_a_device_whose_restart_is_refused_is_given_up_alone(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """As a draft file is that was cut in place: first a signal, then a file that cannot be loaded."""
+    """Like a draft file that is truncated in place: first a death by signal, then a file that cannot be loaded."""
     first = tmp_path / "first"
     once = f"import pathlib; first = pathlib.Path({str(first)!r})\n"
     once += "if first.exists(): print('no GGUF model'); raise SystemExit(2)\nfirst.touch()\n"
@@ -151,7 +153,7 @@ async def test_a_part_of_the_core_that_ends_for_good_ends_the_stack(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     async with asyncio.timeout(LIMIT_S), fake_stack(monkeypatch, tmp_path) as stack:
-        await tell(stack, "scheduler", "/end/3")
+        await request_page(stack, "scheduler", "/end/3")
         with pytest.raises(ProcessFailed, match="scheduler ended with code 3: told to end"):
             await stack.watch()
 

@@ -1,4 +1,4 @@
-"""`outrider up` and `down`: whom they end, and options that cannot be."""
+"""`outrider up` and `down`: which processes they stop, and invalid options."""
 
 import os
 import subprocess
@@ -27,8 +27,8 @@ signal.sigwait({signal.SIGTERM})
 
 @pytest.fixture(autouse=True)
 def _look_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder that is held stays so: no need to try for long."""
-    monkeypatch.setattr("shared.runtime.stack_state.LOOK_S", 0.05)
+    """A lock that is held in these tests stays held, so a claim need not retry for long."""
+    monkeypatch.setattr("shared.runtime.stack_state.CLAIM_TIMEOUT_S", 0.05)
 
 
 @pytest.mark.parametrize("held", [False, True], ids=["stale", "held by another"])
@@ -39,7 +39,7 @@ def test_down_ends_nobody_else(tmp_path: Path, held: bool) -> None:
         write_state(tmp_path, state(pid=bystander.pid, started=started))
         if not held:
             lock.release()
-        assert run_down(tmp_path) == "no stack runs here"
+        assert run_down(tmp_path) == "no stack is running"
         assert bystander.poll() is None
         bystander.kill()
     lock.release()
@@ -51,7 +51,7 @@ def test_down_ends_the_stack_that_runs(tmp_path: Path) -> None:
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        assert run_down(tmp_path) == f"ended (process {holder.pid})"
+        assert run_down(tmp_path) == f"stopped (process {holder.pid})"
         assert holder.wait(10) == 0
 
 

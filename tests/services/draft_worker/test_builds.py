@@ -13,7 +13,7 @@ AMX = ("avx2", "avx512f", "avx512_vnni", "amx_tile", "amx_int8", "amx_bf16")
 
 
 @pytest.mark.parametrize(
-    ("machine", "features", "wanted"),
+    ("machine", "features", "expected"),
     [
         ("x86_64", AMX, [NO_AMX, NO_AVX512, PORTABLE]),
         ("x86_64", ("avx2", "avx512f"), [NATIVE, NO_AVX512, PORTABLE]),
@@ -24,9 +24,9 @@ AMX = ("avx2", "avx512f", "avx512_vnni", "amx_tile", "amx_int8", "amx_bf16")
     ],
 )
 def test_the_chain_begins_with_the_fastest_that_may_work(
-    machine: str, features: tuple[str, ...], wanted: list[builds.Build]
+    machine: str, features: tuple[str, ...], expected: list[builds.Build]
 ) -> None:
-    assert builds.chain(machine, features) == wanted
+    assert builds.chain(machine, features) == expected
 
 
 def test_amx_comes_first_again_once_it_is_mended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,9 +114,9 @@ def finish(drafter: LlamaDrafter) -> dict[str, DraftResult]:
 def same(drafted: tuple[int, ...], expected: list[tuple[int, float]]) -> bool:
     """True: equal. False: equal up to a decision that was too close to call. Anything else fails."""
     assert len(drafted) == len(expected)
-    for token, (wanted, margin) in zip(drafted, expected, strict=True):
-        if token != wanted:
-            assert margin < CEILING, f"{token} where {wanted} was clear"
+    for token, (expected_token, margin) in zip(drafted, expected, strict=True):
+        if token != expected_token:
+            assert margin < CEILING, f"{token} where {expected_token} was clear"
             return False
     return True
 

@@ -30,10 +30,12 @@ def test_llama_cpp_as_installed_works() -> None:
 def test_a_library_that_dies_is_told_with_the_next_safer_build(tmp_path: Path) -> None:
     found = proof.prove(env=path_with(tmp_path, DIES))
     assert found == Outcome(fault=signal.SIGILL, used=frozenset({"AVX2", "AVX512", "AMX_INT8"}))
-    told = proof.failure_message(found)
-    assert told.startswith(f'{ILLEGAL}CFLAGS="{NO_AMX}" CXXFLAGS="{NO_AMX}" {sys.executable} -m pip install ')
-    assert "--force-reinstall --no-deps" in told
-    assert "llama-cpp-python==" in told
+    message = proof.failure_message(found)
+    assert message.startswith(
+        f'{ILLEGAL}CFLAGS="{NO_AMX}" CXXFLAGS="{NO_AMX}" {sys.executable} -m pip install '
+    )
+    assert "--force-reinstall --no-deps" in message
+    assert "llama-cpp-python==" in message
 
 
 def test_a_library_that_does_not_load_is_told_by_its_last_line(tmp_path: Path) -> None:
@@ -70,17 +72,17 @@ def test_an_unknown_signal_is_a_number() -> None:
 
 
 def test_an_image_is_not_built_with_it(tmp_path: Path) -> None:
-    code, told = run("services.draft_worker.proof", path_with(tmp_path, DIES))
+    code, message = run("services.draft_worker.proof", path_with(tmp_path, DIES))
     assert code == EXIT_SETTINGS == proof.EXIT_BROKEN
-    assert told.startswith(ILLEGAL)
+    assert message.startswith(ILLEGAL)
 
 
 def test_a_draft_worker_does_not_start_with_it(tmp_path: Path) -> None:
     env = path_with(tmp_path, DIES) | {"OUTRIDER_NAME": "d", "OUTRIDER_DRAFT_MODEL": "/nowhere/d.gguf"}
-    code, told = run("services.draft_worker", env)
+    code, message = run("services.draft_worker", env)
     assert code == EXIT_SETTINGS
-    assert told.startswith(f"draft_worker: {ILLEGAL}")
-    assert told.count("\n") == 1
+    assert message.startswith(f"draft_worker: {ILLEGAL}")
+    assert message.count("\n") == 1
 
 
 async def test_a_modelled_draft_worker_needs_no_llama_cpp(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -301,15 +301,15 @@ def test_any_order_of_any_repeats_ends_at_the_truth(seed: int) -> None:
     for i in range(len(sent)):
         j = min(len(sent) - 1, i + rng.randrange(3))
         sent[i], sent[j] = sent[j], sent[i]
-    sessions, asked = opened(), False
+    sessions, has_sent = opened(), False
     for message in [*sent, verdicts[-1]]:
         for effect in sessions.receive(message, 0.0):
             if isinstance(effect, Start):
                 assert effect.request.ids == (*PROMPT, *truth)[: len(effect.request.ids)]
-            asked = asked or isinstance(effect, SendToScheduler)
-        if asked and rng.random() < 0.5:
+            has_sent = has_sent or isinstance(effect, SendToScheduler)
+        if has_sent and rng.random() < 0.5:
             sessions.receive(open_of(truth), 0.0)
-            asked = False
-    if asked:
+            has_sent = False
+    if has_sent:
         sessions.receive(open_of(truth), 0.0)
     assert sessions.tokens == 43

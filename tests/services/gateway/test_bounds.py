@@ -75,8 +75,8 @@ def test_a_body_of_many_values_is_refused_before_the_schema_sees_it(fields: dict
 
 
 def test_what_a_request_may_be_made_of_passes() -> None:
-    most = [{"role": "user", "content": [{"type": "text", "text": "x" * 100}], "name": "x"}] * 100
-    BOUNDS.check_body(json.dumps(CHAT | {"messages": most}).encode())
+    messages = [{"role": "user", "content": [{"type": "text", "text": "x" * 100}], "name": "x"}] * 100
+    BOUNDS.check_body(json.dumps(CHAT | {"messages": messages}).encode())
     BOUNDS.check_body(json.dumps({"prompt": list(range(100_000))}).encode())
     BOUNDS.check_body(json.dumps({"prompt": [list(range(1000))] * 100}).encode())
     BOUNDS.check_body(b'{"prompt": "' + b"[{,}]" * 10_000 + b'"}')

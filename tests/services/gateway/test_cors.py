@@ -42,12 +42,12 @@ def test_origins_are_compared_whole() -> None:
 async def preflight(
     stack: Stack, origin: str, path: str = "/v1/chat/completions"
 ) -> tuple[int, dict[str, str]]:
-    asked = {
+    headers = {
         "Origin": origin,
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "authorization, content-type, x-stainless-os",
     }
-    async with stack.client.options(path, headers=asked) as response:
+    async with stack.client.options(path, headers=headers) as response:
         shown = {name: text for name, text in response.headers.items() if name.startswith("Access-Control")}
         return response.status, shown
 

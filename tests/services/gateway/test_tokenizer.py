@@ -124,8 +124,8 @@ def test_the_demo_model_reads_chats_as_transformers_does(
 
     folder = models_dir / "target"
     ours, theirs = load_tokenizer(folder, special_in_text=True), AutoTokenizer.from_pretrained(folder)
-    wanted = theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
-    assert ours.encode_chat(messages) == wanted["input_ids"]  # type: ignore[call-overload,index]
+    expected = theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
+    assert ours.encode_chat(messages) == expected["input_ids"]  # type: ignore[call-overload,index]
     for message in messages:
         assert ours.encode(message["content"]) == theirs(message["content"])["input_ids"]
     assert ours.vocabulary.size == len(theirs)

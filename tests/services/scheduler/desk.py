@@ -66,8 +66,8 @@ class Desk:
     ) -> None:
         drafters = [d if isinstance(d, Heartbeat) else beat("draft_worker", d) for d in devices]
         cores = [beat("verifier", v) for v in verifiers]
-        doors = [beat("gateway", g) for g in gateways]
-        self.core.update_fleet(Fleet.of(drafters, cores, doors), self.now, trusted)
+        gateway_beats = [beat("gateway", g) for g in gateways]
+        self.core.update_fleet(Fleet.of(drafters, cores, gateway_beats), self.now, trusted)
         self.tick()
 
     def take(self, *messages: Message, again: bool = False) -> list[str]:

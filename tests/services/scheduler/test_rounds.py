@@ -234,14 +234,18 @@ def test_cancel_ends_it_on_all_sides_and_lets_the_held_draft_go() -> None:
     assert desk.dropped("cancel", "unknown") == 1
 
 
-@pytest.mark.parametrize(("reason", "told"), [("lost", 1), ("silent", 1), ("gone", 0), ("no_capacity", 0)])
-def test_a_device_that_asks_about_a_session_it_does_not_have_is_told(reason: ResyncReason, told: int) -> None:
+@pytest.mark.parametrize(
+    ("reason", "expected_closes"), [("lost", 1), ("silent", 1), ("gone", 0), ("no_capacity", 0)]
+)
+def test_a_device_that_asks_about_a_session_it_does_not_have_is_told(
+    reason: ResyncReason, expected_closes: int
+) -> None:
     desk = Desk(devices=[beat("draft_worker", "d:1"), beat("draft_worker", "e:1")])
     desk.start("s")
     other = "e:1" if desk.session("s").device == "d:1" else "d:1"
     for session in ("s", "never heard of"):
         desk.take(Resync(session, 1, other, 10, reason))
-        assert desk.sent(Close) == [(other, Close(session, 1, ""))] * told
+        assert desk.sent(Close) == [(other, Close(session, 1, ""))] * expected_closes
     desk.take(Resync("s", 1, "nobody:9", 10, reason))
     assert desk.sent(Close) == []
     assert desk.session("s").device not in ("", other)

@@ -17,21 +17,21 @@ STEPS = st.lists(
 
 @given(STEPS)
 def test_a_timer_fires_when_it_was_last_set_to(steps: list[tuple[str, int, float]]) -> None:
-    timers, wanted, now = Timers(), {}, 0.0
+    timers, due_at, now = Timers(), {}, 0.0
     for what, number, value in steps:
         name = f"s{number}"
         if what == "set":
             timers.set(name, now + value)
-            wanted[name] = now + value
+            due_at[name] = now + value
         elif what == "drop":
             timers.drop(name)
-            wanted.pop(name, None)
+            due_at.pop(name, None)
         else:
             now += value
-            due = [session for session, at in wanted.items() if at <= now]
+            due = [session for session, at in due_at.items() if at <= now]
             assert sorted(timers.due(now)) == sorted(due)
-            wanted = {session: at for session, at in wanted.items() if at > now}
-        assert timers.next_at() == min(wanted.values(), default=None)
+            due_at = {session: at for session, at in due_at.items() if at > now}
+        assert timers.next_at() == min(due_at.values(), default=None)
 
 
 def test_a_timer_that_moves_back_and_forth_leaves_no_heap_behind() -> None:

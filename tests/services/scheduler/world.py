@@ -325,7 +325,7 @@ class World:
         cached = min(verifier.cached.get(row.session, 0), log.length - 1)
         if log.finish or row.base_len < log.length:
             answer = replace(verdict, length=log.length, next_k=0 if log.finish else row.next_k)
-            self.tell(replace(answer, finish=log.finish), row.device)  # type: ignore[arg-type]  # Finish
+            self.send_verdict(replace(answer, finish=log.finish), row.device)  # type: ignore[arg-type]  # Finish
         elif self.befalls(0.05):
             self.to_scheduler(replace(verdict, status="no_pages"))
         elif row.feed_to - cached > BOUND:
@@ -343,9 +343,9 @@ class World:
             verifier.cached[row.session] = log.length - 1
             answer = replace(verdict, length=log.length, drafted=len(row.tokens), accepted=accepted)
             next_k = 0 if log.finish else row.next_k
-            self.tell(replace(answer, next_k=next_k, finish=log.finish), row.device)  # type: ignore[arg-type]
+            self.send_verdict(replace(answer, next_k=next_k, finish=log.finish), row.device)  # type: ignore[arg-type]
 
-    def tell(self, verdict: Verdict, device: str) -> None:
+    def send_verdict(self, verdict: Verdict, device: str) -> None:
         self.to_scheduler(verdict)
         if device:
             self.to_device(device, verdict)

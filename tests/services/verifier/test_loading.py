@@ -38,9 +38,9 @@ def test_a_folder(folder: Path) -> None:
     assert answer.tokens == (int(expected.argmax()),)
 
 
-@pytest.mark.parametrize(("wanted", "got"), [("auto", torch.float32), ("bfloat16", torch.bfloat16)])
-def test_dtypes(folder: Path, wanted: str, got: torch.dtype) -> None:
-    loaded = load_target(str(folder), dtype=wanted, device="cpu", vocabulary=WORDS, **KV)
+@pytest.mark.parametrize(("dtype", "got"), [("auto", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_dtypes(folder: Path, dtype: str, got: torch.dtype) -> None:
+    loaded = load_target(str(folder), dtype=dtype, device="cpu", vocabulary=WORDS, **KV)
     assert loaded._store.keys.dtype == got
 
 

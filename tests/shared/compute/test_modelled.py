@@ -3,7 +3,7 @@
 import pytest
 
 from shared.compute.drafter import DraftRequest, NoCapacity
-from shared.compute.modelled import STOP, expected_text, lucky
+from shared.compute.modelled import STOP, expected_text, guesses_right
 from shared.compute.modelled_drafter import ModelledDrafter
 from shared.compute.modelled_target import ModelledTarget
 from shared.compute.target import TargetRow
@@ -56,8 +56,8 @@ def test_alpha_is_realised(alpha: float) -> None:
 
 
 def test_luck_does_not_depend_on_the_policy() -> None:
-    assert [lucky(7, t, 0.5) for t in range(50)] == [lucky(7, t, 0.5) for t in range(50)]
-    assert sum(lucky(7, t, 0.5) for t in range(4000)) == pytest.approx(2000, abs=120)
+    assert [guesses_right(7, t, 0.5) for t in range(50)] == [guesses_right(7, t, 0.5) for t in range(50)]
+    assert sum(guesses_right(7, t, 0.5) for t in range(4000)) == pytest.approx(2000, abs=120)
 
 
 @pytest.mark.parametrize("spoilt", [0, 5, len(PROMPT) - 1])

@@ -1,4 +1,4 @@
-"""Random messages, valid by their own types."""
+"""Hypothesis strategies for valid messages."""
 
 from dataclasses import fields, is_dataclass
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -13,7 +13,7 @@ from shared.speculative.params import SamplingParams
 
 
 def of_type(hint: Any) -> st.SearchStrategy[Any]:
-    """Values of an annotated type, edges included."""
+    """Values of an annotated type, including its limits."""
     if get_origin(hint) is Annotated:
         return _bounded(hint.__origin__, [part for info in hint.__metadata__ for part in _parts(info)])
     if is_dataclass(hint):

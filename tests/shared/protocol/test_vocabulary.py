@@ -1,4 +1,4 @@
-"""Vocabularies come out alike from tokenizer.json and GGUF spellings, and differences are named."""
+"""Vocabularies from tokenizer.json and from GGUF are equal, and differences are reported."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Messages as bytes: nothing is lost on the way, and nothing but a message gets in."""
+"""Encoding of messages: round trips are lossless, and everything that is not a message is refused."""
 
 import math
 import tracemalloc
@@ -80,7 +80,7 @@ def test_logprobs_may_be_no_number() -> None:
 
 
 def test_whole_numbers_stand_for_floats() -> None:
-    """A Lua script packs -1.0 as -1; a log-probability it stays."""
+    """A Lua script packs -1.0 as -1, which is still a valid log-probability."""
     own, _, values = wire.decode_logprobs(msgpack.packb((-1, (3,), (0,))))
     assert (own, values) == (-1.0, (0.0,))
     assert isinstance(own, float)
@@ -150,7 +150,7 @@ def test_logs_are_checked_as_well(data: bytes) -> None:
 
 
 def refused_or_valid(data: bytes) -> None:
-    """Nothing but WireError comes out, and what is let in is a message that encodes again."""
+    """Decoding raises only WireError, and what it accepts encodes to the same bytes again."""
     with suppress(wire.WireError):
         message = wire.decode(data)
         assert wire.decode(wire.encode(message)) == message or "nan" in repr(message)
@@ -161,14 +161,14 @@ REFUSED = {
     "protocol version 4": b"\x04" + wire.encode(DRAFT)[1:],
     "not msgpack": VERSION,
     "not msgpack: .*extra": wire.encode(DRAFT) + b"\x00",
-    "int where an array belongs": VERSION + b"\x07",
-    "dict where an array belongs": VERSION + b"\x80",
+    "int instead of an array": VERSION + b"\x07",
+    "dict instead of an array": VERSION + b"\x80",
     "unknown message tag NoneType": VERSION + b"\x90",
     "unknown message tag 99": VERSION + msgpack.packb([99]),
     "unknown message tag bool": VERSION + msgpack.packb([True, "s"]),
     "unknown message tag tuple": VERSION + b"\x91" * 900 + b"\x90",
     "not msgpack: .*unhashable": VERSION + b"\x92\x05\x81\x80\x01",
-    "Draft of 1 fields; expected 9": VERSION + msgpack.packb([Tag.DRAFT, 1]),
+    "Draft with 1 fields; expected 9": VERSION + msgpack.packb([Tag.DRAFT, 1]),
     "at most 1048576": VERSION + bytes(limits.MAX_MESSAGE_BYTES),
 }
 
@@ -215,7 +215,7 @@ def test_what_is_out_of_range_names_the_field(message: Message, where: str) -> N
 
 def test_decode_as_wants_its_kind() -> None:
     assert wire.decode_as(Draft, wire.encode(DRAFT)) == DRAFT
-    with pytest.raises(wire.WireError, match="Cancel where a Draft belongs"):
+    with pytest.raises(wire.WireError, match="Cancel instead of Draft"):
         wire.decode_as(Draft, wire.encode(Cancel("s")))
 
 

@@ -1,4 +1,4 @@
-"""When connections are closed, on a virtual clock."""
+"""Time limits of connections, on a virtual clock."""
 
 import asyncio
 from collections import Counter
@@ -13,7 +13,7 @@ BOUNDS = ConnectionBounds(connections=1, header_s=10.0, idle_s=75.0, write_s=30.
 
 
 class Wire(asyncio.Transport):
-    """A transport whose unsent bytes the test sets. Only closing does anything."""
+    """A fake transport. The test sets its unsent bytes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Wire(asyncio.Transport):
 
 
 class Rig:
-    """A connection on a wire, with an inner protocol that does nothing."""
+    """A connection on a fake transport, with an inner protocol that does nothing."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -51,7 +51,7 @@ class Rig:
     def _count(self, bound: str) -> None:
         self.counts[bound] += 1
 
-    def asked(self) -> None:
+    def receive_request(self) -> None:
         """A whole request has come, and is being handled."""
         self.connection.data_received(b"GET / HTTP/1.1\r\n\r\n")
         self.connection.began(whole=True)
@@ -73,7 +73,7 @@ def test_the_first_request_has_the_headers_time_from_the_beginning_on() -> None:
 def test_a_later_one_has_it_from_its_first_byte_on() -> None:
     async def main() -> None:
         rig = Rig()
-        rig.asked()
+        rig.receive_request()
         await asyncio.sleep(100)  # in its handler
         rig.connection.ended()
         await asyncio.sleep(50)
@@ -89,7 +89,7 @@ def test_a_later_one_has_it_from_its_first_byte_on() -> None:
 def test_a_client_that_reads_nothing_is_gone_one_that_reads_a_little_is_not() -> None:
     async def main(reads: int) -> float | None:
         rig = Rig()
-        rig.asked()
+        rig.receive_request()
         rig.wire.unsent = 100_000
         rig.connection.pause_writing()
         for _ in range(20):
@@ -102,11 +102,11 @@ def test_a_client_that_reads_nothing_is_gone_one_that_reads_a_little_is_not() ->
 
 
 def test_what_a_handler_adds_once_more_is_no_sign_of_reading() -> None:
-    """It may write on a little before it is held up."""
+    """A handler may write a little more before it blocks."""
 
     async def main() -> None:
         rig = Rig()
-        rig.asked()
+        rig.receive_request()
         rig.wire.unsent = 70_000
         rig.connection.pause_writing()
         await asyncio.sleep(5)
@@ -121,7 +121,7 @@ def test_what_a_handler_adds_once_more_is_no_sign_of_reading() -> None:
 def test_a_reader_that_catches_up_has_all_the_time_again() -> None:
     async def main() -> None:
         rig = Rig()
-        rig.asked()
+        rig.receive_request()
         for _ in range(5):
             rig.wire.unsent = 70_000
             rig.connection.pause_writing()
@@ -139,7 +139,7 @@ def test_the_end_of_an_answer_has_to_be_read_too() -> None:
 
     async def main() -> None:
         rig = Rig()
-        rig.asked()
+        rig.receive_request()
         rig.wire.unsent = 5_000
         rig.connection.ended()
         await asyncio.sleep(100)

@@ -12,8 +12,8 @@ HOST = "127.0.0.1"
 
 @pytest.mark.parametrize("stack", ["", "abc123"])
 async def test_every_page_says_to_which_stack_it_belongs(stack: str) -> None:
-    objections: list[str | None] = ["starting", None]
-    health = HealthServer(HOST, 0, CollectorRegistry(), lambda: objections.pop(0), stack)
+    reasons: list[str | None] = ["starting", None]
+    health = HealthServer(HOST, 0, CollectorRegistry(), lambda: reasons.pop(0), stack)
     async with health, aiohttp.ClientSession(f"http://{HOST}:{health.port}") as session:
         found = []
         for page in ("/readyz", "/readyz", "/healthz", "/metrics", "/nothing"):

@@ -61,13 +61,13 @@ async def listening(handler: Handler = hello, bounds: ConnectionBounds = BOUNDS)
 
 
 class Client:
-    """A socket, and what came of it."""
+    """A client's socket."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
 
     async def status(self) -> int:
-        """Of the next answer, whose body is read."""
+        """Status of the next response, whose body is read."""
         async with asyncio.timeout(10):
             head = await self.reader.readuntil(b"\r\n\r\n")
             length = next(line for line in head.split(b"\r\n") if line.startswith(b"Content-Length"))
@@ -75,7 +75,7 @@ class Client:
         return int(head.split()[1])
 
     async def closed(self) -> bytes:
-        """What comes until the server closes."""
+        """All bytes until the server closes the connection."""
         async with asyncio.timeout(10):
             try:
                 return await self.reader.read()
@@ -236,7 +236,7 @@ async def test_a_client_that_never_reads_is_disconnected_and_its_handler_ends(wh
 
 @both_loops
 async def test_a_little_that_is_never_read_does_not_hold_a_connection_either() -> None:
-    """Less than the transport's own limit: the handler has ended, and closing would wait for ever."""
+    """The rest is less than the transport's buffer: the handler has ended, and closing would never finish."""
 
     async def some(_: web.Request) -> web.Response:
         return web.Response(body=b"x" * 30_000)
@@ -275,7 +275,7 @@ async def test_without_files_a_client_waits_and_is_served_later(monkeypatch: pyt
 
 @both_loops
 async def test_nothing_is_kept_of_a_client_that_goes_in_the_middle() -> None:
-    """Its handler ends after its connection."""
+    """The handler ends after its connection."""
     begun = asyncio.Event()
 
     async def endless(_: web.Request) -> web.Response:

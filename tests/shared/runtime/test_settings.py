@@ -140,10 +140,10 @@ def test_a_misspelt_name_behind_a_byte_order_mark_is_an_error(empty_folder: Path
     [
         (b"OUTRIDER_K=3\n# caf\xe9\n", r"\.env, line 2: byte 0xe9 is not UTF-8; save the file as UTF-8"),
         ("OUTRIDER_K=3\n".encode("utf-16"), r"\.env, line 1: byte 0xff is not UTF-8"),
-        (b"\n\nOUTRIDER_K='3\n", r"\.env, line 3: cannot be read; wanted is NAME=value"),
+        (b"\n\nOUTRIDER_K='3\n", r"\.env, line 3: cannot be read; write NAME=value"),
         (
             b"OUTRIDER_BATCHES=2\n\nOUTRIDER_K\n",
-            r"\.env, line 3: OUTRIDER_K has no value; wanted is NAME=value",
+            r"\.env, line 3: OUTRIDER_K has no value; write NAME=value",
         ),
         (b"OUTRIDER_K=3\noutrider_k=4\n", r"\.env: OUTRIDER_K and outrider_k are the same setting"),
     ],

@@ -39,8 +39,8 @@ def state(**changes: Any) -> State:
 
 @pytest.fixture(autouse=True)
 def _look_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder that is held stays so: no need to try for long."""
-    monkeypatch.setattr("shared.runtime.stack_state.LOOK_S", 0.05)
+    """A lock that is held in these tests stays held, so a claim need not retry for long."""
+    monkeypatch.setattr("shared.runtime.stack_state.CLAIM_TIMEOUT_S", 0.05)
 
 
 def test_what_the_holder_writes_is_read_while_it_holds(tmp_path: Path) -> None:

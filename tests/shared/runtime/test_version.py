@@ -15,10 +15,10 @@ PYPROJECT = Path(__file__).resolve().parents[3] / "pyproject.toml"
 
 
 def test_both_commands_show_the_projects_version() -> None:
-    wanted = tomllib.loads(PYPROJECT.read_text())["project"]["version"]
+    expected = tomllib.loads(PYPROJECT.read_text())["project"]["version"]
     for name, app in (("outrider", outrider), ("loadgen", loadgen)):
         done = CliRunner().invoke(app, ["--version"])
-        assert (done.exit_code, done.stdout) == (0, f"{name} {wanted}\n")
+        assert (done.exit_code, done.stdout) == (0, f"{name} {expected}\n")
 
 
 def test_code_that_is_not_installed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The draw by worked examples, at its edges, and block by block."""
+"""The draw: worked examples, edge cases, and blocks."""
 
 import numpy as np
 import pytest
@@ -10,12 +10,12 @@ from shared.speculative.params import SamplingParams
 
 
 def masses(*shares: float) -> F64:
-    """Logits of a distribution."""
+    """Logits of a distribution with these masses."""
     return np.log(np.array(shares))
 
 
 def allowed(logits: F64, **cuts: float) -> list[int]:
-    """Ids that may be drawn at temperature 1, likeliest first."""
+    """Ids that may be drawn at temperature 1, the most likely first."""
     scores = logits - logits.max()
     params = SamplingParams(seed=0, vocab=len(logits), temperature=1.0, **cuts)  # type: ignore[arg-type]
     ordered, limit = candidates(scores, np.exp(scores), params)

@@ -1,4 +1,4 @@
-"""The law is the target's: 100,000 and more draws against exact probabilities, by chi-square.
+"""Draws follow the target's distribution: chi-square tests of at least 100,000 draws against exact probabilities.
 
 Seeds and positions are fixed, so a test that passes once passes for ever; the p-values are reported on failure.
 """
@@ -36,7 +36,7 @@ CASES = {
 
 
 def exact(logits: npt.NDArray[np.float32], params: SamplingParams) -> F64:
-    """The probabilities, in the plainest way: sort, cut, cut, normalise. [V]."""
+    """Exact probabilities: sort, cut by top-k and top-p, normalise. [V]."""
     p = np.exp(logits.astype(np.float64) / params.temperature)
     order = np.argsort(-p, kind="stable")
     if params.top_k:
@@ -49,7 +49,7 @@ def exact(logits: npt.NDArray[np.float32], params: SamplingParams) -> F64:
 
 
 def p_value(drawn: npt.NDArray[np.int64], probabilities: F64) -> float:
-    """Of Pearson's chi-square; tokens expected less than ten times share a cell."""
+    """p-value of Pearson's chi-square test; tokens expected less than ten times share a cell."""
     counts = np.bincount(drawn, minlength=probabilities.size)
     assert counts[probabilities == 0].sum() == 0, "a token that was cut away was drawn"
     expected = probabilities * drawn.size
@@ -64,7 +64,7 @@ def params_of(settings: dict[str, float], seed: int) -> SamplingParams:
 
 
 def draws(logits: npt.NDArray[np.float32], settings: dict[str, float]) -> npt.NDArray[np.int64]:
-    """`draw` at DRAWS positions of one session, what does not depend on the position computed once."""
+    """`draw` at DRAWS positions of one session; what does not depend on the position is computed once."""
     params = params_of(settings, seed=11)
     scores = logits.astype(np.float64)
     scores = (scores - scores.max()) / params.temperature
@@ -96,10 +96,10 @@ def test_law_over_seeds_in_torch(case: str) -> None:
 
 
 def test_the_bucket_wins_often_where_the_test_says_so() -> None:
-    for case, least in {"temperature 1.3": 0.2, "flat": 0.9, "flat, top-p 0.8": 0.9}.items():
+    for case, min_mass in {"temperature 1.3": 0.2, "flat": 0.9, "flat, top-p 0.8": 0.9}.items():
         logits, settings = CASES[case]
         p = np.sort(exact(logits, params_of(settings, 0)))[::-1]
-        assert p[K:].sum() > least
+        assert p[K:].sum() > min_mass
 
 
 def test_neighbouring_positions_are_independent() -> None:

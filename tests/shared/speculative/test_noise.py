@@ -14,7 +14,7 @@ DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 
 def torch_key(vector: GoldenNoise, device: str) -> torch.Tensor:
-    """The position's key as draw_rows has it: int64, [1, 1]."""
+    """The position's key in the form that draw_rows uses: int64, [1, 1]."""
     key = np.array([[position_key(vector.seed, vector.position)]], dtype=np.uint64)
     return torch.from_numpy(key.view(np.int64)).to(device)
 

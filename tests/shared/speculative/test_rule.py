@@ -1,4 +1,4 @@
-"""Whatever is drafted, the text is the target's: the acceptance rule against one token at a time."""
+"""The acceptance rule gives the text of sequential decoding for any draft."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ SMALL_VOCAB = st.integers(0, 2)  # so that drafts are often right
 
 
 def target(seed: int, text: Sequence[int]) -> int:
-    """A target with a vocabulary of three: a hash of the whole text."""
+    """A fake target with a vocabulary of three: its token is a hash of the whole text."""
     state = seed
     for token in text:
         state = mix(state ^ token)
@@ -21,7 +21,7 @@ def target(seed: int, text: Sequence[int]) -> int:
 
 
 def sequential(seed: int, length: int) -> list[int]:
-    """One token at a time."""
+    """The text decoded one token at a time."""
     text: list[int] = []
     while len(text) < length:
         text.append(target(seed, text))
@@ -29,7 +29,7 @@ def sequential(seed: int, length: int) -> list[int]:
 
 
 def node_texts(text: list[int], draft: list[int], parents: list[int]) -> list[list[int]]:
-    """The text that ends with each node of a draft tree."""
+    """For each node of a draft tree, the text that ends with it."""
     texts: list[list[int]] = []
     for token, parent in zip(draft, parents, strict=True):
         texts.append([*(text if parent < 0 else texts[parent]), token])

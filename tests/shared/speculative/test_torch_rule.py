@@ -1,4 +1,4 @@
-"""torch draws what NumPy draws, row for row."""
+"""The draw in torch equals that in NumPy for every row."""
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ PADDING = 11
 
 
 def cases(vocab: int, rows: int) -> tuple[npt.NDArray[np.float32], list[SamplingParams], list[int]]:
-    """Logits sharp, flat and tied, padded with what must not be drawn; parameters with edge values."""
+    """Sharp, flat and tied logits with padding that must not be drawn; parameters with extreme values."""
     rng = np.random.default_rng(vocab)
     logits = rng.normal(size=(rows, vocab + PADDING)) * rng.choice([0.05, 1.0, 4.0], size=(rows, 1))
     tied = rng.random(rows) < 0.4
@@ -45,7 +45,7 @@ def test_draw_rows_is_draw(vocab: int, device: str) -> None:
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("vocab", VOCABS)
 def test_draw_ordered_is_draw(vocab: int, device: str) -> None:
-    """The second pass, which serves on CUDA, for every kind of row."""
+    """The second pass, which is used on CUDA, equals `draw` for all kinds of rows."""
     logits, params, positions = cases(vocab, rows=150)
     warm = [i for i, p in enumerate(params) if p.temperature > 0]
     expected = [draw(logits[i], params[i], positions[i]) for i in warm]

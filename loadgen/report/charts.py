@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadgen.metrics.summary import itl_token_ms, tokens_between, tpot_ms
-from loadgen.report.frame import (
+from loadgen.report.chart import (
     MUTED,
     PALETTE,
     SHADE,

@@ -5,9 +5,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from loadgen.report.markup import Html, figure, joined, table, tag
+from loadgen.report.blocks import Banner, Card, Table
+from loadgen.report.formatting import format_number, percent
 from loadgen.report.timeline import Timeline, spent
-from loadgen.results.result_reader import LoadedResult, number
+from loadgen.results.result_reader import LoadedResult, Point, number
 
 LATENCIES: Final = {
     "TTFT, from the scheduled arrival": "ttft_scheduled",
@@ -37,48 +38,40 @@ COUNTED: Final = {
 MAX_FAILURES: Final = 20
 
 
-def banners(all_loaded: Sequence[LoadedResult]) -> Html:
+def banners(all_loaded: Sequence[LoadedResult]) -> list[Banner]:
     """Red for what is not valid or failed, amber for what is not whole."""
     found = []
     for one in all_loaded:
         result, of = one.result, f" ({one.label})" if len(all_loaded) > 1 else ""
         if not result.valid or result.problems:
-            found.append(_banner("bad", f"Not valid{of}: these figures are not to be used.", result.problems))
+            found.append(Banner("bad", f"Not valid{of}: these figures are not to be used.", result.problems))
         if result.failed_assertions:
-            found.append(_banner("bad", f"Not reached{of}:", result.failed_assertions))
+            found.append(Banner("bad", f"Not reached{of}:", result.failed_assertions))
         if result.partial:
             found.append(
-                _banner("warn", f"Partial{of}: the run was ended early; this is what there was by then.", ())
+                Banner("warn", f"Partial{of}: the run was ended early; this is what there was by then.")
             )
         if failed := number(result.figures, "failed"):
             completed = number(result.figures, "completed") or 0
-            found.append(
-                _banner("warn", f"{failed:.0f} of {failed + completed:.0f} requests failed{of}.", ())
-            )
-        found += [_banner("warn", why, ()) for why in one.missing]
-    return joined(found)
+            found.append(Banner("warn", f"{failed:.0f} of {failed + completed:.0f} requests failed{of}."))
+        found += [Banner("warn", why) for why in one.missing]
+    return found
 
 
-def _banner(kind: str, text: str, reasons: Sequence[str]) -> Html:
-    listed = [tag("ul", *(tag("li", reason) for reason in reasons))] if reasons else []
-    return tag("div", tag("strong", text), *listed, class_=f"banner {kind}")
-
-
-def cards(run: LoadedResult) -> Html:
+def cards(run: LoadedResult) -> list[Card]:
     """The figures a person looks for first; those that there are none of are left out."""
-    seen, stack = run.result.figures, run.result.stack
+    seen = run.result.figures
 
-    def pair(name: str) -> str:
-        return (
-            f"p90 {figure(number(seen, f'p90_{name}_ms'))}, p99 {figure(number(seen, f'p99_{name}_ms'))} ms"
-        )
+    def of(name: str) -> str:
+        return format_number(number(seen, name))
 
     def count(name: str) -> str:
-        return figure(number(seen, name), digits=0)
+        return format_number(number(seen, name), digits=0)
 
-    tau = number(seen, "tau")
-    share, drafted = number(seen, "draft_efficiency"), count("drafted_tokens")
-    told: list[tuple[str, float | None, str, str]] = [
+    def tail(name: str) -> str:
+        return f"p90 {of(f'p90_{name}_ms')}, p99 {of(f'p99_{name}_ms')} ms"
+
+    values: list[tuple[str, float | None, str, str]] = [
         ("Output", number(seen, "output_throughput"), "tokens/s", f"{count('total_output_tokens')} tokens"),
         (
             "Requests",
@@ -90,43 +83,46 @@ def cards(run: LoadedResult) -> Html:
             "Time to first token",
             number(seen, "median_ttft_scheduled_ms"),
             "ms, median",
-            pair("ttft_scheduled"),
+            tail("ttft_scheduled"),
         ),
-        ("Time per output token", number(seen, "median_tpot_ms"), "ms, median", pair("tpot")),
-        ("End to end", number(seen, "median_e2el_scheduled_ms"), "ms, median", pair("e2el_scheduled")),
+        ("Time per output token", number(seen, "median_tpot_ms"), "ms, median", tail("tpot")),
+        ("End to end", number(seen, "median_e2el_scheduled_ms"), "ms, median", tail("e2el_scheduled")),
         ("Goodput", number(seen, "request_goodput"), "/s", str(run.result.config.get("goodput") or "")),
-        ("τ", stack.tau if tau is None else tau, "", "tokens a verified draft"),
-        ("Accepted / drafted", _percent(share), "%", f"of {drafted} tokens"),
-        ("α", _percent(stack.alpha), "%", "accepted, of those looked at"),
-        ("Verifiers busy", _percent(stack.verifier_utilisation), "%", "of the run"),
-        ("Links", stack.link_bytes_per_emitted_token, "bytes/token", "of emitted tokens"),
-        (
-            "Fairness",
-            number(seen, "jain"),
-            "",
-            f"worst user {figure(number(seen, 'worst_user_tokens_per_s'))} tokens/s",
-        ),
+        *_speculation_cards(run),
+        ("Fairness", number(seen, "jain"), "", f"worst user {of('worst_user_tokens_per_s')} tokens/s"),
         ("Dispatch delay", number(seen, "p99_dispatch_ms"), "ms", "p99, the load generator's own"),
     ]
-    return tag("div", *(_card(*one) for one in told if one[1] is not None), class_="cards")
+    return [
+        Card(name, format_number(value), unit, more)
+        for name, value, unit, more in values
+        if value is not None
+    ]
 
 
-def _card(name: str, value: float | None, unit: str, more: str) -> Html:
-    big = tag("b", figure(value), " ", tag("small", unit))
-    return tag("div", tag("span", name, class_="name"), big, tag("span", more, class_="more"), class_="card")
+def _speculation_cards(run: LoadedResult) -> list[tuple[str, float | None, str, str]]:
+    seen, stack = run.result.figures, run.result.stack
+    tau = number(seen, "tau")
+    drafted = format_number(number(seen, "drafted_tokens"), digits=0)
+    return [
+        ("τ", stack.tau if tau is None else tau, "", "tokens a verified draft"),
+        ("Accepted / drafted", percent(number(seen, "draft_efficiency")), "%", f"of {drafted} tokens"),
+        ("α", percent(stack.alpha), "%", "accepted, of those looked at"),
+        ("Verifiers busy", percent(stack.verifier_utilisation), "%", "of the run"),
+        ("Links", stack.link_bytes_per_emitted_token, "bytes/token", "of emitted tokens"),
+    ]
 
 
-def latencies(run: LoadedResult) -> Html:
+def latencies(run: LoadedResult) -> Table:
     """All of them, in milliseconds."""
     of = ("median", "mean", "std", "p90", "p99", "max")
     rows = [
-        [name, *(figure(number(run.result.figures, f"{which}_{key}_ms")) for which in of)]
+        [name, *(format_number(number(run.result.figures, f"{which}_{key}_ms")) for which in of)]
         for name, key in LATENCIES.items()
     ]
-    return tag("div", table(["ms", *of], rows), class_="box")
+    return Table(["ms", *of], rows)
 
 
-def compared(runs: Sequence[LoadedResult]) -> Html:
+def compared(runs: Sequence[LoadedResult]) -> Table:
     """A row a run."""
     columns = {
         "tokens/s": "output_throughput",
@@ -149,56 +145,56 @@ def compared(runs: Sequence[LoadedResult]) -> Html:
         [
             run.label,
             *(
-                figure(number(run.result.figures, key), digits=0 if key == "failed" else None)
+                format_number(number(run.result.figures, key), digits=0 if key == "failed" else None)
                 for key in there.values()
             ),
             _state(run),
         ]
         for run in runs
     ]
-    return tag("div", table(["run", *there, ""], rows), class_="box")
+    return Table(["run", *there, ""], rows)
 
 
 def _state(run: LoadedResult) -> str:
     return "not valid" if not run.result.valid else "partial" if run.result.partial else "valid"
 
 
-def speculation(runs: Sequence[LoadedResult]) -> Html:
+def speculation(runs: Sequence[LoadedResult]) -> Table | None:
     """By kind of prompt, where anything was drafted."""
     rows = []
     for run in runs:
         for kind, seen in run.result.by_kind.items():
             if number(seen, "drafted_tokens"):
                 counts = [
-                    figure(number(seen, name), digits=0) for name in ("completed", "total_output_tokens")
+                    format_number(number(seen, name), digits=0)
+                    for name in ("completed", "total_output_tokens")
                 ]
                 shares = [
-                    figure(number(seen, name)) for name in ("tau", "draft_efficiency", "median_tpot_ms")
+                    format_number(number(seen, name))
+                    for name in ("tau", "draft_efficiency", "median_tpot_ms")
                 ]
                 rows.append([*([run.label] if len(runs) > 1 else []), kind or "–", *counts, *shares])
     first = ["run", "prompts"] if len(runs) > 1 else ["prompts"]
-    if not rows:
-        return Html()
-    return tag(
-        "div",
-        table([*first, "requests", "tokens", "τ", "accepted / drafted", "TPOT p50, ms"], rows),
-        class_="box",
-    )
+    headings = [*first, "requests", "tokens", "τ", "accepted / drafted", "TPOT p50, ms"]
+    return Table(headings, rows) if rows else None
 
 
-def shares(seen: Timeline) -> Html:
+def shares(seen: Timeline) -> Table:
     """What each row did, as shares of the window."""
     found = spent(seen)
     kinds = list(dict.fromkeys(kind for _, kind in found))
     span = seen.end - seen.start
     rows = [
-        [row, *(figure(found[row, kind] / span, 100) if (row, kind) in found else "" for kind in kinds)]
+        [
+            row,
+            *(format_number(found[row, kind] / span, 100) if (row, kind) in found else "" for kind in kinds),
+        ]
         for row in seen.rows
     ]
-    return tag("div", table(["% of the time drawn", *kinds], rows), class_="box")
+    return Table(["% of the time drawn", *kinds], rows)
 
 
-def failures(runs: Sequence[LoadedResult]) -> Html:
+def failures(runs: Sequence[LoadedResult]) -> Table | None:
     """What went wrong and how often, the most frequent first."""
     found = Counter(
         (run.label, r.fault or "empty", r.error or "an answer without a token")
@@ -211,29 +207,14 @@ def failures(runs: Sequence[LoadedResult]) -> Html:
         for (label, fault, error), count in found.most_common(MAX_FAILURES)
     ]
     if not rows:
-        return Html()
+        return None
     more = len(found) - len(rows)
-    under = [tag("p", f"{more} kinds more are not shown.", class_="caption")] if more > 0 else []
-    return tag("div", table(["run", "fault", "requests", "what was said"], rows), *under, class_="box text")
+    after = f"{more} kinds more are not shown." if more > 0 else ""
+    return Table(["run", "fault", "requests", "what was said"], rows, text=True, after=after)
 
 
-def points(one: LoadedResult) -> Html:
+def points(one: LoadedResult) -> Table:
     """A row a point of a sweep, and its knees and crossovers."""
-    rows = [
-        [
-            point.policy or "–",
-            figure(point.rate if point.rate is not None else point.concurrency),
-            str(point.repeat),
-            *(figure(number(point.figures, name)) for name in ("output_throughput", "request_goodput")),
-            *(figure(number(point.figures, f"{which}_ttft_scheduled_ms")) for which in ("median", "p99")),
-            figure(number(point.figures, "median_tpot_ms")),
-            figure(number(point.figures, "failed"), digits=0),
-            figure(point.stack.tau),
-            figure(_percent(point.stack.verifier_utilisation)),
-            point.file,
-        ]
-        for point in one.result.points
-    ]
     by = "requests/s" if any(point.rate is not None for point in one.result.points) else "users"
     headings = [
         "policy",
@@ -247,27 +228,48 @@ def points(one: LoadedResult) -> Html:
         "failed",
         "τ",
         "busy %",
+        "file",
     ]
-    knees = [
-        f"{name}: knee at {figure(level)} {by}"
+    return Table(headings, [_point_row(point) for point in one.result.points], before=_knees(one, by))
+
+
+def _point_row(point: Point) -> list[str]:
+    return [
+        point.policy or "–",
+        format_number(point.rate if point.rate is not None else point.concurrency),
+        str(point.repeat),
+        *(format_number(number(point.figures, name)) for name in ("output_throughput", "request_goodput")),
+        *(format_number(number(point.figures, f"{which}_ttft_scheduled_ms")) for which in ("median", "p99")),
+        format_number(number(point.figures, "median_tpot_ms")),
+        format_number(number(point.figures, "failed"), digits=0),
+        format_number(point.stack.tau),
+        format_number(percent(point.stack.verifier_utilisation)),
+        point.file,
+    ]
+
+
+def _knees(one: LoadedResult, unit: str) -> str:
+    """Knees and crossovers as one sentence, "" where there are none."""
+    parts = [
+        f"{name}: knee at {format_number(level)} {unit}"
         for name, level in one.result.knees.items()
         if level is not None
     ]
-    knees += [
-        f"{' and '.join(c.between)} change places at {figure(c.level)} {by}" for c in one.result.crossovers
+    parts += [
+        f"{' and '.join(c.between)} change places at {format_number(c.level)} {unit}"
+        for c in one.result.crossovers
     ]
-    told = [tag("p", "; ".join(knees) + ".")] if knees else []
-    return tag("div", *told, table([*headings, "file"], rows), class_="box")
+    return "; ".join(parts) + "." if parts else ""
 
 
-def settings(all_loaded: Sequence[LoadedResult]) -> Html:
+def settings(all_loaded: Sequence[LoadedResult]) -> Table:
     """How each was set and on what; what was left empty is left out."""
     columns = [_told(one) for one in all_loaded]
     names = list(dict.fromkeys(name for column in columns for name in column))
     rows = [[name, *(column.get(name, "–") for column in columns)] for name in names]
     if len(columns) > 1:  # what differs is what a reader looks for
         rows.sort(key=lambda row: len(set(row[1:])) == 1)
-    return tag("div", table(["", *(one.label for one in all_loaded)], rows), class_="box text")
+    return Table(["", *(one.label for one in all_loaded)], rows, text=True)
 
 
 def _told(one: LoadedResult) -> dict[str, str]:
@@ -284,13 +286,3 @@ def _told(one: LoadedResult) -> dict[str, str]:
 
 def _shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def counted() -> Html:
-    """What the figures mean."""
-    parts = [part for name, text in COUNTED.items() for part in (tag("dt", name), tag("dd", text))]
-    return tag("div", tag("dl", *parts), class_="box")
-
-
-def _percent(share: float | None) -> float | None:
-    return None if share is None else 100 * share

@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Any, Final
 
-from loadgen.report.frame import SHADE, Chart, Trace, axis, faint, layout, plain
+from loadgen.report.chart import SHADE, Chart, Trace, axis, faint, layout, plain
 from loadgen.report.timeline import (
     DRAFTING,
     FAILED,

@@ -8,7 +8,7 @@ from math import ceil, floor, log10
 from statistics import fmean
 from typing import Any, Final
 
-from loadgen.report.frame import (
+from loadgen.report.chart import (
     MUTED,
     Chart,
     Trace,
@@ -21,7 +21,7 @@ from loadgen.report.frame import (
     policy_colours,
     run_colours,
 )
-from loadgen.report.markup import figure
+from loadgen.report.formatting import format_number, percent
 from loadgen.results.result_reader import Crossover, LoadedResult, Point, Result, number
 
 Repeats = Mapping[str, Mapping[float, Sequence[float]]]  # by policy, by rate or users
@@ -83,7 +83,7 @@ def sweep(loaded: LoadedResult) -> list[Chart]:
             "verifier_utilisation",
             "Verifiers busy",
             "%",
-            lambda point: _percent(point.stack.verifier_utilisation),
+            lambda point: percent(point.stack.verifier_utilisation),
         )
     )
     charts = (_against(result, name, title, unit, value) for name, title, unit, value in of)
@@ -117,7 +117,7 @@ def _caption(found: Repeats, traces: Sequence[Trace], crossings: Sequence[Crosso
     """What lines, dots, diamonds and dotted lines are, as far as there are some."""
     several = any(len(ys) > 1 for by_x in found.values() for ys in by_x.values())
     knees = any(trace["name"].endswith("knee") for trace in traces)
-    places = ", ".join(f"{' × '.join(c.between)} at {figure(c.level)}" for c in crossings)
+    places = ", ".join(f"{' × '.join(c.between)} at {format_number(c.level)}" for c in crossings)
     parts = (
         "Lines: means of the repeats, dots: the repeats." if several else "",
         "Diamond: the knee." if knees else "",
@@ -194,7 +194,3 @@ def _upright(x: float) -> dict[str, Any]:
 
 def _figure_of(name: str, point: Point) -> float | None:
     return number(point.figures, name)
-
-
-def _percent(share: float | None) -> float | None:
-    return None if share is None else 100 * share

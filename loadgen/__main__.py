@@ -12,7 +12,7 @@ from loadgen.run.options import command
 from shared.runtime.version import add_version_option
 
 app = typer.Typer(
-    help="Drives an OpenAI-compatible endpoint and shows what happened. Latencies count from the scheduled arrival.",
+    help="Load generator for OpenAI-compatible endpoints. Latencies count from the scheduled arrival.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -12,7 +12,7 @@ from loadgen.report import charts, comparison_charts, sections
 from loadgen.report.blocks import Plot, Section, Table
 from loadgen.report.chart import FONT, GRID, INK, MUTED, SHADE, Chart
 from loadgen.report.timeline import origin_us, trace_events
-from loadgen.report.timeline_chart import shown, timeline
+from loadgen.report.timeline_chart import timeline, timeline_window
 from loadgen.results.output import replacing
 from loadgen.results.result_reader import LoadedResult, ReportError, read_all
 
@@ -56,7 +56,7 @@ def page(results: Sequence[LoadedResult], plotly_script: str, traces: Sequence[s
 
 
 def _templates() -> "Environment":
-    """Templates that escape every text, and whose JSON cannot end its script element. Raises ReportError."""
+    """The templates: all text is escaped, and JSON cannot end its script element. Raises ReportError."""
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415  # only for reports
     except ImportError:
@@ -87,7 +87,7 @@ def _sections(results: Sequence[LoadedResult], traces: Sequence[str]) -> Iterato
         *_behaviour(runs),
         *_timelines(results, traces),
         _section("Failures", [], sections.failures(runs)),
-        Section("What is counted", definitions=sections.COUNTED),
+        Section("Definitions", definitions=sections.DEFINITIONS),
         _section("Settings", [], sections.settings(results)),
     ]
     return (section for section in found if section.charts or section.tables or section.definitions)
@@ -96,10 +96,10 @@ def _sections(results: Sequence[LoadedResult], traces: Sequence[str]) -> Iterato
 def _outcomes(results: Sequence[LoadedResult], runs: Sequence[LoadedResult]) -> Iterator[Section]:
     """Runs compared, and every sweep."""
     if len(runs) > 1:
-        yield _section("Comparison", comparison_charts.comparison(runs), sections.compared(runs))
+        yield _section("Comparison", comparison_charts.comparison(runs), sections.comparison(runs))
     for one in results:
         if one.result.kind == "sweep":
-            yield _section(f"Sweep, {one.label}", comparison_charts.sweep(one), sections.points(one))
+            yield _section(f"Sweep, {one.label}", comparison_charts.sweep(one), sections.sweep_points(one))
 
 
 def _behaviour(runs: Sequence[LoadedResult]) -> Iterator[Section]:
@@ -116,7 +116,7 @@ def _behaviour(runs: Sequence[LoadedResult]) -> Iterator[Section]:
 def _timelines(results: Sequence[LoadedResult], traces: Sequence[str]) -> Iterator[Section]:
     """Activity over time, of every run."""
     for run, trace in zip(results, traces, strict=False):
-        shares = sections.shares(shown(run)) if run.spans else None
+        shares = sections.shares(timeline_window(run)) if run.spans else None
         yield _section(f"Timeline, {run.label}", [timeline(run, trace)], shares)
 
 

@@ -1,4 +1,4 @@
-"""The result file: one JSON with the schema's version and all it takes to judge the figures."""
+"""Writes result files: one JSON document with its schema version, configuration, commit and hardware."""
 
 import json
 import os
@@ -16,7 +16,7 @@ SCHEMA: Final = 1
 
 
 def write_result(path: Path, kind: str, config: Mapping[str, Any], body: Mapping[str, Any]) -> None:
-    """Write atomically: a reader sees the old file or the new one. Raises OSError."""
+    """Write a result atomically: a reader sees the old file or the new one. Raises OSError."""
     document = {
         "schema": SCHEMA,
         "kind": kind,
@@ -32,7 +32,7 @@ def write_result(path: Path, kind: str, config: Mapping[str, Any], body: Mapping
 
 
 def _finite(value: Any) -> Any:
-    """The same with null for what was not measured: JSON knows no nan."""
+    """The value with None for nan and infinity, which JSON does not have."""
     match value:
         case float():
             return value if isfinite(value) else None
@@ -44,7 +44,7 @@ def _finite(value: Any) -> Any:
 
 
 def git_sha() -> str:
-    """Commit of the checkout this runs from, "" outside of one."""
+    """Commit of the checkout that this runs from, "" outside of a checkout."""
     try:
         done = subprocess.run(  # a fixed command
             ["git", "rev-parse", "--short=12", "HEAD"],  # noqa: S607
@@ -60,7 +60,7 @@ def git_sha() -> str:
 
 
 def hardware() -> dict[str, Any]:
-    """What the figures were taken on."""
+    """Hardware and software of this machine."""
     return {
         "cpu": _cpu_model(),
         "cores": _cores(),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.client.completion_event import EventError, error_text, take
+from loadgen.client.completion_event import EventError, apply_event, error_text
 from loadgen.client.sse import Event
 from loadgen.request import ChatRequest, Record
 
@@ -21,7 +21,7 @@ def after(*bodies: Any, type_: str = "message") -> Record:
     record = fresh()
     for at, body in enumerate(bodies):
         data = body if isinstance(body, str) else json.dumps(body)
-        take(record, Event(data, type_), float(at))
+        apply_event(record, Event(data, type_), float(at))
     return record
 
 
@@ -86,7 +86,7 @@ def test_what_has_no_token_is_no_first_token(body: dict[str, Any]) -> None:
 )
 def test_an_error_of_any_shape_ends_the_stream_with_its_words(error: Any, words: str) -> None:
     record = fresh()
-    assert take(record, Event(json.dumps({"error": error})), 1.0)
+    assert apply_event(record, Event(json.dumps({"error": error})), 1.0)
     assert (record.fault, record.error) == ("stream", words)
 
 
@@ -128,10 +128,10 @@ def test_without_counts_pieces_are_counted() -> None:
 
 def test_only_done_ends_a_stream_that_has_no_error() -> None:
     record = fresh()
-    assert not take(record, Event(json.dumps(chunk(content="[DONE]"))), 1.0)
-    assert not take(record, Event(""), 1.0)
-    assert take(record, Event("[DONE]"), 2.0)
-    assert take(record, Event(" [DONE] "), 2.0)
+    assert not apply_event(record, Event(json.dumps(chunk(content="[DONE]"))), 1.0)
+    assert not apply_event(record, Event(""), 1.0)
+    assert apply_event(record, Event("[DONE]"), 2.0)
+    assert apply_event(record, Event(" [DONE] "), 2.0)
 
 
 def test_outrider_s_spans() -> None:
@@ -158,7 +158,7 @@ def test_outrider_s_spans() -> None:
 )
 def test_what_is_no_part_of_a_completion_is_named(data: str, why: str) -> None:
     with pytest.raises(EventError, match=why):
-        take(fresh(), Event(data), 1.0)
+        apply_event(fresh(), Event(data), 1.0)
 
 
 NAMES = [
@@ -190,7 +190,7 @@ JSON = st.recursive(
 def test_any_json_is_taken_or_refused_by_name(body: Any) -> None:
     record = fresh()
     try:
-        over = take(record, Event(json.dumps(body)), 1.0)
+        over = apply_event(record, Event(json.dumps(body)), 1.0)
     except EventError:
         over = False
     assert over == bool(record.fault)

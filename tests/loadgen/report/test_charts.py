@@ -12,8 +12,8 @@ from loadgen.report.chart import policy_colours
 from loadgen.report.page import page
 from loadgen.report.timeline_chart import timeline
 from loadgen.results.result_reader import LoadedResult, read_all
-from tests.loadgen.made_up import DEVICES, write_run, write_sweep
 from tests.loadgen.report.html import Seen
+from tests.loadgen.sample_results import DEVICES, write_run, write_sweep
 
 
 def all_charts(runs: list[LoadedResult]) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def all_charts(runs: list[LoadedResult]) -> dict[str, Any]:
     return {chart.name: chart for chart in drawn if chart}
 
 
-def test_every_chart_is_one_that_plotly_knows(tmp_path: Path) -> None:
+def test_plotly_accepts_every_chart(tmp_path: Path) -> None:
     runs = [
         write_run(tmp_path / "a.json", policy="outrider"),
         write_run(tmp_path / "b.json", with_spans=False, slower=2, policy="fixed-k"),
@@ -56,24 +56,24 @@ def test_charts_without_data_are_left_out(tmp_path: Path) -> None:
     assert "Over time" not in text
 
 
-def test_ttft_counts_from_both_and_only_what_is_counted(tmp_path: Path) -> None:
+def test_ttft_is_drawn_from_both_times_for_counted_requests(tmp_path: Path) -> None:
     run = read_all([write_run(tmp_path / "run.json")])[0]
     chart = charts.ttft([run])
     assert chart is not None
     scheduled, sent = chart.traces
     assert (scheduled["y"][0], scheduled["y"][-1]) == (0, 100)
     assert scheduled["x"][-1] - sent["x"][-1] == pytest.approx(1.0)  # all were sent 1 ms late
-    assert len(run.counted) == run.result.figures["completed"]
+    assert len(run.counted) == run.result.metrics["completed"]
 
 
-def test_tokens_over_time_are_all_tokens(tmp_path: Path) -> None:
+def test_tokens_over_time_add_up_to_all_tokens(tmp_path: Path) -> None:
     run = read_all([write_run(tmp_path / "run.json")])[0]
     chart = charts.throughput([run])
     assert chart is not None
-    tokens, flying = chart.traces
+    tokens, in_flight = chart.traces
     width = tokens["x"][1] - tokens["x"][0]
     assert sum(tokens["y"]) * width == pytest.approx(sum(r.count for r in run.records if not r.error))
-    assert max(flying["y"]) == pytest.approx(DEVICES)
+    assert max(in_flight["y"]) == pytest.approx(DEVICES)
     assert (chart.layout["shapes"][0]["x0"], chart.layout["shapes"][0]["x1"]) == (1.0, 5.0)
 
 
@@ -87,7 +87,7 @@ def test_several_results_are_compared(tmp_path: Path) -> None:
     throughput = next(
         chart for chart in comparison_charts.comparison(runs[:3]) if chart.name.endswith("throughput")
     )
-    assert throughput.traces[0]["y"] == [run.result.figures["output_throughput"] for run in runs[:3]]
+    assert throughput.traces[0]["y"] == [run.result.metrics["output_throughput"] for run in runs[:3]]
     assert len(set(throughput.traces[0]["marker"]["color"])) == 3
     assert policy_colours(["outrider"])["outrider"] == policy_colours(["x", "outrider"])["outrider"]
     assert comparison_charts.comparison(runs[:1]) == []
@@ -101,5 +101,5 @@ def test_a_sweep_marks_knees_and_crossovers(tmp_path: Path) -> None:
     assert lines["outrider"]["y"] == [48.5, 96.5, 192.5, 288.5]  # means of two repeats
     assert (lines["outrider, knee"]["x"], lines["outrider, knee"]["y"]) == ([12], [pytest.approx(240.5)])
     assert [shape["x0"] for shape in throughput.layout["shapes"]] == [5]
-    assert throughput.caption.endswith("Dotted: policies change places (outrider × autoregressive at 5.00).")
-    assert "outrider and autoregressive change places at 5.00 requests/s" in Seen(page([sweep], "0")).text
+    assert throughput.caption.endswith("Dotted: crossovers (outrider × autoregressive at 5.00).")
+    assert "outrider and autoregressive cross over at 5.00 requests/s" in Seen(page([sweep], "0")).text

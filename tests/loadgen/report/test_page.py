@@ -11,14 +11,14 @@ from loadgen.report import sections
 from loadgen.report.page import build, page
 from loadgen.results.result_file import write_result
 from loadgen.results.result_reader import read_all
-from tests.loadgen.made_up import write_run, write_sweep
 from tests.loadgen.report.html import Seen
+from tests.loadgen.sample_results import write_run, write_sweep
 
 ROOT = Path(__file__).resolve().parents[3]
 HOSTILE = """</script><script>alert("1")</script><img src=x onerror='alert(2)'>"""
 
 
-def test_a_built_page_holds_all_it_needs(tmp_path: Path) -> None:
+def test_the_page_is_self_contained(tmp_path: Path) -> None:
     out = tmp_path / "sub" / "report.html"
     build([write_run(tmp_path / "run.json", label="first try")], out)
     text = out.read_text(encoding="utf-8")
@@ -114,9 +114,7 @@ def test_templates_mark_only_our_own_text_as_safe() -> None:
         ({"partial": True}, "ended early", "banner warn"),
     ],
 )
-def test_what_is_wrong_stands_at_the_top(
-    tmp_path: Path, change: dict[str, Any], message: str, kind: str
-) -> None:
+def test_problems_are_banners(tmp_path: Path, change: dict[str, Any], message: str, kind: str) -> None:
     path = write_run(tmp_path / "run.json", with_spans=False)
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     text = page(read_all([path]), "0")

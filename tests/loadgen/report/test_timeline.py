@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from loadgen.report.timeline import MAX_BARS, MAX_S, pipeline, slots, span_bars, spent, trace_events
+from loadgen.report.timeline import MAX_BARS, MAX_S, pipeline, slots, span_bars, time_by_kind, trace_events
 from loadgen.request import ChatRequest, Chunk, Record
 from loadgen.results.spans import Span
-from tests.loadgen.made_up import DEVICES, ZERO_US, spans
+from tests.loadgen.sample_results import DEVICES, ZERO_US, spans
 
 
-def span(**told: Any) -> Span:
+def span(**fields: Any) -> Span:
     usual = {"name": "a", "session": "s", "epoch": 1, "round": 1, "step": 0, "offset_us": 0}
-    return Span(**{**usual, **told}).checked()
+    return Span(**{**usual, **fields}).checked()
 
 
 def test_spans_are_bars_on_the_clock_of_the_run() -> None:
@@ -29,17 +29,17 @@ def test_spans_are_bars_on_the_clock_of_the_run() -> None:
     assert step.sessions == (("s", 1), ("t", 1))
 
 
-def test_the_pipeline_has_a_row_a_device_and_its_idle_time() -> None:
+def test_the_pipeline_has_a_row_per_device_and_idle_time() -> None:
     seen = pipeline([Span(**one) for one in spans()], ZERO_US, 3.0)
     assert seen.rows == ("device pi-0", "device pi-1", "device pi-2", "scheduler sched", "verifier core")
-    took = spent(seen)
+    took = time_by_kind(seen)
     assert took["verifier core", "idle"] + took["verifier core", "verifying"] == pytest.approx(
         seen.end - seen.start
     )
     assert took["device pi-1", "drafting"] == pytest.approx(60 * 0.031)
 
 
-def test_what_a_device_does_for_several_sessions_at_once_is_counted_once() -> None:
+def test_overlapping_drafts_of_a_device_count_once() -> None:
     drafts = [
         span(role="draft_worker", kind="draft", session=session, start_us=start, end_us=end)
         for session, start, end in (("s", 0, 400_000), ("t", 100_000, 300_000), ("u", 300_000, 600_000))
@@ -47,7 +47,7 @@ def test_what_a_device_does_for_several_sessions_at_once_is_counted_once() -> No
     seen = pipeline(
         [*drafts, span(role="draft_worker", kind="draft", start_us=900_000, end_us=1_000_000)], 0, 0.5
     )
-    assert spent(seen)["device a", "drafting"] == pytest.approx(0.7)
+    assert time_by_kind(seen)["device a", "drafting"] == pytest.approx(0.7)
 
 
 def test_a_long_timeline_is_cut_around_its_middle() -> None:
@@ -61,7 +61,7 @@ def test_a_long_timeline_is_cut_around_its_middle() -> None:
     assert pipeline(long[:3000], 0, 999.0).start == 0  # the middle of what counts is not among the spans
 
 
-def test_requests_in_flight_have_a_slot_each() -> None:
+def test_every_request_in_flight_has_a_slot() -> None:
     def record(start: float, end: float, error: str = "") -> Record:
         chunks = [] if error else [Chunk(start + 0.25, "", (), 0)]
         return Record(ChatRequest(f"r{start}", "", "", 1), start, start, chunks, end, "stop", error)
@@ -77,7 +77,7 @@ def test_requests_in_flight_have_a_slot_each() -> None:
     ]
 
 
-def test_the_trace_is_one_that_perfetto_reads() -> None:
+def test_the_trace_has_the_format_of_perfetto() -> None:
     trace = json.loads(json.dumps(trace_events([Span(**one) for one in spans()], ZERO_US)))
     events = trace["traceEvents"]
     processes = {e["pid"]: e["args"]["name"] for e in events if e["name"] == "process_name"}

@@ -1,4 +1,4 @@
-"""Reading result files: every fault is one line that names the file."""
+"""Reading result files: every error is one line that names the file."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from loadgen.report.page import build
 from loadgen.results.result_reader import ReportError, read_all
-from tests.loadgen.made_up import write_run
+from tests.loadgen.sample_results import write_run
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from tests.loadgen.made_up import write_run
         ('{"schema": 1, "kind": "sweep", "points": [{}]}', r"points.0.figures: Field required"),
     ],
 )
-def test_what_is_no_result_is_named_in_a_line(tmp_path: Path, text: str, why: str) -> None:
+def test_an_invalid_result_is_named_in_one_line(tmp_path: Path, text: str, why: str) -> None:
     path = tmp_path / "bad.json"
     path.write_text(text)
     with pytest.raises(ReportError, match=rf"^\S*bad\.json: .*{why}[^\n]*$"):
@@ -28,7 +28,7 @@ def test_what_is_no_result_is_named_in_a_line(tmp_path: Path, text: str, why: st
     assert not (tmp_path / "report.html").exists()
 
 
-def test_a_missing_file_is_named_in_a_line(tmp_path: Path) -> None:
+def test_a_missing_file_is_named_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match=r"^\S*gone\.json: No such file or directory$"):
         build([tmp_path / "gone.json"], tmp_path / "report.html")
     with pytest.raises(ReportError, match="no result file"):
@@ -38,13 +38,13 @@ def test_a_missing_file_is_named_in_a_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "line", "why"),
     [
-        ("run.requests.jsonl", '{"id": "a"}', "no 'max_tokens'"),
+        ("run.requests.jsonl", '{"id": "a"}', "'max_tokens' is missing"),
         ("run.requests.jsonl", "{", "Expecting property name"),
         ("run.spans.jsonl", '{"role": "verifier"}', "missing"),
         ("run.spans.jsonl", "[]", "mapping"),
     ],
 )
-def test_a_broken_line_is_named(tmp_path: Path, name: str, line: str, why: str) -> None:
+def test_an_invalid_line_is_named(tmp_path: Path, name: str, line: str, why: str) -> None:
     path = write_run(tmp_path / "run.json")
     beside = tmp_path / name
     lines = beside.read_text().splitlines()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from loadgen.workload.arrivals import ArrivalError, Gaps, Stage, arrivals, parse_stages, steady
+from loadgen.workload.arrivals import ArrivalError, Gaps, Stage, arrivals, constant_rate, parse_stages
 
 
 def rng(seed: int = 1) -> np.random.Generator:
@@ -14,12 +14,12 @@ def rng(seed: int = 1) -> np.random.Generator:
 
 
 def gaps_of(kind: Gaps, burstiness: float, rate: float = 4.0, count: int = 5000) -> np.ndarray:
-    times = list(islice(arrivals(steady(rate), kind, rng(), burstiness), count))
+    times = list(islice(arrivals(constant_rate(rate), kind, rng(), burstiness), count))
     return np.diff([0.0, *times])
 
 
 def test_constant_arrivals_begin_at_once_and_keep_their_distance() -> None:
-    assert list(islice(arrivals(steady(15.0), "constant", rng()), 4)) == pytest.approx(
+    assert list(islice(arrivals(constant_rate(15.0), "constant", rng()), 4)) == pytest.approx(
         [0, 1 / 15, 2 / 15, 0.2]
     )
 
@@ -60,9 +60,9 @@ def test_poisson_arrivals_under_a_ramp_are_those_of_the_integrated_rate() -> Non
 
 
 def test_a_seed_fixes_all_arrivals() -> None:
-    first, second = (list(islice(arrivals(steady(3.0), "gamma", rng(5), 0.5), 50)) for _ in range(2))
+    first, second = (list(islice(arrivals(constant_rate(3.0), "gamma", rng(5), 0.5), 50)) for _ in range(2))
     assert first == second
-    assert first != list(islice(arrivals(steady(3.0), "gamma", rng(6), 0.5), 50))
+    assert first != list(islice(arrivals(constant_rate(3.0), "gamma", rng(6), 0.5), 50))
 
 
 @pytest.mark.parametrize("text", ["5", "5:", "x:3", "-1:3", "5:0", "5:-2", "", "1..:5:6", "nan:3"])
@@ -74,10 +74,10 @@ def test_stages_that_cannot_be_are_refused(text: str) -> None:
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
 def test_rates_that_cannot_be_are_refused(rate: float) -> None:
     with pytest.raises(ArrivalError, match="rate"):
-        steady(rate)
+        constant_rate(rate)
 
 
 @pytest.mark.parametrize("burstiness", [0.0, -1.0, float("nan")])
 def test_burstiness_is_more_than_nothing(burstiness: float) -> None:
     with pytest.raises(ArrivalError, match="burstiness"):
-        next(arrivals(steady(1.0), "gamma", rng(), burstiness))
+        next(arrivals(constant_rate(1.0), "gamma", rng(), burstiness))

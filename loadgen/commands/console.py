@@ -10,7 +10,7 @@ from rich.table import Table
 
 from loadgen.fleet import FleetSample
 from loadgen.results.comparison import Row
-from loadgen.run.runner import Outcome
+from loadgen.run.outcome import Outcome
 
 LATENCIES: Final = {
     "TTFT": "ttft_scheduled",

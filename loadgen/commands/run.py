@@ -8,11 +8,13 @@ from loadgen.commands.console import show
 from loadgen.commands.endpoint import contact
 from loadgen.commands.exit import EXIT_FAILED, cli_errors, fail, progress_console, stop_on_signals
 from loadgen.results.output import OutputError, check_output, keep
+from loadgen.results.partial_rows import PartialRows
 from loadgen.run.drive import RunState
 from loadgen.run.options import RunOptions
+from loadgen.run.outcome import Outcome
 from loadgen.run.plan import make_plan
 from loadgen.run.progress import Progress
-from loadgen.run.runner import SIDE_SUFFIXES, Outcome, client_of, run_observed, write
+from loadgen.run.runner import SIDE_SUFFIXES, client_of, run_observed, write
 
 
 def run(options: RunOptions) -> None:
@@ -33,14 +35,17 @@ async def run_and_write(options: RunOptions) -> None:
     stop_on_signals(state)
     with cli_errors():
         plan = make_plan(options, where, options.model)
+        rows = PartialRows(options.out, plan.config)
+        state.on_end = rows.add
         async with client_of(where) as client:
             with Progress(console, options.quiet) as live:
                 outcome = await run_observed(plan, state, client, live)
     kept, lost = options.out, ""
     try:
-        kept = keep(options.out, lambda path: write(outcome, plan, state, path))
+        kept = keep(options.out, lambda path: write(outcome, plan.config, state, path))
     except OutputError as error:
         lost = str(error)
+    rows.close(keep=bool(lost))
     if lost or not options.quiet:
         show(console, outcome, None if lost else kept)
     if lost or kept != options.out:

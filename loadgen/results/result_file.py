@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from math import isfinite
@@ -41,6 +42,12 @@ def _finite(value: Any) -> Any:
         case list() | tuple():
             return [_finite(one) for one in value]
     return value
+
+
+def clock_time(at: float) -> str:
+    """A time of time.perf_counter() as ISO 8601 in UTC."""
+    ago_s = time.perf_counter() - at
+    return datetime.fromtimestamp(time.time() - ago_s, UTC).isoformat(timespec="milliseconds")
 
 
 def git_sha() -> str:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from loadgen.metrics.summary import Window, answered
 from loadgen.request import Record
+from loadgen.results.partial_rows import partial_file
 from loadgen.results.result_file import SCHEMA
 from loadgen.results.rows import read_rows
 from loadgen.results.spans import Span
@@ -169,7 +170,10 @@ def _result(path: Path) -> Result:
     try:
         found = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
     except OSError as error:
-        raise ReportError(f"{path}: {error.strerror or error}") from None
+        hint = ""
+        if partial_file(path).is_file():
+            hint = f"; its run was killed: `loadgen recover {path}` makes a result of its finished requests"
+        raise ReportError(f"{path}: {error.strerror or error}{hint}") from None
     except ValueError as error:
         raise ReportError(f"{path}: not JSON: {error}") from None
     if not isinstance(found, dict):

@@ -7,6 +7,8 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import aiohttp
@@ -14,6 +16,8 @@ import numpy as np
 
 from loadgen.client.streaming import Client
 from loadgen.metrics.summary import dispatch_ms, summarise
+from loadgen.request import Record
+from loadgen.results.partial_rows import PartialRows
 from loadgen.run.drive import RunState, gc_paused, open_loop
 from loadgen.run.runner import raise_file_limit
 from loadgen.workload.arrivals import constant_rate
@@ -54,20 +58,23 @@ async def ceiling(on_step: Callable[[Step], None]) -> list[Step]:
     """
     raise_file_limit()
     steps: list[Step] = []
-    async with _mock() as url:
-        for rate in RATES:
-            steps.append(await _step(url, rate))
-            on_step(steps[-1])
-            if not steps[-1].kept_up:
-                break
+    with TemporaryDirectory(prefix="loadgen-") as folder:
+        async with _mock() as url:
+            for rate in RATES:
+                rows = PartialRows(Path(folder) / f"{rate}.json", {})  # as in a run
+                steps.append(await _step(url, rate, rows.add))
+                rows.close(keep=False)
+                on_step(steps[-1])
+                if not steps[-1].kept_up:
+                    break
     return steps
 
 
-async def _step(url: str, rate: float) -> Step:
+async def _step(url: str, rate: float, on_end: Callable[[Record, float], None] | None = None) -> Step:
     one_token = Lengths(1, 1)
     workload = Workload("mock", of_kinds(), one_token, one_token)
     schedule = open_schedule(workload, 1, constant_rate(rate), "poisson", 1.0, None, SECONDS)
-    state = RunState()
+    state = RunState(on_end=on_end)
     async with Client(url, plain=True, timeout_s=SECONDS + GRACE_S) as client:
         cpu_s, began = time.process_time(), time.perf_counter()
         with gc_paused():

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -25,6 +25,7 @@ class RunState:
 
     stop: set to end the run; no request is sent afterwards. records: requests that have ended, in the order of their
     ends. total: requests of the whole run, None if unknown. last_due: when the last request was due.
+    on_end: called with every record that has ended, and with `started`.
     """
 
     stop: asyncio.Event = field(default_factory=asyncio.Event)
@@ -33,6 +34,7 @@ class RunState:
     sent: int = 0
     total: int | None = None
     last_due: float = 0.0
+    on_end: Callable[[Record, float], None] | None = None
 
 
 @contextmanager
@@ -113,6 +115,8 @@ async def _send(client: Client, request: ChatRequest, state: RunState, due: floa
         await client.complete(record)
     finally:
         state.records.append(record)
+        if state.on_end:
+            state.on_end(record, state.started)
     return record
 
 

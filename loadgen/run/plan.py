@@ -11,6 +11,7 @@ from loadgen.metrics.slo import Assertion, SloError, parse_assertions, parse_goo
 from loadgen.metrics.stack_metrics import Delta, parse, stack_metrics
 from loadgen.metrics.summary import Window
 from loadgen.run.options import RunOptions, flags
+from loadgen.run.outcome import Criteria
 from loadgen.run.runner import ClosedLoop, Endpoint, Plan
 from loadgen.workload.arrivals import ArrivalError, Stage, constant_rate, parse_stages
 from loadgen.workload.lengths import LengthError, parse_lengths
@@ -76,12 +77,14 @@ def make_plan(options: RunOptions, where: Endpoint, model: str) -> Plan:
         workload,
         _load(options, workload),
         options.seed,
-        options.warmup_s,
-        options.cooldown_s,
         options.drain_s,
-        options.max_dispatch_ms,
-        parse_goodput(options.goodput),
-        _assertions(options, where),
+        Criteria(
+            options.warmup_s,
+            options.cooldown_s,
+            options.max_dispatch_ms,
+            parse_goodput(options.goodput),
+            _assertions(options, where),
+        ),
         _config(options, where, model),
     )
 

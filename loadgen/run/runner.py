@@ -7,19 +7,16 @@ import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from loadgen.client.streaming import Client
-from loadgen.metrics.result_metrics import grouped, run_metrics
-from loadgen.metrics.slo import Assertion
 from loadgen.metrics.stack_metrics import Delta, ScrapeError, mismatches, scrape, stack_metrics
-from loadgen.metrics.summary import Window, dispatch_ms, spread
-from loadgen.results.result_file import write_result
+from loadgen.results.result_file import clock_time, write_result
 from loadgen.results.rows import write_rows
 from loadgen.results.stack_timeline import TimelineError, mark, spans_since, write_spans
 from loadgen.run.drive import RunState, closed_loop, gc_paused, open_loop
+from loadgen.run.outcome import Criteria, Outcome, outcome_of
 from loadgen.workload.schedule import ScheduledRequest, Workload, generate_requests
 from shared.protocol.messages import Span
 
@@ -62,30 +59,15 @@ class ClosedLoop:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A run. load: a schedule or a closed loop. warmup_s, cooldown_s: seconds of arrivals that are not counted."""
+    """A run. load: a schedule or a closed loop. drain_s: for the last requests to end."""
 
     endpoint: Endpoint
     workload: Workload
     load: Sequence[ScheduledRequest] | ClosedLoop
     seed: int
-    warmup_s: float = 0.0
-    cooldown_s: float = 0.0
     drain_s: float = 120.0
-    max_dispatch_ms: float = 10.0
-    goodput: Mapping[str, float] = field(default_factory=dict)
-    assertions: Sequence[Assertion] = ()
+    criteria: Criteria = field(default_factory=Criteria)
     config: Mapping[str, Any] = field(default_factory=dict)  # options, for the result file
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The result of a run. problems: why it is not valid; failed: failed assertions; body: of the result file."""
-
-    metrics: Mapping[str, Any]
-    problems: Sequence[str]
-    failed: Sequence[str]
-    body: Mapping[str, Any]
-    spans: Sequence[Span] = ()
 
 
 SOCKETS: Final = 65_536
@@ -116,7 +98,7 @@ async def run(plan: Plan, client: Client, state: RunState) -> Outcome:
         problems.append(str(error))
     except Exception as error:  # the requests are kept
         problems.append(f"the services' metrics cannot be read: {type(error).__name__}: {error}")
-    outcome = _outcome(plan, state, stack, problems)
+    outcome = outcome_of(plan.criteria, state, stack, problems)
     if begun is None or not spans:
         return outcome
     body = {**outcome.body, "trace_start_us": begun.on_broker_us(state.started)}
@@ -145,56 +127,15 @@ async def _drive(plan: Plan, client: Client, state: RunState) -> None:
     await closed_loop(client, requests, state, *limits, plan.drain_s)
 
 
-def write(outcome: Outcome, plan: Plan, state: RunState, out: Path) -> None:
+def write(outcome: Outcome, config: Mapping[str, Any], state: RunState, out: Path) -> None:
     """Write the result file, and requests and spans beside it. Raises OSError."""
     out.parent.mkdir(parents=True, exist_ok=True)
     if outcome.spans:
         write_spans(out.with_suffix(".spans.jsonl"), outcome.spans)
     rows = out.with_suffix(".requests.jsonl")
     write_rows(rows, state.records, state.started)
-    began = {"started": _clock_time(state.started), "requests_file": rows.name}
-    write_result(out, "load", plan.config, {**outcome.body, **began})
-
-
-def _outcome(plan: Plan, state: RunState, stack: Mapping[str, Any], problems: list[str]) -> Outcome:
-    window = _window(plan, state)
-    metrics = run_metrics(state.records, window, plan.goodput)
-    if window.end <= window.start:
-        problems.append("no time is left between warm-up and cool-down")
-    if not metrics["completed"]:
-        problems.append("no request was completed")
-    late = spread(map(dispatch_ms, state.records)).p99
-    if late > plan.max_dispatch_ms:
-        problems.append(
-            f"the load generator itself was late: dispatch delay p99 {late:.1f} ms, over {plan.max_dispatch_ms:g}"
-        )
-    failed = [why for assertion in plan.assertions if (why := assertion.fails({**metrics, **stack}))]
-    body = {
-        "partial": state.stop.is_set(),
-        "valid": not problems,
-        "problems": problems,
-        "failed_assertions": failed,
-        "window": {"start": window.start - state.started, "end": window.end - state.started},
-        "figures": metrics,
-        "by_kind": grouped(state.records, window, lambda record: record.request.kind),
-        "by_group": grouped(state.records, window, lambda record: record.request.group),
-        "stack": stack,
-    }
-    return Outcome(metrics, problems, failed, body)
-
-
-def _clock_time(at: float) -> str:
-    """A time of perf_counter() as ISO 8601 in UTC."""
-    ago_s = time.perf_counter() - at
-    return datetime.fromtimestamp(time.time() - ago_s, UTC).isoformat(timespec="milliseconds")
-
-
-def _window(plan: Plan, state: RunState) -> Window:
-    """The counted window: from warm-up to cool-down, or from the first arrival to the last end without either."""
-    start = state.started + plan.warmup_s
-    if plan.cooldown_s or plan.warmup_s:
-        return Window(start, max(start, state.last_due - plan.cooldown_s))
-    return Window(start, max((record.ended for record in state.records), default=start))
+    body = {"started": clock_time(state.started), **outcome.body, "requests_file": rows.name}
+    write_result(out, "load", config, body)
 
 
 def _client_counts(state: RunState) -> dict[str, int]:

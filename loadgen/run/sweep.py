@@ -14,6 +14,7 @@ import aiohttp
 from loadgen.client.streaming import Client
 from loadgen.metrics.knee import LoadPoint, crossover, knee_of_rates, knee_of_users
 from loadgen.results.output import OutputError, keep
+from loadgen.results.partial_rows import PartialRows
 from loadgen.results.result_file import write_result
 from loadgen.run.drive import RunState
 from loadgen.run.options import RunOptions
@@ -116,12 +117,15 @@ async def run_sweep(
         where = endpoint(mine)
         plan = make_plan(mine, where, model)
         state, observer = start_leg(leg)
+        file = folder / f"{leg.name}.json"
+        rows = PartialRows(file, plan.config)
+        state.on_end = rows.add
         async with client_of(where) as client:
             if leg.policy.name:
                 await _set_policy(client, leg.policy)
             outcome = await run_observed(plan, state, client, observer)
-        file = folder / f"{leg.name}.json"
-        kept = keep(file, partial(write, outcome, plan, state))
+        kept = keep(file, partial(write, outcome, plan.config, state))
+        rows.close(keep=False)
         if kept != file:
             raise OutputError(f"{file} cannot be written; its result is in {kept}, and the sweep has ended")
         points.append(_point(leg, sweep, outcome.body, file.relative_to(out.parent)))

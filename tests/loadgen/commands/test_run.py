@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import signal
 import sys
 from dataclasses import replace
@@ -59,7 +60,7 @@ async def test_a_deleted_folder_does_not_lose_the_result(
         while not out.parent.is_dir():
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)
-        out.parent.rmdir()
+        shutil.rmtree(out.parent)
         out.parent.write_text("a file now")
         await running
     (folder,) = temporary.iterdir()

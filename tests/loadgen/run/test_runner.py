@@ -14,8 +14,9 @@ from loadgen.client.streaming import Client
 from loadgen.mock_server import Mock
 from loadgen.run.drive import RunState
 from loadgen.run.options import RunOptions
+from loadgen.run.outcome import Outcome
 from loadgen.run.plan import make_plan
-from loadgen.run.runner import Endpoint, Outcome, run, write
+from loadgen.run.runner import Endpoint, run, write
 from loadgen.workload.prompt_source import Drawn, Synthetic
 from shared.protocol.messages import Span
 from tests.loadgen.mock_runs import served
@@ -25,13 +26,13 @@ from tests.loadgen.sample_results import STARTED, records, spans
 def test_a_run_creates_its_folder_and_writes_all_files(tmp_path: Path) -> None:
     out = tmp_path / "a" / "b" / "load.json"
     state = RunState(records=records(1), started=STARTED)
-    told = [Span(**span) for span in spans(1)]
+    expected = [Span(**span) for span in spans(1)]
     plan = make_plan(RunOptions(), Endpoint("http://127.0.0.1:8000"), "m")
-    write(Outcome({}, [], [], {"valid": True}, told), plan, state, out)
+    write(Outcome({}, [], [], {"valid": True}, expected), plan.config, state, out)
     assert json.loads(out.read_text())["requests_file"] == "load.requests.jsonl"
     rows = [json.loads(line) for line in (out.parent / "load.requests.jsonl").read_text().splitlines()]
     assert len(rows) == len(state.records)
-    assert len((out.parent / "load.spans.jsonl").read_text().splitlines()) == len(told)
+    assert len((out.parent / "load.spans.jsonl").read_text().splitlines()) == len(expected)
 
 
 async def test_a_failing_source_of_prompts_leaves_a_partial_result(
@@ -65,6 +66,6 @@ class FailingPrompts(Synthetic):
 def test_a_result_has_the_wall_clock_time_of_its_start(tmp_path: Path) -> None:
     state = RunState(started=time.perf_counter() - 3600)
     plan = make_plan(RunOptions(), Endpoint("http://127.0.0.1:8000"), "m")
-    write(Outcome({}, [], [], {}), plan, state, tmp_path / "load.json")
+    write(Outcome({}, [], [], {}), plan.config, state, tmp_path / "load.json")
     started = datetime.fromisoformat(json.loads((tmp_path / "load.json").read_text())["started"])
     assert abs(datetime.now(UTC) - started - timedelta(hours=1)) < timedelta(minutes=1)

@@ -1,4 +1,4 @@
-"""What the page template renders: plain data, whose texts the template escapes."""
+"""The data of the page template, which escapes all texts in it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

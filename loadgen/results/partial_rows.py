@@ -54,7 +54,7 @@ class PartialRows:
 
 @dataclass(frozen=True, slots=True)
 class KilledRun:
-    """What is left of a killed run. started: ISO 8601; times of records are seconds from it."""
+    """The rows of a killed run. started: ISO 8601; times of records are seconds from it."""
 
     config: Mapping[str, Any]
     started: str

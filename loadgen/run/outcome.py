@@ -13,7 +13,7 @@ from shared.protocol.messages import Span
 
 @dataclass(frozen=True, slots=True)
 class Criteria:
-    """What of a run counts, and when it is valid.
+    """Which part of a run counts, and when it is valid.
 
     warmup_s, cooldown_s: seconds of arrivals that are not counted. goodput: limits in ms, by name.
     """

@@ -155,7 +155,7 @@ def _load(options: RunOptions, workload: Workload) -> Sequence[ScheduledRequest]
 
 
 def _config(options: RunOptions, where: Endpoint, model: str) -> dict[str, Any]:
-    """What a reader needs to repeat the run, by the names of its options; no secrets, and no paths of this machine."""
+    """The configuration to repeat the run, by the names of options; without secrets and paths of this machine."""
     values = asdict(options) | {"url": where.url, "model": model, "metrics": list(where.metrics)}
     values["trace"] = str(options.trace) if options.trace else None
     names = {name: flag.removeprefix("--").replace("-", "_") for name, flag in flags().items()}

@@ -36,7 +36,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What requests are made of.
+    """The model, prompts, lengths and settings of requests.
 
     raw: prompts are continued, not answered. ignore_eos: every answer has its maximum length. devices: requests name
     them in turn.

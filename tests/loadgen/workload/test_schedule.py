@@ -35,7 +35,7 @@ def test_a_seed_fixes_everything() -> None:
     assert first != open_schedule(workload(), 4, constant_rate(5.0), "poisson", 1.0, 40, None)
 
 
-def test_strategies_are_independent() -> None:
+def test_random_streams_are_independent() -> None:
     """To change the arrivals changes no prompt, to change the lengths no arrival."""
     one = open_schedule(workload(), 3, constant_rate(5.0), "poisson", 1.0, 40, None)
     other = open_schedule(
@@ -49,12 +49,12 @@ def test_strategies_are_independent() -> None:
     assert [p.request.max_tokens for p in one] == [p.request.max_tokens for p in same]
 
 
-def test_requests_and_seconds_both_end_it() -> None:
+def test_requests_and_seconds_limit_a_schedule() -> None:
     assert len(open_schedule(workload(), 3, constant_rate(5.0), "constant", 1.0, 7, None)) == 7
     assert len(open_schedule(workload(), 3, constant_rate(5.0), "constant", 1.0, 70, 2.0)) == 10
 
 
-def test_every_bundled_prompt_comes_before_any_comes_again() -> None:
+def test_every_bundled_prompt_is_used_before_any_repeats() -> None:
     requests = list(islice(generate_requests(replace(workload(), prompts=of_kinds(["code"])), 1), 80))
     assert {request.kind for request in requests} == {"code"}
     assert len({request.prompt for request in requests[:40]}) == 40
@@ -68,7 +68,7 @@ def test_groups_have_their_share_and_their_settings() -> None:
     assert {(r.temperature, r.top_p, r.max_tokens) for r in warm} == {(0.8, 0.9, 7)}
 
 
-def test_a_trace_is_replayed_with_its_times_lengths_and_shared_beginnings() -> None:
+def test_a_trace_is_replayed_with_its_times_lengths_and_shared_prefixes() -> None:
     schedule = trace_schedule(
         replace(workload(), prompts=Synthetic()), 1, read_trace(TRACES / "mooncake.jsonl")
     )
@@ -99,20 +99,20 @@ def test_a_file_of_prompts_may_name_kind_and_length(tmp_path: Path) -> None:
         ('{"prompt": "a", "max_tokens": "x"}', "line 1: max_tokens is 'x'"),
     ],
 )
-def test_a_file_that_is_none_is_named(tmp_path: Path, text: str, why: str) -> None:
+def test_an_invalid_file_of_prompts_is_named(tmp_path: Path, text: str, why: str) -> None:
     path = tmp_path / "prompts.jsonl"
     path.write_text(text)
     with pytest.raises(PromptError, match=why):
         of_file(path)
 
 
-def test_kinds_that_are_none_are_named() -> None:
+def test_unknown_kinds_are_named() -> None:
     with pytest.raises(PromptError, match="no bundled prompts of kind poems; the kinds are chat, code"):
         of_kinds(["poems"])
 
 
 @pytest.mark.parametrize("text", ["0", "-3", "x", "5..2", "1..x", "~", "128~0", "128~nan", "9999999"])
-def test_lengths_that_cannot_be_are_refused(text: str) -> None:
+def test_invalid_lengths_are_refused(text: str) -> None:
     with pytest.raises(LengthError, match=r"128, 64\.\.256"):
         parse_lengths(text)
 
@@ -120,11 +120,11 @@ def test_lengths_that_cannot_be_are_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "setting", ["weight=x", "speed=3", "temperature=3", "top_p=0", "weight=-1", "weight=nan"]
 )
-def test_groups_that_cannot_be_are_refused(setting: str) -> None:
+def test_invalid_groups_are_refused(setting: str) -> None:
     with pytest.raises(GroupError):
         parse_group(f"a {setting}")
 
 
-def test_weights_have_to_come_to_something() -> None:
+def test_weights_must_have_a_positive_sum() -> None:
     with pytest.raises(GroupError, match="their sum more than 0"):
         next(generate_requests(replace(workload(), groups=(Group("a", 0.0),)), 1))

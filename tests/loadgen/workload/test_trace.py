@@ -50,6 +50,6 @@ def test_an_invalid_trace_is_named(tmp_path: Path, text: str, why: str) -> None:
         read_trace(path)
 
 
-def test_time_goes_on() -> None:
+def test_a_time_scale_of_zero_is_refused() -> None:
     with pytest.raises(TraceError, match="time scale"):
         read_trace(TRACES / "azure.csv", 0.0)

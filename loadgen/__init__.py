@@ -1,1 +1,1 @@
-"""Drives an OpenAI-compatible endpoint and shows what happened. Imports no service."""
+"""A load generator for OpenAI-compatible endpoints."""

@@ -1,4 +1,4 @@
-"""Emulated devices that speak the broker's protocol: the draft worker's own shell, many times over."""
+"""Emulated devices in one process: each is a draft worker with its own connections to the broker."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ from shared.broker.connections import Connections
 from shared.runtime.settings import DraftWorkerSettings, load
 from shared.scenario.scenario import Device
 
-LOOK_S: Final = 1.0
+SAMPLE_S: Final = 1.0
 COUNTS: Final = {
     "drafts": "outrider_device_drafts_total",
     "drafted_tokens": "outrider_device_drafted_tokens_total",
@@ -24,7 +24,7 @@ COUNTS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class FleetSample:
-    """At one time, seconds from the start; counts since then. broker_us: of its time, whoever asked for it."""
+    """The fleet at one time. at_s: since the start; counts: since the start; broker_us: CPU time of all commands."""
 
     at_s: float
     ready: int
@@ -47,14 +47,17 @@ async def run_fleet(
     broker_url: str,
     stop: asyncio.Event,
     seconds: float | None,
-    shown: Callable[[FleetSample], None],
+    on_sample: Callable[[FleetSample], None],
 ) -> list[FleetSample]:
-    """Serve until stop is set or the time is over; shown(look) is called every second. Raises what a device raises."""
+    """Run the devices until stop is set or `seconds` have passed. on_sample is called every second.
+
+    Raises what a device raises.
+    """
     from services.draft_worker.fleet import Fleet, read_recordings  # noqa: PLC0415
 
     settings = load(DraftWorkerSettings, broker_url=broker_url)
     texts = read_recordings(recordings) if recordings else None
-    looks: list[FleetSample] = []
+    samples: list[FleetSample] = []
     broker = Connections(broker_url)
     async with Fleet(devices, texts, settings) as fleet:
         serving = asyncio.create_task(fleet.run(stop))
@@ -62,21 +65,21 @@ async def run_fleet(
         until = began + seconds if seconds is not None else None
         try:
             while not serving.done() and not stop.is_set():
-                await asyncio.wait({serving, ended := asyncio.create_task(stop.wait())}, timeout=LOOK_S)
+                await asyncio.wait({serving, ended := asyncio.create_task(stop.wait())}, timeout=SAMPLE_S)
                 ended.cancel()
                 ready = len(devices) - len(fleet.not_ready_reasons())
-                looks.append(await _look(fleet.registry, broker, time.perf_counter() - began, ready))
-                shown(looks[-1])
+                samples.append(await _sample(fleet.registry, broker, time.perf_counter() - began, ready))
+                on_sample(samples[-1])
                 if until is not None and time.perf_counter() > until:
                     stop.set()
         finally:
             stop.set()
             await serving
             await broker.close()
-    return looks
+    return samples
 
 
-async def _look(registry: CollectorRegistry, broker: Connections, at_s: float, ready: int) -> FleetSample:
+async def _sample(registry: CollectorRegistry, broker: Connections, at_s: float, ready: int) -> FleetSample:
     def count(name: str, **labels: str) -> int:
         return round(registry.get_sample_value(name, labels) or 0.0)
 
@@ -101,7 +104,7 @@ async def _look(registry: CollectorRegistry, broker: Connections, at_s: float, r
 
 
 def commands_time(stats: str) -> tuple[int, int]:
-    """Microseconds that a server spent in commands, and how many there were, from INFO commandstats."""
+    """CPU microseconds and number of all commands, from INFO commandstats."""
     spent = calls = 0
     for line in stats.splitlines():
         _, _, values = line.partition(":")
@@ -112,15 +115,16 @@ def commands_time(stats: str) -> tuple[int, int]:
 
 
 def resident_mib(pid: int | str = "self") -> float:
-    """What a process holds in memory."""
+    """Resident memory of a process."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * getpagesize() / 2**20
 
 
-def fleet_figures(looks: Sequence[FleetSample]) -> Mapping[str, Any]:
-    """Rates from the first look with all devices there to the last."""
-    first = next((look for look in looks if look.ready == max(one.ready for one in looks)), looks[0])
-    last = looks[-1]
+def fleet_metrics(samples: Sequence[FleetSample]) -> Mapping[str, Any]:
+    """Rates from the first sample with the most ready devices to the last sample."""
+    all_ready = max(sample.ready for sample in samples)
+    first = next(sample for sample in samples if sample.ready == all_ready)
+    last = samples[-1]
     seconds = max(last.at_s - first.at_s, 1e-9)
     drafts = last.drafts - first.drafts
     return {

@@ -1,8 +1,8 @@
-"""A deterministic OpenAI-compatible server with so many workers: what the load generator is tested against.
+"""A deterministic OpenAI-compatible server with a number of workers, for tests of load generators.
 
-Requests are served first come, first served, `workers` at a time. One takes service_s in all: its tokens come at
-equal distances and the last of them at its end. When a worker is free again is computed, not waited for, so that the
-queue is that of the textbook whatever this machine does besides. Faults are made on demand, by number of the request.
+Requests are served first come, first served, `workers` at a time. Each takes service_s: its tokens come at equal
+intervals, the last at the end. When a worker becomes free is computed, not waited for, so the queue is exactly that of
+queueing theory, whatever else this machine does. Faults are injected by the number of the request.
 """
 
 import asyncio
@@ -23,7 +23,11 @@ STALLED_S: Final = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Mock:
-    """What the server does. exponential: service times are drawn, with this mean; burst: tokens in one event."""
+    """Settings of the server.
+
+    exponential: service times are random with mean service_s. burst: tokens per event. faults: by N; every N-th
+    request has that fault.
+    """
 
     workers: int = 1
     service_s: float = 0.1
@@ -32,14 +36,14 @@ class Mock:
     burst: int = 1
     api_key: str = ""
     seed: int = 1
-    faults: Mapping[int, Fault] = field(default_factory=dict)  # by number of the request, every n-th
+    faults: Mapping[int, Fault] = field(default_factory=dict)
 
 
 def application(mock: Mock) -> web.Application:
-    """The server."""
+    """The server's aiohttp application."""
     server = _Server(mock)
     app = web.Application()
-    app.router.add_get("/health", server.health)  # others look there before they begin
+    app.router.add_get("/health", server.health)  # some load generators check it first
     app.router.add_get("/v1/models", server.models)
     app.router.add_post("/v1/completions", server.complete)
     app.router.add_post("/v1/chat/completions", server.complete)
@@ -49,7 +53,7 @@ def application(mock: Mock) -> web.Application:
 class _Server:
     def __init__(self, mock: Mock) -> None:
         self._mock = mock
-        self._free_at = [0.0] * mock.workers  # a heap, of the loop's clock
+        self._free_at = [0.0] * mock.workers  # a heap of times of the loop's clock
         self._rng = np.random.default_rng(mock.seed)
         self._seen = 0
 
@@ -63,34 +67,34 @@ class _Server:
         mock = self._mock
         if mock.api_key and request.headers.get("Authorization") != f"Bearer {mock.api_key}":
             return web.json_response({"error": {"message": "wrong key"}}, status=401)
-        asked = await request.json()
+        body = await request.json()
         self._seen += 1
         fault = next((fault for every, fault in mock.faults.items() if self._seen % every == 0), None)
         if fault in ("429", "503"):
             headers = {"Retry-After": "1"}
             return web.json_response({"error": {"message": "busy"}}, status=int(fault), headers=headers)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        tokens = min(int(asked.get("max_tokens", mock.tokens)), mock.tokens)
+        tokens = min(int(body.get("max_tokens", mock.tokens)), mock.tokens)
         service_s = self._rng.exponential(mock.service_s) if mock.exponential else mock.service_s
         began = max(asyncio.get_running_loop().time(), self._free_at[0])
         heapq.heapreplace(self._free_at, began + service_s)
-        with suppress(ConnectionResetError):  # a client that has gone is its own business
+        with suppress(ConnectionResetError):  # the client has disconnected
             await response.prepare(request)
-            await self._stream(request, response, asked, tokens, began, service_s, fault)
+            await self._stream(request, response, body, tokens, began, service_s, fault)
         return response
 
     async def _stream(
         self,
         request: web.Request,
         response: web.StreamResponse,
-        asked: Mapping[str, Any],
+        body: Mapping[str, Any],
         tokens: int,
         began: float,
         service_s: float,
         fault: Fault | None,
     ) -> None:
         clock: Callable[[], float] = asyncio.get_running_loop().time
-        chat = "messages" in asked
+        chat = "messages" in body
         for first in range(0, tokens, self._mock.burst):
             sent = min(first + self._mock.burst, tokens)
             await asyncio.sleep(max(0.0, began + service_s * sent / tokens - clock()))
@@ -99,7 +103,7 @@ class _Server:
                 return
             text = "".join(f" word{number}" for number in range(first, sent))
             await response.write(_event([_choice(chat, text, "length" if sent == tokens else None)], None))
-        usage = {"prompt_tokens": _prompt_tokens(asked), "completion_tokens": tokens}
+        usage = {"prompt_tokens": _prompt_tokens(body), "completion_tokens": tokens}
         await response.write(_event([], usage) + b"data: [DONE]\n\n")
 
 
@@ -117,15 +121,15 @@ async def _break(request: web.Request, response: web.StreamResponse, fault: Faul
 
 
 def _choice(chat: bool, text: str, finish: str | None) -> dict[str, Any]:
-    said: dict[str, Any] = {"delta": {"content": text}} if chat else {"text": text}
-    return {"index": 0, "finish_reason": finish} | said
+    content: dict[str, Any] = {"delta": {"content": text}} if chat else {"text": text}
+    return {"index": 0, "finish_reason": finish} | content
 
 
 def _event(choices: list[dict[str, Any]], usage: Mapping[str, int] | None) -> bytes:
     return f"data: {json.dumps({'model': 'mock', 'choices': choices, 'usage': usage})}\n\n".encode()
 
 
-def _prompt_tokens(asked: Mapping[str, Any]) -> int:
-    """Words, or ids."""
-    prompt = asked.get("prompt") or " ".join(str(m.get("content", "")) for m in asked.get("messages", ()))
+def _prompt_tokens(body: Mapping[str, Any]) -> int:
+    """Words of the prompt, or its token ids."""
+    prompt = body.get("prompt") or " ".join(str(m.get("content", "")) for m in body.get("messages", ()))
     return len(prompt) if isinstance(prompt, list) else len(str(prompt).split())

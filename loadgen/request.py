@@ -1,21 +1,21 @@
-"""One request and what was seen of it: plain data, times in seconds on the client's own clock."""
+"""A request and the record of its answer: plain data, times in seconds of the client's clock."""
 
 from dataclasses import dataclass, field
 from typing import Final
 
-# Kinds of errors. connect: nobody there. timeout: over the time for all. stall: nothing for too long in mid-stream.
-# cut: ended before its time. garbage: no server-sent events, or none of a completion. stream: an error event. http_N:
-# an answer with that status. stopped: the run was over first. internal: a fault of the load generator's own.
+# Kinds of errors. connect: no connection. timeout: the whole request took too long. stall: no data for too long within
+# a stream. cut: the stream ended early. garbage: not the server-sent events of a completion. stream: an error event.
+# http_N: an answer with status N. stopped: the run ended first. internal: a fault of the load generator itself.
 
-ERROR_CHARS: Final = 500  # of an error's text; a server may send any amount
+ERROR_CHARS: Final = 500  # of an error's text that are kept
 
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """One completion to ask for. seed makes its text a function of the prompt and the settings.
+    """One completion request. With a seed its text is a function of the prompt and the settings.
 
-    raw: the prompt is continued as it stands, not answered; then it may be token ids. ignore_eos: go on to max_tokens
-    whatever the model says. kind: of prompt, group: of requests, for the books alone.
+    raw: the prompt, text or token ids, is continued, not answered. ignore_eos: generate max_tokens tokens. kind: of
+    prompt, group: of requests; both only label the record.
     """
 
     id: str
@@ -34,7 +34,7 @@ class ChatRequest:
 
 @dataclass(slots=True)
 class Chunk:
-    """One piece of a stream: when it came, its text, its token ids, how many of them were accepted drafts."""
+    """One piece of a stream: arrival time, text, token ids, and how many of these were accepted drafts."""
 
     at: float
     text: str
@@ -44,7 +44,11 @@ class Chunk:
 
 @dataclass(slots=True)
 class Record:
-    """What was seen of one request. `scheduled` is when it should have been sent, `sent` when it was."""
+    """The record of one request.
+
+    scheduled: when it should have been sent; sent: when it was. fault: the kind of its error. prompt_tokens,
+    completion_tokens: as the endpoint counted them, 0 if it did not.
+    """
 
     request: ChatRequest
     scheduled: float
@@ -56,14 +60,14 @@ class Record:
     drafted_tokens: int = 0
     accepted_tokens: int = 0
     rounds: int = 0
-    fault: str = ""  # kind of the error, see above
+    fault: str = ""
     retries: int = 0
-    prompt_tokens: int = 0  # as the endpoint counts them, 0 = it does not
+    prompt_tokens: int = 0
     completion_tokens: int = 0
 
     @property
     def count(self) -> int:
-        """Completion tokens: as told, or those whose ids came, or one for every piece of the stream."""
+        """Completion tokens: as the endpoint counted them, or the number of ids, or one per piece of the stream."""
         return self.completion_tokens or len(self.tokens) or len(self.chunks)
 
     @property
@@ -77,6 +81,6 @@ class Record:
         return [token for chunk in self.chunks for token in chunk.tokens]
 
     def fail(self, fault: str, error: str) -> None:
-        """Note an error and its kind. The first one counts: what comes after it is its consequence."""
+        """Set the error and its kind, unless there is one: later errors are consequences of the first."""
         if not self.fault:
             self.fault, self.error = fault, error[:ERROR_CHARS] or fault

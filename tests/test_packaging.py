@@ -3,6 +3,7 @@
 import re
 import tomllib
 from contextlib import suppress
+from fnmatch import fnmatch
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -135,6 +136,17 @@ def test_every_pattern_of_the_coverage_floor_finds_files() -> None:
     patterns = PYPROJECT["tool"]["coverage"]["run"]["include"]
     assert not [pattern for pattern in patterns if not list(ROOT.glob(pattern))]
     assert PYPROJECT["tool"]["coverage"]["report"]["fail_under"] >= 90
+
+
+def test_the_wheel_has_every_data_file_of_the_packages() -> None:
+    tools = PYPROJECT["tool"]["setuptools"]
+    assert tools["packages"]["find"].get("namespaces", True)  # folders without __init__.py are packages too
+    tops = [pattern.removesuffix("*") for pattern in tools["packages"]["find"]["include"]]
+    files = [path.name for top in tops for path in (ROOT / top).rglob("*") if path.is_file()]
+    data = {name for name in files if not name.endswith((".py", ".pyc")) and "Dockerfile" not in name}
+    patterns = tools["package-data"]["*"]
+    assert {"page.html", "page.css", "draw.js", "py.typed"} <= data
+    assert not [name for name in data if not any(fnmatch(name, pattern) for pattern in patterns)]
 
 
 def test_images_have_the_projects_version() -> None:

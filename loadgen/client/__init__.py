@@ -1,1 +1,1 @@
-"""The HTTP client: one streaming request, its server-sent events, and what each event says."""
+"""The HTTP client: streaming requests, server-sent events and completion events."""

@@ -1,4 +1,4 @@
-"""What one event of a completion stream says, in the dialects that servers really speak. Pure."""
+"""Applies the events of a completion stream to a record, in the dialects of many servers. Pure."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -8,22 +8,22 @@ from loadgen.client.sse import Event
 from loadgen.request import Chunk, Record
 
 DONE: Final = "[DONE]"
-MAX_TOKENS: Final = 1_000_000  # of one request; a larger count is no count
-# Fields of a delta that describe it. Whatever else is in it and not empty is a token: content, reasoning_content,
-# reasoning, refusal, tool_calls, and what the next server calls it.
+MAX_TOKENS: Final = 1_000_000  # of one request; larger counts are ignored
+# Fields that describe a delta. Any other field that is not empty is a token: content, reasoning_content, reasoning,
+# refusal, tool_calls, or a field of a server that is not known yet.
 NO_TOKENS: Final = frozenset(
     {"role", "name", "id", "index", "type", "annotations", "provider_specific_fields", "metadata"}
 )
 
 
 class EventError(ValueError):
-    """An event that is no part of a completion; the text names the field."""
+    """An event that is not part of a completion; the text names the field."""
 
 
-def take(record: Record, event: Event, now: float) -> bool:
+def apply_event(record: Record, event: Event, now: float) -> bool:
     """Apply one event to a record. Returns whether it ends the stream. Raises EventError.
 
-    now: when it came, on the record's clock. `[DONE]` and an error end a stream, whatever the server sends after it.
+    now: when it arrived, on the record's clock. `[DONE]` and errors end a stream, whatever the server sends afterwards.
     """
     data = event.data.strip()
     if data == DONE:
@@ -37,13 +37,13 @@ def take(record: Record, event: Event, now: float) -> bool:
     if body.get("object") == "error" or body.get("error"):
         record.fail("stream", error_text(body.get("error") or body))
         return True
-    _take_usage(record, body.get("usage"))
-    _take_choices(record, body, now)
+    _apply_usage(record, body.get("usage"))
+    _apply_choices(record, body, now)
     return False
 
 
 def error_text(error: Any) -> str:
-    """The words of an error object of any shape."""
+    """The message of an error object of any shape."""
     while isinstance(error, Mapping):
         inner = error.get("message") or error.get("error") or error.get("detail")
         if not inner:
@@ -53,7 +53,7 @@ def error_text(error: Any) -> str:
 
 
 def body_error(text: str) -> str:
-    """The words of an HTTP error's body: of the error object in it, or as it stands."""
+    """The message in an HTTP error's body, or the body itself."""
     found = _json_or_text(text)
     return error_text(found) if isinstance(found, Mapping) else text
 
@@ -75,8 +75,8 @@ def _object(data: str) -> Mapping[str, Any]:
     return body
 
 
-def _take_usage(record: Record, usage: Any) -> None:
-    """Counts that are there replace what was known; null, text and nonsense do not."""
+def _apply_usage(record: Record, usage: Any) -> None:
+    """Valid counts replace known ones; null, text and invalid numbers do not."""
     if not isinstance(usage, Mapping):
         return
     record.prompt_tokens = _count(usage.get("prompt_tokens"), record.prompt_tokens)
@@ -89,17 +89,17 @@ def _take_usage(record: Record, usage: Any) -> None:
 
 
 def _count(value: Any, known: int) -> int:
-    """A number of tokens, `known` where this is none."""
+    """A number of tokens; `known` if value is not one."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return int(value) if number and 0 <= value <= MAX_TOKENS and value == int(value) else known
 
 
-def _take_choices(record: Record, body: Mapping[str, Any], now: float) -> None:
-    """One piece of the stream, if there is a token in it."""
+def _apply_choices(record: Record, body: Mapping[str, Any], now: float) -> None:
+    """Add one piece of the stream, if it has a token."""
     text, has_token, seen = "", False, False
     for choice in _choices(body.get("choices")):
-        said, more = _said(choice)
-        text, has_token, seen = text + said, has_token or more, True
+        piece, more = _choice_text(choice)
+        text, has_token, seen = text + piece, has_token or more, True
         if finish := choice.get("finish_reason"):
             record.finish = str(finish)[:100]
     detail = body.get("outrider")
@@ -117,8 +117,8 @@ def _choices(choices: Any) -> Iterator[Mapping[str, Any]]:
         yield choice
 
 
-def _said(choice: Mapping[str, Any]) -> tuple[str, bool]:
-    """The answer's text in a choice, and whether there is any token at all, of the answer or not."""
+def _choice_text(choice: Mapping[str, Any]) -> tuple[str, bool]:
+    """The answer's text in a choice, and whether the choice has any token, of the answer or not."""
     delta = choice.get("delta") or choice.get("message")
     fields = delta if isinstance(delta, Mapping) else {}
     text = _plain_text(choice.get("text")) or _plain_text(fields.get("content"))
@@ -126,7 +126,7 @@ def _said(choice: Mapping[str, Any]) -> tuple[str, bool]:
 
 
 def _plain_text(content: Any) -> str:
-    """Content as a string, also where it comes as a list of parts."""
+    """Content as a string, also if it is a list of parts."""
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else ()

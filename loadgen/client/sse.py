@@ -1,4 +1,4 @@
-"""Server-sent events out of bytes, as the WHATWG standard interprets an event stream. Pure."""
+"""Decodes server-sent events from bytes, as the WHATWG standard defines event streams. Pure."""
 
 import re
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 
 
 class SseError(ValueError):
-    """A stream whose lines or events are larger than the limit."""
+    """A line or an event of a stream exceeds the limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event. type: "message" unless the stream names another; id: the last one the stream set."""
+    """One event. type: "message" unless the stream sets another; id: the last one that the stream set."""
 
     data: str
     type: str = "message"
@@ -25,17 +25,17 @@ class Event:
 
 
 class EventDecoder:
-    """Takes bytes as they come, split anywhere, and yields every event with the blank line that ends it.
+    """Takes bytes, split anywhere, and yields every event at the blank line that ends it.
 
-    An event without its blank line at the end of the stream is none. max_bytes bounds every line, and the data of
-    every event. retry_ms: the reconnection time the stream asked for, None where it did not.
+    An event without a blank line at the end of the stream is dropped. max_bytes limits every line, and the data of
+    every event. retry_ms: the reconnection time that the stream set, None if it set none.
     """
 
     def __init__(self, max_bytes: int = MAX_EVENT_BYTES) -> None:
         self.retry_ms: int | None = None
         self._max_bytes = max_bytes
-        self._line = bytearray()  # of which no end has come
-        self._after_cr = False  # a line feed that comes next belongs to that line end
+        self._line = bytearray()  # incomplete
+        self._after_cr = False  # then a line feed that comes next belongs to the same line end
         self._at_start = True
         self._data: list[bytes] = []
         self._data_bytes = 0
@@ -43,7 +43,7 @@ class EventDecoder:
         self._id = b""
 
     def feed(self, data: bytes) -> Iterator[Event]:
-        """The events that these bytes complete; take all of them before feeding more. Raises SseError."""
+        """The events that these bytes complete; consume all of them before feeding more. Raises SseError."""
         if not data:
             return
         if self._after_cr:
@@ -63,7 +63,7 @@ class EventDecoder:
         self._line += part
 
     def _interpret(self, line: bytes) -> Event | None:
-        """One whole line. Lines that begin with a colon are comments, unknown fields are ignored."""
+        """One complete line. Comments (lines that begin with a colon) and unknown fields are ignored."""
         if self._at_start:
             self._at_start = False
             line = line.removeprefix(_BOM)
@@ -86,7 +86,7 @@ class EventDecoder:
         return None
 
     def _dispatch(self) -> Event | None:
-        """The event that a blank line ends; None where it had no data field."""
+        """The event that a blank line ends; None if it has no data field."""
         lines, kind = self._data, self._type
         self._data, self._data_bytes, self._type = [], 0, b""
         if not lines:
@@ -95,5 +95,5 @@ class EventDecoder:
 
 
 def _text(data: bytes) -> str:
-    """As the standard decodes: what is no UTF-8 becomes U+FFFD."""
+    """Decoded as the standard demands: invalid UTF-8 becomes U+FFFD."""
     return data.decode("utf-8", "replace")

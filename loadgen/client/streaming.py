@@ -1,4 +1,4 @@
-"""A streaming client of an OpenAI-compatible endpoint that keeps the times of what it sees."""
+"""A streaming client of an OpenAI-compatible endpoint that records when tokens arrive."""
 
 import asyncio
 import time
@@ -9,36 +9,36 @@ from typing import Any, Final
 
 import aiohttp
 
-from loadgen.client.completion_event import EventError, body_error, take
+from loadgen.client.completion_event import EventError, apply_event, body_error
 from loadgen.client.sse import Event, EventDecoder, SseError
 from loadgen.request import ChatRequest, Record
 
 RETRIED: Final = frozenset({"connect", "http_429", "http_503"})
-LONGEST_PAUSE_S: Final = 30.0
-BAD_REQUEST: Final = frozenset({400, 422})  # what a server answers to a field it does not know
+MAX_PAUSE_S: Final = 30.0
+BAD_REQUEST: Final = frozenset({400, 422})  # a server's answer to an unknown field
 ERROR_BODY_BYTES: Final = 64 * 1024
-LINGER_S: Final = 1.0  # that a body may take to end after `[DONE]`, for its connection to be used again
+BODY_END_S: Final = 1.0  # for a body to end after `[DONE]`, so that its connection can be reused
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An answer that is no stream. pause_s: for how long the endpoint wants to be left alone."""
+    """An HTTP error. pause_s: how long to wait before a retry, from Retry-After."""
 
     status: int
     text: str
     pause_s: float
 
-    def is_about(self, field: str) -> bool:
-        """Whether it refuses this field of the request."""
+    def names(self, field: str) -> bool:
+        """Whether the endpoint rejects this field of the request."""
         return self.status in BAD_REQUEST and field in self.text
 
 
 class Client:
     """One connection pool to one endpoint. Use as `async with Client(url) as client`.
 
-    timeout_s: of a whole request; stall_s: without a byte. retries: of requests refused before their first token, only
-    if asked for. plain: an endpoint that knows no fields but OpenAI's. Token counts are always asked for
-    (`stream_options.include_usage`), unless the endpoint has refused that field.
+    timeout_s: of a whole request; stall_s: without a byte. retries: of a request refused before its first token. plain:
+    send only OpenAI's fields. Token counts are always requested (`stream_options.include_usage`), unless the
+    endpoint has rejected that field. in_flight: requests in progress, by id.
     """
 
     def __init__(
@@ -52,10 +52,10 @@ class Client:
         plain: bool = False,
     ) -> None:
         """on_event is called with a request's record after every event of its stream."""
-        self.flying: dict[str, Record] = {}  # requests under way by id
+        self.in_flight: dict[str, Record] = {}
         self._on_event, self._retries, self._plain = on_event, retries, plain
-        self._asks_usage = True
-        self._lingering: set[asyncio.Task[None]] = set()
+        self._send_usage_option = True
+        self._ending_bodies: set[asyncio.Task[None]] = set()
         self._url = url.rstrip("/").removesuffix("/v1")
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._session = aiohttp.ClientSession(
@@ -68,38 +68,38 @@ class Client:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._lingering:
+        for task in self._ending_bodies:
             task.cancel()
-        await asyncio.gather(*self._lingering, return_exceptions=True)
+        await asyncio.gather(*self._ending_bodies, return_exceptions=True)
         await self._session.close()
 
     async def model(self) -> str:
-        """Name of the first model the endpoint serves. Raises aiohttp.ClientError, ValueError."""
+        """Name of the first model that the endpoint serves. Raises aiohttp.ClientError, ValueError."""
         return str((await self._models())["id"])
 
     async def is_outrider(self) -> bool:
-        """Whether the endpoint is Outrider's own, and tells what speculation did."""
+        """Whether the endpoint is Outrider, whose streams report accepted drafts."""
         return (await self._models()).get("owned_by") == "outrider"
 
     async def set_policy(self, policy: str, k: int) -> None:
-        """Outrider's own endpoint. Raises aiohttp.ClientError when it cannot be reached, ValueError with its words."""
-        wanted = {"policy": policy, "k": k, "verifier_threads": 0, "draft_threads": 0}
-        async with self._session.post(f"{self._url}/admin/policy", json=wanted) as response:
+        """Set Outrider's policy. Raises aiohttp.ClientError if it cannot be reached, ValueError if it refuses."""
+        payload = {"policy": policy, "k": k, "verifier_threads": 0, "draft_threads": 0}
+        async with self._session.post(f"{self._url}/admin/policy", json=payload) as response:
             if response.status >= 400:
                 raise ValueError(f"HTTP {response.status}: {body_error(await _error_body(response))[:300]}")
 
     async def chat(self, request: ChatRequest, scheduled: float | None = None) -> Record:
-        """Send one request and read its stream to the end. Never raises for what the endpoint does: see `error`.
+        """Send one request and read its stream to the end. Errors of the endpoint are in the record, not raised.
 
-        scheduled: when it should have been sent (time.perf_counter()); None = now.
+        scheduled: when it should have been sent (time.perf_counter()); None: now.
         """
         record = begin(request, scheduled)
         await self.complete(record)
         return record
 
     async def complete(self, record: Record) -> None:
-        """The same into a record that the caller has already: what was seen is kept when this is cancelled."""
-        self.flying[record.request.id] = record
+        """Send the record's request and read its stream into the record, which stays usable after a cancellation."""
+        self.in_flight[record.request.id] = record
         try:
             while True:
                 pause_s = await self._try(record)
@@ -107,16 +107,16 @@ class Client:
                     return
                 record.retries += 1
                 record.error, record.fault, record.ended = "", "", 0.0
-                await asyncio.sleep(min(pause_s or 0.1 * 2**record.retries, LONGEST_PAUSE_S))
+                await asyncio.sleep(min(pause_s or 0.1 * 2**record.retries, MAX_PAUSE_S))
         except asyncio.CancelledError:
-            record.fail("stopped", "the run was over first")
+            record.fail("stopped", "the run ended first")
             raise
         finally:
             record.ended = record.ended or time.perf_counter()
-            self.flying.pop(record.request.id, None)
+            self.in_flight.pop(record.request.id, None)
 
     async def chat_all(self, requests: list[ChatRequest]) -> list[Record]:
-        """All at once; records in the order of the requests."""
+        """Send all requests at once. Records are in the order of the requests."""
         return list(await asyncio.gather(*(self.chat(request) for request in requests)))
 
     async def _models(self) -> dict[str, Any]:
@@ -125,44 +125,44 @@ class Client:
             found = await response.json()
         models = found.get("data") if isinstance(found, dict) else None
         if not (isinstance(models, list) and models and isinstance(models[0], dict) and "id" in models[0]):
-            raise ValueError("no list of models with an `id` each")
+            raise ValueError("the answer is not a list of models with an `id` each")
         model: dict[str, Any] = models[0]
         return model
 
     async def _try(self, record: Record) -> float:
-        """Once. Returns the seconds the endpoint wants to be left alone for."""
+        """One attempt. Returns how many seconds to wait before a retry, 0 if the endpoint does not say."""
         try:
             return await self._stream(record)
         except aiohttp.SocketTimeoutError as error:
-            record.fail("stall" if record.chunks else "timeout", f"nothing came: {error}")
+            record.fail("stall" if record.chunks else "timeout", f"no data arrived: {error}")
         except TimeoutError:
-            record.fail("timeout", "it took too long")
+            record.fail("timeout", "the request took longer than its time limit")
         except aiohttp.ClientConnectorError as error:
             record.fail("connect", str(error))
         except (aiohttp.ClientError, ConnectionError) as error:
             record.fail("cut", f"{type(error).__name__}: {error}")
-        except (SseError, EventError) as error:  # whatever else than events came
+        except (SseError, EventError) as error:
             record.fail("garbage", str(error))
-        except Exception as error:  # of this request alone: the others go on
+        except Exception as error:  # it ends this request only
             record.fail("internal", f"{type(error).__name__}: {error}")
         return 0.0
 
     async def _stream(self, record: Record) -> float:
-        """Ask, and once more without asking for token counts if the endpoint refuses that field."""
-        with_usage = self._asks_usage
-        refusal = await self._ask(record, with_usage)
-        if refusal and with_usage and refusal.is_about("stream_options"):
-            self._asks_usage = False
-            refusal = await self._ask(record, with_usage=False)
+        """Post the request, and again without `stream_options` if the endpoint rejects that field."""
+        with_usage = self._send_usage_option
+        refusal = await self._post(record, with_usage)
+        if refusal and with_usage and refusal.names("stream_options"):
+            self._send_usage_option = False
+            refusal = await self._post(record, with_usage=False)
         if refusal is None:
             return 0.0
         record.fail(f"http_{refusal.status}", f"HTTP {refusal.status}: {refusal.text[:300]}")
         return refusal.pause_s
 
-    async def _ask(self, record: Record, with_usage: bool) -> Refusal | None:
+    async def _post(self, record: Record, with_usage: bool) -> Refusal | None:
         path = "/v1/completions" if record.request.raw else "/v1/chat/completions"
-        asked = body(record.request, self._plain, with_usage)
-        response = await self._session.post(self._url + path, json=asked)
+        payload = body(record.request, self._plain, with_usage)
+        response = await self._session.post(self._url + path, json=payload)
         refusal, read = None, False
         try:
             if response.status == 200:
@@ -172,53 +172,53 @@ class Client:
                 refusal = Refusal(response.status, await _error_body(response), pause_s)
             read = True
         finally:
-            self._let_go(response, wait=read)
+            self._release(response, wait=read)
         return refusal
 
     async def _read(self, record: Record, response: aiohttp.ClientResponse) -> None:
-        """Events up to the one that ends the stream, at which the request ends, whatever the server does then."""
-        decoder, over = EventDecoder(), False
+        """Read events up to the one that ends the stream. The request ends there, whatever the server sends then."""
+        decoder, ended = EventDecoder(), False
         async for data in response.content.iter_any():
-            if over := self._take(record, decoder.feed(data)):
+            if ended := self._apply(record, decoder.feed(data)):
                 break
         record.ended = time.perf_counter()
-        if not record.finish and not (over and record.chunks):
+        if not record.finish and not (ended and record.chunks):
             kind = "cut" if record.chunks else "garbage"
             record.fail(
                 kind, f"the stream ended without a finish reason (content type {response.content_type})"
             )
 
-    def _let_go(self, response: aiohttp.ClientResponse, wait: bool) -> None:
-        """Give a connection back. wait: beside everything else, for a body that has not quite ended."""
+    def _release(self, response: aiohttp.ClientResponse, wait: bool) -> None:
+        """Return a connection to the pool. wait: let a body that has not ended yet end in the background."""
         if not wait or response.content.at_eof():
-            response.release()  # closes it where something is left to read
+            response.release()  # closes the connection if data is left to read
             return
         task = asyncio.create_task(_read_on(response))
-        self._lingering.add(task)
-        task.add_done_callback(self._lingering.discard)
+        self._ending_bodies.add(task)
+        task.add_done_callback(self._ending_bodies.discard)
         task.add_done_callback(lambda _: response.release())
 
-    def _take(self, record: Record, events: Iterator[Event]) -> bool:
-        """Events that came together. Returns whether one of them ends the stream."""
+    def _apply(self, record: Record, events: Iterator[Event]) -> bool:
+        """Apply events that arrived together. Returns whether one of them ends the stream."""
         now = time.perf_counter()
         for event in events:
-            over = take(record, event, now)
+            ended = apply_event(record, event, now)
             if self._on_event:
                 self._on_event(record)
-            if over:
+            if ended:
                 return True
         return False
 
 
 async def _read_on(response: aiohttp.ClientResponse) -> None:
-    """To the body's end, if it comes in time."""
+    """Read to the body's end, for at most BODY_END_S."""
     with suppress(aiohttp.ClientError, OSError, ValueError):  # a TimeoutError is an OSError
-        async with asyncio.timeout(LINGER_S):
+        async with asyncio.timeout(BODY_END_S):
             await response.content.readany()
 
 
 async def _error_body(response: aiohttp.ClientResponse) -> str:
-    """The beginning of an answer that is no stream."""
+    """The first ERROR_BODY_BYTES of an HTTP error's body."""
     found = b""
     while len(found) < ERROR_BODY_BYTES and (data := await response.content.read(ERROR_BODY_BYTES)):
         found += data
@@ -226,7 +226,7 @@ async def _error_body(response: aiohttp.ClientResponse) -> str:
 
 
 def begin(request: ChatRequest, scheduled: float | None = None) -> Record:
-    """A record of a request that is sent now."""
+    """A record of a request that is sent now; scheduled: None for now."""
     now = time.perf_counter()
     return Record(request, now if scheduled is None else scheduled, now)
 
@@ -236,20 +236,20 @@ def _seconds(text: str) -> float:
 
 
 def body(request: ChatRequest, plain: bool = False, with_usage: bool = True) -> dict[str, Any]:
-    """The request as the endpoint takes it. plain: with OpenAI's fields alone. with_usage: ask for token counts."""
+    """The request's JSON body. plain: only OpenAI's fields. with_usage: request token counts."""
     extra: dict[str, Any] = {"spans": True}
     if request.device:
         extra["device"] = request.device
-    asked: dict[str, Any] = {"messages": [{"role": "user", "content": request.prompt}]}
+    payload: dict[str, Any] = {"messages": [{"role": "user", "content": request.prompt}]}
     if request.raw:
-        asked = {"prompt": request.prompt}
+        payload = {"prompt": request.prompt}
     if request.ignore_eos:
-        asked["ignore_eos"] = True
+        payload["ignore_eos"] = True
     if not plain:
-        asked["outrider"] = extra
+        payload["outrider"] = extra
     if with_usage:
-        asked["stream_options"] = {"include_usage": True}
-    return asked | {
+        payload["stream_options"] = {"include_usage": True}
+    return payload | {
         "model": request.model,
         "max_tokens": request.max_tokens,
         "temperature": request.temperature,

@@ -1,1 +1,1 @@
-"""The commands of `loadgen`, a file each: what is typed becomes what the rooms above run."""
+"""The commands of `loadgen`, one file each."""

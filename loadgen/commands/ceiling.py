@@ -8,10 +8,10 @@ from loadgen.run.ceiling import Step, ceiling
 
 
 def measure_ceiling() -> None:
-    """How many requests a second this machine can send and read in time, against the mock server."""
+    """Measure how many requests per second this machine can send in time, against the mock server."""
     console = Console()
 
-    def shown(step: Step) -> None:
+    def show_step(step: Step) -> None:
         console.print(
             f"{step.rate:5.0f}/s: {step.served:.0f} served, dispatch delay {step.dispatch_median_ms:.2f} ms median, "
             f"{step.dispatch_p99_ms:.2f} p99, {100 * step.busy:.0f} % of a core here"
@@ -20,13 +20,14 @@ def measure_ceiling() -> None:
         )
 
     with cli_errors():
-        steps = uvloop.run(ceiling(shown))
-    good = [step for step in steps if step.kept_up]
-    if not good:
-        console.print("not even the first was kept up with: something else needs this machine")
+        steps = uvloop.run(ceiling(show_step))
+    kept_up = [step for step in steps if step.kept_up]
+    if not kept_up:
+        console.print("not even the first rate was kept up with: something else uses this machine")
         return
     limit = steps[-1]
     why = "this process" if limit.busy > 0.9 else "the mock server, or the machine"
     console.print(
-        f"ceiling: {good[-1].rate:.0f} requests/s" + ("" if limit.kept_up else f"; then {why} is the limit")
+        f"ceiling: {kept_up[-1].rate:.0f} requests/s"
+        + ("" if limit.kept_up else f"; then {why} is the limit")
     )

@@ -15,23 +15,21 @@ from loadgen.results.result_reader import ReportError, read_all
 
 def compare(
     first: Annotated[Path, typer.Argument(help="A result of `loadgen run`.")],
-    second: Annotated[Path, typer.Argument(help="Another.")],
+    second: Annotated[Path, typer.Argument(help="Another one.")],
 ) -> None:
-    """Two results side by side: second / first with 95 % intervals."""
+    """Compare two results: second / first with 95 % intervals."""
     with cli_errors():
-        mine, theirs = read_all([first, second])
-        if not (mine.records and theirs.records):
-            raise ReportError(
-                "a comparison is of two results of `loadgen run`, with their requests beside them"
-            )
-    show_comparison(Console(), mine.label, theirs.label, compare_results(mine, theirs))
+        before, after = read_all([first, second])
+        if not (before.records and after.records):
+            raise ReportError("compare needs two results of `loadgen run`, with their requests beside them")
+    show_comparison(Console(), before.label, after.label, compare_results(before, after))
 
 
 def report(
-    results: Annotated[list[Path], typer.Argument(help="Of `run` or `sweep`; several are compared.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The page.")] = Path("report.html"),
+    results: Annotated[list[Path], typer.Argument(help="Results of `run` or `sweep`; several are compared.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="HTML file.")] = Path("report.html"),
 ) -> None:
-    """One page to look at, all in one file; beside it a trace for Perfetto where the stack wrote its timeline."""
+    """Write a self-contained HTML report, and a trace for Perfetto if the result has spans."""
     with cli_errors():
         build(results, out)
     typer.echo(f"written to {out}")

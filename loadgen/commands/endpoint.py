@@ -1,4 +1,4 @@
-"""Contacts the endpoint of a command before anything is planned."""
+"""Contacts the endpoint of a command before it starts."""
 
 from dataclasses import replace
 
@@ -11,8 +11,8 @@ from loadgen.run.plan import endpoint
 from loadgen.run.runner import Endpoint
 
 
-async def reached(options: RunOptions) -> tuple[RunOptions, Endpoint]:
-    """The endpoint, its model, and whether it knows more than OpenAI's fields."""
+async def contact(options: RunOptions) -> tuple[RunOptions, Endpoint]:
+    """Find the endpoint, its model, and whether it accepts more than OpenAI's fields. Ends the command on errors."""
     with cli_errors():
         where = endpoint(options)
     try:
@@ -20,7 +20,7 @@ async def reached(options: RunOptions) -> tuple[RunOptions, Endpoint]:
             model = options.model or await client.model()
             plain = options.plain or not await client.is_outrider()
     except aiohttp.ClientConnectorError as error:
-        fail(f"nobody answers at {where.url}: {error.strerror}")
+        fail(f"no server answers at {where.url}: {error.strerror}")
     except (aiohttp.ClientError, TimeoutError, LookupError, ValueError, TypeError) as error:
         fail(
             f"{where.url}/v1/models: {type(error).__name__}: {error}; is the endpoint up, and the key right?"

@@ -15,15 +15,15 @@ from loadgen.results.output import OutputError
 from loadgen.results.result_reader import ReportError
 from loadgen.results.stack_timeline import TimelineError
 from loadgen.run.drive import RunState
-from loadgen.run.plan import WRONG, OptionError
+from loadgen.run.plan import INPUT_ERRORS, OptionError
 from loadgen.run.sweep import SweepError
 from shared.broker.contract import BrokerAway
 from shared.runtime.settings import SettingsError
 from shared.scenario.scenario import ScenarioError
 
-EXIT_FAILED: Final = 1  # an assertion, or a run that is not valid
-EXIT_WRONG: Final = 2  # the command line, a file, or nobody at the endpoint
-OURS: Final = (
+EXIT_FAILED: Final = 1  # an assertion does not hold, or the run is not valid
+EXIT_USAGE: Final = 2  # wrong options or files, or the endpoint does not answer
+EXPECTED_ERRORS: Final = (
     ScrapeError,
     TimelineError,
     OptionError,
@@ -38,27 +38,28 @@ OURS: Final = (
 
 @contextmanager
 def cli_errors() -> Iterator[None]:
-    """Errors that a person can act on are one line."""
+    """End the command with one line for errors that a user can act on."""
     try:
         yield
-    except (*OURS, *WRONG) as error:
+    except (*EXPECTED_ERRORS, *INPUT_ERRORS) as error:
         fail(str(error))
 
 
-def end_on_signals(course: RunState) -> None:
-    """Ctrl-C, SIGTERM and a terminal that hangs up end the run and keep what there is; not a hang-up under nohup."""
+def stop_on_signals(state: RunState) -> None:
+    """Stop the run on Ctrl-C, SIGTERM and SIGHUP, so that its result so far is kept. SIGHUP is ignored under nohup."""
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(signum) is not signal.SIG_IGN:
-            asyncio.get_running_loop().add_signal_handler(signum, course.over.set)
+            asyncio.get_running_loop().add_signal_handler(signum, state.stop.set)
 
 
 def fail(message: str) -> NoReturn:
+    """Print one line to stderr and end the command with EXIT_USAGE."""
     typer.echo(f"loadgen: {message}", err=True)
-    raise typer.Exit(EXIT_WRONG)
+    raise typer.Exit(EXIT_USAGE)
 
 
-class _Outlived:
-    """A stream whose reader may go away: a closed terminal or pipe ends what is shown, not the run."""
+class _ForgivingStream:
+    """A stream that ignores write errors: a closed terminal or pipe must not end the run."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -77,5 +78,5 @@ class _Outlived:
 
 
 def progress_console() -> Console:
-    """For what is shown of a run: on stderr, and no error if nobody is there to read it any more."""
-    return Console(file=cast(IO[str], _Outlived(sys.stderr)))
+    """A console on stderr for a run's progress, which raises no error after its terminal has closed."""
+    return Console(file=cast(IO[str], _ForgivingStream(sys.stderr)))

@@ -5,51 +5,56 @@ import uvloop
 from rich.console import Console
 
 from loadgen.commands.console import show
-from loadgen.commands.endpoint import reached
-from loadgen.commands.exit import EXIT_FAILED, cli_errors, end_on_signals, fail, progress_console
+from loadgen.commands.endpoint import contact
+from loadgen.commands.exit import EXIT_FAILED, cli_errors, fail, progress_console, stop_on_signals
 from loadgen.results.output import OutputError, check_output, keep
+from loadgen.results.partial_rows import PartialRows
 from loadgen.run.drive import RunState
 from loadgen.run.options import RunOptions
-from loadgen.run.plan import settle
+from loadgen.run.outcome import Outcome
+from loadgen.run.plan import make_plan
 from loadgen.run.progress import Progress
-from loadgen.run.runner import BESIDE, Outcome, client_of, watched, write
+from loadgen.run.runner import SIDE_SUFFIXES, client_of, run_observed, write
 
 
 def run(options: RunOptions) -> None:
-    """Send requests as scheduled, and write what happened.
+    """Send requests as scheduled and write the result.
 
-    Open loop unless --concurrency is given: the whole schedule is fixed from the seed before the first request, and a
-    slow endpoint changes nothing about it. Ctrl-C ends a run early and keeps what there is.
+    Open loop unless --concurrency is given: the seed fixes the whole schedule before the first request, and a slow
+    endpoint does not change it. Ctrl-C ends a run early and keeps the result so far.
     """
     uvloop.run(run_and_write(options))
 
 
 async def run_and_write(options: RunOptions) -> None:
-    """The command. Raises typer.Exit."""
-    console, course = progress_console(), RunState()
+    """Run the command. Raises typer.Exit."""
+    console, state = progress_console(), RunState()
     with cli_errors():
-        check_output(options.out, BESIDE)
-    options, where = await reached(options)
-    end_on_signals(course)
+        check_output(options.out, SIDE_SUFFIXES)
+    options, where = await contact(options)
+    stop_on_signals(state)
     with cli_errors():
-        plan = settle(options, where, options.model)
+        plan = make_plan(options, where, options.model)
+        rows = PartialRows(options.out, plan.config)
+        state.on_end = rows.add
         async with client_of(where) as client:
             with Progress(console, options.quiet) as live:
-                outcome = await watched(plan, course, client, live)
+                outcome = await run_observed(plan, state, client, live)
     kept, lost = options.out, ""
     try:
-        kept = keep(options.out, lambda path: write(outcome, plan, course, path))
+        kept = keep(options.out, lambda path: write(outcome, plan.config, state, path))
     except OutputError as error:
         lost = str(error)
+    rows.close(keep=bool(lost))
     if lost or not options.quiet:
         show(console, outcome, None if lost else kept)
     if lost or kept != options.out:
-        fail(lost or f"{options.out} cannot be written any more; the result is kept as {kept}")
+        fail(lost or f"{options.out} cannot be written any more; the result is in {kept}")
     judge(console, outcome)
 
 
 def judge(console: Console, outcome: Outcome) -> None:
-    """Exit code 1, and why, for a run that is not valid or does not reach what it was to."""
+    """Print why a run is not valid or which assertions fail, and exit with code 1 in either case."""
     for why in outcome.problems:
         console.print(f"[red]not valid:[/] {why}", soft_wrap=True)
     for why in outcome.failed:

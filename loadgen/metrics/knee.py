@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-KEPT_UP: Final = 0.95  # of what was offered
+KEPT_UP: Final = 0.95  # served / offered
 NEAR_BEST: Final = 0.9  # of the best throughput
 
 
 @dataclass(frozen=True, slots=True)
 class LoadPoint:
-    """One level of load: a rate (requests/s) or users at once; medians over repeats of what came of it."""
+    """One point of a load curve: its level (requests/s, or concurrent users) and medians over repeats."""
 
     level: float
     served: float  # requests/s
@@ -20,7 +20,7 @@ class LoadPoint:
 
 
 def knee_of_rates(curve: Sequence[LoadPoint]) -> float | None:
-    """The highest rate up to which every rate was kept up with; None when the lowest was not."""
+    """The highest rate up to which every rate was kept up with; None if the lowest was not."""
     knee = None
     for at in sorted(curve, key=lambda at: at.level):
         if at.served < KEPT_UP * at.level:
@@ -30,17 +30,17 @@ def knee_of_rates(curve: Sequence[LoadPoint]) -> float | None:
 
 
 def knee_of_users(curve: Sequence[LoadPoint]) -> float | None:
-    """The fewest users at once with nearly the best throughput: more of them only wait longer."""
+    """The fewest concurrent users with nearly the best throughput: beyond it, users only wait longer."""
     best = max((at.tokens for at in curve), default=0.0)
     return min((at.level for at in curve if best and at.tokens >= NEAR_BEST * best), default=None)
 
 
-def crossover(mine: Sequence[LoadPoint], theirs: Sequence[LoadPoint], open_loop: bool) -> float | None:
-    """The level from which on mine is no better: in latency under a rate, in throughput with users. None: nowhere.
+def crossover(first: Sequence[LoadPoint], second: Sequence[LoadPoint], open_loop: bool) -> float | None:
+    """The level from which on the first curve is no better: in latency under a rate, in throughput with users.
 
-    Between two levels in a straight line of the ratio.
+    The ratio is interpolated linearly between levels. None: no crossover.
     """
-    ratios = sorted(_advantages(mine, theirs, open_loop).items())
+    ratios = sorted(_advantages(first, second, open_loop).items())
     for (low, before), (high, after) in pairwise(ratios):
         if before > 1 >= after:
             return low + (high - low) * (before - 1) / (before - after)
@@ -48,11 +48,11 @@ def crossover(mine: Sequence[LoadPoint], theirs: Sequence[LoadPoint], open_loop:
 
 
 def _advantages(
-    mine: Sequence[LoadPoint], theirs: Sequence[LoadPoint], open_loop: bool
+    first: Sequence[LoadPoint], second: Sequence[LoadPoint], open_loop: bool
 ) -> Mapping[float, float]:
-    """Level -> how many times better mine is."""
-    other = {at.level: at for at in theirs}
-    both = [(at, other[at.level]) for at in mine if at.level in other]
+    """Level -> by what factor the first curve is better."""
+    other = {at.level: at for at in second}
+    both = [(at, other[at.level]) for at in first if at.level in other]
     if open_loop:
         return {a.level: b.latency_ms / a.latency_ms for a, b in both if a.latency_ms > 0}
     return {a.level: a.tokens / b.tokens for a, b in both if b.tokens > 0}

@@ -1,7 +1,7 @@
-"""A run's figures as the result file has them: flat, by the names of `vllm bench serve` where the meaning is the same.
+"""A run's metrics as in the result file: flat, with the names of `vllm bench serve` where the meaning is the same.
 
-There a latency counts from the send, so the plain names do here; `…_scheduled_ms` counts from the scheduled arrival,
-from which a person waits.
+Latencies with these names count from the send, as in vLLM; `…_scheduled_ms` counts from the scheduled arrival, when a
+user starts to wait.
 """
 
 from collections import defaultdict
@@ -13,66 +13,66 @@ from loadgen.metrics.summary import Spread, Summary, Window, summarise
 from loadgen.request import Record
 
 
-def figures(records: Sequence[Record], window: Window, goodput: Mapping[str, float]) -> dict[str, Any]:
-    """Of the requests due within the window."""
-    seen = summarise(records, window)
+def run_metrics(records: Sequence[Record], window: Window, goodput: Mapping[str, float]) -> dict[str, Any]:
+    """Metrics of the requests that were due within the window. goodput: limits in ms by name, empty for none."""
+    summary = summarise(records, window)
     spreads = {
-        "ttft": seen.ttft_sent,
-        "ttft_scheduled": seen.ttft,
-        "tpot": seen.tpot,
-        "itl": seen.itl,
-        "itl_token": seen.itl_token,
-        "e2el": seen.e2e_sent,
-        "e2el_scheduled": seen.e2e,
-        "dispatch": seen.dispatch,
+        "ttft": summary.ttft_sent,
+        "ttft_scheduled": summary.ttft,
+        "tpot": summary.tpot,
+        "itl": summary.itl,
+        "itl_token": summary.itl_token,
+        "e2el": summary.e2e_sent,
+        "e2el_scheduled": summary.e2e,
+        "dispatch": summary.dispatch,
     }
     kept = sum(good(record, goodput) for record in records if window.has(record.scheduled)) if goodput else 0
     return {
-        "duration": seen.duration_s,
-        "completed": seen.requests - seen.errors,
-        "failed": seen.errors,
-        "faults": dict(seen.faults),
-        "total_input_tokens": seen.prompt_tokens,
-        "total_output_tokens": seen.tokens,
-        "request_throughput": seen.requests_per_s,
-        "request_goodput": kept / seen.duration_s if goodput and seen.duration_s > 0 else None,
-        "output_throughput": seen.tokens_per_s,
+        "duration": summary.duration_s,
+        "completed": summary.requests - summary.errors,
+        "failed": summary.errors,
+        "faults": dict(summary.faults),
+        "total_input_tokens": summary.prompt_tokens,
+        "total_output_tokens": summary.tokens,
+        "request_throughput": summary.requests_per_s,
+        "request_goodput": kept / summary.duration_s if goodput and summary.duration_s > 0 else None,
+        "output_throughput": summary.tokens_per_s,
         **{key: value for name, spread in spreads.items() for key, value in _flat(name, spread).items()},
-        "jain": seen.jain,
-        "worst_user_tokens_per_s": seen.worst_user_per_s,
-        **_speculation(seen),
+        "jain": summary.jain,
+        "worst_user_tokens_per_s": summary.worst_user_per_s,
+        **_speculation(summary),
     }
 
 
 def grouped(
     records: Sequence[Record], window: Window, key: Callable[[Record], str]
 ) -> dict[str, dict[str, Any]]:
-    """A few figures of each group of records."""
+    """The main metrics of each group of records."""
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         groups[key(record)].append(record)
     return {name: _short(summarise(group, window)) for name, group in sorted(groups.items())}
 
 
-def _short(seen: Summary) -> dict[str, Any]:
+def _short(summary: Summary) -> dict[str, Any]:
     return {
-        "completed": seen.requests - seen.errors,
-        "failed": seen.errors,
-        "total_output_tokens": seen.tokens,
-        "median_ttft_scheduled_ms": seen.ttft.median,
-        "p99_ttft_scheduled_ms": seen.ttft.p99,
-        "median_tpot_ms": seen.tpot.median,
-        **_speculation(seen),
+        "completed": summary.requests - summary.errors,
+        "failed": summary.errors,
+        "total_output_tokens": summary.tokens,
+        "median_ttft_scheduled_ms": summary.ttft.median,
+        "p99_ttft_scheduled_ms": summary.ttft.p99,
+        "median_tpot_ms": summary.tpot.median,
+        **_speculation(summary),
     }
 
 
-def _speculation(seen: Summary) -> dict[str, Any]:
+def _speculation(summary: Summary) -> dict[str, Any]:
     return {
-        "rounds": seen.rounds,
-        "drafted_tokens": seen.drafted,
-        "accepted_tokens": seen.accepted,
-        "tau": seen.tau,
-        "draft_efficiency": seen.draft_efficiency,
+        "rounds": summary.rounds,
+        "drafted_tokens": summary.drafted,
+        "accepted_tokens": summary.accepted,
+        "tau": summary.tau,
+        "draft_efficiency": summary.draft_efficiency,
     }
 
 
@@ -83,5 +83,5 @@ def _flat(name: str, spread: Spread) -> dict[str, float]:
         f"std_{name}_ms": spread.std,
         f"p90_{name}_ms": spread.p90,
         f"p99_{name}_ms": spread.p99,
-        f"max_{name}_ms": spread.most,
+        f"max_{name}_ms": spread.maximum,
     }

@@ -12,7 +12,7 @@ from loadgen.request import Record
 
 
 class SloError(ValueError):
-    """A limit that cannot be read; the text says what is meant."""
+    """An invalid limit; the text gives the valid forms."""
 
 
 _LATENCIES: Final[Mapping[str, Callable[[Record], float]]] = {"ttft": ttft_ms, "tpot": tpot_ms, "e2e": e2e_ms}
@@ -25,13 +25,13 @@ def parse_goodput(text: str) -> dict[str, float]:
     for word in text.replace(",", " ").split():
         name, _, value = word.partition(":")
         if name not in _LATENCIES or not re.fullmatch(r"\d+(\.\d+)?", value):
-            raise SloError(f"goodput {word!r}: ttft:MS, tpot:MS or e2e:MS is meant")
+            raise SloError(f"goodput {word!r}: give ttft:MS, tpot:MS or e2e:MS")
         limits[name] = float(value)
     return limits
 
 
 def good(record: Record, limits: Mapping[str, float]) -> bool:
-    """Whether a request kept every limit; one of a single token has no TPOT to break."""
+    """Whether a request met every limit. TPOT of a single token counts as met."""
     if not answered(record):
         return False
     took = {name: _LATENCIES[name](record) for name in limits}
@@ -40,24 +40,24 @@ def good(record: Record, limits: Mapping[str, float]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Assertion:
-    """`figure < limit`, of the result's own names."""
+    """`metric < limit`, with a metric's name in the result file."""
 
-    figure: str
+    metric: str
     relation: str
     limit: float
 
     def __str__(self) -> str:
-        return f"{self.figure} {self.relation} {self.limit:g}"
+        return f"{self.metric} {self.relation} {self.limit:g}"
 
-    def check(self, figures: Mapping[str, object]) -> None:
-        """Raises SloError where results like these have no such figure."""
-        known = sorted(name for name, value in figures.items() if isinstance(value, int | float))
-        if self.figure not in known:
-            raise SloError(f"--assert {self}: no figure {self.figure!r}; there are {', '.join(known)}")
+    def check(self, metrics: Mapping[str, object]) -> None:
+        """Raises SloError if results with these metrics lack the asserted one."""
+        known = sorted(name for name, value in metrics.items() if isinstance(value, int | float))
+        if self.metric not in known:
+            raise SloError(f"--assert {self}: unknown metric {self.metric!r}; known: {', '.join(known)}")
 
-    def fails(self, figures: Mapping[str, object]) -> str:
-        """Why it does not hold, "" when it does."""
-        value = figures.get(self.figure)
+    def fails(self, metrics: Mapping[str, object]) -> str:
+        """Why the assertion does not hold, "" if it holds."""
+        value = metrics.get(self.metric)
         if not isinstance(value, int | float):
             return f"{self}: it was not measured"
         if _OPERATORS[self.relation](value, self.limit):
@@ -71,6 +71,6 @@ def parse_assertions(texts: Sequence[str]) -> list[Assertion]:
     for text in texts:
         match = re.fullmatch(r"\s*(\w+)\s*(<=|>=|<|>)\s*(-?\d+(?:\.\d+)?)\s*", text)
         if not match:
-            raise SloError(f"{text!r}: FIGURE<NUMBER is meant, for example p99_ttft_scheduled_ms<500")
+            raise SloError(f"{text!r}: give METRIC<NUMBER, for example p99_ttft_scheduled_ms<500")
         found.append(Assertion(match[1], match[2], float(match[3])))
     return found

@@ -15,30 +15,30 @@ PAGE_S: Final = 5.0
 
 
 class ScrapeError(RuntimeError):
-    """A metrics page that cannot be had; the text names it."""
+    """A metrics page that cannot be read; the text names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scrape:
-    """values: by name and labels, those of all processes added up. processes: that have a name."""
+    """Metrics of several processes. values: sums by name and labels. processes: how many have a metric, by name."""
 
     values: Mapping[tuple[str, Labels], float]
     processes: Mapping[str, int]
 
 
 async def scrape(urls: Sequence[str]) -> Scrape:
-    """All pages at once. Raises ScrapeError."""
+    """Read all pages concurrently. Raises ScrapeError."""
     timeout = aiohttp.ClientTimeout(total=PAGE_S)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         pages = await asyncio.gather(*(_page(session, url) for url in urls))
     try:
         return parse(pages)
     except (ValueError, LookupError) as error:
-        raise ScrapeError(f"{', '.join(urls)}: no page of Prometheus metrics: {error}") from None
+        raise ScrapeError(f"{', '.join(urls)}: not Prometheus metrics: {error}") from None
 
 
 def parse(pages: Sequence[str]) -> Scrape:
-    """Pages of several processes."""
+    """Parse the pages of several processes."""
     values: dict[tuple[str, Labels], float] = defaultdict(float)
     processes: Counter[str] = Counter()
     for page in pages:
@@ -60,22 +60,22 @@ async def _page(session: aiohttp.ClientSession, url: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What came to counters between two looks."""
+    """The increase of counters between two scrapes."""
 
     before: Scrape
     after: Scrape
 
     def total(self, name: str, **labels: str) -> float:
-        """Of all samples of this name that have these labels; 0 where there are none."""
-        wanted = labels.items()
+        """Sum over all samples of this name that have these labels; 0 without any."""
+        required = labels.items()
         return sum(
             value - self.before.values.get(key, 0.0)
             for key, value in self.after.values.items()
-            if key[0] == name and wanted <= dict(key[1]).items()
+            if key[0] == name and required <= dict(key[1]).items()
         )
 
     def values(self, name: str, label: str) -> set[str]:
-        """Values that a label of this name has."""
+        """All values of a label of this metric."""
         return {
             dict(labels)[label]
             for found, labels in self.after.values
@@ -83,8 +83,8 @@ class Delta:
         }
 
 
-def stack_figures(delta: Delta, duration_s: float) -> dict[str, Any]:
-    """What speculation, links and verifiers did. α = accepted / (accepted + rejected), by position, too."""
+def stack_metrics(delta: Delta, duration_s: float) -> dict[str, Any]:
+    """Metrics of speculation, links and verifiers. α = accepted / (accepted + rejected), overall and by position."""
     positions = {
         int(position): (
             delta.total("outrider_scheduler_positions_total", position=position, outcome="accepted"),
@@ -92,8 +92,8 @@ def stack_figures(delta: Delta, duration_s: float) -> dict[str, Any]:
         )
         for position in delta.values("outrider_scheduler_positions_total", "position")
     }
-    accepted = sum(taken for taken, _ in positions.values())
-    looked_at = sum(sum(pair) for pair in positions.values())
+    accepted = sum(pair[0] for pair in positions.values())
+    checked = sum(sum(pair) for pair in positions.values())
     drafted = delta.total("outrider_scheduler_drafted_tokens_total")
     rounds = delta.total("outrider_scheduler_rounds_total", drafted="yes")
     emitted = delta.total("outrider_verifier_emitted_tokens_total")
@@ -101,7 +101,7 @@ def stack_figures(delta: Delta, duration_s: float) -> dict[str, Any]:
     verifying_s = delta.total("outrider_verifier_phase_seconds_sum")
     verifiers = delta.after.processes.get("outrider_verifier_batches_total", 0)
     return {
-        "alpha": _share(accepted, looked_at),
+        "alpha": _share(accepted, checked),
         "tau": _share(accepted + rounds, rounds),
         "acceptance_by_position": {
             position: _share(pair[0], sum(pair)) for position, pair in sorted(positions.items()) if sum(pair)
@@ -115,13 +115,13 @@ def stack_figures(delta: Delta, duration_s: float) -> dict[str, Any]:
     }
 
 
-def mismatches(delta: Delta, told: Mapping[str, int]) -> list[str]:
-    """Where the gateway's counts are not the client's. told: completion, drafted, accepted tokens of all requests."""
-    counted = {kind: round(delta.total("outrider_gateway_tokens_total", kind=kind)) for kind in told}
+def mismatches(delta: Delta, client_counts: Mapping[str, int]) -> list[str]:
+    """One line for every difference between the gateway's token counts and the client's, both by kind."""
+    counted = {kind: round(delta.total("outrider_gateway_tokens_total", kind=kind)) for kind in client_counts}
     return [
-        f"the gateway counted {counted[kind]} {kind} tokens, the client {told[kind]}"
-        for kind in told
-        if counted[kind] != told[kind]
+        f"the gateway counted {counted[kind]} {kind} tokens, the client {client_counts[kind]}"
+        for kind in client_counts
+        if counted[kind] != client_counts[kind]
     ]
 
 

@@ -1,10 +1,12 @@
-"""Metrics by their symbols. Pure.
+"""Summary metrics of a run, defined by symbols. Pure.
 
-For one request: a its scheduled arrival, s when it was sent, f its first token, e its end, n its completion tokens.
-TTFT = f − a.  e2e = e − a.  Dispatch delay = s − a: the load generator's own, so TTFT from the send is f − s.
-TPOT = (e − f) / (n − 1).  ITL: gaps between the pieces of a stream; by token: m tokens at once are m gaps of an m-th.
-Over requests: τ = (accepted + rounds) / rounds, tokens emitted a verification that had a draft, corrected or bonus one
-included.  Jain's index of rates x: (Σx)² / (n Σx²), 1 when all are equal.
+For one request: a is its scheduled arrival, s when it was sent, f its first and l its last token, e its end, n the
+number of its completion tokens.
+TTFT = f − a; from the send f − s.  e2e = e − a.  TPOT = (l − f) / (n − 1).
+Dispatch delay = s − a: that of the load generator itself.
+ITL: gaps between the pieces of a stream; by token: a piece of m tokens is m gaps of an m-th each.
+Over requests: τ = (accepted + rounds) / rounds: tokens per verification with a draft, including the corrected or
+bonus one.  Jain's index of rates x: (Σx)² / (n Σx²), 1 if all are equal.
 """
 
 from collections import Counter
@@ -24,7 +26,7 @@ NAN: Final = float("nan")
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How values lie; nan where there are none."""
+    """Statistics of values; nan without any."""
 
     count: int
     mean: float
@@ -32,24 +34,27 @@ class Spread:
     median: float
     p90: float
     p99: float
-    most: float
+    maximum: float
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What counts of a run: requests due from start to end, tokens that came meanwhile. Seconds of perf_counter."""
+    """The part of a run that counts: requests due and tokens received in it. Seconds of the records' clock."""
 
     start: float
     end: float
 
     def has(self, at: float) -> bool:
-        """Whether a time is in it."""
+        """Whether a time is within the window."""
         return self.start <= at <= self.end
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run comes to. Milliseconds from the scheduled arrival, but for `sent`; nan where nothing was measured."""
+    """Summary of a run. Latencies in ms from the scheduled arrival, `…_sent` from the send; nan: not measured.
+
+    itl: by piece of the stream. jain: fairness of users' token rates. worst_user_per_s: the lowest of these rates.
+    """
 
     requests: int
     errors: int
@@ -60,14 +65,14 @@ class Summary:
     requests_per_s: float
     tokens_per_s: float
     ttft: Spread
-    ttft_sent: Spread  # from when it was sent: what tools that hide their own queue report
+    ttft_sent: Spread
     e2e: Spread
     e2e_sent: Spread
     tpot: Spread
-    itl: Spread  # by piece of the stream
+    itl: Spread
     itl_token: Spread
     dispatch: Spread
-    jain: float  # of users' rates
+    jain: float
     worst_user_per_s: float
     rounds: int
     drafted: int
@@ -75,7 +80,7 @@ class Summary:
 
     @property
     def tau(self) -> float:
-        """Tokens emitted a verification that had a draft."""
+        """Tokens emitted per verification with a draft."""
         return (self.accepted + self.rounds) / self.rounds if self.rounds else NAN
 
     @property
@@ -85,7 +90,7 @@ class Summary:
 
 
 def summarise(records: Sequence[Record], window: Window | None = None) -> Summary:
-    """One run; without a window from its first scheduled arrival to its last end."""
+    """Summarise a run. Without a window: from its first scheduled arrival to its last end."""
     window = window or _whole(records)
     counted = [record for record in records if window.has(record.scheduled)]
     good = list(filter(answered, counted))
@@ -118,7 +123,7 @@ def summarise(records: Sequence[Record], window: Window | None = None) -> Summar
 
 
 def answered(record: Record) -> bool:
-    """Whether it has tokens and no error."""
+    """Whether a request has tokens and no error."""
     return not record.error and bool(record.chunks)
 
 
@@ -143,12 +148,12 @@ def e2e_sent_ms(record: Record) -> float:
 
 
 def dispatch_ms(record: Record) -> float:
-    """Milliseconds that the load generator itself was late."""
+    """Milliseconds between the scheduled arrival and the send: the load generator's own delay."""
     return 1e3 * (record.sent - record.scheduled)
 
 
 def tpot_ms(record: Record) -> float:
-    """Milliseconds a token after the first; nan of a request with fewer than two."""
+    """Milliseconds per token after the first; nan for fewer than two tokens."""
     if record.count < 2:
         return NAN
     return 1e3 * (record.chunks[-1].at - record.chunks[0].at) / (record.count - 1)
@@ -160,7 +165,7 @@ def itl_ms(record: Record) -> list[float]:
 
 
 def itl_token_ms(record: Record) -> list[float]:
-    """The same by token: of a burst every token has its share of the gap before it."""
+    """Milliseconds between tokens: the tokens of one piece share the gap before it equally."""
     each = sizes(record)
     gaps: list[float] = []
     for gap, size in zip(itl_ms(record), each[1:], strict=True):
@@ -170,7 +175,7 @@ def itl_token_ms(record: Record) -> list[float]:
 
 
 def spread(values: Iterable[float]) -> Spread:
-    """How they lie."""
+    """Statistics of values."""
     found = np.fromiter(values, float)
     if not len(found):
         return Spread(0, NAN, NAN, NAN, NAN, NAN, NAN)
@@ -179,7 +184,7 @@ def spread(values: Iterable[float]) -> Spread:
 
 
 def tokens_between(records: Iterable[Record], edges: np.ndarray) -> np.ndarray:
-    """Tokens of answers without an error that came between each edge and the next, seconds."""
+    """Tokens received between consecutive edges (seconds), of answers without an error. Shape [edges - 1]."""
     good = list(filter(answered, records))
     at = [chunk.at for record in good for chunk in record.chunks]
     weights = [size for record in good for size in sizes(record)]
@@ -188,13 +193,13 @@ def tokens_between(records: Iterable[Record], edges: np.ndarray) -> np.ndarray:
 
 
 def jain(rates: Sequence[float]) -> float:
-    """Fairness of rates, 1/n to 1."""
+    """Jain's index of rates, from 1/n to 1; nan without rates."""
     squares = sum(rate * rate for rate in rates)
     return sum(rates) ** 2 / (len(rates) * squares) if squares else NAN
 
 
 def sizes(record: Record) -> list[float]:
-    """Tokens of every piece of a stream that has some: as told, or an equal share."""
+    """Tokens of every piece of a stream: as the endpoint reported them, or an equal share each."""
     if any(chunk.tokens for chunk in record.chunks):
         return [float(len(chunk.tokens)) for chunk in record.chunks]
     return [record.count / len(record.chunks)] * len(record.chunks)
@@ -207,7 +212,7 @@ def _whole(records: Sequence[Record]) -> Window:
 
 
 def _faults(counted: Iterable[Record]) -> dict[str, int]:
-    """Requests without an answer by the kind of their error; "empty": without an error or a token."""
+    """Requests without an answer, by kind of error; "empty": neither an error nor a token."""
     return dict(Counter(record.fault or "empty" for record in counted if not answered(record)))
 
 
@@ -220,7 +225,7 @@ def _per_s(count: int, duration_s: float) -> float:
 
 
 def _tokens_within(records: Iterable[Record], window: Window) -> int:
-    """Tokens of answers without an error that came within a window, whenever their requests were due."""
+    """Tokens received within a window, of answers without an error, whenever their requests were due."""
     return round(sum(_within(record, window) for record in filter(answered, records)))
 
 
@@ -230,5 +235,5 @@ def _within(record: Record, window: Window) -> float:
 
 
 def _rate(record: Record) -> float:
-    """Tokens per second that its user saw."""
+    """Tokens per second that the user received."""
     return record.count / max(record.ended - record.scheduled, 1e-9)

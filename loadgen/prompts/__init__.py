@@ -1,11 +1,11 @@
-"""Prompts we wrote ourselves, in several kinds; acceptance differs by kind."""
+"""The bundled prompts, of several kinds: acceptance differs by kind."""
 
 import json
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final
 
-CHARACTERS: Final = 4.0  # of a token, about
+CHARACTERS: Final = 4.0  # per token, about
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,20 +24,20 @@ def bundled() -> list[Prompt]:
 
 
 def demo_cases(users: int) -> list[dict[str, Any]]:
-    """Chat requests for so many users (the set repeats): id, prompt, temperature, top_p, seed.
+    """Chat requests for `users` users (the set repeats): id, prompt, temperature, top_p, seed.
 
-    Chosen so that no decision of the demo model in 64 tokens is near a tie (tests/exactness/choose.py).
+    They are chosen so that no token of the demo model's first 64 is near a tie (tests/exactness/choose.py).
     """
     cases: list[dict[str, Any]] = json.loads(files(__name__).joinpath("demo.json").read_text())
     return [{**cases[i % len(cases)], "id": f"user-{i + 1}"} for i in range(users)]
 
 
 def steady(number: int, tokens: int) -> str:
-    """A sentence said again and again, about so many tokens long: a prompt whose continuation leaves no doubt.
+    """A repeated sentence of about `tokens` tokens: a prompt with an unambiguous continuation.
 
-    Models go on repeating it with wide margins, so its text is the same in bfloat16 and however it is batched.
+    Models repeat it with wide margins, so the text is the same in bfloat16 and in any batch.
     """
     lines = files(__name__).joinpath("steady.txt").read_text().splitlines()
     line = lines[number % len(lines)]
-    again = max(2, round(tokens / (len(line) / CHARACTERS)))
-    return (line + "\n") * again
+    repeats = max(2, round(tokens / (len(line) / CHARACTERS)))
+    return (line + "\n") * repeats

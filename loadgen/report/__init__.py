@@ -1,1 +1,1 @@
-"""What result files show: one HTML page that opens offline, and a trace for Perfetto."""
+"""Renders result files as one self-contained HTML page, and spans as a trace for Perfetto."""

@@ -1,4 +1,4 @@
-"""Charts of load runs, one function each. None where there is nothing to draw."""
+"""Charts of load runs, one function each. They return None if there is nothing to draw."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadgen.metrics.summary import itl_token_ms, tokens_between, tpot_ms
-from loadgen.report.frame import (
+from loadgen.report.chart import (
     MUTED,
     PALETTE,
     SHADE,
@@ -27,7 +27,9 @@ from loadgen.request import Record
 from loadgen.results.result_reader import LoadedResult, number
 
 Values = NDArray[np.float64]
-Measured = tuple[str, str, Callable[[Record], list[float]]]  # what of a request, how it is dashed, its values
+Quantity = tuple[
+    str, str, Callable[[Record], list[float]]
+]  # its name, its line's dash, its values of a request
 
 MAX_POINTS: Final = 300  # of a distribution
 BINS: Final = 60
@@ -36,8 +38,8 @@ STEPS_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 
 
 def ttft(runs: Sequence[LoadedResult]) -> Chart | None:
     """Distribution of the time to the first token, from the scheduled arrival and from the send."""
-    sets = [("from the scheduled arrival", "solid", _ttft), ("from the send", "dot", _ttft_sent)]
-    return _distribution(runs, "ttft", "Time to first token", sets)
+    quantities = [("from the scheduled arrival", "solid", _ttft), ("from the send", "dot", _ttft_sent)]
+    return _distribution(runs, "ttft", "Time to first token", quantities)
 
 
 def e2e(runs: Sequence[LoadedResult]) -> Chart | None:
@@ -48,7 +50,7 @@ def e2e(runs: Sequence[LoadedResult]) -> Chart | None:
 
 
 def tpot(runs: Sequence[LoadedResult]) -> Chart | None:
-    """Distribution of the time of a token after the first."""
+    """Distribution of the time per token after the first."""
     return _distribution(runs, "tpot", "Time per output token", [("", "solid", lambda r: [tpot_ms(r)])])
 
 
@@ -79,7 +81,7 @@ def itl(runs: Sequence[LoadedResult]) -> Chart | None:
     return Chart(
         "itl",
         "Inter-token latency",
-        f"A burst of m tokens is m gaps of an m-th. Beyond the right edge: {beyond:.2f} % of {len(whole):,} gaps.",
+        f"A piece of m tokens counts as m equal gaps. Beyond the right edge: {beyond:.2f} % of {len(whole):,} gaps.",
         traces,
         layout(
             axis("ms", range=[start, end], nticks=7),
@@ -92,7 +94,7 @@ def itl(runs: Sequence[LoadedResult]) -> Chart | None:
 
 
 def throughput(runs: Sequence[LoadedResult]) -> Chart | None:
-    """Tokens a second over time, and below it requests in flight; what is counted is shaded where runs agree on it."""
+    """Tokens per second and requests in flight over time; the counted window is shaded if all runs have the same."""
     drawn = [run for run in runs if run.records]
     colours, width = run_colours(runs), 0.0
     traces: list[Trace] = []
@@ -131,19 +133,19 @@ def throughput(runs: Sequence[LoadedResult]) -> Chart | None:
 
 
 def by_kind(runs: Sequence[LoadedResult]) -> Chart | None:
-    """Accepted / drafted of every kind of prompt."""
+    """Accepted / drafted by kind of prompt."""
     return _by_kind(
         runs, "draft_efficiency", "Accepted / drafted, by kind of prompt", 100.0, "% of drafted tokens"
     )
 
 
 def tau_by_kind(runs: Sequence[LoadedResult]) -> Chart | None:
-    """Tokens a verified draft brings, of every kind of prompt."""
-    return _by_kind(runs, "tau", "τ, by kind of prompt", 1.0, "tokens a verified draft")
+    """τ by kind of prompt."""
+    return _by_kind(runs, "tau", "τ, by kind of prompt", 1.0, "tokens per verified draft")
 
 
 def by_position(runs: Sequence[LoadedResult]) -> Chart | None:
-    """Share of accepted tokens by place in the draft, of those that were looked at."""
+    """Share of accepted tokens by position in the draft, of those that were checked."""
     colours = run_colours(runs)
     traces = []
     for run in runs:
@@ -156,10 +158,10 @@ def by_position(runs: Sequence[LoadedResult]) -> Chart | None:
     return Chart(
         "acceptance-by-position",
         "Acceptance by position in the draft",
-        "Of the tokens at that place which the verifier looked at: those before it were accepted.",
+        "Of the tokens at this position that the verifier checked, which are those after accepted ones.",
         traces,
         layout(
-            axis("place in the draft", dtick=1),
+            axis("position in the draft", dtick=1),
             axis("% accepted", range=[0, 102]),
             len(traces) > 1,
         ),
@@ -167,34 +169,33 @@ def by_position(runs: Sequence[LoadedResult]) -> Chart | None:
 
 
 def _distribution(
-    runs: Sequence[LoadedResult], name: str, title: str, sets: Sequence[Measured]
+    runs: Sequence[LoadedResult], name: str, title: str, quantities: Sequence[Quantity]
 ) -> Chart | None:
-    """Share of requests that took not longer than x ms; a line a run and set."""
+    """Share of requests that took at most x ms: a line per run and quantity."""
     colours = run_colours(runs)
     traces: list[Trace] = []
     drawn: list[Values] = []
     for run in runs:
-        for at, (what, dash, of) in enumerate(sets):
+        for at, (what, dash, of) in enumerate(quantities):
             if len(values := _values(run, of)):
                 label = ", ".join(part for part in (run.label if len(runs) > 1 else "", what) if part)
-                # One run has no colour to tell it from others: then its sets have.
+                # With several runs colours stand for runs, with one run for quantities.
                 colour = colours[run.label] if len(runs) > 1 else PALETTE[at]
                 traces.append(_shares(label or run.label, values, colour, dash))
                 drawn.append(values)
     if not traces:
         return None
-    most = max(float(values.max()) for values in drawn)
+    slowest = max(float(values.max()) for values in drawn)
     start, end = _range(drawn)
-    caption = (
-        f"Share of {'up to ' if len(runs) > 1 else ''}{max(map(len, drawn)):,} requests that took no longer."
-    )
-    caption += f" The slowest took {most:,.0f} ms." if most > end else ""
+    up_to = "up to " if len(runs) > 1 else ""
+    caption = f"Share of {up_to}{max(map(len, drawn)):,} requests that took at most that long."
+    caption += f" The slowest took {slowest:,.0f} ms." if slowest > end else ""
     x, y = axis("ms", range=[start, end], nticks=7), axis("% of requests", range=[0, 101], nticks=6)
     return Chart(name, title, caption, traces, layout(x, y, len(traces) > 1))
 
 
 def _shares(label: str, values: Values, colour: str, dash: str) -> Trace:
-    """A distribution as a line of steps, with not more points than it needs."""
+    """A cumulative distribution as a step line of at most MAX_POINTS points."""
     shares = np.linspace(0, 100, min(len(values), MAX_POINTS) + 1)
     ms = np.percentile(values, shares, method="inverted_cdf")
     hover = "%{y:.1f} % within %{x:.1f} ms<extra>%{fullData.name}</extra>"
@@ -202,19 +203,19 @@ def _shares(label: str, values: Values, colour: str, dash: str) -> Trace:
 
 
 def _range(found: Sequence[Values]) -> tuple[float, float]:
-    """What is drawn of values: all but a long tail, and from 0 unless that leaves the half of it empty."""
-    most = max(float(values.max()) for values in found)
-    end = 1.03 * min(2.5 * max(float(np.percentile(values, 99)) for values in found), most) or 1.0
-    least = min(float(values.min()) for values in found)
-    return (max(0.0, least - max(0.1 * (end - least), 0.1 * end)) if least > end / 2 else 0.0), end
+    """The range of an axis: without a long tail, and from 0 unless half of the chart would be empty."""
+    maximum = max(float(values.max()) for values in found)
+    end = 1.03 * min(2.5 * max(float(np.percentile(values, 99)) for values in found), maximum) or 1.0
+    minimum = min(float(values.min()) for values in found)
+    return (max(0.0, minimum - max(0.1 * (end - minimum), 0.1 * end)) if minimum > end / 2 else 0.0), end
 
 
-def _by_kind(runs: Sequence[LoadedResult], figure: str, title: str, scale: float, unit: str) -> Chart | None:
+def _by_kind(runs: Sequence[LoadedResult], metric: str, title: str, scale: float, unit: str) -> Chart | None:
     colours = run_colours(runs)
     traces = []
     for run in runs:
         found = {
-            kind: v for kind, row in run.result.by_kind.items() if (v := number(row, figure)) is not None
+            kind: v for kind, row in run.result.by_kind.items() if (v := number(row, metric)) is not None
         }
         if found:
             values = [scale * value for value in found.values()]
@@ -222,7 +223,7 @@ def _by_kind(runs: Sequence[LoadedResult], figure: str, title: str, scale: float
     if not traces:
         return None
     return Chart(
-        f"{figure.replace('_', '-')}-by-kind",
+        f"{metric.replace('_', '-')}-by-kind",
         title,
         "",
         traces,
@@ -250,7 +251,7 @@ def _values(run: LoadedResult, of: Callable[[Record], list[float]]) -> Values:
 
 
 def _in_flight(records: Sequence[Record], edges: Values) -> Values:
-    """Mean number of requests that were sent and had not ended."""
+    """Mean number of requests in flight between consecutive edges (seconds). Shape [edges - 1]."""
     sent, ended = (np.array([getattr(r, name) for r in records]) for name in ("sent", "ended"))
     means = [
         float(np.clip(np.minimum(ended, right) - np.maximum(sent, left), 0.0, None).sum()) / (right - left)

@@ -1,13 +1,14 @@
-"""What the page says in words and tables: banners, cards, figures, failures, and how it was set."""
+"""Banners, cards and tables of the report."""
 
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from loadgen.report.markup import Html, figure, joined, table, tag
-from loadgen.report.timeline import Timeline, spent
-from loadgen.results.result_reader import LoadedResult, number
+from loadgen.report.blocks import Banner, Card, Table
+from loadgen.report.formatting import format_number, percent
+from loadgen.report.timeline import Timeline, time_by_kind
+from loadgen.results.result_reader import LoadedResult, Point, number
 
 LATENCIES: Final = {
     "TTFT, from the scheduled arrival": "ttft_scheduled",
@@ -19,115 +20,114 @@ LATENCIES: Final = {
     "ITL, by token": "itl_token",
     "dispatch delay": "dispatch",
 }
-COUNTED: Final = {
-    "Window": "Requests count that were due within the counted window, tokens that came within it. Failed requests are "
-    "counted, not measured.",
-    "TTFT": "First token − scheduled arrival: a person waits from there, also while the load generator does. From the "
-    "send: what tools report that leave their own queue out.",
+DEFINITIONS: Final = {
+    "Window": "Requests due and tokens received within the counted window count. Failed requests are counted, but "
+    "their latencies are not.",
+    "TTFT": "First token − scheduled arrival, when a user starts to wait. TTFT from the send leaves out the load "
+    "generator's own queue, as many tools do.",
     "End to end": "Last token − scheduled arrival.",
     "TPOT": "(Last token − first token) / (tokens − 1), of one request.",
-    "ITL": "Gaps between the pieces of a stream; by token: m tokens at once are m gaps of an m-th.",
-    "Dispatch delay": "Send − scheduled arrival: the load generator's own. Too much of it makes a result not valid.",
-    "Goodput": "Requests a second that kept every limit which was set.",
-    "τ": "(Accepted + rounds) / rounds: tokens that a verified draft brings, the corrected or bonus one included.",
-    "Accepted / drafted": "Of all tokens that devices drafted. α is another: accepted / (accepted + rejected), of "
-    "those that the verifier came to look at.",
-    "Fairness": "Jain's index of users' tokens a second, 1 when all are equal.",
+    "ITL": "Gaps between the pieces of a stream; by token: a piece of m tokens counts as m gaps of an m-th each.",
+    "Dispatch delay": "Send − scheduled arrival: the delay of the load generator itself. If it is too long, "
+    "the result is not valid.",
+    "Goodput": "Requests per second that met every limit.",
+    "τ": "(Accepted + rounds) / rounds: tokens per verified draft, including the corrected or bonus one.",
+    "Accepted / drafted": "Of all drafted tokens. α differs: accepted / (accepted + rejected), of the tokens that "
+    "the verifier checked.",
+    "Fairness": "Jain's index of users' token rates; 1: all are equal.",
 }
 MAX_FAILURES: Final = 20
 
 
-def banners(all_loaded: Sequence[LoadedResult]) -> Html:
-    """Red for what is not valid or failed, amber for what is not whole."""
+def banners(all_loaded: Sequence[LoadedResult]) -> list[Banner]:
+    """Red: not valid, or failed assertions. Amber: incomplete, or failed requests."""
     found = []
     for one in all_loaded:
         result, of = one.result, f" ({one.label})" if len(all_loaded) > 1 else ""
         if not result.valid or result.problems:
-            found.append(_banner("bad", f"Not valid{of}: these figures are not to be used.", result.problems))
+            found.append(Banner("bad", f"Not valid{of}: do not use this result.", result.problems))
         if result.failed_assertions:
-            found.append(_banner("bad", f"Not reached{of}:", result.failed_assertions))
+            found.append(Banner("bad", f"Failed assertions{of}:", result.failed_assertions))
         if result.partial:
-            found.append(
-                _banner("warn", f"Partial{of}: the run was ended early; this is what there was by then.", ())
-            )
-        if failed := number(result.figures, "failed"):
-            completed = number(result.figures, "completed") or 0
-            found.append(
-                _banner("warn", f"{failed:.0f} of {failed + completed:.0f} requests failed{of}.", ())
-            )
-        found += [_banner("warn", why, ()) for why in one.missing]
-    return joined(found)
+            found.append(Banner("warn", f"Partial{of}: the run ended early, and this is its result so far."))
+        if failed := number(result.metrics, "failed"):
+            completed = number(result.metrics, "completed") or 0
+            found.append(Banner("warn", f"{failed:.0f} of {failed + completed:.0f} requests failed{of}."))
+        found += [Banner("warn", why) for why in one.missing]
+    return found
 
 
-def _banner(kind: str, text: str, reasons: Sequence[str]) -> Html:
-    listed = [tag("ul", *(tag("li", reason) for reason in reasons))] if reasons else []
-    return tag("div", tag("strong", text), *listed, class_=f"banner {kind}")
+def cards(run: LoadedResult) -> list[Card]:
+    """The most important metrics; those that were not measured are left out."""
+    metrics = run.result.metrics
 
-
-def cards(run: LoadedResult) -> Html:
-    """The figures a person looks for first; those that there are none of are left out."""
-    seen, stack = run.result.figures, run.result.stack
-
-    def pair(name: str) -> str:
-        return (
-            f"p90 {figure(number(seen, f'p90_{name}_ms'))}, p99 {figure(number(seen, f'p99_{name}_ms'))} ms"
-        )
+    def of(name: str) -> str:
+        return format_number(number(metrics, name))
 
     def count(name: str) -> str:
-        return figure(number(seen, name), digits=0)
+        return format_number(number(metrics, name), digits=0)
 
-    tau = number(seen, "tau")
-    share, drafted = number(seen, "draft_efficiency"), count("drafted_tokens")
-    told: list[tuple[str, float | None, str, str]] = [
-        ("Output", number(seen, "output_throughput"), "tokens/s", f"{count('total_output_tokens')} tokens"),
+    def tail(name: str) -> str:
+        return f"p90 {of(f'p90_{name}_ms')}, p99 {of(f'p99_{name}_ms')} ms"
+
+    values: list[tuple[str, float | None, str, str]] = [
+        (
+            "Output",
+            number(metrics, "output_throughput"),
+            "tokens/s",
+            f"{count('total_output_tokens')} tokens",
+        ),
         (
             "Requests",
-            number(seen, "request_throughput"),
+            number(metrics, "request_throughput"),
             "/s",
             f"{count('completed')} done, {count('failed')} failed",
         ),
         (
             "Time to first token",
-            number(seen, "median_ttft_scheduled_ms"),
+            number(metrics, "median_ttft_scheduled_ms"),
             "ms, median",
-            pair("ttft_scheduled"),
+            tail("ttft_scheduled"),
         ),
-        ("Time per output token", number(seen, "median_tpot_ms"), "ms, median", pair("tpot")),
-        ("End to end", number(seen, "median_e2el_scheduled_ms"), "ms, median", pair("e2el_scheduled")),
-        ("Goodput", number(seen, "request_goodput"), "/s", str(run.result.config.get("goodput") or "")),
-        ("τ", stack.tau if tau is None else tau, "", "tokens a verified draft"),
-        ("Accepted / drafted", _percent(share), "%", f"of {drafted} tokens"),
-        ("α", _percent(stack.alpha), "%", "accepted, of those looked at"),
-        ("Verifiers busy", _percent(stack.verifier_utilisation), "%", "of the run"),
-        ("Links", stack.link_bytes_per_emitted_token, "bytes/token", "of emitted tokens"),
-        (
-            "Fairness",
-            number(seen, "jain"),
-            "",
-            f"worst user {figure(number(seen, 'worst_user_tokens_per_s'))} tokens/s",
-        ),
-        ("Dispatch delay", number(seen, "p99_dispatch_ms"), "ms", "p99, the load generator's own"),
+        ("Time per output token", number(metrics, "median_tpot_ms"), "ms, median", tail("tpot")),
+        ("End to end", number(metrics, "median_e2el_scheduled_ms"), "ms, median", tail("e2el_scheduled")),
+        ("Goodput", number(metrics, "request_goodput"), "/s", str(run.result.config.get("goodput") or "")),
+        *_speculation_cards(run),
+        ("Fairness", number(metrics, "jain"), "", f"worst user {of('worst_user_tokens_per_s')} tokens/s"),
+        ("Dispatch delay", number(metrics, "p99_dispatch_ms"), "ms", "p99, the load generator's own"),
     ]
-    return tag("div", *(_card(*one) for one in told if one[1] is not None), class_="cards")
+    return [
+        Card(name, format_number(value), unit, more)
+        for name, value, unit, more in values
+        if value is not None
+    ]
 
 
-def _card(name: str, value: float | None, unit: str, more: str) -> Html:
-    big = tag("b", figure(value), " ", tag("small", unit))
-    return tag("div", tag("span", name, class_="name"), big, tag("span", more, class_="more"), class_="card")
+def _speculation_cards(run: LoadedResult) -> list[tuple[str, float | None, str, str]]:
+    metrics, stack = run.result.metrics, run.result.stack
+    tau = number(metrics, "tau")
+    drafted = format_number(number(metrics, "drafted_tokens"), digits=0)
+    return [
+        ("τ", stack.tau if tau is None else tau, "", "tokens per verified draft"),
+        ("Accepted / drafted", percent(number(metrics, "draft_efficiency")), "%", f"of {drafted} tokens"),
+        ("α", percent(stack.alpha), "%", "accepted, of those checked"),
+        ("Verifiers busy", percent(stack.verifier_utilisation), "%", "of the run"),
+        ("Links", stack.link_bytes_per_emitted_token, "bytes/token", "of emitted tokens"),
+    ]
 
 
-def latencies(run: LoadedResult) -> Html:
-    """All of them, in milliseconds."""
-    of = ("median", "mean", "std", "p90", "p99", "max")
+def latencies(run: LoadedResult) -> Table:
+    """All latencies, in milliseconds."""
+    statistics = ("median", "mean", "std", "p90", "p99", "max")
     rows = [
-        [name, *(figure(number(run.result.figures, f"{which}_{key}_ms")) for which in of)]
+        [name, *(format_number(number(run.result.metrics, f"{which}_{key}_ms")) for which in statistics)]
         for name, key in LATENCIES.items()
     ]
-    return tag("div", table(["ms", *of], rows), class_="box")
+    return Table(["ms", *statistics], rows)
 
 
-def compared(runs: Sequence[LoadedResult]) -> Html:
-    """A row a run."""
+def comparison(runs: Sequence[LoadedResult]) -> Table:
+    """A row per run."""
     columns = {
         "tokens/s": "output_throughput",
         "requests/s": "request_throughput",
@@ -140,66 +140,66 @@ def compared(runs: Sequence[LoadedResult]) -> Html:
         "τ": "tau",
         "failed": "failed",
     }
-    there = {
+    measured = {
         name: key
         for name, key in columns.items()
-        if any(number(r.result.figures, key) is not None for r in runs)
+        if any(number(r.result.metrics, key) is not None for r in runs)
     }
     rows = [
         [
             run.label,
             *(
-                figure(number(run.result.figures, key), digits=0 if key == "failed" else None)
-                for key in there.values()
+                format_number(number(run.result.metrics, key), digits=0 if key == "failed" else None)
+                for key in measured.values()
             ),
             _state(run),
         ]
         for run in runs
     ]
-    return tag("div", table(["run", *there, ""], rows), class_="box")
+    return Table(["run", *measured, ""], rows)
 
 
 def _state(run: LoadedResult) -> str:
     return "not valid" if not run.result.valid else "partial" if run.result.partial else "valid"
 
 
-def speculation(runs: Sequence[LoadedResult]) -> Html:
-    """By kind of prompt, where anything was drafted."""
+def speculation(runs: Sequence[LoadedResult]) -> Table | None:
+    """Speculation by kind of prompt; None without drafts."""
     rows = []
     for run in runs:
-        for kind, seen in run.result.by_kind.items():
-            if number(seen, "drafted_tokens"):
+        for kind, metrics in run.result.by_kind.items():
+            if number(metrics, "drafted_tokens"):
                 counts = [
-                    figure(number(seen, name), digits=0) for name in ("completed", "total_output_tokens")
+                    format_number(number(metrics, name), digits=0)
+                    for name in ("completed", "total_output_tokens")
                 ]
                 shares = [
-                    figure(number(seen, name)) for name in ("tau", "draft_efficiency", "median_tpot_ms")
+                    format_number(number(metrics, name))
+                    for name in ("tau", "draft_efficiency", "median_tpot_ms")
                 ]
                 rows.append([*([run.label] if len(runs) > 1 else []), kind or "–", *counts, *shares])
     first = ["run", "prompts"] if len(runs) > 1 else ["prompts"]
-    if not rows:
-        return Html()
-    return tag(
-        "div",
-        table([*first, "requests", "tokens", "τ", "accepted / drafted", "TPOT p50, ms"], rows),
-        class_="box",
-    )
+    headings = [*first, "requests", "tokens", "τ", "accepted / drafted", "TPOT p50, ms"]
+    return Table(headings, rows) if rows else None
 
 
-def shares(seen: Timeline) -> Html:
-    """What each row did, as shares of the window."""
-    found = spent(seen)
+def shares(seen: Timeline) -> Table:
+    """How each row of a timeline spent its time, as percentages."""
+    found = time_by_kind(seen)
     kinds = list(dict.fromkeys(kind for _, kind in found))
     span = seen.end - seen.start
     rows = [
-        [row, *(figure(found[row, kind] / span, 100) if (row, kind) in found else "" for kind in kinds)]
+        [
+            row,
+            *(format_number(found[row, kind] / span, 100) if (row, kind) in found else "" for kind in kinds),
+        ]
         for row in seen.rows
     ]
-    return tag("div", table(["% of the time drawn", *kinds], rows), class_="box")
+    return Table(["% of the time drawn", *kinds], rows)
 
 
-def failures(runs: Sequence[LoadedResult]) -> Html:
-    """What went wrong and how often, the most frequent first."""
+def failures(runs: Sequence[LoadedResult]) -> Table | None:
+    """Errors and how often they occurred, most frequent first; None without errors."""
     found = Counter(
         (run.label, r.fault or "empty", r.error or "an answer without a token")
         for run in runs
@@ -211,29 +211,14 @@ def failures(runs: Sequence[LoadedResult]) -> Html:
         for (label, fault, error), count in found.most_common(MAX_FAILURES)
     ]
     if not rows:
-        return Html()
+        return None
     more = len(found) - len(rows)
-    under = [tag("p", f"{more} kinds more are not shown.", class_="caption")] if more > 0 else []
-    return tag("div", table(["run", "fault", "requests", "what was said"], rows), *under, class_="box text")
+    after = f"{more} more kinds are not shown." if more > 0 else ""
+    return Table(["run", "fault", "requests", "message"], rows, text=True, after=after)
 
 
-def points(one: LoadedResult) -> Html:
-    """A row a point of a sweep, and its knees and crossovers."""
-    rows = [
-        [
-            point.policy or "–",
-            figure(point.rate if point.rate is not None else point.concurrency),
-            str(point.repeat),
-            *(figure(number(point.figures, name)) for name in ("output_throughput", "request_goodput")),
-            *(figure(number(point.figures, f"{which}_ttft_scheduled_ms")) for which in ("median", "p99")),
-            figure(number(point.figures, "median_tpot_ms")),
-            figure(number(point.figures, "failed"), digits=0),
-            figure(point.stack.tau),
-            figure(_percent(point.stack.verifier_utilisation)),
-            point.file,
-        ]
-        for point in one.result.points
-    ]
+def sweep_points(one: LoadedResult) -> Table:
+    """A row per point of a sweep, and its knees and crossovers."""
     by = "requests/s" if any(point.rate is not None for point in one.result.points) else "users"
     headings = [
         "policy",
@@ -247,30 +232,51 @@ def points(one: LoadedResult) -> Html:
         "failed",
         "τ",
         "busy %",
+        "file",
     ]
-    knees = [
-        f"{name}: knee at {figure(level)} {by}"
+    return Table(headings, [_point_row(point) for point in one.result.points], before=_knees(one, by))
+
+
+def _point_row(point: Point) -> list[str]:
+    return [
+        point.policy or "–",
+        format_number(point.rate if point.rate is not None else point.concurrency),
+        str(point.repeat),
+        *(format_number(number(point.metrics, name)) for name in ("output_throughput", "request_goodput")),
+        *(format_number(number(point.metrics, f"{which}_ttft_scheduled_ms")) for which in ("median", "p99")),
+        format_number(number(point.metrics, "median_tpot_ms")),
+        format_number(number(point.metrics, "failed"), digits=0),
+        format_number(point.stack.tau),
+        format_number(percent(point.stack.verifier_utilisation)),
+        point.file,
+    ]
+
+
+def _knees(one: LoadedResult, unit: str) -> str:
+    """Knees and crossovers as one sentence, "" where there are none."""
+    parts = [
+        f"{name}: knee at {format_number(level)} {unit}"
         for name, level in one.result.knees.items()
         if level is not None
     ]
-    knees += [
-        f"{' and '.join(c.between)} change places at {figure(c.level)} {by}" for c in one.result.crossovers
+    parts += [
+        f"{' and '.join(c.between)} cross over at {format_number(c.level)} {unit}"
+        for c in one.result.crossovers
     ]
-    told = [tag("p", "; ".join(knees) + ".")] if knees else []
-    return tag("div", *told, table([*headings, "file"], rows), class_="box")
+    return "; ".join(parts) + "." if parts else ""
 
 
-def settings(all_loaded: Sequence[LoadedResult]) -> Html:
-    """How each was set and on what; what was left empty is left out."""
-    columns = [_told(one) for one in all_loaded]
+def settings(all_loaded: Sequence[LoadedResult]) -> Table:
+    """Settings, commit and hardware of every result; empty ones are left out."""
+    columns = [_settings_of(one) for one in all_loaded]
     names = list(dict.fromkeys(name for column in columns for name in column))
     rows = [[name, *(column.get(name, "–") for column in columns)] for name in names]
-    if len(columns) > 1:  # what differs is what a reader looks for
+    if len(columns) > 1:  # different settings first
         rows.sort(key=lambda row: len(set(row[1:])) == 1)
-    return tag("div", table(["", *(one.label for one in all_loaded)], rows), class_="box text")
+    return Table(["", *(one.label for one in all_loaded)], rows, text=True)
 
 
-def _told(one: LoadedResult) -> dict[str, str]:
+def _settings_of(one: LoadedResult) -> dict[str, str]:
     result = one.result
     facts: Mapping[str, Any] = {
         "file": one.path.name,
@@ -279,18 +285,8 @@ def _told(one: LoadedResult) -> dict[str, str]:
         **{f"hardware: {name}": value for name, value in result.hardware.items()},
         **result.config,
     }
-    return {name: _shown(value) for name, value in facts.items() if value not in (None, "", [], {}, False)}
+    return {name: _as_text(value) for name, value in facts.items() if value not in (None, "", [], {}, False)}
 
 
-def _shown(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def counted() -> Html:
-    """What the figures mean."""
-    parts = [part for name, text in COUNTED.items() for part in (tag("dt", name), tag("dd", text))]
-    return tag("div", tag("dl", *parts), class_="box")
-
-
-def _percent(share: float | None) -> float | None:
-    return None if share is None else 100 * share

@@ -8,7 +8,7 @@ from typing import Any, Final
 from loadgen.request import Record
 from loadgen.results.spans import Span
 
-MAX_S: Final = 10.0  # of a run that a chart shows
+MAX_S: Final = 10.0  # of a run in a chart
 MAX_BARS: Final = 4000
 MAX_ROWS: Final = 40
 
@@ -39,7 +39,7 @@ ROLES: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bar. Seconds; sessions: whose it is, each with its round."""
+    """One bar. start, end: seconds; sessions: of the work, each with its round."""
 
     row: str
     kind: str
@@ -51,7 +51,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Bars between two times (seconds), by rows in the order they are drawn. left_out: rows beyond the most."""
+    """Bars between two times (seconds); rows in the order they are drawn. left_out: rows beyond MAX_ROWS."""
 
     rows: tuple[str, ...]
     bars: tuple[Bar, ...]
@@ -60,24 +60,26 @@ class Timeline:
     left_out: int = 0
 
 
-def origin_us(spans: Iterable[Span], told_us: float | None) -> float:
-    """Where a run's time begins on the spans' clock: as told, or the first span's start."""
-    return told_us if told_us is not None else min((s.start_us + s.offset_us for s in spans), default=0)
+def origin_us(spans: Iterable[Span], recorded_us: float | None) -> float:
+    """The run's start on the spans' clock: as recorded, or the first span's start."""
+    return (
+        recorded_us if recorded_us is not None else min((s.start_us + s.offset_us for s in spans), default=0)
+    )
 
 
 def pipeline(spans: Sequence[Span], zero_us: float, around: float) -> Timeline:
-    """Devices, then schedulers, then verifiers; some seconds around a time, of the whole where that is short."""
+    """Devices, then schedulers, then verifiers, for up to MAX_S seconds around a time."""
     order = ("draft_worker", "scheduler", "verifier")
     rows = sorted({(order.index(s.role), s.name) for s in spans if s.role in order})
     names = [f"{ROLES[order[at]]} {name}".strip() for at, name in rows]
-    return _cut(names, span_bars([s for s in spans if s.role in order], zero_us), around)
+    return _clip(names, span_bars([s for s in spans if s.role in order], zero_us), around)
 
 
 def span_bars(spans: Sequence[Span], zero_us: float) -> list[Bar]:
-    """A bar a span, but one for all rows of a verifier's step."""
+    """One bar per span, but only one for all spans of a verifier's step."""
     members: dict[tuple[str, str, int, float, float], list[Span]] = defaultdict(list)
     for at, span in enumerate(spans):
-        # A step's rows are told one by one, with the same times; all other spans stay by themselves.
+        # A verifier writes a span per row of a step, with equal times. Other spans stay separate.
         group_of = span.step if span.role == "verifier" else -1 - at
         row = f"{ROLES[span.role]} {span.name}".strip()
         start, end = (span.offset_us + t for t in (span.start_us, span.end_us))
@@ -96,9 +98,9 @@ def span_bars(spans: Sequence[Span], zero_us: float) -> list[Bar]:
 
 
 def slots(records: Sequence[Record], around: float) -> Timeline:
-    """Requests, where nothing is known of the stack: up to the first token, then streaming; a row one at a time."""
+    """Requests of a stack without spans: before the first token, then streaming. A row has one request at a time."""
     bars = []
-    free: list[float] = []  # by slot: when its request ends
+    free: list[float] = []  # by slot: when its last request ends
     for record in sorted(records, key=lambda r: r.scheduled):
         at = next((at for at, end in enumerate(free) if end <= record.scheduled), len(free))
         free[at : at + 1] = [max(record.ended, record.scheduled)]
@@ -109,11 +111,11 @@ def slots(records: Sequence[Record], around: float) -> Timeline:
         first = record.chunks[0].at
         bars.append(Bar(row, QUEUED, record.scheduled, first, session))
         bars.append(Bar(row, STREAMING, first, record.ended, session))
-    return _cut([f"slot {at + 1}" for at in range(len(free))], bars, around)
+    return _clip([f"slot {at + 1}" for at in range(len(free))], bars, around)
 
 
-def _cut(rows: Sequence[str], bars: Sequence[Bar], around: float) -> Timeline:
-    """Not more than MAX_S seconds around a time, nor MAX_BARS bars of MAX_ROWS rows."""
+def _clip(rows: Sequence[str], bars: Sequence[Bar], around: float) -> Timeline:
+    """At most MAX_S seconds around a time, MAX_BARS bars and MAX_ROWS rows."""
     first, last = min((b.start for b in bars), default=0.0), max((b.end for b in bars), default=0.0)
     if not first <= around <= last:
         around = (first + last) / 2
@@ -134,22 +136,22 @@ def _cut(rows: Sequence[str], bars: Sequence[Bar], around: float) -> Timeline:
 
 
 def _first_rows(rows: Sequence[str]) -> list[str]:
-    """Devices or slots beyond the most go; verifiers and schedulers stay."""
+    """Keep at most MAX_ROWS devices or slots, and all verifiers and schedulers."""
     many = [row for row in rows if row.startswith(("device", "slot"))][:MAX_ROWS]
     return [row for row in rows if row in many or not row.startswith(("device", "slot"))]
 
 
 def trace_events(spans: Sequence[Span], zero_us: float) -> dict[str, Any]:
-    """Chrome's trace format, which Perfetto reads: a process a service, a thread a kind of work, arrows from drafts."""
+    """Chrome's trace format, for Perfetto: a process per service, a thread per kind of work, arrows from drafts."""
     events: list[dict[str, Any]] = []
     processes: dict[str, int] = {}
     threads: dict[tuple[int, str], int] = {}
-    ends: dict[tuple[int, str], list[float]] = defaultdict(list)
+    lane_ends: dict[tuple[int, str], list[float]] = defaultdict(list)
     drafts: dict[tuple[str, int], dict[str, Any]] = {}
     for bar in sorted(span_bars(spans, zero_us), key=lambda bar: (bar.start, -bar.end)):
         pid = processes.setdefault(bar.row, len(processes) + 1)
         work = "steps" if bar.kind in (VERIFYING, IDLE) else bar.kind
-        free = ends[pid, work]  # what overlaps goes to threads beside each other
+        free = lane_ends[pid, work]  # overlapping work goes to parallel threads
         lane = next((at for at, end in enumerate(free) if end <= bar.start), len(free))
         free[lane : lane + 1] = [bar.end]
         thread = work if lane == 0 else f"{work} {lane + 1}"
@@ -185,7 +187,7 @@ def _event(bar: Bar, pid: int, tid: int) -> dict[str, Any]:
 
 
 def _arrow(draft: Mapping[str, Any], verify: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """From the start of drafting to that of verifying: an arrow binds to the slice that its time lies in."""
+    """An arrow from drafting to verifying, from start to start: an arrow binds to the slice that its time lies in."""
     ident = f"{draft['tid']}-{draft['ts']}"
     common = {"name": "draft", "cat": "draft", "id": ident}
     return [
@@ -198,13 +200,13 @@ def _named(what: str, pid: int, tid: int, name: str) -> dict[str, Any]:
     return {"name": what, "ph": "M", "pid": pid, "tid": tid, "args": {"name": name}}
 
 
-def spent(timeline: Timeline) -> Mapping[tuple[str, str], float]:
-    """Seconds by row and kind within its window, each second once: a device drafts for several sessions together."""
-    found: dict[tuple[str, str], float] = defaultdict(float)
-    ends: dict[tuple[str, str], float] = {}
+def time_by_kind(timeline: Timeline) -> Mapping[tuple[str, str], float]:
+    """Seconds by row and kind within the window. Overlapping bars count once: a device drafts for several sessions."""
+    spent: dict[tuple[str, str], float] = defaultdict(float)
+    covered: dict[tuple[str, str], float] = {}  # until when
     for bar in sorted(timeline.bars, key=lambda bar: bar.start):
-        of = bar.row, bar.kind
+        key = bar.row, bar.kind
         end = min(bar.end, timeline.end)
-        found[of] += max(0.0, end - max(bar.start, ends.get(of, timeline.start)))
-        ends[of] = max(end, ends.get(of, end))
-    return found
+        spent[key] += max(0.0, end - max(bar.start, covered.get(key, timeline.start)))
+        covered[key] = max(end, covered.get(key, end))
+    return spent

@@ -1,9 +1,9 @@
-"""The chart of a timeline: bars in a row a device, scheduler, verifier, or a row a request in flight."""
+"""The chart of a timeline: a row per device, scheduler and verifier, or per request in flight."""
 
 from collections import Counter
 from typing import Any, Final
 
-from loadgen.report.frame import SHADE, Chart, Trace, axis, faint, layout, plain
+from loadgen.report.chart import SHADE, Chart, Trace, axis, faint, layout, plain
 from loadgen.report.timeline import (
     DRAFTING,
     FAILED,
@@ -21,7 +21,7 @@ from loadgen.report.timeline import (
 )
 from loadgen.results.result_reader import LoadedResult
 
-# By kind of bar: colour, place within the row (0 its middle), height.
+# By kind of bar: colour, position within the row (0: its middle), height.
 BARS: Final = {
     DRAFTING: ("#2463ae", -0.22, 0.36),
     LINK: ("#e0a458", 0.09, 0.22),
@@ -32,12 +32,12 @@ BARS: Final = {
     STREAMING: ("#2463ae", 0.0, 0.8),
     FAILED: ("#c43d4b", 0.0, 0.8),
 }
-IN_SIGHT: Final = 30
+INITIAL_BARS: Final = 30
 OVERLAPPING: Final = (LINK, WAITING)
 
 
-def shown(run: LoadedResult) -> Timeline:
-    """What of a run is drawn: from around the middle of what is counted."""
+def timeline_window(run: LoadedResult) -> Timeline:
+    """The part of a run that is drawn: around the middle of the counted window."""
     middle = (run.window.start + run.window.end) / 2
     if not run.spans:
         return slots(run.records, middle)
@@ -45,8 +45,8 @@ def shown(run: LoadedResult) -> Timeline:
 
 
 def timeline(run: LoadedResult, trace_name: str = "") -> Chart | None:
-    """What devices and verifiers did when; without spans the requests themselves. trace_name: file of the whole."""
-    seen = shown(run)
+    """Activity of devices and verifiers over time, or requests without spans. trace_name: file with the whole run."""
+    seen = timeline_window(run)
     if not seen.bars:
         return None
     since = "the run's start" if run.result.trace_start_us is not None or not run.spans else "the first span"
@@ -64,20 +64,20 @@ def timeline(run: LoadedResult, trace_name: str = "") -> Chart | None:
 
 
 def _caption(run: LoadedResult, seen: Timeline, since: str, trace_name: str) -> str:
-    """What the rows are, which part of the run is drawn, and where the whole is."""
+    """Explains the rows, which part of the run is drawn, and where the whole run is."""
     if run.spans:
         rows = (
-            "A device's row: above it drafts, in the middle drafts are in flight, below verdicts wait for it. "
-            "A verifier's bar is one step, its number that of users in it. "
+            "A device's row: drafting at the top, drafts in flight in the middle, waiting verdicts at the bottom. "
+            "A verifier's bar is one step, with its number of users. "
         )
     else:
-        rows = "No spans were recorded: a row holds one request at a time. "
-    first, last = _close(seen)
+        rows = "Without recorded spans, a row has one request at a time. "
+    first, last = _initial_range(seen)
     closer = last - first < seen.end - seen.start
     parts = (
         f"Drawn: {seen.start:.2f} to {seen.end:.2f} s from {since}, {len(seen.bars):,} bars",
-        f"; {seen.left_out} rows more are not" if seen.left_out else "",
-        f"; at first {first:.2f} to {last:.2f} s, all on a double click" if closer else "",
+        f"; {seen.left_out} more rows are left out" if seen.left_out else "",
+        f"; initially {first:.2f} to {last:.2f} s, a double click shows all" if closer else "",
         ".",
         f" The whole run is in {trace_name}, for ui.perfetto.dev or chrome://tracing." if trace_name else "",
     )
@@ -99,7 +99,7 @@ def _timeline_layout(seen: Timeline, title: str) -> dict[str, Any]:
         for at in range(1, rows)
     ]
     return layout(
-        axis(title, range=_close(seen)),
+        axis(title, range=_initial_range(seen)),
         axis(
             "",
             range=[rows - 0.5, -0.5],
@@ -115,16 +115,16 @@ def _timeline_layout(seen: Timeline, title: str) -> dict[str, Any]:
     )
 
 
-def _close(seen: Timeline) -> tuple[float, float]:
-    """The part in the middle that a person can read: some IN_SIGHT bars of a kind in the busiest row."""
-    many = max(Counter((bar.row, bar.kind) for bar in seen.bars).values())
-    width = (seen.end - seen.start) * min(1.0, IN_SIGHT / many)
+def _initial_range(seen: Timeline) -> tuple[float, float]:
+    """The readable part in the middle: about INITIAL_BARS bars of one kind in the busiest row."""
+    max_bars = max(Counter((bar.row, bar.kind) for bar in seen.bars).values())
+    width = (seen.end - seen.start) * min(1.0, INITIAL_BARS / max_bars)
     middle = (seen.start + seen.end) / 2
     return middle - width / 2, middle + width / 2
 
 
 def _bars(seen: Timeline, kind: str, devices: dict[str, str]) -> Trace | None:
-    """All bars of a kind. devices: of sessions, as far as they are known."""
+    """All bars of a kind. devices: device by session, as far as known."""
     found = [bar for bar in seen.bars if bar.kind == kind]
     if not found:
         return None
@@ -153,7 +153,7 @@ def _bars(seen: Timeline, kind: str, devices: dict[str, str]) -> Trace | None:
 
 
 def _hover(bar: Bar, devices: dict[str, str]) -> str:
-    """Every session with its round, and its device at a verifier."""
+    """Hover text: every session with its round, and for a verifier its device."""
     lines = [f"<b>{bar.kind}</b> {1e3 * (bar.end - bar.start):.2f} ms, from {bar.start:.4f} s"]
     lines += [f"step {bar.step}, {len(bar.sessions)} users"] if bar.kind == VERIFYING else []
     for session, round_ in bar.sessions[:24]:

@@ -1,1 +1,1 @@
-"""Result files: written, read back and compared."""
+"""Result files: writing, reading and comparison."""

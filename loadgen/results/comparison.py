@@ -1,4 +1,4 @@
-"""Two results side by side, with intervals."""
+"""Compares two results, with confidence intervals."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from loadgen.request import Record
 from loadgen.results.result_reader import LoadedResult
 
 RESAMPLES: Final = 2000
-BLOCKS: Final = 10  # of the window, for rates: what happens in one second is not independent of the next
+BLOCKS: Final = 10  # of the window, for rates: consecutive seconds are not independent
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure of both, and second / first with its 95 % interval."""
+    """One metric of both results; ratio: second / first, low and high: its 95 % interval."""
 
-    figure: str
+    metric: str
     first: float
     second: float
     ratio: float
@@ -35,13 +35,13 @@ LATENCIES: Final[dict[str, Callable[[Record], float]]] = {
 
 
 def compare(first: LoadedResult, second: LoadedResult, seed: int = 0) -> list[Row]:
-    """Medians and p99 of latencies, resampled by request; token rate, by blocks of the counted window."""
+    """Compare median and p99 latencies, resampled by request, and token rates, resampled by blocks of the window."""
     rng = np.random.default_rng(seed)
     rows = [_row("tokens/s", _rates(first), _rates(second), np.mean, rng)]
     for name, of in LATENCIES.items():
-        mine, theirs = _values(first, of), _values(second, of)
-        for told, quantile in (("median", 50), ("p99", 99)):
-            rows.append(_row(f"{name}, {told}", mine, theirs, _percentile(quantile), rng))
+        samples = _values(first, of), _values(second, of)
+        for label, quantile in (("median", 50), ("p99", 99)):
+            rows.append(_row(f"{name}, {label}", *samples, _percentile(quantile), rng))
     return rows
 
 
@@ -53,17 +53,17 @@ def _percentile(quantile: float) -> Statistic:
 
 
 def _row(
-    name: str, mine: np.ndarray, theirs: np.ndarray, statistic: Statistic, rng: np.random.Generator
+    name: str, first: np.ndarray, second: np.ndarray, statistic: Statistic, rng: np.random.Generator
 ) -> Row:
-    if not len(mine) or not len(theirs):
+    if not len(first) or not len(second):
         return Row(name, NAN, NAN, NAN, NAN, NAN)
     resampled = [
         statistic(values[rng.integers(len(values), size=(RESAMPLES, len(values)))], axis=1)
-        for values in (mine, theirs)
+        for values in (first, second)
     ]
     with np.errstate(divide="ignore", invalid="ignore"):
         low, high = np.percentile(resampled[1] / resampled[0], (2.5, 97.5))
-    a, b = float(statistic(mine)), float(statistic(theirs))
+    a, b = float(statistic(first)), float(statistic(second))
     return Row(name, a, b, b / a if a else NAN, float(low), float(high))
 
 
@@ -74,7 +74,7 @@ def _values(result: LoadedResult, of: Callable[[Record], float]) -> np.ndarray:
 
 
 def _rates(result: LoadedResult) -> np.ndarray:
-    """Tokens per second in every block of the window."""
+    """Tokens per second by block of the window. Shape [BLOCKS], empty without a window."""
     window = result.window
     if window.end <= window.start:
         return np.array([])

@@ -8,50 +8,50 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TextIO
 
-PROOF: Final = " " * 64 * 1024  # on a full disk a file can be made, but nothing written to it
-SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108  # has room where the disk of the temporary files is the full one
+PROBE: Final = " " * 64 * 1024  # on a full disk a file can be created but not written
+SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108  # may have room if the disk of temporary files is full
 
 
 class OutputError(RuntimeError):
-    """A result that cannot be written where it was to go; the text names the file, the reason and what to do."""
+    """A result that cannot be written; the text names the file, the reason and what to do."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[TextIO]:
-    """A file that becomes `path` when all of it is written; an error leaves what was there. Raises OSError.
+    """Open a file that replaces `path` once it is complete; after an error the old file stays. Raises OSError.
 
-    Text that no UTF-8 can hold (half a surrogate pair) is written as a backslash escape, which JSON reads again.
+    Text that UTF-8 cannot encode (half a surrogate pair) is written as a backslash escape, which JSON can read.
     """
     part = _part(path)
     try:
         with part.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())  # some file systems find only now that they are full
+            os.fsync(file.fileno())  # some file systems report a full disk only here
         part.replace(path)
-    except BaseException:  # Ctrl-C as well: no half-written file stays behind; raised again
+    except BaseException:  # Ctrl-C as well: no partial file stays
         part.unlink(missing_ok=True)
         raise
 
 
 def check_output(out: Path, suffixes: Sequence[str] = ()) -> None:
-    """Prove that `out`, and files of these suffixes beside it, can be written; make its folder. Raises OutputError."""
+    """Check that `out` and files with these suffixes can be written; create the folder. Raises OutputError."""
     try:
         if out.is_dir():
             raise OutputError(f"--out {out} is a folder: name a file, for example {out / 'load.json'}")
         if out.parent.exists() and not out.parent.is_dir():
-            raise OutputError(f"--out {out}: {out.parent} is no folder")
+            raise OutputError(f"--out {out}: {out.parent} is not a folder")
         out.parent.mkdir(parents=True, exist_ok=True)
         for file in (out, *(out.with_suffix(suffix) for suffix in suffixes)):
-            _prove(file)
+            _probe(file)
     except OSError as error:
         raise OutputError(
-            f"--out {out}: {error.strerror or error}; name a file in a folder with room that you may write to"
+            f"--out {out}: {error.strerror or error}; name a file in a writable folder with free space"
         ) from None
 
 
 def keep(out: Path, write: Callable[[Path], None]) -> Path:
-    """Have write(out) write a result, or the same elsewhere if that fails. Returns where it is. Raises OutputError."""
+    """Write a result by write(out), or to a temporary folder if that fails. Returns its path. Raises OutputError."""
     try:
         write(out)
         return out
@@ -61,12 +61,12 @@ def keep(out: Path, write: Callable[[Path], None]) -> Path:
         if kept := _kept_in(place, out.name, write):
             return kept
     raise OutputError(
-        f"{out}: {why}; nowhere else either, so what is shown here is all there is of the result"
+        f"{out}: {why}; temporary folders cannot be written either, so only the result shown here remains"
     )
 
 
 def _kept_in(place: str, name: str, write: Callable[[Path], None]) -> Path | None:
-    """A new folder in `place` with the result in it; None where there is no room."""
+    """Write the result to a new folder in `place`; None if that fails."""
     folder = None
     try:
         folder = Path(tempfile.mkdtemp(prefix="loadgen-", dir=place))
@@ -78,15 +78,15 @@ def _kept_in(place: str, name: str, write: Callable[[Path], None]) -> Path | Non
         return None
 
 
-def _prove(file: Path) -> None:
+def _probe(file: Path) -> None:
     if file.exists() and not file.is_file():
-        raise OutputError(f"--out: {file} is there and is no file: give another name")
+        raise OutputError(f"--out: {file} exists and is not a file: give another name")
     part = _part(file)
     try:
-        with part.open("w", encoding="utf-8") as proof:
-            proof.write(PROOF)
-            proof.flush()
-            os.fsync(proof.fileno())
+        with part.open("w", encoding="utf-8") as probe:
+            probe.write(PROBE)
+            probe.flush()
+            os.fsync(probe.fileno())
     finally:
         part.unlink(missing_ok=True)
 

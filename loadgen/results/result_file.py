@@ -1,9 +1,10 @@
-"""The result file: one JSON with the schema's version and all it takes to judge the figures."""
+"""Writes result files: one JSON document with its schema version, configuration, commit and hardware."""
 
 import json
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from math import isfinite
@@ -16,7 +17,7 @@ SCHEMA: Final = 1
 
 
 def write_result(path: Path, kind: str, config: Mapping[str, Any], body: Mapping[str, Any]) -> None:
-    """Write atomically: a reader sees the old file or the new one. Raises OSError."""
+    """Write a result atomically: a reader sees the old file or the new one. Raises OSError."""
     document = {
         "schema": SCHEMA,
         "kind": kind,
@@ -32,7 +33,7 @@ def write_result(path: Path, kind: str, config: Mapping[str, Any], body: Mapping
 
 
 def _finite(value: Any) -> Any:
-    """The same with null for what was not measured: JSON knows no nan."""
+    """The value with None for nan and infinity, which JSON does not have."""
     match value:
         case float():
             return value if isfinite(value) else None
@@ -43,8 +44,14 @@ def _finite(value: Any) -> Any:
     return value
 
 
+def clock_time(at: float) -> str:
+    """A time of time.perf_counter() as ISO 8601 in UTC."""
+    ago_s = time.perf_counter() - at
+    return datetime.fromtimestamp(time.time() - ago_s, UTC).isoformat(timespec="milliseconds")
+
+
 def git_sha() -> str:
-    """Commit of the checkout this runs from, "" outside of one."""
+    """Commit of the checkout that this runs from, "" outside of a checkout."""
     try:
         done = subprocess.run(  # a fixed command
             ["git", "rev-parse", "--short=12", "HEAD"],  # noqa: S607
@@ -60,7 +67,7 @@ def git_sha() -> str:
 
 
 def hardware() -> dict[str, Any]:
-    """What the figures were taken on."""
+    """Hardware and software of this machine."""
     return {
         "cpu": _cpu_model(),
         "cores": _cores(),

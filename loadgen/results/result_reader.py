@@ -1,4 +1,4 @@
-"""Reads and validates result files, with the requests and spans stored beside them."""
+"""Reads and validates result files, with the requests and spans beside them."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from loadgen.metrics.summary import Window, answered
 from loadgen.request import Record
+from loadgen.results.partial_rows import partial_file
 from loadgen.results.result_file import SCHEMA
 from loadgen.results.rows import read_rows
 from loadgen.results.spans import Span
@@ -20,24 +21,24 @@ KINDS: Final = ("load", "sweep")
 
 
 class ReportError(RuntimeError):
-    """Something that no report can be made of; the text is one line and names the file."""
+    """A result file that cannot be used; the text is one line and names the file."""
 
 
 class Part(BaseModel):
-    """Of a result file."""
+    """Base of the parts of a result file."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
 
 class Bounds(Part):
-    """What was counted, in seconds from the run's start."""
+    """The counted window, in seconds from the run's start."""
 
     start: float
     end: float
 
 
 class Stack(Part):
-    """What the services counted; None where they did not. acceptance_by_position: share by place in a draft, from 1."""
+    """Metrics of the services, None if not measured. acceptance_by_position: share by position in a draft, from 1."""
 
     alpha: float | None = None
     tau: float | None = None
@@ -50,30 +51,30 @@ class Stack(Part):
     verifier_utilisation: float | None = None
 
 
-Figures = dict[str, Any]
+Metrics = dict[str, Any]
 
 
 class Point(Part):
-    """One run of a sweep, at a rate (requests/s) or a number of users."""
+    """One run of a sweep, at a rate (requests/s) or with a number of users."""
 
     policy: str = ""
     rate: float | None = None
     concurrency: float | None = None
     repeat: int = 0
-    figures: Figures
+    metrics: Metrics = Field(alias="figures")
     stack: Stack = Stack()
     file: str = ""
 
 
 class Crossover(Part):
-    """The level of load (requests/s, or users) from which on the first policy is no better than the second."""
+    """The level of load (requests/s or users) from which on the first policy is no better than the second."""
 
     between: Annotated[list[str], Field(min_length=2, max_length=2)]
     level: float
 
 
 class Result(Part):
-    """A result file of either kind; what the other kind has is empty."""
+    """A result file of either kind; fields of the other kind are empty."""
 
     version: Literal[1] = Field(alias="schema")
     kind: Literal["load", "sweep"]
@@ -86,8 +87,8 @@ class Result(Part):
     problems: list[str] = []
     failed_assertions: list[str] = []
     window: Bounds = Bounds(start=0.0, end=0.0)
-    figures: Figures = {}
-    by_kind: dict[str, Figures] = {}
+    metrics: Metrics = Field(default={}, alias="figures")
+    by_kind: dict[str, Metrics] = {}
     stack: Stack = Stack()
     requests_file: str = ""
     trace_start_us: float | None = None
@@ -98,7 +99,7 @@ class Result(Part):
 
 @dataclass(frozen=True, slots=True)
 class LoadedResult:
-    """A result and what lies beside it. label: tells it from others of a report. missing: why charts are left out."""
+    """A result with its requests and spans. label: unique within a report. missing: messages about missing files."""
 
     path: Path
     label: str
@@ -109,28 +110,28 @@ class LoadedResult:
 
     @property
     def policy(self) -> str:
-        """That of the run, "" where it is not told."""
+        """The run's policy, "" if unknown."""
         return str(self.result.config.get("policy") or "")
 
     @property
     def window(self) -> Window:
-        """What was counted, on the records' clock."""
+        """The counted window, on the records' clock."""
         return Window(self.result.window.start, self.result.window.end)
 
     @property
     def counted(self) -> list[Record]:
-        """Requests that were due within the window and were answered."""
+        """Answered requests that were due within the window."""
         return [r for r in self.records if self.window.has(r.scheduled) and answered(r)]
 
 
-def number(figures: Mapping[str, Any], name: str) -> float | None:
-    """A figure, None where it was not measured."""
-    value = figures.get(name)
+def number(metrics: Mapping[str, Any], name: str) -> float | None:
+    """A metric's value, None if not measured."""
+    value = metrics.get(name)
     return float(value) if isinstance(value, int | float) and isfinite(value) else None
 
 
 def read_all(paths: Sequence[Path]) -> list[LoadedResult]:
-    """All of them, each with a label of its own. Raises ReportError."""
+    """Read results, each with a unique label. Raises ReportError."""
     if not paths:
         raise ReportError("no result file is given")
     labels: dict[str, int] = {}
@@ -153,7 +154,7 @@ def _read(path: Path) -> LoadedResult:
     missing = (
         []
         if rows.is_file()
-        else [f"{rows.name} is not beside {path.name}: nothing of single requests is drawn"]
+        else [f"{rows.name} is not beside {path.name}: charts of single requests are left out"]
     )
     return LoadedResult(
         path,
@@ -169,7 +170,10 @@ def _result(path: Path) -> Result:
     try:
         found = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
     except OSError as error:
-        raise ReportError(f"{path}: {error.strerror or error}") from None
+        hint = ""
+        if partial_file(path).is_file():
+            hint = f"; its run was killed: `loadgen recover {path}` makes a result of its finished requests"
+        raise ReportError(f"{path}: {error.strerror or error}{hint}") from None
     except ValueError as error:
         raise ReportError(f"{path}: not JSON: {error}") from None
     if not isinstance(found, dict):
@@ -177,7 +181,7 @@ def _result(path: Path) -> Result:
     if found.get("schema") != SCHEMA:
         raise ReportError(f"{path}: schema {found.get('schema')!r}; this report reads {SCHEMA}")
     if found.get("kind") not in KINDS:
-        raise ReportError(f"{path}: kind {found.get('kind')!r}; a report is made of {' or '.join(KINDS)}")
+        raise ReportError(f"{path}: kind {found.get('kind')!r}; a report needs {' or '.join(KINDS)}")
     try:
         return Result.model_validate(found)
     except ValidationError as error:
@@ -187,7 +191,7 @@ def _result(path: Path) -> Result:
 
 
 def _lines(path: Path, read: Callable[[str], T]) -> list[T]:
-    """Every line of a file, as `read` has it; errors name the line."""
+    """Every line of a file, parsed by `read`. Raises ReportError, which names the line."""
     found, at = [], 0
     try:
         with path.open(encoding="utf-8") as lines:
@@ -198,7 +202,7 @@ def _lines(path: Path, read: Callable[[str], T]) -> list[T]:
     except OSError as error:
         raise ReportError(f"{path}: {error.strerror or error}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        why = f"no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+        why = f"{error} is missing" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise ReportError(f"{path}: line {at or 1}: {why}") from None
     return found
 
@@ -208,7 +212,7 @@ def _record(line: str) -> Record:
     times = (record.scheduled, record.sent, record.ended, *(chunk.at for chunk in record.chunks))
     counts = (record.drafted_tokens, record.accepted_tokens, record.rounds, record.completion_tokens)
     if not all(isinstance(value, int | float) and isfinite(value) for value in (*times, *counts)):
-        raise ValueError("not a row of requests")
+        raise ValueError("not a request")
     return record
 
 

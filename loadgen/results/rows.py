@@ -1,4 +1,4 @@
-"""A request as a row of the result: JSON lines beside the result file, times in seconds from the run's start."""
+"""Requests as JSON lines beside the result file, with times in seconds from the run's start."""
 
 import csv
 import json
@@ -26,15 +26,15 @@ CSV_COLUMNS: Final = (
 
 
 def row(record: Record, start: float) -> dict[str, Any]:
-    """Everything that was seen but the texts. chunks: time, tokens and accepted drafts of every piece."""
-    asked = record.request
+    """A record without its texts. chunks: time, tokens and accepted drafts of every piece."""
+    request = record.request
     return {
-        "id": asked.id,
-        "kind": asked.kind,
-        "group": asked.group,
-        "max_tokens": asked.max_tokens,
-        "temperature": asked.temperature,
-        "seed": asked.seed,
+        "id": request.id,
+        "kind": request.kind,
+        "group": request.group,
+        "max_tokens": request.max_tokens,
+        "temperature": request.temperature,
+        "seed": request.seed,
         "scheduled": round(record.scheduled - start, 6),
         "sent": round(record.sent - start, 6),
         "first": round(record.chunks[0].at - start, 6) if record.chunks else None,
@@ -52,38 +52,38 @@ def row(record: Record, start: float) -> dict[str, Any]:
     }
 
 
-def record_of(found: dict[str, Any]) -> Record:
-    """The record again; prompt and texts are not kept, token ids neither, only how many."""
+def record_of(row: dict[str, Any]) -> Record:
+    """The record of a row. Prompt, texts and token ids are not stored, so they are empty or 0."""
     request = ChatRequest(
-        found["id"],
+        row["id"],
         "",
         "",
-        found["max_tokens"],
-        found["temperature"],
-        seed=found["seed"],
-        kind=found["kind"],
-        group=found["group"],
+        row["max_tokens"],
+        row["temperature"],
+        seed=row["seed"],
+        kind=row["kind"],
+        group=row["group"],
     )
     return Record(
         request,
-        found["scheduled"],
-        found["sent"],
-        [Chunk(at, "", (0,) * tokens, accepted) for at, tokens, accepted in found["chunks"]],
-        found["ended"],
-        found["finish"],
-        found["error"],
-        found["drafted"],
-        found["accepted"],
-        found["rounds"],
-        found["fault"],
-        found["retries"],
-        found["prompt_tokens"],
-        found["tokens"],
+        row["scheduled"],
+        row["sent"],
+        [Chunk(at, "", (0,) * tokens, accepted) for at, tokens, accepted in row["chunks"]],
+        row["ended"],
+        row["finish"],
+        row["error"],
+        row["drafted"],
+        row["accepted"],
+        row["rounds"],
+        row["fault"],
+        row["retries"],
+        row["prompt_tokens"],
+        row["tokens"],
     )
 
 
 def write_rows(path: Path, records: Sequence[Record], start: float) -> None:
-    """JSON lines at `path`, and the same without pieces as a table beside it (.csv). Raises OSError."""
+    """Write JSON lines to `path`, and a table without the pieces beside it (.csv). Raises OSError."""
     rows = [row(record, start) for record in sorted(records, key=lambda r: r.scheduled)]
     with replacing(path) as file:
         file.writelines(json.dumps(one) + "\n" for one in rows)
@@ -94,5 +94,5 @@ def write_rows(path: Path, records: Sequence[Record], start: float) -> None:
 
 
 def read_rows(lines: Iterable[str]) -> list[Record]:
-    """What write_rows wrote. Raises ValueError, KeyError for something else."""
+    """Records of the lines that write_rows wrote. Raises ValueError, KeyError for other text."""
     return [record_of(json.loads(line)) for line in lines if line.strip()]

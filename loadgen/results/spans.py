@@ -1,4 +1,4 @@
-"""Trace spans of the services, as they lie beside a result file."""
+"""Trace spans of the services, as stored beside a result file."""
 
 from dataclasses import dataclass
 from math import isfinite
@@ -10,7 +10,7 @@ KINDS: Final = ("draft", "link", "wait", "verify", "idle")
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What a service did for a session in a round.
+    """One activity of a service for a session in a round.
 
     start_us, end_us: microseconds on the service's clock; adding offset_us gives the run's clock.
     """
@@ -30,9 +30,9 @@ class Span:
         """The span itself. Raises ValueError if it cannot be drawn."""
         whole = (self.epoch, self.round, self.start_us, self.end_us, self.step, self.offset_us)
         if self.role not in ROLES or self.kind not in KINDS:
-            raise ValueError(f"a span of {self.role!r}, {self.kind!r}")
+            raise ValueError(f"unknown role {self.role!r} or kind {self.kind!r} of a span")
         if not all(isinstance(n, int | float) and isfinite(n) for n in whole) or self.end_us < self.start_us:
-            raise ValueError("a span without times")
+            raise ValueError("a span without valid times")
         if not isinstance(self.name, str) or not isinstance(self.session, str):
-            raise ValueError("a span without names")
+            raise ValueError("a span without a name or session")
         return self

@@ -1,4 +1,4 @@
-"""The stack's own timeline of a run: spans that services write with OUTRIDER_TRACE=1, read from the broker."""
+"""Reads the spans that services write to the broker with OUTRIDER_TRACE=1."""
 
 import json
 import time
@@ -14,34 +14,34 @@ from shared.protocol.wire import WireError
 
 
 class TimelineError(RuntimeError):
-    """A timeline that cannot be read; the text says why."""
+    """A timeline that cannot be read; the text gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One moment on the broker's clock (microseconds) and on perf_counter's (seconds)."""
+    """One moment on the broker's clock (microseconds) and on perf_counter()'s (seconds)."""
 
     broker_us: int
     at: float
 
     def on_broker_us(self, at: float) -> int:
-        """A time of perf_counter's on the broker's clock."""
+        """A time of perf_counter() on the broker's clock, in microseconds."""
         return self.broker_us + round(1e6 * (at - self.at))
 
 
 async def mark(url: str) -> Mark:
-    """Now. Raises TimelineError."""
+    """Read both clocks now. Raises TimelineError."""
     try:
         async with TraceReader(url) as reader:
-            asked = time.perf_counter()
+            before = time.perf_counter()
             broker_us = await reader.now_us()
-            return Mark(broker_us, (asked + time.perf_counter()) / 2)
+            return Mark(broker_us, (before + time.perf_counter()) / 2)
     except (BrokerAway, BrokerDenied, ValueError) as error:
         raise TimelineError(f"no timeline from the broker: {error}") from None
 
 
 async def spans_since(url: str, begun: Mark) -> list[Span]:
-    """What services wrote since; nothing where they do not trace. Raises TimelineError."""
+    """Spans that services wrote since `begun`; none without tracing. Raises TimelineError."""
     try:
         async with TraceReader(url) as reader:
             return await reader.since(begun.broker_us)
@@ -50,6 +50,6 @@ async def spans_since(url: str, begun: Mark) -> list[Span]:
 
 
 def write_spans(path: Path, spans: Sequence[Span]) -> None:
-    """JSON lines with the fields of Span. Raises OSError."""
+    """Write spans as JSON lines. Raises OSError."""
     with replacing(path) as file:
         file.writelines(json.dumps(asdict(span)) + "\n" for span in spans)

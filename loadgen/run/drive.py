@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -11,31 +11,35 @@ from typing import Any, Final
 
 from loadgen.client.streaming import Client, begin
 from loadgen.request import ChatRequest, Record
-from loadgen.workload.schedule import Planned
+from loadgen.workload.schedule import ScheduledRequest
 
-LEAD_S: Final = 0.05  # from now to a schedule's beginning
-FAILED_S: Final = 0.5  # a user whose request failed asks again no sooner
-LOOK_S: Final = 0.1  # between looks whether a run is over
-BUSY_S: Final = (
-    0.005  # that requests which are overdue may be sent for before answers and signals have their turn
-)
+LEAD_S: Final = 0.05  # from now to the start of the schedule
+FAILED_PAUSE_S: Final = 0.5  # shortest pause of a closed-loop user after a failed request
+STOP_POLL_S: Final = 0.1  # between checks whether the run was stopped
+MAX_BURST_S: Final = 0.005  # of sending overdue requests before answers and signals are handled
 
 
 @dataclass(slots=True)
 class RunState:
-    """A run under way. Times on perf_counter's clock; over: told to end, nothing is sent any more."""
+    """The state of a run in progress. Times are seconds of time.perf_counter().
 
-    over: asyncio.Event = field(default_factory=asyncio.Event)
-    records: list[Record] = field(default_factory=list)  # of requests that ended, in that order
+    stop: set to end the run; no request is sent afterwards. records: requests that have ended, in the order of their
+    ends. total: requests of the whole run, None if unknown. last_due: when the last request was due.
+    on_end: called with every record that has ended, and with `started`.
+    """
+
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    records: list[Record] = field(default_factory=list)
     started: float = 0.0
     sent: int = 0
-    wanted: int | None = None  # requests in all, where it is known
+    total: int | None = None
     last_due: float = 0.0
+    on_end: Callable[[Record, float], None] | None = None
 
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """No garbage collection meanwhile: one takes 10 ms and more, and requests leave no cycles behind."""
+    """Pause garbage collection: a collection takes 10 ms and more, and requests leave no reference cycles."""
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -46,93 +50,101 @@ def gc_paused() -> Iterator[None]:
         gc.unfreeze()
 
 
-async def open_loop(client: Client, schedule: Sequence[Planned], course: RunState, drain_s: float) -> None:
-    """Every request at its time, whatever became of those before it; drain_s for the last ones to end."""
-    course.started = time.perf_counter() + LEAD_S
-    course.wanted = len(schedule)
-    course.last_due = course.started + (schedule[-1].at if schedule else 0.0)
-    flying: set[asyncio.Task[Any]] = set()
-    yielded = course.started
+async def open_loop(
+    client: Client, schedule: Sequence[ScheduledRequest], state: RunState, drain_s: float
+) -> None:
+    """Send every request when it is due, whatever happened to earlier ones. The last ones have drain_s to end."""
+    state.started = time.perf_counter() + LEAD_S
+    state.total = len(schedule)
+    state.last_due = state.started + (schedule[-1].at if schedule else 0.0)
+    in_flight: set[asyncio.Task[Any]] = set()
+    yielded = state.started
     for planned in schedule:
-        due = course.started + planned.at
-        if time.perf_counter() - max(due, yielded) > BUSY_S:
+        due = state.started + planned.at
+        if time.perf_counter() - max(due, yielded) > MAX_BURST_S:
             await asyncio.sleep(0)
             yielded = time.perf_counter()
-        if not await _until(due, course.over):
+        if not await _sleep_until(due, state.stop):
             break
-        task = asyncio.create_task(_one(client, planned.request, course, due))
-        course.sent += 1
-        flying.add(task)
-        task.add_done_callback(flying.discard)
-    await _drain(flying, course, drain_s)
+        task = asyncio.create_task(_send(client, planned.request, state, due))
+        state.sent += 1
+        in_flight.add(task)
+        task.add_done_callback(in_flight.discard)
+    await _drain(in_flight, state, drain_s)
 
 
 async def closed_loop(
     client: Client,
     requests: Iterable[ChatRequest],
-    course: RunState,
+    state: RunState,
     concurrency: int,
     think_s: float,
     count: int | None,
     seconds: float | None,
     drain_s: float,
 ) -> None:
-    """So many users; each asks again think_s after its answer. Due is a request when its user is ready for it."""
-    course.started = time.perf_counter()
-    course.wanted = count
+    """`concurrency` users, each of whom sends the next request think_s after an answer.
+
+    A request is due when its user is ready to send it. The loop ends after `count` requests or `seconds`, whichever
+    comes first; None: no such limit.
+    """
+    state.started = time.perf_counter()
+    state.total = count
     queue = iter(requests) if count is None else islice(requests, count)
-    until = course.started + seconds if seconds is not None else None
+    until = state.started + seconds if seconds is not None else None
 
     async def user() -> None:
-        due = course.started
-        while not course.over.is_set() and (until is None or due < until):
-            if not await _until(due, course.over) or (request := next(queue, None)) is None:
+        due = state.started
+        while not state.stop.is_set() and (until is None or due < until):
+            if not await _sleep_until(due, state.stop) or (request := next(queue, None)) is None:
                 return
-            course.sent += 1
-            course.last_due = max(course.last_due, due)
-            record = await _one(client, request, course, due)
-            due = record.ended + max(think_s, FAILED_S if record.error else 0.0)
+            state.sent += 1
+            state.last_due = max(state.last_due, due)
+            record = await _send(client, request, state, due)
+            due = record.ended + max(think_s, FAILED_PAUSE_S if record.error else 0.0)
 
     users = {asyncio.create_task(user()) for _ in range(concurrency)}
-    await _ended(users, course.over, seconds)
-    await _drain(users, course, drain_s)
+    await _wait(users, state.stop, seconds)
+    await _drain(users, state, drain_s)
 
 
-async def _one(client: Client, request: ChatRequest, course: RunState, due: float) -> Record:
-    """Send it, and what was seen to its end."""
+async def _send(client: Client, request: ChatRequest, state: RunState, due: float) -> Record:
+    """Send one request and record it, complete or not."""
     record = begin(request, due)
     try:
         await client.complete(record)
     finally:
-        course.records.append(record)
+        state.records.append(record)
+        if state.on_end:
+            state.on_end(record, state.started)
     return record
 
 
-async def _drain(tasks: set[asyncio.Task[Any]], course: RunState, drain_s: float) -> None:
-    """Wait for what is under way: drain_s, or until told to end. What has not ended then is cut off and kept."""
+async def _drain(tasks: set[asyncio.Task[Any]], state: RunState, drain_s: float) -> None:
+    """Wait up to drain_s, or until the run is stopped, for requests in flight; then cancel the rest."""
     left = {task for task in tasks if not task.done()}
-    if not course.over.is_set():
-        await _ended(left, course.over, drain_s)
+    if not state.stop.is_set():
+        await _wait(left, state.stop, drain_s)
     for task in left:
         task.cancel()
     await asyncio.gather(*left, return_exceptions=True)
     for task in tasks - left:
-        task.result()  # a programming error is not for hiding
+        task.result()  # raises what a fault of our own raised
 
 
-async def _ended(tasks: set[asyncio.Task[Any]], over: asyncio.Event, seconds: float | None) -> None:
-    """Until all of them have ended, or told to end, or so many seconds have passed."""
+async def _wait(tasks: set[asyncio.Task[Any]], stop: asyncio.Event, seconds: float | None) -> None:
+    """Until all tasks have ended, stop is set, or `seconds` have passed."""
     if not tasks:
         return
-    told = asyncio.create_task(over.wait())
-    everybody = asyncio.create_task(asyncio.wait(tasks))
-    await asyncio.wait({told, everybody}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    told.cancel()
-    everybody.cancel()
+    stopped = asyncio.create_task(stop.wait())
+    all_ended = asyncio.create_task(asyncio.wait(tasks))
+    await asyncio.wait({stopped, all_ended}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    all_ended.cancel()
 
 
-async def _until(due: float, over: asyncio.Event) -> bool:
-    """Wait for a time. False when told to end before, which is looked at now and then: to wait for it costs more."""
-    while (wait_s := due - time.perf_counter()) > 0 and not over.is_set():  # noqa: ASYNC110  # it is the time we wait for
-        await asyncio.sleep(min(wait_s, LOOK_S))
-    return not over.is_set()
+async def _sleep_until(due: float, stop: asyncio.Event) -> bool:
+    """Sleep until `due`; False if stop was set first. Polls stop, which costs less than waiting for it as well."""
+    while (wait_s := due - time.perf_counter()) > 0 and not stop.is_set():  # noqa: ASYNC110  # it waits for a time
+        await asyncio.sleep(min(wait_s, STOP_POLL_S))
+    return not stop.is_set()

@@ -11,107 +11,117 @@ from typer.models import OptionInfo
 
 from loadgen.workload.arrivals import Gaps
 
-WHERE, WHEN, WHAT, JUDGED = "Where", "When requests arrive", "What is asked", "What counts"
+ENDPOINT, ARRIVALS, REQUESTS, RESULT = "Endpoint", "Arrivals", "Requests", "Measurement"
 OUT: Final = Path(".outrider/load.json")
 
 
 def option(panel: str | None, text: str, *flags: str, **more: Any) -> Any:
-    """An option in a panel of the help. flags: where they are not the field's name."""
+    """An option in a panel of the help. flags: if they differ from the field's name."""
     return typer.Option(*flags, help=text, rich_help_panel=panel, **more)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """What a run is told. None, "" and [] are what was not given."""
+    """The options of a run. None, "" and [] stand for options that were not given."""
 
-    url: Annotated[str, option(WHERE, "Endpoint; empty = the stack that runs here, or port 8000.")] = ""
-    api_key: Annotated[str, option(WHERE, "Its key.", envvar="OUTRIDER_API_KEY")] = ""
-    api_key_file: Annotated[Path | None, option(WHERE, "File with it.")] = None
-    model: Annotated[str, option(WHERE, "Empty = the first it serves.")] = ""
+    url: Annotated[str, option(ENDPOINT, "Endpoint; empty: the stack that runs here, or port 8000.")] = ""
+    api_key: Annotated[str, option(ENDPOINT, "API key.", envvar="OUTRIDER_API_KEY")] = ""
+    api_key_file: Annotated[Path | None, option(ENDPOINT, "File with the API key.")] = None
+    model: Annotated[str, option(ENDPOINT, "Model; empty: the first one that the endpoint serves.")] = ""
     plain: Annotated[
-        bool, option(WHERE, "Send OpenAI's fields alone; found out by itself where possible.")
+        bool, option(ENDPOINT, "Send only OpenAI's fields; set automatically for other servers.")
     ] = False
-    metrics: Annotated[list[str], option(WHERE, "Prometheus pages of the services; may be given often.")] = (
-        field(default_factory=list)
+    metrics: Annotated[list[str], option(ENDPOINT, "Prometheus page of a service; may be repeated.")] = field(
+        default_factory=list
     )
-    broker: Annotated[str, option(WHERE, "Broker's URL, for the timeline of a stack that traces.")] = ""
+    broker: Annotated[
+        str, option(ENDPOINT, "Broker URL, for the timeline of a stack with OUTRIDER_TRACE=1.")
+    ] = ""
 
-    rate_per_s: Annotated[float | None, option(WHEN, "Requests per second (1).", "--rate")] = None
-    arrivals: Annotated[Gaps, option(WHEN, "Gaps between them.")] = "poisson"
-    burstiness: Annotated[float, option(WHEN, "Shape of gamma gaps: 1 is Poisson, less is burstier.")] = 1.0
+    rate_per_s: Annotated[float | None, option(ARRIVALS, "Requests per second (default 1).", "--rate")] = None
+    arrivals: Annotated[Gaps, option(ARRIVALS, "Distribution of the gaps between arrivals.")] = "poisson"
+    burstiness: Annotated[float, option(ARRIVALS, "Shape of gamma gaps: 1 is Poisson, less is burstier.")] = (
+        1.0
+    )
     stages: Annotated[
-        str, option(WHEN, "Rates in turn, RATE:SECONDS or FROM..TO:SECONDS: '2:30 2..20:60'.")
+        str, option(ARRIVALS, "Rates in turn, RATE:SECONDS or FROM..TO:SECONDS: '2:30 2..20:60'.")
     ] = ""
     trace: Annotated[
-        Path | None, option(WHEN, "Recorded arrivals and lengths: Mooncake JSONL, Azure or BurstGPT CSV.")
+        Path | None, option(ARRIVALS, "Recorded arrivals and lengths: Mooncake JSONL, Azure or BurstGPT CSV.")
     ] = None
-    time_scale: Annotated[float, option(WHEN, "2 makes a trace last twice as long.")] = 1.0
+    time_scale: Annotated[
+        float, option(ARRIVALS, "Factor on the times of a trace: 2 makes it last twice as long.")
+    ] = 1.0
     concurrency: Annotated[
-        int | None, option(WHEN, "A closed loop of so many users instead of a rate.", min=1)
+        int | None, option(ARRIVALS, "Number of users in a closed loop, instead of a rate.", min=1)
     ] = None
     think_s: Annotated[
-        float, option(WHEN, "Seconds from an answer to that user's next request.", "--think")
+        float, option(ARRIVALS, "Seconds from an answer to that user's next request.", "--think")
     ] = 0.0
-    requests: Annotated[int | None, option(WHEN, "So many at most (100, if no duration either).", min=1)] = (
-        None
-    )
-    duration_s: Annotated[float | None, option(WHEN, "Seconds of arrivals.", "--duration")] = None
+    requests: Annotated[
+        int | None, option(ARRIVALS, "Maximum number of requests (default 100 without --duration).", min=1)
+    ] = None
+    duration_s: Annotated[float | None, option(ARRIVALS, "Seconds of arrivals.", "--duration")] = None
 
     prompts: Annotated[
         str,
         option(
-            WHAT,
+            REQUESTS,
             "bundled, bundled:code,maths,chat,summary,creative, synthetic, or a file of JSON lines with `prompt`.",
         ),
     ] = ""
     prompt_tokens: Annotated[
-        str, option(WHAT, "Of synthetic prompts: 128, 64..256, 128~0.5 (lognormal).")
+        str, option(REQUESTS, "Length of synthetic prompts: 128, 64..256, 128~0.5 (lognormal).")
     ] = "128"
-    answer_tokens: Annotated[str, option(WHAT, "Of an answer, at most; written as --prompt-tokens is.")] = (
-        "64"
+    answer_tokens: Annotated[
+        str, option(REQUESTS, "Maximum length of an answer, in the form of --prompt-tokens.")
+    ] = "64"
+    ignore_eos: Annotated[bool, option(REQUESTS, "Continue every answer to its maximum length.")] = False
+    temperature: Annotated[float, option(REQUESTS, "Sampling temperature of all requests.", min=0, max=2)] = (
+        0.0
     )
-    ignore_eos: Annotated[bool, option(WHAT, "Have every answer go on to its last token.")] = False
-    temperature: Annotated[float, option(WHAT, "Of all requests.", min=0, max=2)] = 0.0
-    top_p: Annotated[float, option(WHAT, "Of all requests.", min=0, max=1)] = 1.0
+    top_p: Annotated[float, option(REQUESTS, "top_p of all requests.", min=0, max=1)] = 1.0
     group: Annotated[
         list[str],
         option(
-            WHAT,
-            "A share of the requests with settings of its own, may be given often: "
+            REQUESTS,
+            "A share of the requests with its own settings; may be repeated: "
             "'warm weight=2 temperature=0.8 top_p=0.9 answer=64..256'.",
         ),
     ] = field(default_factory=list)
-    device: Annotated[list[str], option(WHAT, "Outrider: devices that are asked for, by turns.")] = field(
-        default_factory=list
-    )
-    seed: Annotated[int, option(WHAT, "Everything drawn follows from it.", min=0)] = 1
+    device: Annotated[
+        list[str], option(REQUESTS, "Outrider: device that drafts; if repeated, requests take turns.")
+    ] = field(default_factory=list)
+    seed: Annotated[int, option(REQUESTS, "Seed of everything random.", min=0)] = 1
 
     warmup_s: Annotated[
-        float, option(JUDGED, "Seconds of arrivals that do not count, at the beginning.", "--warmup")
+        float, option(RESULT, "Seconds of arrivals at the start that are not counted.", "--warmup")
     ] = 0.0
     cooldown_s: Annotated[
-        float, option(JUDGED, "Seconds of arrivals that do not count, at the end.", "--cooldown")
+        float, option(RESULT, "Seconds of arrivals at the end that are not counted.", "--cooldown")
     ] = 0.0
-    drain_s: Annotated[float, option(JUDGED, "Seconds that the last requests may take.", "--drain")] = 120.0
-    timeout_s: Annotated[float, option(JUDGED, "Seconds of one request.", "--timeout", min=0.001)] = 600.0
-    stall_s: Annotated[float, option(JUDGED, "Seconds of a stream without a byte.", "--stall", min=0.001)] = (
-        60.0
-    )
+    drain_s: Annotated[float, option(RESULT, "Seconds to wait for the last requests.", "--drain")] = 120.0
+    timeout_s: Annotated[
+        float, option(RESULT, "Time limit of one request, in seconds.", "--timeout", min=0.001)
+    ] = 600.0
+    stall_s: Annotated[
+        float, option(RESULT, "Time limit of a stream without a byte, in seconds.", "--stall", min=0.001)
+    ] = 60.0
     retries: Annotated[
-        int, option(JUDGED, "Of requests refused with 429 or 503, or not connected.", min=0)
+        int, option(RESULT, "Retries of a request that got 429, 503 or no connection.", min=0)
     ] = 0
-    goodput: Annotated[str, option(JUDGED, "Limits of a good request in ms: 'ttft:500 tpot:50'.")] = ""
+    goodput: Annotated[str, option(RESULT, "Limits for goodput in ms: 'ttft:500 tpot:50'.")] = ""
     assertions: Annotated[
         list[str],
-        option(JUDGED, "What has to hold, else exit code 1: 'p99_ttft_scheduled_ms<500'.", "--assert"),
+        option(RESULT, "Condition on the result, else exit code 1: 'p99_ttft_scheduled_ms<500'.", "--assert"),
     ] = field(default_factory=list)
     max_dispatch_ms: Annotated[
-        float, option(JUDGED, "Own lateness (p99) beyond which no result is valid.", min=0)
+        float, option(RESULT, "Dispatch delay (p99) above which the result is not valid.", min=0)
     ] = 10.0
 
-    label: Annotated[str, option(None, "Name of the run in reports.")] = ""
-    out: Annotated[Path, option(None, "Result; rows and a table lie beside it.")] = OUT
-    quiet: Annotated[bool, option(None, "Say nothing meanwhile.", "--quiet", "-q")] = False
+    label: Annotated[str, option(None, "Label of the run in reports.")] = ""
+    out: Annotated[Path, option(None, "Result file; requests go to files beside it.")] = OUT
+    quiet: Annotated[bool, option(None, "Show no progress and no result.", "--quiet", "-q")] = False
 
 
 def flags() -> dict[str, str]:

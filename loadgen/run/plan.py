@@ -6,19 +6,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from loadgen.metrics.result_metrics import figures
+from loadgen.metrics.result_metrics import run_metrics
 from loadgen.metrics.slo import Assertion, SloError, parse_assertions, parse_goodput
-from loadgen.metrics.stack_metrics import Delta, parse, stack_figures
+from loadgen.metrics.stack_metrics import Delta, parse, stack_metrics
 from loadgen.metrics.summary import Window
 from loadgen.run.options import RunOptions, flags
-from loadgen.run.runner import Closed, Endpoint, Plan
-from loadgen.workload.arrivals import ArrivalError, Stage, parse_stages, steady
+from loadgen.run.outcome import Criteria
+from loadgen.run.runner import ClosedLoop, Endpoint, Plan
+from loadgen.workload.arrivals import ArrivalError, Stage, constant_rate, parse_stages
 from loadgen.workload.lengths import LengthError, parse_lengths
 from loadgen.workload.prompt_source import PromptError, Prompts, Synthetic, of_file, of_kinds
 from loadgen.workload.schedule import (
     Group,
     GroupError,
-    Planned,
+    ScheduledRequest,
     Workload,
     open_schedule,
     parse_group,
@@ -27,19 +28,19 @@ from loadgen.workload.schedule import (
 from loadgen.workload.trace import TraceError, read_trace
 from shared.runtime.stack_state import read_state
 
-WRONG: Final = (ArrivalError, LengthError, PromptError, GroupError, SloError, TraceError, OSError)
-STATE: Final = ".outrider"  # folder of a stack on this machine, unless OUTRIDER_STATE names another
+INPUT_ERRORS: Final = (ArrivalError, LengthError, PromptError, GroupError, SloError, TraceError, OSError)
+STATE: Final = ".outrider"  # state folder of a stack on this machine, unless OUTRIDER_STATE names another
 URL: Final = "http://127.0.0.1:8000"
 REQUESTS: Final = 100
-UNTOLD: Final = ("api_key", "api_key_file", "broker", "out", "quiet")  # secret, or nothing of the run itself
+NOT_RECORDED: Final = ("api_key", "api_key_file", "broker", "out", "quiet")  # secrets, or not about the load
 
 
 class OptionError(ValueError):
-    """Options that do not go together; the text names them."""
+    """Options that conflict; the text names them and the fix."""
 
 
 def endpoint(options: RunOptions) -> Endpoint:
-    """Where requests go: as told, or the stack that runs here. Raises OSError for a key file that is none."""
+    """The endpoint of the options, or of the stack that runs here. Raises OSError for an unreadable key file."""
     state_dir = Path(os.environ.get("OUTRIDER_STATE") or STATE)
     here = None if options.url else read_state(state_dir)
     key = (
@@ -57,8 +58,8 @@ def endpoint(options: RunOptions) -> Endpoint:
     )
 
 
-def settle(options: RunOptions, where: Endpoint, model: str) -> Plan:
-    """The plan. Raises one of WRONG, or OptionError."""
+def make_plan(options: RunOptions, where: Endpoint, model: str) -> Plan:
+    """The plan that options describe. Raises one of INPUT_ERRORS, or OptionError."""
     _check(options)
     answer = parse_lengths(options.answer_tokens)
     groups = [parse_group(text) for text in options.group]
@@ -76,22 +77,24 @@ def settle(options: RunOptions, where: Endpoint, model: str) -> Plan:
         workload,
         _load(options, workload),
         options.seed,
-        options.warmup_s,
-        options.cooldown_s,
         options.drain_s,
-        options.max_dispatch_ms,
-        parse_goodput(options.goodput),
-        _assertions(options, where),
+        Criteria(
+            options.warmup_s,
+            options.cooldown_s,
+            options.max_dispatch_ms,
+            parse_goodput(options.goodput),
+            _assertions(options, where),
+        ),
         _config(options, where, model),
     )
 
 
 def _assertions(options: RunOptions, where: Endpoint) -> list[Assertion]:
-    """Of figures that the result will have: a wrong name is found before the run. Raises SloError."""
-    known = figures((), Window(0.0, 1.0), parse_goodput(options.goodput))
+    """The assertions, on metrics that the result will have. Raises SloError."""
+    known = run_metrics((), Window(0.0, 1.0), parse_goodput(options.goodput))
     if where.metrics:
         nothing = parse(())
-        known |= stack_figures(Delta(nothing, nothing), 1.0)
+        known |= stack_metrics(Delta(nothing, nothing), 1.0)
     assertions = parse_assertions(options.assertions)
     for assertion in assertions:
         assertion.check(known)
@@ -99,28 +102,28 @@ def _assertions(options: RunOptions, where: Endpoint) -> list[Assertion]:
 
 
 def _check(options: RunOptions) -> None:
-    ways = {
+    sources = {
         "--rate": options.rate_per_s is not None,
         "--stages": bool(options.stages),
         "--trace": options.trace is not None,
         "--concurrency": options.concurrency is not None,
     }
-    given = [name for name, there in ways.items() if there]
+    given = [name for name, used in sources.items() if used]
     if len(given) > 1:
-        raise OptionError(f"{' and '.join(given)}: only one of them says when requests arrive")
+        raise OptionError(f"{' and '.join(given)}: give only one of them")
     if options.think_s and options.concurrency is None:
-        raise OptionError("--think is for users in a closed loop: give --concurrency, too")
+        raise OptionError("--think applies to a closed loop: give --concurrency as well")
     if options.burstiness != 1.0 and options.arrivals != "gamma":
-        raise OptionError("--burstiness shapes gamma arrivals: give --arrivals gamma, too")
+        raise OptionError("--burstiness applies to gamma arrivals: give --arrivals gamma as well")
     if options.time_scale != 1.0 and options.trace is None:
-        raise OptionError("--time-scale stretches a trace: give --trace, too")
+        raise OptionError("--time-scale applies to a trace: give --trace as well")
     for name in ("warmup_s", "cooldown_s", "drain_s", "think_s"):
         if not getattr(options, name) >= 0:
-            raise OptionError(f"{flags()[name]} {getattr(options, name)}: 0 s or more")
+            raise OptionError(f"{flags()[name]} {getattr(options, name)}: must be 0 or more seconds")
 
 
 def _prompts(options: RunOptions) -> Prompts:
-    """bundled, bundled:code,chat, synthetic, or a file. A trace's own lengths want synthetic ones."""
+    """bundled, bundled:code,chat, synthetic, or a file. A trace has synthetic ones by default, for its lengths."""
     named = options.prompts or ("synthetic" if options.trace else "bundled")
     if named == "synthetic":
         return Synthetic()
@@ -130,10 +133,10 @@ def _prompts(options: RunOptions) -> Prompts:
     return of_file(Path(named))
 
 
-def _load(options: RunOptions, workload: Workload) -> Sequence[Planned] | Closed:
+def _load(options: RunOptions, workload: Workload) -> Sequence[ScheduledRequest] | ClosedLoop:
     count = options.requests if options.requests or options.duration_s else REQUESTS
     if options.concurrency is not None:
-        return Closed(options.concurrency, options.think_s, count, options.duration_s)
+        return ClosedLoop(options.concurrency, options.think_s, count, options.duration_s)
     if options.trace is not None:
         trace = read_trace(options.trace, options.time_scale)
         until = float("inf") if options.duration_s is None else options.duration_s
@@ -142,18 +145,18 @@ def _load(options: RunOptions, workload: Workload) -> Sequence[Planned] | Closed
     if options.stages:
         stages, count = parse_stages(options.stages), options.requests
     else:
-        stages = steady(1.0 if options.rate_per_s is None else options.rate_per_s)
+        stages = constant_rate(1.0 if options.rate_per_s is None else options.rate_per_s)
     schedule = open_schedule(
         workload, options.seed, stages, options.arrivals, options.burstiness, count, options.duration_s
     )
     if not schedule:
-        raise OptionError("no request arrives: the rate is too low for the time")
+        raise OptionError("no request arrives: the rate is too low for the duration")
     return schedule
 
 
 def _config(options: RunOptions, where: Endpoint, model: str) -> dict[str, Any]:
-    """What a reader needs to make the run again, by the names of its options; no key, and no place on this machine."""
-    told = asdict(options) | {"url": where.url, "model": model, "metrics": list(where.metrics)}
-    told["trace"] = str(options.trace) if options.trace else None
+    """The configuration to repeat the run, by the names of options; without secrets and paths of this machine."""
+    values = asdict(options) | {"url": where.url, "model": model, "metrics": list(where.metrics)}
+    values["trace"] = str(options.trace) if options.trace else None
     names = {name: flag.removeprefix("--").replace("-", "_") for name, flag in flags().items()}
-    return {names[name]: value for name, value in told.items() if name not in UNTOLD}
+    return {names[name]: value for name, value in values.items() if name not in NOT_RECORDED}

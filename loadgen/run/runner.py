@@ -1,4 +1,4 @@
-"""One run from a settled plan to its result file."""
+"""One run, from its plan to its result files."""
 
 import asyncio
 import resource
@@ -7,26 +7,23 @@ import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from loadgen.client.streaming import Client
-from loadgen.metrics.result_metrics import figures, grouped
-from loadgen.metrics.slo import Assertion
-from loadgen.metrics.stack_metrics import Delta, ScrapeError, mismatches, scrape, stack_figures
-from loadgen.metrics.summary import Window, dispatch_ms, spread
-from loadgen.results.result_file import write_result
+from loadgen.metrics.stack_metrics import Delta, ScrapeError, mismatches, scrape, stack_metrics
+from loadgen.results.result_file import clock_time, write_result
 from loadgen.results.rows import write_rows
 from loadgen.results.stack_timeline import TimelineError, mark, spans_since, write_spans
 from loadgen.run.drive import RunState, closed_loop, gc_paused, open_loop
-from loadgen.workload.schedule import Planned, Workload, asked
+from loadgen.run.outcome import Criteria, Outcome, outcome_of
+from loadgen.workload.schedule import ScheduledRequest, Workload, generate_requests
 from shared.protocol.messages import Span
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where requests go. metrics: Prometheus pages of its services, broker: for their timeline; what only they know."""
+    """Where requests go. metrics: Prometheus pages of its services; broker: URL to read traces from, "" for none."""
 
     url: str
     api_key: str = ""
@@ -39,7 +36,7 @@ class Endpoint:
 
 
 def client_of(endpoint: Endpoint) -> Client:
-    """A client of it."""
+    """A client of this endpoint."""
     return Client(
         endpoint.url,
         endpoint.api_key,
@@ -51,8 +48,8 @@ def client_of(endpoint: Endpoint) -> Client:
 
 
 @dataclass(frozen=True, slots=True)
-class Closed:
-    """A closed loop: users who each ask again think_s after their answer."""
+class ClosedLoop:
+    """A closed loop: each user sends the next request think_s after an answer."""
 
     concurrency: int
     think_s: float = 0.0
@@ -62,167 +59,114 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A run. load: a schedule, or users. warmup_s, cooldown_s: of arrivals, not counted at either end."""
+    """A run. load: a schedule or a closed loop. drain_s: for the last requests to end."""
 
     endpoint: Endpoint
     workload: Workload
-    load: Sequence[Planned] | Closed
+    load: Sequence[ScheduledRequest] | ClosedLoop
     seed: int
-    warmup_s: float = 0.0
-    cooldown_s: float = 0.0
     drain_s: float = 120.0
-    max_dispatch_ms: float = 10.0
-    goodput: Mapping[str, float] = field(default_factory=dict)
-    assertions: Sequence[Assertion] = ()
-    config: Mapping[str, Any] = field(default_factory=dict)  # what was asked for, for the result file
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a run came to. problems: why it is not valid; failed: assertions that do not hold."""
-
-    figures: Mapping[str, Any]
-    problems: Sequence[str]
-    failed: Sequence[str]
-    body: Mapping[str, Any]
-    spans: Sequence[Span] = ()
+    criteria: Criteria = field(default_factory=Criteria)
+    config: Mapping[str, Any] = field(default_factory=dict)  # options, for the result file
 
 
 SOCKETS: Final = 65_536
-BESIDE: Final = (".requests.jsonl", ".requests.csv", ".spans.jsonl")  # suffixes of the files of a result
+SIDE_SUFFIXES: Final = (".requests.jsonl", ".requests.csv", ".spans.jsonl")  # of files beside the result file
 
 
-async def run(plan: Plan, client: Client, course: RunState) -> Outcome:
-    """Drive it, to its end or until told to end. Raises ScrapeError, TimelineError before the first request only."""
-    allow_sockets()
+async def run(plan: Plan, client: Client, state: RunState) -> Outcome:
+    """Run the plan to its end or until state.stop is set.
+
+    Raises ScrapeError, TimelineError, but only before the first request.
+    """
+    raise_file_limit()
     pages, broker = plan.endpoint.metrics, plan.endpoint.broker
     before = await scrape(pages) if pages else None
     begun = await mark(broker) if broker else None
     stack, problems, spans = dict[str, Any](), list[str](), list[Span]()
     with gc_paused():
-        problems += await _driven(plan, client, course)
+        problems += await _driven(plan, client, state)
     ended = time.perf_counter()
     try:
         if before is not None:
             delta = Delta(before, await scrape(pages))
-            stack = stack_figures(delta, ended - course.started)
-            problems += mismatches(delta, _told(course)) if not course.over.is_set() else []
+            stack = stack_metrics(delta, ended - state.started)
+            problems += mismatches(delta, _client_counts(state)) if not state.stop.is_set() else []
         if begun is not None:
             spans = await spans_since(broker, begun)
     except (ScrapeError, TimelineError) as error:
         problems.append(str(error))
-    except Exception as error:  # what the requests themselves showed is kept
-        problems.append(f"what the services counted cannot be read: {type(error).__name__}: {error}")
-    outcome = _outcome(plan, course, stack, problems)
+    except Exception as error:  # the requests are kept
+        problems.append(f"the services' metrics cannot be read: {type(error).__name__}: {error}")
+    outcome = outcome_of(plan.criteria, state, stack, problems)
     if begun is None or not spans:
         return outcome
-    body = {**outcome.body, "trace_start_us": begun.on_broker_us(course.started)}
+    body = {**outcome.body, "trace_start_us": begun.on_broker_us(state.started)}
     return replace(outcome, body=body, spans=spans)
 
 
-async def _driven(plan: Plan, client: Client, course: RunState) -> list[str]:
-    """Drive it. Returns why it ended before its time; whatever that was, what was measured by then is kept."""
+async def _driven(plan: Plan, client: Client, state: RunState) -> list[str]:
+    """Generate the load. Returns why it ended early, if it did: what was measured by then is kept."""
     try:
-        await _drive(plan, client, course)
+        await _drive(plan, client, state)
     except Exception as error:
         with suppress(OSError, ValueError):
             traceback.print_exc()
-        course.over.set()
-        return [f"the run ended before its time: {type(error).__name__}: {error}"]
+        state.stop.set()
+        return [f"the run ended early: {type(error).__name__}: {error}"]
     return []
 
 
-async def _drive(plan: Plan, client: Client, course: RunState) -> None:
-    many = plan.load
-    if not isinstance(many, Closed):
-        await open_loop(client, many, course, plan.drain_s)
+async def _drive(plan: Plan, client: Client, state: RunState) -> None:
+    load = plan.load
+    if not isinstance(load, ClosedLoop):
+        await open_loop(client, load, state, plan.drain_s)
         return
-    requests = asked(plan.workload, plan.seed)
-    limits = (many.concurrency, many.think_s, many.requests, many.seconds)
-    await closed_loop(client, requests, course, *limits, plan.drain_s)
+    requests = generate_requests(plan.workload, plan.seed)
+    limits = (load.concurrency, load.think_s, load.requests, load.seconds)
+    await closed_loop(client, requests, state, *limits, plan.drain_s)
 
 
-def write(outcome: Outcome, plan: Plan, course: RunState, out: Path) -> None:
-    """The result file; rows, table and timeline beside it. Raises OSError."""
+def write(outcome: Outcome, config: Mapping[str, Any], state: RunState, out: Path) -> None:
+    """Write the result file, and requests and spans beside it. Raises OSError."""
     out.parent.mkdir(parents=True, exist_ok=True)
     if outcome.spans:
         write_spans(out.with_suffix(".spans.jsonl"), outcome.spans)
     rows = out.with_suffix(".requests.jsonl")
-    write_rows(rows, course.records, course.started)
-    began = {"started": _clock_time(course.started), "requests_file": rows.name}
-    write_result(out, "load", plan.config, {**outcome.body, **began})
+    write_rows(rows, state.records, state.started)
+    body = {"started": clock_time(state.started), **outcome.body, "requests_file": rows.name}
+    write_result(out, "load", config, body)
 
 
-def _outcome(plan: Plan, course: RunState, stack: Mapping[str, Any], problems: list[str]) -> Outcome:
-    window = _window(plan, course)
-    seen = figures(course.records, window, plan.goodput)
-    if window.end <= window.start:
-        problems.append("nothing is left between warm-up and cool-down")
-    if not seen["completed"]:
-        problems.append("no request was completed")
-    late = spread(map(dispatch_ms, course.records)).p99
-    if late > plan.max_dispatch_ms:
-        problems.append(
-            f"the load generator itself was late: dispatch delay p99 {late:.1f} ms, over {plan.max_dispatch_ms:g}"
-        )
-    failed = [why for assertion in plan.assertions if (why := assertion.fails({**seen, **stack}))]
-    body = {
-        "partial": course.over.is_set(),
-        "valid": not problems,
-        "problems": problems,
-        "failed_assertions": failed,
-        "window": {"start": window.start - course.started, "end": window.end - course.started},
-        "figures": seen,
-        "by_kind": grouped(course.records, window, lambda record: record.request.kind),
-        "by_group": grouped(course.records, window, lambda record: record.request.group),
-        "stack": stack,
-    }
-    return Outcome(seen, problems, failed, body)
-
-
-def _clock_time(at: float) -> str:
-    """A time of perf_counter, as logs have it."""
-    ago_s = time.perf_counter() - at
-    return datetime.fromtimestamp(time.time() - ago_s, UTC).isoformat(timespec="milliseconds")
-
-
-def _window(plan: Plan, course: RunState) -> Window:
-    """From warm-up to cool-down; without them from the first arrival to the last end."""
-    start = course.started + plan.warmup_s
-    if plan.cooldown_s or plan.warmup_s:
-        return Window(start, max(start, course.last_due - plan.cooldown_s))
-    return Window(start, max((record.ended for record in course.records), default=start))
-
-
-def _told(course: RunState) -> dict[str, int]:
-    """Tokens of all requests as the clients were told."""
+def _client_counts(state: RunState) -> dict[str, int]:
+    """Tokens of all requests, as the endpoint reported them to the client."""
     return {
-        "completion": sum(record.completion_tokens for record in course.records),
-        "drafted": sum(record.drafted_tokens for record in course.records),
-        "accepted": sum(record.accepted_tokens for record in course.records),
+        "completion": sum(record.completion_tokens for record in state.records),
+        "drafted": sum(record.drafted_tokens for record in state.records),
+        "accepted": sum(record.accepted_tokens for record in state.records),
     }
 
 
-def allow_sockets() -> None:
-    """As many open files as the system lets us have: an open loop does not wait for sockets."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+def raise_file_limit() -> None:
+    """Raise the limit on open files as far as the system allows: an open loop does not wait for sockets."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(SOCKETS, most), most))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(SOCKETS, hard), hard))
 
 
 class Observer(Protocol):
-    """Is shown how a run goes, every so often."""
+    """Is called with a run's state every every_s seconds."""
 
     every_s: float
 
-    def __call__(self, course: RunState, client: Client) -> None: ...
+    def __call__(self, state: RunState, client: Client) -> None: ...
 
 
-async def watched(plan: Plan, course: RunState, client: Client, live: Observer) -> Outcome:
-    """The same with somebody who looks on."""
-    running = asyncio.create_task(run(plan, client, course))
+async def run_observed(plan: Plan, state: RunState, client: Client, observer: Observer) -> Outcome:
+    """run(), with an observer."""
+    running = asyncio.create_task(run(plan, client, state))
     while not running.done():
-        await asyncio.wait({running}, timeout=live.every_s)
-        if course.started:
-            live(course, client)
+        await asyncio.wait({running}, timeout=observer.every_s)
+        if state.started:
+            observer(state, client)
     return running.result()

@@ -14,65 +14,66 @@ import aiohttp
 from loadgen.client.streaming import Client
 from loadgen.metrics.knee import LoadPoint, crossover, knee_of_rates, knee_of_users
 from loadgen.results.output import OutputError, keep
+from loadgen.results.partial_rows import PartialRows
 from loadgen.results.result_file import write_result
 from loadgen.run.drive import RunState
 from loadgen.run.options import RunOptions
-from loadgen.run.plan import endpoint, settle
-from loadgen.run.runner import Observer, client_of, watched, write
+from loadgen.run.plan import endpoint, make_plan
+from loadgen.run.runner import Observer, client_of, run_observed, write
 from shared.planning.policies import REGISTRY
 
-SETTLE_S: Final = 1.0  # after a change of policy
+POLICY_PAUSE_S: Final = 1.0  # after a change of policy
 
 
 class SweepError(ValueError):
-    """A sweep that cannot be; the text names the option."""
+    """Invalid sweep options; the text names the option."""
 
 
 @dataclass(frozen=True, slots=True)
 class SweepPolicy:
-    """A policy and its draft length. policy "": whatever is in force."""
+    """A policy and its draft length, 0 for its default. name "": the policy in force."""
 
-    policy: str = ""
+    name: str = ""
     k: int = 0
 
     def __str__(self) -> str:
-        return (f"{self.policy} k={self.k}" if self.k else self.policy) or "as it is"
+        return (f"{self.name} k={self.k}" if self.k else self.name) or "as it is"
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """What to run. levels: requests per second, or users at once."""
+    """The runs of a sweep. levels: requests per second (open loop), or concurrent users."""
 
     levels: Sequence[float]
     open_loop: bool
-    entrants: Sequence[SweepPolicy]
+    policies: Sequence[SweepPolicy]
     repeats: int
 
 
 @dataclass(frozen=True, slots=True)
 class SweepRun:
-    """One run of a sweep, the number-th."""
+    """One run of a sweep. number: from 1, in the order of the runs."""
 
     number: int
     repeat: int
     level: float
-    entrant: SweepPolicy
+    policy: SweepPolicy
 
     @property
     def name(self) -> str:
-        """Of its file."""
-        return f"{str(self.entrant).replace(' ', '-')}-{self.level:g}-{self.repeat}"
+        """Name of its file, without the suffix."""
+        return f"{str(self.policy).replace(' ', '-')}-{self.level:g}-{self.repeat}"
 
 
 def parse_policies(text: str) -> list[SweepPolicy]:
     """`greedy-batch,fixed-k:4,outrider`. Raises SweepError."""
-    entrants = []
+    policies = []
     for word in text.replace(",", " ").split():
         name, _, k = word.partition(":")
         if k and not k.isdigit():
-            raise SweepError(f"--policies {word!r}: POLICY or POLICY:K is meant")
-        entrants.append(SweepPolicy(name, int(k or 0)))
-    return entrants or [SweepPolicy()]
+            raise SweepError(f"--policies {word!r}: give POLICY or POLICY:K")
+        policies.append(SweepPolicy(name, int(k or 0)))
+    return policies or [SweepPolicy()]
 
 
 def parse_levels(text: str, option: str) -> list[float]:
@@ -82,18 +83,18 @@ def parse_levels(text: str, option: str) -> list[float]:
     except ValueError:
         levels = []
     if not levels or not all(0 < level < 1e6 for level in levels) or len(set(levels)) < len(levels):
-        raise SweepError(f"--{option} {text!r}: different numbers over 0 are meant, separated by commas")
+        raise SweepError(f"--{option} {text!r}: give different numbers above 0, separated by commas")
     return sorted(levels)
 
 
-def legs(sweep: Sweep) -> Iterator[SweepRun]:
-    """Repeat by repeat, level by level; policies by turns, another one first each time."""
+def sweep_runs(sweep: Sweep) -> Iterator[SweepRun]:
+    """Repeat by repeat, level by level, every policy once; the first policy rotates."""
     number = 0
     for turn, (repeat, level) in enumerate(product(range(sweep.repeats), sweep.levels)):
-        first = turn % len(sweep.entrants)
-        for entrant in [*sweep.entrants[first:], *sweep.entrants[:first]]:
+        first = turn % len(sweep.policies)
+        for policy in [*sweep.policies[first:], *sweep.policies[:first]]:
             number += 1
-            yield SweepRun(number, repeat, level, entrant)
+            yield SweepRun(number, repeat, level, policy)
 
 
 async def run_sweep(
@@ -101,56 +102,62 @@ async def run_sweep(
     options: RunOptions,
     model: str,
     out: Path,
-    course_of: Callable[[SweepRun], tuple[RunState, Observer]],
+    start_leg: Callable[[SweepRun], tuple[RunState, Observer]],
 ) -> Mapping[str, Any]:
-    """Run every leg, write each result into a folder beside `out` and the whole into it after each. Returns the whole.
+    """Do all runs. Returns the body of the sweep's result file.
 
-    course_of(leg): who watches a leg, and can end it and with it the sweep. Raises what a run raises.
+    Each run's result goes into a folder beside `out`; `out` itself is written after every run. start_leg(leg) gives
+    a run its state and observer; to stop that state ends the sweep. Raises what a run raises.
     """
     points: list[dict[str, Any]] = []
     folder = out.with_suffix("")
     whole: Mapping[str, Any] = {}
-    for leg in legs(sweep):
-        mine = replace(options, label=str(leg.entrant), **_load(leg, sweep))
+    for leg in sweep_runs(sweep):
+        mine = replace(options, label=str(leg.policy), **_load(leg, sweep))
         where = endpoint(mine)
-        plan = settle(mine, where, model)
-        course, onlooker = course_of(leg)
-        async with client_of(where) as client:
-            if leg.entrant.policy:
-                await _set_policy(client, leg.entrant)
-            outcome = await watched(plan, course, client, onlooker)
+        plan = make_plan(mine, where, model)
+        state, observer = start_leg(leg)
         file = folder / f"{leg.name}.json"
-        kept = keep(file, partial(write, outcome, plan, course))
+        rows = PartialRows(file, plan.config)
+        state.on_end = rows.add
+        async with client_of(where) as client:
+            if leg.policy.name:
+                await _set_policy(client, leg.policy)
+            outcome = await run_observed(plan, state, client, observer)
+        kept = keep(file, partial(write, outcome, plan.config, state))
+        rows.close(keep=False)
         if kept != file:
-            raise OutputError(
-                f"{file} cannot be written; that run is kept as {kept}, and the sweep has ended"
-            )
+            raise OutputError(f"{file} cannot be written; its result is in {kept}, and the sweep has ended")
         points.append(_point(leg, sweep, outcome.body, file.relative_to(out.parent)))
-        whole = {"points": points, **bends(points, sweep.open_loop), "partial": course.over.is_set()}
+        whole = {
+            "points": points,
+            **knees_and_crossovers(points, sweep.open_loop),
+            "partial": state.stop.is_set(),
+        }
         of_one_leg = {"rate": None, "concurrency": None}
         config = {**plan.config, **of_one_leg, "label": options.label, "levels": list(sweep.levels)}
         write_result(out, "sweep", config, whole)
-        if course.over.is_set():
+        if state.stop.is_set():
             break
     return whole
 
 
-async def _set_policy(client: Client, entrant: SweepPolicy) -> None:
-    """Have the endpoint follow it. Raises SweepError."""
+async def _set_policy(client: Client, policy: SweepPolicy) -> None:
+    """Set the endpoint's policy. Raises SweepError."""
     try:
-        await client.set_policy(entrant.policy, entrant.k)
+        await client.set_policy(policy.name, policy.k)
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        raise SweepError(f"--policies {entrant}: the endpoint does not take it: {error}") from None
-    await asyncio.sleep(SETTLE_S)
+        raise SweepError(f"--policies {policy}: the endpoint rejects it: {error}") from None
+    await asyncio.sleep(POLICY_PAUSE_S)
 
 
 def _load(leg: SweepRun, sweep: Sweep) -> dict[str, Any]:
-    """The option that a level is of."""
+    """The option that sets the level of load."""
     return {"rate_per_s": leg.level} if sweep.open_loop else {"concurrency": round(leg.level)}
 
 
-def bends(points: Sequence[Mapping[str, Any]], open_loop: bool) -> dict[str, Any]:
-    """Knees by policy, and where each policy that speculates stops being better than the best that does not."""
+def knees_and_crossovers(points: Sequence[Mapping[str, Any]], open_loop: bool) -> dict[str, Any]:
+    """Knees by policy, and the crossovers of each policy that speculates with each that does not."""
     curves = {
         policy: _curve([point for point in points if point["policy"] == policy])
         for policy in dict.fromkeys(point["policy"] for point in points)
@@ -167,33 +174,33 @@ def bends(points: Sequence[Mapping[str, Any]], open_loop: bool) -> dict[str, Any
 
 
 def _speculates(curve: str) -> bool:
-    """Whether devices draft under the policy of a curve; a name that is not in the registry is taken to."""
+    """Whether devices draft under a policy; assumed of names that are not in the registry."""
     entry = REGISTRY.get(curve)
     return entry is None or entry.speculates
 
 
 def _curve(points: Sequence[Mapping[str, Any]]) -> list[LoadPoint]:
-    """Medians over repeats, by level."""
+    """One policy's medians over repeats, by level."""
     levels = sorted({point["level"] for point in points})
     return [
-        LoadPoint(level, *(median(values) for values in zip(*_figures(points, level), strict=True)))
+        LoadPoint(level, *(median(values) for values in zip(*_values_at(points, level), strict=True)))
         for level in levels
     ]
 
 
-def _figures(points: Sequence[Mapping[str, Any]], level: float) -> list[tuple[float, float, float]]:
+def _values_at(points: Sequence[Mapping[str, Any]], level: float) -> list[tuple[float, float, float]]:
     names = ("request_throughput", "output_throughput", "median_e2el_scheduled_ms")
     return [
-        (seen[names[0]] or 0.0, seen[names[1]] or 0.0, seen[names[2]] or 0.0)
+        (metrics[names[0]] or 0.0, metrics[names[1]] or 0.0, metrics[names[2]] or 0.0)
         for point in points
         if point["level"] == level
-        for seen in [point["figures"]]
+        for metrics in [point["figures"]]
     ]
 
 
 def _point(leg: SweepRun, sweep: Sweep, body: Mapping[str, Any], file: Path) -> dict[str, Any]:
     return {
-        "policy": str(leg.entrant),
+        "policy": str(leg.policy),
         "level": leg.level,
         "rate": leg.level if sweep.open_loop else None,
         "concurrency": None if sweep.open_loop else round(leg.level),

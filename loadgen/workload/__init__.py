@@ -1,1 +1,1 @@
-"""The workload: arrival times, lengths and prompts, drawn from a seed before the first request is sent."""
+"""The workload: arrival times, lengths and prompts, all determined by a seed."""

@@ -1,7 +1,7 @@
-"""When requests arrive: gaps of a unit rate, stretched by a rate that may change. Pure.
+"""Arrival times: a process of unit rate, time-scaled by a rate that may change. Pure.
 
 A process of rate r(t) is one of rate 1 seen through N(t), the integral of r from 0 to t: the i-th arrival is where N
-reaches the i-th point of the unit process. So every kind of gap goes with every course of the rate.
+reaches the i-th point of the unit process. So every distribution of gaps combines with every rate function.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,12 +15,12 @@ Gaps = Literal["constant", "poisson", "gamma"]
 
 
 class ArrivalError(ValueError):
-    """A rate, a stage or a burstiness that cannot be; the text names it."""
+    """An invalid rate, stage or burstiness; the text names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """For so many seconds the rate goes from first to last, both requests per second, in a straight line."""
+    """The rate changes linearly from first to last (requests per second) within `seconds`."""
 
     seconds: float
     first: float
@@ -28,30 +28,30 @@ class Stage:
 
     def __post_init__(self) -> None:
         if not self.seconds > 0:
-            raise ArrivalError(f"a stage lasts {self.seconds} s; it has to last more than 0")
+            raise ArrivalError(f"a stage of {self.seconds} s: it must last more than 0 s")
         for rate in (self.first, self.last):
             if not (rate >= 0 and isfinite(rate)):
-                raise ArrivalError(f"a rate of {rate} requests/s; 0 or more is a rate")
+                raise ArrivalError(f"a rate of {rate} requests/s: it must be 0 or more")
         if not isfinite(self.seconds) and self.first != self.last:
-            raise ArrivalError("a stage without an end has one rate")
+            raise ArrivalError("a stage without an end must have a constant rate")
 
     @property
     def requests(self) -> float:
-        """Expected in this stage."""
+        """Expected number of arrivals in this stage."""
         mean = (self.first + self.last) / 2
         return self.seconds * mean if mean > 0 else 0.0
 
     def when(self, requests: float) -> float:
-        """Seconds into the stage at which so many are expected."""
+        """Seconds into the stage until `requests` arrivals are expected."""
         slope = (self.last - self.first) / self.seconds if isfinite(self.seconds) else 0.0
         root = sqrt(max(0.0, self.first**2 + 2 * slope * requests))
         return 2 * requests / (self.first + root) if requests > 0 else 0.0
 
 
-def steady(rate: float) -> tuple[Stage, ...]:
-    """One rate, without an end. Raises ArrivalError."""
+def constant_rate(rate: float) -> tuple[Stage, ...]:
+    """One stage of a constant rate, without an end. Raises ArrivalError."""
     if not rate > 0:
-        raise ArrivalError(f"a rate of {rate} requests/s; it has to be more than 0")
+        raise ArrivalError(f"a rate of {rate} requests/s: it must be more than 0")
     return (Stage(inf, rate, rate),)
 
 
@@ -66,22 +66,22 @@ def parse_stages(text: str) -> tuple[Stage, ...]:
         except ArrivalError:
             raise
         except ValueError:
-            raise ArrivalError(f"stage {word!r}: RATE:SECONDS or FROM..TO:SECONDS is meant") from None
+            raise ArrivalError(f"stage {word!r}: give RATE:SECONDS or FROM..TO:SECONDS") from None
     if not stages:
-        raise ArrivalError("no stages: RATE:SECONDS, separated by spaces")
+        raise ArrivalError("no stages: give RATE:SECONDS, separated by spaces")
     return tuple(stages)
 
 
 def arrivals(
     stages: Sequence[Stage], gaps: Gaps, rng: np.random.Generator, burstiness: float = 1.0
 ) -> Iterator[float]:
-    """Seconds from the start, ascending; ends with the last stage.
+    """Arrival times in seconds from the start, ascending, up to the end of the last stage.
 
-    constant: the first at 0. gamma: gaps of shape `burstiness` (1 is Poisson, less is burstier), vLLM's meaning.
+    constant: the first arrival is at 0. gamma: gaps of shape `burstiness` (1 is Poisson, less is burstier), as in vLLM.
     Raises ArrivalError.
     """
     if not (burstiness > 0 and isfinite(burstiness)):
-        raise ArrivalError(f"a burstiness of {burstiness}; more than 0 is one")
+        raise ArrivalError(f"a burstiness of {burstiness}: it must be more than 0")
     points = _unit_process(gaps, rng, burstiness)
     began, passed = 0.0, 0.0  # seconds and expected requests before the present stage
     point = next(points)

@@ -1,4 +1,4 @@
-"""How many tokens: one length, a range, or a lognormal spread. Pure."""
+"""Distributions of token counts: constant, uniform or lognormal. Pure."""
 
 from dataclasses import dataclass
 from math import log
@@ -10,12 +10,12 @@ MAX_TOKENS: Final = 1_000_000
 
 
 class LengthError(ValueError):
-    """A length that cannot be; the text says what is meant."""
+    """An invalid length; the text gives the valid forms."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Tokens. Uniform from low to high; with sigma > 0 lognormal about `median`, cut to low and high."""
+    """A distribution of token counts: uniform from low to high; with sigma > 0 lognormal, clipped to low and high."""
 
     low: int
     high: int
@@ -23,7 +23,7 @@ class Lengths:
     sigma: float = 0.0
 
     def draw(self, rng: np.random.Generator) -> int:
-        """The next one."""
+        """A random length."""
         if self.sigma > 0:
             return int(np.clip(round(rng.lognormal(log(self.median), self.sigma)), self.low, self.high))
         return int(rng.integers(self.low, self.high, endpoint=True))
@@ -31,7 +31,7 @@ class Lengths:
 
 def parse_lengths(text: str) -> Lengths:
     """`128`, `64..256` or `128~0.5` (median and sigma of a lognormal). Raises LengthError."""
-    meant = "tokens: 128, 64..256, or 128~0.5 for a lognormal spread with this median and sigma"
+    forms = "give 128, 64..256, or 128~0.5 for a lognormal distribution with this median and sigma"
     try:
         if "~" in text:
             median, sigma = (float(part) for part in text.split("~"))
@@ -41,7 +41,7 @@ def parse_lengths(text: str) -> Lengths:
         low, _, high = text.partition("..")
         lengths = Lengths(int(low), int(high or low))
     except ValueError:
-        raise LengthError(f"{text!r} is no number of {meant}") from None
+        raise LengthError(f"{text!r} is not a number of tokens: {forms}") from None
     if not 1 <= lengths.low <= lengths.high <= MAX_TOKENS:
-        raise LengthError(f"{text!r}: from 1 to {MAX_TOKENS} {meant}")
+        raise LengthError(f"{text!r}: tokens must be from 1 to {MAX_TOKENS}: {forms}")
     return lengths

@@ -1,4 +1,4 @@
-"""Where prompts come from: the bundled set, a file, or made up at an exact length. One seam: `draw`."""
+"""Sources of prompts: the bundled set, a file, or synthetic token ids of an exact length."""
 
 import json
 from collections.abc import Collection, Sequence
@@ -11,8 +11,8 @@ import numpy as np
 from loadgen.prompts import bundled
 from loadgen.workload.trace import BLOCK
 
-FIRST_ID: Final = 100  # below it vocabularies keep their special tokens
-LAST_ID: Final = 10_000  # every vocabulary in use has more
+FIRST_ID: Final = 100  # lower ids are special tokens in many vocabularies
+LAST_ID: Final = 10_000  # vocabularies in use are larger
 
 
 class PromptError(ValueError):
@@ -21,7 +21,7 @@ class PromptError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A prompt: text, or token ids. max_tokens: of its answer, where the file says so, or 0."""
+    """A prompt: text or token ids. max_tokens: of its answer if the file gives it, else 0."""
 
     kind: str
     prompt: str | tuple[int, ...]
@@ -32,29 +32,29 @@ class Prompts(Protocol):
     """A source of prompts."""
 
     def draw(self, rng: np.random.Generator, tokens: int, blocks: Sequence[int]) -> Drawn:
-        """The next one. tokens, blocks: what a length strategy or a trace wants; a set of texts heeds neither."""
+        """The next prompt. tokens: its length; blocks: a trace's hash_ids. A set of texts ignores both."""
         ...
 
 
 class Texts:
-    """A set of texts, all of them in a random order before any comes again."""
+    """A set of texts, in random order without repeats until all were used."""
 
     def __init__(self, texts: Sequence[Drawn]) -> None:
         self._texts = texts
         self._left: list[int] = []
 
     def draw(self, rng: np.random.Generator, tokens: int, blocks: Sequence[int]) -> Drawn:
-        """See Prompts.draw."""
+        """The next text of the shuffled set."""
         if not self._left:
             self._left = rng.permutation(len(self._texts)).tolist()
         return self._texts[self._left.pop()]
 
 
 class Synthetic:
-    """Token ids without a meaning, exactly as many as wanted. Equal blocks of a trace are equal ids."""
+    """Random token ids, exactly as many as requested. Equal blocks of a trace give equal ids."""
 
     def draw(self, rng: np.random.Generator, tokens: int, blocks: Sequence[int]) -> Drawn:
-        """See Prompts.draw."""
+        """`tokens` ids, those of `blocks` first."""
         ids: list[int] = []
         for block in blocks[: tokens // BLOCK]:
             ids += _ids(np.random.default_rng([block & 0xFFFFFFFF, 1]), BLOCK)
@@ -62,15 +62,17 @@ class Synthetic:
 
 
 def of_kinds(kinds: Collection[str] = ()) -> Texts:
-    """The bundled set, or these kinds of it. Raises PromptError."""
+    """The bundled set, or only some kinds of it. Raises PromptError."""
     known = sorted({prompt.kind for prompt in bundled()})
     if missing := sorted(set(kinds) - set(known)):
-        raise PromptError(f"no bundled prompts of kind {', '.join(missing)}; known are {', '.join(known)}")
+        raise PromptError(
+            f"no bundled prompts of kind {', '.join(missing)}; the kinds are {', '.join(known)}"
+        )
     return Texts([Drawn(p.kind, p.prompt) for p in bundled() if not kinds or p.kind in kinds])
 
 
 def of_file(path: Path) -> Texts:
-    """JSON lines with `prompt`, and `kind` and `max_tokens` if they like. Raises PromptError, OSError."""
+    """Prompts from JSON lines with `prompt` and optionally `kind` and `max_tokens`. Raises PromptError, OSError."""
     texts = [
         _read(f"{path}, line {number}", line)
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)

@@ -1,6 +1,6 @@
-"""All requests of a run, fixed from a seed before the first is sent. Pure.
+"""All requests of a run, fixed by a seed before the first is sent. Pure.
 
-Arrivals, lengths, prompts and groups have random numbers of their own: to change one leaves the others as they were.
+Arrivals, lengths, prompts and groups each have their own random stream: a change of one does not affect the others.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,12 +20,12 @@ SEEDS: Final = 1 << 31
 
 
 class GroupError(ValueError):
-    """A group of requests that cannot be; the text names the field."""
+    """Invalid settings of a group of requests; the text names the field."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Requests with the same sampling settings: a share of all, by weight. answer: tokens; None = the run's."""
+    """Requests with the same sampling settings: a share of all, by weight. answer: its length; None: the workload's."""
 
     name: str = ""
     weight: float = 1.0
@@ -36,7 +36,11 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What is asked for. raw, ignore_eos, device: see ChatRequest."""
+    """The model, prompts, lengths and settings of requests.
+
+    raw: prompts are continued, not answered. ignore_eos: every answer has its maximum length. devices: requests name
+    them in turn.
+    """
 
     model: str
     prompts: Prompts
@@ -49,8 +53,8 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
-    """A request and when it is due, in seconds from the start."""
+class ScheduledRequest:
+    """A request and when it is due, in seconds from the run's start."""
 
     at: float
     request: ChatRequest
@@ -64,37 +68,43 @@ def open_schedule(
     burstiness: float,
     requests: int | None,
     seconds: float | None,
-) -> list[Planned]:
-    """So many requests at most, within so many seconds; at least one of both ends the stages. Raises ArrivalError."""
+) -> list[ScheduledRequest]:
+    """A schedule of at most `requests` requests within `seconds`. Raises ArrivalError.
+
+    If the stages have no end, one of the two must be given.
+    """
     times = arrivals(stages, gaps, _streams(seed)[0], burstiness)
     if seconds is not None:
         times = takewhile(lambda at: at < seconds, times)
     due = islice(times, requests)
-    return [Planned(at, request) for at, request in zip(due, asked(workload, seed), strict=False)]
-
-
-def trace_schedule(workload: Workload, seed: int, trace: Sequence[Arrival]) -> list[Planned]:
-    """Every arrival of a trace with its lengths."""
     return [
-        Planned(arrival.at, request)
-        for arrival, request in zip(trace, asked(workload, seed, trace), strict=True)
+        ScheduledRequest(at, request)
+        for at, request in zip(due, generate_requests(workload, seed), strict=False)
     ]
 
 
-def asked(workload: Workload, seed: int, trace: Sequence[Arrival] = ()) -> Iterator[ChatRequest]:
-    """Requests in order; without an end unless a trace has one."""
+def trace_schedule(workload: Workload, seed: int, trace: Sequence[Arrival]) -> list[ScheduledRequest]:
+    """A request for every arrival of a trace, with its lengths."""
+    return [
+        ScheduledRequest(arrival.at, request)
+        for arrival, request in zip(trace, generate_requests(workload, seed, trace), strict=True)
+    ]
+
+
+def generate_requests(workload: Workload, seed: int, trace: Sequence[Arrival] = ()) -> Iterator[ChatRequest]:
+    """Requests in order: one for every arrival of a trace, or endless without one. Raises GroupError."""
     _, lengths, prompts, groups = _streams(seed)
     weights = np.array([group.weight for group in workload.groups])
     if not (np.isfinite(weights).all() and weights.min() >= 0 and weights.sum() > 0):
-        raise GroupError("weights of groups: 0 or more each, more than 0 together")
+        raise GroupError("weights of groups must be 0 or more, and their sum more than 0")
     shares = np.cumsum(weights / weights.sum())
     number = 0
     while not trace or number < len(trace):
         group = workload.groups[min(int(np.searchsorted(shares, groups.random())), len(shares) - 1)]
-        seen = trace[number] if trace else None
-        tokens = seen.prompt if seen else workload.prompt.draw(lengths)
-        answer = seen.answer if seen else (group.answer or workload.answer).draw(lengths)
-        drawn = workload.prompts.draw(prompts, tokens, seen.blocks if seen else ())
+        arrival = trace[number] if trace else None
+        tokens = arrival.prompt if arrival else workload.prompt.draw(lengths)
+        answer = arrival.answer if arrival else (group.answer or workload.answer).draw(lengths)
+        drawn = workload.prompts.draw(prompts, tokens, arrival.blocks if arrival else ())
         yield ChatRequest(
             f"r{number:06d}",
             workload.model,
@@ -122,17 +132,21 @@ def parse_group(text: str) -> Group:
             values[key] = parse_lengths(value)
             continue
         if key not in ("weight", "temperature", "top_p"):
-            raise GroupError(f"group {name}: no setting {key!r}; weight, temperature, top_p and answer are")
+            raise GroupError(
+                f"group {name}: unknown setting {key!r}; give weight, temperature, top_p or answer"
+            )
         try:
             values[key] = float(value)
         except ValueError:
             raise GroupError(f"group {name}: {key} is {value!r}, not a number") from None
     group = Group(name, **values)
     if not (0 <= group.temperature <= 2 and 0 < group.top_p <= 1 and group.weight >= 0):
-        raise GroupError(f"group {name}: temperature 0 to 2, top_p over 0 to 1, weight 0 or more")
+        raise GroupError(
+            f"group {name}: temperature must be from 0 to 2, top_p above 0 and at most 1, weight 0 or more"
+        )
     return group
 
 
 def _streams(seed: int) -> list[np.random.Generator]:
-    """For arrivals, lengths, prompts and groups."""
+    """The random streams of arrivals, lengths, prompts and groups."""
     return [np.random.default_rng(part) for part in np.random.SeedSequence(seed).spawn(4)]

@@ -1,4 +1,4 @@
-"""Recorded traffic: Mooncake's JSONL, Azure's and BurstGPT's CSV, told apart by their columns."""
+"""Reads recorded traffic: Mooncake's JSONL, and the CSV of Azure and BurstGPT, recognised by their columns."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ class TraceError(ValueError):
 class Arrival:
     """One recorded request. at: seconds from the first; prompt, answer: tokens.
 
-    blocks: Mooncake's hash_ids, one for every 512 tokens of the prompt; equal ones are equal text.
+    blocks: Mooncake's hash_ids, one per 512 tokens of the prompt; equal ids stand for equal text.
     """
 
     at: float
@@ -32,22 +32,22 @@ BLOCK: Final = 512  # tokens of one of Mooncake's hash_ids
 
 
 def read_trace(path: Path, time_scale: float = 1.0) -> list[Arrival]:
-    """In order of arrival, from 0. time_scale: 2 makes it last twice as long. Raises TraceError, OSError."""
+    """All arrivals in order, the first at 0. time_scale: factor on the times. Raises TraceError, OSError."""
     if not time_scale > 0:
-        raise TraceError(f"a time scale of {time_scale}; more than 0 is one")
+        raise TraceError(f"a time scale of {time_scale}: it must be more than 0")
     found = [_checked(path, line, read, row) for line, read, row in _rows(path)]
     if not found:
         raise TraceError(f"{path}: no requests")
     first = found[0].at
-    moved = [Arrival((a.at - first) * time_scale, a.prompt, a.answer, a.blocks) for a in found]
-    for number, (before, after) in enumerate(pairwise(moved), 2):
+    shifted = [Arrival((a.at - first) * time_scale, a.prompt, a.answer, a.blocks) for a in found]
+    for number, (before, after) in enumerate(pairwise(shifted), 2):
         if after.at < before.at:
             raise TraceError(f"{path}: request {number} is earlier than the one before it")
-    return moved
+    return shifted
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Callable[[Row], Arrival], Row]]:
-    """Line number, what makes an arrival of the row, the row."""
+    """Yields the line number, the parser of the row, and the row."""
     with path.open(encoding="utf-8", newline="") as file:
         if file.read(1) == "{":
             file.seek(0)
@@ -64,7 +64,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Callable[[Row], Arrival], Row]]:
                     yield table.line_num, read, row
                 return
         known = "; ".join(", ".join(needed) for needed in _TABLES)
-        raise TraceError(f"{path}: unknown columns {', '.join(sorted(columns)) or '(none)'}; known are {known}, "
+        raise TraceError(f"{path}: unknown columns {', '.join(sorted(columns)) or '(none)'}; known: {known}, "
                          "and JSON lines with timestamp, input_length, output_length, hash_ids")  # fmt: skip
 
 
@@ -82,11 +82,13 @@ def _checked(path: Path, line: int, read: Callable[[Row], Arrival], row: Row) ->
     try:
         arrival = read(row)
     except KeyError as error:
-        raise TraceError(f"{path}, line {line}: no column {error}") from None
+        raise TraceError(f"{path}, line {line}: column {error} is missing") from None
     except (TypeError, ValueError) as error:
         raise TraceError(f"{path}, line {line}: {error}") from None
     if arrival.prompt < 1 or arrival.answer < 0:
-        raise TraceError(f"{path}, line {line}: {arrival.prompt} prompt and {arrival.answer} answer tokens")
+        raise TraceError(
+            f"{path}, line {line}: {arrival.prompt} prompt and {arrival.answer} answer tokens: not a request"
+        )
     return Arrival(arrival.at, arrival.prompt, max(1, arrival.answer), arrival.blocks)
 
 
@@ -98,7 +100,7 @@ def _mooncake(row: Row) -> Arrival:
 
 
 def _azure(row: Row) -> Arrival:
-    stamp, _, fraction = str(row["TIMESTAMP"]).partition(".")  # of seven digits, more than datetime takes
+    stamp, _, fraction = str(row["TIMESTAMP"]).partition(".")  # with seven digits, more than datetime reads
     digits = fraction.split("+")[0]
     at = datetime.fromisoformat(stamp + "+00:00").timestamp() + (float(f"0.{digits}") if digits else 0.0)
     return Arrival(at, int(row["ContextTokens"]), int(row["GeneratedTokens"]))

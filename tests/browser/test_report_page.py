@@ -7,7 +7,7 @@ import pytest
 
 from loadgen.report.page import build
 from tests.browser.chromium import Page, opened
-from tests.loadgen.made_up import DEVICES, write_run, write_sweep
+from tests.loadgen.sample_results import DEVICES, write_run, write_sweep
 
 pytestmark = pytest.mark.browser
 

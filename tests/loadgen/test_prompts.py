@@ -5,7 +5,7 @@ from collections import Counter
 from loadgen.prompts import bundled
 
 
-def test_there_are_enough_of_each_kind_and_all_differ() -> None:
+def test_every_kind_has_enough_prompts_and_all_differ() -> None:
     prompts = bundled()
     assert len(prompts) >= 200
     assert (

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.client.completion_event import EventError, error_text, take
+from loadgen.client.completion_event import EventError, apply_event, error_text
 from loadgen.client.sse import Event
 from loadgen.request import ChatRequest, Record
 
@@ -21,7 +21,7 @@ def after(*bodies: Any, type_: str = "message") -> Record:
     record = fresh()
     for at, body in enumerate(bodies):
         data = body if isinstance(body, str) else json.dumps(body)
-        take(record, Event(data, type_), float(at))
+        apply_event(record, Event(data, type_), float(at))
     return record
 
 
@@ -64,7 +64,7 @@ def test_any_token_is_a_token(delta: dict[str, Any]) -> None:
         {},
     ],
 )
-def test_what_has_no_token_is_no_first_token(body: dict[str, Any]) -> None:
+def test_an_event_without_a_token_adds_no_piece(body: dict[str, Any]) -> None:
     record = after(body, "")
     assert (record.chunks, record.fault) == ([], "")
 
@@ -84,14 +84,14 @@ def test_what_has_no_token_is_no_first_token(body: dict[str, Any]) -> None:
         (True, "true"),
     ],
 )
-def test_an_error_of_any_shape_ends_the_stream_with_its_words(error: Any, words: str) -> None:
+def test_an_error_of_any_shape_ends_the_stream_with_its_message(error: Any, words: str) -> None:
     record = fresh()
-    assert take(record, Event(json.dumps({"error": error})), 1.0)
+    assert apply_event(record, Event(json.dumps({"error": error})), 1.0)
     assert (record.fault, record.error) == ("stream", words)
 
 
 @pytest.mark.parametrize("error", [None, "", {}, [], False, 0])
-def test_an_error_field_that_says_nothing_is_no_error(error: Any) -> None:
+def test_an_empty_error_field_is_not_an_error(error: Any) -> None:
     record = after({"error": error, **chunk(content="a")})
     assert (record.fault, record.text) == ("", "a")
 
@@ -108,7 +108,7 @@ def test_an_error_s_text_is_kept_short() -> None:
 
 
 @pytest.mark.parametrize("bad", [None, "5", -1, True, 1.5, float("nan"), float("inf"), 10**12, [5], {"n": 5}])
-def test_counts_that_are_none_leave_what_was_known(bad: Any) -> None:
+def test_invalid_counts_keep_the_known_ones(bad: Any) -> None:
     speculative = {"drafted_tokens": 8, "accepted_tokens": 6, "rounds": 3}
     usage = {"prompt_tokens": 9, "completion_tokens": 4, "speculative": speculative}
     nothing = {
@@ -128,10 +128,10 @@ def test_without_counts_pieces_are_counted() -> None:
 
 def test_only_done_ends_a_stream_that_has_no_error() -> None:
     record = fresh()
-    assert not take(record, Event(json.dumps(chunk(content="[DONE]"))), 1.0)
-    assert not take(record, Event(""), 1.0)
-    assert take(record, Event("[DONE]"), 2.0)
-    assert take(record, Event(" [DONE] "), 2.0)
+    assert not apply_event(record, Event(json.dumps(chunk(content="[DONE]"))), 1.0)
+    assert not apply_event(record, Event(""), 1.0)
+    assert apply_event(record, Event("[DONE]"), 2.0)
+    assert apply_event(record, Event(" [DONE] "), 2.0)
 
 
 def test_outrider_s_spans() -> None:
@@ -156,9 +156,9 @@ def test_outrider_s_spans() -> None:
         ('{"choices": ["text"]}', "a choice is not an object"),
     ],
 )
-def test_what_is_no_part_of_a_completion_is_named(data: str, why: str) -> None:
+def test_an_event_that_is_not_a_completion_is_named(data: str, why: str) -> None:
     with pytest.raises(EventError, match=why):
-        take(fresh(), Event(data), 1.0)
+        apply_event(fresh(), Event(data), 1.0)
 
 
 NAMES = [
@@ -187,10 +187,10 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_any_json_is_taken_or_refused_by_name(body: Any) -> None:
+def test_any_json_is_applied_or_refused_with_a_message(body: Any) -> None:
     record = fresh()
     try:
-        over = take(record, Event(json.dumps(body)), 1.0)
+        over = apply_event(record, Event(json.dumps(body)), 1.0)
     except EventError:
         over = False
     assert over == bool(record.fault)
@@ -201,5 +201,5 @@ def test_any_json_is_taken_or_refused_by_name(body: Any) -> None:
 
 
 @given(JSON)
-def test_any_error_has_words(error: Any) -> None:
+def test_any_error_has_a_message(error: Any) -> None:
     assert error_text(error)

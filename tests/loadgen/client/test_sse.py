@@ -42,7 +42,7 @@ def test_the_standard_s_examples(stream: bytes, events: list[Event]) -> None:
     assert decoded(*(stream[i : i + 1] for i in range(len(stream)))) == events
 
 
-def test_an_event_comes_with_its_last_byte_and_waits_for_none() -> None:
+def test_an_event_is_yielded_at_its_last_byte() -> None:
     decoder = EventDecoder()
     assert list(decoder.feed(b"data: x\r\n\r")) == [Event("x")]
     assert list(decoder.feed(b"\ndata: y\n\n")) == [Event("y")]
@@ -104,6 +104,6 @@ def test_any_way_to_split_a_stream_gives_the_same_events(stream: bytes, cuts: li
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\r", exclude_categories=["Cs"])), max_size=6))
-def test_what_a_server_writes_is_what_is_read(texts: list[str]) -> None:
+def test_written_events_are_read_again(texts: list[str]) -> None:
     lines = ("".join(f"data: {line}\n" for line in text.split("\n")) + "\n" for text in texts)
     assert [event.data for event in decoded("".join(lines).encode())] == texts

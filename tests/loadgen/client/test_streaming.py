@@ -1,4 +1,4 @@
-"""What goes wrong at the endpoint: counted by kind, retried only when asked, never raised."""
+"""The streaming client: errors of the endpoint are recorded by kind, retried only on request and never raised."""
 
 import asyncio
 import time
@@ -11,8 +11,8 @@ from aiohttp.test_utils import TestServer
 from loadgen.client.streaming import Client, begin, body
 from loadgen.mock_server import Fault, Mock
 from loadgen.request import Record
-from tests.loadgen.foreign import refuses, said, speaks, sse
-from tests.loadgen.mocked import requests, served
+from tests.loadgen.mock_runs import requests, served
+from tests.loadgen.scripted_server import refuses, said, speaks, sse
 
 DONE = b"data: [DONE]\n\n"
 
@@ -45,7 +45,7 @@ async def test_faults_by_kind(fault: Fault, kind: str) -> None:
     assert (second.fault, bool(second.error)) == (kind, True)
 
 
-async def test_nobody_there() -> None:
+async def test_a_refused_connection() -> None:
     async with Client("http://127.0.0.1:9", plain=True) as client:
         record = await client.chat(requests(1)[0])
     assert record.fault == "connect"
@@ -56,12 +56,12 @@ async def test_a_wrong_key() -> None:
     assert (record.fault, "wrong key" in record.error) == ("http_401", True)
 
 
-async def test_too_slow() -> None:
+async def test_a_request_over_its_time_limit() -> None:
     (record,) = await once(Mock(service_s=5.0), timeout_s=0.2)
     assert record.fault == "timeout"
 
 
-async def test_refusals_are_retried_only_when_asked() -> None:
+async def test_refusals_are_retried_only_with_retries() -> None:
     (first, refused) = await once(Mock(service_s=0.01, faults={2: "503"}), 2)
     assert (first.retries, refused.retries, refused.fault) == (0, 0, "http_503")
     (first, again) = await once(Mock(service_s=0.01, faults={2: "503"}), 2, retries=1)
@@ -69,32 +69,32 @@ async def test_refusals_are_retried_only_when_asked() -> None:
     assert again.chunks[0].at - again.sent >= 1.0  # as long as the endpoint asked for
 
 
-async def test_a_request_that_is_cancelled_keeps_what_was_seen() -> None:
+async def test_a_cancelled_request_keeps_what_arrived() -> None:
     async with served(Mock(service_s=1.0, tokens=10)) as url, Client(url, plain=True) as client:
         record = begin(requests(1)[0])
         task = asyncio.create_task(client.complete(record))
         await asyncio.sleep(0.6)
-        assert client.flying
+        assert client.in_flight
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        assert not client.flying
+        assert not client.in_flight
     assert (record.fault, len(record.chunks)) == ("stopped", 2)
     assert record.ended > record.sent
 
 
-async def heard(*parts: bytes | float, **options: Any) -> Record:
-    """What a client makes of a server that says this."""
+async def record_from(*parts: bytes | float, **options: Any) -> Record:
+    """The record of a request to a server that sends these parts."""
     async with speaks(*parts, **options) as url, Client(url, plain=True) as client:
         return await client.chat(requests(1)[0])
 
 
-async def test_one_line_of_700_kilobytes() -> None:
-    record = await heard(sse(said("x" * 700_000, "stop")) + DONE)
+async def test_a_line_of_700_kilobytes_is_read() -> None:
+    record = await record_from(sse(said("x" * 700_000, "stop")) + DONE)
     assert (record.error, len(record.text), record.finish) == ("", 700_000, "stop")
 
 
-async def test_a_line_without_end_is_that_request_s_error() -> None:
-    record = await heard(b"data: ", *[b"x" * 2**20] * 17)
+async def test_an_endless_line_is_an_error_of_its_request() -> None:
+    record = await record_from(b"data: ", *[b"x" * 2**20] * 17)
     assert (record.fault, "longer than" in record.error) == ("garbage", True)
 
 
@@ -108,20 +108,20 @@ async def test_a_line_without_end_is_that_request_s_error() -> None:
     ],
 )
 @pytest.mark.parametrize("size", [1, 7, 1000])
-async def test_every_way_to_write_a_stream(stream: bytes, size: int) -> None:
-    record = await heard(*(stream[i : i + size] for i in range(0, len(stream), size)))
+async def test_every_syntax_of_a_stream_is_read(stream: bytes, size: int) -> None:
+    record = await record_from(*(stream[i : i + size] for i in range(0, len(stream), size)))
     assert (record.fault, record.text, record.finish, len(record.chunks)) == ("", "ab", "stop", 1)
 
 
-async def test_counts_of_null_leave_the_pieces_to_be_counted() -> None:
+async def test_with_null_counts_pieces_are_counted() -> None:
     usage = {"prompt_tokens": None, "completion_tokens": None, "speculative": {"rounds": None}}
-    record = await heard(sse(said("a"), said("b", "stop"), {"choices": [], "usage": usage}) + DONE)
+    record = await record_from(sse(said("a"), said("b", "stop"), {"choices": [], "usage": usage}) + DONE)
     assert (record.fault, record.count, record.prompt_tokens, record.rounds) == ("", 2, 0, 0)
 
 
 async def test_the_first_token_is_the_first_of_any_kind() -> None:
     thought = {"choices": [{"delta": {"role": "assistant", "reasoning_content": "hm"}}]}
-    record = await heard(sse(thought), 0.3, sse(said("a", "stop")) + DONE)
+    record = await record_from(sse(thought), 0.3, sse(said("a", "stop")) + DONE)
     first, second = record.chunks
     assert (record.text, second.at - first.at) == ("a", pytest.approx(0.3, abs=0.15))
 
@@ -138,45 +138,45 @@ async def test_the_first_token_is_the_first_of_any_kind() -> None:
     ],
 )
 async def test_errors_of_any_shape_have_a_kind(event: Any, fault: str) -> None:
-    record = await heard(sse(said("a"), event, said("b", "stop")) + DONE)
+    record = await record_from(sse(said("a"), event, said("b", "stop")) + DONE)
     assert (record.fault, record.chunks[0].text) == (fault, "a")
     assert ("out of memory" in record.error) == bool(fault)
 
 
 @pytest.mark.parametrize("end", [DONE, sse({"error": "late"})])
-async def test_a_request_ends_at_done_although_the_server_goes_on(end: bytes) -> None:
+async def test_a_request_ends_at_done_even_if_the_server_continues(end: bytes) -> None:
     began = time.perf_counter()
-    record = await heard(sse(said("a", "stop")) + end, stays_open=True)
+    record = await record_from(sse(said("a", "stop")) + end, stays_open=True)
     assert record.ended - record.chunks[-1].at < 0.5
     assert time.perf_counter() - began < 5
     assert record.fault == ("" if end == DONE else "stream")
 
 
-async def test_done_is_an_end_without_a_finish_reason_but_not_without_a_token() -> None:
-    assert (await heard(sse(said("a")) + DONE)).fault == ""
-    assert (await heard(sse(said("a")))).fault == "cut"
-    assert (await heard(DONE)).fault == "garbage"
+async def test_done_ends_a_stream_without_a_finish_reason_but_not_one_without_tokens() -> None:
+    assert (await record_from(sse(said("a")) + DONE)).fault == ""
+    assert (await record_from(sse(said("a")))).fault == "cut"
+    assert (await record_from(DONE)).fault == "garbage"
 
 
-async def test_an_answer_that_is_no_stream_is_named() -> None:
-    record = await heard(b'{"choices": []}', headers={"Content-Type": "application/json"})
+async def test_an_answer_that_is_not_a_stream_is_reported() -> None:
+    record = await record_from(b'{"choices": []}', headers={"Content-Type": "application/json"})
     assert (record.fault, "application/json" in record.error) == ("garbage", True)
 
 
-async def test_bytes_that_are_no_gzip_are_that_request_s_error() -> None:
-    record = await heard(sse(said("a", "stop")), headers={"Content-Encoding": "gzip"})
+async def test_invalid_gzip_is_an_error_of_its_request() -> None:
+    record = await record_from(sse(said("a", "stop")), headers={"Content-Encoding": "gzip"})
     assert record.fault
 
 
-async def test_of_a_refusal_only_the_beginning_is_read() -> None:
+async def test_only_the_beginning_of_an_error_body_is_read() -> None:
     began = time.perf_counter()
-    record = await heard(b"no \xff " * 20_000, status=500, stays_open=True)
+    record = await record_from(b"no \xff " * 20_000, status=500, stays_open=True)
     assert (record.fault, record.error[:17]) == ("http_500", "HTTP 500: no \ufffd no")
     assert len(record.error) < 400
     assert time.perf_counter() - began < 10
 
 
-async def test_connections_are_used_again_unless_the_server_holds_them() -> None:
+async def test_connections_are_reused_unless_the_server_keeps_them_busy() -> None:
     async with served(Mock(service_s=0.01, tokens=1)) as url, Client(url, plain=True) as client:
         for request in requests(5):
             assert not (await client.chat(request)).error
@@ -186,7 +186,7 @@ async def test_connections_are_used_again_unless_the_server_holds_them() -> None
         assert sum(len(ready) for ready in connector._conns.values()) == 1
 
 
-async def test_a_fault_of_our_own_is_that_request_s_error() -> None:
+async def test_an_internal_fault_is_an_error_of_its_request() -> None:
     def look(_: Record) -> None:
         raise RuntimeError("the observer fell over")
 
@@ -198,24 +198,24 @@ async def test_a_fault_of_our_own_is_that_request_s_error() -> None:
 @pytest.mark.parametrize(
     "body", ["[]", "{}", '{"data": null}', '{"data": ["m"]}', '{"data": [{}]}', '{"data": {"id": "m"}}']
 )
-async def test_a_list_of_models_that_is_none_is_named(body: str) -> None:
+async def test_an_invalid_list_of_models_is_reported(body: str) -> None:
     async def models(_: web.Request) -> web.Response:
         return web.Response(text=body, content_type="application/json")
 
     app = web.Application()
     app.router.add_get("/v1/models", models)
     async with TestServer(app) as server, Client(str(server.make_url(""))) as client:
-        with pytest.raises(ValueError, match="no list of models"):
+        with pytest.raises(ValueError, match="not a list of models"):
             await client.is_outrider()
 
 
 @pytest.mark.parametrize("plain", [True, False])
-def test_token_counts_are_asked_for(plain: bool) -> None:
+def test_token_counts_are_requested(plain: bool) -> None:
     assert body(requests(1)[0], plain)["stream_options"] == {"include_usage": True}
 
 
 @pytest.mark.parametrize("status", [400, 422])
-async def test_an_endpoint_that_refuses_to_count_is_asked_without(status: int) -> None:
+async def test_a_request_is_repeated_without_a_refused_usage_option(status: int) -> None:
     asked: list[dict[str, Any]] = []
     async with refuses("stream_options", status, asked) as url, Client(url, plain=True) as client:
         records = [await client.chat(request) for request in requests(3)]
@@ -223,7 +223,7 @@ async def test_an_endpoint_that_refuses_to_count_is_asked_without(status: int) -
     assert ["stream_options" in body for body in asked] == [True, False, False, False]
 
 
-async def test_another_refusal_is_not_asked_again() -> None:
+async def test_other_refusals_are_not_repeated() -> None:
     asked: list[dict[str, Any]] = []
     async with refuses("top_p", 400, asked) as url, Client(url, plain=True) as client:
         record = await client.chat(requests(1)[0])

@@ -1,4 +1,4 @@
-"""How runs are ended from outside."""
+"""Runs that are stopped by signals."""
 
 import asyncio
 import os
@@ -8,15 +8,15 @@ from typing import TextIO
 
 import pytest
 
-from loadgen.commands.exit import end_on_signals, progress_console
+from loadgen.commands.exit import progress_console, stop_on_signals
 from loadgen.run.drive import RunState
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @pytest.fixture
-def missed() -> Iterator[list[int]]:
-    """Signals that nobody but this test took."""
+def unhandled() -> Iterator[list[int]]:
+    """Signals that only this test has handled."""
     found: list[int] = []
     before = [signal.signal(number, lambda got, _: found.append(got)) for number in ENDING]
     yield found
@@ -25,25 +25,25 @@ def missed() -> Iterator[list[int]]:
 
 
 @pytest.mark.parametrize("number", ENDING)
-async def test_a_signal_ends_the_run_and_not_the_process(number: int, missed: list[int]) -> None:
-    course = RunState()
-    end_on_signals(course)
+async def test_a_signal_ends_the_run_and_not_the_process(number: int, unhandled: list[int]) -> None:
+    state = RunState()
+    stop_on_signals(state)
     os.kill(os.getpid(), number)
     await asyncio.sleep(0.01)
-    assert course.over.is_set()
-    assert missed == []
+    assert state.stop.is_set()
+    assert unhandled == []
 
 
-async def test_under_nohup_a_hang_up_ends_nothing(missed: list[int]) -> None:
+async def test_under_nohup_a_hang_up_is_ignored(unhandled: list[int]) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    course = RunState()
-    end_on_signals(course)
+    state = RunState()
+    stop_on_signals(state)
     os.kill(os.getpid(), signal.SIGHUP)
     await asyncio.sleep(0.01)
-    assert not course.over.is_set()
+    assert not state.stop.is_set()
 
 
-def test_a_reader_that_has_gone_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_pipe_is_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with open(writing, "w") as stream:

@@ -17,7 +17,7 @@ from shared.runtime import logs
 SCENARIO = Path(__file__).resolve().parents[3] / "scenarios" / "jittery.yaml"
 
 
-def look(at_s: float) -> FleetSample:
+def sample(at_s: float) -> FleetSample:
     return FleetSample(at_s, 1, 1, round(10 * at_s), 40, 5, 0, 0, 100, 100, 50, 10, 80.0)
 
 
@@ -34,7 +34,7 @@ async def test_a_broker_that_goes_leaves_what_was_seen(
     async def broken(*given: Any) -> Sequence[FleetSample]:
         shown: Callable[[FleetSample], None] = given[-1]
         for at_s in range(seen):
-            shown(look(at_s + 1.0))
+            shown(sample(at_s + 1.0))
         await asyncio.sleep(0)
         raise BrokerAway("the broker is away")
 

@@ -1,4 +1,4 @@
-"""What services counted meanwhile, from their metrics pages."""
+"""Metrics of the services, from their pages before and after a run."""
 
 from pathlib import Path
 
@@ -7,13 +7,13 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from loadgen.client.streaming import Client
-from loadgen.metrics.stack_metrics import Delta, ScrapeError, mismatches, parse, scrape, stack_figures
+from loadgen.metrics.stack_metrics import Delta, ScrapeError, mismatches, parse, scrape, stack_metrics
 from loadgen.mock_server import Mock
 from loadgen.run.drive import RunState
 from loadgen.run.options import RunOptions
-from loadgen.run.plan import endpoint, settle
+from loadgen.run.plan import endpoint, make_plan
 from loadgen.run.runner import run
-from tests.loadgen.mocked import served
+from tests.loadgen.mock_runs import served
 
 SCHEDULER = """
 outrider_scheduler_positions_total{{position="1",outcome="accepted"}} {a}
@@ -31,15 +31,15 @@ outrider_device_link_bytes_total{{direction="in"}} {d}
 """
 
 
-def looks() -> Delta:
+def increase() -> Delta:
     """A scheduler and two verifiers, before and after."""
     before = [SCHEDULER.format(a=10, b=10, c=40, d=5), *[VERIFIER.format(a=1, b=20, c=1.0, d=100)] * 2]
     after = [SCHEDULER.format(a=18, b=12, c=60, d=9), *[VERIFIER.format(a=9, b=50, c=3.0, d=400)] * 2]
     return Delta(parse(before), parse(after))
 
 
-def test_counts_of_all_processes_since_before() -> None:
-    seen = stack_figures(looks(), 10.0)
+def test_increases_are_summed_over_processes() -> None:
+    seen = stack_metrics(increase(), 10.0)
     assert seen["alpha"] == pytest.approx(8 / 10)  # of position 2 nothing new was looked at
     assert seen["acceptance_by_position"] == {1: pytest.approx(0.8)}
     assert (seen["drafted_tokens"], seen["wasted_tokens"]) == (20, 12)
@@ -49,7 +49,7 @@ def test_counts_of_all_processes_since_before() -> None:
     assert seen["verifier_utilisation"] == pytest.approx(4.0 / (2 * 10))
 
 
-def test_a_count_that_is_not_the_clients_is_told() -> None:
+def test_a_count_that_differs_from_the_clients_is_reported() -> None:
     page = 'outrider_gateway_tokens_total{{kind="completion"}} {}\n'
     delta = Delta(parse([page.format(5)]), parse([page.format(25)]))
     assert mismatches(delta, {"completion": 20}) == []
@@ -58,12 +58,12 @@ def test_a_count_that_is_not_the_clients_is_told() -> None:
     ]
 
 
-async def test_a_page_that_cannot_be_had_is_named() -> None:
+async def test_a_page_that_cannot_be_read_is_named() -> None:
     with pytest.raises(ScrapeError, match=r"http://127\.0\.0\.1:9/metrics"):
         await scrape(["http://127.0.0.1:9/metrics"])
 
 
-async def test_a_run_whose_counts_do_not_agree_is_not_valid(tmp_path: Path) -> None:
+async def test_a_run_with_differing_counts_is_not_valid(tmp_path: Path) -> None:
     """The mock server beside a page of a gateway that claims to have sent less."""
     pages = iter([f'outrider_gateway_tokens_total{{kind="completion"}} {count}\n' for count in (0, 7)])
 
@@ -82,7 +82,7 @@ async def test_a_run_whose_counts_do_not_agree_is_not_valid(tmp_path: Path) -> N
         )
         where = endpoint(options)
         async with Client(url, plain=True) as client:
-            outcome = await run(settle(options, where, "mock"), client, RunState())
-    assert outcome.figures["completed"] == 5
+            outcome = await run(make_plan(options, where, "mock"), client, RunState())
+    assert outcome.metrics["completed"] == 5
     assert outcome.problems == ["the gateway counted 7 completion tokens, the client 20"]
     assert outcome.body["valid"] is False

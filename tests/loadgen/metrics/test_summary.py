@@ -29,7 +29,7 @@ def test_tau_counts_the_corrected_or_bonus_token() -> None:
     assert summary.draft_efficiency == pytest.approx(6 / 9)
 
 
-def test_errors_count_but_are_not_measured() -> None:
+def test_errors_are_counted_but_have_no_latencies() -> None:
     bad = record(0, 0, [1.0])
     bad.error = "HTTP 503"
     summary = summarise([bad, record(0, 0, [1.0, 2.0])])
@@ -52,7 +52,7 @@ def test_only_the_window_counts() -> None:
 
 
 class Incomparable(Record):
-    """A record that must not be looked for among others: with tens of thousands of errors that takes minutes."""
+    """A record that must not be compared: to search for each of tens of thousands of errors takes minutes."""
 
     __hash__ = None  # type: ignore[assignment]
 

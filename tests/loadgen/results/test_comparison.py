@@ -1,4 +1,4 @@
-"""Two results side by side."""
+"""Comparison of two results."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from loadgen.run.drive import RunState
 
 
 def records(slower: float, seed: int, count: int = 200) -> list[Record]:
-    """Ten a second; first token after 100 ms and something, four more of 20 ms and something."""
+    """Ten requests per second: first token after about 100 ms, then four more about 20 ms apart."""
     rng = np.random.default_rng(seed)
     made = []
     for number in range(count):
@@ -33,10 +33,10 @@ def loaded(slower: float, seed: int) -> LoadedResult:
 
 
 def by_name(rows: list[Row]) -> dict[str, Row]:
-    return {row.figure: row for row in rows}
+    return {row.metric: row for row in rows}
 
 
-def test_a_difference_is_found_and_its_interval_holds_it() -> None:
+def test_the_interval_contains_the_true_ratio() -> None:
     rows = by_name(compare(loaded(1.0, 1), loaded(1.5, 2)))
     for figure in ("TTFT (ms), median", "TPOT (ms), median", "end to end (ms), p99"):
         assert rows[figure].low <= 1.5 * 1.01
@@ -45,19 +45,19 @@ def test_a_difference_is_found_and_its_interval_holds_it() -> None:
     assert rows["tokens/s"].low <= 1 <= rows["tokens/s"].high
 
 
-def test_no_difference_is_not_found() -> None:
+def test_equal_results_have_an_interval_around_one() -> None:
     rows = by_name(compare(loaded(1.0, 1), loaded(1.0, 2)))
     assert rows["TTFT (ms), median"].low <= 1 <= rows["TTFT (ms), median"].high
 
 
-def test_nothing_completed_is_no_figure() -> None:
+def test_without_completed_requests_ratios_are_nan() -> None:
     empty = replace(loaded(1.0, 1), records=[])
     assert np.isnan(compare(empty, loaded(1.0, 1))[0].ratio)
 
 
-def test_what_was_written_is_read_again(tmp_path: Path) -> None:
-    mine, course = records(1.0, 3, 20), RunState()
-    write_rows(tmp_path / "a.requests.jsonl", mine, course.started)
+def test_written_rows_are_read_again(tmp_path: Path) -> None:
+    mine, state = records(1.0, 3, 20), RunState()
+    write_rows(tmp_path / "a.requests.jsonl", mine, state.started)
     with (tmp_path / "a.requests.jsonl").open() as file:
         again = read_rows(file)
     assert [len(record.chunks) for record in again] == [5] * 20

@@ -1,4 +1,4 @@
-"""The ceiling's steps end, however much more is asked than can be served."""
+"""Steps of the ceiling end in time, even far above what can be served."""
 
 import asyncio
 import signal
@@ -12,11 +12,11 @@ import pytest
 from loadgen.client.streaming import Client
 from loadgen.mock_server import Mock
 from loadgen.run import ceiling
-from tests.loadgen.mocked import requests, served
+from tests.loadgen.mock_runs import requests, served
 
 
 async def test_an_overloaded_step_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker who needs a second for each of hundreds of requests."""
+    """One worker that needs a second for each of hundreds of requests."""
     monkeypatch.setattr(ceiling, "SECONDS", 0.3)
     monkeypatch.setattr(ceiling, "GRACE_S", 0.3)
     async with served(Mock(workers=1, service_s=1.0, tokens=1)) as url:
@@ -26,7 +26,7 @@ async def test_an_overloaded_step_ends_in_time(monkeypatch: pytest.MonkeyPatch) 
     assert step.served < 50
 
 
-async def test_a_step_that_is_kept_up_with(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_rate_that_is_kept_up_with(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ceiling, "SECONDS", 1.0)
     async with served(Mock(workers=9, service_s=0.0, tokens=1)) as url:
         step = await ceiling._step(url, 20.0)
@@ -34,8 +34,10 @@ async def test_a_step_that_is_kept_up_with(monkeypatch: pytest.MonkeyPatch) -> N
     assert step.served == pytest.approx(20.0, rel=0.1)
 
 
-async def test_clients_that_go_are_no_error_of_the_mock_server(caplog: pytest.LogCaptureFixture) -> None:
-    """They go before, and in the middle of, their answers."""
+async def test_disconnecting_clients_are_not_errors_of_the_mock_server(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """They disconnect before and during their answers."""
     async with served(Mock(workers=1, service_s=0.2, tokens=4)) as url:
         async with Client(url, plain=True) as client:
             tasks = [asyncio.create_task(client.chat(request)) for request in requests(20)]
@@ -48,7 +50,7 @@ async def test_clients_that_go_are_no_error_of_the_mock_server(caplog: pytest.Lo
 
 
 @pytest.mark.slow
-async def test_the_mock_server_ends_although_an_answer_is_under_way() -> None:
+async def test_the_mock_server_stops_during_an_answer() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""What goes with what on the command line, and what a run without options is."""
+"""Plans from options: defaults and conflicts."""
 
 import json
 import os
@@ -13,51 +13,51 @@ from typer.testing import CliRunner
 from loadgen.__main__ import app
 from loadgen.commands.run import run
 from loadgen.run.options import RunOptions, command, flags
-from loadgen.run.plan import URL, OptionError, endpoint, settle
-from loadgen.run.runner import Closed, Endpoint, Plan
-from loadgen.workload.schedule import Planned
+from loadgen.run.plan import URL, OptionError, endpoint, make_plan
+from loadgen.run.runner import ClosedLoop, Endpoint, Plan
+from loadgen.workload.schedule import ScheduledRequest
 from shared.runtime.stack_state import State, claim, start_of, write_state
 
 HERE = Endpoint("http://127.0.0.1:8000")
 TRACES = Path(__file__).parents[1] / "traces"
 
 
-def plan(**asked: Any) -> Plan:
-    return settle(RunOptions(**asked), HERE, "m")
+def plan(**options: Any) -> Plan:
+    return make_plan(RunOptions(**options), HERE, "m")
 
 
-def schedule(**asked: Any) -> list[Planned]:
-    load = plan(**asked).load
-    assert not isinstance(load, Closed)
+def schedule(**options: Any) -> list[ScheduledRequest]:
+    load = plan(**options).load
+    assert not isinstance(load, ClosedLoop)
     return list(load)
 
 
-def test_by_default_a_hundred_poisson_arrivals_at_one_a_second() -> None:
+def test_the_default_is_a_hundred_poisson_arrivals_at_one_per_second() -> None:
     times = [planned.at for planned in schedule()]
     assert len(times) == 100
     assert 60 < times[-1] < 150
 
 
-def test_a_duration_alone_is_the_end() -> None:
+def test_a_duration_alone_limits_the_run() -> None:
     times = [planned.at for planned in schedule(rate_per_s=50.0, duration_s=10.0)]
     assert 400 < len(times) < 600
     assert times[-1] < 10
 
 
-def test_users_instead_of_a_rate() -> None:
+def test_concurrency_makes_a_closed_loop() -> None:
     load = plan(concurrency=4, think_s=0.5).load
-    assert load == Closed(4, 0.5, 100, None)
-    assert plan(concurrency=4, duration_s=9.0).load == Closed(4, 0.0, None, 9.0)
+    assert load == ClosedLoop(4, 0.5, 100, None)
+    assert plan(concurrency=4, duration_s=9.0).load == ClosedLoop(4, 0.0, None, 9.0)
 
 
-def test_a_trace_brings_its_lengths_and_synthetic_prompts() -> None:
+def test_a_trace_sets_lengths_and_synthetic_prompts() -> None:
     planned = schedule(trace=TRACES / "burstgpt.csv", time_scale=0.1)
     assert [len(p.request.prompt) for p in planned] == [472, 1087, 417]
     assert len(schedule(trace=TRACES / "burstgpt.csv", requests=2)) == 2
 
 
 @pytest.mark.parametrize(
-    ("asked", "why"),
+    ("options", "why"),
     [
         ({"rate_per_s": 1.0, "concurrency": 2}, "--rate and --concurrency"),
         ({"stages": "1:2", "trace": Path("x")}, "--stages and --trace"),
@@ -68,9 +68,9 @@ def test_a_trace_brings_its_lengths_and_synthetic_prompts() -> None:
         ({"rate_per_s": 0.001, "duration_s": 1.0, "seed": 3}, "no request arrives"),
     ],
 )
-def test_what_does_not_go_together_is_named(asked: dict[str, Any], why: str) -> None:
+def test_conflicting_options_are_named(options: dict[str, Any], why: str) -> None:
     with pytest.raises(OptionError, match=why):
-        plan(**asked)
+        plan(**options)
 
 
 def written(folder: Path, pid: int) -> State:
@@ -121,7 +121,7 @@ def test_a_malformed_state_counts_as_no_stack(
 
 
 def test_every_option_is_stated_once_and_has_its_flag() -> None:
-    """What the command line takes by default is what a run without options is; every field has an option of its own."""
+    """The command line's defaults are those of RunOptions, and every field has an option."""
     runner = typer.main.get_command(_app())
     given = runner.make_context("run", []).params
     assert RunOptions(**given) == RunOptions()
@@ -135,7 +135,7 @@ def test_every_option_is_stated_once_and_has_its_flag() -> None:
     )
 
 
-def test_options_as_they_are_typed() -> None:
+def test_options_are_parsed() -> None:
     words = shlex.split(
         "--rate 2 --duration 30 --think 0.5 --group a --group b --assert x<1 --trace t.csv -q"
     )
@@ -156,13 +156,13 @@ def _app() -> typer.Typer:
     return app
 
 
-def test_a_result_names_options_as_they_are_typed() -> None:
+def test_a_result_names_options_as_on_the_command_line() -> None:
     config = plan(rate_per_s=2.0, warmup_s=1.0, api_key="hush").config
     assert (config["rate"], config["warmup"], config["time_scale"]) == (2.0, 1.0, 1.0)
     assert not config.keys() & {"rate_per_s", "api_key", "out", "quiet"}
 
 
-def test_secrets_are_not_written_down() -> None:
+def test_secrets_are_not_in_the_result() -> None:
     config = plan(api_key="hush", broker="redis://u:hush@h/0").config
     assert "hush" not in json.dumps(config, default=str)
 
@@ -170,14 +170,14 @@ def test_secrets_are_not_written_down() -> None:
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["run", "--url", "http://127.0.0.1:9"], "nobody answers at http://127.0.0.1:9"),
-        (["sweep", "--policies", "outrider"], "--rates or --users"),
+        (["run", "--url", "http://127.0.0.1:9"], "no server answers at http://127.0.0.1:9"),
+        (["sweep", "--policies", "outrider"], "either --rates or --users"),
         (["sweep", "--rates", "x"], "--rates 'x'"),
         (["sweep", "--rates", "1", "--out", "sweep"], "for example sweep.json"),
         (["sweep", "--rates", "1", "--out", "."], "give a name"),
         (
             ["sweep", "--rates", "1", "--out", "/dev/null/s.json"],
-            "--out /dev/null/s.json: /dev/null is no folder",
+            "--out /dev/null/s.json: /dev/null is not a folder",
         ),
         (["run", "--out", "/"], "--out / is a folder"),
         (["fleet", "gone.yaml", "--broker", "redis://127.0.0.1:9/0", "--out", "/"], "--out / is a folder"),

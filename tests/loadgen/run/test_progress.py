@@ -1,4 +1,4 @@
-"""What a run shows while it goes."""
+"""Progress of a run."""
 
 import io
 
@@ -29,16 +29,16 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-async def test_plain_lines_tell_what_is_under_way_and_how_it_goes(clock: list[float]) -> None:
-    told, course = io.StringIO(), RunState(started=8.0, sent=1, wanted=9)
+async def test_plain_lines_show_progress(clock: list[float]) -> None:
+    told, state = io.StringIO(), RunState(started=8.0, sent=1, total=9)
     async with Client(NOWHERE) as client:
         show = Progress(Console(file=told))
-        show(course, client)
-        course.sent, course.records = 4, [ended("a"), ended("b", "http 429")]
-        client.flying = {"c": ended("c"), "d": ended("d")}
+        show(state, client)
+        state.sent, state.records = 4, [ended("a"), ended("b", "http 429")]
+        client.in_flight = {"c": ended("c"), "d": ended("d")}
         clock[0] += 2.0
-        show(course, client)
-        client.flying.clear()
+        show(state, client)
+        client.in_flight.clear()
         show(RunState(started=12.0), client)  # another begins anew
     first, second, third = told.getvalue().splitlines()
     assert first == "time 2 s  sent 1 of 9  in flight 0  done 0  errors 0  tok/s –  TTFT p50 –  p99 –"
@@ -49,19 +49,19 @@ async def test_plain_lines_tell_what_is_under_way_and_how_it_goes(clock: list[fl
     assert third.startswith("time 0 s  sent 0  in flight 0  done 0  errors 0")
 
 
-async def test_a_terminal_gets_a_table_that_goes_again(clock: list[float]) -> None:
+async def test_a_terminal_shows_a_transient_table(clock: list[float]) -> None:
     told = io.StringIO()
-    course = RunState(started=8.0, sent=2, records=[ended("a")])
+    state = RunState(started=8.0, sent=2, records=[ended("a")])
     console = Console(file=told, force_terminal=True, width=120, color_system=None)
     async with Client(NOWHERE) as client:
         with Progress(console) as show:
-            show(course, client)
+            show(state, client)
     assert "TTFT p50" in told.getvalue()
     assert "200 ms" in told.getvalue()
     assert told.getvalue().endswith("\x1b[2K")  # erased
 
 
-async def test_quiet_says_nothing() -> None:
+async def test_quiet_prints_nothing() -> None:
     told = io.StringIO()
     async with Client(NOWHERE) as client:
         with Progress(Console(file=told, force_terminal=True), quiet=True) as show:

@@ -19,21 +19,21 @@ from loadgen.run.sweep import (
     SweepError,
     SweepPolicy,
     SweepRun,
-    bends,
-    legs,
+    knees_and_crossovers,
     parse_levels,
     parse_policies,
     run_sweep,
+    sweep_runs,
 )
-from tests.loadgen.mocked import served
+from tests.loadgen.mock_runs import served
 
 
 class Nobody:
-    """Looks on and shows nothing."""
+    """An observer that shows nothing."""
 
     every_s = 0.05
 
-    def __call__(self, course: RunState, client: Client) -> None: ...
+    def __call__(self, state: RunState, client: Client) -> None: ...
 
 
 def under_rates(*served_at: float) -> list[LoadPoint]:
@@ -46,7 +46,7 @@ def test_the_knee_is_the_last_rate_that_was_kept_up_with() -> None:
     assert knee_of_rates([]) is None
 
 
-def test_with_users_the_knee_is_where_more_of_them_bring_little() -> None:
+def test_the_knee_of_users_has_nearly_the_best_throughput() -> None:
     curve = [LoadPoint(n, n, tokens, 1.0) for n, tokens in ((1, 10), (2, 19), (4, 33), (8, 36), (16, 36.5))]
     assert knee_of_users(curve) == 4
     assert knee_of_users([]) is None
@@ -60,9 +60,9 @@ def test_the_crossover_lies_between_the_levels_where_the_advantage_ends() -> Non
     assert crossover(theirs, mine, open_loop=True) is None
 
 
-def test_every_policy_is_first_by_turns() -> None:
+def test_the_first_policy_rotates() -> None:
     sweep = Sweep([1.0, 2.0], True, parse_policies("greedy-batch,fixed-k:4"), 2)
-    order = [(leg.repeat, leg.level, str(leg.entrant)) for leg in legs(sweep)]
+    order = [(leg.repeat, leg.level, str(leg.policy)) for leg in sweep_runs(sweep)]
     assert order[:4] == [
         (0, 1.0, "greedy-batch"),
         (0, 1.0, "fixed-k k=4"),
@@ -70,7 +70,7 @@ def test_every_policy_is_first_by_turns() -> None:
         (0, 2.0, "greedy-batch"),
     ]
     assert len(order) == 8
-    assert len({leg.name for leg in legs(sweep)}) == 8
+    assert len({leg.name for leg in sweep_runs(sweep)}) == 8
 
 
 def test_medians_over_repeats_make_the_curves() -> None:
@@ -84,7 +84,7 @@ def test_medians_over_repeats_make_the_curves() -> None:
 
     points = [point("outrider", 1, t) for t in (20, 22, 90)] + [point("outrider", 2, 20)]
     points += [point("greedy-batch", 1, 11), point("greedy-batch", 2, 40)]
-    found = bends(points, open_loop=True)
+    found = knees_and_crossovers(points, open_loop=True)
     assert found["knees"] == {"outrider": 2, "greedy-batch": 2}
     (crossing,) = found["crossovers"]
     assert crossing["between"] == ["outrider", "greedy-batch"]
@@ -92,27 +92,27 @@ def test_medians_over_repeats_make_the_curves() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x", "0", "-1,2", "1,1", "nan"])
-def test_levels_that_cannot_be_are_refused(text: str) -> None:
+def test_invalid_levels_are_refused(text: str) -> None:
     with pytest.raises(SweepError, match="--rates"):
         parse_levels(text, "rates")
 
 
-def test_entrants() -> None:
+def test_policies_are_parsed() -> None:
     assert parse_policies("") == [SweepPolicy()]
     with pytest.raises(SweepError, match="POLICY:K"):
         parse_policies("fixed-k:x")
 
 
-async def test_an_endpoint_without_policies_is_told(tmp_path: Path) -> None:
+async def test_an_endpoint_without_policies_is_an_error(tmp_path: Path) -> None:
     sweep = Sweep([20.0], True, [SweepPolicy("outrider")], 1)
     async with served(Mock()) as url:
-        with pytest.raises(SweepError, match="--policies outrider: the endpoint does not take it: HTTP 404"):
+        with pytest.raises(SweepError, match="--policies outrider: the endpoint rejects it: HTTP 404"):
             await run_sweep(
                 sweep, RunOptions(url=url), "mock", tmp_path / "s.json", lambda _: (RunState(), Nobody())
             )
 
 
-async def test_a_leg_that_cannot_be_written_ends_the_sweep_and_is_kept(
+async def test_a_run_that_cannot_be_written_ends_the_sweep_and_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (temporary := tmp_path / "tmp").mkdir()
@@ -120,7 +120,7 @@ async def test_a_leg_that_cannot_be_written_ends_the_sweep_and_is_kept(
     (tmp_path / "sweep").write_text("a file where the folder of the runs was to be")
     sweep, options = Sweep([50.0], True, [SweepPolicy()], 1), RunOptions(plain=True, requests=3)
     async with served(Mock(workers=9, service_s=0.001)) as url:
-        with pytest.raises(OutputError, match=f"that run is kept as {temporary}"):
+        with pytest.raises(OutputError, match=f"its result is in {temporary}"):
             await run_sweep(
                 sweep,
                 replace(options, url=url),
@@ -132,16 +132,16 @@ async def test_a_leg_that_cannot_be_written_ends_the_sweep_and_is_kept(
     assert json.loads(kept.read_text())["figures"]["completed"] == 3
 
 
-async def test_a_sweep_writes_all_runs_and_the_whole(tmp_path: Path) -> None:
+async def test_a_sweep_writes_every_run_and_a_summary(tmp_path: Path) -> None:
     """An overloaded worker: of 20 and 80 requests a second, only the first is kept up with."""
     sweep, out = Sweep([20.0, 80.0], True, [SweepPolicy()], 1), tmp_path / "sweep.json"
 
-    def course_of(_: SweepRun) -> tuple[RunState, Observer]:
+    def start_leg(_: SweepRun) -> tuple[RunState, Observer]:
         return RunState(), Nobody()
 
     async with served(Mock(workers=1, service_s=0.025, tokens=1)) as url:
         asked = RunOptions(url=url, plain=True, requests=40, arrivals="constant")
-        whole = await asyncio.wait_for(run_sweep(sweep, asked, "mock", out, course_of), 30)
+        whole = await asyncio.wait_for(run_sweep(sweep, asked, "mock", out, start_leg), 30)
     assert whole["knees"] == {"as it is": 20.0}
     written = json.loads(out.read_text())
     assert (written["kind"], len(written["points"])) == ("sweep", 2)

@@ -33,23 +33,23 @@ def test_burstgpt_counts_in_seconds_and_time_can_be_stretched() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("a,b\n1,2\n", "unknown columns a, b; known are"),
+        ("a,b\n1,2\n", "unknown columns a, b; known: "),
         ("", "unknown columns"),
         ("Timestamp,Request tokens,Response tokens\n", "no requests"),
         ("Timestamp,Request tokens,Response tokens\n1,2,x\n", "line 2: invalid literal"),
         ("Timestamp,Request tokens,Response tokens\n1,-2,3\n", "line 2: -2 prompt"),
         ("Timestamp,Request tokens,Response tokens\n5,2,3\n1,2,3\n", "request 2 is earlier"),
-        ('{"timestamp": 1, "input_length": 3}\n', "line 1: no column 'output_length'"),
+        ('{"timestamp": 1, "input_length": 3}\n', "line 1: column 'output_length' is missing"),
         ('{"timestamp": 1', "line 1: not JSON"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path: Path, text: str, why: str) -> None:
+def test_an_invalid_trace_is_named(tmp_path: Path, text: str, why: str) -> None:
     path = tmp_path / "trace"
     path.write_text(text)
     with pytest.raises(TraceError, match=why):
         read_trace(path)
 
 
-def test_time_goes_on() -> None:
+def test_a_time_scale_of_zero_is_refused() -> None:
     with pytest.raises(TraceError, match="time scale"):
         read_trace(TRACES / "azure.csv", 0.0)

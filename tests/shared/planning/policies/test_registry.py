@@ -27,7 +27,7 @@ policies.REGISTRY["dummy"] = policies.PolicyEntry("dummy", "#123456", speculates
 policies.POLICY_NAMES = tuple(policies.REGISTRY)
 
 from cli.stack.commands import POLICIES
-from loadgen.report.frame import policy_colours
+from loadgen.report.chart import policy_colours
 from services.gateway import admin
 from shared.runtime.settings import SchedulerSettings
 from shared.scenario import scenario

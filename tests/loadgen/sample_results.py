@@ -1,11 +1,11 @@
-"""A made-up run with its spans, written by the real writers."""
+"""Sample results with requests and spans, written by the real writers."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from loadgen.metrics.result_metrics import figures, grouped
+from loadgen.metrics.result_metrics import grouped, run_metrics
 from loadgen.metrics.summary import Window
 from loadgen.request import ChatRequest, Chunk, Record
 from loadgen.results.result_file import write_result
@@ -19,7 +19,7 @@ ROUND_S = 0.1
 
 
 def records(seconds: int = 6, slower: float = 1.0) -> list[Record]:
-    """A user a device who asks one thing after another; one request in nine fails."""
+    """A user per device who sends one request after another; one request fails."""
     found = []
     for user in range(DEVICES):
         at, n = STARTED + 0.02 * user, 0
@@ -41,7 +41,7 @@ def records(seconds: int = 6, slower: float = 1.0) -> list[Record]:
 
 
 def spans(seconds: int = 6) -> Iterator[dict[str, Any]]:
-    """Rounds of every device, and a verifier whose steps take all of them; its clock is 7 s behind."""
+    """Rounds of every device, and a verifier that verifies all of them in each step; its clock is 7 s behind."""
     for step in range(int(seconds / ROUND_S)):
         begun = ZERO_US + round(step * ROUND_S * 1e6)
         for device in range(DEVICES):
@@ -84,7 +84,7 @@ def _span(
 def write_run(
     path: Path, with_spans: bool = True, slower: float = 1.0, stack: bool = True, **config: Any
 ) -> Path:
-    """A result with its rows, and spans where wanted."""
+    """Write a result with its requests, and with spans if with_spans."""
     some = records(slower=slower)
     write_rows(path.with_suffix(".requests.jsonl"), some, STARTED)
     window = Window(STARTED + 1, STARTED + 5)
@@ -94,7 +94,7 @@ def write_run(
         "problems": [],
         "failed_assertions": [],
         "window": {"start": 1.0, "end": 5.0},
-        "figures": figures(some, window, {"ttft": 500}),
+        "figures": run_metrics(some, window, {"ttft": 500}),
         "by_kind": grouped(some, window, lambda record: record.request.kind),
         "by_group": {},
         "stack": {"alpha": 0.7, "tau": 3.0, "acceptance_by_position": {1: 0.9, 2: 0.7, 3: 0.5, 4: 0.4}}

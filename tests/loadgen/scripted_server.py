@@ -1,4 +1,4 @@
-"""A server that says what it is told to, byte for byte, whatever it is asked."""
+"""A server that sends given bytes, whatever the request."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestServer
 async def speaks(
     *parts: bytes | float, status: int = 200, stays_open: bool = False, headers: dict[str, str] | None = None
 ) -> AsyncIterator[str]:
-    """Its address. parts: bytes are sent, numbers are seconds to wait."""
+    """The server's URL. parts: bytes to send, or seconds to wait."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(
@@ -32,12 +32,12 @@ async def speaks(
 
 
 @asynccontextmanager
-async def refuses(field: str, status: int, asked: list[dict[str, Any]]) -> AsyncIterator[str]:
-    """The address of a server that refuses a field of the request and answers without it. asked: its requests."""
+async def refuses(field: str, status: int, bodies: list[dict[str, Any]]) -> AsyncIterator[str]:
+    """The URL of a server that rejects requests with this field. bodies: receives its requests."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         body = await request.json()
-        asked.append(body)
+        bodies.append(body)
         if field in body:
             return web.json_response({"detail": f"{field}: extra fields not permitted"}, status=status)
         data = sse({"choices": [{"delta": {"content": "a"}, "finish_reason": "stop"}]}) + b"data: [DONE]\n\n"
@@ -56,7 +56,7 @@ async def _serving(answer: Any) -> AsyncIterator[str]:
 
 
 def sse(*bodies: Any) -> bytes:
-    """As events."""
+    """Bodies as server-sent events."""
     return b"".join(b"data: " + json.dumps(body).encode() + b"\n\n" for body in bodies)
 
 

@@ -1,4 +1,4 @@
-"""Charts that set runs or the points of a sweep beside each other."""
+"""Charts that compare runs, or the points of a sweep."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -8,7 +8,7 @@ from math import ceil, floor, log10
 from statistics import fmean
 from typing import Any, Final
 
-from loadgen.report.frame import (
+from loadgen.report.chart import (
     MUTED,
     Chart,
     Trace,
@@ -21,19 +21,19 @@ from loadgen.report.frame import (
     policy_colours,
     run_colours,
 )
-from loadgen.report.markup import figure
+from loadgen.report.formatting import format_number, percent
 from loadgen.results.result_reader import Crossover, LoadedResult, Point, Result, number
 
 Repeats = Mapping[str, Mapping[float, Sequence[float]]]  # by policy, by rate or users
 
-# Title, unit, and the figures that are bars of it with their names.
+# Title, unit, and the metrics that are its bars with their names.
 COMPARED: Final = (
     ("Output throughput", "tokens/s", {"output_throughput": ""}),
     ("Time to first token", "ms", {"median_ttft_scheduled_ms": "p50", "p99_ttft_scheduled_ms": "p99"}),
     ("Time per output token", "ms", {"median_tpot_ms": "p50", "p99_tpot_ms": "p99"}),
     ("Goodput", "requests/s", {"request_goodput": ""}),
 )
-MAX_LINEAR: Final = 5.0  # latencies that lie further apart are drawn on a logarithmic axis
+MAX_LINEAR_RATIO: Final = 5.0  # largest ratio of latencies on a linear axis
 SWEPT: Final = (
     ("output_throughput", "Output throughput", "tokens/s"),
     ("median_ttft_scheduled_ms", "TTFT, median", "ms"),
@@ -42,7 +42,7 @@ SWEPT: Final = (
 
 
 def comparison(runs: Sequence[LoadedResult]) -> list[Chart]:
-    """A chart a figure, a bar a run; none for fewer than two runs."""
+    """A chart per metric with a bar per run; none for fewer than two runs."""
     if len(runs) < 2:
         return []
     charts = (_compared(runs, title, unit, names) for title, unit, names in COMPARED)
@@ -50,11 +50,11 @@ def comparison(runs: Sequence[LoadedResult]) -> list[Chart]:
 
 
 def _compared(runs: Sequence[LoadedResult], title: str, unit: str, names: Mapping[str, str]) -> Chart | None:
-    """Bars of one or two figures; the later of the two is paler."""
+    """Bars of one or two metrics; the second is paler."""
     colours = run_colours(runs)
     traces: list[Trace] = []
     for at, (key, name) in enumerate(names.items()):
-        values = [number(run.result.figures, key) for run in runs]
+        values = [number(run.result.metrics, key) for run in runs]
         if any(value is not None for value in values):
             drawn = [faint(colours[run.label], 0.5 if at else 1.0) for run in runs]
             traces.append(bars(name or title, [run.label for run in runs], values, drawn))
@@ -73,17 +73,17 @@ def _compared(runs: Sequence[LoadedResult], title: str, unit: str, names: Mappin
 
 
 def sweep(loaded: LoadedResult) -> list[Chart]:
-    """Figures against the rate (or users, where no rate was given), a line a policy."""
+    """Metrics over the rate, or over users if no rate was given, with a line per policy."""
     result = loaded.result
     of: list[tuple[str, str, str, Callable[[Point], float | None]]] = [
-        (name, title, unit, partial(_figure_of, name)) for name, title, unit in SWEPT
+        (name, title, unit, partial(_metric_of, name)) for name, title, unit in SWEPT
     ]
     of.append(
         (
             "verifier_utilisation",
             "Verifiers busy",
             "%",
-            lambda point: _percent(point.stack.verifier_utilisation),
+            lambda point: percent(point.stack.verifier_utilisation),
         )
     )
     charts = (_against(result, name, title, unit, value) for name, title, unit, value in of)
@@ -98,7 +98,7 @@ def _against(
     if not found:
         return None
     values = [y for by_x in found.values() for ys in by_x.values() for y in ys]
-    logarithmic = unit == "ms" and min(values) > 0 and max(values) > MAX_LINEAR * min(values)
+    logarithmic = unit == "ms" and min(values) > 0 and max(values) > MAX_LINEAR_RATIO * min(values)
     colours = policy_colours([point.policy for point in result.points])
     knees, crossings = result.knees, result.crossovers
     traces: list[Trace] = []
@@ -114,20 +114,20 @@ def _against(
 
 
 def _caption(found: Repeats, traces: Sequence[Trace], crossings: Sequence[Crossover]) -> str:
-    """What lines, dots, diamonds and dotted lines are, as far as there are some."""
+    """Explains those of lines, dots, diamonds and dotted lines that the chart has."""
     several = any(len(ys) > 1 for by_x in found.values() for ys in by_x.values())
     knees = any(trace["name"].endswith("knee") for trace in traces)
-    places = ", ".join(f"{' × '.join(c.between)} at {figure(c.level)}" for c in crossings)
+    crossovers = ", ".join(f"{' × '.join(c.between)} at {format_number(c.level)}" for c in crossings)
     parts = (
         "Lines: means of the repeats, dots: the repeats." if several else "",
         "Diamond: the knee." if knees else "",
-        f"Dotted: policies change places ({places})." if crossings else "",
+        f"Dotted: crossovers ({crossovers})." if crossings else "",
     )
     return " ".join(filter(None, parts))
 
 
 def _by_policy(points: Sequence[Point], by_rate: bool, value: Callable[[Point], float | None]) -> Repeats:
-    """What was measured, by policy and by rate or users."""
+    """Measured values by policy and by rate or users."""
     found: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for point in points:
         x, y = point.rate if by_rate else point.concurrency, value(point)
@@ -137,7 +137,7 @@ def _by_policy(points: Sequence[Point], by_rate: bool, value: Callable[[Point], 
 
 
 def _logarithmic(unit: str, values: Sequence[float]) -> dict[str, Any]:
-    """An axis with 1, 2, 5, 10 … as far as values go: plotly's own labels leave the powers out."""
+    """A logarithmic axis labelled 1, 2, 5, 10 …, because plotly's own labels leave the powers out."""
     low, high = log10(min(values)), log10(max(values))
     ticks = [m * 10.0**n for n in range(floor(low) - 1, ceil(high) + 1) for m in (1, 2, 5)]
     edges = [low - 0.1 * (high - low) - 0.05, high + 0.1 * (high - low) + 0.05]
@@ -148,7 +148,7 @@ def _logarithmic(unit: str, values: Sequence[float]) -> dict[str, Any]:
 def _policy(
     policy: str, by_x: Mapping[float, Sequence[float]], colour: str, knee: float | None, logarithmic: bool
 ) -> list[Trace]:
-    """Its line through the means, its repeats as dots, its knee as a diamond on the line."""
+    """A policy's line through the means, its repeats as dots, and its knee as a diamond on the line."""
     means = [(x, fmean(ys)) for x, ys in sorted(by_x.items())]
     hover = {"hovertemplate": "%{x:.4~g}: %{y:.4~g}<extra>%{fullData.name}</extra>"}
     name, xs, ys = policy or "–", [x for x, _ in means], [y for _, y in means]
@@ -179,7 +179,7 @@ def _marks(
 
 
 def _between(means: Sequence[tuple[float, float]], x: float, logarithmic: bool) -> float | None:
-    """The line's height at x as it is drawn, None beside it."""
+    """The height of the drawn line at x, None outside of it."""
     for (left, low), (right, high) in pairwise(means):
         if left <= x <= right and right > left:
             part = (x - left) / (right - left)
@@ -192,9 +192,5 @@ def _upright(x: float) -> dict[str, Any]:
     return {"type": "line", **place, "line": {"color": MUTED, "width": 1.5, "dash": "dot"}}
 
 
-def _figure_of(name: str, point: Point) -> float | None:
-    return number(point.figures, name)
-
-
-def _percent(share: float | None) -> float | None:
-    return None if share is None else 100 * share
+def _metric_of(name: str, point: Point) -> float | None:
+    return number(point.metrics, name)

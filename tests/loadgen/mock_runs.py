@@ -12,26 +12,28 @@ from loadgen.request import ChatRequest
 from loadgen.run.drive import RunState, open_loop
 from loadgen.workload.lengths import parse_lengths
 from loadgen.workload.prompt_source import of_kinds
-from loadgen.workload.schedule import Planned, Workload, asked
+from loadgen.workload.schedule import ScheduledRequest, Workload, generate_requests
 
 WORK = Workload("mock", of_kinds(), parse_lengths("8"), parse_lengths("4"))
 
 
 @asynccontextmanager
 async def served(mock: Mock) -> AsyncIterator[str]:
-    """Its address."""
+    """The URL of a mock server."""
     async with TestServer(application(mock)) as server:
         yield f"http://127.0.0.1:{server.port}"
 
 
 def requests(count: int) -> list[ChatRequest]:
-    return list(islice(asked(WORK, 1), count))
+    return list(islice(generate_requests(WORK, 1), count))
 
 
 async def driven(mock: Mock, times: list[float], drain_s: float = 60.0) -> RunState:
-    """Requests at these times, to their end."""
-    course = RunState()
-    schedule = [Planned(at, request) for at, request in zip(times, requests(len(times)), strict=True)]
+    """Send requests at these times and wait for their ends."""
+    state = RunState()
+    schedule = [
+        ScheduledRequest(at, request) for at, request in zip(times, requests(len(times)), strict=True)
+    ]
     async with served(mock) as url, Client(url, plain=True) as client:
-        await open_loop(client, schedule, course, drain_s)
-    return course
+        await open_loop(client, schedule, state, drain_s)
+    return state

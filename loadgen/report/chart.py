@@ -1,4 +1,4 @@
-"""What all charts have in common: their look, and colours that go with a policy. A chart is what plotly.js is given."""
+"""Charts as plotly.js takes them, with a common style and a colour per policy."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ FONT: Final = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', A
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A chart of the page. name: for finding it in the page; wide: over the page's whole width; height in pixels."""
+    """A chart of the page. name: its data-chart attribute; wide: takes the page's whole width; height: pixels."""
 
     name: str
     title: str
@@ -29,18 +29,18 @@ class Chart:
 
 
 def plain(text: str) -> str:
-    """Text for a chart as it stands: plotly reads a few tags in it otherwise."""
+    """Text escaped for a chart, because plotly interprets a few tags; – for empty text."""
     return escape(text, quote=False) or "–"
 
 
-def faint(colour: str, share: float) -> str:
-    """The colour over white."""
+def faint(colour: str, opacity: float) -> str:
+    """The colour (#rrggbb) with this opacity, from 0 to 1."""
     parts = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
-    return f"rgba({','.join(str(part) for part in parts)},{share:g})"
+    return f"rgba({','.join(str(part) for part in parts)},{opacity:g})"
 
 
 def policy_colours(names: Sequence[str]) -> dict[str, str]:
-    """A colour each: a known policy has its own on every page, other names get the next free one."""
+    """A colour per name: a known policy has the same one on every page, other names get the next free one."""
     found = {name: REGISTRY[name].colour for name in names if name in REGISTRY}
     rest = [colour for colour in PALETTE if colour not in found.values()] or list(PALETTE)
     unknown = [name for name in dict.fromkeys(names) if name not in found]
@@ -48,7 +48,7 @@ def policy_colours(names: Sequence[str]) -> dict[str, str]:
 
 
 def run_colours(runs: Sequence[LoadedResult]) -> dict[str, str]:
-    """By label: the policy's where every run has its own, else one after the other."""
+    """A colour per label: the policy's if the runs have different ones, else the next of the palette."""
     policies = [run.policy for run in runs]
     if all(policies) and len(set(policies)) == len(runs):
         colours = policy_colours(policies)
@@ -57,7 +57,7 @@ def run_colours(runs: Sequence[LoadedResult]) -> dict[str, str]:
 
 
 def axis(title: str, **more: Any) -> dict[str, Any]:
-    """One axis."""
+    """A plotly axis."""
     return {
         "title": {"text": title, "font": {"size": 12, "color": MUTED}, "standoff": 8},
         "gridcolor": GRID,
@@ -70,7 +70,7 @@ def axis(title: str, **more: Any) -> dict[str, Any]:
 
 
 def layout(x: Mapping[str, Any], y: Mapping[str, Any], legend: bool = True, **more: Any) -> dict[str, Any]:
-    """Of one chart; its legend above it."""
+    """A plotly layout, with the legend above the chart."""
     return {
         "xaxis": dict(x),
         "yaxis": dict(y),
@@ -87,7 +87,7 @@ def layout(x: Mapping[str, Any], y: Mapping[str, Any], legend: bool = True, **mo
 
 
 def line(name: str, x: Sequence[float | None], y: Sequence[float | None], colour: str, **more: Any) -> Trace:
-    """A line. more: of plotly's scatter; dash, shape and width are its line's."""
+    """A plotly line. more: its scatter options; dash, shape and width apply to the line."""
     drawn = {key: more.pop(key) for key in ("dash", "shape", "width") if key in more}
     return {
         "type": "scatter",
@@ -103,7 +103,7 @@ def line(name: str, x: Sequence[float | None], y: Sequence[float | None], colour
 def bars(
     name: str, x: Sequence[str], y: Sequence[float | None], colours: str | Sequence[str], **more: Any
 ) -> Trace:
-    """Upright bars over names, each with its figure."""
+    """Vertical bars, labelled with their values."""
     return {
         "type": "bar",
         "name": plain(name),

@@ -13,11 +13,13 @@ from rich.console import Console
 from shared.planning.instances import LAWS, crowded, heterogeneous, of_classes
 from shared.planning.objective import OBJECTIVES, Objective
 from shared.planning.problem import Problem
-from shared.planning.solvers import exact, paper, search
-from shared.planning.solvers.arrays import Arrays
-from shared.planning.solvers.bound import upper_bound
-from shared.planning.solvers.milp import OutOfTime
-from shared.planning.solvers.plan import Plan
+from shared.planning.solvers.arrays.problem_arrays import Arrays
+from shared.planning.solvers.arrays.scored_plan import Plan
+from shared.planning.solvers.exact import exact_solver
+from shared.planning.solvers.exact.upper_bound import upper_bound
+from shared.planning.solvers.paper import paper_solver
+from shared.planning.solvers.paper.milp import OutOfTime
+from shared.planning.solvers.search import search_solver
 
 GOAL = Objective()
 
@@ -29,8 +31,8 @@ def quality(instances: int, say: Callable[[str], None]) -> dict[str, Any]:
         law, users = LAWS[seed % 2], 2 + seed // 2 % 6
         goal = Objective(OBJECTIVES[seed // 12 % 2])
         arrays = Arrays.of(heterogeneous(seed, users, law=law, min_draft=seed // 24 % 2), goal)
-        ours = _must(search.solve(arrays))
-        best = _must(exact.solve(arrays, ours))
+        ours = _must(search_solver.solve(arrays))
+        best = _must(exact_solver.solve(arrays, ours))
         gaps[law].append(100 * (1 - ours.score / best.score))
         if seed % 20 == 19:
             say(f"  {seed + 1}/{instances}: worst {max(max(of, default=0.0) for of in gaps.values()):.4f} %")
@@ -50,12 +52,12 @@ def against_paper(
         for seed in range(instances):
             arrays = Arrays.of(heterogeneous(1000 + seed, count, law="padded"), GOAL)
             start = time.perf_counter()
-            ours = _must(search.solve(arrays))
+            ours = _must(search_solver.solve(arrays))
             ours_ms.append((time.perf_counter() - start) * 1e3)
             start = time.perf_counter()
             until = start + limit_s
             try:
-                theirs = _must(paper.solve(arrays, lambda until=until: until - time.perf_counter()))  # type: ignore[misc]
+                theirs = _must(paper_solver.solve(arrays, lambda until=until: until - time.perf_counter()))  # type: ignore[misc]
             except OutOfTime:
                 say(f"  M = {count}: out of time after {limit_s:g} s")
                 rows.append(
@@ -87,7 +89,7 @@ def below_bound(users: Sequence[int], instances: int, say: Callable[[str], None]
             gaps = []
             for seed in range(instances):
                 arrays = Arrays.of(heterogeneous(2000 + seed, count, law=law), GOAL)
-                gaps.append(100 * (1 - _must(search.solve(arrays)).score / upper_bound(arrays, 1e-3)))
+                gaps.append(100 * (1 - _must(search_solver.solve(arrays)).score / upper_bound(arrays, 1e-3)))
             rows.append(
                 {
                     "users": count,
@@ -118,12 +120,12 @@ def speed(say: Callable[[str], None], repeats: int = 5) -> list[dict[str, Any]]:
                 problem, changed = make(3000 + seed, law), make(4000 + seed, law)
                 arrays = Arrays.of(problem, GOAL)
                 start = time.perf_counter()
-                plan = _must(search.solve(arrays))
+                plan = _must(search_solver.solve(arrays))
                 cold.append((time.perf_counter() - start) * 1e3)
                 users = (changed.users[0], *problem.users[1:])
                 start = time.perf_counter()
                 arrays = Arrays.of(Problem(users, problem.server, problem.bounds), GOAL)
-                search.replan(arrays, plan.split.batches, plan.cycle_ms, changed=[0])
+                search_solver.replan(arrays, plan.split.batches, plan.cycle_ms, changed=[0])
                 warm.append((time.perf_counter() - start) * 1e3)
             rows.append(
                 {

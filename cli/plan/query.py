@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from shared.planning.planning_query import PlanningQuery, QuestionError, answer, read_question
 from shared.planning.profile import read_profile
-from shared.planning.question import PlanningQuery, QuestionError, answer, read_question
 from shared.planning.solvers.solve import solve
 
 

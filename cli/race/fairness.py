@@ -8,9 +8,9 @@ import numpy as np
 from shared.planning.cost import Packed
 from shared.planning.objective import Objective
 from shared.planning.problem import Bounds, PackedServer, Problem, User
-from shared.planning.serving import ServingQuery, best_strategy, strategies_of_batches
 from shared.planning.solvers.solve import solve
-from shared.planning.user_arrays import LEAST_DRAFT_MS, UserArrays
+from shared.planning.strategies.best_strategy import ServingQuery, best_strategy, strategies_of_batches
+from shared.planning.strategies.user_arrays import LEAST_DRAFT_MS, UserArrays
 from shared.scenario.scenario import Device
 
 MAX_DRAFT: Final = 16

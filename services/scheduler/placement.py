@@ -7,7 +7,7 @@ from services.scheduler.fleet import Fleet, address, choose_device, choose_verif
 from services.scheduler.session import ScheduledSession
 from services.scheduler.state import State
 from services.scheduler.verifiers import Verifier
-from shared.planning.cohort import Cohort
+from shared.planning.session_index import Cohort
 from shared.protocol import limits
 from shared.protocol.messages import Close, Finish, Heartbeat, Open, Tune
 

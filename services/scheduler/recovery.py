@@ -5,7 +5,7 @@ from services.scheduler.effects import ReadHead
 from services.scheduler.session import ScheduledSession
 from services.scheduler.state import State
 from services.scheduler.verifiers import Verifier
-from shared.planning.cohort import Cohort
+from shared.planning.session_index import Cohort
 from shared.protocol import limits
 from shared.protocol.messages import Submit
 from shared.protocol.session import SessionHead

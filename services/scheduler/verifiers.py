@@ -5,12 +5,12 @@ from math import inf
 
 from services.scheduler.debounce import Debounce
 from services.scheduler.throughput import Throughput
-from shared.planning.cohort import Cohort
 from shared.planning.cost import Packed, Row
 from shared.planning.drift import Planned
 from shared.planning.estimates import Mean, VerifyCost
 from shared.planning.policy import Plan
 from shared.planning.problem import PackedServer
+from shared.planning.session_index import Cohort
 from shared.planning.views import VerifierView
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from shared.planning.problem import Server
-from shared.planning.user_arrays import UserArrays
+from shared.planning.strategies.user_arrays import UserArrays
 from shared.planning.views import SessionView
 
 ALPHA: Final = 0.06  # absolute

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from shared.planning.cohort import Cohort
 from shared.planning.problem import Server
+from shared.planning.session_index import Cohort
 from shared.planning.views import SessionView, VerifierView
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from shared.planning.cost import Packed
-from shared.planning.question import Milliseconds, PackedLaw, PaddedLaw, Positive, Size, Strict
+from shared.planning.planning_query import Milliseconds, PackedLaw, PaddedLaw, Positive, Size, Strict
 
 SCHEMA: Final = 1
 Share = Annotated[float, Field(ge=0, le=1)]

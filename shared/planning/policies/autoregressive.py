@@ -2,9 +2,9 @@
 
 from itertools import chain
 
-from shared.planning.cohort import Cohort
 from shared.planning.policies.unplanned import Unplanned
 from shared.planning.policy import Plan, Selection
+from shared.planning.session_index import Cohort
 from shared.planning.views import SessionView, VerifierView
 
 

@@ -1,7 +1,7 @@
 """Rules by which policies without a plan of their own close a batch."""
 
-from shared.planning.cohort import Cohort
 from shared.planning.policy import Selection
+from shared.planning.session_index import Cohort
 
 
 def close_when_all_are_ready(cohort: Cohort, max_rows: int) -> Selection:

@@ -1,9 +1,9 @@
 """N batches in a fixed cycle: one drafts while another is verified (the order of DiP-SD, lengths all equal)."""
 
-from shared.planning.cohort import Cohort
 from shared.planning.policies.closing import close_in_turn
 from shared.planning.policies.unplanned import Unplanned
 from shared.planning.policy import Plan, Selection
+from shared.planning.session_index import Cohort
 from shared.planning.views import SessionView, VerifierView
 
 

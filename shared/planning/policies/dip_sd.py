@@ -7,13 +7,13 @@ our solver beyond, which is never behind the paper's own and takes milliseconds 
 from collections.abc import Sequence
 from typing import Final
 
-from shared.planning.cohort import Cohort
 from shared.planning.objective import Objective
 from shared.planning.policies.closing import close_in_turn
 from shared.planning.policy import Plan, Selection, middle
 from shared.planning.problem import Bounds, Problem, Server, expected_tokens
+from shared.planning.session_index import Cohort
 from shared.planning.solvers.solve import Infeasible, solve
-from shared.planning.user_arrays import users_of
+from shared.planning.strategies.user_arrays import users_of
 from shared.planning.views import SessionView, VerifierView
 
 MAX_DRAFT: Final = 20  # L_max of the paper

@@ -1,9 +1,9 @@
 """All draft the same length, then all are verified in one batch."""
 
-from shared.planning.cohort import Cohort
 from shared.planning.policies.closing import close_when_all_are_ready
 from shared.planning.policies.unplanned import Unplanned
 from shared.planning.policy import Plan, Selection
+from shared.planning.session_index import Cohort
 from shared.planning.views import SessionView, VerifierView
 
 

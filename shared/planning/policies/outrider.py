@@ -1,10 +1,10 @@
-"""`outrider`: our policy. DiP-SD's model without its fixed cycle: who is ready is verified when the verifier is free.
+"""`outrider`: our policy. DiP-SD's model without its fixed cycle: a free verifier takes the users that are ready.
 
-The plan (shared/planning/serving.py) says how far each user drafts, k = 0 where drafting does not pay, in which lanes
-users are, and how many of a lane have to be ready before it closes. A lane also closes when nobody whom it waits
-for is on time: a draft is late when it has taken clearly longer than its length, the link and the link's usual spread.
-A batch closes as late as possible, just before the verifier is free, so that it takes along all who have come by then;
-and when the verifier is free, if some of those it has now will not draft.
+The plan (`shared/planning/strategies/best_strategy.py`) gives every user's draft length (k = 0 where drafting does not
+pay), the lanes, and how many members of a lane must be ready before it closes. A lane also closes when every draft
+that it waits for is late: it has taken clearly longer than its length, the link and the link's usual spread explain.
+A batch closes as late as possible, just before the verifier is free, so that it includes every draft that has arrived.
+It closes when the verifier is free if some users of the batch in flight will not draft.
 """
 
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ from typing import Final
 
 import numpy as np
 
-from shared.planning.cohort import Cohort
-from shared.planning.conserving import Strategies
 from shared.planning.objective import Objective, ObjectiveName
 from shared.planning.policy import Plan, Selection, middle
-from shared.planning.probing import probe, worth_trying
 from shared.planning.problem import Bounds, Problem, Server
-from shared.planning.serving import ServingQuery, best_strategy, strategies_of_batches
+from shared.planning.session_index import Cohort
 from shared.planning.solvers.solve import Infeasible, solve
-from shared.planning.user_arrays import UserArrays, users_of
+from shared.planning.strategies.best_strategy import ServingQuery, best_strategy, strategies_of_batches
+from shared.planning.strategies.probing import probe, worth_trying
+from shared.planning.strategies.simulation import Strategies
+from shared.planning.strategies.user_arrays import UserArrays, users_of
 from shared.planning.views import SessionView, VerifierView
 
 MAX_DRAFT: Final = 20  # as DiP-SD

@@ -6,9 +6,10 @@ from typing import Literal
 
 from shared.planning.objective import Objective
 from shared.planning.problem import Problem
-from shared.planning.solvers import exact, search
-from shared.planning.solvers.arrays import Arrays
-from shared.planning.solvers.plan import Plan
+from shared.planning.solvers.arrays.problem_arrays import Arrays
+from shared.planning.solvers.arrays.scored_plan import Plan
+from shared.planning.solvers.exact import exact_solver
+from shared.planning.solvers.search import search_solver
 
 SolverName = Literal["auto", "outrider", "exact", "paper"]
 AUTO_EXACT = 6  # users up to whom `auto` searches all plans
@@ -34,19 +35,20 @@ def solve(
     _check(problem, arrays)
     if solver == "auto":
         solver = "exact" if len(arrays) <= AUTO_EXACT else "outrider"
-    if solver == "exact" and not exact.searchable(arrays):
+    if solver == "exact" and not exact_solver.searchable(arrays):
         raise ValueError(
-            f"solver: exact takes at most {exact.MAX_USERS} users who all differ, and more only where many are equal; "
+            f"solver: exact takes at most {exact_solver.MAX_USERS} users who all differ, "
+            f"and more only where many are equal; "
             f"these {len(arrays)} can be split in too many ways; take outrider"
         )
     if solver == "exact":
-        plan = exact.solve(arrays, search.solve(arrays))
+        plan = exact_solver.solve(arrays, search_solver.solve(arrays))
     elif solver == "paper":
-        from shared.planning.solvers import paper  # noqa: PLC0415  # SciPy, where it is asked for
+        from shared.planning.solvers.paper import paper_solver  # noqa: PLC0415  # SciPy, where it is asked for
 
-        plan = paper.solve(arrays, seconds_left)
+        plan = paper_solver.solve(arrays, seconds_left)
     else:
-        plan = search.solve(arrays)
+        plan = search_solver.solve(arrays)
     if plan is None:
         raise Infeasible(
             "memory_bytes and max_batches: the users do not fit; give the server more memory or allow more batches"

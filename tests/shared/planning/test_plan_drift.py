@@ -7,7 +7,7 @@ import pytest
 from shared.planning.cost import Packed
 from shared.planning.drift import Planned
 from shared.planning.problem import PackedServer, Prompts
-from tests.shared.planning.crews import SERVER, view
+from tests.shared.planning.session_views import SERVER, view
 
 VIEWS = [view(n) for n in range(3)]
 BEFORE = Planned.of(VIEWS, SERVER)

@@ -6,8 +6,8 @@ import pytest
 
 from shared.planning.policies.dip_sd import DipSd
 from shared.planning.problem import PackedServer, Prompts
-from tests.shared.planning.crews import SERVER, view
 from tests.shared.planning.policies.test_policies import Timeline
+from tests.shared.planning.session_views import SERVER, view
 
 
 def test_a_plan_has_everybody_who_can_draft_once() -> None:

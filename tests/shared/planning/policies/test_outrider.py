@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from shared.planning.cohort import Cohort
 from shared.planning.policies.outrider import LEAD_S, UNPLANNED_K, Outrider
 from shared.planning.policy import Plan, Selection
-from shared.planning.probing import EVERY, SHORT
+from shared.planning.session_index import Cohort
+from shared.planning.strategies.probing import EVERY, SHORT
 from shared.planning.views import LATE_S, Phase, VerifierView
-from tests.shared.planning.crews import SERVER, view
+from tests.shared.planning.session_views import SERVER, view
 
 POLICY = Outrider()
 NOW = 10.0

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from shared.planning.cohort import Cohort
 from shared.planning.cost import Packed
 from shared.planning.policies import POLICY_NAMES, UnknownPolicy, make_policy
 from shared.planning.policy import Policy
 from shared.planning.problem import PackedServer
+from shared.planning.session_index import Cohort
 from shared.planning.views import Phase, SessionView, VerifierView
 
 BASELINES = ("autoregressive", "greedy-batch", "fixed-k", "cyclic-k")

@@ -10,11 +10,12 @@ from shared.planning.cost import Packed
 from shared.planning.instances import LAWS, of_classes
 from shared.planning.objective import OBJECTIVES, Objective
 from shared.planning.problem import Bounds, PackedServer, Problem
-from shared.planning.solvers import exact, search
-from shared.planning.solvers.arrays import Arrays
-from shared.planning.solvers.classes import Classes
-from shared.planning.solvers.graphs import lattice, lattice_arcs
-from tests.shared.planning.solvers.brute import brute_force
+from shared.planning.solvers.arrays.problem_arrays import Arrays
+from shared.planning.solvers.branch_and_bound.graphs import lattice, lattice_arcs
+from shared.planning.solvers.exact import exact_solver
+from shared.planning.solvers.exact.classes import Classes
+from shared.planning.solvers.search import search_solver
+from tests.shared.planning.solvers.brute_force import brute_force
 from tests.shared.planning.solvers.equal_users import best_of_equals
 
 GOAL = Objective()
@@ -36,7 +37,7 @@ def equals(users: int, alpha: float, comm_ms: float = 3.0, min_batches: int = 1)
     ],
 )
 def test_equal_users_of_the_paper(problem: Problem, tokens_per_s: float) -> None:
-    plan = search.solve(Arrays.of(problem, GOAL))
+    plan = search_solver.solve(Arrays.of(problem, GOAL))
     assert plan is not None
     assert 1e3 * plan.score == pytest.approx(tokens_per_s, abs=5e-5)
     assert plan.score == pytest.approx(GOAL.of(problem, plan.split), rel=1e-12)
@@ -51,7 +52,7 @@ def test_no_plan_of_equal_users_is_better(seed: int, law: str) -> None:
     if law == "packed":
         server = PackedServer(Packed(40.0, float(draw.choice([0.5, 3.0])), 0.002))
         problem = Problem(problem.users, server, replace(problem.bounds, max_draft=8))
-    plan = search.solve(Arrays.of(problem, GOAL))
+    plan = search_solver.solve(Arrays.of(problem, GOAL))
     assert plan is not None
     assert plan.score == pytest.approx(GOAL.of(problem, plan.split), rel=1e-12)
     assert plan.score >= best_of_equals(problem, GOAL, plan.score) * (1 - 1e-9)
@@ -62,7 +63,7 @@ def test_no_plan_of_equal_users_is_better(seed: int, law: str) -> None:
 def test_no_plan_of_twenty_equal_users_is_better(seed: int) -> None:
     draw = np.random.default_rng(102 + seed)
     problem = equals(20, float(draw.uniform(0.6, 0.97)), float(draw.choice([3, 30, 80])), 1 + seed % 3)
-    plan = search.solve(Arrays.of(problem, GOAL))
+    plan = search_solver.solve(Arrays.of(problem, GOAL))
     assert plan is not None
     assert plan.score >= best_of_equals(problem, GOAL, plan.score) * (1 - 1e-9)
 
@@ -81,7 +82,7 @@ def test_classes_are_searched_as_users_one_by_one_are(seed: int) -> None:
     problem = Problem(free.users, free.server, Bounds(max_draft=4, min_draft=seed // 2 % 2))
     arrays = Arrays.of(problem, goal)
     assert Classes.of(arrays).counts == (2, 2)
-    plan = exact.solve(arrays)
+    plan = exact_solver.solve(arrays)
     assert plan is not None
     assert sorted(m for batch in plan.split.batches for m in batch) == [0, 1, 2, 3]
     assert plan.score == pytest.approx(goal.of(problem, plan.split), rel=1e-12)
@@ -97,9 +98,9 @@ def gaps(law: str, seeds: range, most_arcs: float) -> list[float]:
         arrays = Arrays.of(of_classes(seed, int(draw.integers(4, 21)), classes, law=law), GOAL)
         if lattice_arcs(Classes.of(arrays).counts) > most_arcs:
             continue
-        ours = search.solve(arrays)
+        ours = search_solver.solve(arrays)
         assert ours is not None
-        best = exact.solve(arrays, ours, tolerance=1e-4)  # nothing is better by more than that
+        best = exact_solver.solve(arrays, ours, tolerance=1e-4)  # nothing is better by more than that
         assert best is not None
         found.append(1 - ours.score / best.score)
     return found

@@ -1,0 +1,94 @@
+"""The graphs of batches that solvers search: a chain, a line of cuts, the lattice of what is placed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+
+import numpy as np
+
+from shared.planning.solvers.arrays.problem_arrays import Floats, Ints
+from shared.planning.solvers.branch_and_bound.paths import Graph
+
+
+@dataclass(frozen=True)
+class Groups:
+    """What batches consist of: members laid end to end, and where each begins and ends."""
+
+    members: Ints
+    starts: Ints
+    ends: Ints
+
+    @classmethod
+    def of(cls, groups: list[Ints]) -> "Groups":
+        """Of groups, none empty."""
+        ends = np.cumsum([len(group) for group in groups])
+        return cls(np.concatenate(groups), np.append(0, ends[:-1]), ends)
+
+    def __getitem__(self, group: int) -> Ints:
+        return self.members[self.starts[group] : self.ends[group]]
+
+
+def chain(batches: int) -> Graph:
+    """Given batches, one after another."""
+    nodes = np.arange(batches)
+    return Graph(nodes, nodes + 1, nodes, batches)
+
+
+@lru_cache(maxsize=16)
+def line(pieces: int, longest: int, least: int, most: int) -> tuple[Groups, Graph]:
+    """Runs of neighbours, and the graph of cuts; with a layer for each count of batches where that is bounded.
+
+    longest: pieces of a run at most. least, most: batches.
+    """
+    begin = np.repeat(np.arange(pieces), np.minimum(longest, np.arange(pieces, 0, -1)))
+    end = np.arange(len(begin)) - np.searchsorted(begin, begin) + begin + 1
+    groups, which = (
+        Groups.of([np.arange(a, b) for a, b in zip(begin, end, strict=True)]),
+        np.arange(len(begin)),
+    )
+    if least <= 1 and most >= pieces:
+        return groups, Graph(begin, end, which, pieces)
+    tails, heads, batch = [], [], []
+    layers = (
+        most if most < pieces else least
+    )  # of nodes with so many batches before them; or, the last one, more
+    last = layers * pieces
+    for layer in range(layers):
+        further = layer + 1 if most < pieces else min(layer + 1, layers - 1)
+        kept = ((end < pieces) & (further < layers)) | ((end == pieces) & (layer + 1 >= least))
+        kept &= (begin > 0) if layer else (begin == 0)
+        tails.append(layer * pieces + begin[kept])
+        heads.append(np.where(end[kept] == pieces, last, further * pieces + end[kept]))
+        batch.append(which[kept])
+    return groups, Graph(np.concatenate(tails), np.concatenate(heads), np.concatenate(batch), last)
+
+
+@lru_cache(maxsize=16)
+def lattice(counts: tuple[int, ...]) -> tuple[Groups, Floats, Graph]:
+    """All batches that can be made of classes with so many equal users each, and the graph of what is placed so far.
+
+    Members are classes; beside them, how many users of its class each member stands for. An arc adds a batch with at
+    least one user of the first class that is not yet placed. With one user a class, nodes are sets of users.
+    """
+    unit = np.cumprod(
+        [1, *(count + 1 for count in counts)]
+    )  # what one user of each class adds to a node's number
+    placed = np.arange(unit[-1])[:, None] // unit[:-1] % (np.array(counts) + 1)  # [nodes, classes]
+    missing = np.array(counts) - placed
+    first = (missing > 0).argmax(axis=1)
+    batches = placed[1:]
+    may = batches[:, first].T > 0  # [nodes, batches]
+    for which in range(len(counts)):
+        may &= batches[:, which] <= missing[:, which, None]
+    tail, batch = np.nonzero(may)
+    owner, member = np.nonzero(batches)
+    ends = np.cumsum(np.bincount(owner))
+    groups = Groups(member, np.append(0, ends[:-1]), ends)
+    graph = Graph(tail, tail + batch + 1, batch, len(placed) - 1)
+    return groups, batches[owner, member].astype(np.float64), graph
+
+
+def lattice_arcs(counts: Sequence[int]) -> float:
+    """About how many arcs the lattice has, without making it: pairs of what is placed and a batch that fits."""
+    return prod((count + 1) * (count + 2) / 2 for count in counts)

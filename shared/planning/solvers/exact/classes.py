@@ -1,0 +1,44 @@
+"""Equal users as classes: what counts is how many of a class are in a batch, not who."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from shared.planning.problem import Split
+from shared.planning.solvers.arrays.problem_arrays import Arrays
+from shared.planning.solvers.branch_and_bound.cycle_bounds import Batch
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Classes of equal users. `arrays`: one user of each class, standing for all; `users`: who they are."""
+
+    arrays: Arrays
+    users: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, arrays: Arrays) -> "Classes":
+        """Of users who stand for themselves alone."""
+        firsts, kind = np.unique(arrays.equal_to, return_inverse=True)
+        order = np.argsort(kind, kind="stable")
+        users = np.split(order, np.cumsum(np.bincount(kind))[:-1])
+        count = np.array([float(len(each)) for each in users])
+        return cls(arrays.standing(firsts, count), tuple(tuple(each.tolist()) for each in users))
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Users of each class."""
+        return tuple(len(each) for each in self.users)
+
+    def everybody(self, batches: Iterable[Batch]) -> Split:
+        """A plan of all users from batches of classes."""
+        waiting = [iter(each) for each in self.users]
+        lengths = [0] * sum(self.counts)
+        named = []
+        for batch in batches:
+            users = [next(waiting[which]) for which in batch.users]
+            for m, length in zip(users, batch.lengths, strict=True):
+                lengths[m] = length
+            named.append(tuple(sorted(users)))
+        return Split(tuple(named), tuple(lengths))

@@ -1,0 +1,158 @@
+"""The paper's solver: for every N, association and lengths by turns, each a MILP.
+
+Association: lengths given, the assignment with the smallest S. Lengths: assignment given, U / S by Dinkelbach's method.
+Choices of a length, and of a batch's size, longest draft and longest prefix, are one-hot, so that every product is an
+entry of a table. The reference to be measured against; nothing of ours is added but that bounds are kept and that the
+packed law and the other objectives may stand in.
+Source: Xu, Zhou, Niu, "DiP-SD", arXiv 2604.20919.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import product
+
+import numpy as np
+
+from shared.planning.problem import Split
+from shared.planning.solvers.arrays.options import Batches
+from shared.planning.solvers.arrays.problem_arrays import Arrays, Floats
+from shared.planning.solvers.arrays.scored_plan import Plan
+from shared.planning.solvers.paper.milp import Milp
+
+TURNS = 20  # of association and lengths for one N, at most
+Members = tuple[int, ...]
+
+
+def solve(arrays: Arrays, seconds_left: Callable[[], float] = lambda: np.inf) -> Plan | None:
+    """The best plan of all N; None where none fits. Raises OutOfTime when no seconds are left."""
+    least = max(min(2, len(arrays)), arrays.bounds.min_batches)
+    plans = [_alternate(arrays, count, seconds_left) for count in range(least, arrays.max_batches + 1)]
+    return max((plan for plan in plans if plan), key=lambda plan: plan.score, default=None)
+
+
+def _alternate(arrays: Arrays, count: int, seconds_left: Callable[[], float]) -> Plan | None:
+    """Turns with N = count from equal lengths until nothing gets better."""
+    lengths = [min(max(1, arrays.bounds.min_draft), arrays.bounds.max_draft)] * len(arrays)
+    best: Plan | None = None
+    for _ in range(TURNS):
+        batches = associate(arrays, count, lengths, seconds_left())
+        if batches is None:
+            break
+        plan = choose_lengths(arrays, batches, seconds_left)
+        if plan is None or (best is not None and plan.score <= best.score + 1e-9 * abs(best.score)):
+            break
+        best, lengths = plan, list(plan.split.lengths)
+    return best
+
+
+def associate(
+    arrays: Arrays, count: int, lengths: Sequence[int], seconds: float = np.inf
+) -> tuple[Members, ...] | None:
+    """This many batches with the smallest cycle for these lengths; None where they do not fit."""
+    users, drafts = range(len(arrays)), np.array(lengths, dtype=np.float64)
+    ready = drafts * arrays.draft_ms + arrays.comm_ms
+    program = Milp()
+    cycle = program.variable(cost=1.0)
+    member = [program.one_of([0.0] * count) for _ in users]  # [user][batch]
+    total = []
+    for n in range(count):
+        mine = [member[m][n] for m in users]
+        time = (
+            _packed(program, arrays, mine, drafts)
+            if arrays.packed
+            else _padded(program, arrays, mine, drafts)
+        )
+        if time is None:
+            return None
+        total += time
+        for m in users:
+            program.row([(cycle, 1.0), (mine[m], -ready[m]), *_minus(time)], low=0.0)
+    program.row([(cycle, 1.0), *_minus(total)], low=0.0)
+    solution = program.solve(seconds)
+    if solution is None:
+        return None
+    return tuple(tuple(m for m in users if solution[member[m][n]] > 0.5) for n in range(count))
+
+
+def _packed(program: Milp, arrays: Arrays, mine: list[int], drafts: Floats) -> list[tuple[int, float]]:
+    """Terms of a batch's verify time, linear in who is in it; and its memory."""
+    base = float(arrays.server.verify_ms(0.0, 0.0, 0.0, 0.0, 0.0))
+    alone = np.asarray(arrays.server.verify_ms(1.0, drafts, drafts, arrays.prefix, arrays.prefix)) - base
+    room = np.asarray(arrays.server.room_bytes(1.0, arrays.prefix, arrays.prefix))
+    constant = program.one_of([0.0])[0]
+    program.row([(m, 1.0) for m in mine], low=1.0)
+    program.row(list(zip(mine, room, strict=True)), high=arrays.server.memory_bytes)
+    return [(constant, base), *zip(mine, alone, strict=True)]
+
+
+def _padded(program: Milp, arrays: Arrays, mine: list[int], drafts: Floats) -> list[tuple[int, float]] | None:
+    """Terms of a batch's verify time: one of all sizes × longest drafts × longest prefixes that fit."""
+    sizes = range(1, len(mine) + 1)
+    shapes = [
+        shape
+        for shape in product(sizes, np.unique(drafts), np.unique(arrays.prefix))
+        if arrays.server.room_bytes(shape[0], shape[2], shape[0] * shape[2]) <= arrays.server.memory_bytes
+    ]
+    if not shapes:
+        return None
+    size, longest, prefix = (np.array(column, dtype=np.float64) for column in zip(*shapes, strict=True))
+    chosen = program.one_of([0.0] * len(shapes))
+    program.row([*((m, 1.0) for m in mine), *_minus(zip(chosen, size, strict=True))], low=0.0, high=0.0)
+    for m, user in enumerate(mine):
+        holds = (longest >= drafts[m]) & (prefix >= arrays.prefix[m])
+        program.row([(user, 1.0), *((z, -1.0) for z, ok in zip(chosen, holds, strict=True) if ok)], high=0.0)
+    time = np.asarray(arrays.server.verify_ms(size, longest, size * longest, prefix, size * prefix))
+    return list(zip(chosen, time, strict=True))
+
+
+def choose_lengths(
+    arrays: Arrays, batches: tuple[Members, ...], seconds_left: Callable[[], float] = lambda: np.inf
+) -> Plan | None:
+    """The best lengths for these batches, by Dinkelbach: maximise value - score · S until that is nought."""
+    plan = Plan.of(arrays, Split(batches, tuple([arrays.bounds.min_draft] * len(arrays))))
+    while True:
+        price = arrays.objective.price(plan.score, arrays.all_weight, plan.cycle_ms)
+        lengths = _lengths_at(arrays, batches, price, seconds_left())
+        if lengths is None:
+            return None
+        better = Plan.of(arrays, Split(batches, lengths))
+        if better.score <= plan.score + 1e-12 * abs(plan.score):
+            return plan
+        plan = better
+
+
+def _lengths_at(
+    arrays: Arrays, batches: tuple[Members, ...], price: float, seconds: float
+) -> tuple[int, ...] | None:
+    """Lengths with the largest value - price · S."""
+    least, most = arrays.bounds.min_draft, arrays.bounds.max_draft
+    rows = Batches.of(arrays, batches)
+    program = Milp()
+    cycle = program.variable(cost=price)
+    length = [
+        program.one_of(-arrays.value[m, least : most + 1]) for m in range(len(arrays))
+    ]  # [user][l - least]
+    total = []
+    for n, batch in enumerate(batches):
+        times = len(batch) if arrays.packed else 1
+        levels = np.arange(times * least, times * most + 1.0)  # of drafted tokens, or the longest draft
+        chosen = program.one_of([0.0] * len(levels))
+        time = list(zip(chosen, rows.verify_ms(np.tile(levels, (len(batches), 1)))[n], strict=True))
+        total += time
+        drafted = [(length[m][k], float(least + k)) for m in batch for k in range(most - least + 1)]
+        if arrays.packed:
+            program.row([*drafted, *_minus(zip(chosen, levels, strict=True))], high=0.0)
+        for m in batch:
+            mine = [(v, float(least + k)) for k, v in enumerate(length[m])]
+            if not arrays.packed:
+                program.row([*mine, *_minus(zip(chosen, levels, strict=True))], high=0.0)
+            ready = [(v, -k * float(arrays.draft_ms[m])) for v, k in mine]
+            program.row([(cycle, 1.0), *ready, *_minus(time)], low=float(arrays.comm_ms[m]))
+    program.row([(cycle, 1.0), *_minus(total)], low=0.0)
+    solution = program.solve(seconds)
+    if solution is None:
+        return None
+    return tuple(least + int(np.argmax(solution[variables])) for variables in length)
+
+
+def _minus(terms: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
+    return [(variable, -coefficient) for variable, coefficient in terms]

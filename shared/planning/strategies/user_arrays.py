@@ -1,0 +1,84 @@
+"""Sessions as the planners take them: what a view says of a user, within what a planner can bear."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.planning.problem import User
+from shared.planning.strategies.posteriors import Posteriors
+from shared.planning.views import SessionView
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+LEAST_DRAFT_MS: Final = 1e-3
+AHEAD: Final = (
+    192  # tokens by which a session grows, about, until there is another plan: planned for half-way
+)
+NEVER_MS: Final = 1e9  # a token of a device that cannot draft
+
+
+def users_of(views: Sequence[SessionView]) -> list[User]:
+    """Sessions as DiP-SD has them. One that cannot draft drafts too slowly for any plan."""
+    return _users(views, Posteriors.of(views))
+
+
+def _users(views: Sequence[SessionView], beliefs: Posteriors) -> list[User]:
+    return [_user(view, alpha) for view, alpha in zip(views, beliefs.alpha.tolist(), strict=True)]
+
+
+def _user(view: SessionView, alpha: float) -> User:
+    return User(
+        id=view.session,
+        alpha=alpha,
+        prefix=view.length + min(view.remaining, AHEAD) // 2,
+        draft_ms=max(1e3 * view.draft_s_per_token, LEAST_DRAFT_MS) if view.can_draft else NEVER_MS,
+        comm_ms=1e3 * view.link_s,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class UserArrays:
+    """M users as arrays [M]. most: draft length at most; spread_ms: how much later than the earliest a draft is, on
+    average: the part of comm_ms that varies; doubt: the standard deviation of alpha."""
+
+    alpha: Floats
+    prefix: Floats
+    draft_ms: Floats
+    comm_ms: Floats
+    spread_ms: Floats
+    most: Ints
+    doubt: Floats
+
+    @classmethod
+    def of(cls, views: Sequence[SessionView], max_draft: int) -> "UserArrays":
+        """Of sessions in this order."""
+        beliefs = Posteriors.of(views)
+        users = _users(views, beliefs)
+        spread = np.array([1e3 * view.spread_s for view in views])
+        comm = np.array([user.comm_ms for user in users])
+        return cls(
+            alpha=beliefs.alpha,
+            prefix=np.array([float(user.prefix) for user in users]),
+            draft_ms=np.array([user.draft_ms for user in users]),
+            comm_ms=comm,
+            spread_ms=np.minimum(spread, comm),
+            most=np.array([max_draft if view.can_draft else 0 for view in views]),
+            doubt=beliefs.doubt,
+        )
+
+    def __len__(self) -> int:
+        return len(self.alpha)
+
+    def emitted(self, lengths: Ints) -> Floats:
+        """u(l), for lengths [..., M]."""
+        grown: Floats = (1 - self.alpha ** (lengths + 1)) / (1 - self.alpha)
+        return grown
+
+    def away_ms(self, lengths: Ints) -> Floats:
+        """From a verdict to the draft's arrival, on average; nothing for k = 0, which never leaves."""
+        gone: Floats = np.where(lengths > 0, lengths * self.draft_ms + self.comm_ms, 0.0)
+        return gone

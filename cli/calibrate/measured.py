@@ -9,8 +9,8 @@ from cli.calibrate.grid import Grid
 from cli.calibrate.pair import Model, Pair
 from cli.command.errors import CommandError
 from shared.planning.fit import Fit, FitError, Timed, fit
-from shared.planning.planning_query import PackedLaw, PaddedLaw
 from shared.planning.profile import SCHEMA, Draft, Errors, PassBeta, Profile
+from shared.planning.server_laws import PackedLaw, PaddedLaw
 
 
 @dataclass(frozen=True, slots=True)

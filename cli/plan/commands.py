@@ -19,7 +19,7 @@ paper_app = typer.Typer(no_args_is_help=True)
 
 
 def plan(
-    question: Annotated[str, typer.Argument(help="File with the question in JSON; - = stdin.")] = "-",
+    query: Annotated[str, typer.Argument(help="File with the question in JSON; - = stdin.")] = "-",
     profile: Annotated[
         Path | None,
         typer.Option(dir_okay=False, help="What `outrider calibrate` wrote, or any JSON with a `server`."),
@@ -37,7 +37,7 @@ def plan(
     from shared.runtime.errors import words
 
     try:
-        print(json.dumps(ask(question, profile), indent=2))
+        print(json.dumps(ask(query, profile), indent=2))
     except (ValueError, OSError) as error:
         fail(f"plan: {words(error)}")
 

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from shared.planning.instances import LAWS, crowded, heterogeneous, of_classes
+from shared.planning.instances import LAWS, heterogeneous, memory_bound, of_classes
 from shared.planning.objective import OBJECTIVES, Objective
 from shared.planning.problem import Problem
-from shared.planning.solvers.arrays.problem_arrays import Arrays
-from shared.planning.solvers.arrays.scored_plan import Plan
+from shared.planning.solvers.arrays.problem_arrays import ProblemArrays
+from shared.planning.solvers.arrays.scored_plan import ScoredPlan
 from shared.planning.solvers.exact import exact_solver
 from shared.planning.solvers.exact.upper_bound import upper_bound
 from shared.planning.solvers.paper import paper_solver
@@ -30,7 +30,7 @@ def quality(instances: int, say: Callable[[str], None]) -> dict[str, Any]:
     for seed in range(instances):
         law, users = LAWS[seed % 2], 2 + seed // 2 % 6
         goal = Objective(OBJECTIVES[seed // 12 % 2])
-        arrays = Arrays.of(heterogeneous(seed, users, law=law, min_draft=seed // 24 % 2), goal)
+        arrays = ProblemArrays.of(heterogeneous(seed, users, law=law, min_draft=seed // 24 % 2), goal)
         ours = _must(search_solver.solve(arrays))
         best = _must(exact_solver.solve(arrays, ours))
         gaps[law].append(100 * (1 - ours.score / best.score))
@@ -50,7 +50,7 @@ def against_paper(
     for count in users:
         losses, times, ours_ms = [], [], []
         for seed in range(instances):
-            arrays = Arrays.of(heterogeneous(1000 + seed, count, law="padded"), GOAL)
+            arrays = ProblemArrays.of(heterogeneous(1000 + seed, count, law="padded"), GOAL)
             start = time.perf_counter()
             ours = _must(search_solver.solve(arrays))
             ours_ms.append((time.perf_counter() - start) * 1e3)
@@ -88,7 +88,7 @@ def below_bound(users: Sequence[int], instances: int, say: Callable[[str], None]
         for law in LAWS:
             gaps = []
             for seed in range(instances):
-                arrays = Arrays.of(heterogeneous(2000 + seed, count, law=law), GOAL)
+                arrays = ProblemArrays.of(heterogeneous(2000 + seed, count, law=law), GOAL)
                 gaps.append(100 * (1 - _must(search_solver.solve(arrays)).score / upper_bound(arrays, 1e-3)))
             rows.append(
                 {
@@ -109,8 +109,11 @@ def speed(say: Callable[[str], None], repeats: int = 5) -> list[dict[str, Any]]:
         ("100", lambda seed, law: heterogeneous(seed, 100, law=law)),
         ("1000", lambda seed, law: heterogeneous(seed, 1000, law=law)),
         ("10000 of 20 classes", lambda seed, law: of_classes(seed, 10_000, 20, law=law)),
-        ("1000, memory for 49 a batch", lambda seed, law: crowded(seed, 1000, law=law)),
-        ("10000 of 20 classes, memory for 49 a batch", lambda seed, law: crowded(seed, 10_000, 20, law=law)),
+        ("1000, memory for 49 a batch", lambda seed, law: memory_bound(seed, 1000, law=law)),
+        (
+            "10000 of 20 classes, memory for 49 a batch",
+            lambda seed, law: memory_bound(seed, 10_000, 20, law=law),
+        ),
     ]
     rows = []
     for name, make in cases:
@@ -118,13 +121,13 @@ def speed(say: Callable[[str], None], repeats: int = 5) -> list[dict[str, Any]]:
             cold, warm = [], []
             for seed in range(repeats):
                 problem, changed = make(3000 + seed, law), make(4000 + seed, law)
-                arrays = Arrays.of(problem, GOAL)
+                arrays = ProblemArrays.of(problem, GOAL)
                 start = time.perf_counter()
                 plan = _must(search_solver.solve(arrays))
                 cold.append((time.perf_counter() - start) * 1e3)
                 users = (changed.users[0], *problem.users[1:])
                 start = time.perf_counter()
-                arrays = Arrays.of(Problem(users, problem.server, problem.bounds), GOAL)
+                arrays = ProblemArrays.of(Problem(users, problem.server, problem.bounds), GOAL)
                 search_solver.replan(arrays, plan.split.batches, plan.cycle_ms, changed=[0])
                 warm.append((time.perf_counter() - start) * 1e3)
             rows.append(
@@ -141,7 +144,7 @@ def speed(say: Callable[[str], None], repeats: int = 5) -> list[dict[str, Any]]:
     return rows
 
 
-def _must(plan: Plan | None) -> Plan:
+def _must(plan: ScoredPlan | None) -> ScoredPlan:
     assert plan is not None  # noqa: S101  # instances are made to fit
     return plan
 

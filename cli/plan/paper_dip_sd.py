@@ -51,7 +51,7 @@ HEADLINES = (
 
 def point(users: int, alpha: float, *, min_draft: int = 1) -> Point:
     """The plan of our solver in the paper's setting."""
-    problem = paper_setting.cohort(users, alpha, min_draft=min_draft)
+    problem = paper_setting.equal_users(users, alpha, min_draft=min_draft)
     plan, _ = solve(problem, Objective(), "outrider")
     rate = 1e3 * expected_tokens(problem, plan.split) / plan.cycle_ms
     lengths = sorted(set(plan.split.lengths))

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from shared.planning.planning_query import PlanningQuery, QuestionError, answer, read_question
+from shared.planning.planning_query import PlanningQuery, QueryError, plan_json, read_query
 from shared.planning.profile import read_profile
 from shared.planning.solvers.solve import solve
 
@@ -19,17 +19,17 @@ def ask(source: str, profile: Path | None) -> dict[str, Any]:
     data = _load(sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8"), source)
     if profile is not None:
         data = _with_server(data, profile)
-    question = read_question(data)
-    return plan(question)
+    query = read_query(data)
+    return plan(query)
 
 
-def plan(question: PlanningQuery) -> dict[str, Any]:
+def plan(query: PlanningQuery) -> dict[str, Any]:
     """Plan and time it."""
     from shared.planning.objective import Objective  # NumPy, only now
 
     start = time.perf_counter()
-    found, solver = solve(question.problem(), Objective(question.objective), question.solver)
-    return answer(question, found, solver, (time.perf_counter() - start) * 1e3)
+    found, solver = solve(query.problem(), Objective(query.objective), query.solver)
+    return plan_json(query, found, solver, (time.perf_counter() - start) * 1e3)
 
 
 def _load(text: str, source: str) -> dict[str, Any]:
@@ -37,18 +37,18 @@ def _load(text: str, source: str) -> dict[str, Any]:
         data = json.loads(text)
     except json.JSONDecodeError as error:
         where = "stdin" if source == "-" else source
-        raise QuestionError(f"{where}: not JSON: {error}") from None
+        raise QueryError(f"{where}: not JSON: {error}") from None
     if not isinstance(data, dict):
-        raise QuestionError("the question is a JSON object with `server` and `users`")
+        raise QueryError("the question is a JSON object with `server` and `users`")
     return data
 
 
 def _with_server(data: dict[str, Any], profile: Path) -> dict[str, Any]:
     if "server" in data:
-        raise QuestionError(f"server: given in the question and by --profile {profile}; leave one out")
+        raise QueryError(f"server: given in the question and by --profile {profile}; leave one out")
     measured = _load(profile.read_text(encoding="utf-8"), str(profile))
     if "schema" in measured:
         return {**data, "server": read_profile(profile).server.model_dump()}
     if "server" not in measured:
-        raise QuestionError(f"{profile}: has no `server`; `outrider calibrate` writes one")
+        raise QueryError(f"{profile}: has no `server`; `outrider calibrate` writes one")
     return {**data, "server": measured["server"]}

@@ -182,7 +182,7 @@ class Core:
         """Switch the policy. It applies from each session's next round; drafts under way are verified unchanged."""
         self._state.policy = policy
         for verifier in self._state.verifiers.values():
-            verifier.cohort = verifier.cohort.relane(policy.lanes)
+            verifier.cohort = verifier.cohort.balanced(policy.lanes)
             verifier.plan, verifier.planned, verifier.throughput = None, None, Throughput()
             verifier.plan_took_s = 0.0
             self._state.dirty.add(verifier.name)

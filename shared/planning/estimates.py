@@ -15,12 +15,12 @@ from shared.planning.cost import Packed, Row
 from shared.planning.least_squares import nonnegative
 
 # What a verifier costs before anybody has measured it: a small model on a few cores. Its scale is learnt at once.
-UNKNOWN: Final = Packed(beta_ms=30.0, per_token_ms=1.5, per_context_ms=0.003)
-UNKNOWN_HOP_MS: Final = 2.0
-KNOWN: Final = 16.0  # what others say of a session beforehand, in observations
-KNOWN_DEVICE: Final = 64.0  # and what earlier sessions of its own device do
-MOST_DRAFT_S: Final = 60.0  # a token; a device that says more is not believed
-MOST_LINK_S: Final = 60.0
+DEFAULT_LAW: Final = Packed(beta_ms=30.0, per_token_ms=1.5, per_context_ms=0.003)
+DEFAULT_HOP_MS: Final = 2.0
+PRIOR_OBSERVATIONS: Final = 16.0  # what others say of a session beforehand, in observations
+DEVICE_PRIOR_OBSERVATIONS: Final = 64.0  # and what earlier sessions of its own device do
+MAX_DRAFT_S: Final = 60.0  # a token; a device that says more is not believed
+MAX_LINK_S: Final = 60.0
 CLOCK_SLACK_S: Final = 0.05  # by which a device's clock and ours may differ over a draft
 DEVIATION: Final = 1.25  # a standard deviation over a mean deviation
 
@@ -33,7 +33,7 @@ class Acceptance:
     """
 
     expected: float = 0.7
-    known: float = KNOWN
+    prior_weight: float = PRIOR_OBSERVATIONS
     accepted: float = 0.0
     rejected: float = 0.0
     decay: float = 0.99  # a round
@@ -41,7 +41,7 @@ class Acceptance:
     @property
     def alpha(self) -> float:
         """The chance that a drafted token is accepted."""
-        return (self.known * self.expected + self.accepted) / (self.known + self.seen)
+        return (self.prior_weight * self.expected + self.accepted) / (self.prior_weight + self.seen)
 
     @property
     def seen(self) -> float:
@@ -71,21 +71,21 @@ class Mean:
 
 
 @dataclass(slots=True)
-class Least:
+class WindowMin:
     """The least of the last 32 to 64 observations; None before the first."""
 
     WINDOW: ClassVar[int] = 32
     value: float | None = None
-    _newest: float = inf  # since the window last turned
+    _current_min: float = inf  # since the window last turned
     _seen: int = 0
 
     def observe(self, value: float) -> None:
         """Take one more."""
-        self._newest = min(self._newest, value)
+        self._current_min = min(self._current_min, value)
         self._seen += 1
         self.value = value if self.value is None else min(self.value, value)
         if self._seen % self.WINDOW == 0:
-            self.value, self._newest = self._newest, inf
+            self.value, self._current_min = self._current_min, inf
 
 
 @dataclass(slots=True)
@@ -97,7 +97,7 @@ class DeviceEstimate:
 
     draft_s: Mean = field(default_factory=lambda: Mean(0.01))
     link_s: Mean = field(default_factory=lambda: Mean(0.002, weight=0.08))
-    delay_s: Least = field(default_factory=Least)
+    delay_s: WindowMin = field(default_factory=WindowMin)
     alpha: Mean | None = None  # of its sessions, once there were any
     spread_s: Mean = field(
         default_factory=lambda: Mean(0.0, weight=0.08)
@@ -105,7 +105,7 @@ class DeviceEstimate:
 
     def expect(self, draft_s: float, link_s: float) -> None:
         """What the device says of itself, until there is something to go by. Figures that cannot be are ValueErrors."""
-        if not (0 <= draft_s <= MOST_DRAFT_S and 0 <= link_s <= MOST_LINK_S):
+        if not (0 <= draft_s <= MAX_DRAFT_S and 0 <= link_s <= MAX_LINK_S):
             raise ValueError(f"{draft_s} s a token, link {link_s} s")
         if not self.draft_s.seen and draft_s:
             self.draft_s.value, self.link_s.value = draft_s, link_s
@@ -174,42 +174,47 @@ class VerifyCost:
     where as many come in every pass.)
     """
 
-    LEAST: Final = 6  # passes before there is a law of their own
-    FEW: Final = 4  # tokens; passes of fewer are others
-    OFTEN: Final = 64  # fitted after each pass up to here
-    SELDOM: Final = 8  # then after so many
-    PRIOR: Final = 3.0  # what an unmeasured prior counts, in passes
-    MEASURED: Final = 30.0  # and a measured one
+    MIN_PASSES: Final = 6  # passes before there is a law of their own
+    MIN_TOKENS: Final = 4  # tokens; passes of fewer are others
+    REFIT_ALWAYS: Final = 64  # fitted after each pass up to here
+    REFIT_EVERY: Final = 8  # then after so many
+    DEFAULT_WEIGHT: Final = 3.0  # what an unmeasured prior counts, in passes
+    MEASURED_WEIGHT: Final = 30.0  # and a measured one
 
     def __init__(self, prior: Packed | None = None, decay: float = 0.995) -> None:
-        self._prior, self._decay = prior or UNKNOWN, decay
-        weight = self.MEASURED if prior else self.PRIOR
-        self._all, self._wide, self._calm = (_Passes(self._prior, weight, decay) for _ in range(3))
-        self._left = np.zeros(2)  # Σ came · unexplained and Σ came², relatively
+        self._prior, self._decay = prior or DEFAULT_LAW, decay
+        weight = self.MEASURED_WEIGHT if prior else self.DEFAULT_WEIGHT
+        self._all, self._wide, self._undisturbed = (_Passes(self._prior, weight, decay) for _ in range(3))
+        self._unexplained = np.zeros(2)  # Σ came · unexplained and Σ came², relatively
         self._law: Packed | None = None
 
-    def observe(self, rows: Sequence[Row], verify_ms: float, came: int = 0) -> None:
+    def observe(self, rows: Sequence[Row], verify_ms: float, arrivals: int = 0) -> None:
         """One pass: what was in it and what it took, and how many drafts came while it ran."""
         if verify_ms <= 0:
             return
         self._all.observe(rows, verify_ms)
-        if sum(new for new, _ in rows) >= self.FEW:
+        if sum(new for new, _ in rows) >= self.MIN_TOKENS:
             self._wide.observe(rows, verify_ms)
-            if came == 0:
-                self._calm.observe(rows, verify_ms)
+            if arrivals == 0:
+                self._undisturbed.observe(rows, verify_ms)
             elif self._law is not None:
                 unexplained = verify_ms - self._law.cost_ms(rows)
-                self._left = self._decay * self._left + np.array([came * unexplained, came**2]) / verify_ms**2
+                self._unexplained = (
+                    self._decay * self._unexplained
+                    + np.array([arrivals * unexplained, arrivals**2]) / verify_ms**2
+                )
         seen = self._all.count
         # Fitted now, while devices draft, and not when a batch is to be closed; an old law hardly moves.
-        if self.LEAST <= seen < self.OFTEN or (seen >= self.OFTEN and seen % self.SELDOM == 0):
-            enough = (passes for passes in (self._calm, self._wide) if passes.count >= self.LEAST)
+        if self.MIN_PASSES <= seen < self.REFIT_ALWAYS or (
+            seen >= self.REFIT_ALWAYS and seen % self.REFIT_EVERY == 0
+        ):
+            enough = (passes for passes in (self._undisturbed, self._wide) if passes.count >= self.MIN_PASSES)
             self._law = next(enough, self._all).law()
 
     @property
     def arrival_ms(self) -> float:
         """What a draft that comes during a pass adds to it; 0.0 until one has."""
-        return max(0.0, float(self._left[0] / self._left[1])) if self._left[1] else 0.0
+        return max(0.0, float(self._unexplained[0] / self._unexplained[1])) if self._unexplained[1] else 0.0
 
     def law(self) -> Packed | None:
         """The fitted law; None before there is enough to go by. No coefficient is negative."""

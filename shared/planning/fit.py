@@ -20,8 +20,8 @@ from shared.planning.cost import CostLaw, Packed, Padded, Shape
 from shared.planning.least_squares import nonnegative
 from shared.planning.profile import LawErrors
 
-LEAST: Final = 4  # shapes to fit on
-FEW: Final = 4  # tokens of a pass from which on the laws are about it
+MIN_SHAPES: Final = 4  # shapes to fit on
+MIN_TOKENS: Final = 4  # tokens of a pass from which on the laws are about it
 
 
 class FitError(ValueError):
@@ -66,7 +66,7 @@ class Fit:
 def fit(passes: Sequence[Timed], layers: int, hidden: int, feed_forward: int) -> Fit:
     """Fit on two thirds of the grid, judge on the rest. Raises FitError."""
     fitted, held_out = split(passes)
-    left_out = [one for one in passes if one.tokens < FEW]
+    left_out = [one for one in passes if one.tokens < MIN_TOKENS]
     packed, padded = fit_packed(fitted), fit_padded(fitted, layers, hidden, feed_forward)
     return Fit(
         packed,
@@ -82,18 +82,18 @@ def split(passes: Sequence[Timed]) -> tuple[list[Timed], list[Timed]]:
     Every third diagonal of the grid is held out, so all its levels are on both sides. Raises FitError when what is
     left does not tell a law's three terms apart, or there is nothing to judge on.
     """
-    many = [one for one in passes if one.tokens >= FEW]
-    axes = [sorted({axis(one) for one in many}) for axis in (_rows, _new, _cached)]
+    eligible = [one for one in passes if one.tokens >= MIN_TOKENS]
+    axes = [sorted({axis(one) for one in eligible}) for axis in (_rows, _new, _cached)]
     sides: tuple[list[Timed], list[Timed]] = ([], [])
-    for one in many:
+    for one in eligible:
         place = sum(
             levels.index(axis(one)) for levels, axis in zip(axes, (_rows, _new, _cached), strict=True)
         )
         sides[place % 3 == 2].append(one)
-    if len(sides[0]) < LEAST or not sides[1] or np.linalg.matrix_rank(_terms(sides[0])) < 3:
+    if len(sides[0]) < MIN_SHAPES or not sides[1] or np.linalg.matrix_rank(_terms(sides[0])) < 3:
         raise FitError(
-            f"{len(many)} shapes of {FEW} tokens and more are too few or too much alike to fit a law and judge it: "
-            "more widths, lengths or contexts"
+            f"{len(eligible)} shapes of {MIN_TOKENS} tokens and more are too few or too much alike "
+            "to fit a law and judge it: more widths, lengths or contexts"
         )
     return sides
 

@@ -32,7 +32,7 @@ def of_classes(seed: int, users: int, classes: int, *, law: str) -> Problem:
     return Problem(everyone, _server(draw, law))
 
 
-def crowded(seed: int, users: int, classes: int | None = None, *, law: str = "padded") -> Problem:
+def memory_bound(seed: int, users: int, classes: int | None = None, *, law: str = "padded") -> Problem:
     """Users on a server whose memory makes many batches: the paper's, with room for 49 users of prefix 512 in one.
 
     classes: so many kinds of users; None = all differ. law packed: ours, with room for as many cached tokens.

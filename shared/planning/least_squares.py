@@ -17,13 +17,13 @@ def nonnegative(gram: npt.NDArray[np.float64], moment: npt.NDArray[np.float64]) 
     scale = np.sqrt(np.maximum(np.diag(gram), 1e-12))
     ridged = gram / np.outer(scale, scale) + 1e-6 * np.eye(count)
     scaled = moment / scale
-    best, most = np.zeros(count), 0.0
+    best, best_value = np.zeros(count), 0.0
     for size in range(count, 0, -1):
         for terms in map(list, combinations(range(count), size)):
             part = np.linalg.solve(ridged[np.ix_(terms, terms)], scaled[terms])
-            if part.min() >= 0 and scaled[terms] @ part > most:
-                best, most = np.zeros(count), float(scaled[terms] @ part)
+            if part.min() >= 0 and scaled[terms] @ part > best_value:
+                best, best_value = np.zeros(count), float(scaled[terms] @ part)
                 best[terms] = part
-        if size == count and most > 0:
+        if size == count and best_value > 0:
             break
     return [float(value) for value in best / scale]

@@ -35,13 +35,13 @@ class Objective:
             return value - weight * np.log(cycle)
         return value / cycle
 
-    def needed(self, score: float, weight: float, cycle: Real) -> Any:
+    def required_value(self, score: float, weight: float, cycle: Real) -> Any:
         """The value that a plan with this cycle needs for this score."""
         if self.name == "fair":
             return score + weight * np.log(cycle)
         return score * cycle
 
-    def longest(self, score: float, weight: float, value: float) -> float:
+    def max_cycle_ms(self, score: float, weight: float, value: float) -> float:
         """The cycle in ms in which this value still makes this score."""
         return float(np.exp((value - score) / weight)) if self.name == "fair" else value / score
 
@@ -49,7 +49,7 @@ class Objective:
         """What a millisecond more of a cycle costs, in value, at this score."""
         return weight / cycle if self.name == "fair" else score
 
-    def of(self, problem: Problem, split: Split) -> float:
+    def plan_score(self, problem: Problem, split: Split) -> float:
         """The score of a plan."""
         value = sum(self.value(user, k) for user, k in zip(problem.users, split.lengths, strict=True))
         weight = sum(user.weight for user in problem.users)

@@ -21,7 +21,7 @@ def draft_ms(prefix: int = PREFIX) -> float:
     return float(DEVICE.pass_ms(Shape(1, 1, 1, prefix, prefix)))
 
 
-def cohort(users: int, alpha: float = ALPHA, *, min_draft: int = 1) -> Problem:
+def equal_users(users: int, alpha: float = ALPHA, *, min_draft: int = 1) -> Problem:
     """The paper's setting with so many equal users."""
     everyone = tuple(User(f"u{m + 1}", alpha, PREFIX, draft_ms(), COMM_MS) for m in range(users))
     return Problem(everyone, PaddedServer(SERVER, MEMORY_BYTES), Bounds(MAX_DRAFT, min_draft))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from shared.planning.problem import Server
-from shared.planning.session_index import Cohort
+from shared.planning.session_index import SessionIndex
 from shared.planning.views import SessionView, VerifierView
 
 
@@ -39,20 +39,20 @@ class Plan:
 
     batches: tuple[tuple[str, ...], ...]
     lengths: Mapping[str, int]
-    least: tuple[int, ...]
-    most: int
+    min_ready: tuple[int, ...]
+    max_rows: int
     cycle_ms: float
     tokens_per_s: float
     busy: float
     probes: Mapping[str, int] = field(default_factory=dict)
-    newcomer: int = 0
+    newcomer_length: int = 0
 
     def length(self, session: str) -> int:
         """Of its draft."""
-        return self.lengths.get(session, self.newcomer)
+        return self.lengths.get(session, self.newcomer_length)
 
 
-def middle(lengths: Sequence[int]) -> int:
+def median_length(lengths: Sequence[int]) -> int:
     """The median of at least one length, one of them."""
     return sorted(lengths)[len(lengths) // 2]
 
@@ -70,12 +70,14 @@ class Policy(Protocol):
     plans: bool
 
     def plan(
-        self, cohort: Sequence[SessionView], server: Server, max_rows: int, last: Plan | None
+        self, sessions: Sequence[SessionView], server: Server, max_rows: int, last: Plan | None
     ) -> Plan | None:
         """May be slow; runs beside serving. last: the plan in force, of much the same sessions. None: no plan."""
         ...
 
-    def select(self, cohort: Cohort, verifier: VerifierView, plan: Plan | None, now: float) -> Selection:
+    def select(
+        self, sessions: SessionIndex, verifier: VerifierView, plan: Plan | None, now: float
+    ) -> Selection:
         """The next batch for this verifier, from its whole cohort.
 
         Only `ready` sessions may be selected, and `prefill` ones by a policy that wants their chunks alone;

@@ -19,7 +19,7 @@ import numpy as np
 
 from shared.planning.cost import Packed, Padded, Real, Shape
 
-MOST_PROMPTS: Final = 0.8  # of a verifier's time; with more than that no plan is of use
+MAX_PROMPT_SHARE: Final = 0.8  # of a verifier's time; with more than that no plan is of use
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Prompts:
     @property
     def share(self) -> float:
         """Of the verifier's time."""
-        return min(self.per_ms * self.each_ms, MOST_PROMPTS)
+        return min(self.per_ms * self.each_ms, MAX_PROMPT_SHARE)
 
 
 class Server(Protocol):
@@ -62,7 +62,7 @@ class Server(Protocol):
         """Milliseconds. longest: draft; drafted: tokens of all drafts; prefix: the longest; prefixes: their sum."""
         ...
 
-    def room_bytes(self, users: Real, prefix: Real, prefixes: Real) -> Real:
+    def needed_bytes(self, users: Real, prefix: Real, prefixes: Real) -> Real:
         """Memory that verifying the batch needs."""
         ...
 
@@ -96,7 +96,7 @@ class PaddedServer:
         long = np.maximum(1, longest)
         return self.law.pass_ms(Shape(users, users * long, long, prefixes, prefix))
 
-    def room_bytes(self, users: Real, prefix: Real, prefixes: Real) -> Real:
+    def needed_bytes(self, users: Real, prefix: Real, prefixes: Real) -> Real:
         """J·(8·h1² + 4·h1·h2) + 4·J·h1·b·I: weights, and keys and values."""
         layers, hidden, ffn = self.law.layers, self.law.hidden, self.law.feed_forward
         return layers * (8 * hidden**2 + 4 * hidden * ffn) + 4 * layers * hidden * users * prefix
@@ -116,7 +116,7 @@ class PackedServer:
         """See Server."""
         return self.law.pass_ms(Shape(users, users + drafted, longest + 1, prefixes, prefix))
 
-    def room_bytes(self, users: Real, prefix: Real, prefixes: Real) -> Real:
+    def needed_bytes(self, users: Real, prefix: Real, prefixes: Real) -> Real:
         """Keys and values of the prefixes."""
         return self.kv_bytes_per_token * prefixes
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from shared.planning.cost import Packed
-from shared.planning.planning_query import Milliseconds, PackedLaw, PaddedLaw, Positive, Size, Strict
+from shared.planning.server_laws import Milliseconds, PackedLaw, PaddedLaw, Positive, Size, StrictModel
 
 SCHEMA: Final = 1
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -17,7 +17,7 @@ class ProfileError(ValueError):
     """A profile that is not there or cannot be read; the text names the file and the field."""
 
 
-class Hardware(Strict):
+class Hardware(StrictModel):
     """What was measured on. cores: those the process may use."""
 
     cpu: str
@@ -27,7 +27,7 @@ class Hardware(Strict):
     system: str
 
 
-class LawErrors(Strict):
+class LawErrors(StrictModel):
     """How far a law is from passes it was not fitted on. Errors are (law − measured) / measured.
 
     points: passes it was fitted on. mean: of the absolute errors. bias: of the signed ones. worst: the largest,
@@ -44,21 +44,21 @@ class LawErrors(Strict):
     few_tokens: float | None
 
 
-class Errors(Strict):
+class Errors(StrictModel):
     """Of both laws."""
 
     packed: LawErrors
     padded: LawErrors
 
 
-class PassBeta(Strict):
+class PassBeta(StrictModel):
     """Both laws' overhead of a pass by itself: their beta_ms without the broker's share."""
 
     packed: Milliseconds
     padded: Milliseconds
 
 
-class Draft(Strict):
+class Draft(StrictModel):
     """The draft model. ms_by_sessions: one decode; context: tokens that each session holds."""
 
     ms_per_token: Positive  # of one session alone
@@ -67,7 +67,7 @@ class Draft(Strict):
     threads: Size
 
 
-class AtUsers(Strict):
+class AtUsers(StrictModel):
     """A running stack with so many users, medians over its steady batches; milliseconds.
 
     cycle_ms: from the end of one verification to the next one's. batch_ms: that minus what the fitted law says of the
@@ -82,14 +82,14 @@ class AtUsers(Strict):
     pass_over_fit: Positive
 
 
-class Broker(Strict):
+class Broker(StrictModel):
     """What a batch costs beside its pass: messages, scheduling, commit. batch_ms: the median over `users`."""
 
     batch_ms: Milliseconds
     users: Annotated[tuple[AtUsers, ...], Field(min_length=1)]
 
 
-class Profile(Strict):
+class Profile(StrictModel):
     """See the module. `server` and `padded` are of the running system: their beta_ms has broker.batch_ms in it.
 
     threads: of the verifier. quick: few shapes, few repeats. alpha: by temperature. busy_before: share of the cores
@@ -154,8 +154,8 @@ def read_profile(path: Path) -> Profile:
     except (OSError, UnicodeDecodeError) as error:
         raise ProfileError(f"{path}: {_reason(error)}; `outrider calibrate` writes one") from None
     except ValidationError as error:
-        told = "; ".join(_told(part) for part in error.errors(include_url=False))
-        raise ProfileError(f"{path}: {told}") from None
+        problems = "; ".join(_error_text(part) for part in error.errors(include_url=False))
+        raise ProfileError(f"{path}: {problems}") from None
 
 
 def write_profile(path: Path, profile: Profile) -> None:
@@ -170,7 +170,7 @@ def _reason(error: Exception) -> str:
     return "no such file" if isinstance(error, FileNotFoundError) else str(error)
 
 
-def _told(error: Any) -> str:
+def _error_text(error: Any) -> str:
     where = ".".join(str(part) for part in error["loc"])
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["loc"] == ("schema",):

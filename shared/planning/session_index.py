@@ -4,10 +4,10 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from shared.planning.views import SessionView
 
-NEVER = float("-inf")
+BEFORE_ALL = float("-inf")
 
 
-class Cohort:
+class SessionIndex:
     """Sessions by phase and by *lane*: a policy's batches in cycle order (one lane for those without a cycle).
 
     A session keeps its lane while it lives, unless a lane has two members more than another: then the newest
@@ -16,14 +16,14 @@ class Cohort:
     """
 
     def __init__(self, lanes: int = 1) -> None:
-        self._dealt = False  # by a plan
+        self._planned = False  # by a plan
         self._views: dict[str, SessionView] = {}
         self._lane_of: dict[str, int] = {}
         self._members: list[dict[str, None]] = [{} for _ in range(lanes)]
         self._ready: list[dict[str, SessionView]] = [{} for _ in range(lanes)]
         self._drafting: list[dict[str, SessionView]] = [{} for _ in range(lanes)]
         self._busy: list[int] = [0] * lanes
-        self._closed_at: list[float] = [NEVER] * lanes
+        self._closed_at: list[float] = [BEFORE_ALL] * lanes
         self._prefill: dict[str, SessionView] = {}
         self._riding: set[str] = set()
         self._passed: dict[str, None] = {}
@@ -83,38 +83,38 @@ class Cohort:
         self._riding |= {session for session in chosen if self._lane_of[session] != lane}
         self._passed.update((session, None) for session in self._ready[lane] if session not in chosen)
 
-    def relane(self, lanes: int) -> "Cohort":
+    def balanced(self, lanes: int) -> "SessionIndex":
         """The same sessions dealt anew, for another policy."""
-        cohort = Cohort(lanes)
+        index = SessionIndex(lanes)
         for view in sorted(self, key=lambda v: v.joined):
-            cohort.put(view)
-        return cohort
+            index.put(view)
+        return index
 
-    def deal(self, batches: Sequence[Sequence[str]]) -> "Cohort":
+    def assign_lanes(self, batches: Sequence[Sequence[str]]) -> "SessionIndex":
         """The same sessions in a plan's batches; those that it does not know in the smallest.
 
         Who is being verified with its lane goes on to hold it up if it stays in it, so that a lane that gets a
         newcomer is not torn apart.
         """
-        cohort = Cohort(max(1, len(batches)))
-        cohort._dealt = True
+        index = SessionIndex(max(1, len(batches)))
+        index._planned = True
         for lane, batch in enumerate(batches):
             for session in batch:
                 if session in self._views:
-                    cohort._lane_of[session] = lane
-                    cohort._members[lane][session] = None
-        cohort._riding = {
+                    index._lane_of[session] = lane
+                    index._members[lane][session] = None
+        index._riding = {
             view.session
             for view in self
             if view.phase == "verifying"
             and (
                 view.session in self._riding
-                or cohort._lane_of.get(view.session) != self._lane_of[view.session]
+                or index._lane_of.get(view.session) != self._lane_of[view.session]
             )
         }
         for view in sorted(self, key=lambda v: v.joined):
-            cohort.put(view)
-        return cohort
+            index.put(view)
+        return index
 
     # --- what policies ask ----------------------------------------------------------------------------
     def ready(self, lane: int) -> list[SessionView]:
@@ -182,7 +182,7 @@ class Cohort:
 
     def _balance(self) -> None:
         sizes = [len(members) for members in self._members]
-        if self._dealt or max(sizes) - min(sizes) < 2:
+        if self._planned or max(sizes) - min(sizes) < 2:
             return
         lane = sizes.index(min(sizes))
         session = next(reversed(self._members[sizes.index(max(sizes))]))

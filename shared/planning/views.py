@@ -34,13 +34,13 @@ class SessionView:
     spread_s: float = 0.0  # estimate, the part of link_s that varies
     seen: float = 1e9  # observations of its own that alpha rests on
     expected_alpha: float = 0.7  # what alpha was before
-    known: float = 16.0  # observations that this counts
-    asked: int = 0  # tokens its device was told to draft, when drafting
+    prior_weight: float = 16.0  # observations that this counts
+    requested: int = 0  # tokens its device was told to draft, when drafting
 
     @property
     def due(self) -> float:
         """When drafting: by then its draft is there, or it is late."""
-        usual_s = self.asked * self.draft_s_per_token + self.link_s
+        usual_s = self.requested * self.draft_s_per_token + self.link_s
         return self.since + usual_s + 2 * self.spread_s + LATE_S
 
 

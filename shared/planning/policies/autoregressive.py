@@ -4,7 +4,7 @@ from itertools import chain
 
 from shared.planning.policies.unplanned import Unplanned
 from shared.planning.policy import Plan, Selection
-from shared.planning.session_index import Cohort
+from shared.planning.session_index import SessionIndex
 from shared.planning.views import SessionView, VerifierView
 
 
@@ -15,9 +15,11 @@ class Autoregressive(Unplanned):
     k = 0
     lanes = 1
 
-    def select(self, cohort: Cohort, verifier: VerifierView, plan: Plan | None, now: float) -> Selection:
+    def select(
+        self, sessions: SessionIndex, verifier: VerifierView, plan: Plan | None, now: float
+    ) -> Selection:
         """See Policy.select."""
-        waiting = chain(cohort.ready(0)[:1], cohort.prefills())
+        waiting = chain(sessions.ready(0)[:1], sessions.prefills())
         first = min(waiting, key=lambda view: (view.since, view.joined), default=None)
         return Selection((first.session,), alone=True) if first else Selection(alone=True)
 

@@ -3,7 +3,7 @@
 from shared.planning.policies.closing import close_in_turn
 from shared.planning.policies.unplanned import Unplanned
 from shared.planning.policy import Plan, Selection
-from shared.planning.session_index import Cohort
+from shared.planning.session_index import SessionIndex
 from shared.planning.views import SessionView, VerifierView
 
 
@@ -20,9 +20,11 @@ class CyclicK(Unplanned):
         self.k = k
         self.lanes = batches
 
-    def select(self, cohort: Cohort, verifier: VerifierView, plan: Plan | None, now: float) -> Selection:
+    def select(
+        self, sessions: SessionIndex, verifier: VerifierView, plan: Plan | None, now: float
+    ) -> Selection:
         """See Policy.select."""
-        return close_in_turn(cohort, verifier.max_rows)
+        return close_in_turn(sessions, verifier.max_rows)
 
     def next_length(self, session: SessionView, plan: Plan | None, now: float) -> int:
         """See Policy.next_length."""

@@ -3,7 +3,7 @@
 from shared.planning.policies.closing import close_when_all_are_ready
 from shared.planning.policies.unplanned import Unplanned
 from shared.planning.policy import Plan, Selection
-from shared.planning.session_index import Cohort
+from shared.planning.session_index import SessionIndex
 from shared.planning.views import SessionView, VerifierView
 
 
@@ -14,9 +14,11 @@ class GreedyBatch(Unplanned):
     k = 0
     lanes = 1
 
-    def select(self, cohort: Cohort, verifier: VerifierView, plan: Plan | None, now: float) -> Selection:
+    def select(
+        self, sessions: SessionIndex, verifier: VerifierView, plan: Plan | None, now: float
+    ) -> Selection:
         """See Policy.select."""
-        return close_when_all_are_ready(cohort, verifier.max_rows)
+        return close_when_all_are_ready(sessions, verifier.max_rows)
 
     def next_length(self, session: SessionView, plan: Plan | None, now: float) -> int:
         """See Policy.next_length."""

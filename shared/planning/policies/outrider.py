@@ -13,12 +13,12 @@ from typing import Final
 import numpy as np
 
 from shared.planning.objective import Objective, ObjectiveName
-from shared.planning.policy import Plan, Selection, middle
+from shared.planning.policy import Plan, Selection, median_length
 from shared.planning.problem import Bounds, Problem, Server
-from shared.planning.session_index import Cohort
+from shared.planning.session_index import SessionIndex
 from shared.planning.solvers.solve import Infeasible, solve
 from shared.planning.strategies.best_strategy import ServingQuery, best_strategy, strategies_of_batches
-from shared.planning.strategies.probing import probe, worth_trying
+from shared.planning.strategies.probing import probe, probe_lengths
 from shared.planning.strategies.simulation import Strategies
 from shared.planning.strategies.user_arrays import UserArrays, users_of
 from shared.planning.views import SessionView, VerifierView
@@ -42,69 +42,71 @@ class Outrider:
         self.name = "outrider" if objective == "throughput" else f"outrider-{objective}"
 
     def plan(
-        self, cohort: Sequence[SessionView], server: Server, max_rows: int, last: Plan | None
+        self, sessions: Sequence[SessionView], server: Server, max_rows: int, last: Plan | None
     ) -> Plan | None:
         """See Policy.plan."""
-        if not cohort:
+        if not sessions:
             return None
-        asked = ServingQuery(UserArrays.of(cohort, MAX_DRAFT), server, self._objective, max_rows, MAX_DRAFT)
-        warm = last is not None and len(
-            last.lengths.keys() ^ {view.session for view in cohort}
-        ) <= CHANGED * len(cohort)
-        force = in_force(cohort, asked, last)
-        found = (
-            best_strategy(asked, [], looks=1, force=force)
-            if warm
-            else best_strategy(asked, self._cycle(cohort, asked), force=force)
+        query = ServingQuery(UserArrays.of(sessions, MAX_DRAFT), server, self._objective, max_rows, MAX_DRAFT)
+        is_warm = last is not None and len(
+            last.lengths.keys() ^ {view.session for view in sessions}
+        ) <= CHANGED * len(sessions)
+        current = current_strategy(sessions, query, last)
+        candidate = (
+            best_strategy(query, [], iterations=1, current=current)
+            if is_warm
+            else best_strategy(query, self._cycle(sessions, query), current=current)
         )
-        ids, lane = [view.session for view in cohort], found.way.lane[0]
-        probes = zip(ids, worth_trying(asked, found).tolist(), strict=True)
+        ids, lane = [view.session for view in sessions], candidate.strategy.lane[0]
+        probes = zip(ids, probe_lengths(query, candidate).tolist(), strict=True)
         used = np.unique(lane).tolist()
         batches = [tuple(ids[m] for m in np.flatnonzero(lane == n)) for n in used]
         return Plan(
             batches=tuple(batches),
-            lengths=dict(zip(ids, found.way.lengths[0].tolist(), strict=True)),
-            newcomer=middle(found.way.lengths[0].tolist()),
-            least=tuple(found.way.least[0, used].tolist()),
-            most=int(found.way.most[0]),
-            cycle_ms=float(len(ids) / found.rounds.sum()),
-            tokens_per_s=1e3 * float(found.rates.sum()),
-            busy=found.busy,
+            lengths=dict(zip(ids, candidate.strategy.lengths[0].tolist(), strict=True)),
+            newcomer_length=median_length(candidate.strategy.lengths[0].tolist()),
+            min_ready=tuple(candidate.strategy.min_ready[0, used].tolist()),
+            max_rows=int(candidate.strategy.max_rows[0]),
+            cycle_ms=float(len(ids) / candidate.rounds.sum()),
+            tokens_per_s=1e3 * float(candidate.rates.sum()),
+            busy=candidate.busy,
             probes={session: k for session, k in probes if k},
         )
 
-    def _cycle(self, cohort: Sequence[SessionView], asked: ServingQuery) -> list[Strategies]:
+    def _cycle(self, sessions: Sequence[SessionView], query: ServingQuery) -> list[Strategies]:
         """DiP-SD's plan, where it has one."""
-        problem = Problem(tuple(users_of(cohort)), asked.server, Bounds(MAX_DRAFT, min_draft=0))
+        problem = Problem(tuple(users_of(sessions)), query.server, Bounds(MAX_DRAFT, min_draft=0))
         try:
-            found, _ = solve(problem, Objective(self._objective), "outrider")
+            candidate, _ = solve(problem, Objective(self._objective), "outrider")
         except Infeasible:
             return []
-        lengths = np.minimum(np.array(found.split.lengths), asked.crew.most)
-        ways = strategies_of_batches(lengths, found.split.batches, asked.max_rows)
-        return [ways] if ways else []
+        lengths = np.minimum(np.array(candidate.split.lengths), query.user_arrays.max_lengths)
+        strategies = strategies_of_batches(lengths, candidate.split.batches, query.max_rows)
+        return [strategies] if strategies else []
 
-    def select(self, cohort: Cohort, verifier: VerifierView, plan: Plan | None, now: float) -> Selection:
+    def select(
+        self, sessions: SessionIndex, verifier: VerifierView, plan: Plan | None, now: float
+    ) -> Selection:
         """See Policy.select."""
         if verifier.in_flight > 1:
             return Selection()
-        if verifier.in_flight and (wait := self._waits_for_flight(cohort, verifier, plan, now)):
+        if verifier.in_flight and (wait := self._waits_for_flight(sessions, verifier, plan, now)):
             return wait
-        lanes = [lane for lane in range(cohort.lanes) if cohort.ready_count(lane)]
-        complete = [lane for lane in lanes if _is_complete(cohort, lane, plan, now)]
+        lanes = [lane for lane in range(sessions.lanes) if sessions.ready_count(lane)]
+        complete = [lane for lane in lanes if _is_complete(sessions, lane, plan, now)]
         if not complete:
-            return Selection(wait_until=_next_due(cohort, lanes, now))
-        first = {lane: cohort.ready(lane)[0] for lane in complete}
+            return Selection(wait_until=_next_due(sessions, lanes, now))
+        first = {lane: sessions.ready(lane)[0] for lane in complete}
         lane = min(complete, key=lambda lane: (first[lane].since, lane))
-        rows = dict.fromkeys(view.session for view in cohort.passed_over())
-        rows |= dict.fromkeys(view.session for view in cohort.ready(lane))
-        others = (view for other in lanes if other != lane for view in cohort.ready(other))
+        rows = dict.fromkeys(view.session for view in sessions.passed_over())
+        rows |= dict.fromkeys(view.session for view in sessions.ready(lane))
+        others = (view for other in lanes if other != lane for view in sessions.ready(other))
         rows |= dict.fromkeys(view.session for view in others if view.drafted == 0)
-        most = min(plan.most, verifier.max_rows) if plan else verifier.max_rows
-        return Selection(tuple(rows)[:most], lane=lane)
+        max_rows = min(plan.max_rows, verifier.max_rows) if plan else verifier.max_rows
+        return Selection(tuple(rows)[:max_rows], lane=lane)
 
     def _waits_for_flight(
-        self, cohort: Cohort, verifier: VerifierView, plan: Plan | None, now: float
+        self, sessions: SessionIndex, verifier: VerifierView, plan: Plan | None, now: float
     ) -> Selection | None:
         """While a batch is being verified: until just before its end, or to its end if some of it will be ready then.
 
@@ -115,7 +117,7 @@ class Outrider:
             return Selection(wait_until=at)
         stays = any(
             view.phase == "verifying" and not (view.can_draft and self.next_length(view, plan, now))
-            for view in cohort
+            for view in sessions
         )
         return Selection() if stays else None
 
@@ -135,31 +137,35 @@ def make_fair(k: int, batches: int) -> Outrider:
     return Outrider("fair")
 
 
-def in_force(cohort: Sequence[SessionView], asked: ServingQuery, last: Plan | None) -> Strategies | None:
+def current_strategy(
+    sessions: Sequence[SessionView], query: ServingQuery, last: Plan | None
+) -> Strategies | None:
     """The last plan for the sessions that there are now; newcomers draft like the middle one, in the smallest lane."""
     if last is None or not last.lengths:
         return None
     lane_of = {session: lane for lane, batch in enumerate(last.batches) for session in batch}
     smallest = min(range(len(last.batches)), key=lambda lane: len(last.batches[lane]))
-    lane = np.array([lane_of.get(view.session, smallest) for view in cohort])
-    lengths = np.array([last.length(view.session) for view in cohort])
-    sizes = np.bincount(lane, minlength=len(last.least))
-    least = np.minimum(np.array(last.least), sizes)
-    least[(least == 0) & (sizes > 0)] = 1
-    most = np.array([min(last.most, asked.max_rows)])
-    return Strategies(np.minimum(lengths, asked.crew.most)[None], lane[None], least[None], most)
+    lane = np.array([lane_of.get(view.session, smallest) for view in sessions])
+    lengths = np.array([last.length(view.session) for view in sessions])
+    sizes = np.bincount(lane, minlength=len(last.min_ready))
+    min_ready = np.minimum(np.array(last.min_ready), sizes)
+    min_ready[(min_ready == 0) & (sizes > 0)] = 1
+    max_rows = np.array([min(last.max_rows, query.max_rows)])
+    return Strategies(
+        np.minimum(lengths, query.user_arrays.max_lengths)[None], lane[None], min_ready[None], max_rows
+    )
 
 
-def _is_complete(cohort: Cohort, lane: int, plan: Plan | None, now: float) -> bool:
+def _is_complete(sessions: SessionIndex, lane: int, plan: Plan | None, now: float) -> bool:
     """Whether enough of a lane are ready, or nobody who is missing is on time."""
-    ready = cohort.ready_count(lane)
-    least = plan.least[lane] if plan and lane < len(plan.least) else cohort.members(lane)
-    if ready >= least:
+    ready = sessions.ready_count(lane)
+    min_ready = plan.min_ready[lane] if plan and lane < len(plan.min_ready) else sessions.members(lane)
+    if ready >= min_ready:
         return True
-    away = [view for view in cohort.drafting(lane) if plan is None or _drafts(view, plan)]
-    probed = len(cohort.drafting(lane)) - len(away)
-    coming = cohort.verifying(lane) + sum(view.due > now + TICK_S for view in away)
-    return ready >= min(least - probed, ready + coming)
+    away = [view for view in sessions.drafting(lane) if plan is None or _drafts(view, plan)]
+    probed = len(sessions.drafting(lane)) - len(away)
+    coming = sessions.verifying(lane) + sum(view.due > now + TICK_S for view in away)
+    return ready >= min(min_ready - probed, ready + coming)
 
 
 def _drafts(view: SessionView, plan: Plan) -> bool:
@@ -167,6 +173,8 @@ def _drafts(view: SessionView, plan: Plan) -> bool:
     return plan.length(view.session) > 0
 
 
-def _next_due(cohort: Cohort, lanes: Sequence[int], now: float) -> float | None:
+def _next_due(sessions: SessionIndex, lanes: Sequence[int], now: float) -> float | None:
     """When the next of those waited for is late."""
-    return min((v.due for lane in lanes for v in cohort.drafting(lane) if v.due > now + TICK_S), default=None)
+    return min(
+        (v.due for lane in lanes for v in sessions.drafting(lane) if v.due > now + TICK_S), default=None
+    )

@@ -13,7 +13,7 @@ class Unplanned:
     plans = False
 
     def plan(
-        self, cohort: Sequence[SessionView], server: Server, max_rows: int, last: Plan | None
+        self, sessions: Sequence[SessionView], server: Server, max_rows: int, last: Plan | None
     ) -> Plan | None:
         """See Policy.plan."""
         return None

@@ -6,8 +6,8 @@ from typing import Literal
 
 from shared.planning.objective import Objective
 from shared.planning.problem import Problem
-from shared.planning.solvers.arrays.problem_arrays import Arrays
-from shared.planning.solvers.arrays.scored_plan import Plan
+from shared.planning.solvers.arrays.problem_arrays import ProblemArrays
+from shared.planning.solvers.arrays.scored_plan import ScoredPlan
 from shared.planning.solvers.exact import exact_solver
 from shared.planning.solvers.search import search_solver
 
@@ -25,13 +25,13 @@ def solve(
     solver: SolverName = "auto",
     *,
     seconds_left: Callable[[], float] = lambda: inf,
-) -> tuple[Plan, SolverName]:
+) -> tuple[ScoredPlan, SolverName]:
     """The best plan that a solver finds, and which solver that was.
 
     seconds_left: `paper` raises OutOfTime when it is up. Raises Infeasible, and ValueError for more users than `exact`
     takes.
     """
-    arrays = Arrays.of(problem, objective)
+    arrays = ProblemArrays.of(problem, objective)
     _check(problem, arrays)
     if solver == "auto":
         solver = "exact" if len(arrays) <= AUTO_EXACT else "outrider"
@@ -56,10 +56,10 @@ def solve(
     return plan, solver
 
 
-def _check(problem: Problem, arrays: Arrays) -> None:
+def _check(problem: Problem, arrays: ProblemArrays) -> None:
     """What no plan can mend."""
     for user in problem.users:
-        need = float(problem.server.room_bytes(1, user.prefix, user.prefix))
+        need = float(problem.server.needed_bytes(1, user.prefix, user.prefix))
         if need > problem.server.memory_bytes:
             raise Infeasible(
                 f"memory_bytes: user {user.id!r} with prefix {user.prefix} alone needs {need:.4g} bytes, "

@@ -17,30 +17,30 @@ import numpy as np
 
 from shared.planning.objective import ObjectiveName
 from shared.planning.problem import Server
-from shared.planning.strategies.simulation import Outcome, Strategies, play
+from shared.planning.strategies.simulation import Outcome, Strategies, simulate
 from shared.planning.strategies.user_arrays import Floats, Ints, UserArrays
 
 PRICES: Final = np.array([0.0, 0.3, 0.6, 0.9, 1.2, 1.5])  # over what everybody's plain rows bring
 SHARES: Final = (1.0, 0.85, 0.7, 0.5, 0.3)  # of a lane, that have to be ready
 PHASES: Final = (1.0, 1.5, 2.0, 3.0, 4.0)  # M over these: rows of a pass at most
-LOOKS: Final = 3  # each knows better how long a user waits for its verdict
-CELLS: Final = 40_000  # users × ways played at once
-CLIMBS: Final = 6
-CLIMBERS: Final = 40  # with more users small changes are lost in the noise
-MOST_LANES: Final = 6
-CLEARLY: Final = 1.02
-LONG: Final = 240, 48  # passes of the last comparison, and of these not counted
-UNEVEN: Final = 0.04  # of a pass's time: no way may live on passes and drafts that happen to keep time
-SHORTER: Final = np.array([-2, -1, 1, 2, -(10**6)])  # small changes of a length
-LONGER: Final = np.array([1, 2, 4, 6, 8])  # and of 0: a far device has to draft some before it pays
-WORTH: Final = 1.002  # a small change has to bring more than this
+ITERATIONS: Final = 3  # each knows better how long a user waits for its verdict
+MAX_CELLS: Final = 40_000  # users × ways played at once
+CLIMB_ROUNDS: Final = 6
+MAX_CLIMB_USERS: Final = 40  # with more users small changes are lost in the noise
+MAX_LANES: Final = 6
+CLEAR_GAIN: Final = 1.02
+LONG_RUN: Final = 240, 48  # passes of the last comparison, and of these not counted
+PASS_STD: Final = 0.04  # of a pass's time: no way may live on passes and drafts that happen to keep time
+LENGTH_STEPS: Final = np.array([-2, -1, 1, 2, -(10**6)])  # small changes of a length
+START_LENGTHS: Final = np.array([1, 2, 4, 6, 8])  # and of 0: a far device has to draft some before it pays
+MIN_GAIN: Final = 1.002  # a small change has to bring more than this
 
 
 @dataclass(frozen=True, slots=True)
 class ServingQuery:
     """Planning query: users, server, objective, limits. max_rows: of a pass; max_draft: tokens of a draft."""
 
-    crew: UserArrays
+    user_arrays: UserArrays
     server: Server
     objective: ObjectiveName
     max_rows: int
@@ -51,7 +51,7 @@ class ServingQuery:
 class Candidate:
     """A way to serve and what is expected of it: tokens a millisecond of each user [M], rounds likewise."""
 
-    way: Strategies
+    strategy: Strategies
     rates: Floats
     rounds: Floats
     busy: float
@@ -59,7 +59,10 @@ class Candidate:
 
 
 def best_strategy(
-    asked: ServingQuery, known: Sequence[Strategies], looks: int = LOOKS, force: Strategies | None = None
+    query: ServingQuery,
+    starts: Sequence[Strategies],
+    iterations: int = ITERATIONS,
+    current: Strategies | None = None,
 ) -> Candidate:
     """The best way found. known: ways to look at as well, DiP-SD's; force: the one in force.
 
@@ -67,37 +70,37 @@ def best_strategy(
     less than it seems. And other lanes have to be clearly better than those in force: until they have fallen into
     step again, passes are too small.
     """
-    best = _best(asked, [*known, *([force] if force else [])], looks)
-    if force is None or len(asked.crew) > CLIMBERS or _same_lanes(best.way, force):
+    best = _search(query, [*starts, *([current] if current else [])], iterations)
+    if current is None or len(query.user_arrays) > MAX_CLIMB_USERS or _same_lanes(best.strategy, current):
         return best
-    held = _confirmed(asked, _climb(asked, _look(asked, force)).way)
-    return best if best.score > _worth(asked, held, CLEARLY) else held
+    improved_current = _confirmed(query, _hill_climb(query, _simulated(query, current)).strategy)
+    return best if best.score > _scaled_score(query, improved_current, CLEAR_GAIN) else improved_current
 
 
-def _best(asked: ServingQuery, known: Sequence[Strategies], looks: int) -> Candidate:
-    best = _look(asked, Strategies.all([*known, _plain(asked)]))
-    mark = _worth(asked, best, CLEARLY)
-    wait_ms, weight = None, np.ones(len(asked.crew))
-    for _ in range(looks):
-        ways = _laneless(asked, wait_ms, weight)
-        outcome = play(asked.crew, asked.server, ways, uneven=UNEVEN)
-        found = _found(asked, ways, outcome)
-        if found.score > max(best.score, mark):
-            best = found
-        away = asked.crew.away_ms(ways.lengths)
+def _search(query: ServingQuery, starts: Sequence[Strategies], iterations: int) -> Candidate:
+    best = _simulated(query, Strategies.concatenate([*starts, _target_only(query)]))
+    required = _scaled_score(query, best, CLEAR_GAIN)
+    wait_ms, weight = None, np.ones(len(query.user_arrays))
+    for _ in range(iterations):
+        strategies = _without_lanes(query, wait_ms, weight)
+        outcome = simulate(query.user_arrays, query.server, strategies, pass_std=PASS_STD)
+        candidate = _best_of(query, strategies, outcome)
+        if candidate.score > max(best.score, required):
+            best = candidate
+        away = query.user_arrays.away_ms(strategies.lengths)
         wait_ms = np.maximum(1 / np.maximum(outcome.rounds, 1e-9) - away, 1.0)
-        if asked.objective == "fair":  # the slope of Σ log(rate)
-            weight = np.clip(found.rates.mean() / np.maximum(found.rates, 1e-9), 0.05, 20.0)
-    climbed = _climb(asked, best) if len(asked.crew) <= CLIMBERS else best
-    kept = _confirmed(asked, Strategies.all([*known, _plain(asked)]))
-    bettered = _confirmed(asked, Strategies.all([best.way, climbed.way]))
-    clearly = WORTH if kept.way.lengths.any() else CLEARLY
-    return bettered if bettered.score > _worth(asked, kept, clearly) else kept
+        if query.objective == "fair":  # the slope of Σ log(rate)
+            weight = np.clip(candidate.rates.mean() / np.maximum(candidate.rates, 1e-9), 0.05, 20.0)
+    climbed = _hill_climb(query, best) if len(query.user_arrays) <= MAX_CLIMB_USERS else best
+    baseline = _confirmed(query, Strategies.concatenate([*starts, _target_only(query)]))
+    improved = _confirmed(query, Strategies.concatenate([best.strategy, climbed.strategy]))
+    required_gain = MIN_GAIN if baseline.strategy.lengths.any() else CLEAR_GAIN
+    return improved if improved.score > _scaled_score(query, baseline, required_gain) else baseline
 
 
 def _same_lanes(a: Strategies, b: Strategies) -> bool:
     """Whether the same users are together."""
-    together = [way.lane[0][:, None] == way.lane[0][None, :] for way in (a, b)]
+    together = [strategy.lane[0][:, None] == strategy.lane[0][None, :] for strategy in (a, b)]
     return bool((together[0] == together[1]).all())
 
 
@@ -105,143 +108,164 @@ def strategies_of_batches(
     lengths: Ints, batches: Sequence[Sequence[int]], max_rows: int
 ) -> Strategies | None:
     """DiP-SD's plan as ways to serve; None when it has too many batches for that, or too large ones."""
-    if len(batches) > MOST_LANES or max(len(batch) for batch in batches) > max_rows:
+    if len(batches) > MAX_LANES or max(len(batch) for batch in batches) > max_rows:
         return None
     lane = np.zeros(len(lengths), dtype=np.int64)
     for n, batch in enumerate(batches):
         lane[list(batch)] = n
     sizes = np.array([len(batch) for batch in batches])
-    least = np.array([np.maximum(1, np.ceil(share * sizes - 1e-9)) for share in SHARES], dtype=np.int64)
-    ways = len(SHARES)
+    min_ready = np.array([np.maximum(1, np.ceil(share * sizes - 1e-9)) for share in SHARES], dtype=np.int64)
+    count = len(SHARES)
     return Strategies(
-        np.tile(lengths, (ways, 1)), np.tile(lane, (ways, 1)), least, np.full(ways, max_rows, dtype=np.int64)
+        np.tile(lengths, (count, 1)),
+        np.tile(lane, (count, 1)),
+        min_ready,
+        np.full(count, max_rows, dtype=np.int64),
     )
 
 
-def _plain(asked: ServingQuery) -> Strategies:
+def _target_only(query: ServingQuery) -> Strategies:
     """The target alone, everybody in every pass."""
-    size = len(asked.crew)
+    size = len(query.user_arrays)
     nothing = np.zeros((1, size), dtype=np.int64)
-    rows = np.array([min(size, asked.max_rows)])
+    rows = np.array([min(size, query.max_rows)])
     return Strategies(nothing, nothing, rows[:, None], rows)
 
 
-def _laneless(asked: ServingQuery, wait_ms: Floats | None, weight: Floats) -> Strategies:
+def _without_lanes(query: ServingQuery, wait_ms: Floats | None, weight: Floats) -> Strategies:
     """Every closing rule with every price. wait_ms: of each user for its verdict, as it came out of the same rules."""
-    size = len(asked.crew)
+    size = len(query.user_arrays)
     rules = sorted(
         {
-            (max(1, round(share * most)), most)
-            for most in {min(asked.max_rows, int(-(-size // phases))) for phases in PHASES}
+            (max(1, round(share * max_rows)), max_rows)
+            for max_rows in {min(query.max_rows, int(-(-size // phases))) for phases in PHASES}
             for share in SHARES
         }
     )
-    few = max(1, min(len(PRICES), CELLS // (size * len(rules))))
-    prices = PRICES[:: max(1, len(PRICES) // few)]
-    least = np.repeat([least for least, _ in rules], len(prices))
-    most = np.repeat([most for _, most in rules], len(prices))
-    plain = _plain_ms(asked, 1.0)
-    price = np.tile(prices, len(rules)) * size / (_plain_ms(asked, 0.0) + size * _row_ms(asked).mean())
-    if wait_ms is None or len(wait_ms) != len(least):
-        wait_ms = np.repeat((plain + 2 * most * _token_ms(asked))[:, None], size, axis=1)
-    lengths = alone(asked, price, wait_ms, weight)
-    return Strategies(lengths, np.zeros_like(lengths), least[:, None], most)
+    price_count = max(1, min(len(PRICES), MAX_CELLS // (size * len(rules))))
+    prices = PRICES[:: max(1, len(PRICES) // price_count)]
+    min_ready = np.repeat([min_ready for min_ready, _ in rules], len(prices))
+    max_rows = np.repeat([max_rows for _, max_rows in rules], len(prices))
+    one_row_ms = _empty_pass_ms(query, 1.0)
+    price = np.tile(prices, len(rules)) * size / (_empty_pass_ms(query, 0.0) + size * _row_ms(query).mean())
+    if wait_ms is None or len(wait_ms) != len(min_ready):
+        wait_ms = np.repeat((one_row_ms + 2 * max_rows * _token_ms(query))[:, None], size, axis=1)
+    lengths = individual_lengths(query, price, wait_ms, weight)
+    return Strategies(lengths, np.zeros_like(lengths), min_ready[:, None], max_rows)
 
 
-def alone(asked: ServingQuery, price: Floats, wait_ms: Floats, weight: Floats) -> Ints:
+def individual_lengths(query: ServingQuery, price: Floats, wait_ms: Floats, weight: Floats) -> Ints:
     """Everybody's best length for itself, [S, M]. price: [S], of the verifier's millisecond, in tokens."""
-    crew, best = asked.crew, np.full(wait_ms.shape, -np.inf)
+    user_arrays, best = query.user_arrays, np.full(wait_ms.shape, -np.inf)
     chosen = np.zeros(wait_ms.shape, dtype=np.int64)
-    row, token = _row_ms(asked), _token_ms(asked)
-    for length in range(asked.max_draft + 1):
-        all_so_long = np.full(len(crew), length)
-        net = weight * crew.emitted(all_so_long) - price[:, None] * (row + token * length)
-        gain = np.where(length <= crew.most, net / (crew.away_ms(all_so_long) + wait_ms), -np.inf)
+    row_ms, token_ms = _row_ms(query), _token_ms(query)
+    for length in range(query.max_draft + 1):
+        same_length = np.full(len(user_arrays), length)
+        net = weight * user_arrays.emitted(same_length) - price[:, None] * (row_ms + token_ms * length)
+        gain = np.where(
+            length <= user_arrays.max_lengths, net / (user_arrays.away_ms(same_length) + wait_ms), -np.inf
+        )
         chosen = np.where(gain > best, length, chosen)
         best = np.maximum(best, gain)
     return chosen
 
 
-def _climb(asked: ServingQuery, best: Candidate) -> Candidate:
+def _hill_climb(query: ServingQuery, best: Candidate) -> Candidate:
     """Small changes, all at once, as long as one of them is better."""
-    for _ in range(CLIMBS):
-        ways = _around(asked, best.way)
-        found = _look(asked, ways)
-        if found.score <= _worth(asked, best, WORTH):
+    for _ in range(CLIMB_ROUNDS):
+        strategies = _variations(query, best.strategy)
+        candidate = _simulated(query, strategies)
+        if candidate.score <= _scaled_score(query, best, MIN_GAIN):
             break
-        best = found
+        best = candidate
     return best
 
 
-def _worth(asked: ServingQuery, found: Candidate, factor: float) -> float:
+def _scaled_score(query: ServingQuery, candidate: Candidate, factor: float) -> float:
     """The score if everybody were that much faster."""
-    if asked.objective == "fair":
-        return found.score + len(asked.crew) * float(np.log(factor))
-    return found.score * factor
+    if query.objective == "fair":
+        return candidate.score + len(query.user_arrays) * float(np.log(factor))
+    return candidate.score * factor
 
 
-def _around(asked: ServingQuery, way: Strategies) -> Strategies:
+def _variations(query: ServingQuery, strategy: Strategies) -> Strategies:
     """Everybody's length a little longer or shorter, to 0 and from 0; closing a little sooner or later, fewer rows."""
-    size = len(asked.crew)
-    changed = np.repeat(way.lengths, size * len(SHORTER), axis=0)
-    who = np.repeat(np.arange(size), len(SHORTER))
-    at = np.arange(len(who))
-    steps = np.where(way.lengths[0][:, None] > 0, SHORTER, LONGER).ravel()
-    changed[at, who] = np.clip(changed[at, who] + steps, 0, asked.crew.most[who])
-    every = way[np.zeros(len(who), dtype=np.int64)]
-    idle = (changed == 0).sum(axis=1)  # always ready: whoever starts to draft need not be waited for
-    starts = (changed > 0).sum(axis=1) > (way.lengths > 0).sum()
-    spared = np.where(starts[:, None], np.minimum(every.least, np.maximum(1, idle)[:, None]), every.least)
-    around = [replace(every, lengths=changed, least=spared)]
-    sizes = np.bincount(way.lane[0], minlength=way.least.shape[1])
+    size = len(query.user_arrays)
+    changed = np.repeat(strategy.lengths, size * len(LENGTH_STEPS), axis=0)
+    users = np.repeat(np.arange(size), len(LENGTH_STEPS))
+    row = np.arange(len(users))
+    steps = np.where(strategy.lengths[0][:, None] > 0, LENGTH_STEPS, START_LENGTHS).ravel()
+    changed[row, users] = np.clip(changed[row, users] + steps, 0, query.user_arrays.max_lengths[users])
+    repeated = strategy[np.zeros(len(users), dtype=np.int64)]
+    always_ready = (changed == 0).sum(axis=1)  # always ready: whoever starts to draft need not be waited for
+    starts = (changed > 0).sum(axis=1) > (strategy.lengths > 0).sum()
+    min_ready_relaxed = np.where(
+        starts[:, None],
+        np.minimum(repeated.min_ready, np.maximum(1, always_ready)[:, None]),
+        repeated.min_ready,
+    )
+    variations = [replace(repeated, lengths=changed, min_ready=min_ready_relaxed)]
+    sizes = np.bincount(strategy.lane[0], minlength=strategy.min_ready.shape[1])
     for step in (-2, -1, 1, 2):
-        least = np.where(way.least > 0, np.clip(way.least + step, 1, np.maximum(sizes, 1)), 0)
-        around.append(replace(way, least=least))
+        min_ready = np.where(
+            strategy.min_ready > 0, np.clip(strategy.min_ready + step, 1, np.maximum(sizes, 1)), 0
+        )
+        variations.append(replace(strategy, min_ready=min_ready))
     for step in (-1, 1):
-        around.append(replace(way, most=np.clip(way.most + step, way.least.max(), asked.max_rows)))
-    return Strategies.all(around)
+        variations.append(
+            replace(
+                strategy, max_rows=np.clip(strategy.max_rows + step, strategy.min_ready.max(), query.max_rows)
+            )
+        )
+    return Strategies.concatenate(variations)
 
 
-def _confirmed(asked: ServingQuery, ways: Strategies) -> Candidate:
+def _confirmed(query: ServingQuery, strategies: Strategies) -> Candidate:
     """The best of a few, played for longer and with other draws: the best of many guesses is partly luck."""
-    passes, settling = LONG
-    return _found(asked, ways, play(asked.crew, asked.server, ways, passes, settling, seed=2, uneven=UNEVEN))
-
-
-def _look(asked: ServingQuery, ways: Strategies) -> Candidate:
-    return _found(asked, ways, play(asked.crew, asked.server, ways, uneven=UNEVEN))
-
-
-def _found(asked: ServingQuery, ways: Strategies, outcome: Outcome) -> Candidate:
-    if asked.objective == "fair":
-        scores = np.log(np.maximum(outcome.rates, 1e-12)).sum(axis=1)
-    else:
-        scores = outcome.rates.sum(axis=1)
-    at = int(scores.argmax())
-    return Candidate(
-        ways[np.array([at])],
-        outcome.rates[at],
-        outcome.rounds[at],
-        float(outcome.busy[at]),
-        float(scores[at]),
+    passes, warmup = LONG_RUN
+    return _best_of(
+        query,
+        strategies,
+        simulate(query.user_arrays, query.server, strategies, passes, warmup, seed=2, pass_std=PASS_STD),
     )
 
 
-def _plain_ms(asked: ServingQuery, rows: float) -> float:
+def _simulated(query: ServingQuery, strategies: Strategies) -> Candidate:
+    return _best_of(
+        query, strategies, simulate(query.user_arrays, query.server, strategies, pass_std=PASS_STD)
+    )
+
+
+def _best_of(query: ServingQuery, strategies: Strategies, outcome: Outcome) -> Candidate:
+    if query.objective == "fair":
+        scores = np.log(np.maximum(outcome.rates, 1e-12)).sum(axis=1)
+    else:
+        scores = outcome.rates.sum(axis=1)
+    row = int(scores.argmax())
+    return Candidate(
+        strategies[np.array([row])],
+        outcome.rates[row],
+        outcome.rounds[row],
+        float(outcome.busy[row]),
+        float(scores[row]),
+    )
+
+
+def _empty_pass_ms(query: ServingQuery, rows: float) -> float:
     """A pass over so many rows without drafts or context."""
-    return float(asked.server.verify_ms(rows, 0.0, 0.0, 0.0, 0.0))
+    return float(query.server.verify_ms(rows, 0.0, 0.0, 0.0, 0.0))
 
 
-def _row_ms(asked: ServingQuery) -> Floats:
+def _row_ms(query: ServingQuery) -> Floats:
     """What each user's row adds to a pass, without a draft. [M]"""
-    prefix, one = asked.crew.prefix, np.ones(len(asked.crew))
-    with_row = np.asarray(asked.server.verify_ms(one * 2, 0.0 * one, 0.0 * one, prefix, prefix))
-    row: Floats = with_row - _plain_ms(asked, 1.0)
-    return row
+    prefix, one = query.user_arrays.prefix, np.ones(len(query.user_arrays))
+    with_row = np.asarray(query.server.verify_ms(one * 2, 0.0 * one, 0.0 * one, prefix, prefix))
+    row_ms: Floats = with_row - _empty_pass_ms(query, 1.0)
+    return row_ms
 
 
-def _token_ms(asked: ServingQuery) -> float:
+def _token_ms(query: ServingQuery) -> float:
     """What a drafted token adds to a pass."""
     return float(
-        asked.server.verify_ms(1.0, 2.0, 2.0, 0.0, 0.0) - asked.server.verify_ms(1.0, 1.0, 1.0, 0.0, 0.0)
+        query.server.verify_ms(1.0, 2.0, 2.0, 0.0, 0.0) - query.server.verify_ms(1.0, 1.0, 1.0, 0.0, 0.0)
     )

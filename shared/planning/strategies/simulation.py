@@ -20,10 +20,10 @@ from shared.planning.problem import Server
 from shared.planning.strategies.user_arrays import Floats, Ints, UserArrays
 
 PASSES: Final = 72
-SETTLING: Final = 24  # passes that are not counted
+WARMUP: Final = 24  # passes that are not counted
 DRAWS: Final = 64  # of jitter for each user, used again and again
-PROMPTS: Final = 8  # a pass at most
-LEAST_UNEVEN: Final = 0.8  # of a pass's time, however uneven passes are
+PROMPTS_PER_PASS: Final = 8  # a pass at most
+MIN_PASS_FACTOR: Final = 0.8  # of a pass's time, however uneven passes are
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +32,28 @@ class Strategies:
 
     lengths: Ints
     lane: Ints
-    least: Ints
-    most: Ints
+    min_ready: Ints
+    max_rows: Ints
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def __getitem__(self, which: Ints) -> "Strategies":
-        return Strategies(self.lengths[which], self.lane[which], self.least[which], self.most[which])
+        return Strategies(self.lengths[which], self.lane[which], self.min_ready[which], self.max_rows[which])
 
     @classmethod
-    def all(cls, ways: list["Strategies"]) -> "Strategies":
+    def concatenate(cls, strategies: list["Strategies"]) -> "Strategies":
         """All of them; lanes that some do not have are empty there."""
-        lanes = max(way.least.shape[1] for way in ways)
-        least = [np.pad(way.least, ((0, 0), (0, lanes - way.least.shape[1]))) for way in ways]
+        lanes = max(strategy.min_ready.shape[1] for strategy in strategies)
+        min_ready = [
+            np.pad(strategy.min_ready, ((0, 0), (0, lanes - strategy.min_ready.shape[1])))
+            for strategy in strategies
+        ]
         return cls(
-            np.concatenate([way.lengths for way in ways]),
-            np.concatenate([way.lane for way in ways]),
-            np.concatenate(least),
-            np.concatenate([way.most for way in ways]),
+            np.concatenate([strategy.lengths for strategy in strategies]),
+            np.concatenate([strategy.lane for strategy in strategies]),
+            np.concatenate(min_ready),
+            np.concatenate([strategy.max_rows for strategy in strategies]),
         )
 
 
@@ -63,73 +66,76 @@ class Outcome:
     busy: Floats
 
 
-def play(
-    crew: UserArrays,
+def simulate(
+    user_arrays: UserArrays,
     server: Server,
-    ways: Strategies,
+    strategies: Strategies,
     passes: int = PASSES,
-    settling: int = SETTLING,
+    warmup: int = WARMUP,
     seed: int = 1,
-    uneven: float = 0.0,
+    pass_std: float = 0.0,
 ) -> Outcome:
     """Serve for so many passes in each of the ways, all users ready at first.
 
     uneven: standard deviation of a pass's time over what the law says, the same draws for all ways.
     """
-    ms, size = crew.away_ms(ways.lengths) - crew.spread_ms * (ways.lengths > 0), len(crew)
+    ms, size = (
+        user_arrays.away_ms(strategies.lengths) - user_arrays.spread_ms * (strategies.lengths > 0),
+        len(user_arrays),
+    )
     rng = np.random.default_rng(seed)
-    late = rng.exponential(1.0, (DRAWS, size)) * crew.spread_ms
-    share = np.clip(rng.normal(1.0, uneven, passes), LEAST_UNEVEN, 2 - LEAST_UNEVEN)
-    share /= share[settling:].mean()
-    ready, rounds = np.zeros(ways.lengths.shape), np.zeros(ways.lengths.shape)
-    free, busy = np.zeros(len(ways)), np.zeros(len(ways))
-    prompts, read = _prompts(server, passes, rng), np.zeros(len(ways), dtype=np.int64)
-    for turn in range(passes):
-        if turn == settling:
+    delays = rng.exponential(1.0, (DRAWS, size)) * user_arrays.spread_ms
+    factors = np.clip(rng.normal(1.0, pass_std, passes), MIN_PASS_FACTOR, 2 - MIN_PASS_FACTOR)
+    factors /= factors[warmup:].mean()
+    ready, rounds = np.zeros(strategies.lengths.shape), np.zeros(strategies.lengths.shape)
+    free, busy = np.zeros(len(strategies)), np.zeros(len(strategies))
+    prompts, read = _prompts(server, passes, rng), np.zeros(len(strategies), dtype=np.int64)
+    for n in range(passes):
+        if n == warmup:
             begun, rounds, busy = free.copy(), np.zeros_like(rounds), np.zeros_like(busy)
-        rows, closed = _close(ways, ready, free)
-        verify = share[turn] * _verify_ms(crew, server, ways.lengths, rows)
+        rows, closed = _close(strategies, ready, free)
+        verify = factors[n] * _verify_ms(user_arrays, server, strategies.lengths, rows)
         if server.arrival_ms:
-            came = (ready > closed[:, None]) & (ready <= (closed + verify)[:, None]) & ~rows
-            verify = verify + server.arrival_ms * came.sum(axis=1)
+            arrivals = (ready > closed[:, None]) & (ready <= (closed + verify)[:, None]) & ~rows
+            verify = verify + server.arrival_ms * arrivals.sum(axis=1)
         if len(prompts):
-            come = np.searchsorted(prompts, closed)
-            verify, read = verify + server.prompts.each_ms * (come - read), come
+            prompts_read = np.searchsorted(prompts, closed)
+            verify, read = verify + server.prompts.each_ms * (prompts_read - read), prompts_read
         free, busy = closed + verify, busy + verify
-        away = np.where(ways.lengths > 0, ms + late[turn % DRAWS], 0.0)
+        away = np.where(strategies.lengths > 0, ms + delays[n % DRAWS], 0.0)
         ready = np.where(rows, free[:, None] + away, ready)
         rounds += rows
     elapsed = (free - begun)[:, None]
     rounds /= elapsed
-    return Outcome(rounds * crew.emitted(ways.lengths), rounds, busy / elapsed[:, 0])
+    return Outcome(rounds * user_arrays.emitted(strategies.lengths), rounds, busy / elapsed[:, 0])
 
 
 def _prompts(server: Server, passes: int, rng: np.random.Generator) -> Floats:
     """When prompts come, for as long as so many passes can take."""
     if not (share := server.prompts.share):
         return np.zeros(0)
-    gaps = rng.exponential(server.prompts.each_ms / share, passes * PROMPTS)
+    gaps = rng.exponential(server.prompts.each_ms / share, passes * PROMPTS_PER_PASS)
     return gaps.cumsum()
 
 
-def _close(ways: Strategies, ready: Floats, free: Floats) -> tuple[npt.NDArray[np.bool_], Floats]:
+def _close(strategies: Strategies, ready: Floats, free: Floats) -> tuple[npt.NDArray[np.bool_], Floats]:
     """The next pass of each way: its rows [S, M] and when it can begin [S]."""
     size, every = ready.shape[1], np.arange(len(ready))
-    complete = np.empty(ways.least.shape)  # when each lane is, [S, N]
-    for lane in range(ways.least.shape[1]):
-        in_order = np.sort(np.where(ways.lane == lane, ready, np.inf), axis=1)
-        complete[:, lane] = in_order[every, ways.least[:, lane] - 1]  # -1 of an empty lane: inf
+    complete = np.empty(strategies.min_ready.shape)  # when each lane is, [S, N]
+    for lane in range(strategies.min_ready.shape[1]):
+        in_order = np.sort(np.where(strategies.lane == lane, ready, np.inf), axis=1)
+        complete[:, lane] = in_order[every, strategies.min_ready[:, lane] - 1]  # -1 of an empty lane: inf
     lane = complete.argmin(axis=1)
     closed = np.maximum(free, complete[every, lane])
-    rows = (ready <= closed[:, None]) & ((ways.lane == lane[:, None]) | (ways.lengths == 0))
-    if (ways.most < size).any():
+    rows = (ready <= closed[:, None]) & ((strategies.lane == lane[:, None]) | (strategies.lengths == 0))
+    if (strategies.max_rows < size).any():
         rank = np.where(rows, ready, np.inf).argsort(axis=1, kind="stable").argsort(axis=1)
-        rows &= rank < ways.most[:, None]
+        rows &= rank < strategies.max_rows[:, None]
     return rows, closed
 
 
-def _verify_ms(crew: UserArrays, server: Server, lengths: Ints, rows: npt.NDArray[np.bool_]) -> Floats:
-    drafts, prefix = lengths * rows, crew.prefix * rows
+def _verify_ms(user_arrays: UserArrays, server: Server, lengths: Ints, rows: npt.NDArray[np.bool_]) -> Floats:
+    drafts, prefix = lengths * rows, user_arrays.prefix * rows
     took: Floats = np.asarray(
         server.verify_ms(rows.sum(1), drafts.max(1), drafts.sum(1), prefix.max(1), prefix.sum(1))
     )

@@ -14,8 +14,8 @@ from shared.planning.views import SessionView
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-LEAST_DRAFT_MS: Final = 1e-3
-AHEAD: Final = (
+MIN_DRAFT_MS: Final = 1e-3
+GROWTH_TOKENS: Final = (
     192  # tokens by which a session grows, about, until there is another plan: planned for half-way
 )
 NEVER_MS: Final = 1e9  # a token of a device that cannot draft
@@ -26,16 +26,16 @@ def users_of(views: Sequence[SessionView]) -> list[User]:
     return _users(views, Posteriors.of(views))
 
 
-def _users(views: Sequence[SessionView], beliefs: Posteriors) -> list[User]:
-    return [_user(view, alpha) for view, alpha in zip(views, beliefs.alpha.tolist(), strict=True)]
+def _users(views: Sequence[SessionView], posteriors: Posteriors) -> list[User]:
+    return [_user(view, alpha) for view, alpha in zip(views, posteriors.alpha.tolist(), strict=True)]
 
 
 def _user(view: SessionView, alpha: float) -> User:
     return User(
         id=view.session,
         alpha=alpha,
-        prefix=view.length + min(view.remaining, AHEAD) // 2,
-        draft_ms=max(1e3 * view.draft_s_per_token, LEAST_DRAFT_MS) if view.can_draft else NEVER_MS,
+        prefix=view.length + min(view.remaining, GROWTH_TOKENS) // 2,
+        draft_ms=max(1e3 * view.draft_s_per_token, MIN_DRAFT_MS) if view.can_draft else NEVER_MS,
         comm_ms=1e3 * view.link_s,
     )
 
@@ -50,24 +50,24 @@ class UserArrays:
     draft_ms: Floats
     comm_ms: Floats
     spread_ms: Floats
-    most: Ints
-    doubt: Floats
+    max_lengths: Ints
+    alpha_std: Floats
 
     @classmethod
     def of(cls, views: Sequence[SessionView], max_draft: int) -> "UserArrays":
         """Of sessions in this order."""
-        beliefs = Posteriors.of(views)
-        users = _users(views, beliefs)
+        posteriors = Posteriors.of(views)
+        users = _users(views, posteriors)
         spread = np.array([1e3 * view.spread_s for view in views])
         comm = np.array([user.comm_ms for user in users])
         return cls(
-            alpha=beliefs.alpha,
+            alpha=posteriors.alpha,
             prefix=np.array([float(user.prefix) for user in users]),
             draft_ms=np.array([user.draft_ms for user in users]),
             comm_ms=comm,
             spread_ms=np.minimum(spread, comm),
-            most=np.array([max_draft if view.can_draft else 0 for view in views]),
-            doubt=beliefs.doubt,
+            max_lengths=np.array([max_draft if view.can_draft else 0 for view in views]),
+            alpha_std=posteriors.alpha_std,
         )
 
     def __len__(self) -> int:
@@ -75,10 +75,10 @@ class UserArrays:
 
     def emitted(self, lengths: Ints) -> Floats:
         """u(l), for lengths [..., M]."""
-        grown: Floats = (1 - self.alpha ** (lengths + 1)) / (1 - self.alpha)
-        return grown
+        tokens: Floats = (1 - self.alpha ** (lengths + 1)) / (1 - self.alpha)
+        return tokens
 
     def away_ms(self, lengths: Ints) -> Floats:
         """From a verdict to the draft's arrival, on average; nothing for k = 0, which never leaves."""
-        gone: Floats = np.where(lengths > 0, lengths * self.draft_ms + self.comm_ms, 0.0)
-        return gone
+        away: Floats = np.where(lengths > 0, lengths * self.draft_ms + self.comm_ms, 0.0)
+        return away

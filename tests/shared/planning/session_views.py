@@ -19,5 +19,5 @@ def view(n: int, **changed: object) -> SessionView:
     return replace(plain, **changed)  # type: ignore[arg-type]  # fields of a view
 
 
-def crew(views: list[SessionView], max_draft: int = 16) -> UserArrays:
+def user_arrays(views: list[SessionView], max_draft: int = 16) -> UserArrays:
     return UserArrays.of(views, max_draft)

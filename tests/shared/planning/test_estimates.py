@@ -5,11 +5,11 @@ import random
 import pytest
 
 from shared.planning.cost import Packed, Padded
-from shared.planning.estimates import Acceptance, DeviceEstimate, Least, Mean, VerifyCost
+from shared.planning.estimates import Acceptance, DeviceEstimate, Mean, VerifyCost, WindowMin
 
 
 def test_alpha_is_accepted_over_accepted_and_rejected_rounds() -> None:
-    acceptance = Acceptance(known=0.0, decay=1.0)
+    acceptance = Acceptance(prior_weight=0.0, decay=1.0)
     for drafted, accepted in [(4, 4), (4, 1), (4, 0), (0, 0), (3, 3)]:
         acceptance.observe(drafted, accepted)
     assert acceptance.alpha == pytest.approx(8 / (8 + 2))
@@ -35,14 +35,14 @@ def test_a_mean_takes_the_first_value_and_then_fades() -> None:
 
 
 def test_the_least_follows_a_link_that_became_longer() -> None:
-    least = Least()
-    assert least.value is None
+    shortest = WindowMin()
+    assert shortest.value is None
     for value in (5.0, 3.0, 4.0):
-        least.observe(value)
-    assert least.value == 3.0
-    for _ in range(2 * Least.WINDOW):
-        least.observe(7.0)
-    assert least.value == 7.0
+        shortest.observe(value)
+    assert shortest.value == 3.0
+    for _ in range(2 * WindowMin.WINDOW):
+        shortest.observe(7.0)
+    assert shortest.value == 7.0
 
 
 def test_a_link_s_own_delay_is_told_from_waiting() -> None:
@@ -99,13 +99,13 @@ def test_drafts_that_come_in_every_pass_are_told_from_the_law_once_there_are_cal
     fit = VerifyCost(Packed(45.0, 1.2))
     for n in range(60):
         rows = [(4, 100)] * (6 + n % 2)
-        fit.observe(rows, law.cost_ms(rows) + 7 * 0.8, came=7)
+        fit.observe(rows, law.cost_ms(rows) + 7 * 0.8, arrivals=7)
     for n in range(20):
         rows = [(1, 100)] * (13 + n % 2)
         fit.observe(rows, law.cost_ms(rows))
     for n in range(200):
         rows = [(4, 100)] * (6 + n % 2)
-        fit.observe(rows, law.cost_ms(rows) + 7 * 0.8, came=7)
+        fit.observe(rows, law.cost_ms(rows) + 7 * 0.8, arrivals=7)
     assert fit.expected().cost_ms([(1, 100)] * 14) == pytest.approx(law.cost_ms([(1, 100)] * 14), rel=0.02)
     assert fit.arrival_ms == pytest.approx(0.8, rel=0.3)
 

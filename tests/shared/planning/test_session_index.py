@@ -6,7 +6,7 @@ from typing import Any, get_args
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.planning.session_index import Cohort
+from shared.planning.session_index import SessionIndex
 from shared.planning.views import Phase
 from tests.shared.planning.policies.test_policies import session
 
@@ -23,7 +23,7 @@ STEPS = st.lists(
 
 @given(st.integers(1, 3), STEPS)
 def test_indices_agree_with_the_sessions(lanes: int, steps: list[tuple[str, int, Any]]) -> None:
-    cohort = Cohort(lanes)
+    cohort = SessionIndex(lanes)
     for at, (what, number, phase) in enumerate(steps):
         if what == "put":
             cohort.put(replace(session(f"s{number}", "ready", since=at), phase=phase, joined=number))
@@ -40,10 +40,10 @@ def test_indices_agree_with_the_sessions(lanes: int, steps: list[tuple[str, int,
 
 
 def test_a_deal_keeps_sessions_and_counts_nobody_twice() -> None:
-    cohort = Cohort()
+    cohort = SessionIndex()
     for number, phase in enumerate(PHASES):
         cohort.put(replace(session(f"s{number}", "ready"), phase=phase, joined=number))
-    dealt = cohort.deal([("s0", "s1", "gone"), ("s2", "s3", "s4")])
+    dealt = cohort.assign_lanes([("s0", "s1", "gone"), ("s2", "s3", "s4")])
     assert {view.session for view in dealt} == {view.session for view in cohort}
     assert [dealt.lane(f"s{n}") for n in range(5)] == [0, 0, 1, 1, 1]
     for number in range(len(PHASES)):  # everybody comes back from wherever it was
@@ -54,7 +54,7 @@ def test_a_deal_keeps_sessions_and_counts_nobody_twice() -> None:
     assert dealt.members(1) >= 2  # a plan's lanes are not balanced
 
 
-def check(cohort: Cohort) -> None:
+def check(cohort: SessionIndex) -> None:
     views = {view.session: view for view in cohort}
     sizes = [0] * cohort.lanes
     for name in views:
@@ -74,9 +74,9 @@ def check(cohort: Cohort) -> None:
 
 
 def test_dealing_anew_keeps_everybody() -> None:
-    cohort = Cohort(1)
+    cohort = SessionIndex(1)
     for number in range(5):
         cohort.put(replace(session(f"s{number}", "ready"), joined=number))
-    dealt = cohort.relane(2)
+    dealt = cohort.balanced(2)
     assert [dealt.lane(f"s{number}") for number in range(5)] == [0, 1, 0, 1, 0]
     assert set(dealt) == set(cohort)

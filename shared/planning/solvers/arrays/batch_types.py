@@ -9,65 +9,74 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared.planning.solvers.arrays.options import Batches
-from shared.planning.solvers.arrays.problem_arrays import Arrays, Floats, Ints
+from shared.planning.solvers.arrays.problem_arrays import Floats, Ints, ProblemArrays
 
 Members = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Types:
+class BatchTypes:
     """The types of batches of some partitions, each partition's beside each other."""
 
     batches: Batches  # one of each type; of equal users the first there is stands for all
-    times: Floats  # batches of each type [A]
+    multiplicity: Floats  # batches of each type [A]
     starts: Ints  # where each partition's begin
     partition: Ints  # of each type
-    type: Ints  # of each batch given
+    type_of_batch: Ints  # of each batch given
     members: Ints  # of the batches given, laid end to end
     owner: Ints  # of each of these: the batch given
     entry: Ints  # of each of these: among the members of `batches`
 
     @classmethod
-    def of(cls, arrays: Arrays, partitions: Sequence[Sequence[Members]]) -> "Types":
+    def of(cls, arrays: ProblemArrays, partitions: Sequence[Sequence[Members]]) -> "BatchTypes":
         """Of batches of users' indices, none of them empty."""
         sizes = np.fromiter(map(len, partitions), dtype=np.int64, count=len(partitions))
         starts = np.cumsum(sizes) - sizes
-        every = Batches.of(arrays, [batch for partition in partitions for batch in partition])
-        if arrays.kind is not None:
-            return _compact(arrays, every, arrays.kind, np.repeat(np.arange(len(sizes)), sizes))
-        return cls.single(every, starts)
+        batches_given = Batches.of(arrays, [batch for partition in partitions for batch in partition])
+        if arrays.class_of is not None:
+            return _compact(arrays, batches_given, arrays.class_of, np.repeat(np.arange(len(sizes)), sizes))
+        return cls.single(batches_given, starts)
 
     @classmethod
-    def single(cls, batches: Batches, starts: Ints) -> "Types":
+    def single(cls, batches: Batches, starts: Ints) -> "BatchTypes":
         """Every batch as a type of its own. starts: of each partition."""
         partition = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(batches))))
         itself, each = np.arange(len(batches)), np.arange(len(batches.members))
-        times = np.ones(len(batches))
-        return cls(batches, times, starts, partition, itself, batches.members, batches.owner, each)
+        multiplicity = np.ones(len(batches))
+        return cls(batches, multiplicity, starts, partition, itself, batches.members, batches.owner, each)
 
 
-def _compact(arrays: Arrays, every: Batches, kind: Ints, partition: Ints) -> Types:
+def _compact(arrays: ProblemArrays, batches_given: Batches, class_of: Ints, partition: Ints) -> BatchTypes:
     """Members of one kind as one entry, then batches of equal entries as one type."""
-    key, entry, many = np.unique(
-        every.owner * len(arrays) + kind[every.members], return_inverse=True, return_counts=True
+    key, entry, counts = np.unique(
+        batches_given.owner * len(arrays) + class_of[batches_given.members],
+        return_inverse=True,
+        return_counts=True,
     )
     owner, member = np.divmod(key, len(arrays))
-    edges = np.searchsorted(owner, np.arange(len(every) + 1))
+    edges = np.searchsorted(owner, np.arange(len(batches_given) + 1))
     names = [
-        (which, member[low:high].tobytes(), many[low:high].tobytes())
+        (which, member[low:high].tobytes(), counts[low:high].tobytes())
         for low, high, which in zip(edges[:-1], edges[1:], partition.tolist(), strict=True)
     ]
     number: dict[tuple[int, bytes, bytes], int] = {}
     types = np.array([number.setdefault(name, len(number)) for name in names])
-    _, first, times = np.unique(types, return_index=True, return_counts=True)
+    _, first, multiplicity = np.unique(types, return_index=True, return_counts=True)
     sizes = np.diff(edges)[first]
     begins = np.cumsum(sizes) - sizes
     kept = np.repeat(edges[first] - begins, sizes) + np.arange(int(sizes.sum()))
-    batches = Batches(arrays, member[kept], begins, arrays.count[member[kept]] * many[kept])
+    batches = Batches(arrays, member[kept], begins, arrays.count[member[kept]] * counts[kept])
     owned = (
-        begins[types[every.owner]] + entry - edges[every.owner]
+        begins[types[batches_given.owner]] + entry - edges[batches_given.owner]
     )  # equal batches have their entries in one order
     starts = np.flatnonzero(np.diff(partition[first], prepend=-1))
-    return Types(
-        batches, times.astype(np.float64), starts, partition[first], types, every.members, every.owner, owned
+    return BatchTypes(
+        batches,
+        multiplicity.astype(np.float64),
+        starts,
+        partition[first],
+        types,
+        batches_given.members,
+        batches_given.owner,
+        owned,
     )

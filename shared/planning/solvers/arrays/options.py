@@ -11,16 +11,18 @@ from itertools import chain
 
 import numpy as np
 
-from shared.planning.solvers.arrays.problem_arrays import Arrays, Floats, Ints
+from shared.planning.solvers.arrays.problem_arrays import Floats, Ints, ProblemArrays
 
-LITTLE = 1e-9  # of a token: forgiven in rounding
-SHORT = 7  # tokens: shorter drafts are all looked at, however coarsely
+ROUNDING = 1e-9  # of a token: forgiven in rounding
+FULL_GRID_LENGTHS = 7  # tokens: shorter drafts are all looked at, however coarsely
 
 
 class Batches:
     """A batches laid end to end: members [E], and where each batch starts in them [A]."""
 
-    def __init__(self, arrays: Arrays, members: Ints, starts: Ints, count: Floats | None = None) -> None:
+    def __init__(
+        self, arrays: ProblemArrays, members: Ints, starts: Ints, count: Floats | None = None
+    ) -> None:
         """count: of each member, how many equal ones it stands for there; None = as everywhere."""
         self.arrays, self.members, self.starts = arrays, members, starts
         marks = np.zeros(len(members), dtype=np.int64)
@@ -31,11 +33,11 @@ class Batches:
         self.users = self.sum(self.count)  # [A]
         self.prefix = np.maximum.reduceat(arrays.prefix[members], starts)
         self.prefixes = self.counted(arrays.prefix[members])
-        room = arrays.server.room_bytes(self.users, self.prefix, self.prefixes)
+        room = arrays.server.needed_bytes(self.users, self.prefix, self.prefixes)
         self.fits = np.broadcast_to(np.asarray(room) <= arrays.server.memory_bytes, self.users.shape)
 
     @classmethod
-    def of(cls, arrays: Arrays, batches: Sequence[Sequence[int]]) -> "Batches":
+    def of(cls, arrays: ProblemArrays, batches: Sequence[Sequence[int]]) -> "Batches":
         """Of batches of users' indices, none of them empty."""
         sizes = np.fromiter(map(len, batches), dtype=np.int64, count=len(batches))
         flat = np.fromiter(chain.from_iterable(batches), dtype=np.int64, count=int(sizes.sum()))
@@ -89,75 +91,77 @@ class Options:
     values: Floats  # [A, K]
     _lengths: Ints  # [E, K]
 
-    def __init__(self, batches: Batches, caps_ms: Floats | float) -> None:
+    def __init__(self, batches: Batches, cycle_bounds_ms: Floats | float) -> None:
         """caps_ms: one for all, or of each batch [A]."""
         self._batches = batches
-        self._caps = np.broadcast_to(np.asarray(caps_ms, dtype=np.float64), (len(batches),))
+        self._cycle_bounds = np.broadcast_to(np.asarray(cycle_bounds_ms, dtype=np.float64), (len(batches),))
 
     def lengths(self, batch: int, option: int) -> list[int]:
         """Draft lengths of one batch's users, member by member in their order, under an option that can be."""
-        mine = self._batches.slice_of(batch)
-        many = self._batches.count[mine].astype(np.int64)
-        return [int(length) for length in np.repeat(self._lengths[mine, option], many)]
+        batch_slice = self._batches.slice_of(batch)
+        counts = self._batches.count[batch_slice].astype(np.int64)
+        return [int(length) for length in np.repeat(self._lengths[batch_slice, option], counts)]
 
-    def taken(self, option: Ints) -> Ints:
+    def chosen_lengths(self, option: Ints) -> Ints:
         """Draft lengths of all members [E] under one option for each batch [A]."""
         return self._lengths[np.arange(len(self._lengths)), option[self._batches.owner]]
 
-    def loops_from(self, low_ms: Floats) -> tuple[Floats, Floats]:
+    def loop_range(self, low_ms: Floats) -> tuple[Floats, Floats]:
         """Of all loops from low_ms [A] up to the cap that each batch can have, the shortest and the longest.
 
         inf and -inf where there is none. May take in some that no plan has.
         """
         batches, arrays = self._batches, self._batches.arrays
         verify = np.where(self.values > -np.inf, self.verify_ms, np.inf)[batches.owner]  # [E, K]
-        most = np.maximum(self._lengths, arrays.bounds.min_draft)
+        max_lengths = np.maximum(self._lengths, arrays.bounds.min_draft)
         draft, link = arrays.draft_ms[batches.members, None], arrays.comm_ms[batches.members, None]
         fixed, low = link + verify, low_ms[batches.owner, None]
-        longest = most * draft + fixed
-        may = (longest >= low) & (longest < np.inf)
-        needed = np.clip(np.ceil((low - fixed) / draft - LITTLE), arrays.bounds.min_draft, most)
+        longest = max_lengths * draft + fixed
+        allowed = (longest >= low) & (longest < np.inf)
+        needed = np.clip(np.ceil((low - fixed) / draft - ROUNDING), arrays.bounds.min_draft, max_lengths)
         shortest = np.maximum(needed * draft + fixed, low)
         return (
-            np.minimum.reduceat(np.where(may, shortest, np.inf).min(axis=1), batches.starts),
-            np.maximum.reduceat(np.where(may, longest, -np.inf).max(axis=1), batches.starts),
+            np.minimum.reduceat(np.where(allowed, shortest, np.inf).min(axis=1), batches.starts),
+            np.maximum.reduceat(np.where(allowed, longest, -np.inf).max(axis=1), batches.starts),
         )
 
-    def _afforded(self, verify_ms: Floats) -> Ints:
+    def _affordable(self, verify_ms: Floats) -> Ints:
         """The longest drafts within the cap beside verifications [A, K]: [E, K]; -1 = the link alone takes longer."""
-        slack = (self._caps[:, None] - verify_ms)[self._batches.owner]
-        return self._batches.arrays.drafts(self._batches.members, slack)
+        slack = (self._cycle_bounds[:, None] - verify_ms)[self._batches.owner]
+        return self._batches.arrays.affordable_lengths(self._batches.members, slack)
 
-    def _most(self) -> tuple[Floats, Ints]:
+    def _max_lengths(self) -> tuple[Floats, Ints]:
         """Levels of the shortest drafts [A], and the longest drafts beside those [E]."""
-        batches, least = self._batches, self._batches.arrays.bounds.min_draft
-        shortest = batches.users * least if batches.arrays.packed else np.full(len(batches), float(least))
-        return shortest, np.maximum(self._afforded(batches.verify_ms(shortest[:, None]))[:, 0], least)
+        batches, min_draft = self._batches, self._batches.arrays.bounds.min_draft
+        shortest = (
+            batches.users * min_draft if batches.arrays.packed else np.full(len(batches), float(min_draft))
+        )
+        return shortest, np.maximum(self._affordable(batches.verify_ms(shortest[:, None]))[:, 0], min_draft)
 
 
 class ByLength(Options):
     """Padded law: one option for each longest draft L. Exact."""
 
-    def __init__(self, batches: Batches, caps_ms: Floats | float, coarse: bool = False) -> None:
+    def __init__(self, batches: Batches, cycle_bounds_ms: Floats | float, coarse: bool = False) -> None:
         """coarse: of long drafts every second only."""
-        super().__init__(batches, caps_ms)
+        super().__init__(batches, cycle_bounds_ms)
         arrays = batches.arrays
-        levels = drafts_up_to(arrays, int(self._most()[1].max()), coarse)
+        levels = length_grid(arrays, int(self._max_lengths()[1].max()), coarse)
         self.verify_ms = batches.verify_ms(levels.astype(np.float64)[None])
-        self._lengths = np.minimum(self._afforded(self.verify_ms), levels)
+        self._lengths = np.minimum(self._affordable(self.verify_ms), levels)
         self.values = batches.value(self._lengths)
 
 
 class ByGain(Options):
     """Packed law: one option for each least gain that a token must have. Nearly exact, and quick for many batches."""
 
-    def __init__(self, batches: Batches, caps_ms: Floats | float, coarse: bool = False) -> None:
+    def __init__(self, batches: Batches, cycle_bounds_ms: Floats | float, coarse: bool = False) -> None:
         """coarse: every second gain only."""
-        super().__init__(batches, caps_ms)
-        wished = batches.arrays.wished[:, :: -2 if coarse else 1][batches.members]  # [E, K]
-        _, most = self._most()
-        drafted = batches.counted(np.minimum(wished, most[:, None]))  # or fewer
-        self._lengths = np.minimum(self._afforded(batches.verify_ms(drafted)), wished)
+        super().__init__(batches, cycle_bounds_ms)
+        lengths_by_gain = batches.arrays.lengths_by_gain[:, :: -2 if coarse else 1][batches.members]  # [E, K]
+        _, max_lengths = self._max_lengths()
+        drafted = batches.counted(np.minimum(lengths_by_gain, max_lengths[:, None]))  # or fewer
+        self._lengths = np.minimum(self._affordable(batches.verify_ms(drafted)), lengths_by_gain)
         self.verify_ms = batches.verify_ms(batches.counted(self._lengths))
         self.values = batches.value(self._lengths)
 
@@ -169,46 +173,46 @@ class ByTokens(Options):
     each user's.
     """
 
-    def __init__(self, batches: Batches, caps_ms: Floats | float) -> None:
-        super().__init__(batches, caps_ms)
-        shortest, most = self._most()
-        top = batches.sum(most * batches.count)
+    def __init__(self, batches: Batches, cycle_bounds_ms: Floats | float) -> None:
+        super().__init__(batches, cycle_bounds_ms)
+        shortest, max_lengths = self._max_lengths()
+        top = batches.sum(max_lengths * batches.count)
         steps = np.arange(int((top - shortest).max()) + 1)
         self._level = np.minimum(shortest[:, None] + steps, top[:, None])
         self.verify_ms = batches.verify_ms(self._level)
-        self._lengths = self._afforded(self.verify_ms)  # at most
+        self._lengths = self._affordable(self.verify_ms)  # at most
         self.values = batches.tokens.value(self._lengths, self._level)
         self.values[~batches.fits] = -np.inf
 
     def lengths(self, batch: int, option: int) -> list[int]:
         """See Options."""
-        mine = self._batches.slice_of(batch)
+        batch_slice = self._batches.slice_of(batch)
         return self._batches.tokens.lengths(
-            mine, self._lengths[mine, option], float(self._level[batch, option])
+            batch_slice, self._lengths[batch_slice, option], float(self._level[batch, option])
         )
 
 
-def quick(batches: Batches, caps_ms: Floats | float, coarse: bool = False) -> Options:
+def approximate_options(batches: Batches, cycle_bounds_ms: Floats | float, coarse: bool = False) -> Options:
     """Options for looking at many batches. coarse: about half of them."""
-    return (ByGain if batches.arrays.packed else ByLength)(batches, caps_ms, coarse)
+    return (ByGain if batches.arrays.packed else ByLength)(batches, cycle_bounds_ms, coarse)
 
 
-def exact(batches: Batches, caps_ms: Floats | float) -> Options:
+def exact_options(batches: Batches, cycle_bounds_ms: Floats | float) -> Options:
     """All options that are worth having."""
-    return (ByTokens if batches.arrays.packed else ByLength)(batches, caps_ms)
+    return (ByTokens if batches.arrays.packed else ByLength)(batches, cycle_bounds_ms)
 
 
 def options_size(batches: Batches) -> int:
     """About how many numbers it takes to compute all options of these batches within one cap."""
-    most, entries = batches.arrays.bounds.max_draft, len(batches.members)
-    return entries * most * (int(batches.users.max()) * most if batches.arrays.packed else 1)
+    max_draft, entries = batches.arrays.bounds.max_draft, len(batches.members)
+    return entries * max_draft * (int(batches.users.max()) * max_draft if batches.arrays.packed else 1)
 
 
-def drafts_up_to(arrays: Arrays, most: int, coarse: bool) -> Ints:
+def length_grid(arrays: ProblemArrays, max_draft: int, coarse: bool) -> Ints:
     """Lengths of drafts to look at; coarse: of long ones every second only."""
-    least = arrays.bounds.min_draft
-    lengths = np.arange(least, max(most, least) + 1, dtype=np.int64)
-    return lengths[(lengths < SHORT) | ((lengths[-1] - lengths) % 2 == 0)] if coarse else lengths
+    min_draft = arrays.bounds.min_draft
+    lengths = np.arange(min_draft, max(max_draft, min_draft) + 1, dtype=np.int64)
+    return lengths[(lengths < FULL_GRID_LENGTHS) | ((lengths[-1] - lengths) % 2 == 0)] if coarse else lengths
 
 
 class _Tokens:
@@ -216,46 +220,46 @@ class _Tokens:
 
     def __init__(self, batches: Batches) -> None:
         self._batches, arrays = batches, batches.arrays
-        self._least, most = arrays.bounds.min_draft, arrays.bounds.max_draft
-        self._each = most - self._least  # tokens of a user
+        self._min_draft, max_draft = arrays.bounds.min_draft, arrays.bounds.max_draft
+        self._each = max_draft - self._min_draft  # tokens of a user
         value = arrays.value[batches.members]
         gain = np.diff(
-            value[:, self._least : most + 1], axis=1
+            value[:, self._min_draft : max_draft + 1], axis=1
         )  # [E, each]: of token least + 1, least + 2, ...
         who, nth = np.indices(gain.shape)
         order = np.lexsort((nth.ravel(), -gain.ravel(), batches.owner[who.ravel()]))
         self._gain, self._who, self._nth = (
             gain.ravel()[order],
             who.ravel()[order],
-            nth.ravel()[order] + self._least,
+            nth.ravel()[order] + self._min_draft,
         )
         self._units = batches.count[self._who]
         self._owner = batches.owner[self._who]
         self._starts = batches.starts * self._each
-        self._base = value[:, self._least] * batches.count
+        self._base = value[:, self._min_draft] * batches.count
 
     def value(self, afforded: Ints, level: Floats) -> Floats:
         """Σ of users' values for drafted tokens [A, K] within what each can [E, K]."""
         batches = self._batches
-        value = batches.sum(np.where(afforded >= self._least, self._base[:, None], -np.inf))
+        value = batches.sum(np.where(afforded >= self._min_draft, self._base[:, None], -np.inf))
         if self._each == 0:
             return value
         units = np.where(self._nth[:, None] < afforded[self._who], self._units[:, None], 0.0)  # [tokens, K]
         before = np.cumsum(units, axis=0) - units
         before -= before[self._starts][self._owner]
-        budget = (level - self._least * batches.users[:, None])[self._owner]
-        taken = np.clip(budget - before, 0.0, units)
-        return value + np.add.reduceat(taken * self._gain[:, None], self._starts, axis=0)
+        budget = (level - self._min_draft * batches.users[:, None])[self._owner]
+        used = np.clip(budget - before, 0.0, units)
+        return value + np.add.reduceat(used * self._gain[:, None], self._starts, axis=0)
 
-    def lengths(self, mine: slice, afforded: Ints, level: float) -> list[int]:
+    def lengths(self, batch_slice: slice, afforded: Ints, level: float) -> list[int]:
         """Of one batch's users, member by member; the members' place among all is `mine`."""
-        many = self._batches.count[mine].astype(np.int64)
-        lengths = [[self._least] * int(each) for each in many]
-        left = int(level - self._least * many.sum())
-        tokens = slice(mine.start * self._each, mine.stop * self._each)
-        for who, nth in zip(self._who[tokens] - mine.start, self._nth[tokens], strict=True):
+        counts = self._batches.count[batch_slice].astype(np.int64)
+        lengths = [[self._min_draft] * int(each) for each in counts]
+        left = int(level - self._min_draft * counts.sum())
+        tokens = slice(batch_slice.start * self._each, batch_slice.stop * self._each)
+        for who, nth in zip(self._who[tokens] - batch_slice.start, self._nth[tokens], strict=True):
             if nth < afforded[who]:
-                taken = min(left, int(many[who]))  # the last token that there is room for, some only take
-                lengths[who][:taken] = [int(nth) + 1] * taken
-                left -= taken
+                used = min(left, int(counts[who]))  # the last token that there is room for, some only take
+                lengths[who][:used] = [int(nth) + 1] * used
+                left -= used
         return [length for each in lengths for length in each]

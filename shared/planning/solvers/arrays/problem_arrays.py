@@ -13,15 +13,15 @@ from shared.planning.problem import Bounds, PackedServer, Problem, Server
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
-GAINS = 24
-GAINS_OF = 2000  # users at most whose gains are looked at for that
-SOME_CLASSES, SOME_USERS = 4, 64  # up to that many classes of equal users, of so many users
-CROWD = 8  # batches that memory makes, from which on they are many
-EQUALS = 4  # users of a kind, on average, for whom it is worth to be counted
+GAIN_THRESHOLDS = 24
+GAIN_SAMPLE = 2000  # users at most whose gains are looked at for that
+MAX_CLASSES, MAX_CLASS_USERS = 4, 64  # up to that many classes of equal users, of so many users
+MEMORY_BATCHES = 8  # batches that memory makes, from which on they are many
+MIN_CLASS_SIZE = 4  # users of a kind, on average, for whom it is worth to be counted
 
 
 @dataclass(frozen=True)
-class Arrays:
+class ProblemArrays:
     """M users. `count` of each: how many equal ones it stands for; `copies`: how often all batches are there.
 
     `value[m, l]`, [M, max_draft + 2]: what user m adds with a draft of l tokens; -inf below min_draft, and in the
@@ -43,7 +43,7 @@ class Arrays:
         return len(self.draft_ms)
 
     @classmethod
-    def of(cls, problem: Problem, objective: Objective) -> "Arrays":
+    def of(cls, problem: Problem, objective: Objective) -> "ProblemArrays":
         """Of a problem."""
         users, bounds = problem.users, problem.bounds
         column = {
@@ -62,7 +62,7 @@ class Arrays:
             value=_values(column["alpha"], column["weight"], bounds, objective),
         )
 
-    def pooled(self, order: Ints, starts: Ints) -> "Arrays":
+    def pooled(self, order: Ints, starts: Ints) -> "ProblemArrays":
         """Pieces [P] of users who follow each other in the order, each as its members are on average."""
         count = np.add.reduceat(self.count[order], starts)
 
@@ -80,7 +80,7 @@ class Arrays:
             value=mean(self.value),
         )
 
-    def standing(self, users: Ints, count: Floats, copies: int = 1) -> "Arrays":
+    def representing(self, users: Ints, count: Floats, copies: int = 1) -> "ProblemArrays":
         """These users only, each of whom stands for so many equal ones."""
         return replace(
             self,
@@ -94,21 +94,23 @@ class Arrays:
         )
 
     @cached_property
-    def wished(self) -> Ints:
+    def lengths_by_gain(self) -> Ints:
         """The longest drafts [M, K] of which every token gains at least so much, for GAINS thresholds that matter."""
         gain = np.diff(self.value[:, self.bounds.min_draft : self.bounds.max_draft + 1], axis=1)
         if gain.shape[1] == 0:
             return np.full((len(self), 1), self.bounds.min_draft)
-        least = np.quantile(gain[:: -(-len(self) // GAINS_OF)], np.linspace(0, 1, GAINS))
-        least[-1] = np.inf  # nobody drafts more than it must
-        least = np.unique(least)
-        reached = np.searchsorted(least, gain, side="right")  # thresholds that a token keeps to [M, tokens]
-        at = reached + np.arange(len(self))[:, None] * (len(least) + 1)
-        tokens = np.bincount(at.ravel(), minlength=len(self) * (len(least) + 1)).reshape(len(self), -1)
+        thresholds = np.quantile(gain[:: -(-len(self) // GAIN_SAMPLE)], np.linspace(0, 1, GAIN_THRESHOLDS))
+        thresholds[-1] = np.inf  # nobody drafts more than it must
+        thresholds = np.unique(thresholds)
+        reached = np.searchsorted(
+            thresholds, gain, side="right"
+        )  # thresholds that a token keeps to [M, tokens]
+        at = reached + np.arange(len(self))[:, None] * (len(thresholds) + 1)
+        tokens = np.bincount(at.ravel(), minlength=len(self) * (len(thresholds) + 1)).reshape(len(self), -1)
         return np.asarray(self.bounds.min_draft + tokens[:, :0:-1].cumsum(axis=1)[:, ::-1])
 
     @cached_property
-    def alone_ms(self) -> tuple[Floats, Floats]:
+    def solo_verify_ms(self) -> tuple[Floats, Floats]:
         """t_v of each user alone with a draft of one token, and of two."""
         one, two = (
             np.asarray(self.server.verify_ms(1.0, n, n, self.prefix, self.prefix)) for n in (1.0, 2.0)
@@ -121,17 +123,17 @@ class Arrays:
         return isinstance(self.server, PackedServer)
 
     @cached_property
-    def all_weight(self) -> float:
+    def total_weight(self) -> float:
         """The sum of all users' weights."""
         return self.copies * float((self.weight * self.count).sum())
 
     @cached_property
-    def most_value(self) -> float:
+    def max_value(self) -> float:
         """What all users add with the longest drafts."""
         return self.copies * float((self.value[:, self.bounds.max_draft] * self.count).sum())
 
     @cached_property
-    def equal_to(self) -> Ints:
+    def first_equal(self) -> Ints:
         """The first user that each is equal to."""
         of = np.stack([self.draft_ms, self.comm_ms, self.prefix, self.weight, self.value[:, -2], self.count])
         order = np.lexsort(of)
@@ -141,42 +143,44 @@ class Arrays:
         return first
 
     @cached_property
-    def crowded(self) -> bool:
+    def memory_bound(self) -> bool:
         """Whether memory makes many batches of these users, so that the cycle is the sum of their verifications."""
         users, prefixes = float(self.count.sum()), float((self.count * self.prefix).sum())
-        nobody = float(self.server.room_bytes(0.0, 0.0, 0.0))
-        room = float(self.server.room_bytes(users, prefixes / users, prefixes)) - nobody
-        return room > CROWD * (self.server.memory_bytes - nobody)
+        nobody = float(self.server.needed_bytes(0.0, 0.0, 0.0))
+        room = float(self.server.needed_bytes(users, prefixes / users, prefixes)) - nobody
+        return room > MEMORY_BATCHES * (self.server.memory_bytes - nobody)
 
     @cached_property
-    def varied(self) -> bool:
+    def heterogeneous_users(self) -> bool:
         """Whether users are too different from each other to be counted by classes."""
-        return len(self) > SOME_USERS or len(np.unique(self.equal_to)) > min(SOME_CLASSES, len(self) // 2)
+        return len(self) > MAX_CLASS_USERS or len(np.unique(self.first_equal)) > min(
+            MAX_CLASSES, len(self) // 2
+        )
 
     @cached_property
-    def kind(self) -> Ints | None:
+    def class_of(self) -> Ints | None:
         """The first user that each is equal to; None where but few are equal to another."""
-        return self.equal_to if len(np.unique(self.equal_to)) * EQUALS <= len(self) else None
+        return self.first_equal if len(np.unique(self.first_equal)) * MIN_CLASS_SIZE <= len(self) else None
 
     @cached_property
-    def worst_score(self) -> float:
+    def min_score(self) -> float:
         """Below any plan's: the least value in a cycle of thirty years."""
-        least = float((self.value[:, self.bounds.min_draft] * self.count).sum())
-        return float(self.objective.score(self.copies * least, self.all_weight, 1e12))
+        min_value = float((self.value[:, self.bounds.min_draft] * self.count).sum())
+        return float(self.objective.score(self.copies * min_value, self.total_weight, 1e12))
 
-    def scores(self, value: Floats, verify_ms: Floats, caps_ms: Real) -> Floats:
+    def scores(self, value: Floats, verify_ms: Floats, cycle_bounds_ms: Real) -> Floats:
         """Of plans: Σ value and Σ t_v of each copy, and what the longest loop may take."""
-        cycle = np.maximum(caps_ms, self.copies * verify_ms)
-        return np.asarray(self.objective.score(self.copies * value, self.all_weight, cycle))
+        cycle = np.maximum(cycle_bounds_ms, self.copies * verify_ms)
+        return np.asarray(self.objective.score(self.copies * value, self.total_weight, cycle))
 
     @cached_property
     def max_batches(self) -> int:
         """Batches at most."""
-        most = self.bounds.max_batches
+        limit = self.bounds.max_batches
         users = int(self.count.sum())
-        return users if most is None else min(users, most)
+        return users if limit is None else min(users, limit)
 
-    def drafts(self, members: Ints, slack_ms: Floats) -> Ints:
+    def affordable_lengths(self, members: Ints, slack_ms: Floats) -> Ints:
         """Tokens that members [E] draft within slack_ms [E, ...] after the link; -1 = the link alone takes longer.
 
         A trace of slack is forgiven, so that a draft fits into the very time that it takes.

@@ -36,32 +36,32 @@ def chain(batches: int) -> Graph:
 
 
 @lru_cache(maxsize=16)
-def line(pieces: int, longest: int, least: int, most: int) -> tuple[Groups, Graph]:
+def line(pieces: int, max_pieces: int, min_batches: int, max_batches: int) -> tuple[Groups, Graph]:
     """Runs of neighbours, and the graph of cuts; with a layer for each count of batches where that is bounded.
 
     longest: pieces of a run at most. least, most: batches.
     """
-    begin = np.repeat(np.arange(pieces), np.minimum(longest, np.arange(pieces, 0, -1)))
+    begin = np.repeat(np.arange(pieces), np.minimum(max_pieces, np.arange(pieces, 0, -1)))
     end = np.arange(len(begin)) - np.searchsorted(begin, begin) + begin + 1
-    groups, which = (
+    groups, run = (
         Groups.of([np.arange(a, b) for a, b in zip(begin, end, strict=True)]),
         np.arange(len(begin)),
     )
-    if least <= 1 and most >= pieces:
-        return groups, Graph(begin, end, which, pieces)
-    tails, heads, batch = [], [], []
+    if min_batches <= 1 and max_batches >= pieces:
+        return groups, Graph(begin, end, run, pieces)
+    tails, heads, runs = [], [], []
     layers = (
-        most if most < pieces else least
+        max_batches if max_batches < pieces else min_batches
     )  # of nodes with so many batches before them; or, the last one, more
     last = layers * pieces
     for layer in range(layers):
-        further = layer + 1 if most < pieces else min(layer + 1, layers - 1)
-        kept = ((end < pieces) & (further < layers)) | ((end == pieces) & (layer + 1 >= least))
+        further = layer + 1 if max_batches < pieces else min(layer + 1, layers - 1)
+        kept = ((end < pieces) & (further < layers)) | ((end == pieces) & (layer + 1 >= min_batches))
         kept &= (begin > 0) if layer else (begin == 0)
         tails.append(layer * pieces + begin[kept])
         heads.append(np.where(end[kept] == pieces, last, further * pieces + end[kept]))
-        batch.append(which[kept])
-    return groups, Graph(np.concatenate(tails), np.concatenate(heads), np.concatenate(batch), last)
+        runs.append(run[kept])
+    return groups, Graph(np.concatenate(tails), np.concatenate(heads), np.concatenate(runs), last)
 
 
 @lru_cache(maxsize=16)
@@ -78,10 +78,10 @@ def lattice(counts: tuple[int, ...]) -> tuple[Groups, Floats, Graph]:
     missing = np.array(counts) - placed
     first = (missing > 0).argmax(axis=1)
     batches = placed[1:]
-    may = batches[:, first].T > 0  # [nodes, batches]
-    for which in range(len(counts)):
-        may &= batches[:, which] <= missing[:, which, None]
-    tail, batch = np.nonzero(may)
+    fits = batches[:, first].T > 0  # [nodes, batches]
+    for user_class in range(len(counts)):
+        fits &= batches[:, user_class] <= missing[:, user_class, None]
+    tail, batch = np.nonzero(fits)
     owner, member = np.nonzero(batches)
     ends = np.cumsum(np.bincount(owner))
     groups = Groups(member, np.append(0, ends[:-1]), ends)

@@ -14,11 +14,11 @@ import numpy as np
 
 from shared.planning.objective import Objective
 from shared.planning.solvers.arrays.options import Options
-from shared.planning.solvers.arrays.problem_arrays import Arrays, Bools, Floats, Ints
+from shared.planning.solvers.arrays.problem_arrays import Bools, Floats, Ints, ProblemArrays
 
 PRICES = np.array([0.0, 0.25, 0.5, 0.75, 1.0])  # of a millisecond's worth at the incumbent's score
-PRICINGS = 12  # of a batch, until paths have as many as they may
-NEVER = 1e30  # ms
+PRICE_STEPS = 12  # of a batch, until paths have as many as they may
+UNREACHABLE_MS = 1e30  # ms
 
 
 @dataclass(frozen=True)
@@ -60,40 +60,40 @@ def best_paths(graph: Graph, worth: Floats) -> Ints:
 
     A column without a path has none.
     """
-    ahead, taken = _ahead(graph, worth)
+    ahead, taken = _best_ahead(graph, worth)
     columns = np.arange(worth.shape[1])
     node = np.where(ahead[0] > -np.inf, 0, graph.last)
-    found = []
+    steps = []
     while (node != graph.last).any():
         arc = taken[np.minimum(node, graph.last - 1), columns]
-        found.append(np.where(node == graph.last, -1, graph.batch[arc]))
+        steps.append(np.where(node == graph.last, -1, graph.batch[arc]))
         node = np.where(node == graph.last, node, graph.head[arc])
-    return np.array(found).T if found else np.empty((worth.shape[1], 0), dtype=np.int64)
+    return np.array(steps).T if steps else np.empty((worth.shape[1], 0), dtype=np.int64)
 
 
-def counted_paths(graph: Graph, worth: Floats, least: int, most: int) -> Ints:
+def counted_paths(graph: Graph, worth: Floats, min_batches: int, max_batches: int) -> Ints:
     """As best_paths, of paths with `least` to `most` batches: good ones, by a price on a batch for each column."""
     paths = best_paths(graph, worth)
     count = (paths >= 0).sum(axis=1)
-    may, none = (count >= least) & (count <= most), count == 0
-    if (may | none).all():
+    allowed, none = (count >= min_batches) & (count <= max_batches), count == 0
+    if (allowed | none).all():
         return paths
     top = np.where(worth > -np.inf, np.abs(worth), 0.0).max(axis=0)
-    low, high = np.where(count > most, 0.0, -top), np.where(count > most, top, 0.0)
-    for _ in range(PRICINGS):
+    low, high = np.where(count > max_batches, 0.0, -top), np.where(count > max_batches, top, 0.0)
+    for _ in range(PRICE_STEPS):
         price = (low + high) / 2
         tried = best_paths(graph, worth - price)
         count = (tried >= 0).sum(axis=1)
-        taken = ~none & ~may & (count >= least) & (count <= most)
-        paths = np.where(taken[:, None], *_equally_long(tried, paths))
-        may |= taken
-        low, high = np.where(count > most, price, low), np.where(count > most, high, price)
-        if (may | none).all():
+        taken = ~none & ~allowed & (count >= min_batches) & (count <= max_batches)
+        paths = np.where(taken[:, None], *_padded_equally(tried, paths))
+        allowed |= taken
+        low, high = np.where(count > max_batches, price, low), np.where(count > max_batches, high, price)
+        if (allowed | none).all():
             break
-    return np.where(may[:, None], paths, -1)
+    return np.where(allowed[:, None], paths, -1)
 
 
-def _equally_long(one: Ints, other: Ints) -> tuple[Ints, Ints]:
+def _padded_equally(one: Ints, other: Ints) -> tuple[Ints, Ints]:
     """Both filled up with -1."""
     width = max(one.shape[1], other.shape[1])
     both = (np.pad(of, ((0, 0), (0, width - of.shape[1])), constant_values=-1) for of in (one, other))
@@ -102,10 +102,10 @@ def _equally_long(one: Ints, other: Ints) -> tuple[Ints, Ints]:
 
 def best_sums(graph: Graph, worth: Floats) -> Floats:
     """For every column of worth [batches, X], the largest sum of a path's batches [X]; -inf where there is no path."""
-    return np.asarray(_ahead(graph, worth)[0][0])
+    return np.asarray(_best_ahead(graph, worth)[0][0])
 
 
-def _ahead(graph: Graph, best: Floats) -> tuple[Floats, Ints]:
+def _best_ahead(graph: Graph, best: Floats) -> tuple[Floats, Ints]:
     """The best sum from every node to the last [nodes, P], and the arc that begins it; best: [batches, P]."""
     ahead = np.full((graph.last + 1, best.shape[1]), -np.inf)
     ahead[graph.last] = 0.0
@@ -150,7 +150,7 @@ class _Labels:
 
 
 @dataclass(frozen=True)
-class Cut:
+class Pruning:
     """What a partial plan must still be able to reach: V > needed(S) for the incumbent's score, with S >= cap.
 
     needed grows with S, linearly or like a logarithm, so for a price p, V - needed(max(cap, Σt)) is at most
@@ -161,50 +161,60 @@ class Cut:
     objective: Objective
     weight: float
     score: float  # the incumbent's
-    cap_ms: float
-    latest_ms: float  # Σ verify of a plan that pays, at most
+    cycle_bound_ms: float
+    max_busy_ms: float  # Σ verify of a plan that pays, at most
     prices: Floats  # [P]
 
     @classmethod
-    def at(cls, arrays: Arrays, score: float, cap_ms: float) -> "Cut":
+    def at(cls, arrays: ProblemArrays, score: float, cycle_bound_ms: float) -> "Pruning":
         """Against an incumbent of this score, for cycles of at least cap_ms."""
-        objective, weight = arrays.objective, arrays.all_weight
-        latest = objective.longest(score, weight, arrays.most_value)
-        prices = PRICES * objective.price(score, weight, cap_ms)
-        return cls(objective, weight, score, cap_ms, latest, prices)
+        objective, weight = arrays.objective, arrays.total_weight
+        max_busy = objective.max_cycle_ms(score, weight, arrays.max_value)
+        prices = PRICES * objective.price(score, weight, cycle_bound_ms)
+        return cls(objective, weight, score, cycle_bound_ms, max_busy, prices)
 
-    def lets_through(self, time: Floats, value: Floats, ahead: Floats, time_ahead: Floats) -> Bools:
+    def admits(self, time: Floats, value: Floats, ahead: Floats, time_ahead: Floats) -> Bools:
         """time, value: [n, o]; ahead [o, P] and time_ahead [o] of where each option leads."""
-        through = time + time_ahead <= self.latest_ms
-        turn = np.maximum(self.cap_ms - time, time_ahead)
-        end = np.maximum(self.latest_ms - time, time_ahead)
-        at_turn = self._needed(np.maximum(self.cap_ms, time + turn))
-        at_end = self._needed(np.maximum(self.cap_ms, time + end))
+        through = time + time_ahead <= self.max_busy_ms
+        turn = np.maximum(self.cycle_bound_ms - time, time_ahead)
+        end = np.maximum(self.max_busy_ms - time, time_ahead)
+        at_turn = self._needed(np.maximum(self.cycle_bound_ms, time + turn))
+        at_end = self._needed(np.maximum(self.cycle_bound_ms, time + end))
         for index, price in enumerate(self.prices):
             rest = np.maximum(price * turn - at_turn, price * end - at_end)
             through &= value + ahead[:, index] + rest > 0
         return through
 
     def _needed(self, cycle: Floats) -> Floats:
-        return np.asarray(self.objective.needed(self.score, self.weight, cycle))
+        return np.asarray(self.objective.required_value(self.score, self.weight, cycle))
 
 
 class Pareto:
     """All paths worth keeping, through one graph within one cap."""
 
-    def __init__(self, graph: Graph, options: Options, cut: Cut, least: int, most: int) -> None:
+    def __init__(
+        self, graph: Graph, options: Options, pruning: Pruning, min_batches: int, max_batches: int
+    ) -> None:
         """Paths of `least` to `most` arcs, and of those only what `cut` lets through."""
-        self._graph, self._cut, self._least, self._most = graph, cut, least, most
+        self._graph, self._pruning, self._min_batches, self._max_batches = (
+            graph,
+            pruning,
+            min_batches,
+            max_batches,
+        )
         self._time, self._values = options.verify_ms, options.values
         verify_ms, values = options.verify_ms, options.values
-        best = (values[:, :, None] - cut.prices * verify_ms[:, :, None]).max(axis=1)  # [batches, P]
-        feasible = np.where(values > -np.inf, verify_ms, NEVER).min(axis=1)
-        ahead, _ = _ahead(graph, np.column_stack([best, -feasible]))
-        self._ahead, self._time_ahead = ahead[:, :-1], np.minimum(-ahead[:, -1], NEVER)  # [nodes, P], [nodes]
+        best = (values[:, :, None] - pruning.prices * verify_ms[:, :, None]).max(axis=1)  # [batches, P]
+        feasible = np.where(values > -np.inf, verify_ms, UNREACHABLE_MS).min(axis=1)
+        ahead, _ = _best_ahead(graph, np.column_stack([best, -feasible]))
+        self._value_ahead, self._time_ahead = (
+            ahead[:, :-1],
+            np.minimum(-ahead[:, -1], UNREACHABLE_MS),
+        )  # [nodes, P], [nodes]
         self._labels: dict[int, _Labels] = {}
-        self._walk()
+        self._propagate()
 
-    def ends(self) -> tuple[Floats, Floats]:
+    def final_sums(self) -> tuple[Floats, Floats]:
         """Σ verify time and Σ value of the plans that came through."""
         last = self._labels.get(self._graph.last)
         return (last.verify_ms, last.value) if last else (np.empty(0), np.empty(0))
@@ -219,7 +229,7 @@ class Pareto:
             labels = self._labels[node]
         return Path(tuple(reversed(steps)))
 
-    def _walk(self) -> None:
+    def _propagate(self) -> None:
         none = np.array([-1])
         arriving = {
             0: [_Labels(np.zeros(1), np.zeros(1), np.zeros(1, dtype=np.int64), none, none, none, none)]
@@ -227,24 +237,24 @@ class Pareto:
         for node in range(self._graph.last + 1):
             if node not in arriving:
                 continue
-            labels = _undominated(_Labels.join(arriving.pop(node)), self._counted(node))
+            labels = _undominated(_Labels.join(arriving.pop(node)), self._counts_batches(node))
             self._labels[node] = labels
-            for head, reached in self._leave(node, labels):
+            for head, reached in self._expand(node, labels):
                 arriving.setdefault(head, []).append(reached)
 
-    def _counted(self, node: int) -> bool:
+    def _counts_batches(self, node: int) -> bool:
         """Whether a plan with fewer batches may be worth more than its time and value say."""
-        return self._least > 1 or self._most < self._graph.last
+        return self._min_batches > 1 or self._max_batches < self._graph.last
 
-    def _leave(self, node: int, labels: _Labels) -> Iterator[tuple[int, _Labels]]:
+    def _expand(self, node: int, labels: _Labels) -> Iterator[tuple[int, _Labels]]:
         arcs = self._graph.arcs(node)
         arc, option = np.nonzero(self._values[self._graph.batch[arcs]] > -np.inf)
         batch, head = self._graph.batch[arcs][arc], self._graph.head[arcs][arc]
         time = labels.verify_ms[:, None] + self._time[batch, option]
         value = labels.value[:, None] + self._values[batch, option]
-        keep = labels.batches[:, None] < self._most
-        keep = keep & (labels.batches[:, None] + 1 >= self._least) | keep & (head != self._graph.last)
-        keep &= self._cut.lets_through(time, value, self._ahead[head], self._time_ahead[head])
+        keep = labels.batches[:, None] < self._max_batches
+        keep = keep & (labels.batches[:, None] + 1 >= self._min_batches) | keep & (head != self._graph.last)
+        keep &= self._pruning.admits(time, value, self._value_ahead[head], self._time_ahead[head])
         label, which = np.nonzero(keep)
         order = np.argsort(head[which], kind="stable")
         label, which = label[order], which[order]
@@ -266,10 +276,10 @@ class Pareto:
             )
 
 
-def _undominated(labels: _Labels, counted: bool) -> _Labels:
+def _undominated(labels: _Labels, count_batches: bool) -> _Labels:
     """Labels that none other beats in both time and value; those of unlike many batches do not compete if counted."""
     kept = []
-    for batches in np.unique(labels.batches) if counted else (None,):
+    for batches in np.unique(labels.batches) if count_batches else (None,):
         mine = np.arange(len(labels)) if batches is None else np.flatnonzero(labels.batches == batches)
         order = mine[np.lexsort((-labels.value[mine], labels.verify_ms[mine]))]
         value = labels.value[order]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared.planning.problem import Split
-from shared.planning.solvers.arrays.problem_arrays import Arrays
+from shared.planning.solvers.arrays.problem_arrays import ProblemArrays
 from shared.planning.solvers.branch_and_bound.cycle_bounds import Batch
 
 
@@ -14,24 +14,24 @@ from shared.planning.solvers.branch_and_bound.cycle_bounds import Batch
 class Classes:
     """Classes of equal users. `arrays`: one user of each class, standing for all; `users`: who they are."""
 
-    arrays: Arrays
+    arrays: ProblemArrays
     users: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def of(cls, arrays: Arrays) -> "Classes":
+    def of(cls, arrays: ProblemArrays) -> "Classes":
         """Of users who stand for themselves alone."""
-        firsts, kind = np.unique(arrays.equal_to, return_inverse=True)
-        order = np.argsort(kind, kind="stable")
-        users = np.split(order, np.cumsum(np.bincount(kind))[:-1])
+        firsts, class_of = np.unique(arrays.first_equal, return_inverse=True)
+        order = np.argsort(class_of, kind="stable")
+        users = np.split(order, np.cumsum(np.bincount(class_of))[:-1])
         count = np.array([float(len(each)) for each in users])
-        return cls(arrays.standing(firsts, count), tuple(tuple(each.tolist()) for each in users))
+        return cls(arrays.representing(firsts, count), tuple(tuple(each.tolist()) for each in users))
 
     @property
     def counts(self) -> tuple[int, ...]:
         """Users of each class."""
         return tuple(len(each) for each in self.users)
 
-    def everybody(self, batches: Iterable[Batch]) -> Split:
+    def expand(self, batches: Iterable[Batch]) -> Split:
         """A plan of all users from batches of classes."""
         waiting = [iter(each) for each in self.users]
         lengths = [0] * sum(self.counts)

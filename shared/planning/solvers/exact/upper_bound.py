@@ -12,16 +12,16 @@ from math import sqrt
 
 import numpy as np
 
-from shared.planning.solvers.arrays.problem_arrays import Arrays, Floats
-from shared.planning.solvers.branch_and_bound.cycle_bounds import cap_range
+from shared.planning.solvers.arrays.problem_arrays import Floats, ProblemArrays
+from shared.planning.solvers.branch_and_bound.cycle_bounds import cycle_bound_range
 
 PRICES = np.geomspace(0.02, 20.0, 60)  # of the value in a mean millisecond of the cycle
 
 
-def upper_bound(arrays: Arrays, precision: float = 1e-4) -> float:
+def upper_bound(arrays: ProblemArrays, precision: float = 1e-4) -> float:
     """A score at least as large as any plan's; at most `precision` (relative) above what this argument can prove."""
-    low, high = cap_range(arrays)
-    high = max(high, _longest_busy(arrays))
+    low, high = cycle_bound_range(arrays)
+    high = max(high, _max_busy_ms(arrays))
     relaxed = _Relaxed(arrays)
     waiting = [(-relaxed.bound(low, high), low, high)]
     while True:
@@ -33,45 +33,49 @@ def upper_bound(arrays: Arrays, precision: float = 1e-4) -> float:
             heapq.heappush(waiting, (-relaxed.bound(*part), *part))
 
 
-def _longest_busy(arrays: Arrays) -> float:
+def _max_busy_ms(arrays: ProblemArrays) -> float:
     """What Σ t_v is at most: everybody alone with the longest draft on the longest prefix."""
-    most, prefix = arrays.bounds.max_draft, float(arrays.prefix.max())
-    return float(arrays.server.verify_ms(1.0, most, most, prefix, prefix) * arrays.count.sum())
+    max_draft, prefix = arrays.bounds.max_draft, float(arrays.prefix.max())
+    return float(arrays.server.verify_ms(1.0, max_draft, max_draft, prefix, prefix) * arrays.count.sum())
 
 
 class _Relaxed:
     """Tables over [user, batch size, draft length]."""
 
-    def __init__(self, arrays: Arrays) -> None:
+    def __init__(self, arrays: ProblemArrays) -> None:
         self._arrays = arrays
-        least, most = arrays.bounds.min_draft, arrays.bounds.max_draft
+        min_draft, max_draft = arrays.bounds.min_draft, arrays.bounds.max_draft
         users = int(arrays.count.sum())
         size = np.arange(1, users + 1, dtype=np.float64)[None, :, None]
-        length = np.arange(least, most + 1, dtype=np.float64)[None, None, :]
+        length = np.arange(min_draft, max_draft + 1, dtype=np.float64)[None, None, :]
         prefix = arrays.prefix[:, None, None]
         server, smallest = arrays.server, float(arrays.prefix.min())
         if arrays.packed:
-            others, drafted = (size - 1) * smallest, (size - 1) * least
+            others, drafted = (size - 1) * smallest, (size - 1) * min_draft
             time = server.verify_ms(size, length, drafted + length, prefix, others + prefix)
             base = server.verify_ms(0.0, 0.0, 0.0, 0.0, 0.0)
             share = base / size + server.verify_ms(1.0, length, length, prefix, prefix) - base
-            room = server.room_bytes(size, prefix, others + prefix)
+            room = server.needed_bytes(size, prefix, others + prefix)
         else:
             time = server.verify_ms(size, length, size * length, prefix, size * prefix)
             share = time / size
-            room = server.room_bytes(size, prefix, size * prefix)
+            room = server.needed_bytes(size, prefix, size * prefix)
         self._fits = np.broadcast_to(np.asarray(room) <= server.memory_bytes, np.shape(time))
         self._share: Floats = np.asarray(share)
         self._loop: Floats = length * arrays.draft_ms[:, None, None] + arrays.comm_ms[:, None, None] + time
-        self._value = arrays.value[:, None, least : most + 1]
+        self._value = arrays.value[:, None, min_draft : max_draft + 1]
 
     def bound(self, low: float, high: float) -> float:
         """Of the scores of plans with a cycle between (ms)."""
         arrays = self._arrays
         value = np.where(self._fits & (self._loop <= high * (1 + 1e-12)), self._value, -np.inf)
-        scale = max(1e-12, float(np.abs(arrays.most_value))) / high
-        least = np.inf
+        scale = max(1e-12, float(np.abs(arrays.max_value))) / high
+        max_value = np.inf
         for price in (0.0, *PRICES * scale):
             each = (value - price * self._share).max(axis=(1, 2))
-            least = min(least, float((each * arrays.count).sum()) + price * high)
-        return float(arrays.objective.score(least, arrays.all_weight, low)) if least > -np.inf else -np.inf
+            max_value = min(max_value, float((each * arrays.count).sum()) + price * high)
+        return (
+            float(arrays.objective.score(max_value, arrays.total_weight, low))
+            if max_value > -np.inf
+            else -np.inf
+        )

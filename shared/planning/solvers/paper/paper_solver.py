@@ -14,25 +14,25 @@ import numpy as np
 
 from shared.planning.problem import Split
 from shared.planning.solvers.arrays.options import Batches
-from shared.planning.solvers.arrays.problem_arrays import Arrays, Floats
-from shared.planning.solvers.arrays.scored_plan import Plan
+from shared.planning.solvers.arrays.problem_arrays import Floats, ProblemArrays
+from shared.planning.solvers.arrays.scored_plan import ScoredPlan
 from shared.planning.solvers.paper.milp import Milp
 
 TURNS = 20  # of association and lengths for one N, at most
 Members = tuple[int, ...]
 
 
-def solve(arrays: Arrays, seconds_left: Callable[[], float] = lambda: np.inf) -> Plan | None:
+def solve(arrays: ProblemArrays, seconds_left: Callable[[], float] = lambda: np.inf) -> ScoredPlan | None:
     """The best plan of all N; None where none fits. Raises OutOfTime when no seconds are left."""
-    least = max(min(2, len(arrays)), arrays.bounds.min_batches)
-    plans = [_alternate(arrays, count, seconds_left) for count in range(least, arrays.max_batches + 1)]
+    min_batches = max(min(2, len(arrays)), arrays.bounds.min_batches)
+    plans = [_alternate(arrays, count, seconds_left) for count in range(min_batches, arrays.max_batches + 1)]
     return max((plan for plan in plans if plan), key=lambda plan: plan.score, default=None)
 
 
-def _alternate(arrays: Arrays, count: int, seconds_left: Callable[[], float]) -> Plan | None:
+def _alternate(arrays: ProblemArrays, count: int, seconds_left: Callable[[], float]) -> ScoredPlan | None:
     """Turns with N = count from equal lengths until nothing gets better."""
     lengths = [min(max(1, arrays.bounds.min_draft), arrays.bounds.max_draft)] * len(arrays)
-    best: Plan | None = None
+    best: ScoredPlan | None = None
     for _ in range(TURNS):
         batches = associate(arrays, count, lengths, seconds_left())
         if batches is None:
@@ -45,7 +45,7 @@ def _alternate(arrays: Arrays, count: int, seconds_left: Callable[[], float]) ->
 
 
 def associate(
-    arrays: Arrays, count: int, lengths: Sequence[int], seconds: float = np.inf
+    arrays: ProblemArrays, count: int, lengths: Sequence[int], seconds: float = np.inf
 ) -> tuple[Members, ...] | None:
     """This many batches with the smallest cycle for these lengths; None where they do not fit."""
     users, drafts = range(len(arrays)), np.array(lengths, dtype=np.float64)
@@ -73,24 +73,26 @@ def associate(
     return tuple(tuple(m for m in users if solution[member[m][n]] > 0.5) for n in range(count))
 
 
-def _packed(program: Milp, arrays: Arrays, mine: list[int], drafts: Floats) -> list[tuple[int, float]]:
+def _packed(program: Milp, arrays: ProblemArrays, mine: list[int], drafts: Floats) -> list[tuple[int, float]]:
     """Terms of a batch's verify time, linear in who is in it; and its memory."""
     base = float(arrays.server.verify_ms(0.0, 0.0, 0.0, 0.0, 0.0))
     alone = np.asarray(arrays.server.verify_ms(1.0, drafts, drafts, arrays.prefix, arrays.prefix)) - base
-    room = np.asarray(arrays.server.room_bytes(1.0, arrays.prefix, arrays.prefix))
+    room = np.asarray(arrays.server.needed_bytes(1.0, arrays.prefix, arrays.prefix))
     constant = program.one_of([0.0])[0]
     program.row([(m, 1.0) for m in mine], low=1.0)
     program.row(list(zip(mine, room, strict=True)), high=arrays.server.memory_bytes)
     return [(constant, base), *zip(mine, alone, strict=True)]
 
 
-def _padded(program: Milp, arrays: Arrays, mine: list[int], drafts: Floats) -> list[tuple[int, float]] | None:
+def _padded(
+    program: Milp, arrays: ProblemArrays, mine: list[int], drafts: Floats
+) -> list[tuple[int, float]] | None:
     """Terms of a batch's verify time: one of all sizes × longest drafts × longest prefixes that fit."""
     sizes = range(1, len(mine) + 1)
     shapes = [
         shape
         for shape in product(sizes, np.unique(drafts), np.unique(arrays.prefix))
-        if arrays.server.room_bytes(shape[0], shape[2], shape[0] * shape[2]) <= arrays.server.memory_bytes
+        if arrays.server.needed_bytes(shape[0], shape[2], shape[0] * shape[2]) <= arrays.server.memory_bytes
     ]
     if not shapes:
         return None
@@ -105,44 +107,48 @@ def _padded(program: Milp, arrays: Arrays, mine: list[int], drafts: Floats) -> l
 
 
 def choose_lengths(
-    arrays: Arrays, batches: tuple[Members, ...], seconds_left: Callable[[], float] = lambda: np.inf
-) -> Plan | None:
+    arrays: ProblemArrays, batches: tuple[Members, ...], seconds_left: Callable[[], float] = lambda: np.inf
+) -> ScoredPlan | None:
     """The best lengths for these batches, by Dinkelbach: maximise value - score · S until that is nought."""
-    plan = Plan.of(arrays, Split(batches, tuple([arrays.bounds.min_draft] * len(arrays))))
+    plan = ScoredPlan.of(arrays, Split(batches, tuple([arrays.bounds.min_draft] * len(arrays))))
     while True:
-        price = arrays.objective.price(plan.score, arrays.all_weight, plan.cycle_ms)
+        price = arrays.objective.price(plan.score, arrays.total_weight, plan.cycle_ms)
         lengths = _lengths_at(arrays, batches, price, seconds_left())
         if lengths is None:
             return None
-        better = Plan.of(arrays, Split(batches, lengths))
+        better = ScoredPlan.of(arrays, Split(batches, lengths))
         if better.score <= plan.score + 1e-12 * abs(plan.score):
             return plan
         plan = better
 
 
 def _lengths_at(
-    arrays: Arrays, batches: tuple[Members, ...], price: float, seconds: float
+    arrays: ProblemArrays, batches: tuple[Members, ...], price: float, seconds: float
 ) -> tuple[int, ...] | None:
     """Lengths with the largest value - price · S."""
-    least, most = arrays.bounds.min_draft, arrays.bounds.max_draft
+    min_draft, max_draft = arrays.bounds.min_draft, arrays.bounds.max_draft
     rows = Batches.of(arrays, batches)
     program = Milp()
     cycle = program.variable(cost=price)
     length = [
-        program.one_of(-arrays.value[m, least : most + 1]) for m in range(len(arrays))
+        program.one_of(-arrays.value[m, min_draft : max_draft + 1]) for m in range(len(arrays))
     ]  # [user][l - least]
     total = []
     for n, batch in enumerate(batches):
         times = len(batch) if arrays.packed else 1
-        levels = np.arange(times * least, times * most + 1.0)  # of drafted tokens, or the longest draft
+        levels = np.arange(
+            times * min_draft, times * max_draft + 1.0
+        )  # of drafted tokens, or the longest draft
         chosen = program.one_of([0.0] * len(levels))
         time = list(zip(chosen, rows.verify_ms(np.tile(levels, (len(batches), 1)))[n], strict=True))
         total += time
-        drafted = [(length[m][k], float(least + k)) for m in batch for k in range(most - least + 1)]
+        drafted = [
+            (length[m][k], float(min_draft + k)) for m in batch for k in range(max_draft - min_draft + 1)
+        ]
         if arrays.packed:
             program.row([*drafted, *_minus(zip(chosen, levels, strict=True))], high=0.0)
         for m in batch:
-            mine = [(v, float(least + k)) for k, v in enumerate(length[m])]
+            mine = [(v, float(min_draft + k)) for k, v in enumerate(length[m])]
             if not arrays.packed:
                 program.row([*mine, *_minus(zip(chosen, levels, strict=True))], high=0.0)
             ready = [(v, -k * float(arrays.draft_ms[m])) for v, k in mine]
@@ -151,7 +157,7 @@ def _lengths_at(
     solution = program.solve(seconds)
     if solution is None:
         return None
-    return tuple(least + int(np.argmax(solution[variables])) for variables in length)
+    return tuple(min_draft + int(np.argmax(solution[variables])) for variables in length)
 
 
 def _minus(terms: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:

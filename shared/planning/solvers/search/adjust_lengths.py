@@ -10,21 +10,21 @@ import numpy as np
 
 from shared.planning.problem import Split
 from shared.planning.solvers.arrays.options import Batches
-from shared.planning.solvers.arrays.problem_arrays import Arrays, Floats, Ints
-from shared.planning.solvers.arrays.scored_plan import Plan
+from shared.planning.solvers.arrays.problem_arrays import Floats, Ints, ProblemArrays
+from shared.planning.solvers.arrays.scored_plan import ScoredPlan
 
 STEPS = 30  # at most
 LEAST = 1e-12  # gain of a step, relative
 
 
-def adjust_lengths(arrays: Arrays, plan: Plan) -> Plan:
+def adjust_lengths(arrays: ProblemArrays, plan: ScoredPlan) -> ScoredPlan:
     """A plan with these batches, at least as good."""
     batches = Batches.of(arrays, plan.split.batches)
-    least, most = arrays.bounds.min_draft, arrays.bounds.max_draft
+    min_draft, max_draft = arrays.bounds.min_draft, arrays.bounds.max_draft
     changes = _changes(len(arrays), tuple(batches.starts.tolist()))
     lengths, score = np.array(plan.split.lengths)[batches.members], plan.score
     for _ in range(STEPS):
-        tried = np.clip(lengths + changes, least, most)
+        tried = np.clip(lengths + changes, min_draft, max_draft)
         scores = _scores(arrays, batches, tried)
         best = int(scores.argmax())
         if scores[best] <= score + LEAST * abs(score):
@@ -32,7 +32,7 @@ def adjust_lengths(arrays: Arrays, plan: Plan) -> Plan:
         lengths, score = tried[best], float(scores[best])
     of_users = np.empty(len(arrays), dtype=np.int64)
     of_users[batches.members] = lengths
-    return Plan.of(arrays, Split(plan.split.batches, tuple(of_users.tolist())))
+    return ScoredPlan.of(arrays, Split(plan.split.batches, tuple(of_users.tolist())))
 
 
 @lru_cache(maxsize=64)
@@ -46,7 +46,7 @@ def _changes(users: int, starts: tuple[int, ...]) -> Ints:
     return np.unique(np.concatenate([more, -more, pairs, twos]), axis=0)
 
 
-def _scores(arrays: Arrays, batches: Batches, lengths: Ints) -> Floats:
+def _scores(arrays: ProblemArrays, batches: Batches, lengths: Ints) -> Floats:
     """Of plans with these lengths [X, members]."""
     members, starts = batches.members, batches.starts
     level = (

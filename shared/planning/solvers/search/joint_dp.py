@@ -14,20 +14,20 @@ from itertools import pairwise
 import numpy as np
 
 from shared.planning.solvers.arrays.batch_types import Members
-from shared.planning.solvers.arrays.options import Batches, quick
-from shared.planning.solvers.arrays.problem_arrays import Arrays, Floats, Ints
-from shared.planning.solvers.branch_and_bound.cycle_bounds import cap_range
+from shared.planning.solvers.arrays.options import Batches, approximate_options
+from shared.planning.solvers.arrays.problem_arrays import Floats, Ints, ProblemArrays
+from shared.planning.solvers.branch_and_bound.cycle_bounds import cycle_bound_range
 from shared.planning.solvers.branch_and_bound.graphs import Groups, line
 from shared.planning.solvers.branch_and_bound.paths import Graph, counted_paths
 from shared.planning.solvers.search.pieces import Pieces
 
-LAYERED = (
+MAX_LAYERED_NODES = (
     3000  # nodes of a graph that keeps a count of batches; larger ones are searched at prices on a batch
 )
-FINE = 96  # caps of which the promising ones are found
+FINE_BOUNDS = 96  # caps of which the promising ones are found
 PRICES = np.array([0.03, 0.3, 0.65, 1.0])  # of what a millisecond of the cycle is worth
 FINE_USERS = 8  # up to whom all options of a batch are looked at, and not about half
-SWEEP = 2000  # members of the runs of a sweep, about: as many as the processor's cache holds
+SWEEP_MEMBERS = 2000  # members of the runs of a sweep, about: as many as the processor's cache holds
 
 
 @dataclass(frozen=True)
@@ -35,34 +35,36 @@ class Partition:
     """Batches of users, the score that they had where they were found, and the cap there (ms)."""
 
     score: float
-    cap_ms: float
+    cycle_bound_ms: float
     batches: tuple[Members, ...]
 
 
-def partitions(arrays: Arrays, caps: Floats, score: float, shares: Sequence[float]) -> Iterator[Partition]:
+def partitions(
+    arrays: ProblemArrays, cycle_bounds: Floats, score: float, shares: Sequence[float]
+) -> Iterator[Partition]:
     """Promising ways to split users into batches, best first.
 
     caps: ms, to look at. score: some plan's, for prices. shares: of what a millisecond of the cycle is worth, the
     prices at which users are ordered.
     """
-    try_caps, prices, orders = _tries(arrays, caps, score, shares)
+    tried_bounds, prices, orders = _orders_to_try(arrays, cycle_bounds, score, shares)
     pieces = Pieces.of(arrays, orders)
-    try_caps, prices, orders = try_caps[pieces.which], prices[pieces.which], orders[pieces.which]
-    segments, graph, (least, most) = _cuts(arrays, pieces)
+    tried_bounds, prices, orders = tried_bounds[pieces.which], prices[pieces.which], orders[pieces.which]
+    segments, graph, (min_batches, max_batches) = _cuts(arrays, pieces)
     sweeps = np.array_split(
-        np.arange(len(orders)), min(len(orders), -(-len(orders) * len(segments.members) // SWEEP))
+        np.arange(len(orders)), min(len(orders), -(-len(orders) * len(segments.members) // SWEEP_MEMBERS))
     )
-    found = [
-        _choose(arrays, orders[part], pieces.edges[part], segments, try_caps[part], prices[part])
+    swept = [
+        _segment_options(arrays, orders[part], pieces.edges[part], segments, tried_bounds[part], prices[part])
         for part in sweeps
     ]
-    value, time = (np.concatenate([part[n] for part in found]) for n in (0, 1))  # [tries, P, segments]
+    value, time = (np.concatenate([part[n] for part in swept]) for n in (0, 1))  # [tries, P, segments]
     worth = value - prices[:, :, None] * time
     shape = (-1, value.shape[2])
-    paths = counted_paths(graph, worth.reshape(shape).T, least, most)  # [tries · P, batches]
+    paths = counted_paths(graph, worth.reshape(shape).T, min_batches, max_batches)  # [tries · P, batches]
     row, there = np.arange(len(paths))[:, None], paths >= 0
     values, times = (np.where(there, of.reshape(shape)[row, paths], 0.0).sum(axis=1) for of in (value, time))
-    scores = arrays.scores(values, times, np.repeat(try_caps, len(PRICES)))
+    scores = arrays.scores(values, times, np.repeat(tried_bounds, len(PRICES)))
     scores[~there.any(axis=1)] = -np.inf
     for index in np.argsort(-scores, kind="stable"):
         if scores[index] == -np.inf:
@@ -71,23 +73,23 @@ def partitions(arrays: Arrays, caps: Floats, score: float, shares: Sequence[floa
         cuts = pieces.edges[which][np.append(0, np.cumsum(segments.ends[path] - segments.starts[path]))]
         order = orders[which].tolist()
         batches = tuple(tuple(sorted(order[a:b])) for a, b in pairwise(cuts.tolist()))
-        yield Partition(float(scores[index]), float(try_caps[which]), batches)
+        yield Partition(float(scores[index]), float(tried_bounds[which]), batches)
 
 
-def promising_caps(arrays: Arrays, score: float) -> tuple[float, float]:
+def promising_cycle_bounds(arrays: ProblemArrays, score: float) -> tuple[float, float]:
     """Of all caps, those within which a plan might score this much: as if every user were verified alone, and free."""
-    caps = np.geomspace(*cap_range(arrays), FINE)
-    slack = caps - arrays.alone_ms[0][:, None]
-    drafts = np.maximum(arrays.drafts(np.arange(len(arrays)), slack), arrays.bounds.min_draft)
+    cycle_bounds = np.geomspace(*cycle_bound_range(arrays), FINE_BOUNDS)
+    slack = cycle_bounds - arrays.solo_verify_ms[0][:, None]
+    drafts = np.maximum(arrays.affordable_lengths(np.arange(len(arrays)), slack), arrays.bounds.min_draft)
     value = (np.take_along_axis(arrays.value, drafts, axis=1) * arrays.count[:, None]).sum(axis=0)
-    likely = np.flatnonzero(arrays.scores(value, np.zeros(FINE), caps) >= score)
-    if len(likely) == 0:
-        return float(caps[0]), float(caps[-1])
-    return float(caps[likely[0]]), float(caps[min(likely[-1] + 1, FINE - 1)])
+    reachable = np.flatnonzero(arrays.scores(value, np.zeros(FINE_BOUNDS), cycle_bounds) >= score)
+    if len(reachable) == 0:
+        return float(cycle_bounds[0]), float(cycle_bounds[-1])
+    return float(cycle_bounds[reachable[0]]), float(cycle_bounds[min(reachable[-1] + 1, FINE_BOUNDS - 1)])
 
 
-def _choose(
-    arrays: Arrays, orders: Ints, edges: Ints, segments: Groups, caps: Floats, prices: Floats
+def _segment_options(
+    arrays: ProblemArrays, orders: Ints, edges: Ints, segments: Groups, cycle_bounds: Floats, prices: Floats
 ) -> tuple[Floats, Floats]:
     """Value and time of the best option of every run of pieces, [tries, P, segments]."""
     tries, count = len(orders), edges.shape[1] - 1
@@ -95,9 +97,9 @@ def _choose(
     pooled = arrays.pooled(orders.ravel(), (edges[:, :-1] + each * len(arrays)).ravel())
     members = (segments.members + each * count).ravel()
     starts = (segments.starts + each * len(segments.members)).ravel()
-    options = quick(
+    options = approximate_options(
         Batches(pooled, members, starts),
-        np.repeat(caps, len(segments.starts)),
+        np.repeat(cycle_bounds, len(segments.starts)),
         coarse=len(arrays) > FINE_USERS,
     )
     rows = options.values.shape[0]
@@ -108,51 +110,56 @@ def _choose(
     return value.transpose(1, 0, 2), time.transpose(1, 0, 2)
 
 
-def _tries(
-    arrays: Arrays, caps: Floats, score: float, shares: Sequence[float]
+def _orders_to_try(
+    arrays: ProblemArrays, cycle_bounds: Floats, score: float, shares: Sequence[float]
 ) -> tuple[Floats, Floats, Ints]:
     """Caps, prices [tries, P] and orders of users [tries, M]: for every cap the orders that differ."""
-    price = np.array([arrays.objective.price(score, arrays.all_weight, float(cap)) for cap in caps])
-    orders = _orders(arrays, caps, price, shares)
+    price = np.array(
+        [
+            arrays.objective.price(score, arrays.total_weight, float(cycle_bound))
+            for cycle_bound in cycle_bounds
+        ]
+    )
+    orders = _orders(arrays, cycle_bounds, price, shares)
     kept = [
         (n, index)
         for n, mine in enumerate(orders)
         for index in {order.tobytes(): index for index, order in enumerate(mine)}.values()
     ]
     which, index = np.array(kept).T
-    return caps[which], price[which, None] * PRICES, orders[which, index]
+    return cycle_bounds[which], price[which, None] * PRICES, orders[which, index]
 
 
-def _orders(arrays: Arrays, caps: Floats, price: Floats, shares: Sequence[float]) -> Ints:
+def _orders(arrays: ProblemArrays, cycle_bounds: Floats, price: Floats, shares: Sequence[float]) -> Ints:
     """Orders of users, [caps, orders, M].
 
     By the draft they would send if alone within the cap, at some share of the price; and by how long that takes them.
     """
-    alone, longer = arrays.alone_ms
-    afforded = (caps[:, None] - alone - arrays.comm_ms) / arrays.draft_ms  # [caps, M]
-    least, most = arrays.bounds.min_draft, arrays.bounds.max_draft
-    gain = np.diff(arrays.value[:, least : most + 1], axis=1)
-    found = []
+    alone, longer = arrays.solo_verify_ms
+    afforded = (cycle_bounds[:, None] - alone - arrays.comm_ms) / arrays.draft_ms  # [caps, M]
+    min_draft, max_draft = arrays.bounds.min_draft, arrays.bounds.max_draft
+    gain = np.diff(arrays.value[:, min_draft : max_draft + 1], axis=1)
+    orders = []
     for share in shares:
         needed = share * price[:, None] * (longer - alone)  # [caps, M]
-        wished = least + (gain > needed[:, :, None]).sum(axis=2)
-        length = np.maximum(np.minimum(np.floor(afforded), wished), least)
+        wanted_length = min_draft + (gain > needed[:, :, None]).sum(axis=2)
+        length = np.maximum(np.minimum(np.floor(afforded), wanted_length), min_draft)
         ready = length * arrays.draft_ms + arrays.comm_ms
         prefix = np.broadcast_to(arrays.prefix, ready.shape)
         if not arrays.packed:
-            found.append(np.lexsort((ready, prefix, length)))
-            if arrays.crowded and np.ptp(arrays.prefix) > 0:
-                found.append(np.lexsort((ready, length, prefix)))
-        found.append(np.lexsort((prefix, ready)))
-    return np.stack(found, axis=1)
+            orders.append(np.lexsort((ready, prefix, length)))
+            if arrays.memory_bound and np.ptp(arrays.prefix) > 0:
+                orders.append(np.lexsort((ready, length, prefix)))
+        orders.append(np.lexsort((prefix, ready)))
+    return np.stack(orders, axis=1)
 
 
-def _cuts(arrays: Arrays, pieces: Pieces) -> tuple[Groups, Graph, tuple[int, int]]:
+def _cuts(arrays: ProblemArrays, pieces: Pieces) -> tuple[Groups, Graph, tuple[int, int]]:
     """Runs of pieces and the graph of cuts; and how many batches a path may have where the graph does not see to it."""
     count = pieces.count
-    least, most = arrays.bounds.min_batches, min(arrays.max_batches, count)
-    if least <= -(-count // pieces.longest):
-        least = 1  # memory makes as many
-    if count * (most if most < count else least) <= LAYERED:
-        return *line(count, pieces.longest, least, most), (1, count)
-    return *line(count, pieces.longest, 1, count), (least, most)
+    min_batches, max_batches = arrays.bounds.min_batches, min(arrays.max_batches, count)
+    if min_batches <= -(-count // pieces.max_per_batch):
+        min_batches = 1  # memory makes as many
+    if count * (max_batches if max_batches < count else min_batches) <= MAX_LAYERED_NODES:
+        return *line(count, pieces.max_per_batch, min_batches, max_batches), (1, count)
+    return *line(count, pieces.max_per_batch, 1, count), (min_batches, max_batches)

@@ -11,12 +11,14 @@ from itertools import pairwise
 import numpy as np
 
 from shared.planning.cost import Real
-from shared.planning.solvers.arrays.problem_arrays import Arrays, Floats, Ints
+from shared.planning.solvers.arrays.problem_arrays import Floats, Ints, ProblemArrays
 
 PIECES = 28  # of an order, about, where memory is no limit
 PARTS = range(5, 9)  # pieces of a full batch, where it is: as many as divide its users best
-LEAST = 3  # pieces of a full batch, at least, where memory makes but few batches
-WASTE = 1.25  # times as many pieces as the best order needs: with more, short prefixes are beside long ones
+MIN_PARTS = 3  # pieces of a full batch, at least, where memory makes but few batches
+MAX_EXTRA_PIECES = (
+    1.25  # times as many pieces as the best order needs: with more, short prefixes are beside long ones
+)
 
 
 @dataclass(frozen=True)
@@ -25,24 +27,26 @@ class Pieces:
 
     which: Ints  # of the orders given: those that do not waste memory
     edges: Ints
-    longest: int  # pieces of a batch at most
+    max_per_batch: int  # pieces of a batch at most
 
     @classmethod
-    def of(cls, arrays: Arrays, orders: Ints) -> "Pieces":
+    def of(cls, arrays: ProblemArrays, orders: Ints) -> "Pieces":
         """Of orders of users, [orders, M]."""
         users = len(arrays)
         each = max(1, min(-(-users // PIECES), users // arrays.bounds.min_batches))
-        most, prefix = each * arrays.count.max(), arrays.prefix.max()
-        part = 1 / (PARTS[-1] if arrays.crowded else LEAST)
-        if _full(arrays, most, prefix, most * prefix) <= part:
+        max_users, prefix = each * arrays.count.max(), arrays.prefix.max()
+        part = 1 / (PARTS[-1] if arrays.memory_bound else MIN_PARTS)
+        if _memory_share(arrays, max_users, prefix, max_users * prefix) <= part:
             edges = np.linspace(0, users, -(-users // each) + 1).astype(np.int64)
             which, edges = np.arange(len(orders)), np.tile(edges, (len(orders), 1))
         else:
-            begins = _cut(arrays, orders, each, _parts(arrays))
-            many = np.array([len(of) for of in begins])
-            which = np.flatnonzero(many <= (WASTE if arrays.crowded else np.inf) * many.min())
-            edges = _evened([begins[n] for n in which], users)
-        return cls(which, edges, _longest(arrays, orders[which], edges))
+            begins = _cut(arrays, orders, each, _pieces_per_batch(arrays))
+            counts = np.array([len(of) for of in begins])
+            which = np.flatnonzero(
+                counts <= (MAX_EXTRA_PIECES if arrays.memory_bound else np.inf) * counts.min()
+            )
+            edges = _equalised([begins[n] for n in which], users)
+        return cls(which, edges, _max_per_batch(arrays, orders[which], edges))
 
     @property
     def count(self) -> int:
@@ -50,22 +54,22 @@ class Pieces:
         return int(self.edges.shape[1]) - 1
 
 
-def _full(arrays: Arrays, users: Real, prefix: Real, prefixes: Real) -> Floats:
+def _memory_share(arrays: ProblemArrays, users: Real, prefix: Real, prefixes: Real) -> Floats:
     """The part of a batch's room that these take."""
-    nobody = float(arrays.server.room_bytes(0.0, 0.0, 0.0))
-    taken = np.asarray(arrays.server.room_bytes(users, prefix, prefixes)) - nobody
+    nobody = float(arrays.server.needed_bytes(0.0, 0.0, 0.0))
+    taken = np.asarray(arrays.server.needed_bytes(users, prefix, prefixes)) - nobody
     return np.asarray(taken / (arrays.server.memory_bytes - nobody))
 
 
-def _parts(arrays: Arrays) -> int:
+def _pieces_per_batch(arrays: ProblemArrays) -> int:
     """Pieces of a batch, so that pieces of users with a middling prefix fill it best."""
     prefix = float(np.median(arrays.prefix))
-    room = 1 / max(1e-9, float(_full(arrays, 1.0, prefix, prefix) * arrays.count.mean()))
+    room = 1 / max(1e-9, float(_memory_share(arrays, 1.0, prefix, prefix) * arrays.count.mean()))
     best: int = max(PARTS, key=lambda parts: parts * int(room / parts + 1e-9))
     return best
 
 
-def _cut(arrays: Arrays, orders: Ints, each: int, parts: int) -> list[list[int]]:
+def _cut(arrays: ProblemArrays, orders: Ints, each: int, parts: int) -> list[list[int]]:
     """Where pieces of up to `each` users begin in each order; a user who takes more than a part is one of its own."""
     users, prefix, prefixes, size = np.zeros((4, len(orders)))
     begins = np.zeros(orders.shape, dtype=np.bool_)
@@ -77,7 +81,7 @@ def _cut(arrays: Arrays, orders: Ints, each: int, parts: int) -> list[list[int]]
             prefixes + count * own,
             np.maximum(prefix, own),
         )
-        begin = (_full(arrays, users, prefix, prefixes) > 1 / parts) | (size > each)
+        begin = (_memory_share(arrays, users, prefix, prefixes) > 1 / parts) | (size > each)
         if place == 0 or begin.any():
             begins[:, place] = begin = begin | (place == 0)
             users, size = np.where(begin, count, users), np.where(begin, 1, size)
@@ -85,7 +89,7 @@ def _cut(arrays: Arrays, orders: Ints, each: int, parts: int) -> list[list[int]]
     return [np.flatnonzero(of).tolist() for of in begins]
 
 
-def _evened(begins: list[list[int]], users: int) -> Ints:
+def _equalised(begins: list[list[int]], users: int) -> Ints:
     """Edges of equally many pieces of every order: of those with fewer, the largest are halved."""
     count = max(map(len, begins))
     edges = []
@@ -101,7 +105,7 @@ def _evened(begins: list[list[int]], users: int) -> Ints:
     return np.array(edges)
 
 
-def _longest(arrays: Arrays, orders: Ints, edges: Ints) -> int:
+def _max_per_batch(arrays: ProblemArrays, orders: Ints, edges: Ints) -> int:
     """Pieces that follow each other and fit into a batch, at most."""
     starts = (edges[:, :-1] + np.arange(len(orders))[:, None] * orders.shape[1]).ravel()
     count, own = arrays.count[orders.ravel()], arrays.prefix[orders.ravel()]
@@ -113,7 +117,7 @@ def _longest(arrays: Arrays, orders: Ints, edges: Ints) -> int:
     while longest < highest.shape[1]:
         users, prefixes = users[:, :-1] + each[0][:, longest:], prefixes[:, :-1] + each[1][:, longest:]
         prefix = np.maximum(prefix[:, :-1], highest[:, longest:])
-        if (_full(arrays, users, prefix, prefixes) > 1).all():
+        if (_memory_share(arrays, users, prefix, prefixes) > 1).all():
             break
         longest += 1
     return longest

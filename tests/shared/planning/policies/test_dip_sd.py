@@ -20,7 +20,7 @@ def test_a_plan_has_everybody_who_can_draft_once() -> None:
         == [f"s{n}" for n in range(1, 9)]
     )
     assert min(plan.lengths.values()) >= 1
-    assert plan.least == tuple(len(batch) for batch in plan.batches)
+    assert plan.min_ready == tuple(len(batch) for batch in plan.batches)
     assert plan.tokens_per_s == pytest.approx(
         sum((1 - 0.78 ** (k + 1)) / 0.22 for k in plan.lengths.values()) / plan.cycle_ms * 1e3
     )
@@ -52,7 +52,7 @@ def test_there_is_no_plan_of_nobody_or_without_room() -> None:
 def test_dealt_lanes_are_verified_in_turn_and_whole() -> None:
     line = Timeline(DipSd())
     line.add("a", "b", "c", phase="ready")
-    line.cohort = line.cohort.deal([("a", "b"), ("c",)])
+    line.cohort = line.cohort.assign_lanes([("a", "b"), ("c",)])
     assert line.select() == ("a", "b")
     assert line.select() == ("c",)
     line.become("drafting", "a", "b", "c")

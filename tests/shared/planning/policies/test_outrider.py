@@ -6,8 +6,8 @@ import pytest
 
 from shared.planning.policies.outrider import LEAD_S, UNPLANNED_K, Outrider
 from shared.planning.policy import Plan, Selection
-from shared.planning.session_index import Cohort
-from shared.planning.strategies.probing import EVERY, SHORT
+from shared.planning.session_index import SessionIndex
+from shared.planning.strategies.probing import PROBE_INTERVAL_TOKENS, PROBE_LENGTH
 from shared.planning.views import LATE_S, Phase, VerifierView
 from tests.shared.planning.session_views import SERVER, view
 
@@ -15,28 +15,28 @@ POLICY = Outrider()
 NOW = 10.0
 
 
-def plan(*batches: tuple[str, ...], least: tuple[int, ...], k: int = 3, most: int = 64) -> Plan:
+def plan(*batches: tuple[str, ...], min_ready: tuple[int, ...], k: int = 3, max_rows: int = 64) -> Plan:
     lengths = {session: k for batch in batches for session in batch}
-    return Plan(batches, lengths, least, most, 100.0, 100.0, 1.0)
+    return Plan(batches, lengths, min_ready, max_rows, 100.0, 100.0, 1.0)
 
 
-def cohort(made: Plan, **phases: Phase) -> Cohort:
+def cohort(made: Plan, **phases: Phase) -> SessionIndex:
     """Sessions s0, s1, ... in these phases for the last 10 ms; who drafts was asked for 3 tokens of 12 ms."""
-    found = Cohort()
+    found = SessionIndex()
     for n, (name, phase) in enumerate(phases.items()):
         one = replace(
             view(n), session=name, phase=phase, since=NOW - 0.01, drafted=3 if phase == "ready" else 0
         )
-        found.put(replace(one, asked=3) if phase == "drafting" else one)
-    return found.deal(made.batches)
+        found.put(replace(one, requested=3) if phase == "drafting" else one)
+    return found.assign_lanes(made.batches)
 
 
 def free(in_flight: int = 0, expected_free: float = NOW, max_rows: int = 64) -> VerifierView:
     return VerifierView("v", in_flight, in_flight, expected_free, max_rows)
 
 
-ALL = plan(("s0", "s1", "s2"), least=(3,))
-TWO = plan(("s0", "s1", "s2"), least=(2,))
+ALL = plan(("s0", "s1", "s2"), min_ready=(3,))
+TWO = plan(("s0", "s1", "s2"), min_ready=(2,))
 DUE = NOW - 0.01 + 3 * 0.012 + 0.004 + LATE_S
 
 
@@ -57,7 +57,9 @@ def test_it_waits_for_those_who_are_on_time_and_for_nobody_else() -> None:
 
 def test_a_probe_does_not_count_among_those_who_have_to_be_ready() -> None:
     """s0 and s1 do not draft, s2 does, s3 is being probed: nobody waits for s2 in its stead."""
-    mixed = replace(plan(("s0", "s1", "s2", "s3"), least=(3,)), lengths={"s0": 0, "s1": 0, "s2": 3, "s3": 0})
+    mixed = replace(
+        plan(("s0", "s1", "s2", "s3"), min_ready=(3,)), lengths={"s0": 0, "s1": 0, "s2": 3, "s3": 0}
+    )
     some = cohort(mixed, s0="ready", s1="ready", s2="drafting", s3="drafting")
     assert POLICY.select(some, free(), mixed, NOW).rows == ("s0", "s1")
 
@@ -85,7 +87,7 @@ def test_it_waits_for_verdicts_of_those_who_will_not_draft() -> None:
 
 
 def test_the_lane_that_waits_longest_goes_first_and_takes_those_along_who_do_not_draft() -> None:
-    made = plan(("s0", "s1"), ("s2", "s3"), least=(2, 1))
+    made = plan(("s0", "s1"), ("s2", "s3"), min_ready=(2, 1))
     found = cohort(made, s0="ready", s1="ready", s2="ready", s3="ready")
     found.put(replace(view(2), session="s2", since=NOW - 0.05, drafted=3))
     found.put(replace(view(1), session="s1", since=NOW, drafted=0))
@@ -94,14 +96,14 @@ def test_the_lane_that_waits_longest_goes_first_and_takes_those_along_who_do_not
 
 
 def test_rows_are_bounded_by_plan_and_verifier() -> None:
-    small = replace(ALL, most=2)
+    small = replace(ALL, max_rows=2)
     all_ready = cohort(small, s0="ready", s1="ready", s2="ready")
     assert len(POLICY.select(all_ready, free(), small, NOW).rows) == 2
     assert len(POLICY.select(all_ready, free(max_rows=1), small, NOW).rows) == 1
 
 
 def test_without_a_plan_all_are_waited_for() -> None:
-    some = cohort(plan(least=()), s0="ready", s1="drafting")
+    some = cohort(plan(min_ready=()), s0="ready", s1="drafting")
     assert POLICY.select(some, free(), None, NOW).rows == ()
     assert POLICY.select(some, free(), None, DUE + 0.001).rows == ("s0",)
     assert POLICY.next_length(view(0), None, NOW) == UNPLANNED_K
@@ -109,11 +111,11 @@ def test_without_a_plan_all_are_waited_for() -> None:
 
 def test_lengths_are_the_plan_s_and_k_0_is_probed_now_and_then() -> None:
     assert POLICY.next_length(view(0), ALL, NOW) == 3
-    assert POLICY.next_length(view(9), replace(ALL, newcomer=5), NOW) == 5
-    none = plan(("s0",), least=(1,), k=0)
-    asked = [POLICY.next_length(view(0, length=n), none, NOW) for n in range(4 * EVERY)]
-    assert asked.count(SHORT) == 4
-    assert asked.count(0) == len(asked) - 4
+    assert POLICY.next_length(view(9), replace(ALL, newcomer_length=5), NOW) == 5
+    none = plan(("s0",), min_ready=(1,), k=0)
+    query = [POLICY.next_length(view(0, length=n), none, NOW) for n in range(4 * PROBE_INTERVAL_TOKENS)]
+    assert query.count(PROBE_LENGTH) == 4
+    assert query.count(0) == len(query) - 4
 
 
 @pytest.mark.parametrize("objective", ["throughput", "fair"])
@@ -127,8 +129,8 @@ def test_a_plan_has_everybody_and_is_kept_where_it_is_good(objective: str) -> No
         == sorted(made.lengths)
         == sorted(v.session for v in views)
     )
-    assert len(made.least) == len(made.batches)
-    assert all(1 <= n <= len(batch) for n, batch in zip(made.least, made.batches, strict=True))
+    assert len(made.min_ready) == len(made.batches)
+    assert all(1 <= n <= len(batch) for n, batch in zip(made.min_ready, made.batches, strict=True))
     again = policy.plan(views, SERVER, 64, made)
     assert again is not None
     if objective == "throughput":

@@ -8,7 +8,7 @@ from shared.planning.cost import Packed
 from shared.planning.policies import POLICY_NAMES, UnknownPolicy, make_policy
 from shared.planning.policy import Policy
 from shared.planning.problem import PackedServer
-from shared.planning.session_index import Cohort
+from shared.planning.session_index import SessionIndex
 from shared.planning.views import Phase, SessionView, VerifierView
 
 BASELINES = ("autoregressive", "greedy-batch", "fixed-k", "cyclic-k")
@@ -41,7 +41,7 @@ class Timeline:
 
     def __init__(self, policy: Policy, max_rows: int = 8) -> None:
         self.policy, self.max_rows = policy, max_rows
-        self.cohort = Cohort(policy.lanes)
+        self.cohort = SessionIndex(policy.lanes)
         self.now = 0.0
 
     def add(self, *names: str, phase: Phase = "ready", drafted: int = 4) -> None:

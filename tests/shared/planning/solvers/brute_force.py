@@ -27,7 +27,10 @@ def fits(problem: Problem, batches: list[list[int]]) -> bool:
         return False
     for batch in batches:
         prefixes = [problem.users[m].prefix for m in batch]
-        if problem.server.room_bytes(len(batch), max(prefixes), sum(prefixes)) > problem.server.memory_bytes:
+        if (
+            problem.server.needed_bytes(len(batch), max(prefixes), sum(prefixes))
+            > problem.server.memory_bytes
+        ):
             return False
     return True
 
@@ -36,7 +39,7 @@ def brute_force(problem: Problem, objective: Objective) -> float:
     """The best score there is."""
     lengths = range(problem.bounds.min_draft, problem.bounds.max_draft + 1)
     return max(
-        objective.of(problem, Split(tuple(tuple(batch) for batch in batches), chosen))
+        objective.plan_score(problem, Split(tuple(tuple(batch) for batch in batches), chosen))
         for batches in partitions(list(range(len(problem.users))))
         if fits(problem, batches)
         for chosen in product(lengths, repeat=len(problem.users))

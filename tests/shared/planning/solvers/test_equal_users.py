@@ -10,7 +10,7 @@ from shared.planning.cost import Packed
 from shared.planning.instances import LAWS, of_classes
 from shared.planning.objective import OBJECTIVES, Objective
 from shared.planning.problem import Bounds, PackedServer, Problem
-from shared.planning.solvers.arrays.problem_arrays import Arrays
+from shared.planning.solvers.arrays.problem_arrays import ProblemArrays
 from shared.planning.solvers.branch_and_bound.graphs import lattice, lattice_arcs
 from shared.planning.solvers.exact import exact_solver
 from shared.planning.solvers.exact.classes import Classes
@@ -23,9 +23,9 @@ GOAL = Objective()
 
 def equals(users: int, alpha: float, comm_ms: float = 3.0, min_batches: int = 1) -> Problem:
     """Equal users in the paper's setting."""
-    problem = paper_setting.cohort(users, alpha)
-    everybody = tuple(replace(user, comm_ms=comm_ms) for user in problem.users)
-    return Problem(everybody, problem.server, Bounds(min_batches=min_batches))
+    problem = paper_setting.equal_users(users, alpha)
+    expand = tuple(replace(user, comm_ms=comm_ms) for user in problem.users)
+    return Problem(expand, problem.server, Bounds(min_batches=min_batches))
 
 
 @pytest.mark.parametrize(
@@ -37,10 +37,10 @@ def equals(users: int, alpha: float, comm_ms: float = 3.0, min_batches: int = 1)
     ],
 )
 def test_equal_users_of_the_paper(problem: Problem, tokens_per_s: float) -> None:
-    plan = search_solver.solve(Arrays.of(problem, GOAL))
+    plan = search_solver.solve(ProblemArrays.of(problem, GOAL))
     assert plan is not None
     assert 1e3 * plan.score == pytest.approx(tokens_per_s, abs=5e-5)
-    assert plan.score == pytest.approx(GOAL.of(problem, plan.split), rel=1e-12)
+    assert plan.score == pytest.approx(GOAL.plan_score(problem, plan.split), rel=1e-12)
 
 
 @pytest.mark.parametrize("law", LAWS)
@@ -52,9 +52,9 @@ def test_no_plan_of_equal_users_is_better(seed: int, law: str) -> None:
     if law == "packed":
         server = PackedServer(Packed(40.0, float(draw.choice([0.5, 3.0])), 0.002))
         problem = Problem(problem.users, server, replace(problem.bounds, max_draft=8))
-    plan = search_solver.solve(Arrays.of(problem, GOAL))
+    plan = search_solver.solve(ProblemArrays.of(problem, GOAL))
     assert plan is not None
-    assert plan.score == pytest.approx(GOAL.of(problem, plan.split), rel=1e-12)
+    assert plan.score == pytest.approx(GOAL.plan_score(problem, plan.split), rel=1e-12)
     assert plan.score >= best_of_equals(problem, GOAL, plan.score) * (1 - 1e-9)
 
 
@@ -63,7 +63,7 @@ def test_no_plan_of_equal_users_is_better(seed: int, law: str) -> None:
 def test_no_plan_of_twenty_equal_users_is_better(seed: int) -> None:
     draw = np.random.default_rng(102 + seed)
     problem = equals(20, float(draw.uniform(0.6, 0.97)), float(draw.choice([3, 30, 80])), 1 + seed % 3)
-    plan = search_solver.solve(Arrays.of(problem, GOAL))
+    plan = search_solver.solve(ProblemArrays.of(problem, GOAL))
     assert plan is not None
     assert plan.score >= best_of_equals(problem, GOAL, plan.score) * (1 - 1e-9)
 
@@ -80,12 +80,12 @@ def test_classes_are_searched_as_users_one_by_one_are(seed: int) -> None:
     goal = Objective(OBJECTIVES[seed % 3])
     free = of_classes(seed, 4, 2, law=LAWS[seed % 2])
     problem = Problem(free.users, free.server, Bounds(max_draft=4, min_draft=seed // 2 % 2))
-    arrays = Arrays.of(problem, goal)
+    arrays = ProblemArrays.of(problem, goal)
     assert Classes.of(arrays).counts == (2, 2)
     plan = exact_solver.solve(arrays)
     assert plan is not None
     assert sorted(m for batch in plan.split.batches for m in batch) == [0, 1, 2, 3]
-    assert plan.score == pytest.approx(goal.of(problem, plan.split), rel=1e-12)
+    assert plan.score == pytest.approx(goal.plan_score(problem, plan.split), rel=1e-12)
     assert plan.score == pytest.approx(brute_force(problem, goal), rel=1e-9)
 
 
@@ -95,7 +95,7 @@ def gaps(law: str, seeds: range, most_arcs: float) -> list[float]:
     for seed in seeds:
         draw = np.random.default_rng(seed)
         classes = int(draw.integers(1, 5))
-        arrays = Arrays.of(of_classes(seed, int(draw.integers(4, 21)), classes, law=law), GOAL)
+        arrays = ProblemArrays.of(of_classes(seed, int(draw.integers(4, 21)), classes, law=law), GOAL)
         if lattice_arcs(Classes.of(arrays).counts) > most_arcs:
             continue
         ours = search_solver.solve(arrays)

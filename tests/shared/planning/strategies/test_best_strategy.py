@@ -8,10 +8,10 @@ from shared.planning.objective import Objective
 from shared.planning.problem import Bounds, PackedServer, Problem
 from shared.planning.solvers.solve import solve
 from shared.planning.strategies.best_strategy import ServingQuery, best_strategy, strategies_of_batches
-from shared.planning.strategies.simulation import play
+from shared.planning.strategies.simulation import simulate
 from shared.planning.strategies.user_arrays import users_of
 from shared.planning.views import SessionView
-from tests.shared.planning.session_views import SERVER, crew, view
+from tests.shared.planning.session_views import SERVER, user_arrays, view
 
 
 def mixed(seed: int, users: int, spread_s: float = 0.0) -> list[SessionView]:
@@ -34,45 +34,45 @@ def test_it_is_never_behind_dip_sd(seed: int, spread_s: float) -> None:
     views = mixed(seed, 8, spread_s)
     problem = Problem(tuple(users_of(views)), SERVER, Bounds(16, 1))
     plan, _ = solve(problem, Objective())
-    ways = strategies_of_batches(np.array(plan.split.lengths), plan.split.batches, 64)
-    assert ways is not None
-    fixed = play(crew(views), SERVER, ways[np.array([0])]).rates.sum()
-    found = best_strategy(ServingQuery(crew(views), SERVER, "throughput", 64, 16), [ways])
+    strategies = strategies_of_batches(np.array(plan.split.lengths), plan.split.batches, 64)
+    assert strategies is not None
+    fixed = simulate(user_arrays(views), SERVER, strategies[np.array([0])]).rates.sum()
+    found = best_strategy(ServingQuery(user_arrays(views), SERVER, "throughput", 64, 16), [strategies])
     assert found.rates.sum() >= fixed * (1 - 1e-9)
 
 
 def test_jitter_is_worth_not_waiting_for_all() -> None:
     views = [view(n, alpha=0.9, link_s=0.08, spread_s=0.06) for n in range(14)]
-    found = best_strategy(ServingQuery(crew(views), SERVER, "throughput", 64, 16), [])
-    assert found.way.least[0, 0] < 14
+    found = best_strategy(ServingQuery(user_arrays(views), SERVER, "throughput", 64, 16), [])
+    assert found.strategy.min_ready[0, 0] < 14
     strategies = strategies_of_batches(np.full(14, 6), [tuple(range(14))], 64)
     assert strategies is not None
-    waiting = play(crew(views), SERVER, strategies[np.array([0])])
+    waiting = simulate(user_arrays(views), SERVER, strategies[np.array([0])])
     assert found.rates.sum() > 1.2 * waiting.rates.sum()
 
 
 def test_nobody_drafts_where_drafting_does_not_pay() -> None:
     views = [view(n, alpha=0.3, draft_s_per_token=0.3) for n in range(6)]
-    found = best_strategy(ServingQuery(crew(views), SERVER, "throughput", 64, 16), [])
-    assert found.way.lengths[0].tolist() == [0] * 6
+    found = best_strategy(ServingQuery(user_arrays(views), SERVER, "throughput", 64, 16), [])
+    assert found.strategy.lengths[0].tolist() == [0] * 6
 
 
 def test_a_few_may_draft_among_many_who_do_not() -> None:
     """Of one user, if they are long: no small change leads there from nobody drafting."""
     slow = [view(n, alpha=0.6, draft_s_per_token=0.07, link_s=0.07) for n in range(13)]
     found = best_strategy(
-        ServingQuery(crew([*slow, view(13, alpha=0.9, link_s=0.07)]), SERVER, "throughput", 64, 16), []
+        ServingQuery(user_arrays([*slow, view(13, alpha=0.9, link_s=0.07)]), SERVER, "throughput", 64, 16), []
     )
-    assert found.way.lengths[0, :13].tolist() == [0] * 13
-    assert found.way.lengths[0, 13] >= 4
-    assert found.way.least[0, 0] <= 13
+    assert found.strategy.lengths[0, :13].tolist() == [0] * 13
+    assert found.strategy.lengths[0, 13] >= 4
+    assert found.strategy.min_ready[0, 0] <= 13
 
 
 def test_who_cannot_draft_does_not() -> None:
     views = [view(0, can_draft=False, alpha=0.99), *(view(n, alpha=0.9) for n in range(1, 5))]
-    found = best_strategy(ServingQuery(crew(views), SERVER, "throughput", 64, 16), [])
-    assert found.way.lengths[0, 0] == 0
-    assert found.way.lengths[0, 1:].min() > 0
+    found = best_strategy(ServingQuery(user_arrays(views), SERVER, "throughput", 64, 16), [])
+    assert found.strategy.lengths[0, 0] == 0
+    assert found.strategy.lengths[0, 1:].min() > 0
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -80,16 +80,18 @@ def test_fair_leaves_everybody_half_of_the_fair_plan_s_rate(seed: int) -> None:
     views = mixed(seed, 10)
     problem = Problem(tuple(users_of(views)), SERVER, Bounds(16, 0))
     plan, _ = solve(problem, Objective("fair"), "outrider")
-    fair = crew(views).emitted(np.array(plan.split.lengths)) / plan.cycle_ms
-    ways = strategies_of_batches(np.array(plan.split.lengths), plan.split.batches, 64)
-    found = best_strategy(ServingQuery(crew(views), SERVER, "fair", 64, 16), [ways] if ways else [])
+    fair = user_arrays(views).emitted(np.array(plan.split.lengths)) / plan.cycle_ms
+    strategies = strategies_of_batches(np.array(plan.split.lengths), plan.split.batches, 64)
+    found = best_strategy(
+        ServingQuery(user_arrays(views), SERVER, "fair", 64, 16), [strategies] if strategies else []
+    )
     assert (found.rates / fair).min() > 0.5
 
 
 def test_many_users_and_few_rows_a_pass() -> None:
     views = mixed(1, 300)
-    found = best_strategy(ServingQuery(crew(views), SERVER, "throughput", 32, 16), [])
-    assert found.way.most[0] <= 32
+    found = best_strategy(ServingQuery(user_arrays(views), SERVER, "throughput", 32, 16), [])
+    assert found.strategy.max_rows[0] <= 32
     assert found.rounds.min() > 0
 
 
@@ -100,6 +102,6 @@ def test_plans_with_too_many_or_too_large_batches_are_not_lanes() -> None:
 
 def test_a_costless_verifier_does_not_break_it() -> None:
     found = best_strategy(
-        ServingQuery(crew([view(0)]), PackedServer(Packed(1.0, 0.0)), "throughput", 64, 16), []
+        ServingQuery(user_arrays([view(0)]), PackedServer(Packed(1.0, 0.0)), "throughput", 64, 16), []
     )
     assert found.rates.sum() > 0

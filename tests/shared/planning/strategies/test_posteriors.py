@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from shared.planning.estimates import KNOWN, Acceptance
-from shared.planning.strategies.posteriors import MOST_ALPHA, Posteriors
+from shared.planning.estimates import PRIOR_OBSERVATIONS, Acceptance
+from shared.planning.strategies.posteriors import MAX_ALPHA, Posteriors
 from shared.planning.views import SessionView
 from tests.shared.planning.session_views import view
 
@@ -17,36 +17,46 @@ def seen(truth: list[float], rounds: int, expected: float = 0.7) -> list[Session
         for _ in range(rounds):
             wrong = np.flatnonzero(rng.random(4) > alpha)
             known.observe(4, int(wrong[0]) if wrong.size else 4)
-        views.append(view(n, alpha=known.alpha, seen=known.seen, expected_alpha=expected, known=known.known))
+        views.append(
+            view(
+                n,
+                alpha=known.alpha,
+                seen=known.seen,
+                expected_alpha=expected,
+                prior_weight=known.prior_weight,
+            )
+        )
     return views
 
 
 def test_what_nobody_has_tried_is_as_expected_and_doubtful() -> None:
-    beliefs = Posteriors.of([view(n, alpha=0.7, seen=0.0) for n in range(5)])
-    assert beliefs.alpha.tolist() == pytest.approx([0.7] * 5)
-    assert beliefs.doubt.tolist() == pytest.approx([(0.7 * 0.3 / KNOWN) ** 0.5] * 5, rel=0.01)
+    posteriors = Posteriors.of([view(n, alpha=0.7, seen=0.0) for n in range(5)])
+    assert posteriors.alpha.tolist() == pytest.approx([0.7] * 5)
+    assert posteriors.alpha_std.tolist() == pytest.approx(
+        [(0.7 * 0.3 / PRIOR_OBSERVATIONS) ** 0.5] * 5, rel=0.01
+    )
 
 
 def test_differences_that_may_be_chance_are_not_believed() -> None:
     views = seen([0.78] * 20, 20)
-    raw, beliefs = [view.alpha for view in views], Posteriors.of(views)
-    assert np.ptp(beliefs.alpha) < 0.6 * np.ptp(raw)
-    assert beliefs.alpha.mean() == pytest.approx(0.78, abs=0.02)  # though each had drawn it towards 0.7
+    raw, posteriors = [view.alpha for view in views], Posteriors.of(views)
+    assert np.ptp(posteriors.alpha) < 0.6 * np.ptp(raw)
+    assert posteriors.alpha.mean() == pytest.approx(0.78, abs=0.02)  # though each had drawn it towards 0.7
 
 
 def test_differences_that_cannot_be_chance_are_believed() -> None:
-    beliefs = Posteriors.of(seen([0.5, 0.95] * 10, 20))
-    assert beliefs.alpha[::2].mean() == pytest.approx(0.5, abs=0.05)
-    assert beliefs.alpha[1::2].mean() == pytest.approx(0.95, abs=0.05)
+    posteriors = Posteriors.of(seen([0.5, 0.95] * 10, 20))
+    assert posteriors.alpha[::2].mean() == pytest.approx(0.5, abs=0.05)
+    assert posteriors.alpha[1::2].mean() == pytest.approx(0.95, abs=0.05)
 
 
 def test_doubt_shrinks_with_observations_and_is_of_the_right_size() -> None:
     rng = np.random.default_rng(2)
     truth = rng.uniform(0.5, 0.95, 200).tolist()
     few, many = Posteriors.of(seen(truth, 4)), Posteriors.of(seen(truth, 64))
-    assert many.doubt.mean() < 0.5 * few.doubt.mean()
-    for beliefs in (few, many):
-        off = (beliefs.alpha - truth) / beliefs.doubt
+    assert many.alpha_std.mean() < 0.5 * few.alpha_std.mean()
+    for posteriors in (few, many):
+        off = (posteriors.alpha - truth) / posteriors.alpha_std
         assert 0.7 < off.std() < 1.4
 
 
@@ -58,6 +68,6 @@ def test_what_all_are_off_by_holds_for_those_who_have_not_tried() -> None:
 def test_no_alpha_is_one_and_none_is_negative() -> None:
     sure = [view(n, alpha=1.0, seen=50.0, expected_alpha=1.0) for n in range(3)]
     never = [view(n, alpha=0.0, seen=50.0, expected_alpha=0.0) for n in range(3)]
-    assert Posteriors.of(sure).alpha.max() == pytest.approx(MOST_ALPHA)
+    assert Posteriors.of(sure).alpha.max() == pytest.approx(MAX_ALPHA)
     assert Posteriors.of(never).alpha.min() >= 0.0
-    assert np.isfinite(Posteriors.of([*sure, *never]).doubt).all()
+    assert np.isfinite(Posteriors.of([*sure, *never]).alpha_std).all()

@@ -7,9 +7,15 @@ import numpy as np
 from shared.planning.policies.outrider import Outrider
 from shared.planning.policy import Plan
 from shared.planning.strategies.best_strategy import ServingQuery, best_strategy
-from shared.planning.strategies.probing import EVERY, SHORT, WELL_KNOWN, probe, worth_trying
+from shared.planning.strategies.probing import (
+    KNOWN_OBSERVATIONS,
+    PROBE_INTERVAL_TOKENS,
+    PROBE_LENGTH,
+    probe,
+    probe_lengths,
+)
 from shared.planning.views import SessionView
-from tests.shared.planning.session_views import SERVER, crew, view
+from tests.shared.planning.session_views import SERVER, user_arrays, view
 
 PLAN = Plan((("s0",),), {"s0": 0}, (1,), 64, 80.0, 100.0, 1.0, {"s0": 4})
 
@@ -20,26 +26,26 @@ def unknown(n: int, **changed: object) -> SessionView:
 
 def test_little_known_sessions_are_tried_where_a_little_luck_would_make_drafting_pay() -> None:
     views = [*(unknown(n) for n in range(4)), *(unknown(n, draft_s_per_token=0.3) for n in range(4, 14))]
-    asked = ServingQuery(crew(views), SERVER, "throughput", 64, 16)
-    tried = worth_trying(asked, best_strategy(asked, []))
+    query = ServingQuery(user_arrays(views), SERVER, "throughput", 64, 16)
+    tried = probe_lengths(query, best_strategy(query, []))
     assert (tried[:4] > 0).all()
     assert not tried[4:].any()
 
 
 def test_well_known_ones_are_not() -> None:
     views = [view(n, alpha=0.4, seen=1e6, link_s=0.06) for n in range(14)]
-    asked = ServingQuery(crew(views), SERVER, "throughput", 64, 16)
-    assert not worth_trying(asked, best_strategy(asked, [])).any()
+    query = ServingQuery(user_arrays(views), SERVER, "throughput", 64, 16)
+    assert not probe_lengths(query, best_strategy(query, [])).any()
 
 
 def test_a_session_is_tried_until_it_is_known_and_then_now_and_then() -> None:
     new = unknown(0, length=200)
     assert probe(new, PLAN) == 4
     assert probe(new, None) == 0
-    known = replace(new, seen=WELL_KNOWN)
+    known = replace(new, seen=KNOWN_OBSERVATIONS)
     assert probe(known, PLAN) == 0
-    assert probe(replace(known, length=EVERY), PLAN) == 4
-    assert probe(replace(known, length=EVERY), replace(PLAN, probes={})) == SHORT
+    assert probe(replace(known, length=PROBE_INTERVAL_TOKENS), PLAN) == 4
+    assert probe(replace(known, length=PROBE_INTERVAL_TOKENS), replace(PLAN, probes={})) == PROBE_LENGTH
 
 
 def test_the_policy_finds_the_one_for_whom_drafting_pays() -> None:
@@ -65,9 +71,9 @@ def test_the_policy_finds_the_one_for_whom_drafting_pays() -> None:
             wrong = np.flatnonzero(rng.random(k) > truth[n])
             accepted = int(wrong[0]) if wrong.size else k
             seen = one.seen + (accepted + (accepted < k) if k else 0)
-            right = one.alpha * (one.known + one.seen) + accepted
+            right = one.alpha * (one.prior_weight + one.seen) + accepted
             views[n] = replace(
-                one, seen=seen, alpha=right / (one.known + seen), length=one.length + accepted + 1
+                one, seen=seen, alpha=right / (one.prior_weight + seen), length=one.length + accepted + 1
             )
     assert plan is not None
     assert plan.lengths["s0"] >= 4

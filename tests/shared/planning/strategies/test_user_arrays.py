@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from shared.planning.strategies.posteriors import MOST_ALPHA
+from shared.planning.strategies.posteriors import MAX_ALPHA
 from shared.planning.strategies.user_arrays import NEVER_MS, users_of
-from tests.shared.planning.session_views import crew, view
+from tests.shared.planning.session_views import user_arrays, view
 
 
 def test_a_user_is_what_the_estimates_say() -> None:
@@ -19,14 +19,14 @@ def test_a_user_is_what_the_estimates_say() -> None:
 
 
 def test_what_no_planner_bears_is_bounded() -> None:
-    assert users_of([view(1, alpha=1.0)])[0].alpha == MOST_ALPHA
+    assert users_of([view(1, alpha=1.0)])[0].alpha == MAX_ALPHA
     assert users_of([view(1, draft_s_per_token=0.0)])[0].draft_ms > 0
     assert users_of([view(1, can_draft=False)])[0].draft_ms == NEVER_MS
 
 
 def test_a_crew_knows_who_drafts_and_how_long_they_are_away() -> None:
-    two = crew([view(1), view(2, can_draft=False, spread_s=9.0)])
-    assert two.most.tolist() == [16, 0]
+    two = user_arrays([view(1), view(2, can_draft=False, spread_s=9.0)])
+    assert two.max_lengths.tolist() == [16, 0]
     assert two.away_ms(np.array([3, 0])).tolist() == pytest.approx([40.0, 0.0])
     assert two.spread_ms.tolist() == pytest.approx([0.0, 4.0])  # never more than the link itself
     assert two.emitted(np.array([0, 2])).tolist() == pytest.approx([1.0, 1 + 0.78 + 0.78**2])

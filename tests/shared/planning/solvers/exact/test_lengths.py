@@ -7,8 +7,8 @@ import pytest
 from shared.planning.instances import LAWS, heterogeneous
 from shared.planning.objective import OBJECTIVES, Objective, ObjectiveName
 from shared.planning.problem import Split
-from shared.planning.solvers.arrays.problem_arrays import Arrays
-from shared.planning.solvers.arrays.scored_plan import Plan
+from shared.planning.solvers.arrays.problem_arrays import ProblemArrays
+from shared.planning.solvers.arrays.scored_plan import ScoredPlan
 from shared.planning.solvers.exact.lengths import best_lengths
 
 BATCHES = ((0, 2), (1,))
@@ -20,17 +20,18 @@ def test_the_best_of_all_lengths(seed: int, objective: ObjectiveName) -> None:
     goal = Objective(objective)
     problem = heterogeneous(seed, 3, law=LAWS[seed % 2], max_draft=6, min_draft=seed // 2 % 2)
     best = max(
-        goal.of(problem, Split(BATCHES, chosen)) for chosen in product(range(seed // 2 % 2, 7), repeat=3)
+        goal.plan_score(problem, Split(BATCHES, chosen))
+        for chosen in product(range(seed // 2 % 2, 7), repeat=3)
     )
-    arrays = Arrays.of(problem, goal)
+    arrays = ProblemArrays.of(problem, goal)
     split = best_lengths(arrays, BATCHES, -float("inf"))
     assert split is not None
-    assert goal.of(problem, split) == pytest.approx(best, rel=1e-9)
-    assert Plan.of(arrays, split).score == pytest.approx(best, rel=1e-9)
+    assert goal.plan_score(problem, split) == pytest.approx(best, rel=1e-9)
+    assert ScoredPlan.of(arrays, split).score == pytest.approx(best, rel=1e-9)
 
 
 def test_nothing_beats_the_best() -> None:
-    arrays = Arrays.of(heterogeneous(1, 3, law="padded", max_draft=6), Objective())
+    arrays = ProblemArrays.of(heterogeneous(1, 3, law="padded", max_draft=6), Objective())
     split = best_lengths(arrays, BATCHES, -float("inf"))
     assert split is not None
-    assert best_lengths(arrays, BATCHES, Plan.of(arrays, split).score) is None
+    assert best_lengths(arrays, BATCHES, ScoredPlan.of(arrays, split).score) is None

@@ -8,7 +8,7 @@ from shared.planning import paper_setting
 from shared.planning.instances import LAWS, heterogeneous
 from shared.planning.objective import Objective
 from shared.planning.problem import Split, cycle_ms
-from shared.planning.solvers.arrays.problem_arrays import Arrays
+from shared.planning.solvers.arrays.problem_arrays import ProblemArrays
 from shared.planning.solvers.paper import paper_solver
 from shared.planning.solvers.paper.milp import OutOfTime
 from tests.shared.planning.solvers.brute_force import partitions
@@ -17,7 +17,7 @@ from tests.shared.planning.solvers.brute_force import partitions
 @pytest.mark.parametrize("seed", range(6))
 def test_association_has_the_smallest_cycle(seed: int) -> None:
     problem = heterogeneous(seed, 5, law=LAWS[seed % 2])
-    arrays, lengths = Arrays.of(problem, Objective()), (3, 1, 2, 4, 2)
+    arrays, lengths = ProblemArrays.of(problem, Objective()), (3, 1, 2, 4, 2)
     found = paper_solver.associate(arrays, 2, lengths)
     assert found is not None
     best = min(
@@ -32,18 +32,20 @@ def test_association_has_the_smallest_cycle(seed: int) -> None:
 def test_lengths_have_the_best_rate(seed: int) -> None:
     problem = heterogeneous(seed, 3, law=LAWS[seed % 2], max_draft=5)
     batches = ((0, 2), (1,))
-    plan = paper_solver.choose_lengths(Arrays.of(problem, Objective()), batches)
+    plan = paper_solver.choose_lengths(ProblemArrays.of(problem, Objective()), batches)
     assert plan is not None
-    best = max(Objective().of(problem, Split(batches, chosen)) for chosen in product(range(1, 6), repeat=3))
+    best = max(
+        Objective().plan_score(problem, Split(batches, chosen)) for chosen in product(range(1, 6), repeat=3)
+    )
     assert plan.score == pytest.approx(best, rel=1e-6)
 
 
 def test_the_papers_second_headline() -> None:
-    plan = paper_solver.solve(Arrays.of(paper_setting.cohort(6, 0.95), Objective()))
+    plan = paper_solver.solve(ProblemArrays.of(paper_setting.equal_users(6, 0.95), Objective()))
     assert plan is not None
     assert 1e3 * plan.score == pytest.approx(117.5596, abs=5e-5)
 
 
 def test_it_stops_when_time_is_up() -> None:
     with pytest.raises(OutOfTime):
-        paper_solver.solve(Arrays.of(heterogeneous(0, 4, law="padded"), Objective()), lambda: 0.0)
+        paper_solver.solve(ProblemArrays.of(heterogeneous(0, 4, law="padded"), Objective()), lambda: 0.0)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from shared.planning import paper_setting
-from shared.planning.instances import crowded, heterogeneous
+from shared.planning.instances import heterogeneous, memory_bound
 from shared.planning.objective import Objective
 from shared.planning.problem import Bounds, PaddedServer, Problem, User
-from shared.planning.solvers.arrays.problem_arrays import Arrays
-from shared.planning.solvers.arrays.scored_plan import Plan
+from shared.planning.solvers.arrays.problem_arrays import ProblemArrays
+from shared.planning.solvers.arrays.scored_plan import ScoredPlan
 from shared.planning.solvers.branch_and_bound.graphs import line
 from shared.planning.solvers.branch_and_bound.paths import best_paths, counted_paths
 from shared.planning.solvers.exact.lengths import best_lengths
@@ -31,11 +31,11 @@ def sorted_equally(users: tuple[User, ...], key: str, batches: int) -> list[tupl
 @pytest.mark.parametrize("limited", [True, False])
 @pytest.mark.parametrize("seed", range(2))
 def test_no_equal_split_is_better(seed: int, limited: bool) -> None:
-    problem = crowded(seed, 200)
+    problem = memory_bound(seed, 200)
     if not limited:
         server = replace(problem.server, memory_bytes=float("inf"))  # type: ignore[type-var]  # a dataclass behind a protocol
         problem = Problem(problem.users, server)
-    arrays = Arrays.of(problem, GOAL)
+    arrays = ProblemArrays.of(problem, GOAL)
     plan = search_solver.solve(arrays)
     assert plan is not None
     assert fits(problem, [list(batch) for batch in plan.split.batches])
@@ -47,14 +47,14 @@ def test_no_equal_split_is_better(seed: int, limited: bool) -> None:
             if fits(problem, [list(batch) for batch in batches]):
                 near = plan.cycle_ms * 0.5, plan.cycle_ms * 2
                 split = best_lengths(arrays, batches, plan.score, near, 1e-6)
-                assert split is None or Plan.of(arrays, split).score <= plan.score * (1 + 1e-6)
+                assert split is None or ScoredPlan.of(arrays, split).score <= plan.score * (1 + 1e-6)
                 tried += 1
     assert tried > 5
 
 
 def test_equal_users_are_divided_evenly_where_memory_makes_batches() -> None:
-    problem = paper_setting.cohort(980, 0.8)  # twenty times 49
-    plan = search_solver.solve(Arrays.of(problem, GOAL))
+    problem = paper_setting.equal_users(980, 0.8)  # twenty times 49
+    plan = search_solver.solve(ProblemArrays.of(problem, GOAL))
     assert plan is not None
     assert len(plan.split.batches) == 20
 
@@ -65,13 +65,15 @@ def test_pieces_are_few_and_go_into_batches_whatever_prefixes_there_are(widest: 
     free = heterogeneous(1, 400, law="padded").users
     prefixes = np.exp(draw.uniform(np.log(64), np.log(widest), 400)).astype(int).tolist()
     users = tuple(replace(user, prefix=prefix) for user, prefix in zip(free, prefixes, strict=True))
-    arrays = Arrays.of(Problem(users, PaddedServer(paper_setting.SERVER, paper_setting.MEMORY_BYTES)), GOAL)
+    arrays = ProblemArrays.of(
+        Problem(users, PaddedServer(paper_setting.SERVER, paper_setting.MEMORY_BYTES)), GOAL
+    )
     orders = np.array([np.argsort(arrays.prefix), np.argsort(-arrays.prefix), np.argsort(arrays.draft_ms)])
     pieces = Pieces.of(arrays, orders)
     assert pieces.which.tolist() == [0, 1]  # an order by speed mixes short prefixes with long ones
     full = sum(user.prefix for user in users) / (49 * 512)  # batches, if none were padded
     assert pieces.count <= 3 * PARTS[-1] * full
-    assert pieces.longest <= 4 * PARTS[-1]
+    assert pieces.max_per_batch <= 4 * PARTS[-1]
     for order, edges in zip(orders[pieces.which], pieces.edges, strict=True):
         assert edges[0] == 0
         assert edges[-1] == 400
@@ -85,22 +87,22 @@ def test_a_least_count_of_batches_needs_few_nodes() -> None:
     assert graph.last == 2 * 200
 
 
-@pytest.mark.parametrize(("least", "most"), [(1, 3), (6, 20), (4, 4)])
-def test_prices_on_a_batch_keep_to_a_count(least: int, most: int) -> None:
+@pytest.mark.parametrize(("min_batches", "max_batches"), [(1, 3), (6, 20), (4, 4)])
+def test_prices_on_a_batch_keep_to_a_count(min_batches: int, max_batches: int) -> None:
     groups, graph = line(20, 20, 1, 20)
     size = (groups.ends - groups.starts).astype(float)
     worth = (-0.1 * (size - 4) ** 2)[:, None]  # best in five batches of four
     assert (best_paths(graph, worth) >= 0).sum() == 5
-    paths = counted_paths(graph, worth, least, most)
-    assert least <= (paths >= 0).sum() <= most
+    paths = counted_paths(graph, worth, min_batches, max_batches)
+    assert min_batches <= (paths >= 0).sum() <= max_batches
     assert size[paths[paths >= 0]].sum() == 20
 
 
 @pytest.mark.parametrize("bounds", [Bounds(min_batches=9), Bounds(max_batches=7), Bounds(min_batches=30)])
 def test_counts_of_batches_are_kept_where_memory_is_short(bounds: Bounds) -> None:
-    free = crowded(1, 150)
+    free = memory_bound(1, 150)
     users = tuple(replace(user, prefix=512) for user in free.users)
     problem = Problem(users, free.server, bounds)
-    plan = search_solver.solve(Arrays.of(problem, GOAL))
+    plan = search_solver.solve(ProblemArrays.of(problem, GOAL))
     assert plan is not None
     assert fits(problem, [list(batch) for batch in plan.split.batches])

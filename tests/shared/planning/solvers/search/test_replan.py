@@ -5,7 +5,7 @@ import pytest
 from shared.planning.instances import LAWS, heterogeneous
 from shared.planning.objective import Objective
 from shared.planning.problem import Problem
-from shared.planning.solvers.arrays.problem_arrays import Arrays
+from shared.planning.solvers.arrays.problem_arrays import ProblemArrays
 from shared.planning.solvers.search import search_solver
 
 
@@ -19,19 +19,19 @@ def changed(seed: int, users: int, law: str) -> tuple[Problem, Problem]:
 @pytest.mark.parametrize("seed", range(6))
 def test_a_changed_user_is_taken_in(seed: int) -> None:
     before, after = changed(seed, 10, LAWS[seed % 2])
-    plan = search_solver.solve(Arrays.of(before, Objective()))
+    plan = search_solver.solve(ProblemArrays.of(before, Objective()))
     assert plan is not None
-    arrays = Arrays.of(after, Objective())
+    arrays = ProblemArrays.of(after, Objective())
     warm = search_solver.replan(arrays, plan.split.batches, plan.cycle_ms, [0])
     cold = search_solver.solve(arrays)
     assert warm is not None
     assert cold is not None
-    assert warm.score == pytest.approx(Objective().of(after, warm.split))
+    assert warm.score == pytest.approx(Objective().plan_score(after, warm.split))
     assert warm.score >= 0.9 * cold.score
 
 
 def test_who_came_and_who_left() -> None:
-    arrays = Arrays.of(heterogeneous(1, 5, law="packed"), Objective())
+    arrays = ProblemArrays.of(heterogeneous(1, 5, law="packed"), Objective())
     plan = search_solver.replan(arrays, [(0, 3), (1,), ()], 300.0, [])
     assert plan is not None
     assert sorted(m for batch in plan.split.batches for m in batch) == [0, 1, 2, 3, 4]

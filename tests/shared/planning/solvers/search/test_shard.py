@@ -6,10 +6,10 @@ import pytest
 from shared.planning.instances import LAWS, heterogeneous, of_classes
 from shared.planning.objective import OBJECTIVES, Objective
 from shared.planning.problem import Bounds, Problem, Split
-from shared.planning.solvers.arrays.problem_arrays import Arrays
-from shared.planning.solvers.arrays.scored_plan import Plan
+from shared.planning.solvers.arrays.problem_arrays import ProblemArrays
+from shared.planning.solvers.arrays.scored_plan import ScoredPlan
 from shared.planning.solvers.search import search_solver
-from shared.planning.solvers.search.shard import Portion
+from shared.planning.solvers.search.shard import Shard
 from tests.shared.planning.solvers.brute_force import fits
 
 
@@ -18,58 +18,58 @@ from tests.shared.planning.solvers.brute_force import fits
 def test_everybody_is_planned_within_memory(law: str, users: int) -> None:
     goal = Objective(OBJECTIVES[users % 3])
     problem = of_classes(1, users, 10, law=law)
-    arrays = Arrays.of(problem, goal)
-    assert Portion.of(arrays) is not None
+    arrays = ProblemArrays.of(problem, goal)
+    assert Shard.of(arrays) is not None
     plan = search_solver.solve(arrays)
     assert plan is not None
     assert sorted(m for batch in plan.split.batches for m in batch) == list(range(users))
     assert fits(problem, [list(batch) for batch in plan.split.batches])
     assert all(1 <= length <= problem.bounds.max_draft for length in plan.split.lengths)
-    assert plan.score == pytest.approx(goal.of(problem, plan.split), rel=1e-9)
+    assert plan.score == pytest.approx(goal.plan_score(problem, plan.split), rel=1e-9)
 
 
 def test_where_users_divide_well_the_portion_is_worth_what_everybody_is() -> None:
-    arrays = Arrays.of(of_classes(2, 3000, 10, law="padded"), Objective())
-    portion = Portion.of(arrays)
-    assert portion is not None
-    small = portion.arrays
+    arrays = ProblemArrays.of(of_classes(2, 3000, 10, law="padded"), Objective())
+    shard = Shard.of(arrays)
+    assert shard is not None
+    small = shard.arrays
     assert small.copies > 1
     assert small.copies * small.count.sum() == 3000
     assert len(small) < 3000 / small.copies + 1
-    assert small.all_weight == pytest.approx(arrays.all_weight)
-    assert small.most_value == pytest.approx(arrays.most_value)
+    assert small.total_weight == pytest.approx(arrays.total_weight)
+    assert small.max_value == pytest.approx(arrays.max_value)
     plan = search_solver.solve(small)
     assert plan is not None
-    whole = Plan.of(arrays, portion.everybody(plan.split))
+    whole = ScoredPlan.of(arrays, shard.expand(plan.split))
     assert len(whole.split.batches) == small.copies * len(plan.split.batches)
     assert whole.score == pytest.approx(plan.score)
     assert whole.cycle_ms == pytest.approx(plan.cycle_ms)
 
 
 def test_units_are_of_one_kind_and_no_portion_has_more_than_is_planned() -> None:
-    arrays = Arrays.of(of_classes(3, 2999, 7, law="padded"), Objective())
-    portion = Portion.of(arrays)
-    assert portion is not None
-    small = portion.arrays
-    assert (arrays.draft_ms == small.draft_ms[portion.unit]).all()
-    assert (arrays.prefix == small.prefix[portion.unit]).all()
-    each = np.bincount(portion.copy * len(small) + portion.unit, minlength=small.copies * len(small))
+    arrays = ProblemArrays.of(of_classes(3, 2999, 7, law="padded"), Objective())
+    shard = Shard.of(arrays)
+    assert shard is not None
+    small = shard.arrays
+    assert (arrays.draft_ms == small.draft_ms[shard.unit_of]).all()
+    assert (arrays.prefix == small.prefix[shard.unit_of]).all()
+    each = np.bincount(shard.shard_of * len(small) + shard.unit_of, minlength=small.copies * len(small))
     assert (each.reshape(small.copies, -1) <= small.count).all()
-    sizes = np.bincount(portion.copy)
+    sizes = np.bincount(shard.shard_of)
     assert sizes.max() - sizes.min() <= 1
     alone = Split(tuple((m,) for m in range(len(small))), (1,) * len(small))
-    everybody = portion.everybody(alone)
-    assert sorted(m for batch in everybody.batches for m in batch) == list(range(2999))
+    whole = shard.expand(alone)
+    assert sorted(m for batch in whole.batches for m in batch) == list(range(2999))
 
 
 def test_counts_of_batches_are_kept() -> None:
     free = of_classes(4, 2000, 5, law="packed")
     problem = Problem(free.users, free.server, Bounds(min_batches=9, max_batches=12))
-    plan = search_solver.solve(Arrays.of(problem, Objective()))
+    plan = search_solver.solve(ProblemArrays.of(problem, Objective()))
     assert plan is not None
     assert 9 <= len(plan.split.batches) <= 12
 
 
 def test_unlike_users_and_few_users_are_planned_one_by_one() -> None:
-    assert Portion.of(Arrays.of(heterogeneous(1, 2000, law="packed"), Objective())) is None
-    assert Portion.of(Arrays.of(of_classes(1, 300, 5, law="packed"), Objective())) is None
+    assert Shard.of(ProblemArrays.of(heterogeneous(1, 2000, law="packed"), Objective())) is None
+    assert Shard.of(ProblemArrays.of(of_classes(1, 300, 5, law="packed"), Objective())) is None

@@ -1,4 +1,4 @@
-"""Whether what a plan was made of still holds."""
+"""Drift: whether the inputs of a plan have changed so far that another plan may be better."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,26 +9,30 @@ from shared.planning.strategies.user_arrays import UserArrays
 from shared.planning.views import SessionView
 
 MAX_ALPHA_CHANGE: Final = 0.06  # absolute
-MAX_SHARE_CHANGE: Final = 0.2  # of a time
-MAX_PASS_CHANGE: Final = 0.1  # of a pass's, which everybody takes
-MAX_PROMPT_CHANGE: Final = 0.05  # absolute, of the verifier's time
-MIN_CHANGE_MS: Final = 2.0  # a change of less does not count
+MAX_SHARE_CHANGE: Final = 0.2  # relative, of a draft or link time
+MAX_PASS_CHANGE: Final = 0.1  # relative, of the pass time, which affects all users
+MAX_PROMPT_CHANGE: Final = 0.05  # absolute, of the prompts' share of the verifier's time
+MIN_CHANGE_MS: Final = 2.0  # smaller changes of a time are ignored
 
 
 @dataclass(frozen=True, slots=True)
 class PlanInputs:
-    """What a plan was made of. able: the sessions that could draft."""
+    """The inputs of a plan.
+
+    able: the sessions that can draft. order: all sessions, as in user_arrays. cost_ms: of a pass with one token a row,
+    and of one with four more a row. prompts: their share of the verifier's time.
+    """
 
     sessions: frozenset[str]
     able: frozenset[str]
     user_arrays: UserArrays
     order: tuple[str, ...]
-    cost_ms: tuple[float, float]  # of a pass with nothing but a row each, and of one with some tokens more
-    prompts: float  # their share of the verifier's time
+    cost_ms: tuple[float, float]
+    prompts: float
 
     @classmethod
     def of(cls, views: Sequence[SessionView], server: Server) -> "PlanInputs":
-        """Of the sessions in this order."""
+        """The inputs for these sessions, in this order."""
         user_arrays = UserArrays.of(views, 1)
         rows, prefixes = float(len(views)), float(user_arrays.prefix.sum())
         longest = float(user_arrays.prefix.max()) if len(views) else 0.0
@@ -43,12 +47,12 @@ class PlanInputs:
         )
 
     def same_sessions(self, views: Sequence[SessionView]) -> bool:
-        """Whether these are the same sessions, and the same of them can draft."""
+        """Whether the sessions are the same and the same ones can draft."""
         able = {view.session for view in views if view.can_draft}
         return self.able == able and self.sessions == {view.session for view in views}
 
     def drifted(self, now: "PlanInputs") -> bool:
-        """Whether estimates of the same sessions have moved so far that another plan may be better."""
+        """Whether estimates of the same sessions have changed so far that another plan may be better."""
         if self.order != now.order or any(
             abs(a - b) > MAX_PASS_CHANGE * a for a, b in zip(self.cost_ms, now.cost_ms, strict=True)
         ):

@@ -1,4 +1,4 @@
-"""One verifier's sessions, indexed as policies ask for them, so that a decision does not cost O(sessions)."""
+"""The sessions of one verifier, indexed by phase and lane, so that a decision does not take O(sessions)."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
@@ -8,15 +8,15 @@ BEFORE_ALL = float("-inf")
 
 
 class SessionIndex:
-    """Sessions by phase and by *lane*: a policy's batches in cycle order (one lane for those without a cycle).
+    """Sessions by phase and by lane. Lanes are the batches of a cycle; policies without a cycle have one lane.
 
-    A session keeps its lane while it lives, unless a lane has two members more than another: then the newest
-    moves over. Lanes that a plan has dealt stay as they are. A lane is *busy* while a member drafts or is verified in
-    the lane's own batch; a member that rides in another lane's batch does not hold its own lane up.
+    A session keeps its lane for life. The exception: when a lane has two members more than another, its newest member
+    moves, unless a plan assigned the lanes. A lane is *busy* while a member drafts or is verified in the lane's own
+    batch. A member that is verified in another lane's batch does not make its own lane busy.
     """
 
     def __init__(self, lanes: int = 1) -> None:
-        self._planned = False  # by a plan
+        self._planned = False  # whether a plan assigned the lanes
         self._views: dict[str, SessionView] = {}
         self._lane_of: dict[str, int] = {}
         self._members: list[dict[str, None]] = [{} for _ in range(lanes)]
@@ -39,7 +39,7 @@ class SessionIndex:
 
     @property
     def lanes(self) -> int:
-        """How many lanes there are."""
+        """The number of lanes."""
         return len(self._members)
 
     def lane(self, session: str) -> int:
@@ -47,7 +47,7 @@ class SessionIndex:
         return self._lane_of[session]
 
     def put(self, view: SessionView) -> None:
-        """Add a session, or take its new state."""
+        """Add a session or update its view."""
         session = view.session
         if session in self._views:
             self._unindex(session)
@@ -63,7 +63,7 @@ class SessionIndex:
         self._index(view)
 
     def drop(self, session: str) -> None:
-        """Forget a session; unknown ones are fine."""
+        """Remove a session. Unknown sessions are ignored."""
         if session not in self._views:
             return
         self._unindex(session)
@@ -74,9 +74,9 @@ class SessionIndex:
         self._balance()
 
     def closed(self, lane: int, rows: Iterable[str], now: float) -> None:
-        """A lane's batch of these sessions is being staged; call it before they turn to `verifying`.
+        """Record that a lane's batch of these sessions is staged. Call it before they become `verifying`.
 
-        Ready members left out of it (more than fit) count as passed over.
+        Ready members for whom the batch had no room count as passed over.
         """
         self._closed_at[lane] = now
         chosen = set(rows)
@@ -84,17 +84,17 @@ class SessionIndex:
         self._passed.update((session, None) for session in self._ready[lane] if session not in chosen)
 
     def balanced(self, lanes: int) -> "SessionIndex":
-        """The same sessions dealt anew, for another policy."""
+        """The same sessions in equally large lanes, for another policy."""
         index = SessionIndex(lanes)
         for view in sorted(self, key=lambda v: v.joined):
             index.put(view)
         return index
 
     def assign_lanes(self, batches: Sequence[Sequence[str]]) -> "SessionIndex":
-        """The same sessions in a plan's batches; those that it does not know in the smallest.
+        """The same sessions in a plan's batches; sessions that are not in the plan join the smallest lane.
 
-        Who is being verified with its lane goes on to hold it up if it stays in it, so that a lane that gets a
-        newcomer is not torn apart.
+        A session that is being verified in its lane's batch still makes the lane busy if it stays in that lane. So a
+        lane that gains a newcomer keeps its members together.
         """
         index = SessionIndex(max(1, len(batches)))
         index._planned = True
@@ -116,45 +116,45 @@ class SessionIndex:
             index.put(view)
         return index
 
-    # --- what policies ask ----------------------------------------------------------------------------
+    # --- queries of policies -----------------------------------------------------------------------------
     def ready(self, lane: int) -> list[SessionView]:
-        """Ready members of a lane, longest waiting first."""
+        """Ready members of a lane, the longest waiting first."""
         return sorted(self._ready[lane].values(), key=_by_wait)
 
     def ready_count(self, lane: int) -> int:
-        """How many members of a lane are ready."""
+        """The number of ready members of a lane."""
         return len(self._ready[lane])
 
     def busy(self, lane: int) -> int:
-        """Members of a lane that its next batch waits for."""
+        """The number of members that the lane's next batch waits for."""
         return self._busy[lane]
 
     def members(self, lane: int) -> int:
-        """How many sessions a lane has, in whatever phase."""
+        """The number of sessions of a lane, in any phase."""
         return len(self._members[lane])
 
     def drafting(self, lane: int) -> Collection[SessionView]:
-        """Members of a lane whose devices have the move."""
+        """Members of a lane whose devices are drafting."""
         return self._drafting[lane].values()
 
     def verifying(self, lane: int) -> int:
-        """Members of a lane that are being verified in the lane's own batch."""
+        """The number of members that are being verified in the lane's own batch."""
         return self._busy[lane] - len(self._drafting[lane])
 
     def closed_at(self, lane: int) -> float:
-        """When the lane's last batch closed; minus infinity before the first."""
+        """When the lane's last batch closed, in seconds; minus infinity before the first."""
         return self._closed_at[lane]
 
     def passed_over(self) -> list[SessionView]:
-        """Ready sessions that their lane's last batch had no room for, longest waiting first."""
+        """Ready sessions for which their lane's last batch had no room, the longest waiting first."""
         return sorted((self._views[session] for session in self._passed), key=_by_wait)
 
     def prefills(self) -> list[SessionView]:
-        """Sessions whose next chunk waits to be staged, in order of arrival."""
+        """Sessions whose next prefill chunk waits to be staged, in order of arrival."""
         return sorted(self._prefill.values(), key=lambda v: v.joined)
 
     def prefill_count(self) -> int:
-        """How many chunks wait to be staged."""
+        """The number of prefill chunks that wait to be staged."""
         return len(self._prefill)
 
     # --- indices --------------------------------------------------------------------------------------
@@ -166,16 +166,16 @@ class SessionIndex:
             self._drafting[lane][view.session] = view
         elif view.phase == "prefill":
             self._prefill[view.session] = view
-        self._busy[lane] += self._holds_up(view)
+        self._busy[lane] += self._makes_busy(view)
 
     def _unindex(self, session: str) -> None:
         view, lane = self._views[session], self._lane_of[session]
         self._ready[lane].pop(session, None)
         self._drafting[lane].pop(session, None)
         self._prefill.pop(session, None)
-        self._busy[lane] -= self._holds_up(view)
+        self._busy[lane] -= self._makes_busy(view)
 
-    def _holds_up(self, view: SessionView) -> bool:
+    def _makes_busy(self, view: SessionView) -> bool:
         if view.phase == "verifying":
             return view.session not in self._riding
         return view.phase == "drafting"
@@ -192,7 +192,7 @@ class SessionIndex:
         self._lane_of[session] = lane
         self._members[lane][session] = None
         if view.phase == "verifying":
-            self._riding.add(session)  # in a batch of the lane it has left
+            self._riding.add(session)  # its batch belongs to the lane that it left
         self._index(view)
 
 

@@ -1,4 +1,4 @@
-"""`outrider plan`'s question and answer, in JSON. The question is checked field by field; unknown fields are errors."""
+"""Query and answer of `outrider plan`, in JSON. The query is checked field by field; unknown fields are errors."""
 
 from typing import Annotated, Any, Self
 
@@ -12,11 +12,11 @@ from shared.planning.solvers.solve import SolverName
 
 
 class QueryError(ValueError):
-    """The question cannot be read; the text names the fields."""
+    """The query is not valid; the text names the fields."""
 
 
 class UserQuery(StrictModel):
-    """One user of a question."""
+    """One user of a query."""
 
     id: Annotated[str, Field(min_length=1)]
     alpha: Annotated[float, Field(ge=0, lt=1)]
@@ -27,7 +27,7 @@ class UserQuery(StrictModel):
 
 
 class PlanningQuery(StrictModel):
-    """What to plan."""
+    """Planning query: users, server, objective, limits."""
 
     server: ServerLaw
     users: Annotated[tuple[UserQuery, ...], Field(min_length=1, strict=False)]
@@ -52,7 +52,7 @@ class PlanningQuery(StrictModel):
         return self
 
     def problem(self) -> Problem:
-        """As the planner takes it."""
+        """The problem for the planner."""
         users = tuple(
             User(user.id, user.alpha, user.prefix, user.draft_ms_per_token, user.comm_ms, user.weight)
             for user in self.users
@@ -62,7 +62,7 @@ class PlanningQuery(StrictModel):
 
 
 def read_query(data: Any) -> PlanningQuery:
-    """Of parsed JSON. Raises QuestionError."""
+    """A query from parsed JSON. Raises QueryError."""
     try:
         return PlanningQuery.model_validate(data)
     except ValidationError as error:
@@ -76,7 +76,7 @@ def _error_text(error: Any) -> str:
 
 
 def plan_json(query: PlanningQuery, plan: ScoredPlan, solver: SolverName, plan_ms: float) -> dict[str, Any]:
-    """A plan as JSON has it."""
+    """The answer to a query: a plan as JSON. plan_ms: the time that planning took."""
     problem, ids = query.problem(), [user.id for user in query.users]
     tokens = expected_tokens(problem, plan.split)
     return {

@@ -13,13 +13,13 @@ Size = Annotated[int, Field(ge=1)]
 
 
 class StrictModel(BaseModel):
-    """Unknown fields, other types and infinities are errors."""
+    """A model that refuses unknown fields, other types and infinities."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
 class PaddedLaw(StrictModel):
-    """The paper's server: rows padded to the longest."""
+    """The paper's server: rows are padded to the longest. c: ms per operation."""
 
     law: Literal["padded"]
     layers: Size
@@ -30,14 +30,14 @@ class PaddedLaw(StrictModel):
     memory_bytes: Positive
 
     def server(self) -> Server:
-        """As the planner takes it."""
+        """The server for the planner."""
         return PaddedServer(
             Padded(self.beta_ms, self.c, self.layers, self.hidden, self.ffn), self.memory_bytes
         )
 
 
 class PackedLaw(StrictModel):
-    """Outrider's verifier: rows cost what they are."""
+    """Outrider's verifier: each row costs its own tokens."""
 
     law: Literal["packed"]
     beta_ms: Milliseconds
@@ -47,7 +47,7 @@ class PackedLaw(StrictModel):
     kv_bytes_per_token: Milliseconds
 
     def server(self) -> Server:
-        """As the planner takes it."""
+        """The server for the planner."""
         law = Packed(self.beta_ms, self.per_token_ms, self.per_context_ms)
         return PackedServer(law, self.memory_bytes, self.kv_bytes_per_token)
 

@@ -1,7 +1,7 @@
-"""`dip-sd`: the paper's policy, batches and lengths planned jointly and served in a fixed cycle.
+"""`dip-sd`: the paper's policy. Batches and lengths are planned jointly and served in a fixed cycle.
 
-A batch is verified when it is its turn and all its members are ready. Planned by `auto`: exactly for few users, by
-our solver beyond, which is never behind the paper's own and takes milliseconds where that takes minutes.
+A batch is verified when it is its turn and all its members are ready. Solver `auto` plans: exactly for few users, and
+with our solver for more. Our plans are never worse than those of the paper's solver and take milliseconds, not minutes.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ UNPLANNED_K: Final = 2  # while there is no plan
 
 
 class DipSd:
-    """Everybody who can draft does, as long as the plan says; the others ride in every batch."""
+    """Every session that can draft does, with its planned length. The others are in every batch."""
 
     name = "dip-sd"
     k = 0
@@ -31,7 +31,7 @@ class DipSd:
     def plan(
         self, sessions: Sequence[SessionView], server: Server, max_rows: int, last: Plan | None
     ) -> Plan | None:
-        """See Policy.plan."""
+        """Batches and lengths of solver `auto` for the sessions that can draft; None without any."""
         able = [view for view in sessions if view.can_draft]
         if not able:
             return None
@@ -42,7 +42,7 @@ class DipSd:
             return None
         ids = [view.session for view in able]
         batches = tuple(tuple(ids[m] for m in batch) for batch in cycle_plan.split.batches)
-        cycle_ms = cycle_plan.cycle_ms / (1 - server.prompts.share)  # all else waits while a prompt is read
+        cycle_ms = cycle_plan.cycle_ms / (1 - server.prompts.share)  # everything waits while a prompt is read
         return Plan(
             batches=batches,
             lengths=dict(zip(ids, cycle_plan.split.lengths, strict=True)),
@@ -57,14 +57,14 @@ class DipSd:
     def select(
         self, sessions: SessionIndex, verifier: VerifierView, plan: Plan | None, now: float
     ) -> Selection:
-        """See Policy.select."""
+        """The batch whose turn it is, once all its members are ready."""
         return close_in_turn(sessions, verifier.max_rows)
 
     def next_length(self, session: SessionView, plan: Plan | None, now: float) -> int:
-        """See Policy.next_length."""
+        """The planned draft length; UNPLANNED_K without a plan."""
         return plan.length(session.session) if plan else UNPLANNED_K
 
 
 def make(k: int, batches: int) -> DipSd:
-    """For the registry."""
+    """Make the policy, for the registry."""
     return DipSd()

@@ -23,15 +23,20 @@ from shared.planning.strategies.simulation import Strategies
 from shared.planning.strategies.user_arrays import UserArrays, users_of
 from shared.planning.views import SessionView, VerifierView
 
-MAX_DRAFT: Final = 20  # as DiP-SD
-CHANGED: Final = 0.25  # share of sessions that came or went, up to which the plan in force is bettered
+MAX_DRAFT: Final = 20  # L_max of the DiP-SD paper
+CHANGED: Final = (
+    0.25  # share of sessions that joined or left, up to which planning starts from the plan in force
+)
 UNPLANNED_K: Final = 2  # while there is no plan
-TICK_S: Final = 1e-6  # a timer may come this much early
-LEAD_S: Final = 0.003  # from closing a batch to its pass: the hop to the verifier
+TICK_S: Final = 1e-6  # a timer may fire this much early
+LEAD_S: Final = 0.003  # from the closing of a batch to its pass: the message to the verifier
 
 
 class Outrider:
-    """objective: what the plan is to be good at. `outrider` has the most tokens, `outrider-fair` minds the slow."""
+    """Serves by strategies without a fixed cycle.
+
+    objective: `outrider` maximises throughput, `outrider-fair` proportional fairness.
+    """
 
     k = 0
     lanes = 1
@@ -44,7 +49,7 @@ class Outrider:
     def plan(
         self, sessions: Sequence[SessionView], server: Server, max_rows: int, last: Plan | None
     ) -> Plan | None:
-        """See Policy.plan."""
+        """The best serving strategy for these sessions; a small change of the set starts from the plan in force."""
         if not sessions:
             return None
         query = ServingQuery(UserArrays.of(sessions, MAX_DRAFT), server, self._objective, max_rows, MAX_DRAFT)
@@ -74,7 +79,7 @@ class Outrider:
         )
 
     def _cycle(self, sessions: Sequence[SessionView], query: ServingQuery) -> list[Strategies]:
-        """DiP-SD's plan, where it has one."""
+        """Strategies with the lanes and lengths of a DiP-SD plan; none where there is no such plan."""
         problem = Problem(tuple(users_of(sessions)), query.server, Bounds(MAX_DRAFT, min_draft=0))
         try:
             candidate, _ = solve(problem, Objective(self._objective), "outrider")
@@ -87,7 +92,7 @@ class Outrider:
     def select(
         self, sessions: SessionIndex, verifier: VerifierView, plan: Plan | None, now: float
     ) -> Selection:
-        """See Policy.select."""
+        """The lane that has been complete for longest, and every ready session without a draft."""
         if verifier.in_flight > 1:
             return Selection()
         if verifier.in_flight and (wait := self._waits_for_flight(sessions, verifier, plan, now)):
@@ -108,9 +113,11 @@ class Outrider:
     def _waits_for_flight(
         self, sessions: SessionIndex, verifier: VerifierView, plan: Plan | None, now: float
     ) -> Selection | None:
-        """While a batch is being verified: until just before its end, or to its end if some of it will be ready then.
+        """How long to wait while a batch is in flight; None when it is time to close.
 
-        Who does not draft would else never meet the others again, and every pass would be half as full.
+        Wait until just before the end of the batch; or to its end, if some of its sessions will not draft and are
+        ready then. Without that wait they would never share a pass with the others again, and each pass would be half
+        as full.
         """
         at = verifier.expected_free - LEAD_S
         if now + TICK_S < at:
@@ -122,25 +129,28 @@ class Outrider:
         return Selection() if stays else None
 
     def next_length(self, session: SessionView, plan: Plan | None, now: float) -> int:
-        """See Policy.next_length."""
+        """The planned draft length, or that of a probe; UNPLANNED_K without a plan."""
         k = plan.length(session.session) if plan else UNPLANNED_K
         return k or probe(session, plan)
 
 
 def make(k: int, batches: int) -> Outrider:
-    """For the registry."""
+    """Make the policy, for the registry."""
     return Outrider()
 
 
 def make_fair(k: int, batches: int) -> Outrider:
-    """For the registry: `outrider-fair`."""
+    """Make `outrider-fair`, for the registry."""
     return Outrider("fair")
 
 
 def current_strategy(
     sessions: Sequence[SessionView], query: ServingQuery, last: Plan | None
 ) -> Strategies | None:
-    """The last plan for the sessions that there are now; newcomers draft like the middle one, in the smallest lane."""
+    """The last plan as a strategy for the present sessions; None without one.
+
+    Newcomers join the smallest lane and take the plan's length for newcomers.
+    """
     if last is None or not last.lengths:
         return None
     lane_of = {session: lane for lane, batch in enumerate(last.batches) for session in batch}
@@ -157,7 +167,7 @@ def current_strategy(
 
 
 def _is_complete(sessions: SessionIndex, lane: int, plan: Plan | None, now: float) -> bool:
-    """Whether enough of a lane are ready, or nobody who is missing is on time."""
+    """Whether enough members of a lane are ready, or all missing drafts are late."""
     ready = sessions.ready_count(lane)
     min_ready = plan.min_ready[lane] if plan and lane < len(plan.min_ready) else sessions.members(lane)
     if ready >= min_ready:
@@ -169,12 +179,12 @@ def _is_complete(sessions: SessionIndex, lane: int, plan: Plan | None, now: floa
 
 
 def _drafts(view: SessionView, plan: Plan) -> bool:
-    """Whether the plan has it draft, and it is not just being probed: nobody waits for that."""
+    """Whether the session drafts by plan. No batch waits for a probe."""
     return plan.length(view.session) > 0
 
 
 def _next_due(sessions: SessionIndex, lanes: Sequence[int], now: float) -> float | None:
-    """When the next of those waited for is late."""
+    """When the next of the awaited drafts will be late; None if there is none."""
     return min(
         (v.due for lane in lanes for v in sessions.drafting(lane) if v.due > now + TICK_S), default=None
     )

@@ -1,12 +1,13 @@
-"""How to serve without a fixed cycle: lengths, lanes and when to close, chosen by playing them (see `conserving`).
+"""The best serving strategy without a fixed cycle: draft lengths, lanes and closing rules, chosen by simulation.
 
-Strategies come from three sides and are then bettered by small changes:
+Candidates come from three sources and are then improved by small changes:
 
-- DiP-SD's plan, its batches as lanes, closing when all or fewer of a lane are ready;
-- no lanes: close as soon as `least` are ready, and take at most `most`. Each user drafts as long as is best for it
-  alone: the l that maximises (w·u(l) − price·t(l)) / (own time with l), t(l) being what its row costs the verifier and
-  `price` what the verifier's time is worth, for a grid of prices. k = 0 wins where drafting does not pay;
-- the way in force, and the target alone with everybody in every pass.
+- a DiP-SD plan: its batches are lanes, which close when all members, or a share of them, are ready;
+- no lanes: a pass starts as soon as `min_ready` users are ready and takes at most `max_rows`. Each user drafts the
+  length that is best for it alone: the l that maximises (w·u(l) − price·t(l)) / (own time with l). Here t(l) is the
+  time that its row takes of the verifier and `price` is the value of the verifier's time, from a grid of prices.
+  k = 0 wins where drafting does not pay;
+- the strategy in force, and the target alone with all users in every pass.
 """
 
 from collections.abc import Sequence
@@ -20,25 +21,31 @@ from shared.planning.problem import Server
 from shared.planning.strategies.simulation import Outcome, Strategies, simulate
 from shared.planning.strategies.user_arrays import Floats, Ints, UserArrays
 
-PRICES: Final = np.array([0.0, 0.3, 0.6, 0.9, 1.2, 1.5])  # over what everybody's plain rows bring
-SHARES: Final = (1.0, 0.85, 0.7, 0.5, 0.3)  # of a lane, that have to be ready
-PHASES: Final = (1.0, 1.5, 2.0, 3.0, 4.0)  # M over these: rows of a pass at most
-ITERATIONS: Final = 3  # each knows better how long a user waits for its verdict
-MAX_CELLS: Final = 40_000  # users × ways played at once
+# Prices of the verifier's time, relative to the tokens that rows without drafts bring in that time.
+PRICES: Final = np.array([0.0, 0.3, 0.6, 0.9, 1.2, 1.5])
+SHARES: Final = (1.0, 0.85, 0.7, 0.5, 0.3)  # of a lane's members that must be ready
+PHASES: Final = (1.0, 1.5, 2.0, 3.0, 4.0)  # M divided by each of these: rows of a pass at most
+ITERATIONS: Final = 3  # each one starts with a better estimate of how long a user waits for its verdict
+MAX_CELLS: Final = 40_000  # users × strategies simulated at once
 CLIMB_ROUNDS: Final = 6
-MAX_CLIMB_USERS: Final = 40  # with more users small changes are lost in the noise
+MAX_CLIMB_USERS: Final = 40  # with more users the effect of a small change is lost in the noise
 MAX_LANES: Final = 6
-CLEAR_GAIN: Final = 1.02
-LONG_RUN: Final = 240, 48  # passes of the last comparison, and of these not counted
-PASS_STD: Final = 0.04  # of a pass's time: no way may live on passes and drafts that happen to keep time
-LENGTH_STEPS: Final = np.array([-2, -1, 1, 2, -(10**6)])  # small changes of a length
-START_LENGTHS: Final = np.array([1, 2, 4, 6, 8])  # and of 0: a far device has to draft some before it pays
-MIN_GAIN: Final = 1.002  # a small change has to bring more than this
+CLEAR_GAIN: Final = 1.02  # the gain that replacing the strategy in force, or the target alone, must bring
+LONG_RUN: Final = 240, 48  # passes of the final comparison, and of these not counted
+PASS_STD: Final = 0.04  # of a pass's time, so that no strategy depends on passes and drafts ending together
+LENGTH_STEPS: Final = np.array(
+    [-2, -1, 1, 2, -(10**6)]
+)  # small changes of a draft length; the last one makes it 0
+START_LENGTHS: Final = np.array([1, 2, 4, 6, 8])  # instead of 0: behind a slow link only longer drafts pay
+MIN_GAIN: Final = 1.002  # the gain that a small change must bring
 
 
 @dataclass(frozen=True, slots=True)
 class ServingQuery:
-    """Planning query: users, server, objective, limits. max_rows: of a pass; max_draft: tokens of a draft."""
+    """What to plan for: users, server, objective, limits.
+
+    max_rows: rows of a pass. max_draft: tokens of a draft.
+    """
 
     user_arrays: UserArrays
     server: Server
@@ -49,7 +56,11 @@ class ServingQuery:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A way to serve and what is expected of it: tokens a millisecond of each user [M], rounds likewise."""
+    """One strategy and its simulated performance.
+
+    rates: tokens per millisecond of each user [M]. rounds: verifications per millisecond of each user [M]. busy: the
+    verifier's share of the time.
+    """
 
     strategy: Strategies
     rates: Floats
@@ -64,11 +75,14 @@ def best_strategy(
     iterations: int = ITERATIONS,
     current: Strategies | None = None,
 ) -> Candidate:
-    """The best way found. known: ways to look at as well, DiP-SD's; force: the one in force.
+    """The best strategy found.
 
-    Others have to be clearly better than these, and than nobody drafting: the best of many guesses is always a little
-    less than it seems. And other lanes have to be clearly better than those in force: until they have fallen into
-    step again, passes are too small.
+    starts: strategies to consider as well, such as those of a DiP-SD plan. iterations: rounds of the search without
+    lanes. current: the strategy in force.
+
+    A new strategy must be clearly better than the starts and than the target alone, because the best of many noisy
+    scores is overestimated. Other lanes must be clearly better than those in force, because passes are too small until
+    the users have fallen into step again.
     """
     best = _search(query, [*starts, *([current] if current else [])], iterations)
     if current is None or len(query.user_arrays) > MAX_CLIMB_USERS or _same_lanes(best.strategy, current):
@@ -78,6 +92,7 @@ def best_strategy(
 
 
 def _search(query: ServingQuery, starts: Sequence[Strategies], iterations: int) -> Candidate:
+    """The best of the starts, the target alone and strategies without lanes, improved by small changes."""
     best = _simulated(query, Strategies.concatenate([*starts, _target_only(query)]))
     required = _scaled_score(query, best, CLEAR_GAIN)
     wait_ms, weight = None, np.ones(len(query.user_arrays))
@@ -89,7 +104,7 @@ def _search(query: ServingQuery, starts: Sequence[Strategies], iterations: int) 
             best = candidate
         away = query.user_arrays.away_ms(strategies.lengths)
         wait_ms = np.maximum(1 / np.maximum(outcome.rounds, 1e-9) - away, 1.0)
-        if query.objective == "fair":  # the slope of Σ log(rate)
+        if query.objective == "fair":  # the gradient of Σ log(rate)
             weight = np.clip(candidate.rates.mean() / np.maximum(candidate.rates, 1e-9), 0.05, 20.0)
     climbed = _hill_climb(query, best) if len(query.user_arrays) <= MAX_CLIMB_USERS else best
     baseline = _confirmed(query, Strategies.concatenate([*starts, _target_only(query)]))
@@ -99,7 +114,7 @@ def _search(query: ServingQuery, starts: Sequence[Strategies], iterations: int) 
 
 
 def _same_lanes(a: Strategies, b: Strategies) -> bool:
-    """Whether the same users are together."""
+    """Whether both strategies put the same users together."""
     together = [strategy.lane[0][:, None] == strategy.lane[0][None, :] for strategy in (a, b)]
     return bool((together[0] == together[1]).all())
 
@@ -107,7 +122,10 @@ def _same_lanes(a: Strategies, b: Strategies) -> bool:
 def strategies_of_batches(
     lengths: Ints, batches: Sequence[Sequence[int]], max_rows: int
 ) -> Strategies | None:
-    """DiP-SD's plan as ways to serve; None when it has too many batches for that, or too large ones."""
+    """The batches of a DiP-SD plan as lanes, with every closing share of SHARES.
+
+    None when there are more than MAX_LANES batches, or one is larger than max_rows.
+    """
     if len(batches) > MAX_LANES or max(len(batch) for batch in batches) > max_rows:
         return None
     lane = np.zeros(len(lengths), dtype=np.int64)
@@ -125,7 +143,7 @@ def strategies_of_batches(
 
 
 def _target_only(query: ServingQuery) -> Strategies:
-    """The target alone, everybody in every pass."""
+    """The target alone, with all users in every pass."""
     size = len(query.user_arrays)
     nothing = np.zeros((1, size), dtype=np.int64)
     rows = np.array([min(size, query.max_rows)])
@@ -133,7 +151,11 @@ def _target_only(query: ServingQuery) -> Strategies:
 
 
 def _without_lanes(query: ServingQuery, wait_ms: Floats | None, weight: Floats) -> Strategies:
-    """Every closing rule with every price. wait_ms: of each user for its verdict, as it came out of the same rules."""
+    """Strategies without lanes: every closing rule with every price.
+
+    wait_ms: how long each user waits for its verdict, from a simulation of the same rules [S, M]. weight: of each
+    user's tokens [M].
+    """
     size = len(query.user_arrays)
     rules = sorted(
         {
@@ -155,7 +177,10 @@ def _without_lanes(query: ServingQuery, wait_ms: Floats | None, weight: Floats) 
 
 
 def individual_lengths(query: ServingQuery, price: Floats, wait_ms: Floats, weight: Floats) -> Ints:
-    """Everybody's best length for itself, [S, M]. price: [S], of the verifier's millisecond, in tokens."""
+    """The length that is best for each user alone [S, M].
+
+    price: tokens that a millisecond of the verifier is worth [S]. wait_ms: for a verdict [S, M]. weight: [M].
+    """
     user_arrays, best = query.user_arrays, np.full(wait_ms.shape, -np.inf)
     chosen = np.zeros(wait_ms.shape, dtype=np.int64)
     row_ms, token_ms = _row_ms(query), _token_ms(query)
@@ -171,7 +196,7 @@ def individual_lengths(query: ServingQuery, price: Floats, wait_ms: Floats, weig
 
 
 def _hill_climb(query: ServingQuery, best: Candidate) -> Candidate:
-    """Small changes, all at once, as long as one of them is better."""
+    """Hill climbing: simulate all small changes at once and make the best one, until none is better."""
     for _ in range(CLIMB_ROUNDS):
         strategies = _variations(query, best.strategy)
         candidate = _simulated(query, strategies)
@@ -182,14 +207,14 @@ def _hill_climb(query: ServingQuery, best: Candidate) -> Candidate:
 
 
 def _scaled_score(query: ServingQuery, candidate: Candidate, factor: float) -> float:
-    """The score if everybody were that much faster."""
+    """The score if every user's rate were larger by this factor."""
     if query.objective == "fair":
         return candidate.score + len(query.user_arrays) * float(np.log(factor))
     return candidate.score * factor
 
 
 def _variations(query: ServingQuery, strategy: Strategies) -> Strategies:
-    """Everybody's length a little longer or shorter, to 0 and from 0; closing a little sooner or later, fewer rows."""
+    """All small changes of a strategy: one user's length, the closing rule, the rows of a pass."""
     size = len(query.user_arrays)
     changed = np.repeat(strategy.lengths, size * len(LENGTH_STEPS), axis=0)
     users = np.repeat(np.arange(size), len(LENGTH_STEPS))
@@ -197,7 +222,7 @@ def _variations(query: ServingQuery, strategy: Strategies) -> Strategies:
     steps = np.where(strategy.lengths[0][:, None] > 0, LENGTH_STEPS, START_LENGTHS).ravel()
     changed[row, users] = np.clip(changed[row, users] + steps, 0, query.user_arrays.max_lengths[users])
     repeated = strategy[np.zeros(len(users), dtype=np.int64)]
-    always_ready = (changed == 0).sum(axis=1)  # always ready: whoever starts to draft need not be waited for
+    always_ready = (changed == 0).sum(axis=1)  # a user who starts to draft need not be waited for
     starts = (changed > 0).sum(axis=1) > (strategy.lengths > 0).sum()
     min_ready_relaxed = np.where(
         starts[:, None],
@@ -221,7 +246,10 @@ def _variations(query: ServingQuery, strategy: Strategies) -> Strategies:
 
 
 def _confirmed(query: ServingQuery, strategies: Strategies) -> Candidate:
-    """The best of a few, played for longer and with other draws: the best of many guesses is partly luck."""
+    """The best of a few strategies, from a longer simulation with other draws.
+
+    The best score of many short simulations is partly luck.
+    """
     passes, warmup = LONG_RUN
     return _best_of(
         query,
@@ -231,6 +259,7 @@ def _confirmed(query: ServingQuery, strategies: Strategies) -> Candidate:
 
 
 def _simulated(query: ServingQuery, strategies: Strategies) -> Candidate:
+    """The best of some strategies, from a short simulation."""
     return _best_of(
         query, strategies, simulate(query.user_arrays, query.server, strategies, pass_std=PASS_STD)
     )
@@ -252,12 +281,12 @@ def _best_of(query: ServingQuery, strategies: Strategies, outcome: Outcome) -> C
 
 
 def _empty_pass_ms(query: ServingQuery, rows: float) -> float:
-    """A pass over so many rows without drafts or context."""
+    """Milliseconds of a pass over so many rows without drafts or context."""
     return float(query.server.verify_ms(rows, 0.0, 0.0, 0.0, 0.0))
 
 
 def _row_ms(query: ServingQuery) -> Floats:
-    """What each user's row adds to a pass, without a draft. [M]"""
+    """Milliseconds that each user's row adds to a pass, without a draft [M]."""
     prefix, one = query.user_arrays.prefix, np.ones(len(query.user_arrays))
     with_row = np.asarray(query.server.verify_ms(one * 2, 0.0 * one, 0.0 * one, prefix, prefix))
     row_ms: Floats = with_row - _empty_pass_ms(query, 1.0)
@@ -265,7 +294,7 @@ def _row_ms(query: ServingQuery) -> Floats:
 
 
 def _token_ms(query: ServingQuery) -> float:
-    """What a drafted token adds to a pass."""
+    """Milliseconds that a drafted token adds to a pass."""
     return float(
         query.server.verify_ms(1.0, 2.0, 2.0, 0.0, 0.0) - query.server.verify_ms(1.0, 1.0, 1.0, 0.0, 0.0)
     )

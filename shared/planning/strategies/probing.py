@@ -1,9 +1,9 @@
-"""Who drafts for a while although the plan has it at k = 0: whose α is not known well enough to leave it at that.
+"""Probes: drafts of sessions that the plan has at k = 0, made to learn their α.
 
-A session that does not draft teaches nobody anything, and what is believed of it at first is what others were like.
-So as long as little is known of it, it drafts as it would if it were a little better than believed (by a standard
-deviation of what is known): optimism in the face of uncertainty. If it is, the plan learns that and changes; if not,
-its uncertainty shrinks and it is left alone but for a probe now and then.
+A session that does not draft gives no information about its α, and its prior is the α of other sessions. So while
+little is known of a session, it drafts as far as it would if its α were better by one standard deviation: optimism in
+the face of uncertainty. If its α is as good as that, the plan learns it and changes. If not, the uncertainty shrinks,
+and the session is left alone except for a rare probe.
 """
 
 from dataclasses import replace
@@ -17,13 +17,13 @@ from shared.planning.strategies.posteriors import MAX_ALPHA
 from shared.planning.strategies.user_arrays import Ints
 from shared.planning.views import SessionView
 
-KNOWN_OBSERVATIONS: Final = 40.0  # observations that an α is left at
-PROBE_INTERVAL_TOKENS: Final = 256  # tokens from one probe of a session to the next when it is well known
-PROBE_LENGTH: Final = 1  # its length, where not even optimism has it draft
+KNOWN_OBSERVATIONS: Final = 40.0  # with so many observations α is known well enough
+PROBE_INTERVAL_TOKENS: Final = 256  # between probes of a well-known session
+PROBE_LENGTH: Final = 1  # of a well-known session's probe at least
 
 
 def probe_lengths(query: ServingQuery, candidate: Candidate) -> Ints:
-    """How far each user should draft if its α were a standard deviation better, [M]; 0: not even then."""
+    """Each user's best draft length if its α were one standard deviation better, [M]; 0: none even then."""
     user_arrays = query.user_arrays
     optimistic = replace(
         query,
@@ -31,9 +31,7 @@ def probe_lengths(query: ServingQuery, candidate: Candidate) -> Ints:
             user_arrays, alpha=np.minimum(user_arrays.alpha + user_arrays.alpha_std, MAX_ALPHA)
         ),
     )
-    price = np.array(
-        [candidate.busy * candidate.rates.sum()]
-    )  # tokens that a millisecond of the verifier's brings
+    price = np.array([candidate.busy * candidate.rates.sum()])  # tokens per millisecond of the verifier
     wait_ms = 1 / np.maximum(candidate.rounds, 1e-9) - user_arrays.away_ms(candidate.strategy.lengths[0])
     lengths: Ints = individual_lengths(
         optimistic, price, np.maximum(wait_ms, 1.0)[None], np.ones(len(user_arrays))
@@ -42,7 +40,7 @@ def probe_lengths(query: ServingQuery, candidate: Candidate) -> Ints:
 
 
 def probe(session: SessionView, plan: Plan | None) -> int:
-    """What a session at k = 0 drafts now nonetheless; mostly nothing."""
+    """Draft length of a probe now, for a session at k = 0; usually 0."""
     planned_probe = plan.probes.get(session.session, 0) if plan else 0
     if session.prior_weight + session.seen < KNOWN_OBSERVATIONS:
         return planned_probe

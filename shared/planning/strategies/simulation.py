@@ -1,13 +1,13 @@
-"""A verifier that never waits for a fixed cycle, as a model: what would come of many ways to serve, all at once.
+"""Simulation of serving strategies for a work-conserving verifier, many strategies side by side.
 
-A way to serve is everybody's draft length, lanes of users, and for each lane how many of it have to be ready before
-it is verified. The verifier takes the lane that has been complete for longest, all of it that is ready by then (at
-most `most` rows), and with it everybody who does not draft. Who is verified drafts again at once. That is DiP-SD's
-model (Xu, Zhou, Niu, arXiv 2604.20919) without its fixed cycle: a user who is late, or slower than others, is verified
-less often and holds nobody up.
+A strategy has a draft length for every user, lanes of users, and for each lane the number of members that must be ready
+before it is verified. The verifier takes the lane that has been complete for longest: all members that are ready by
+then, at most `max_rows`, and every user who does not draft. Verified users draft again at once. This is the model of
+DiP-SD (Xu, Zhou, Niu, arXiv 2604.20919) without its fixed cycle: a user who is late or slow is verified less often and
+delays no others.
 
-There is no formula for the rate of that, so it is played: S ways side by side as arrays [S, M], with the same draws
-of the links' jitter for all of them.
+The rate of such a schedule has no closed form, so it is simulated: S strategies as arrays [S, M], with the same draws
+of link jitter for all of them.
 """
 
 from dataclasses import dataclass
@@ -19,16 +19,20 @@ import numpy.typing as npt
 from shared.planning.problem import Server
 from shared.planning.strategies.user_arrays import Floats, Ints, UserArrays
 
-PASSES: Final = 72
-WARMUP: Final = 24  # passes that are not counted
-DRAWS: Final = 64  # of jitter for each user, used again and again
-PROMPTS_PER_PASS: Final = 8  # a pass at most
-MIN_PASS_FACTOR: Final = 0.8  # of a pass's time, however uneven passes are
+PASSES: Final = 72  # of a simulation
+WARMUP: Final = 24  # of these, not counted
+DRAWS: Final = 64  # of jitter for each user, used cyclically
+PROMPTS_PER_PASS: Final = 8  # at most
+MIN_PASS_FACTOR: Final = 0.8  # of the law's pass time, whatever pass_std is
 
 
 @dataclass(frozen=True, slots=True)
 class Strategies:
-    """S ways to serve M users in up to N lanes. lengths, lane: [S, M]; least: [S, N], 0 for no such lane; most: [S]."""
+    """S strategies for M users in up to N lanes.
+
+    lengths: drafts [S, M]. lane: of each user [S, M]. min_ready: members of each lane that must be ready before it
+    closes [S, N], 0 for an unused lane. max_rows: rows of a pass at most [S].
+    """
 
     lengths: Ints
     lane: Ints
@@ -43,7 +47,7 @@ class Strategies:
 
     @classmethod
     def concatenate(cls, strategies: list["Strategies"]) -> "Strategies":
-        """All of them; lanes that some do not have are empty there."""
+        """All strategies in one, padded with unused lanes."""
         lanes = max(strategy.min_ready.shape[1] for strategy in strategies)
         min_ready = [
             np.pad(strategy.min_ready, ((0, 0), (0, lanes - strategy.min_ready.shape[1])))
@@ -59,7 +63,11 @@ class Strategies:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of them. rates: tokens a millisecond of each user, [S, M]; rounds: likewise; busy: [S], a share."""
+    """Results of a simulation of S strategies.
+
+    rates: tokens per millisecond of each user [S, M]. rounds: verifications per millisecond of each user [S, M]. busy:
+    the verifier's share of the time [S].
+    """
 
     rates: Floats
     rounds: Floats
@@ -75,9 +83,10 @@ def simulate(
     seed: int = 1,
     pass_std: float = 0.0,
 ) -> Outcome:
-    """Serve for so many passes in each of the ways, all users ready at first.
+    """Simulate so many passes of each strategy. All users are ready at the start.
 
-    uneven: standard deviation of a pass's time over what the law says, the same draws for all ways.
+    warmup: passes that are not counted. pass_std: standard deviation of pass time / time by the law, with the same draws
+    for all strategies.
     """
     ms, size = (
         user_arrays.away_ms(strategies.lengths) - user_arrays.spread_ms * (strategies.lengths > 0),
@@ -111,7 +120,7 @@ def simulate(
 
 
 def _prompts(server: Server, passes: int, rng: np.random.Generator) -> Floats:
-    """When prompts come, for as long as so many passes can take."""
+    """Arrival times of prompts in ms, enough for so many passes."""
     if not (share := server.prompts.share):
         return np.zeros(0)
     gaps = rng.exponential(server.prompts.each_ms / share, passes * PROMPTS_PER_PASS)
@@ -119,9 +128,9 @@ def _prompts(server: Server, passes: int, rng: np.random.Generator) -> Floats:
 
 
 def _close(strategies: Strategies, ready: Floats, free: Floats) -> tuple[npt.NDArray[np.bool_], Floats]:
-    """The next pass of each way: its rows [S, M] and when it can begin [S]."""
+    """The next pass of each strategy: its rows [S, M] and the time when it can begin [S]."""
     size, every = ready.shape[1], np.arange(len(ready))
-    complete = np.empty(strategies.min_ready.shape)  # when each lane is, [S, N]
+    complete = np.empty(strategies.min_ready.shape)  # when each lane becomes complete, [S, N]
     for lane in range(strategies.min_ready.shape[1]):
         in_order = np.sort(np.where(strategies.lane == lane, ready, np.inf), axis=1)
         complete[:, lane] = in_order[every, strategies.min_ready[:, lane] - 1]  # -1 of an empty lane: inf

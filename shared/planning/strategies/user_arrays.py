@@ -1,4 +1,4 @@
-"""Sessions as the planners take them: what a view says of a user, within what a planner can bear."""
+"""Users for the planners, made from session views, with values within the planners' limits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,14 +15,13 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 MIN_DRAFT_MS: Final = 1e-3
-GROWTH_TOKENS: Final = (
-    192  # tokens by which a session grows, about, until there is another plan: planned for half-way
-)
-NEVER_MS: Final = 1e9  # a token of a device that cannot draft
+# Tokens by which a session grows until the next plan, about. Plans are made for the middle of that time.
+GROWTH_TOKENS: Final = 192
+NEVER_MS: Final = 1e9  # per token, of a device that cannot draft
 
 
 def users_of(views: Sequence[SessionView]) -> list[User]:
-    """Sessions as DiP-SD has them. One that cannot draft drafts too slowly for any plan."""
+    """Sessions as users of the DiP-SD model. A session that cannot draft is too slow for any plan to use."""
     return _users(views, Posteriors.of(views))
 
 
@@ -42,8 +41,11 @@ def _user(view: SessionView, alpha: float) -> User:
 
 @dataclass(frozen=True, slots=True)
 class UserArrays:
-    """M users as arrays [M]. most: draft length at most; spread_ms: how much later than the earliest a draft is, on
-    average: the part of comm_ms that varies; doubt: the standard deviation of alpha."""
+    """M users as arrays [M].
+
+    spread_ms: the part of comm_ms that varies, as the mean delay beyond the earliest arrival. max_lengths: draft length
+    at most. alpha_std: standard deviation of the estimate of alpha.
+    """
 
     alpha: Floats
     prefix: Floats
@@ -55,7 +57,7 @@ class UserArrays:
 
     @classmethod
     def of(cls, views: Sequence[SessionView], max_draft: int) -> "UserArrays":
-        """Of sessions in this order."""
+        """The users of these sessions, in this order."""
         posteriors = Posteriors.of(views)
         users = _users(views, posteriors)
         spread = np.array([1e3 * view.spread_s for view in views])
@@ -74,11 +76,11 @@ class UserArrays:
         return len(self.alpha)
 
     def emitted(self, lengths: Ints) -> Floats:
-        """u(l), for lengths [..., M]."""
+        """u(l): expected tokens of a round, for lengths [..., M]."""
         tokens: Floats = (1 - self.alpha ** (lengths + 1)) / (1 - self.alpha)
         return tokens
 
     def away_ms(self, lengths: Ints) -> Floats:
-        """From a verdict to the draft's arrival, on average; nothing for k = 0, which never leaves."""
+        """Mean milliseconds from a verdict to the draft's arrival, for lengths [..., M]; 0 for k = 0."""
         away: Floats = np.where(lengths > 0, lengths * self.draft_ms + self.comm_ms, 0.0)
         return away

@@ -1,6 +1,6 @@
-"""Batches of equal users as one type: what is computed is computed once for each type, and counted.
+"""Types of batches: equal batches of equal users are computed once and counted.
 
-Many equal users make many equal batches, and within a batch equal users draft equally far.
+Many equal users make many equal batches. Within a batch, equal users have equal draft lengths.
 """
 
 from collections.abc import Sequence
@@ -16,20 +16,26 @@ Members = tuple[int, ...]
 
 @dataclass(frozen=True)
 class BatchTypes:
-    """The types of batches of some partitions, each partition's beside each other."""
+    """The types of the batches of some partitions, the types of one partition next to each other.
 
-    batches: Batches  # one of each type; of equal users the first there is stands for all
-    multiplicity: Floats  # batches of each type [A]
-    starts: Ints  # where each partition's begin
-    partition: Ints  # of each type
-    type_of_batch: Ints  # of each batch given
-    members: Ints  # of the batches given, laid end to end
-    owner: Ints  # of each of these: the batch given
-    entry: Ints  # of each of these: among the members of `batches`
+    batches: one batch of each type, in which the first of equal users stands for all. multiplicity: batches of each
+    type [A]. starts: first type of each partition. partition: of each type [A]. type_of_batch: of each given batch.
+    members: of the given batches, end to end. owner: the given batch of each of these. entry: the place of each of these
+    among the members of `batches`.
+    """
+
+    batches: Batches
+    multiplicity: Floats
+    starts: Ints
+    partition: Ints
+    type_of_batch: Ints
+    members: Ints
+    owner: Ints
+    entry: Ints
 
     @classmethod
     def of(cls, arrays: ProblemArrays, partitions: Sequence[Sequence[Members]]) -> "BatchTypes":
-        """Of batches of users' indices, none of them empty."""
+        """The types of partitions into batches of user indices, none of them empty."""
         sizes = np.fromiter(map(len, partitions), dtype=np.int64, count=len(partitions))
         starts = np.cumsum(sizes) - sizes
         batches_given = Batches.of(arrays, [batch for partition in partitions for batch in partition])
@@ -39,7 +45,7 @@ class BatchTypes:
 
     @classmethod
     def single(cls, batches: Batches, starts: Ints) -> "BatchTypes":
-        """Every batch as a type of its own. starts: of each partition."""
+        """Each batch as a type of its own. starts: the first batch of each partition."""
         partition = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(batches))))
         itself, each = np.arange(len(batches)), np.arange(len(batches.members))
         multiplicity = np.ones(len(batches))
@@ -47,7 +53,7 @@ class BatchTypes:
 
 
 def _compact(arrays: ProblemArrays, batches_given: Batches, class_of: Ints, partition: Ints) -> BatchTypes:
-    """Members of one kind as one entry, then batches of equal entries as one type."""
+    """Join equal members of a batch into one entry, then batches with equal entries into one type."""
     key, entry, counts = np.unique(
         batches_given.owner * len(arrays) + class_of[batches_given.members],
         return_inverse=True,
@@ -66,9 +72,8 @@ def _compact(arrays: ProblemArrays, batches_given: Batches, class_of: Ints, part
     begins = np.cumsum(sizes) - sizes
     kept = np.repeat(edges[first] - begins, sizes) + np.arange(int(sizes.sum()))
     batches = Batches(arrays, member[kept], begins, arrays.count[member[kept]] * counts[kept])
-    owned = (
-        begins[types[batches_given.owner]] + entry - edges[batches_given.owner]
-    )  # equal batches have their entries in one order
+    # Equal batches have their entries in the same order.
+    owned = begins[types[batches_given.owner]] + entry - edges[batches_given.owner]
     starts = np.flatnonzero(np.diff(partition[first], prepend=-1))
     return BatchTypes(
         batches,

@@ -1,4 +1,4 @@
-"""A problem as arrays: what the solvers compute with."""
+"""A planning problem as arrays, on which the solvers compute."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,19 +13,19 @@ from shared.planning.problem import Bounds, PackedServer, Problem, Server
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
-GAIN_THRESHOLDS = 24
-GAIN_SAMPLE = 2000  # users at most whose gains are looked at for that
-MAX_CLASSES, MAX_CLASS_USERS = 4, 64  # up to that many classes of equal users, of so many users
-MEMORY_BATCHES = 8  # batches that memory makes, from which on they are many
-MIN_CLASS_SIZE = 4  # users of a kind, on average, for whom it is worth to be counted
+GAIN_THRESHOLDS = 24  # of lengths_by_gain
+GAIN_SAMPLE = 2000  # users whose gains these thresholds are taken from, at most
+MAX_CLASSES, MAX_CLASS_USERS = 4, 64  # users are counted by classes up to so many classes and users
+MEMORY_BATCHES = 8  # batches that memory requires, from which on the problem counts as memory-bound
+MIN_CLASS_SIZE = 4  # mean size of a class from which on computing by class pays
 
 
 @dataclass(frozen=True)
 class ProblemArrays:
-    """M users. `count` of each: how many equal ones it stands for; `copies`: how often all batches are there.
+    """M users as arrays [M].
 
-    `value[m, l]`, [M, max_draft + 2]: what user m adds with a draft of l tokens; -inf below min_draft, and in the
-    last column, so that l = -1 means "cannot".
+    count: equal users that each one stands for. copies: how often all batches occur. value: what user m adds with a
+    draft of l tokens, [M, max_draft + 2]; -inf below min_draft and in the last column, so that l = -1 means "cannot".
     """
 
     server: Server
@@ -44,7 +44,7 @@ class ProblemArrays:
 
     @classmethod
     def of(cls, problem: Problem, objective: Objective) -> "ProblemArrays":
-        """Of a problem."""
+        """The arrays of a problem under an objective."""
         users, bounds = problem.users, problem.bounds
         column = {
             name: np.array([getattr(user, name) for user in users], dtype=np.float64)
@@ -63,7 +63,10 @@ class ProblemArrays:
         )
 
     def pooled(self, order: Ints, starts: Ints) -> "ProblemArrays":
-        """Pieces [P] of users who follow each other in the order, each as its members are on average."""
+        """Pieces [P] of users who follow each other in the order. A piece is the average of its members.
+
+        starts: where each piece begins in the order.
+        """
         count = np.add.reduceat(self.count[order], starts)
 
         def mean(of: Floats) -> Floats:
@@ -81,7 +84,7 @@ class ProblemArrays:
         )
 
     def representing(self, users: Ints, count: Floats, copies: int = 1) -> "ProblemArrays":
-        """These users only, each of whom stands for so many equal ones."""
+        """Only these users. Each one stands for `count` equal users."""
         return replace(
             self,
             draft_ms=self.draft_ms[users],
@@ -95,23 +98,26 @@ class ProblemArrays:
 
     @cached_property
     def lengths_by_gain(self) -> Ints:
-        """The longest drafts [M, K] of which every token gains at least so much, for GAINS thresholds that matter."""
+        """The longest drafts whose every token gains at least a threshold, for K thresholds [M, K].
+
+        The thresholds are quantiles of all gains, GAIN_THRESHOLDS at most.
+        """
         gain = np.diff(self.value[:, self.bounds.min_draft : self.bounds.max_draft + 1], axis=1)
         if gain.shape[1] == 0:
             return np.full((len(self), 1), self.bounds.min_draft)
         thresholds = np.quantile(gain[:: -(-len(self) // GAIN_SAMPLE)], np.linspace(0, 1, GAIN_THRESHOLDS))
-        thresholds[-1] = np.inf  # nobody drafts more than it must
+        thresholds[-1] = np.inf  # here all drafts have the minimum length
         thresholds = np.unique(thresholds)
         reached = np.searchsorted(
             thresholds, gain, side="right"
-        )  # thresholds that a token keeps to [M, tokens]
+        )  # thresholds that each token reaches [M, tokens]
         at = reached + np.arange(len(self))[:, None] * (len(thresholds) + 1)
         tokens = np.bincount(at.ravel(), minlength=len(self) * (len(thresholds) + 1)).reshape(len(self), -1)
         return np.asarray(self.bounds.min_draft + tokens[:, :0:-1].cumsum(axis=1)[:, ::-1])
 
     @cached_property
     def solo_verify_ms(self) -> tuple[Floats, Floats]:
-        """t_v of each user alone with a draft of one token, and of two."""
+        """t_v of each user alone with a draft of one token, and of two tokens; ms [M]."""
         one, two = (
             np.asarray(self.server.verify_ms(1.0, n, n, self.prefix, self.prefix)) for n in (1.0, 2.0)
         )
@@ -119,32 +125,34 @@ class ProblemArrays:
 
     @cached_property
     def packed(self) -> bool:
-        """Whether rows cost what they are, and not all as much as the longest."""
+        """Whether the server has the packed law."""
         return isinstance(self.server, PackedServer)
 
     @cached_property
     def total_weight(self) -> float:
-        """The sum of all users' weights."""
+        """The sum of the weights of all users."""
         return self.copies * float((self.weight * self.count).sum())
 
     @cached_property
     def max_value(self) -> float:
-        """What all users add with the longest drafts."""
+        """The sum of values with the longest drafts."""
         return self.copies * float((self.value[:, self.bounds.max_draft] * self.count).sum())
 
     @cached_property
     def first_equal(self) -> Ints:
-        """The first user that each is equal to."""
+        """For each user, the first user that is equal to it [M]."""
         of = np.stack([self.draft_ms, self.comm_ms, self.prefix, self.weight, self.value[:, -2], self.count])
         order = np.lexsort(of)
         new = np.append(True, (np.diff(of[:, order], axis=1) != 0).any(axis=0))
         first = np.empty(len(self), dtype=np.int64)
-        first[order] = order[new][np.cumsum(new) - 1]  # sorting is stable: the first of those that are equal
+        first[order] = order[new][
+            np.cumsum(new) - 1
+        ]  # the sort is stable, so this is the first of its equals
         return first
 
     @cached_property
     def memory_bound(self) -> bool:
-        """Whether memory makes many batches of these users, so that the cycle is the sum of their verifications."""
+        """Whether memory requires many batches, so that the cycle is the sum of the verifications."""
         users, prefixes = float(self.count.sum()), float((self.count * self.prefix).sum())
         nobody = float(self.server.needed_bytes(0.0, 0.0, 0.0))
         room = float(self.server.needed_bytes(users, prefixes / users, prefixes)) - nobody
@@ -152,43 +160,46 @@ class ProblemArrays:
 
     @cached_property
     def heterogeneous_users(self) -> bool:
-        """Whether users are too different from each other to be counted by classes."""
+        """Whether the users are too many or too different to be counted by classes."""
         return len(self) > MAX_CLASS_USERS or len(np.unique(self.first_equal)) > min(
             MAX_CLASSES, len(self) // 2
         )
 
     @cached_property
     def class_of(self) -> Ints | None:
-        """The first user that each is equal to; None where but few are equal to another."""
+        """As first_equal; None where classes are too small for computing by class to pay."""
         return self.first_equal if len(np.unique(self.first_equal)) * MIN_CLASS_SIZE <= len(self) else None
 
     @cached_property
     def min_score(self) -> float:
-        """Below any plan's: the least value in a cycle of thirty years."""
+        """A score below that of any plan: the minimum value in a cycle of thirty years."""
         min_value = float((self.value[:, self.bounds.min_draft] * self.count).sum())
         return float(self.objective.score(self.copies * min_value, self.total_weight, 1e12))
 
     def scores(self, value: Floats, verify_ms: Floats, cycle_bounds_ms: Real) -> Floats:
-        """Of plans: Σ value and Σ t_v of each copy, and what the longest loop may take."""
+        """Scores of plans.
+
+        value, verify_ms: Σ value and Σ t_v of one copy. cycle_bounds_ms: bounds on the longest loop.
+        """
         cycle = np.maximum(cycle_bounds_ms, self.copies * verify_ms)
         return np.asarray(self.objective.score(self.copies * value, self.total_weight, cycle))
 
     @cached_property
     def max_batches(self) -> int:
-        """Batches at most."""
+        """The number of batches at most."""
         limit = self.bounds.max_batches
         users = int(self.count.sum())
         return users if limit is None else min(users, limit)
 
     def affordable_lengths(self, members: Ints, slack_ms: Floats) -> Ints:
-        """Tokens that members [E] draft within slack_ms [E, ...] after the link; -1 = the link alone takes longer.
+        """The longest drafts that members [E] can make within slack_ms [E, ...], link included; -1: not even the link fits.
 
-        A trace of slack is forgiven, so that a draft fits into the very time that it takes.
+        A trace of slack is forgiven, so that a draft fits into exactly the time that it takes.
         """
         shape = (-1,) + (1,) * (slack_ms.ndim - 1)
         tokens = slack_ms - self.comm_ms[members].reshape(shape)
         tokens /= self.draft_ms[members].reshape(shape)
-        tokens += 1 + 1e-9  # so that cutting off what is behind the point is rounding down
+        tokens += 1 + 1e-9  # so that truncation rounds down
         np.maximum(tokens, 0.0, out=tokens)
         np.minimum(tokens, self.bounds.max_draft + 1.0, out=tokens)
         drafts = tokens.astype(np.int64)
@@ -196,13 +207,13 @@ class ProblemArrays:
         return drafts
 
     def values(self, members: Ints, drafts: Ints) -> Floats:
-        """What members [E, ...] add with these drafts."""
+        """The values of members [E, ...] with these drafts."""
         at = drafts + (members * self.value.shape[1]).reshape((-1,) + (1,) * (drafts.ndim - 1))
         return np.asarray(self._flat_value.take(at))
 
     @cached_property
     def _flat_value(self) -> Floats:
-        return self.value.ravel()  # where a draft of -1 is found, too: at the end of the row before
+        return self.value.ravel()  # a draft of -1 indexes the end of the row before, which is -inf
 
 
 def _values(alpha: Floats, weight: Floats, bounds: Bounds, objective: Objective) -> Floats:

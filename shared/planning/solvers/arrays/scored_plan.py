@@ -1,4 +1,4 @@
-"""A plan as the solvers compare it."""
+"""A plan with its score, as solvers compare plans."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,10 @@ from shared.planning.solvers.arrays.problem_arrays import Ints, ProblemArrays
 
 @dataclass(frozen=True)
 class ScoredPlan:
-    """A plan and its score; in ms its cycle S, the part of it that the verifier is busy, and the longest loop."""
+    """A plan and its score.
+
+    cycle_ms: S. busy_ms: Σ t_v, the time of a cycle in which the verifier is busy. loop_ms: the longest t_d + t_v.
+    """
 
     score: float
     split: Split
@@ -23,7 +26,7 @@ class ScoredPlan:
 
     @classmethod
     def of(cls, arrays: ProblemArrays, split: Split) -> "ScoredPlan":
-        """Of batches and lengths that may be."""
+        """The plan of these batches and lengths, which must be within memory and bounds."""
         batches = Batches.of(arrays, split.batches)
         types = BatchTypes.single(batches, np.zeros(1, dtype=np.int64))
         return cls.all_of(arrays, types, np.array(split.lengths)[batches.members], [split])[0]
@@ -32,7 +35,7 @@ class ScoredPlan:
     def all_of(
         cls, arrays: ProblemArrays, types: BatchTypes, lengths: Ints, splits: Sequence[Split]
     ) -> "list[ScoredPlan]":
-        """Of partitions, given their types and lengths of the members of these."""
+        """The plans of some partitions, given their types and the draft lengths of the types' members."""
         batches, starts, members = types.batches, types.starts, types.batches.members
         level = batches.counted(lengths) if arrays.packed else np.maximum.reduceat(lengths, batches.starts)
         verify = batches.verify_ms(level[:, None])[:, 0]

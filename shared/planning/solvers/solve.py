@@ -1,4 +1,4 @@
-"""One door to all solvers."""
+"""Chooses and runs a solver."""
 
 from collections.abc import Callable
 from math import inf
@@ -12,11 +12,11 @@ from shared.planning.solvers.exact import exact_solver
 from shared.planning.solvers.search import search_solver
 
 SolverName = Literal["auto", "outrider", "exact", "paper"]
-AUTO_EXACT = 6  # users up to whom `auto` searches all plans
+AUTO_EXACT = 6  # up to so many users `auto` is the exact solver
 
 
 class Infeasible(ValueError):
-    """No plan keeps to memory and bounds; the text says what to change."""
+    """No plan is within memory and bounds; the text says what to change."""
 
 
 def solve(
@@ -26,10 +26,10 @@ def solve(
     *,
     seconds_left: Callable[[], float] = lambda: inf,
 ) -> tuple[ScoredPlan, SolverName]:
-    """The best plan that a solver finds, and which solver that was.
+    """The best plan that a solver finds, and the solver that found it.
 
-    seconds_left: `paper` raises OutOfTime when it is up. Raises Infeasible, and ValueError for more users than `exact`
-    takes.
+    seconds_left: time limit of `paper`, which raises OutOfTime. Raises Infeasible, and ValueError for more users than
+    `exact` can search.
     """
     arrays = ProblemArrays.of(problem, objective)
     _check(problem, arrays)
@@ -44,7 +44,7 @@ def solve(
     if solver == "exact":
         plan = exact_solver.solve(arrays, search_solver.solve(arrays))
     elif solver == "paper":
-        from shared.planning.solvers.paper import paper_solver  # noqa: PLC0415  # SciPy, where it is asked for
+        from shared.planning.solvers.paper import paper_solver  # noqa: PLC0415  # SciPy is loaded only for this solver
 
         plan = paper_solver.solve(arrays, seconds_left)
     else:
@@ -57,7 +57,7 @@ def solve(
 
 
 def _check(problem: Problem, arrays: ProblemArrays) -> None:
-    """What no plan can mend."""
+    """Raise Infeasible if a user alone exceeds the memory, or min_batches the users."""
     for user in problem.users:
         need = float(problem.server.needed_bytes(1, user.prefix, user.prefix))
         if need > problem.server.memory_bytes:

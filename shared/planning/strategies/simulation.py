@@ -85,8 +85,8 @@ def simulate(
 ) -> Outcome:
     """Simulate so many passes of each strategy. All users are ready at the start.
 
-    warmup: passes that are not counted. pass_std: standard deviation of pass time / time by the law, with the same draws
-    for all strategies.
+    warmup: passes that are not counted. pass_std: standard deviation of pass time / time by the law; all strategies get
+    the same draws.
     """
     ms, size = (
         user_arrays.away_ms(strategies.lengths) - user_arrays.spread_ms * (strategies.lengths > 0),

@@ -20,7 +20,7 @@ class BatchTypes:
 
     batches: one batch of each type, in which the first of equal users stands for all. multiplicity: batches of each
     type [A]. starts: first type of each partition. partition: of each type [A]. type_of_batch: of each given batch.
-    members: of the given batches, end to end. owner: the given batch of each of these. entry: the place of each of these
+    members: of the given batches, end to end. owner: the given batch of each member. entry: the place of each member
     among the members of `batches`.
     """
 

@@ -1,4 +1,4 @@
-"""The options of a batch within a cycle bound: pairs of verification time and value, with the draft lengths behind them.
+"""The options of a batch within a cycle bound: pairs of verification time and value, with their draft lengths.
 
 A *cycle bound* C limits t_d(n) + t_v(n), the time from a batch's verdicts to its next ones. Fix C and the size of the
 verification: the longest draft L under the padded law, or the number D of drafted tokens under the packed law. Then t_v

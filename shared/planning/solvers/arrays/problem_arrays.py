@@ -192,7 +192,7 @@ class ProblemArrays:
         return users if limit is None else min(users, limit)
 
     def affordable_lengths(self, members: Ints, slack_ms: Floats) -> Ints:
-        """The longest drafts that members [E] can make within slack_ms [E, ...], link included; -1: not even the link fits.
+        """The longest drafts of members [E] within slack_ms [E, ...], link included; -1: not even the link fits.
 
         A trace of slack is forgiven, so that a draft fits into exactly the time that it takes.
         """

@@ -1,9 +1,10 @@
-"""Search over caps: best plan of a graph of batches, exact, by branch and bound.
+"""Branch and bound over cycle bounds: the best plan of a graph of batches, exact.
 
-S = max(C, Σ t_v), C the largest t_d(n) + t_v(n). For an interval of caps [lo, hi], options computed at hi and scored as
-if the cycle took only lo bound every plan in it; the best of them, scored as it really is, is a plan. So the most
-promising interval is cut in two until no bound is above the best plan. Loops are sums of whole drafts and of few
-verify times: an interval shrinks to the loops that there are in it, and is gone where there is none.
+S = max(C, Σ t_v), where C is the largest t_d(n) + t_v(n). Take an interval [lo, hi] of cycle bounds. Options computed
+at hi, scored as if the cycle took lo, bound every plan whose longest loop is in the interval. The best of them, with
+its true score, is a plan. The most promising interval is split in two until no bound exceeds the best plan. A loop
+consists of whole drafts and one of few verification times. So an interval shrinks to the loops that exist in it, and
+vanishes where there are none.
 """
 
 import heapq
@@ -17,20 +18,21 @@ from shared.planning.solvers.arrays.options import Batches, Options, exact_optio
 from shared.planning.solvers.arrays.problem_arrays import Floats, ProblemArrays
 from shared.planning.solvers.branch_and_bound.paths import Graph, Pareto, Path, Pruning, best_sums
 
-TOLERANCE = 1e-9  # relative, of a score: plans this close are equal
-NARROW = (
-    1.03  # an interval up to this wide is cut at the longest loop of its best plan, a wider one in the middle
-)
-PRICES = np.array([0.0, 0.3, 0.6, 0.85, 1.0])  # of what a millisecond is worth at the best plan's score
-SCREEN_SIZE = 2_000_000  # numbers of an array in a quick look at intervals, about
-MIN_INTERVALS, MAX_INTERVALS = 4, 64  # intervals of such a look
+TOLERANCE = 1e-9  # relative difference of scores below which plans are equal
+# An interval up to this wide is split at the longest loop of its best plan, a wider one in the middle.
+NARROW = 1.03
+PRICES = np.array(
+    [0.0, 0.3, 0.6, 0.85, 1.0]
+)  # relative to the value of a millisecond at the best plan's score
+SCREEN_SIZE = 2_000_000  # numbers of an array when many intervals are bounded at once, about
+MIN_INTERVALS, MAX_INTERVALS = 4, 64  # bounded at once
 SCREEN_ROUNDS = 4
-LOOP_GAP = 2e-9  # loops that differ by less of a token's time are the same; rounding forgives half of that
+LOOP_GAP = 2e-9  # of a token's time: loops that differ by less are equal; rounding takes half of it
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch of a plan: its users (or their classes), and how far each drafts."""
+    """One batch of a plan: its users (or their classes) and their draft lengths."""
 
     users: tuple[int, ...]
     lengths: tuple[int, ...]
@@ -38,7 +40,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class PlanCandidate:
-    """A plan and its score."""
+    """The batches of a plan and its score."""
 
     score: float
     batches: tuple[Batch, ...]
@@ -52,16 +54,16 @@ def best_plan(
     tolerance: float = TOLERANCE,
     max_intervals: float = inf,
 ) -> PlanCandidate | None:
-    """The best plan with its largest loop within caps (ms), where that scores above incumbent; else None.
+    """The best plan whose longest loop is within cycle_bounds (ms); None unless it scores above the incumbent.
 
-    tolerance: how much better (relative) a plan must be to be looked for. looks: intervals searched at most; with a
-    limit the best may be missed.
+    tolerance: relative improvement below which the search stops. max_intervals: intervals searched at most; with a
+    limit the best plan may be missed.
     """
     return _Search(batches, graph, incumbent, tolerance).run(*cycle_bounds, max_intervals)
 
 
 def batches_of_path(path: Path, batches: Batches, options: Options) -> tuple[Batch, ...]:
-    """A path as a plan."""
+    """The batches of a path, with users and lengths."""
     batch_list = []
     for step in path.steps:
         batch_slice = batches.slice_of(step.batch)
@@ -71,7 +73,7 @@ def batches_of_path(path: Path, batches: Batches, options: Options) -> tuple[Bat
 
 
 def score_and_loop(arrays: ProblemArrays, batches: Sequence[Batch]) -> tuple[float, float]:
-    """Of a plan: its score, and its longest loop in ms."""
+    """The score of a plan and its longest loop in ms."""
     value, busy, longest = 0.0, 0.0, 0.0
     for batch in batches:
         users, lengths = np.array(batch.users), np.array(batch.lengths)
@@ -88,7 +90,7 @@ def score_and_loop(arrays: ProblemArrays, batches: Sequence[Batch]) -> tuple[flo
 
 
 def cycle_bound_range(arrays: ProblemArrays) -> tuple[float, float]:
-    """The least and the most that a plan's longest loop can take, ms."""
+    """The shortest and the longest time that the longest loop of a plan can take, in ms."""
     bounds, server, prefix = arrays.bounds, arrays.server, arrays.prefix
     shortest, longest = bounds.min_draft, bounds.max_draft
     users, prefixes = arrays.count.sum(), float((prefix * arrays.count).sum())
@@ -108,7 +110,9 @@ class _Search:
         self._gap = LOOP_GAP * float(self._arrays.draft_ms.max())
 
     def run(self, low: float, high: float, max_intervals: float) -> PlanCandidate | None:
-        waiting = self._screen(low, high)  # (minus the bound of the interval or of one around it, from, to)
+        waiting = self._screen(
+            low, high
+        )  # (-bound, low, high); the bound may be that of an enclosing interval
         heapq.heapify(waiting)
         while waiting and max_intervals > 0:
             max_intervals -= 1
@@ -120,7 +124,7 @@ class _Search:
         return self._best
 
     def _screen(self, low: float, high: float) -> list[tuple[float, float, float]]:
-        """Intervals that may hold a better plan, from quick bounds on many at once."""
+        """Intervals that may contain a better plan, by bounds on many intervals at once."""
         room = SCREEN_SIZE // (len(PRICES) * self._graph.size + options_size(self._batches))
         if room < MIN_INTERVALS:
             return [(-inf, low, high)]
@@ -134,9 +138,9 @@ class _Search:
         return list(zip((-bounds).tolist(), lows.tolist(), highs.tolist(), strict=True))
 
     def _bound_intervals(self, lows: Floats, highs: Floats) -> tuple[Floats, Floats, Floats]:
-        """Of intervals [X], those that may hold a better plan: bounds, from, to.
+        """Those of the intervals [X] that may contain a better plan: bounds, lows, highs.
 
-        For any price p, V <= f(p) + p·Σt, so that a plan scores at most as one with Σt = lo and V = f(p) + p·lo does.
+        For any price p, V <= f(p) + p·Σt. So no plan scores more than one with Σt = lo and V = f(p) + p·lo.
         """
         arrays, batches, count = self._arrays, self._batches, len(self._batches)
         options = exact_options(batches.repeated(len(lows)), np.repeat(highs, count))
@@ -154,12 +158,12 @@ class _Search:
         return bounds[kept], lows[kept], highs[kept]
 
     def _target(self) -> float:
-        """The score that is worth finding."""
+        """The score that a plan must exceed."""
         slack = self._arrays.total_weight if self._arrays.objective.name == "fair" else abs(self._score)
         return self._score + self._tolerance * slack
 
     def _search_interval(self, low: float, high: float) -> Iterator[tuple[float, float, float]]:
-        """Take the best plans with all loops within high; yields what is left, as `run` has it waiting."""
+        """Find the best plans with all loops up to high; yields the intervals that remain, as (-bound, low, high)."""
         options = exact_options(self._batches, high)
         shortest, longest = options.loop_range(np.full(len(self._batches), low))
         low, high = float(shortest.min()), float(longest.max())
@@ -175,7 +179,7 @@ class _Search:
         loop = self._keep_if_best(pareto, likely, options)
         if sure != likely:
             self._keep_if_best(pareto, sure, options)
-        high -= self._gap  # the best plan with a loop as long as that is known now
+        high -= self._gap  # the best plan with that longest loop is known now
         middle = loop if high <= low * NARROW and low <= loop < high else sqrt(low * high)
         for start, end in ((low, middle), (middle + self._gap, high)):
             bound = float(self._scores(time, value, start).max())
@@ -183,7 +187,7 @@ class _Search:
                 yield -bound, start, end
 
     def _keep_if_best(self, pareto: Pareto, index: int, options: Options) -> float:
-        """Keep a plan if it is the best so far; its longest loop."""
+        """Keep a plan if it is the best so far; returns its longest loop in ms."""
         batches = batches_of_path(pareto.path(index), self._batches, options)
         score, loop = score_and_loop(self._arrays, batches)
         if score > self._target():

@@ -1,4 +1,4 @@
-"""The graphs of batches that solvers search: a chain, a line of cuts, the lattice of what is placed."""
+"""Graphs of batches for the solvers: a chain, a line of cuts, the lattice of placed users."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from shared.planning.solvers.branch_and_bound.paths import Graph
 
 @dataclass(frozen=True)
 class Groups:
-    """What batches consist of: members laid end to end, and where each begins and ends."""
+    """Groups of members, end to end, and where each group begins and ends."""
 
     members: Ints
     starts: Ints
@@ -21,7 +21,7 @@ class Groups:
 
     @classmethod
     def of(cls, groups: list[Ints]) -> "Groups":
-        """Of groups, none empty."""
+        """From groups, none of them empty."""
         ends = np.cumsum([len(group) for group in groups])
         return cls(np.concatenate(groups), np.append(0, ends[:-1]), ends)
 
@@ -30,16 +30,17 @@ class Groups:
 
 
 def chain(batches: int) -> Graph:
-    """Given batches, one after another."""
+    """The graph of given batches, one after another."""
     nodes = np.arange(batches)
     return Graph(nodes, nodes + 1, nodes, batches)
 
 
 @lru_cache(maxsize=16)
 def line(pieces: int, max_pieces: int, min_batches: int, max_batches: int) -> tuple[Groups, Graph]:
-    """Runs of neighbours, and the graph of cuts; with a layer for each count of batches where that is bounded.
+    """Runs of neighbouring pieces, and the graph of cuts of an order of pieces.
 
-    longest: pieces of a run at most. least, most: batches.
+    max_pieces: pieces of a run at most. Where the number of batches is bounded, the graph has a layer of nodes for each
+    number of batches.
     """
     begin = np.repeat(np.arange(pieces), np.minimum(max_pieces, np.arange(pieces, 0, -1)))
     end = np.arange(len(begin)) - np.searchsorted(begin, begin) + begin + 1
@@ -50,9 +51,8 @@ def line(pieces: int, max_pieces: int, min_batches: int, max_batches: int) -> tu
     if min_batches <= 1 and max_batches >= pieces:
         return groups, Graph(begin, end, run, pieces)
     tails, heads, runs = [], [], []
-    layers = (
-        max_batches if max_batches < pieces else min_batches
-    )  # of nodes with so many batches before them; or, the last one, more
+    # Layer n has the nodes with n batches before them; the last layer also those with more.
+    layers = max_batches if max_batches < pieces else min_batches
     last = layers * pieces
     for layer in range(layers):
         further = layer + 1 if max_batches < pieces else min(layer + 1, layers - 1)
@@ -66,14 +66,14 @@ def line(pieces: int, max_pieces: int, min_batches: int, max_batches: int) -> tu
 
 @lru_cache(maxsize=16)
 def lattice(counts: tuple[int, ...]) -> tuple[Groups, Floats, Graph]:
-    """All batches that can be made of classes with so many equal users each, and the graph of what is placed so far.
+    """All batches of classes with these counts of equal users, and the graph of what is placed so far.
 
-    Members are classes; beside them, how many users of its class each member stands for. An arc adds a batch with at
-    least one user of the first class that is not yet placed. With one user a class, nodes are sets of users.
+    Members are classes. The second result has the number of users that each member stands for. An arc adds a batch with
+    at least one user of the first class that still has users. With one user a class, nodes are sets of users.
     """
     unit = np.cumprod(
         [1, *(count + 1 for count in counts)]
-    )  # what one user of each class adds to a node's number
+    )  # that one user of each class adds to a node's number
     placed = np.arange(unit[-1])[:, None] // unit[:-1] % (np.array(counts) + 1)  # [nodes, classes]
     missing = np.array(counts) - placed
     first = (missing > 0).argmax(axis=1)
@@ -90,5 +90,5 @@ def lattice(counts: tuple[int, ...]) -> tuple[Groups, Floats, Graph]:
 
 
 def lattice_arcs(counts: Sequence[int]) -> float:
-    """About how many arcs the lattice has, without making it: pairs of what is placed and a batch that fits."""
+    """The approximate number of arcs of the lattice: pairs of placed users and a batch that still fits."""
     return prod((count + 1) * (count + 2) / 2 for count in counts)

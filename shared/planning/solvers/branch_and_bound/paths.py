@@ -1,10 +1,11 @@
-"""The best plan as a path: every solver's choice of batches is a graph whose arcs are batches.
+"""Plans as paths: a graph whose arcs are batches, and the best paths through it.
 
-Nodes stand for the users already placed, 0 for nobody and the last for everybody; an arc adds one batch. Fixed batches
-are a chain, contiguous groups of sorted users a line with every jump, all partitions the lattice of subsets. Within a
-cap each arc has options (verify time, value), and a path adds up both. A path's plan is scored value against
-max(cap, Σ verify): not additive, so paths are kept as Pareto labels, and cut by prices: for a price p per millisecond,
-f_p(node) bounds value - p · time of everything still to come.
+A node stands for the users already placed: node 0 for none, the last node for all. An arc adds one batch. Given batches
+are a chain. Contiguous groups of sorted users are a line with arcs between any two nodes. All partitions are the
+lattice of subsets. Within a cycle bound each arc has options (verification time, value), and a path adds up both. The
+score of a path's plan sets its value against max(cycle bound, Σ verification time). That is not additive, so paths are
+kept as Pareto labels. Prices prune them: for a price p per millisecond, f_p(node) is an upper bound of value - p · time
+of all users still to be placed.
 """
 
 from collections.abc import Iterator
@@ -16,14 +17,16 @@ from shared.planning.objective import Objective
 from shared.planning.solvers.arrays.options import Options
 from shared.planning.solvers.arrays.problem_arrays import Bools, Floats, Ints, ProblemArrays
 
-PRICES = np.array([0.0, 0.25, 0.5, 0.75, 1.0])  # of a millisecond's worth at the incumbent's score
-PRICE_STEPS = 12  # of a batch, until paths have as many as they may
-UNREACHABLE_MS = 1e30  # ms
+PRICES = np.array(
+    [0.0, 0.25, 0.5, 0.75, 1.0]
+)  # relative to the value of a millisecond at the incumbent's score
+PRICE_STEPS = 12  # of the bisection for a price on a batch
+UNREACHABLE_MS = 1e30
 
 
 @dataclass(frozen=True)
 class Graph:
-    """Arcs [A] from `tail` to `head`, ordered by tail; tail < head. Nodes 0 to `last`. `batch`: what an arc adds."""
+    """Arcs [A] from `tail` to `head`, ordered by tail; tail < head. Nodes are 0 to `last`. batch: that an arc adds."""
 
     tail: Ints
     head: Ints
@@ -32,17 +35,17 @@ class Graph:
 
     @property
     def size(self) -> int:
-        """How many arcs there are."""
+        """The number of arcs."""
         return len(self.tail)
 
     def arcs(self, node: int) -> slice:
-        """The arcs that leave a node."""
+        """The arcs that leave a node, as a slice of all arcs."""
         return slice(int(np.searchsorted(self.tail, node)), int(np.searchsorted(self.tail, node + 1)))
 
 
 @dataclass(frozen=True)
 class Step:
-    """One batch of a path, and the option taken there."""
+    """One batch of a path and its option."""
 
     batch: int
     option: int
@@ -50,15 +53,15 @@ class Step:
 
 @dataclass(frozen=True)
 class Path:
-    """A way from nobody to everybody."""
+    """A path from node 0 to the last node."""
 
     steps: tuple[Step, ...]
 
 
 def best_paths(graph: Graph, worth: Floats) -> Ints:
-    """For every column of worth [batches, X], the batches of the path with the largest sum: [X, longest path], then -1.
+    """For each column of worth [batches, X], the batches of the path with the largest sum: [X, longest path].
 
-    A column without a path has none.
+    Rows are filled up with -1; a row of -1 alone means that the column has no path.
     """
     ahead, taken = _best_ahead(graph, worth)
     columns = np.arange(worth.shape[1])
@@ -72,7 +75,10 @@ def best_paths(graph: Graph, worth: Floats) -> Ints:
 
 
 def counted_paths(graph: Graph, worth: Floats, min_batches: int, max_batches: int) -> Ints:
-    """As best_paths, of paths with `least` to `most` batches: good ones, by a price on a batch for each column."""
+    """As best_paths, for paths with min_batches to max_batches batches; a row of -1 where none was found.
+
+    The paths are good but not always the best: they come from bisecting a price on a batch for each column.
+    """
     paths = best_paths(graph, worth)
     count = (paths >= 0).sum(axis=1)
     allowed, none = (count >= min_batches) & (count <= max_batches), count == 0
@@ -94,19 +100,19 @@ def counted_paths(graph: Graph, worth: Floats, min_batches: int, max_batches: in
 
 
 def _padded_equally(one: Ints, other: Ints) -> tuple[Ints, Ints]:
-    """Both filled up with -1."""
+    """Both arrays, filled up with -1 to equal width."""
     width = max(one.shape[1], other.shape[1])
     both = (np.pad(of, ((0, 0), (0, width - of.shape[1])), constant_values=-1) for of in (one, other))
     return next(both), next(both)
 
 
 def best_sums(graph: Graph, worth: Floats) -> Floats:
-    """For every column of worth [batches, X], the largest sum of a path's batches [X]; -inf where there is no path."""
+    """For each column of worth [batches, X], the largest sum over the batches of a path [X]; -inf without a path."""
     return np.asarray(_best_ahead(graph, worth)[0][0])
 
 
 def _best_ahead(graph: Graph, best: Floats) -> tuple[Floats, Ints]:
-    """The best sum from every node to the last [nodes, P], and the arc that begins it; best: [batches, P]."""
+    """The best sum from each node to the last, and the first arc of its path, both [nodes, P]. best: [batches, P]."""
     ahead = np.full((graph.last + 1, best.shape[1]), -np.inf)
     ahead[graph.last] = 0.0
     taken = np.zeros(ahead.shape, dtype=np.int64)
@@ -123,14 +129,18 @@ def _best_ahead(graph: Graph, best: Floats) -> tuple[Floats, Ints]:
 
 @dataclass(frozen=True)
 class _Labels:
-    """Partial plans that reach a node [n]: sums so far, batches, and where they came from."""
+    """Partial plans that reach a node [n].
+
+    verify_ms, value: sums so far. batches: their number. node, label: the previous node and the label there. batch,
+    option: added last.
+    """
 
     verify_ms: Floats
     value: Floats
     batches: Ints
-    node: Ints  # came from
-    label: Ints  # there
-    batch: Ints  # added
+    node: Ints
+    label: Ints
+    batch: Ints
     option: Ints
 
     def __len__(self) -> int:
@@ -151,30 +161,36 @@ class _Labels:
 
 @dataclass(frozen=True)
 class Pruning:
-    """What a partial plan must still be able to reach: V > needed(S) for the incumbent's score, with S >= cap.
+    """Prunes partial plans that cannot beat the incumbent: V > required(S) must stay possible, with S >= C.
 
-    needed grows with S, linearly or like a logarithm, so for a price p, V - needed(max(cap, Σt)) is at most
-    value + f_p(ahead) + max over x of (p·x - needed(max(cap, time + x))), and that is largest at the x where Σt is the
-    cap, or at an end of what x can be: the least time ahead, or where even everybody's whole value cannot pay.
+    C is the cycle bound. required(S) grows with S, linearly or like a logarithm. So for a price p, V - required(max(C,
+    Σt)) is at most value + f_p(ahead) + max over x of (p·x - required(max(C, time + x))). The maximum is at the x where
+    Σt = C, or at an end of the range of x: the shortest time ahead, or the time that even the maximum value of all
+    users cannot make up for.
+
+    score: the incumbent's. max_busy_ms: Σ t_v of a better plan at most. prices: [P].
     """
 
     objective: Objective
     weight: float
-    score: float  # the incumbent's
+    score: float
     cycle_bound_ms: float
-    max_busy_ms: float  # Σ verify of a plan that pays, at most
-    prices: Floats  # [P]
+    max_busy_ms: float
+    prices: Floats
 
     @classmethod
     def at(cls, arrays: ProblemArrays, score: float, cycle_bound_ms: float) -> "Pruning":
-        """Against an incumbent of this score, for cycles of at least cap_ms."""
+        """For an incumbent of this score and cycles of at least cycle_bound_ms."""
         objective, weight = arrays.objective, arrays.total_weight
         max_busy = objective.max_cycle_ms(score, weight, arrays.max_value)
         prices = PRICES * objective.price(score, weight, cycle_bound_ms)
         return cls(objective, weight, score, cycle_bound_ms, max_busy, prices)
 
     def admits(self, time: Floats, value: Floats, ahead: Floats, time_ahead: Floats) -> Bools:
-        """time, value: [n, o]; ahead [o, P] and time_ahead [o] of where each option leads."""
+        """Which partial plans [n, o] stay.
+
+        time, value: their sums [n, o]. ahead [o, P], time_ahead [o]: bounds at the node that each option leads to.
+        """
         through = time + time_ahead <= self.max_busy_ms
         turn = np.maximum(self.cycle_bound_ms - time, time_ahead)
         end = np.maximum(self.max_busy_ms - time, time_ahead)
@@ -190,12 +206,12 @@ class Pruning:
 
 
 class Pareto:
-    """All paths worth keeping, through one graph within one cap."""
+    """All undominated paths through a graph within one cycle bound."""
 
     def __init__(
         self, graph: Graph, options: Options, pruning: Pruning, min_batches: int, max_batches: int
     ) -> None:
-        """Paths of `least` to `most` arcs, and of those only what `cut` lets through."""
+        """Paths of min_batches to max_batches arcs that `pruning` admits."""
         self._graph, self._pruning, self._min_batches, self._max_batches = (
             graph,
             pruning,
@@ -215,12 +231,12 @@ class Pareto:
         self._propagate()
 
     def final_sums(self) -> tuple[Floats, Floats]:
-        """Σ verify time and Σ value of the plans that came through."""
+        """Σ verification time and Σ value of the plans that reached the last node."""
         last = self._labels.get(self._graph.last)
         return (last.verify_ms, last.value) if last else (np.empty(0), np.empty(0))
 
     def path(self, index: int) -> Path:
-        """One of them."""
+        """The path of one of these plans."""
         labels = self._labels[self._graph.last]
         steps = []
         while labels.batch[index] >= 0:
@@ -243,7 +259,7 @@ class Pareto:
                 arriving.setdefault(head, []).append(reached)
 
     def _counts_batches(self, node: int) -> bool:
-        """Whether a plan with fewer batches may be worth more than its time and value say."""
+        """Whether labels with different numbers of batches must be kept apart, because the number is bounded."""
         return self._min_batches > 1 or self._max_batches < self._graph.last
 
     def _expand(self, node: int, labels: _Labels) -> Iterator[tuple[int, _Labels]]:
@@ -277,7 +293,10 @@ class Pareto:
 
 
 def _undominated(labels: _Labels, count_batches: bool) -> _Labels:
-    """Labels that none other beats in both time and value; those of unlike many batches do not compete if counted."""
+    """Labels that no other label beats in both time and value.
+
+    count_batches: only labels with equal numbers of batches compete.
+    """
     kept = []
     for batches in np.unique(labels.batches) if count_batches else (None,):
         mine = np.arange(len(labels)) if batches is None else np.flatnonzero(labels.batches == batches)

@@ -1,4 +1,4 @@
-"""Equal users as classes: what counts is how many of a class are in a batch, not who."""
+"""Classes of equal users: only the number of users of a class in a batch matters."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,14 +12,17 @@ from shared.planning.solvers.branch_and_bound.cycle_bounds import Batch
 
 @dataclass(frozen=True)
 class Classes:
-    """Classes of equal users. `arrays`: one user of each class, standing for all; `users`: who they are."""
+    """Classes of equal users.
+
+    arrays: one user of each class, which stands for all. users: the user indices of each class.
+    """
 
     arrays: ProblemArrays
     users: tuple[tuple[int, ...], ...]
 
     @classmethod
     def of(cls, arrays: ProblemArrays) -> "Classes":
-        """Of users who stand for themselves alone."""
+        """The classes of users, each of whom stands for itself alone."""
         firsts, class_of = np.unique(arrays.first_equal, return_inverse=True)
         order = np.argsort(class_of, kind="stable")
         users = np.split(order, np.cumsum(np.bincount(class_of))[:-1])
@@ -28,11 +31,11 @@ class Classes:
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Users of each class."""
+        """The number of users of each class."""
         return tuple(len(each) for each in self.users)
 
     def expand(self, batches: Iterable[Batch]) -> Split:
-        """A plan of all users from batches of classes."""
+        """The plan of all users from batches of classes."""
         waiting = [iter(each) for each in self.users]
         lengths = [0] * sum(self.counts)
         named = []

@@ -1,4 +1,4 @@
-"""The best plan there is: every way to split users into batches, and every length. Equal users are counted."""
+"""The exact solver: the best plan over all partitions into batches and all lengths. Equal users are counted."""
 
 from math import inf
 
@@ -11,21 +11,21 @@ from shared.planning.solvers.branch_and_bound.cycle_bounds import TOLERANCE, bes
 from shared.planning.solvers.branch_and_bound.graphs import lattice, lattice_arcs
 from shared.planning.solvers.exact.classes import Classes
 
-MAX_USERS = 10  # who all differ
+MAX_USERS = 10  # if all differ
 MAX_ARCS = lattice_arcs((1,) * MAX_USERS)
 COUNTABLE_ARCS = 1300.0, 300.0  # of classes that are searched at once: padded law, packed law
-NEAR_ARCS = 40_000.0, 1500.0  # of classes that are searched near a good plan
-NEAR_INTERVALS = 6  # there
-NEAR_LOOP, NEAR_TOLERANCE = 1.01, 2e-3  # how near, and how much better a plan must be there
+NEAR_ARCS = 40_000.0, 1500.0  # of classes that are searched around a good plan: padded law, packed law
+NEAR_INTERVALS = 6  # searched there at most
+NEAR_LOOP, NEAR_TOLERANCE = 1.01, 2e-3  # range of the longest loop there; improvement that is searched for
 
 
 def searchable(arrays: ProblemArrays, arcs: float = MAX_ARCS) -> bool:
-    """Whether the ways to split these users into batches are few enough."""
+    """Whether there are few enough partitions of these users for an exact search."""
     return lattice_arcs(Classes.of(arrays).counts) <= arcs
 
 
 def countable(arrays: ProblemArrays) -> bool:
-    """Whether users are so equal that to search all plans takes but a blink."""
+    """Whether users are so equal that the exact search takes only milliseconds."""
     return not arrays.heterogeneous_users and searchable(arrays, COUNTABLE_ARCS[arrays.packed])
 
 
@@ -36,10 +36,10 @@ def solve(
     cycle_bounds: tuple[float, float] | None = None,
     max_intervals: float = inf,
 ) -> ScoredPlan | None:
-    """The best plan of users who are searchable; None where none fits.
+    """The best plan of users who are searchable; None where no plan fits.
 
-    start: a plan to beat, which saves time. tolerance: how much better (relative) a plan must be to be looked for.
-    caps: only plans whose longest loop is within (ms). looks: see best_plan.
+    start: a plan to beat, which saves time. tolerance: relative improvement below which the search stops. cycle_bounds:
+    only plans whose longest loop is within these (ms). max_intervals: searched at most.
     """
     classes = Classes.of(arrays)
     groups, count, graph = lattice(classes.counts)
@@ -52,7 +52,7 @@ def solve(
 
 
 def solve_near(arrays: ProblemArrays, plan: ScoredPlan) -> ScoredPlan:
-    """A plan at least as good, where users are equal enough: about the best with a longest loop like this plan's."""
+    """A plan at least as good: the best, nearly, with about the same longest loop; for classes of equal users."""
     if arrays.heterogeneous_users or not searchable(arrays, NEAR_ARCS[arrays.packed]):
         return plan
     return (

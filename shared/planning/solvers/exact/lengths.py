@@ -1,6 +1,6 @@
-"""Draft lengths for batches that are given: exact, without a MILP.
+"""Exact draft lengths for given batches, without a MILP.
 
-The batches are a chain of nodes with one arc each; the rest is the search over caps.
+The graph is a chain with one arc for each batch; branch and bound over cycle bounds does the rest.
 """
 
 from collections.abc import Sequence
@@ -24,9 +24,10 @@ def best_lengths(
     cycle_bounds: tuple[float, float] | None = None,
     tolerance: float = TOLERANCE,
 ) -> Split | None:
-    """The best plan with these batches; None where none scores more than above.
+    """The best plan with these batches; None unless it scores more than `above`.
 
-    caps: only plans whose longest loop is within (ms). tolerance: see best_plan.
+    cycle_bounds: only plans whose longest loop is within these (ms). tolerance: relative improvement below which the
+    search stops.
     """
     graph = chain(len(batches))
     candidate = best_plan(

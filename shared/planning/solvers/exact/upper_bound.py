@@ -1,10 +1,10 @@
-"""A score that no plan can exceed, for users too many to search.
+"""A proven upper bound of the score, for users too many for the exact search.
 
-If each user could choose the size b of its batch for itself, plans could only get better. A batch of b users with user
-m in it takes at least t(b, l_m): under the padded law b rows as long as m's, under the packed one m's row and b - 1 of
-the smallest. So Σ t_v(n) = Σ_m t_v(m's batch) / b_m >= Σ_m share(b_m, l_m), and m's loop takes at least its draft, link
-and t(b_m, l_m). What remains couples users by Σ share <= S alone: a price p on it bounds V for every S, and intervals
-of S are halved while their bound is the largest.
+Plans only get better if each user may choose the size b of its batch independently. A batch of b users that includes
+user m takes at least t(b, l_m): b rows as long as m's under the padded law; m's row and b - 1 of the smallest rows
+under the packed law. So Σ t_v(n) = Σ_m t_v(m's batch) / b_m >= Σ_m share(b_m, l_m). The loop of m takes at least its
+draft, its link and t(b_m, l_m). Then only Σ share <= S couples the users. A price p on that sum bounds V for every S.
+The interval of S with the largest bound is halved until it is narrow.
 """
 
 import heapq
@@ -15,11 +15,14 @@ import numpy as np
 from shared.planning.solvers.arrays.problem_arrays import Floats, ProblemArrays
 from shared.planning.solvers.branch_and_bound.cycle_bounds import cycle_bound_range
 
-PRICES = np.geomspace(0.02, 20.0, 60)  # of the value in a mean millisecond of the cycle
+PRICES = np.geomspace(0.02, 20.0, 60)  # relative to the mean value of a millisecond
 
 
 def upper_bound(arrays: ProblemArrays, precision: float = 1e-4) -> float:
-    """A score at least as large as any plan's; at most `precision` (relative) above what this argument can prove."""
+    """A score that no plan exceeds.
+
+    precision: width of the last interval of S, relative; it limits how far the result is above the relaxed optimum.
+    """
     low, high = cycle_bound_range(arrays)
     high = max(high, _max_busy_ms(arrays))
     relaxed = _Relaxed(arrays)
@@ -34,13 +37,13 @@ def upper_bound(arrays: ProblemArrays, precision: float = 1e-4) -> float:
 
 
 def _max_busy_ms(arrays: ProblemArrays) -> float:
-    """What Σ t_v is at most: everybody alone with the longest draft on the longest prefix."""
+    """Σ t_v at most: every user alone, with the longest draft and the longest prefix."""
     max_draft, prefix = arrays.bounds.max_draft, float(arrays.prefix.max())
     return float(arrays.server.verify_ms(1.0, max_draft, max_draft, prefix, prefix) * arrays.count.sum())
 
 
 class _Relaxed:
-    """Tables over [user, batch size, draft length]."""
+    """The relaxed problem as tables [user, batch size, draft length]."""
 
     def __init__(self, arrays: ProblemArrays) -> None:
         self._arrays = arrays
@@ -66,7 +69,7 @@ class _Relaxed:
         self._value = arrays.value[:, None, min_draft : max_draft + 1]
 
     def bound(self, low: float, high: float) -> float:
-        """Of the scores of plans with a cycle between (ms)."""
+        """A bound of the scores of plans with a cycle between low and high (ms)."""
         arrays = self._arrays
         value = np.where(self._fits & (self._loop <= high * (1 + 1e-12)), self._value, -np.inf)
         scale = max(1e-12, float(np.abs(arrays.max_value))) / high

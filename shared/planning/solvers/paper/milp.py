@@ -1,4 +1,4 @@
-"""A mixed-integer linear programme, built a variable and a row at a time; HiGHS solves it, by way of SciPy."""
+"""A mixed-integer linear programme, built by variables and rows. HiGHS solves it, through SciPy."""
 
 from collections.abc import Iterable
 
@@ -12,11 +12,11 @@ Terms = Iterable[tuple[int, float]]  # (variable, coefficient); a variable may c
 
 
 class OutOfTime(RuntimeError):
-    """The solver had to stop before it was sure."""
+    """The time limit passed before the solver had an optimum."""
 
 
 class Milp:
-    """Smallest cost subject to rows. Variables are 0 or more."""
+    """Minimises the cost subject to rows. Variables are not negative."""
 
     def __init__(self) -> None:
         self._cost: list[float] = []
@@ -26,25 +26,25 @@ class Milp:
         self._high: list[float] = []
 
     def variable(self, cost: float = 0.0, *, binary: bool = False) -> int:
-        """A new variable."""
+        """Add a variable; returns its number."""
         self._cost.append(cost)
         self._binary.append(binary)
         return len(self._cost) - 1
 
     def one_of(self, costs: Iterable[float]) -> list[int]:
-        """New variables of which just one is 1, the others 0."""
+        """Add binary variables of which exactly one is 1; returns their numbers."""
         chosen = [self.variable(cost, binary=True) for cost in costs]
         self.row([(variable, 1.0) for variable in chosen], low=1.0, high=1.0)
         return chosen
 
     def row(self, terms: Terms, low: float = -np.inf, high: float = np.inf) -> None:
-        """low <= Σ coefficient · variable <= high."""
+        """Add the constraint low <= Σ coefficient · variable <= high."""
         self._rows.extend((len(self._low), variable, coefficient) for variable, coefficient in terms)
         self._low.append(low)
         self._high.append(high)
 
     def solve(self, seconds: float = np.inf) -> Floats | None:
-        """Values of the variables; None where there are none. Raises OutOfTime."""
+        """The optimal values of the variables; None where the programme is infeasible. Raises OutOfTime."""
         if seconds <= 0:
             raise OutOfTime
         rows, columns, data = (np.array(part) for part in zip(*self._rows, strict=True))

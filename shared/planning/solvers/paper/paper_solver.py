@@ -1,10 +1,10 @@
-"""The paper's solver: for every N, association and lengths by turns, each a MILP.
+"""The paper's solver: for each N it alternates between association and lengths, each of them a MILP.
 
-Association: lengths given, the assignment with the smallest S. Lengths: assignment given, U / S by Dinkelbach's method.
-Choices of a length, and of a batch's size, longest draft and longest prefix, are one-hot, so that every product is an
-entry of a table. The reference to be measured against; nothing of ours is added but that bounds are kept and that the
-packed law and the other objectives may stand in.
-Source: Xu, Zhou, Niu, "DiP-SD", arXiv 2604.20919.
+Association: for given lengths, the assignment with the smallest S. Lengths: for a given assignment, the largest U / S,
+by Dinkelbach's method. The choices of a length, and of a batch's size, longest draft and longest prefix, are one-hot,
+so that every product is an entry of a table. This is the reference for our solvers. Our only additions are bounds, the
+packed law and the other objectives.
+Source: Xu, Zhou, Niu, "DiP-SD", arXiv 2604.20919, the paper's algorithm.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -18,22 +18,22 @@ from shared.planning.solvers.arrays.problem_arrays import Floats, ProblemArrays
 from shared.planning.solvers.arrays.scored_plan import ScoredPlan
 from shared.planning.solvers.paper.milp import Milp
 
-TURNS = 20  # of association and lengths for one N, at most
+MAX_TURNS = 20  # of association and lengths for one N
 Members = tuple[int, ...]
 
 
 def solve(arrays: ProblemArrays, seconds_left: Callable[[], float] = lambda: np.inf) -> ScoredPlan | None:
-    """The best plan of all N; None where none fits. Raises OutOfTime when no seconds are left."""
+    """The best plan over all N; None where none fits. Raises OutOfTime when no seconds are left."""
     min_batches = max(min(2, len(arrays)), arrays.bounds.min_batches)
     plans = [_alternate(arrays, count, seconds_left) for count in range(min_batches, arrays.max_batches + 1)]
     return max((plan for plan in plans if plan), key=lambda plan: plan.score, default=None)
 
 
 def _alternate(arrays: ProblemArrays, count: int, seconds_left: Callable[[], float]) -> ScoredPlan | None:
-    """Turns with N = count from equal lengths until nothing gets better."""
+    """Alternate with N = count, from equal lengths, until the score no longer improves."""
     lengths = [min(max(1, arrays.bounds.min_draft), arrays.bounds.max_draft)] * len(arrays)
     best: ScoredPlan | None = None
-    for _ in range(TURNS):
+    for _ in range(MAX_TURNS):
         batches = associate(arrays, count, lengths, seconds_left())
         if batches is None:
             break
@@ -47,7 +47,7 @@ def _alternate(arrays: ProblemArrays, count: int, seconds_left: Callable[[], flo
 def associate(
     arrays: ProblemArrays, count: int, lengths: Sequence[int], seconds: float = np.inf
 ) -> tuple[Members, ...] | None:
-    """This many batches with the smallest cycle for these lengths; None where they do not fit."""
+    """Association: `count` batches with the smallest S for these lengths; None where they do not fit."""
     users, drafts = range(len(arrays)), np.array(lengths, dtype=np.float64)
     ready = drafts * arrays.draft_ms + arrays.comm_ms
     program = Milp()
@@ -74,7 +74,7 @@ def associate(
 
 
 def _packed(program: Milp, arrays: ProblemArrays, mine: list[int], drafts: Floats) -> list[tuple[int, float]]:
-    """Terms of a batch's verify time, linear in who is in it; and its memory."""
+    """Terms of a batch's t_v, which is linear in its members; adds the memory constraint."""
     base = float(arrays.server.verify_ms(0.0, 0.0, 0.0, 0.0, 0.0))
     alone = np.asarray(arrays.server.verify_ms(1.0, drafts, drafts, arrays.prefix, arrays.prefix)) - base
     room = np.asarray(arrays.server.needed_bytes(1.0, arrays.prefix, arrays.prefix))
@@ -87,7 +87,7 @@ def _packed(program: Milp, arrays: ProblemArrays, mine: list[int], drafts: Float
 def _padded(
     program: Milp, arrays: ProblemArrays, mine: list[int], drafts: Floats
 ) -> list[tuple[int, float]] | None:
-    """Terms of a batch's verify time: one of all sizes × longest drafts × longest prefixes that fit."""
+    """Terms of a batch's t_v: one-hot over all sizes × longest drafts × longest prefixes that fit into memory."""
     sizes = range(1, len(mine) + 1)
     shapes = [
         shape
@@ -109,7 +109,7 @@ def _padded(
 def choose_lengths(
     arrays: ProblemArrays, batches: tuple[Members, ...], seconds_left: Callable[[], float] = lambda: np.inf
 ) -> ScoredPlan | None:
-    """The best lengths for these batches, by Dinkelbach: maximise value - score · S until that is nought."""
+    """Lengths: the best ones for these batches, by Dinkelbach: maximise value - score · S until that is zero."""
     plan = ScoredPlan.of(arrays, Split(batches, tuple([arrays.bounds.min_draft] * len(arrays))))
     while True:
         price = arrays.objective.price(plan.score, arrays.total_weight, plan.cycle_ms)
@@ -125,7 +125,7 @@ def choose_lengths(
 def _lengths_at(
     arrays: ProblemArrays, batches: tuple[Members, ...], price: float, seconds: float
 ) -> tuple[int, ...] | None:
-    """Lengths with the largest value - price · S."""
+    """The lengths with the largest value - price · S; None where no lengths fit."""
     min_draft, max_draft = arrays.bounds.min_draft, arrays.bounds.max_draft
     rows = Batches.of(arrays, batches)
     program = Milp()

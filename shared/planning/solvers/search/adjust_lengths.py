@@ -1,7 +1,7 @@
-"""Draft lengths one token at a time, for batches that are given: quick, and good where a plan is nearly right.
+"""Draft lengths token by token, for given batches: fast, and good where a plan is nearly optimal.
 
-All changes of a plan by a token of one user, of one and the opposite of another, of a batch and of everybody are scored
-at once, truly; the best is made, until none is better.
+All changes by one token are scored exactly and at once: of one user, of one user and the opposite of another, of a
+batch, and of all users. The best change is made, until none improves the plan.
 """
 
 from functools import lru_cache
@@ -13,21 +13,21 @@ from shared.planning.solvers.arrays.options import Batches
 from shared.planning.solvers.arrays.problem_arrays import Floats, Ints, ProblemArrays
 from shared.planning.solvers.arrays.scored_plan import ScoredPlan
 
-STEPS = 30  # at most
-LEAST = 1e-12  # gain of a step, relative
+MAX_STEPS = 30
+MIN_GAIN = 1e-12  # of a step, relative
 
 
 def adjust_lengths(arrays: ProblemArrays, plan: ScoredPlan) -> ScoredPlan:
-    """A plan with these batches, at least as good."""
+    """A plan with the same batches that is at least as good."""
     batches = Batches.of(arrays, plan.split.batches)
     min_draft, max_draft = arrays.bounds.min_draft, arrays.bounds.max_draft
     changes = _changes(len(arrays), tuple(batches.starts.tolist()))
     lengths, score = np.array(plan.split.lengths)[batches.members], plan.score
-    for _ in range(STEPS):
+    for _ in range(MAX_STEPS):
         tried = np.clip(lengths + changes, min_draft, max_draft)
         scores = _scores(arrays, batches, tried)
         best = int(scores.argmax())
-        if scores[best] <= score + LEAST * abs(score):
+        if scores[best] <= score + MIN_GAIN * abs(score):
             break
         lengths, score = tried[best], float(scores[best])
     of_users = np.empty(len(arrays), dtype=np.int64)
@@ -37,7 +37,7 @@ def adjust_lengths(arrays: ProblemArrays, plan: ScoredPlan) -> ScoredPlan:
 
 @lru_cache(maxsize=64)
 def _changes(users: int, starts: tuple[int, ...]) -> Ints:
-    """[changes, members]: of users as batches have them."""
+    """Changes of all lengths [changes, members], members in the order of the batches."""
     one = np.eye(users, dtype=np.int64)
     batch = np.add.reduceat(one, starts, axis=0)
     more = np.concatenate([one, batch, np.ones((1, users), dtype=np.int64)])
@@ -47,7 +47,7 @@ def _changes(users: int, starts: tuple[int, ...]) -> Ints:
 
 
 def _scores(arrays: ProblemArrays, batches: Batches, lengths: Ints) -> Floats:
-    """Of plans with these lengths [X, members]."""
+    """The scores of plans with these lengths [X, members]."""
     members, starts = batches.members, batches.starts
     level = (
         np.add.reduceat(lengths * batches.count, starts, axis=1)

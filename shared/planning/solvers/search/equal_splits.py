@@ -1,4 +1,4 @@
-"""Everybody in equally large batches, sorted by speed or by prefix: plain plans that no other may be worse than."""
+"""Equal splits: all users in batches of equal size, sorted by speed or by prefix; the floor for every plan."""
 
 from collections.abc import Iterator
 
@@ -7,12 +7,12 @@ import numpy as np
 from shared.planning.solvers.arrays.batch_types import Members
 from shared.planning.solvers.arrays.problem_arrays import Ints, ProblemArrays
 
-GROWTH = 1.25  # times as many batches as in the split before, once there are more than a few
-UNIT_STEPS = 4  # splits into as few batches as may be, and one, two, … more
+GROWTH = 1.25  # factor from one number of batches to the next, after the first few
+UNIT_STEPS = 4  # the first few numbers of batches follow each other
 
 
 def equal_splits(arrays: ProblemArrays, score: float) -> Iterator[Iterator[list[Members]]]:
-    """Splits that may score this much, of each order: from as few batches as fit to as many as there is time for."""
+    """The splits of each order that may reach this score: from as few batches as fit to as many as time allows."""
     users = len(arrays)
     orders = [np.lexsort((arrays.prefix, arrays.draft_ms)), np.lexsort((arrays.draft_ms, arrays.prefix))]
     if np.ptp(arrays.draft_ms) == 0 or np.ptp(arrays.prefix) == 0:
@@ -31,7 +31,7 @@ def _splits(arrays: ProblemArrays, order: Ints, max_batches: int) -> Iterator[li
 
 
 def _max_busy_batches(arrays: ProblemArrays, score: float) -> int:
-    """Batches at most: with more, their verifications alone take too long for such a score."""
+    """The number of batches above which their verifications alone take too long for this score."""
     min_draft, prefix = arrays.bounds.min_draft, float(arrays.prefix.min())
     one = arrays.copies * float(arrays.server.verify_ms(1.0, min_draft, min_draft, prefix, prefix))
     longest = arrays.objective.max_cycle_ms(score, arrays.total_weight, arrays.max_value)
@@ -39,7 +39,7 @@ def _max_busy_batches(arrays: ProblemArrays, score: float) -> int:
 
 
 def _min_fitting_batches(arrays: ProblemArrays, order: Ints, max_batches: int) -> int:
-    """As few equal batches as memory and bounds allow; more than `most` where not even those fit."""
+    """The smallest number of equal batches within memory and bounds; above max_batches where none fits."""
     count = arrays.bounds.min_batches
     while count <= max_batches and not _fits(arrays, order, count):
         count += 1
@@ -60,7 +60,7 @@ def _split(order: Ints, count: int) -> list[Members]:
 
 
 def _edges(users: int, count: int) -> Ints:
-    """Where batches begin, the larger ones first, and the last one ends."""
+    """Where the batches begin, larger ones first, and where the last one ends."""
     sizes = np.full(count, users // count)
     sizes[: users % count] += 1
     return np.append(0, np.cumsum(sizes))

@@ -1,10 +1,10 @@
-"""Batches and lengths together: users in a good order, cut into batches by dynamic programming.
+"""The joint dynamic programme: users in a suitable order are cut into batches, and batches and lengths chosen together.
 
-Given a cap on every loop and a price of a verify millisecond, a plan's worth is a sum over batches, so the best cuts
-of an order are one pass of dynamic programming. Users lose least by sharing a batch with those who draft equally far
-(rows are padded) and equally long (the last one's draft holds up the others), each as far as the cap affords, but no
-token that earns less than its verification costs. All caps, orders and prices are computed in one sweep. More than
-some users are pooled into pieces, each as its members are on average.
+Given a cycle bound and a price of a verification millisecond, the worth of a plan is a sum over batches. So one pass of
+dynamic programming finds the best cuts of an order of users. Users lose least when they share a batch with users whose
+drafts are equally long (rows are padded) and take equally long (the last draft delays the others). Each draft is as
+long as the cycle bound affords, without tokens that earn less than their verification costs. All cycle bounds, orders
+and prices are computed in one sweep. Large numbers of users are pooled into pieces, each the average of its members.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,17 +22,17 @@ from shared.planning.solvers.branch_and_bound.paths import Graph, counted_paths
 from shared.planning.solvers.search.pieces import Pieces
 
 MAX_LAYERED_NODES = (
-    3000  # nodes of a graph that keeps a count of batches; larger ones are searched at prices on a batch
+    3000  # of a graph with a layer for each number of batches; beyond, a batch gets a price instead
 )
-FINE_BOUNDS = 96  # caps of which the promising ones are found
-PRICES = np.array([0.03, 0.3, 0.65, 1.0])  # of what a millisecond of the cycle is worth
-FINE_USERS = 8  # up to whom all options of a batch are looked at, and not about half
-SWEEP_MEMBERS = 2000  # members of the runs of a sweep, about: as many as the processor's cache holds
+FINE_BOUNDS = 96  # cycle bounds among which the promising range is found
+PRICES = np.array([0.03, 0.3, 0.65, 1.0])  # relative to the value of a millisecond of the cycle
+FINE_USERS = 8  # up to so many users all options of a batch are compared, for more about half
+SWEEP_MEMBERS = 2000  # members of the runs in one sweep, about: as many as fit into the processor's cache
 
 
 @dataclass(frozen=True)
 class Partition:
-    """Batches of users, the score that they had where they were found, and the cap there (ms)."""
+    """A partition of the users into batches, with the score and the cycle bound (ms) with which it was found."""
 
     score: float
     cycle_bound_ms: float
@@ -42,10 +42,10 @@ class Partition:
 def partitions(
     arrays: ProblemArrays, cycle_bounds: Floats, score: float, shares: Sequence[float]
 ) -> Iterator[Partition]:
-    """Promising ways to split users into batches, best first.
+    """Promising partitions of the users, best first.
 
-    caps: ms, to look at. score: some plan's, for prices. shares: of what a millisecond of the cycle is worth, the
-    prices at which users are ordered.
+    cycle_bounds: to try, in ms. score: of some plan, which sets the prices. shares: prices at which users are ordered,
+    relative to the value of a millisecond of the cycle.
     """
     tried_bounds, prices, orders = _orders_to_try(arrays, cycle_bounds, score, shares)
     pieces = Pieces.of(arrays, orders)
@@ -77,7 +77,10 @@ def partitions(
 
 
 def promising_cycle_bounds(arrays: ProblemArrays, score: float) -> tuple[float, float]:
-    """Of all caps, those within which a plan might score this much: as if every user were verified alone, and free."""
+    """The range of cycle bounds (ms) in which a plan may reach this score.
+
+    Every user is assumed to be verified alone, at no cost.
+    """
     cycle_bounds = np.geomspace(*cycle_bound_range(arrays), FINE_BOUNDS)
     slack = cycle_bounds - arrays.solo_verify_ms[0][:, None]
     drafts = np.maximum(arrays.affordable_lengths(np.arange(len(arrays)), slack), arrays.bounds.min_draft)
@@ -91,7 +94,7 @@ def promising_cycle_bounds(arrays: ProblemArrays, score: float) -> tuple[float, 
 def _segment_options(
     arrays: ProblemArrays, orders: Ints, edges: Ints, segments: Groups, cycle_bounds: Floats, prices: Floats
 ) -> tuple[Floats, Floats]:
-    """Value and time of the best option of every run of pieces, [tries, P, segments]."""
+    """Value and verification time of the best option of each run of pieces, [tries, P, segments]."""
     tries, count = len(orders), edges.shape[1] - 1
     each = np.arange(tries)[:, None]
     pooled = arrays.pooled(orders.ravel(), (edges[:, :-1] + each * len(arrays)).ravel())
@@ -113,7 +116,7 @@ def _segment_options(
 def _orders_to_try(
     arrays: ProblemArrays, cycle_bounds: Floats, score: float, shares: Sequence[float]
 ) -> tuple[Floats, Floats, Ints]:
-    """Caps, prices [tries, P] and orders of users [tries, M]: for every cap the orders that differ."""
+    """Cycle bounds [tries], prices [tries, P] and orders of users [tries, M]: the distinct orders of each bound."""
     price = np.array(
         [
             arrays.objective.price(score, arrays.total_weight, float(cycle_bound))
@@ -131,9 +134,10 @@ def _orders_to_try(
 
 
 def _orders(arrays: ProblemArrays, cycle_bounds: Floats, price: Floats, shares: Sequence[float]) -> Ints:
-    """Orders of users, [caps, orders, M].
+    """Orders of users [cycle_bounds, orders, M].
 
-    By the draft they would send if alone within the cap, at some share of the price; and by how long that takes them.
+    Users are sorted by the draft that they would send if they were alone within the cycle bound, at a share of the
+    price; and by the time that this draft takes.
     """
     alone, longer = arrays.solo_verify_ms
     afforded = (cycle_bounds[:, None] - alone - arrays.comm_ms) / arrays.draft_ms  # [caps, M]
@@ -155,11 +159,11 @@ def _orders(arrays: ProblemArrays, cycle_bounds: Floats, price: Floats, shares: 
 
 
 def _cuts(arrays: ProblemArrays, pieces: Pieces) -> tuple[Groups, Graph, tuple[int, int]]:
-    """Runs of pieces and the graph of cuts; and how many batches a path may have where the graph does not see to it."""
+    """Runs of pieces, the graph of cuts, and the bounds on the number of batches that the graph does not enforce."""
     count = pieces.count
     min_batches, max_batches = arrays.bounds.min_batches, min(arrays.max_batches, count)
     if min_batches <= -(-count // pieces.max_per_batch):
-        min_batches = 1  # memory makes as many
+        min_batches = 1  # memory requires as many anyway
     if count * (max_batches if max_batches < count else min_batches) <= MAX_LAYERED_NODES:
         return *line(count, pieces.max_per_batch, min_batches, max_batches), (1, count)
     return *line(count, pieces.max_per_batch, 1, count), (min_batches, max_batches)

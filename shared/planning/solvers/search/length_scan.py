@@ -1,6 +1,6 @@
-"""Draft lengths for many partitions at once, nearly as good as the exact ones and in few sweeps of arrays.
+"""Draft lengths for many partitions at once: nearly as good as the exact ones, in a few sweeps over arrays.
 
-For caps around a given one, and for prices of a verify millisecond, every batch takes its best option by itself.
+At several cycle bounds and prices of a verification millisecond, each batch independently takes its best option.
 """
 
 from collections.abc import Sequence
@@ -14,9 +14,8 @@ from shared.planning.solvers.arrays.problem_arrays import Floats, Ints, ProblemA
 from shared.planning.solvers.arrays.scored_plan import ScoredPlan
 
 FILL_ROUNDS = 1
-FINE_USERS = 8  # up to whom all options are looked at before the best is chosen
-PRICES = np.array([0.02, 0.4, 0.8, 1.1])  # of what a millisecond of the cycle is worth
-SWEEP_MEMBERS = 4000  # members of the batches of a sweep, about: as many as the processor's cache holds
+PRICES = np.array([0.02, 0.4, 0.8, 1.1])  # relative to the value of a millisecond of the cycle
+SWEEP_MEMBERS = 4000  # members of the batches in one sweep, about: as many as fit into the processor's cache
 
 
 def scan(
@@ -27,10 +26,10 @@ def scan(
     max_plans: int = 1,
     shares: Floats = PRICES,
 ) -> list[ScoredPlan]:
-    """Good plans of the best partitions, best first; fewer than wanted where not so many fit.
+    """Good plans of the best partitions, best first; fewer than max_plans where fewer fit.
 
-    caps_ms: [partitions, C], the longest loops to try. score: about what a plan will have, to set prices by. shares:
-    prices, of what a millisecond of the cycle is worth.
+    cycle_bounds_ms: to try for each partition [partitions, C]. score: about that of the plans, which sets the prices.
+    shares: prices relative to the value of a millisecond of the cycle.
     """
     if not partitions:
         return []
@@ -54,15 +53,15 @@ def scan(
 
 
 class _Sweep:
-    """All partitions at each of some caps and at every price; rows are types of batches, first all at one cap."""
+    """All partitions at C cycle bounds and P prices. A try is a partition at one bound; rows are its batch types."""
 
     def __init__(
         self, arrays: ProblemArrays, types: BatchTypes, cycle_bounds_ms: Floats, score: float, shares: Floats
     ) -> None:
-        """caps_ms: [partitions, C]."""
+        """cycle_bounds_ms: [partitions, C]."""
         self._arrays, self._types, tries = arrays, types, cycle_bounds_ms.shape[1]
         shift = np.arange(tries)[:, None] * len(types.batches)
-        self._starts = (types.starts + shift).ravel()  # of each try among the rows
+        self._starts = (types.starts + shift).ravel()  # first row of each try
         self._try = (types.partition + np.arange(tries)[:, None] * len(types.starts)).ravel()  # of each row
         self._times = np.tile(types.multiplicity, tries)
         self._cycle_bounds = cycle_bounds_ms.T.ravel()  # of each try
@@ -77,7 +76,7 @@ class _Sweep:
         self.scores: Floats = scores.reshape(len(shares), tries, -1).transpose(2, 1, 0)  # [partitions, C, P]
 
     def plans(self, partitions: Sequence[Sequence[Members]], price: Ints) -> list[ScoredPlan]:
-        """Of the partitions, at one price for each; where there is one cap."""
+        """The plan of each partition at one price; for sweeps with one cycle bound."""
         types = self._types
         option = self._taken[price[types.partition], np.arange(len(types.partition))]
         lengths = self._options.chosen_lengths(option)
@@ -98,9 +97,9 @@ class _Sweep:
         return taken
 
     def _fill(self, taken: Ints) -> Ints:
-        """Of every try, the one type changed that gains most in the verifier's time left within the cap.
+        """For each try, give the time left within the cycle bound to the batch type that gains most.
 
-        A price leaves time over, since options are few.
+        Time is left over at a price, because there are few options.
         """
         values, verify = self._options.values, self._options.verify_ms
         value, time = self._value_and_time(taken)
@@ -108,17 +107,17 @@ class _Sweep:
         allowed = verify <= (time + left)[:, :, None] + 1e-9  # [P, rows, K]
         option = np.where(allowed, values, -np.inf).argmax(axis=2)
         with np.errstate(invalid="ignore"):
-            gain = (self._value_and_time(option)[0] - value) * self._times  # NaN where nothing can be
+            gain = (self._value_and_time(option)[0] - value) * self._times  # NaN where no option is possible
             max_gain = np.fmax.reduceat(gain, self._starts, axis=1)[:, self._try]
         return np.asarray(np.where((gain > 0) & (gain == max_gain), option, taken))
 
     def _value_and_time(self, taken: Ints) -> tuple[Floats, Floats]:
-        """Values and times of options taken [P, rows]."""
+        """Values and verification times of chosen options [P, rows]."""
         rows = np.arange(taken.shape[1])
         return self._options.values[rows, taken], self._options.verify_ms[rows, taken]
 
     def _sums(self, taken: Ints) -> tuple[Floats, Floats]:
-        """Σ value and Σ time of every try, [P, tries]."""
+        """Σ value and Σ verification time of each try [P, tries]."""
         value, time = (
             np.add.reduceat(of * self._times, self._starts, axis=1) for of in self._value_and_time(taken)
         )

@@ -1,8 +1,8 @@
-"""Local search: move one user, to a new batch too, or swap two; lengths re-solved.
+"""Local search: move one user, also to a new batch, or swap two users; then choose lengths again.
 
-Within a cap, and for a batch of given size, t_v is known for every option, so a batch's value is a sum over its
-members, and what a change makes of it is one term more or less. So all changes are scored at once, from the terms of
-users in every batch at its size, one less and one more. The best few are then looked at with their true lengths.
+Within a cycle bound, and for a batch of given size, t_v is known for each option. So the value of a batch is a sum over
+its members, and a change adds or removes one term. All changes are scored at once, from the terms of users in each
+batch at its size, one user less and one more. The best few changes are then scanned with their true lengths.
 """
 
 from collections.abc import Sequence
@@ -16,23 +16,24 @@ from shared.planning.solvers.arrays.problem_arrays import Bools, Floats, Ints, P
 from shared.planning.solvers.arrays.scored_plan import ScoredPlan
 from shared.planning.solvers.search.length_scan import scan
 
-SHORTER = 1 - 1e-6  # of a longest loop: a cap just below it
-SCORING_BOUNDS = np.array([0.92, 1.0, 1.12])  # of the plan's cycle: where changes are scored
-# Where the best of them are re-solved:
-SCAN_BOUNDS = np.array([0.82, 0.92, 0.97, 1.0, 1.04, 1.12, 1.25])
+SHORTER = 1 - 1e-6  # of a longest loop: a cycle bound just below it
+SCORING_BOUNDS = np.array([0.92, 1.0, 1.12])  # of the plan's cycle: cycle bounds at which changes are scored
+SCAN_BOUNDS = np.array([0.82, 0.92, 0.97, 1.0, 1.04, 1.12, 1.25])  # and at which the best changes are scanned
 FINE_BOUNDS = np.array(
     [0.88, 0.94, 0.97, 0.99, 1.0, 1.01, 1.03, 1.06, 1.12]
-)  # of the cycle: caps of a close look at lengths
-FINE_SHARES = np.array([0.0, 0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1])
-REFINE_ROUNDS = 3  # close looks
-SHARES = np.array([0.1, 0.8])  # prices, of what a millisecond of the cycle is worth
+)  # and at which lengths are refined
+FINE_SHARES = np.array(
+    [0.0, 0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1]
+)  # prices at which lengths are refined
+REFINE_ROUNDS = 3
+SHARES = np.array([0.1, 0.8])  # prices of changes, relative to the value of a millisecond of the cycle
 SCANNED_CHANGES = 6  # changes whose lengths are scanned
-SCORED_CHANGES = 4  # of these, whose true score is computed
-SLACK = 0.06  # a change scored this much below the plan may still be better once its lengths are scanned
+SCORED_CHANGES = 4  # of these, changes whose true score is computed
+SLACK = 0.06  # a change scored this much below the plan may still be better after its lengths are scanned
 MAX_MEMBERS = 4000  # of the batches that are scanned, about
 SWAP_USERS = 28  # users that may be swapped in a round
-MAX_MOVES = 2000  # looked at in a round, about
-IMPOSSIBLE = -1e9  # value of a draft that cannot be; finite, so that it can be taken out of a sum again
+MAX_MOVES = 2000  # scored in a round, about
+IMPOSSIBLE = -1e9  # value of an impossible draft; finite, so that it can be subtracted from a sum again
 
 
 def improve(
@@ -44,8 +45,8 @@ def improve(
 ) -> ScoredPlan:
     """A plan at least as good.
 
-    users: only those may move; None = all. known: batches that were searched around, and are not again; more are
-    added.
+    rounds: changes at most. users: those who may move; None = all. searched: partitions whose neighbours were searched
+    already and are skipped; the function adds to it.
     """
     movable = np.arange(len(arrays)) if users is None else np.array(sorted(set(users)), dtype=np.int64)
     searched = set() if searched is None else searched
@@ -65,7 +66,7 @@ def improve(
 
 
 def relength(arrays: ProblemArrays, partitions: Sequence[Sequence[Members]], plan: ScoredPlan) -> ScoredPlan:
-    """The best that lengths make of these partitions, if better than a plan of about the same cycle; else that."""
+    """The best plan with one of these partitions if it is better than `plan`, else `plan`; cycles are about equal."""
     cycle_bounds = np.tile(
         np.append(plan.cycle_ms * SCAN_BOUNDS, plan.loop_ms * SHORTER), (len(partitions), 1)
     )
@@ -74,7 +75,7 @@ def relength(arrays: ProblemArrays, partitions: Sequence[Sequence[Members]], pla
 
 
 def refine_lengths(arrays: ProblemArrays, plan: ScoredPlan) -> ScoredPlan:
-    """The same batches with lengths looked at more closely; a plan at least as good."""
+    """A plan with the same batches that is at least as good, from a finer grid of cycle bounds and prices."""
     for _ in range(REFINE_ROUNDS):
         cycle_bounds = np.append(plan.cycle_ms * FINE_BOUNDS, plan.loop_ms * SHORTER)[None]
         plans = scan(arrays, [plan.split.batches], cycle_bounds, plan.score, shares=FINE_SHARES)
@@ -85,7 +86,7 @@ def refine_lengths(arrays: ProblemArrays, plan: ScoredPlan) -> ScoredPlan:
 
 
 def _best_changes(arrays: ProblemArrays, plan: ScoredPlan, users: Ints, turn: int) -> list[list[Members]]:
-    """What the most promising changes make of the plan's batches, best first."""
+    """The partitions after the most promising changes, best first."""
     table = _Changes(arrays, plan, users, turn)
     cycle_bounds = np.append(plan.cycle_ms * SCORING_BOUNDS, plan.loop_ms * SHORTER)
     scores = table.scores(cycle_bounds)
@@ -96,10 +97,10 @@ def _best_changes(arrays: ProblemArrays, plan: ScoredPlan, users: Ints, turn: in
 
 @dataclass(frozen=True)
 class _Terms:
-    """Of batches of one size, within C caps, K options.
+    """Batches of one size at C cycle bounds with K options.
 
-    value, time [batches, C, K]: with the members there are. worth, cost [users, batches, C, K]: a user's part of that,
-    if it were there. Under the padded law rows cost what the longest costs: no part is a user's.
+    value, time: of a batch with its present members [batches, C, K]. worth, cost: what a user would add to these as a
+    member [users, batches, C, K]. Under the padded law no cost is a single user's, since rows are padded.
     """
 
     value: Floats
@@ -109,7 +110,7 @@ class _Terms:
 
 
 class _Changes:
-    """All changes of a plan, in this order: moves [users, batches and a new one], then swaps [users, users]."""
+    """All changes of a plan: first moves [users, batches and an empty one], then swaps [users, users]."""
 
     def __init__(self, arrays: ProblemArrays, plan: ScoredPlan, users: Ints, turn: int) -> None:
         self._arrays, self._plan = arrays, plan
@@ -117,7 +118,7 @@ class _Changes:
         self._count = len(types.batches)
         self._first = np.unique(types.type_of_batch, return_index=True)[
             1
-        ]  # of the plan's batches, one of each type
+        ]  # one of the plan's batches of each type
         self._times = np.append(types.multiplicity, 1.0)[:, None, None]
         self._batches = _with_empty_batch(arrays, types.batches)
         self._batch = np.empty(len(arrays), dtype=np.int64)  # of each user, among the plan's
@@ -131,7 +132,7 @@ class _Changes:
         self._possible = np.concatenate([self._moves().ravel(), self._swaps().ravel()])
 
     def scores(self, cycle_bounds: Floats) -> Floats:
-        """Of every change, the best within any of some caps [C]; -inf where it cannot be."""
+        """The best score of each change over the cycle bounds [C]; -inf for impossible changes."""
         arrays, plan = self._arrays, self._plan
         prices = np.array(
             [
@@ -143,7 +144,7 @@ class _Changes:
         level = self._level(cycle_bounds)
         same = self._terms(cycle_bounds, level, 0.0, np.concatenate([self._ones, self._others]))
         value, time = choose.best(same.value, same.time)  # [batches, C, P]
-        value[self._count], time[self._count] = 0.0, 0.0  # the new one is not there yet
+        value[self._count], time[self._count] = 0.0, 0.0  # the new batch is empty
         parts = (
             self._move_deltas(cycle_bounds, level, choose, value, time),
             self._swap_deltas(same, choose, value, time),
@@ -159,7 +160,7 @@ class _Changes:
         return np.where(self._possible, scores, -np.inf)
 
     def apply(self, change: int) -> list[Members]:
-        """The plan's batches after a change."""
+        """The partition after a change."""
         batches = [*self._plan.split.batches, ()]
         goals = [*self._first.tolist(), len(batches) - 1]
         moves = len(self._users) * len(goals)
@@ -177,7 +178,7 @@ class _Changes:
         return [batch for batch in batches if batch]
 
     def _moves(self) -> Bools:
-        """Which moves may be, [users, types of batches and a new one]."""
+        """Which moves are possible [users, types of batches and a new batch]."""
         arrays, rows, users = self._arrays, self._batches, self._users
         count, home, new = arrays.count[users], self._home[users], np.arange(self._count + 1) == self._count
         batches = len(self._plan.split.batches)
@@ -194,7 +195,7 @@ class _Changes:
         return np.asarray(leaves_home & may_close[:, None] & may_open & fits)
 
     def _swaps(self) -> Bools:
-        """Which swaps may be, [users, users]."""
+        """Which swaps are possible [users, users]."""
         arrays, rows, possible = self._arrays, self._batches, np.array(True)
         one, other = self._ones[:, None], self._others
         for out, into in ((one, other), (other, one)):
@@ -205,7 +206,7 @@ class _Changes:
         return np.asarray((self._home[one] != self._home[other]) & possible)
 
     def _fits(self, users: Floats, prefix: Floats, prefixes: Floats, newcomer: Ints) -> Bools:
-        """Whether there is room for a newcomer in a batch of these."""
+        """Whether a newcomer fits into the memory of a batch with these sums."""
         arrays, count, own = self._arrays, self._arrays.count[newcomer], self._arrays.prefix[newcomer]
         room = arrays.server.needed_bytes(users + count, np.maximum(prefix, own), prefixes + count * own)
         return np.asarray(room) <= arrays.server.memory_bytes
@@ -213,7 +214,7 @@ class _Changes:
     def _move_deltas(
         self, cycle_bounds: Floats, level: Floats, choose: "_Choose", value: Floats, time: Floats
     ) -> tuple[Floats, Floats]:
-        """What moves add to the sums, [users, batches + 1, C, P]."""
+        """What moves add to Σ value and Σ time [users, batches + 1, C, P]."""
         users, home = self._users, self._home[self._users]
         less = self._terms(cycle_bounds, level, -1.0, users, home)
         value_left, time_left = choose.best(less.value[home] - less.worth, less.time[home] - less.cost)
@@ -229,7 +230,7 @@ class _Changes:
     def _swap_deltas(
         self, same: _Terms, choose: "_Choose", value: Floats, time: Floats
     ) -> tuple[Floats, Floats]:
-        """What swaps add to the sums, [users, users, C, P]."""
+        """What swaps add to Σ value and Σ time [users, users, C, P]."""
         homes, other_homes = self._home[self._ones], self._home[self._others]
         one, other = np.arange(len(homes))[:, None], len(homes) + np.arange(len(other_homes))
         both = []
@@ -248,7 +249,7 @@ class _Changes:
         )
 
     def _level(self, cycle_bounds: Floats) -> Floats:
-        """What batches may verify as they are: longest drafts [K], or drafted tokens [batches, C, K]."""
+        """Levels of the present batches: longest drafts [K] (padded), or drafted tokens [batches, C, K] (packed)."""
         arrays, rows = self._arrays, self._batches
         if not arrays.packed:
             top = int(
@@ -267,7 +268,7 @@ class _Changes:
     def _terms(
         self, cycle_bounds: Floats, level: Floats, more: float, users: Ints, home: Ints | None = None
     ) -> _Terms:
-        """Of batches with so many users more. home: of each user, the one batch to see it in; None = all."""
+        """The terms of batches with `more` additional users. home: the only batch for each user; None = all batches."""
         arrays, rows, new = self._arrays, self._batches, self._count
         some = more * arrays.count.mean()
         size = np.maximum(rows.users + some, 0.0)
@@ -295,7 +296,7 @@ class _Changes:
         return _Terms(value, time, worth * many, cost * many)
 
     def _parts(self, users: Ints, slack: Floats, level: Floats) -> tuple[Floats, Floats]:
-        """What users are worth and cost with so much time for draft and link, [users, ..., K]."""
+        """Worth and cost of users with `slack` ms for draft and link [users, ..., K]."""
         arrays = self._arrays
         shape = (len(users),) + (1,) * (slack.ndim - 2)
         lengths_by_gain = (
@@ -315,12 +316,12 @@ class _Changes:
 
 @dataclass(frozen=True)
 class _Choose:
-    """The best of K options, given their values and times, at each price [C, P]."""
+    """Chooses the best of K options at each price [C, P]."""
 
     prices: Floats
 
     def best(self, value: Floats, time: Floats) -> tuple[Floats, Floats]:
-        """[..., C, K] → [..., C, P]."""
+        """Value and time of the best options, [..., C, K] → [..., C, P]."""
         time = np.broadcast_to(time, value.shape)
         places = np.arange(0, value.size, value.shape[-1]).reshape(value.shape[:-1])
         chosen = [
@@ -332,7 +333,7 @@ class _Choose:
 
 
 def _with_empty_batch(arrays: ProblemArrays, batches: Batches) -> Batches:
-    """And one more, of the user with the shortest prefix, which is not there yet."""
+    """The batches and a new one; the user with the shortest prefix stands in as its member."""
     return Batches(
         arrays,
         np.append(batches.members, arrays.prefix.argmin()),
@@ -342,6 +343,6 @@ def _with_empty_batch(arrays: ProblemArrays, batches: Batches) -> Batches:
 
 
 def _every_nth(users: Ints, turn: int, count: int) -> Ints:
-    """About so many of them, others each turn."""
+    """About `count` of the users, other ones in each turn."""
     step = max(1, -(-len(users) // count))
     return users[turn % step :: step]

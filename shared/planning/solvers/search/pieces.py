@@ -1,7 +1,7 @@
-"""An order of many users, cut into pieces that are planned like users: few of them, and none too large for a batch.
+"""Pieces: an order of many users cut into few pieces that are planned like users.
 
-Where memory is no limit, pieces have equally many users. Where it is, a piece takes at most a part of what a batch has
-room for, so that several pieces go into a batch whatever users need.
+Without a memory limit, pieces have equally many users. With one, a piece takes at most a fraction of the memory of a
+batch, so that several pieces fit into a batch whatever the prefixes are.
 """
 
 import heapq
@@ -13,25 +13,31 @@ import numpy as np
 from shared.planning.cost import Real
 from shared.planning.solvers.arrays.problem_arrays import Floats, Ints, ProblemArrays
 
-PIECES = 28  # of an order, about, where memory is no limit
-PARTS = range(5, 9)  # pieces of a full batch, where it is: as many as divide its users best
-MIN_PARTS = 3  # pieces of a full batch, at least, where memory makes but few batches
+PIECES = 28  # of an order, about, without a memory limit
+PARTS = range(
+    5, 9
+)  # pieces of a full batch, with a memory limit; the number that fills a batch best is taken
+MIN_PARTS = 3  # pieces of a full batch where memory requires only a few batches
 MAX_EXTRA_PIECES = (
-    1.25  # times as many pieces as the best order needs: with more, short prefixes are beside long ones
+    1.25  # times the pieces of the best order; orders with more put short prefixes beside long ones
 )
 
 
 @dataclass(frozen=True)
 class Pieces:
-    """Orders of users [orders, M]; of each, where its pieces begin and the last one ends [orders, pieces + 1]."""
+    """Pieces of some orders of users.
 
-    which: Ints  # of the orders given: those that do not waste memory
+    which: the orders that are kept, because they do not waste memory. edges: where the pieces of each kept order begin,
+    and where the last one ends [orders, pieces + 1]. max_per_batch: pieces of a batch.
+    """
+
+    which: Ints
     edges: Ints
-    max_per_batch: int  # pieces of a batch at most
+    max_per_batch: int
 
     @classmethod
     def of(cls, arrays: ProblemArrays, orders: Ints) -> "Pieces":
-        """Of orders of users, [orders, M]."""
+        """The pieces of orders of users [orders, M]."""
         users = len(arrays)
         each = max(1, min(-(-users // PIECES), users // arrays.bounds.min_batches))
         max_users, prefix = each * arrays.count.max(), arrays.prefix.max()
@@ -50,19 +56,19 @@ class Pieces:
 
     @property
     def count(self) -> int:
-        """Pieces of an order."""
+        """The number of pieces of an order."""
         return int(self.edges.shape[1]) - 1
 
 
 def _memory_share(arrays: ProblemArrays, users: Real, prefix: Real, prefixes: Real) -> Floats:
-    """The part of a batch's room that these take."""
+    """The share of the memory of a batch that these users take."""
     nobody = float(arrays.server.needed_bytes(0.0, 0.0, 0.0))
     taken = np.asarray(arrays.server.needed_bytes(users, prefix, prefixes)) - nobody
     return np.asarray(taken / (arrays.server.memory_bytes - nobody))
 
 
 def _pieces_per_batch(arrays: ProblemArrays) -> int:
-    """Pieces of a batch, so that pieces of users with a middling prefix fill it best."""
+    """The number of pieces of a batch with which users with the median prefix fill it best."""
     prefix = float(np.median(arrays.prefix))
     room = 1 / max(1e-9, float(_memory_share(arrays, 1.0, prefix, prefix) * arrays.count.mean()))
     best: int = max(PARTS, key=lambda parts: parts * int(room / parts + 1e-9))
@@ -70,7 +76,7 @@ def _pieces_per_batch(arrays: ProblemArrays) -> int:
 
 
 def _cut(arrays: ProblemArrays, orders: Ints, each: int, parts: int) -> list[list[int]]:
-    """Where pieces of up to `each` users begin in each order; a user who takes more than a part is one of its own."""
+    """Where pieces of up to `each` users begin in each order. A user larger than a part is a piece by itself."""
     users, prefix, prefixes, size = np.zeros((4, len(orders)))
     begins = np.zeros(orders.shape, dtype=np.bool_)
     for place, user in enumerate(orders.T):
@@ -90,7 +96,7 @@ def _cut(arrays: ProblemArrays, orders: Ints, each: int, parts: int) -> list[lis
 
 
 def _equalised(begins: list[list[int]], users: int) -> Ints:
-    """Edges of equally many pieces of every order: of those with fewer, the largest are halved."""
+    """Edges of equally many pieces in every order: where there are fewer, the largest pieces are halved."""
     count = max(map(len, begins))
     edges = []
     for begin in begins:
@@ -106,7 +112,7 @@ def _equalised(begins: list[list[int]], users: int) -> Ints:
 
 
 def _max_per_batch(arrays: ProblemArrays, orders: Ints, edges: Ints) -> int:
-    """Pieces that follow each other and fit into a batch, at most."""
+    """The maximum number of consecutive pieces that fit into a batch."""
     starts = (edges[:, :-1] + np.arange(len(orders))[:, None] * orders.shape[1]).ravel()
     count, own = arrays.count[orders.ravel()], arrays.prefix[orders.ravel()]
     shape = (len(orders), -1)

@@ -1,8 +1,9 @@
-"""Many equal users planned as few: one portion of them is planned, and its batches are copied.
+"""Shards: many equal users are planned as one of several equal shards, whose batches are copied.
 
-Where memory makes many batches, most of them will be alike. So users of every kind are dealt out to equal portions, as
-many as leave each portion some batches; in a portion equal users stand together as units, of which there are few. A
-portion of the most users that any gets is planned; what others have fewer is missing from their batches.
+Where memory requires many batches, most of them are alike. So the users of each class are distributed to equal shards,
+as many as leave each shard some batches. Within a shard, equal users are joined into units, of which there are few. The
+planned shard has as many users of each class as the largest shard; users that other shards lack are missing from their
+batches.
 """
 
 from dataclasses import dataclass
@@ -12,17 +13,21 @@ import numpy as np
 from shared.planning.problem import Split
 from shared.planning.solvers.arrays.problem_arrays import Ints, ProblemArrays
 
-UNITS_PER_SHARD = 500  # of a portion, about
-MIN_REDUCTION = 3  # times as many users are worth to be made fewer
+UNITS_PER_SHARD = 500  # about
+MIN_REDUCTION = 3  # users divided by units, below which shards do not pay
 BATCHES_PER_SHARD = range(
     16, 49
-)  # of a portion, where memory makes more: at least, and at most where users divide better then
-UNITS_PER_BATCH = 6  # units of a full batch, at least
+)  # where memory requires more; the number that divides the users best is taken
+UNITS_PER_BATCH = 6  # of a full batch at least
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One of `arrays.copies` portions, with units for users; of every user, its portion and its unit there."""
+    """One of `arrays.copies` equal shards.
+
+    arrays: its units, as users that stand for several. shard_of: the shard of each user. unit_of: the unit of each user
+    within its shard.
+    """
 
     arrays: ProblemArrays
     shard_of: Ints
@@ -30,13 +35,13 @@ class Shard:
 
     @classmethod
     def of(cls, arrays: ProblemArrays) -> "Shard | None":
-        """None where there are not many users, or few are equal to others."""
+        """The shard of these users; None where there are too few users or too few equal ones."""
         if arrays.class_of is None or len(arrays) < MIN_REDUCTION * UNITS_PER_SHARD:
             return None
         firsts, class_of, counts = np.unique(arrays.class_of, return_inverse=True, return_counts=True)
         users_per_batch = _users_per_batch(arrays, firsts)
         copies = _copies(arrays, counts, users_per_batch)
-        each = -(-counts // copies)  # users of each kind in a portion, at most
+        each = -(-counts // copies)  # users of each class in a shard, at most
         units = -(
             -each
             // max(1, min(int(each.sum()) // UNITS_PER_SHARD, int(users_per_batch.min()) // UNITS_PER_BATCH))
@@ -53,7 +58,7 @@ class Shard:
         )
 
     def expand(self, split: Split) -> Split:
-        """All users' plan from a portion's."""
+        """The plan of all users from a plan of the shard."""
         batch = np.empty(len(self.arrays), dtype=np.int64)  # of each unit
         for n, units in enumerate(split.batches):
             batch[list(units)] = n
@@ -65,7 +70,7 @@ class Shard:
 
 
 def _users_per_batch(arrays: ProblemArrays, firsts: Ints) -> Ints:
-    """Users of each kind that fit into a batch."""
+    """The number of users of each class that fit into a batch."""
     size, prefix = np.arange(1.0, len(arrays) + 1), arrays.prefix[firsts][:, None]
     needed = np.asarray(arrays.server.needed_bytes(size, prefix, size * prefix))
     fits = np.broadcast_to(needed <= arrays.server.memory_bytes, (len(firsts), len(arrays)))
@@ -73,7 +78,7 @@ def _users_per_batch(arrays: ProblemArrays, firsts: Ints) -> Ints:
 
 
 def _copies(arrays: ProblemArrays, counts: Ints, users_per_batch: Ints) -> int:
-    """Portions: one, unless memory makes many batches and nothing else says how many there may be."""
+    """The number of shards: one, unless memory requires many batches and the query does not bound their number."""
     batches = float((counts / users_per_batch).sum())
     counted = arrays.bounds.min_batches > 1 or arrays.bounds.max_batches is not None
     if counted or batches < 2 * BATCHES_PER_SHARD[0]:
@@ -83,9 +88,9 @@ def _copies(arrays: ProblemArrays, counts: Ints, users_per_batch: Ints) -> int:
 
 
 def _assignment(class_of: Ints, counts: Ints, each: Ints, copies: int) -> tuple[Ints, Ints]:
-    """Of every user: its portion, and its place among a portion's users, who stand kind by kind.
+    """The shard of each user, and its place among the users of a shard, which are sorted by class.
 
-    Who is dealt last of a kind is followed by the next kind's first, so that portions differ little.
+    Users are distributed in turn. Each class continues where the last one ended, so that shard sizes differ by one.
     """
     order = np.argsort(class_of, kind="stable")
     nth = np.empty(len(class_of), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""How good and how fast the solvers are: `python -m cli.plan.measure`, written to docs/planning.md."""
+"""Quality and speed of the solvers: `python -m cli.plan.measure` makes the tables of docs/planning.md."""
 
 import json
 import statistics
@@ -25,7 +25,7 @@ GOAL = Objective()
 
 
 def quality(instances: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Gaps of ours to the exact optimum, per cent of its score, for 2 to 7 users under both laws."""
+    """Gaps between our plans and exact ones, in per cent of the score, for 2 to 7 users under both laws."""
     gaps: dict[str, list[float]] = {law: [] for law in LAWS}
     for seed in range(instances):
         law, users = LAWS[seed % 2], 2 + seed // 2 % 6
@@ -45,7 +45,7 @@ def quality(instances: int, say: Callable[[str], None]) -> dict[str, Any]:
 def against_paper(
     users: Sequence[int], instances: int, limit_s: float, say: Callable[[str], None]
 ) -> list[dict[str, Any]]:
-    """What the paper's solver gives up against ours, per cent, and its time; up to the M where it needs limit_s."""
+    """Gain of our plans over those of the paper's solver, in per cent, and its time; up to the M that takes limit_s."""
     rows = []
     for count in users:
         losses, times, ours_ms = [], [], []
@@ -82,7 +82,7 @@ def against_paper(
 
 
 def below_bound(users: Sequence[int], instances: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """How far ours is below a proven upper bound, per cent."""
+    """Gaps between our plans and a proven upper bound, in per cent."""
     rows = []
     for count in users:
         for law in LAWS:
@@ -103,7 +103,7 @@ def below_bound(users: Sequence[int], instances: int, say: Callable[[str], None]
 
 
 def speed(say: Callable[[str], None], repeats: int = 5) -> list[dict[str, Any]]:
-    """Milliseconds of a plan from nothing, and again after one user's change."""
+    """Milliseconds of a plan without a warm start, and of one after a change of one user."""
     cases: list[tuple[str, Callable[[int, str], Problem]]] = [
         ("14", lambda seed, law: heterogeneous(seed, 14, law=law)),
         ("100", lambda seed, law: heterogeneous(seed, 100, law=law)),

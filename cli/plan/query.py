@@ -1,4 +1,4 @@
-"""`outrider plan`: a question in JSON, a plan in JSON."""
+"""`outrider plan`: reads a query in JSON and answers with a plan in JSON."""
 
 import json
 import sys
@@ -11,25 +11,26 @@ from shared.planning.profile import read_profile
 from shared.planning.solvers.solve import solve
 
 
-def ask(source: str, profile: Path | None) -> dict[str, Any]:
-    """Answer the question in a file, or on stdin if source is "-".
+def plan_source(source: str, profile: Path | None) -> dict[str, Any]:
+    """Plan the query in a file, or on stdin if source is "-".
 
-    Raises QuestionError, ProfileError, Infeasible and OSError.
+    profile: file with the server, instead of a `server` in the query. Raises QueryError, ProfileError, Infeasible,
+    ValueError (too many users for the exact solver) and OSError.
     """
     data = _load(sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8"), source)
     if profile is not None:
         data = _with_server(data, profile)
     query = read_query(data)
-    return plan(query)
+    return plan_query(query)
 
 
-def plan(query: PlanningQuery) -> dict[str, Any]:
-    """Plan and time it."""
-    from shared.planning.objective import Objective  # NumPy, only now
+def plan_query(query: PlanningQuery) -> dict[str, Any]:
+    """Plan a query; the answer as JSON, with the time that planning took."""
+    from shared.planning.objective import Objective  # loads NumPy only here
 
     start = time.perf_counter()
-    found, solver = solve(query.problem(), Objective(query.objective), query.solver)
-    return plan_json(query, found, solver, (time.perf_counter() - start) * 1e3)
+    cycle_plan, solver = solve(query.problem(), Objective(query.objective), query.solver)
+    return plan_json(query, cycle_plan, solver, (time.perf_counter() - start) * 1e3)
 
 
 def _load(text: str, source: str) -> dict[str, Any]:
@@ -39,13 +40,13 @@ def _load(text: str, source: str) -> dict[str, Any]:
         where = "stdin" if source == "-" else source
         raise QueryError(f"{where}: not JSON: {error}") from None
     if not isinstance(data, dict):
-        raise QueryError("the question is a JSON object with `server` and `users`")
+        raise QueryError("the query is a JSON object with `server` and `users`")
     return data
 
 
 def _with_server(data: dict[str, Any], profile: Path) -> dict[str, Any]:
     if "server" in data:
-        raise QueryError(f"server: given in the question and by --profile {profile}; leave one out")
+        raise QueryError(f"server: given in the query and by --profile {profile}; leave one out")
     measured = _load(profile.read_text(encoding="utf-8"), str(profile))
     if "schema" in measured:
         return {**data, "server": read_profile(profile).server.model_dump()}

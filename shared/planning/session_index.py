@@ -76,7 +76,7 @@ class SessionIndex:
     def closed(self, lane: int, rows: Iterable[str], now: float) -> None:
         """Record that a lane's batch of these sessions is staged. Call it before they become `verifying`.
 
-        Ready members for whom the batch had no room count as passed over.
+        Ready members that did not fit into the batch count as passed over.
         """
         self._closed_at[lane] = now
         chosen = set(rows)
@@ -146,7 +146,7 @@ class SessionIndex:
         return self._closed_at[lane]
 
     def passed_over(self) -> list[SessionView]:
-        """Ready sessions for which their lane's last batch had no room, the longest waiting first."""
+        """Ready sessions that did not fit into their lane's last batch, the longest waiting first."""
         return sorted((self._views[session] for session in self._passed), key=_by_wait)
 
     def prefills(self) -> list[SessionView]:

@@ -34,8 +34,8 @@ class Batches:
         self.users = self.sum(self.count)  # [A]
         self.prefix = np.maximum.reduceat(arrays.prefix[members], starts)
         self.prefixes = self.counted(arrays.prefix[members])
-        room = arrays.server.needed_bytes(self.users, self.prefix, self.prefixes)
-        self.fits = np.broadcast_to(np.asarray(room) <= arrays.server.memory_bytes, self.users.shape)
+        needed = arrays.server.needed_bytes(self.users, self.prefix, self.prefixes)
+        self.fits = np.broadcast_to(np.asarray(needed) <= arrays.server.memory_bytes, self.users.shape)
 
     @classmethod
     def of(cls, arrays: ProblemArrays, batches: Sequence[Sequence[int]]) -> "Batches":

@@ -154,9 +154,9 @@ class ProblemArrays:
     def memory_bound(self) -> bool:
         """Whether memory requires many batches, so that the cycle is the sum of the verifications."""
         users, prefixes = float(self.count.sum()), float((self.count * self.prefix).sum())
-        nobody = float(self.server.needed_bytes(0.0, 0.0, 0.0))
-        room = float(self.server.needed_bytes(users, prefixes / users, prefixes)) - nobody
-        return room > MEMORY_BATCHES * (self.server.memory_bytes - nobody)
+        empty = float(self.server.needed_bytes(0.0, 0.0, 0.0))
+        needed = float(self.server.needed_bytes(users, prefixes / users, prefixes)) - empty
+        return needed > MEMORY_BATCHES * (self.server.memory_bytes - empty)
 
     @cached_property
     def heterogeneous_users(self) -> bool:

@@ -125,12 +125,12 @@ class _Search:
 
     def _screen(self, low: float, high: float) -> list[tuple[float, float, float]]:
         """Intervals that may contain a better plan, by bounds on many intervals at once."""
-        room = SCREEN_SIZE // (len(PRICES) * self._graph.size + options_size(self._batches))
-        if room < MIN_INTERVALS:
+        intervals = SCREEN_SIZE // (len(PRICES) * self._graph.size + options_size(self._batches))
+        if intervals < MIN_INTERVALS:
             return [(-inf, low, high)]
         bounds, lows, highs = np.array([inf]), np.array([low]), np.array([high])
         for _ in range(SCREEN_ROUNDS):
-            parts = min(MAX_INTERVALS, room) // max(1, len(lows))
+            parts = min(MAX_INTERVALS, intervals) // max(1, len(lows))
             if parts < 2 or len(lows) == 0:
                 break
             edges = lows[:, None] * (highs / lows)[:, None] ** (np.arange(parts + 1) / parts)

@@ -58,12 +58,12 @@ class _Relaxed:
             time = server.verify_ms(size, length, drafted + length, prefix, others + prefix)
             base = server.verify_ms(0.0, 0.0, 0.0, 0.0, 0.0)
             share = base / size + server.verify_ms(1.0, length, length, prefix, prefix) - base
-            room = server.needed_bytes(size, prefix, others + prefix)
+            needed = server.needed_bytes(size, prefix, others + prefix)
         else:
             time = server.verify_ms(size, length, size * length, prefix, size * prefix)
             share = time / size
-            room = server.needed_bytes(size, prefix, size * prefix)
-        self._fits = np.broadcast_to(np.asarray(room) <= server.memory_bytes, np.shape(time))
+            needed = server.needed_bytes(size, prefix, size * prefix)
+        self._fits = np.broadcast_to(np.asarray(needed) <= server.memory_bytes, np.shape(time))
         self._share: Floats = np.asarray(share)
         self._loop: Floats = length * arrays.draft_ms[:, None, None] + arrays.comm_ms[:, None, None] + time
         self._value = arrays.value[:, None, min_draft : max_draft + 1]

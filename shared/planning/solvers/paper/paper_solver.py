@@ -77,10 +77,10 @@ def _packed(program: Milp, arrays: ProblemArrays, mine: list[int], drafts: Float
     """Terms of a batch's t_v, which is linear in its members; adds the memory constraint."""
     base = float(arrays.server.verify_ms(0.0, 0.0, 0.0, 0.0, 0.0))
     alone = np.asarray(arrays.server.verify_ms(1.0, drafts, drafts, arrays.prefix, arrays.prefix)) - base
-    room = np.asarray(arrays.server.needed_bytes(1.0, arrays.prefix, arrays.prefix))
+    needed = np.asarray(arrays.server.needed_bytes(1.0, arrays.prefix, arrays.prefix))
     constant = program.one_of([0.0])[0]
     program.row([(m, 1.0) for m in mine], low=1.0)
-    program.row(list(zip(mine, room, strict=True)), high=arrays.server.memory_bytes)
+    program.row(list(zip(mine, needed, strict=True)), high=arrays.server.memory_bytes)
     return [(constant, base), *zip(mine, alone, strict=True)]
 
 
@@ -132,7 +132,7 @@ def _lengths_at(
     cycle = program.variable(cost=price)
     length = [
         program.one_of(-arrays.value[m, min_draft : max_draft + 1]) for m in range(len(arrays))
-    ]  # [user][l - least]
+    ]  # [user][l - min_draft]
     total = []
     for n, batch in enumerate(batches):
         times = len(batch) if arrays.packed else 1

@@ -51,8 +51,8 @@ def _fits(arrays: ProblemArrays, order: Ints, count: int) -> bool:
     users, prefix = arrays.count[order], arrays.prefix[order]
     sums = (np.add.reduceat(of, starts) for of in (users, users * prefix))
     sizes, prefixes = sums
-    room = arrays.server.needed_bytes(sizes, np.maximum.reduceat(prefix, starts), prefixes)
-    return bool((np.asarray(room) <= arrays.server.memory_bytes).all())
+    needed = arrays.server.needed_bytes(sizes, np.maximum.reduceat(prefix, starts), prefixes)
+    return bool((np.asarray(needed) <= arrays.server.memory_bytes).all())
 
 
 def _split(order: Ints, count: int) -> list[Members]:

@@ -140,12 +140,12 @@ def _orders(arrays: ProblemArrays, cycle_bounds: Floats, price: Floats, shares: 
     price; and by the time that this draft takes.
     """
     alone, longer = arrays.solo_verify_ms
-    afforded = (cycle_bounds[:, None] - alone - arrays.comm_ms) / arrays.draft_ms  # [caps, M]
+    afforded = (cycle_bounds[:, None] - alone - arrays.comm_ms) / arrays.draft_ms  # [cycle_bounds, M]
     min_draft, max_draft = arrays.bounds.min_draft, arrays.bounds.max_draft
     gain = np.diff(arrays.value[:, min_draft : max_draft + 1], axis=1)
     orders = []
     for share in shares:
-        needed = share * price[:, None] * (longer - alone)  # [caps, M]
+        needed = share * price[:, None] * (longer - alone)  # [cycle_bounds, M]
         wanted_length = min_draft + (gain > needed[:, :, None]).sum(axis=2)
         length = np.maximum(np.minimum(np.floor(afforded), wanted_length), min_draft)
         ready = length * arrays.draft_ms + arrays.comm_ms

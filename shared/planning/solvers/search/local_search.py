@@ -208,8 +208,8 @@ class _Changes:
     def _fits(self, users: Floats, prefix: Floats, prefixes: Floats, newcomer: Ints) -> Bools:
         """Whether a newcomer fits into the memory of a batch with these sums."""
         arrays, count, own = self._arrays, self._arrays.count[newcomer], self._arrays.prefix[newcomer]
-        room = arrays.server.needed_bytes(users + count, np.maximum(prefix, own), prefixes + count * own)
-        return np.asarray(room) <= arrays.server.memory_bytes
+        needed = arrays.server.needed_bytes(users + count, np.maximum(prefix, own), prefixes + count * own)
+        return np.asarray(needed) <= arrays.server.memory_bytes
 
     def _move_deltas(
         self, cycle_bounds: Floats, level: Floats, choose: "_Choose", value: Floats, time: Floats

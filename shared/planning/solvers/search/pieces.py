@@ -62,16 +62,16 @@ class Pieces:
 
 def _memory_share(arrays: ProblemArrays, users: Real, prefix: Real, prefixes: Real) -> Floats:
     """The share of the memory of a batch that these users take."""
-    nobody = float(arrays.server.needed_bytes(0.0, 0.0, 0.0))
-    taken = np.asarray(arrays.server.needed_bytes(users, prefix, prefixes)) - nobody
-    return np.asarray(taken / (arrays.server.memory_bytes - nobody))
+    empty = float(arrays.server.needed_bytes(0.0, 0.0, 0.0))
+    taken = np.asarray(arrays.server.needed_bytes(users, prefix, prefixes)) - empty
+    return np.asarray(taken / (arrays.server.memory_bytes - empty))
 
 
 def _pieces_per_batch(arrays: ProblemArrays) -> int:
     """The number of pieces of a batch with which users with the median prefix fill it best."""
     prefix = float(np.median(arrays.prefix))
-    room = 1 / max(1e-9, float(_memory_share(arrays, 1.0, prefix, prefix) * arrays.count.mean()))
-    best: int = max(PARTS, key=lambda parts: parts * int(room / parts + 1e-9))
+    users_per_batch = 1 / max(1e-9, float(_memory_share(arrays, 1.0, prefix, prefix) * arrays.count.mean()))
+    best: int = max(PARTS, key=lambda parts: parts * int(users_per_batch / parts + 1e-9))
     return best
 
 

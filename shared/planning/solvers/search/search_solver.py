@@ -1,6 +1,7 @@
-"""Our solver: the joint dynamic programme, then local search, then lengths token by token.
+"""Solver `outrider`: the joint dynamic programme, then local search, then lengths token by token.
 
-From N = 1 on, with l = 0 where it may be. Warm, it starts from the batches in force and moves changed users only.
+N starts at 1, and l = 0 is allowed where min_draft is 0. A warm start begins with the batches in force and moves only
+changed users.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,40 +23,41 @@ from shared.planning.solvers.search.length_scan import scan
 from shared.planning.solvers.search.local_search import SHORTER, improve, refine_lengths, relength
 from shared.planning.solvers.search.shard import Shard
 
-SMALL = 8  # users: plans so small cost little to search longer
-MEDIUM = 32  # users up to whom a plan is to take but a blink, and lengths are looked at token by token
-BOUND_COUNTS = range(8, 25)  # looked at first, over all that are promising; fewer for many users
-BOUNDS_TIMES_USERS = 160  # of them all
+# Sizes: up to SMALL users searching longer costs little; up to MEDIUM users lengths are adjusted token by token.
+SMALL, MEDIUM = 8, 32
+# Rounds of the dynamic programme.
+DP_ROUNDS = 2, 4  # up to MEDIUM users or where memory requires the batches; for more users
+BOUND_COUNTS = range(8, 25)  # cycle bounds of the first round, spread over the promising range
+BOUNDS_TIMES_USERS = 160  # so that there are fewer for more users
 BOUNDS_OF_CLASSES = (
-    64  # where users are equal: drafts of equal users end together, so a cap just short of that costs much
+    64  # for classes of equal users: their drafts end together, so a bound just below costs much
 )
-BOUNDS_OF_MEMORY_BATCHES = 5  # where memory makes batches, and their sum the cycle
-DP_ROUNDS = 2, 4  # for some users, for more; where memory makes batches as for some
-FIRST_ORDERS = (1.0,)  # prices at which users are ordered in the first look, of what a millisecond is worth
-LATER_ORDERS = (0.6,), (0.3, 1.0)  # and in those after, for some users and for more
-SHORTER_PLANS = 4  # plans that are then asked for with shorter loops
-NEAR_CYCLE = np.array([0.96, 1.0])  # of the best cycle: caps within which loops may be longer, too
-SAME_BOUND = 1e-3  # caps this close, relatively, are looked at once
-SCANNED = range(2, 7)  # partitions of a look whose lengths are scanned; fewer for many users
-SCANNED_USERS = 20_000  # of them all
-KEPT_PLANS = 6  # plans of a look
-KEPT_TWO_BATCH = 20  # plans with two batches that are kept for few users
-SEARCHED_PLANS = 4, 1, 2  # plans that are searched around: for few users, for some, for more
-ADJUSTED_PLANS = 2  # plans whose lengths are looked at token by token
-ROUNDS = 4  # of local search
+BOUNDS_OF_MEMORY_BATCHES = 5  # where memory requires the batches, and the cycle is their sum
+FIRST_ORDERS = (1.0,)  # prices for ordering users in the first round, relative to the value of a millisecond
+LATER_ORDERS = (0.6,), (0.3, 1.0)  # and in later rounds: up to MEDIUM users; for more
+SHORTER_PLANS = 4  # best plans for which later rounds try a cycle bound just below the longest loop
+NEAR_CYCLE = np.array([0.96, 1.0])  # of the best cycle: later rounds also try these, which allow longer loops
+SAME_BOUND = 1e-3  # relative difference below which cycle bounds are the same
+SCANNED = range(2, 7)  # partitions of a round whose lengths are scanned
+SCANNED_USERS = 20_000  # so that there are fewer for more users
+SCAN_BOUNDS = np.array([0.7, 0.8, 0.88, 0.94, 1.0, 1.06, 1.14, 1.25, 1.4])  # cycle bounds of a scan, relative
+KEPT_PLANS = 6  # of a round
+# Further plans.
+KEPT_TWO_BATCH = 20  # plans with two batches, up to SMALL users
+TRIVIAL_BOUNDS = 8  # cycle bounds for one batch of all users, and for every user alone
+MAX_SINGLES = 64  # more users are not tried in batches of one
+SPLIT_BOUNDS = np.array([0.8, 0.9, 1.0, 1.15, 1.4])  # of a plan's cycle: cycle bounds for equal splits
+SPLITS_PER_SCAN = 4  # equal splits of an order
+# Local search.
+SEARCHED_PLANS = 4, 1, 2  # plans that it starts from: up to SMALL, up to MEDIUM, for more users
+ROUNDS = 4
 WARM_ROUNDS = 2
-MAX_WARM_CHANGES = 8  # ways to move those who changed, that are looked at as they are and not scored first
-SPLIT_BOUNDS = np.array(
-    [0.8, 0.9, 1.0, 1.15, 1.4]
-)  # of a plan's cycle: caps within which equal splits are looked at
-SPLITS_PER_SCAN = 4  # equal splits of an order that are looked at together
-SCAN_BOUNDS = np.array([0.7, 0.8, 0.88, 0.94, 1.0, 1.06, 1.14, 1.25, 1.4])  # caps of a scan, of a cap
-TRIVIAL_BOUNDS = 8
-MAX_SINGLES = 64  # more users are not all tried alone
+MAX_WARM_CHANGES = 8  # up to so many moves of changed users are all scanned, not scored first
+ADJUSTED_PLANS = 2  # plans whose lengths are adjusted token by token
 
 
 def solve(arrays: ProblemArrays) -> ScoredPlan | None:
-    """A plan from nothing; None where nothing that was found fits into memory and bounds."""
+    """A plan without a warm start; None where no plan within memory and bounds was found."""
     if exact_solver.countable(arrays):
         return exact_solver.solve(
             arrays, max(_trivial_plans(arrays), key=lambda plan: plan.score, default=None)
@@ -71,7 +73,7 @@ def solve(arrays: ProblemArrays) -> ScoredPlan | None:
 
 
 def _solve(arrays: ProblemArrays) -> ScoredPlan | None:
-    """The same, user by user."""
+    """A plan of users (or of a shard's units) that are planned one by one."""
     plans, is_small = _dp_plans(arrays), len(arrays) <= SMALL
     if not plans:
         return None
@@ -97,7 +99,7 @@ def _solve(arrays: ProblemArrays) -> ScoredPlan | None:
 
 
 def _or_better_equal_split(arrays: ProblemArrays, plan: ScoredPlan) -> ScoredPlan:
-    """The plan, or an equal split that is better."""
+    """The better one of the plan and the best equal split."""
     best = plan
     cycle_bounds = np.append(plan.cycle_ms * SPLIT_BOUNDS, plan.loop_ms * SHORTER)
     for splits in equal_splits(arrays, plan.score):
@@ -105,7 +107,7 @@ def _or_better_equal_split(arrays: ProblemArrays, plan: ScoredPlan) -> ScoredPla
         while some_splits := list(islice(splits, SPLITS_PER_SCAN)):
             plans = scan(arrays, some_splits, np.tile(cycle_bounds, (len(some_splits), 1)), plan.score)
             if not plans or (best_of_order and plans[0].score <= best_of_order.score):
-                break  # more and more batches are worth less and less
+                break  # scores fall from here on with the number of batches
             best_of_order = plans[0]
         if best_of_order:
             best = max(best, refine_lengths(arrays, best_of_order), key=lambda each: each.score)
@@ -113,7 +115,10 @@ def _or_better_equal_split(arrays: ProblemArrays, plan: ScoredPlan) -> ScoredPla
 
 
 def _dp_plans(arrays: ProblemArrays) -> list[ScoredPlan]:
-    """Plans of the joint dynamic programme, best first: over all caps that are promising, then near the best plans."""
+    """Plans of the joint dynamic programme, best first.
+
+    The first round tries the promising range of cycle bounds, later rounds bounds near the best plans.
+    """
     plans = _trivial_plans(arrays)
     best = plans[0].score if plans else arrays.min_score
     cycle_bounds = np.geomspace(*promising_cycle_bounds(arrays, best), _bound_count(arrays))
@@ -144,6 +149,7 @@ def _dp_plans(arrays: ProblemArrays) -> list[ScoredPlan]:
 
 
 def _bound_count(arrays: ProblemArrays) -> int:
+    """The number of cycle bounds of the first round."""
     if not arrays.heterogeneous_users:
         return BOUNDS_OF_CLASSES
     if len(arrays) > MEDIUM and arrays.memory_bound:
@@ -158,7 +164,7 @@ def _best_first(plans: Iterable[ScoredPlan]) -> list[ScoredPlan]:
 def _unseen(
     ranked: Iterable[Partition], searched: set[frozenset[Members]], max_partitions: int
 ) -> list[Partition]:
-    """The first that are not known; they are from now on."""
+    """The first max_partitions partitions that are not in `searched`; adds them to it."""
     taken = []
     for partition in ranked:
         key = frozenset(partition.batches)
@@ -175,7 +181,7 @@ def _clamp(bounds: range, count: int) -> int:
 
 
 def _trivial_plans(arrays: ProblemArrays) -> list[ScoredPlan]:
-    """Everybody in one batch, and everybody alone, where that may be."""
+    """All users in one batch, and every user alone, where bounds and memory allow it."""
     users = range(len(arrays))
     both: dict[int, list[Members]] = {1: [tuple(users)], len(arrays): [(m,) for m in users]}
     allowed = [
@@ -186,7 +192,7 @@ def _trivial_plans(arrays: ProblemArrays) -> list[ScoredPlan]:
 
 
 def _two_batch_plans(arrays: ProblemArrays, plan: ScoredPlan) -> list[ScoredPlan]:
-    """The best plans with two batches, of every way to make two; with cycles of about the plan's."""
+    """The best plans with two batches, over all such partitions."""
     if not arrays.bounds.min_batches <= 2 <= arrays.max_batches:
         return []
     users = range(len(arrays))
@@ -200,7 +206,7 @@ def _two_batch_plans(arrays: ProblemArrays, plan: ScoredPlan) -> list[ScoredPlan
 
 
 def polish(arrays: ProblemArrays, plan: ScoredPlan) -> ScoredPlan:
-    """Exact lengths for its batches."""
+    """The plan with exact lengths for its batches."""
     split = best_lengths(
         arrays, plan.split.batches, plan.score, promising_cycle_bounds(arrays, plan.score), 1e-4
     )
@@ -210,10 +216,10 @@ def polish(arrays: ProblemArrays, plan: ScoredPlan) -> ScoredPlan:
 def replan(
     arrays: ProblemArrays, batches: Sequence[Members], cycle_ms: float, changed: Sequence[int]
 ) -> ScoredPlan | None:
-    """A plan from one in force; None where its batches no longer fit, and where solve() has to start anew.
+    """A plan that starts from the one in force; None where its batches no longer fit and solve() must plan anew.
 
-    batches: of users by their index now, without those who left; who is in none joins the smallest. cycle_ms: of the
-    plan in force. changed: users who may move.
+    batches: of the plan in force, as present user indices, without users who left; users in none of them join the
+    smallest. cycle_ms: of the plan in force. changed: users who may move.
     """
     placed = {m for batch in batches for m in batch}
     newcomers = [m for m in range(len(arrays)) if m not in placed]
@@ -230,7 +236,7 @@ def replan(
 
 
 def _single_moves(batches: tuple[Members, ...], users: Sequence[int]) -> list[tuple[Members, ...]]:
-    """The batches with one of these users in another one, or alone."""
+    """All partitions with one of these users moved to another batch, or to a new one."""
     changed = []
     for m in users:
         others = [tuple(other for other in batch if other != m) for batch in batches]
@@ -244,7 +250,7 @@ def _single_moves(batches: tuple[Members, ...], users: Sequence[int]) -> list[tu
 
 
 def _with_newcomers(batches: Sequence[Members], newcomers: Sequence[int]) -> list[list[int]]:
-    """Each newcomer in the batch that is smallest by then."""
+    """The batches with each newcomer added to the smallest one in turn."""
     now = [list(batch) for batch in batches] or [[]]
     for m in newcomers:
         min(now, key=len).append(m)
@@ -254,9 +260,9 @@ def _with_newcomers(batches: Sequence[Members], newcomers: Sequence[int]) -> lis
 def _rescanned(
     arrays: ProblemArrays, partitions: Sequence[Sequence[Members]], cycle_ms: float
 ) -> ScoredPlan | None:
-    """The best that lengths make of these, for cycles of about so long or as long as the first one's batches need.
+    """The best plan with one of these partitions; None where none fits.
 
-    None where none of them fits.
+    The cycle bounds are around cycle_ms and from the longest loop of the first partition without drafts upwards.
     """
     allowed = [
         batches for batches in partitions if arrays.bounds.min_batches <= len(batches) <= arrays.max_batches

@@ -1,4 +1,4 @@
-"""`outrider plan` as a process: JSON in, JSON out, and what bad questions get."""
+"""`outrider plan` as a process: JSON in, JSON out, and errors for bad queries."""
 
 import json
 import math
@@ -99,7 +99,7 @@ def with_user(**fields: object) -> dict[str, Any]:
         (with_user(speed=3), "users.0.speed"),
     ],
 )
-def test_a_bad_question_is_told_by_field(query: object, named: str) -> None:
+def test_the_error_of_a_bad_query_names_the_field(query: object, named: str) -> None:
     text = query if isinstance(query, str) else json.dumps(query)
     done = CliRunner().invoke(app, ["plan"], input=text)
     assert done.exit_code == 1

@@ -1,4 +1,4 @@
-"""Sessions and crews for tests of planning."""
+"""Session views and user arrays for tests of planning."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ SERVER = PackedServer(Packed(50.0, 1.2, 0.004))
 
 
 def view(n: int, **changed: object) -> SessionView:
-    """An able session: α 0.78, 12 ms a token, link 4 ms, 200 tokens long."""
+    """A session that can draft: α 0.78, 12 ms a token, link 4 ms, 200 tokens long."""
     plain = replace(
         session(f"s{n}", "ready", joined=n), alpha=0.78, draft_s_per_token=0.012, link_s=0.004, length=200
     )

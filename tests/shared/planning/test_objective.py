@@ -1,4 +1,4 @@
-"""Objectives: scores, and what a score needs."""
+"""Objectives: scores, and the value and cycle for a score."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from shared.planning.problem import Split, cycle_ms
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_what_a_score_needs(name: ObjectiveName) -> None:
+def test_the_value_and_cycle_for_a_score(name: ObjectiveName) -> None:
     goal = Objective(name)
     score = goal.score(12.0, 3.0, 250.0)
     assert goal.required_value(score, 3.0, 250.0) == pytest.approx(12.0)

@@ -19,7 +19,7 @@ def test_the_constants() -> None:
     assert server.verify_ms(1, 7, 7, 512, 512) == pytest.approx(99.136230, abs=5e-7)
 
 
-def test_how_many_users_fit_into_one_batch() -> None:
+def test_the_number_of_users_that_fit_into_one_batch() -> None:
     server = paper_setting.equal_users(1).server
     assert (
         server.needed_bytes(49, 512, 49 * 512) <= server.memory_bytes < server.needed_bytes(50, 512, 50 * 512)

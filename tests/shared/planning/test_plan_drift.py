@@ -1,4 +1,4 @@
-"""When a plan does not fit any more."""
+"""Drift: when a plan no longer fits its sessions."""
 
 from dataclasses import replace
 
@@ -23,22 +23,22 @@ def test_noise_is_no_drift() -> None:
     "change",
     [{"alpha": 0.6}, {"draft_s_per_token": 0.02}, {"link_s": 0.02}, {"spread_s": 0.003}, {"length": 5000}],
 )
-def test_estimates_that_move_are(change: dict[str, float]) -> None:
+def test_changed_estimates_are_drift(change: dict[str, float]) -> None:
     now = [*VIEWS[:2], replace(VIEWS[2], **change)]  # type: ignore[arg-type]
     assert BEFORE.same_sessions(now)
     assert BEFORE.drifted(PlanInputs.of(now, SERVER))
 
 
-def test_another_law_is() -> None:
+def test_another_law_is_drift() -> None:
     assert BEFORE.drifted(PlanInputs.of(VIEWS, PackedServer(Packed(80.0, 1.2, 0.004))))
 
 
-def test_more_to_read_of_newcomers_is() -> None:
+def test_more_prompts_are_drift() -> None:
     assert not BEFORE.drifted(PlanInputs.of(VIEWS, replace(SERVER, prompts=Prompts(0.0001, 150.0))))
     assert BEFORE.drifted(PlanInputs.of(VIEWS, replace(SERVER, prompts=Prompts(0.001, 150.0))))
 
 
-def test_sessions_that_come_go_or_lose_their_device_are_others() -> None:
+def test_sessions_that_join_leave_or_lose_their_device_are_noticed() -> None:
     assert not BEFORE.same_sessions(VIEWS[:2])
     assert not BEFORE.same_sessions([*VIEWS, view(9)])
     assert not BEFORE.same_sessions([*VIEWS[:2], replace(VIEWS[2], can_draft=False)])

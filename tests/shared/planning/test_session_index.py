@@ -1,4 +1,4 @@
-"""The index of a cohort against a plain count."""
+"""The session index against plain counts."""
 
 from dataclasses import replace
 from typing import Any, get_args
@@ -23,60 +23,60 @@ STEPS = st.lists(
 
 @given(st.integers(1, 3), STEPS)
 def test_indices_agree_with_the_sessions(lanes: int, steps: list[tuple[str, int, Any]]) -> None:
-    cohort = SessionIndex(lanes)
+    index = SessionIndex(lanes)
     for at, (what, number, phase) in enumerate(steps):
         if what == "put":
-            cohort.put(replace(session(f"s{number}", "ready", since=at), phase=phase, joined=number))
+            index.put(replace(session(f"s{number}", "ready", since=at), phase=phase, joined=number))
         elif what == "drop":
-            cohort.drop(f"s{number}")
+            index.drop(f"s{number}")
         else:
             lane = number % lanes
-            rows = [view.session for view in cohort.ready(lane)][:2]
-            views = {view.session: view for view in cohort}
-            cohort.closed(lane, rows, at)
+            rows = [view.session for view in index.ready(lane)][:2]
+            views = {view.session: view for view in index}
+            index.closed(lane, rows, at)
             for row in rows:
-                cohort.put(replace(views[row], phase="verifying", since=at))
-        check(cohort)
+                index.put(replace(views[row], phase="verifying", since=at))
+        check(index)
 
 
-def test_a_deal_keeps_sessions_and_counts_nobody_twice() -> None:
-    cohort = SessionIndex()
+def test_assigned_lanes_keep_each_session_once() -> None:
+    index = SessionIndex()
     for number, phase in enumerate(PHASES):
-        cohort.put(replace(session(f"s{number}", "ready"), phase=phase, joined=number))
-    dealt = cohort.assign_lanes([("s0", "s1", "gone"), ("s2", "s3", "s4")])
-    assert {view.session for view in dealt} == {view.session for view in cohort}
-    assert [dealt.lane(f"s{n}") for n in range(5)] == [0, 0, 1, 1, 1]
-    for number in range(len(PHASES)):  # everybody comes back from wherever it was
-        dealt.put(replace(session(f"s{number}", "ready"), joined=number))
-    assert [dealt.busy(lane) for lane in range(2)] == [0, 0]
-    assert sum(dealt.ready_count(lane) for lane in range(2)) == len(PHASES)
-    dealt.drop("s3")
-    assert dealt.members(1) >= 2  # a plan's lanes are not balanced
+        index.put(replace(session(f"s{number}", "ready"), phase=phase, joined=number))
+    assigned = index.assign_lanes([("s0", "s1", "gone"), ("s2", "s3", "s4")])
+    assert {view.session for view in assigned} == {view.session for view in index}
+    assert [assigned.lane(f"s{n}") for n in range(5)] == [0, 0, 1, 1, 1]
+    for number in range(len(PHASES)):  # all sessions become ready again
+        assigned.put(replace(session(f"s{number}", "ready"), joined=number))
+    assert [assigned.busy(lane) for lane in range(2)] == [0, 0]
+    assert sum(assigned.ready_count(lane) for lane in range(2)) == len(PHASES)
+    assigned.drop("s3")
+    assert assigned.members(1) >= 2  # a plan's lanes are not balanced
 
 
-def check(cohort: SessionIndex) -> None:
-    views = {view.session: view for view in cohort}
-    sizes = [0] * cohort.lanes
+def check(index: SessionIndex) -> None:
+    views = {view.session: view for view in index}
+    sizes = [0] * index.lanes
     for name in views:
-        sizes[cohort.lane(name)] += 1
+        sizes[index.lane(name)] += 1
     assert max(sizes) - min(sizes) <= 1
-    for lane in range(cohort.lanes):
-        members = [view for name, view in views.items() if cohort.lane(name) == lane]
+    for lane in range(index.lanes):
+        members = [view for name, view in views.items() if index.lane(name) == lane]
         ready = sorted((v for v in members if v.phase == "ready"), key=lambda v: (v.since, v.joined))
-        assert cohort.ready(lane) == ready
-        assert cohort.ready_count(lane) == len(ready)
+        assert index.ready(lane) == ready
+        assert index.ready_count(lane) == len(ready)
         drafting = sum(v.phase == "drafting" for v in members)
         verifying = sum(v.phase == "verifying" for v in members)
-        assert drafting <= cohort.busy(lane) <= drafting + verifying
-    assert all(view.phase == "ready" for view in cohort.passed_over())
-    assert {v.session for v in cohort.prefills()} == {n for n, v in views.items() if v.phase == "prefill"}
-    assert cohort.prefill_count() == len(cohort.prefills())
+        assert drafting <= index.busy(lane) <= drafting + verifying
+    assert all(view.phase == "ready" for view in index.passed_over())
+    assert {v.session for v in index.prefills()} == {n for n, v in views.items() if v.phase == "prefill"}
+    assert index.prefill_count() == len(index.prefills())
 
 
-def test_dealing_anew_keeps_everybody() -> None:
-    cohort = SessionIndex(1)
+def test_balanced_lanes_keep_all_sessions() -> None:
+    index = SessionIndex(1)
     for number in range(5):
-        cohort.put(replace(session(f"s{number}", "ready"), joined=number))
-    dealt = cohort.balanced(2)
-    assert [dealt.lane(f"s{number}") for number in range(5)] == [0, 1, 0, 1, 0]
-    assert set(dealt) == set(cohort)
+        index.put(replace(session(f"s{number}", "ready"), joined=number))
+    assigned = index.balanced(2)
+    assert [assigned.lane(f"s{number}") for number in range(5)] == [0, 1, 0, 1, 0]
+    assert set(assigned) == set(index)

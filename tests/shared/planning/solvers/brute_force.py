@@ -1,4 +1,4 @@
-"""Brute force, written as differently from the solvers as can be."""
+"""Brute force, independent of the solvers."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -9,7 +9,7 @@ from shared.planning.problem import Problem, Split
 
 
 def partitions(items: list[int]) -> Iterator[list[list[int]]]:
-    """All ways to split items into batches."""
+    """All partitions of items into batches."""
     if not items:
         yield []
         return
@@ -36,7 +36,7 @@ def fits(problem: Problem, batches: list[list[int]]) -> bool:
 
 
 def brute_force(problem: Problem, objective: Objective) -> float:
-    """The best score there is."""
+    """The best score of all plans."""
     lengths = range(problem.bounds.min_draft, problem.bounds.max_draft + 1)
     return max(
         objective.plan_score(problem, Split(tuple(tuple(batch) for batch in batches), chosen))

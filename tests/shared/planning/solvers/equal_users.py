@@ -1,4 +1,4 @@
-"""The best plan of equal users, searched in another way than the solvers do.
+"""A reference search for the best plan of equal users, independent of the solvers.
 
 A batch of b equal users is worth most for its time with drafts as equal as can be: all as long under the padded law,
 the tokens dealt out evenly under the packed one. So a batch has few choices, and for every loop that any of them has
@@ -14,7 +14,7 @@ Choice = tuple[float, float, float]  # verify time and loop in ms, value
 
 
 def best_of_equals(problem: Problem, goal: Objective, known_score: float) -> float:
-    """The best score there is; at least `known`, some plan's, which saves time."""
+    """The best score. known_score: of some plan, a lower bound that saves time."""
     users, bounds = len(problem.users), problem.bounds
     choices = {size: _choices(problem, goal, size) for size in range(1, users + 1)}
     best, max_value = known_score, goal.value(problem.users[0], bounds.max_draft) * users
@@ -55,12 +55,12 @@ def _choice(problem: Problem, goal: Objective, user: User, size: int, drafted: i
 def _plans(
     within: dict[int, list[tuple[float, float]]], users: int, batches: int, max_value: float, best: float
 ) -> list[tuple[float, float]]:
-    """(Σ time, Σ value) of plans that are worth having, with at least so many batches."""
+    """(Σ time, Σ value) of undominated plans with at least this many batches."""
     at: dict[tuple[int, int], list[tuple[float, float]]] = {(0, 0): [(0.0, 0.0)]}
     for placed in range(1, users + 1):
         for count in range(batches + 1):
             before = {max(count - 1, 0), count} if count == batches else {count - 1}
-            found = [
+            pairs = [
                 (time + more, value + worth)
                 for earlier in before
                 for size in range(1, placed + 1)
@@ -68,12 +68,12 @@ def _plans(
                 for more, worth in within[size]
                 if max_value / (time + more) > best
             ]
-            at[placed, count] = _undominated(found)
+            at[placed, count] = _undominated(pairs)
     return at[users, batches]
 
 
 def _undominated(pairs: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Those that none other beats in both."""
+    """The pairs that no other pair beats in both."""
     kept: list[tuple[float, float]] = []
     for time, value in sorted(pairs, key=lambda pair: (pair[0], -pair[1])):
         if not kept or value > kept[-1][1] + 1e-12:

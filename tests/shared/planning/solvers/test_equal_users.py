@@ -68,7 +68,7 @@ def test_no_plan_of_twenty_equal_users_is_better(seed: int) -> None:
     assert plan.score >= best_of_equals(problem, GOAL, plan.score) * (1 - 1e-9)
 
 
-def test_the_other_search_finds_what_brute_force_does() -> None:
+def test_the_reference_search_scores_as_brute_force() -> None:
     for law in LAWS:
         free = of_classes(3, 4, 1, law=law)
         problem = Problem(free.users, free.server, Bounds(max_draft=4))
@@ -76,7 +76,7 @@ def test_the_other_search_finds_what_brute_force_does() -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_classes_are_searched_as_users_one_by_one_are(seed: int) -> None:
+def test_classes_score_as_brute_force_over_users(seed: int) -> None:
     goal = Objective(OBJECTIVES[seed % 3])
     free = of_classes(seed, 4, 2, law=LAWS[seed % 2])
     problem = Problem(free.users, free.server, Bounds(max_draft=4, min_draft=seed // 2 % 2))
@@ -91,7 +91,7 @@ def test_classes_are_searched_as_users_one_by_one_are(seed: int) -> None:
 
 def gaps(law: str, seeds: range, most_arcs: float) -> list[float]:
     """Of mixtures of 1 to 4 classes of up to 20 users: how far the best plan is ahead of ours, at most; relative."""
-    found = []
+    relative_gaps = []
     for seed in seeds:
         draw = np.random.default_rng(seed)
         classes = int(draw.integers(1, 5))
@@ -102,34 +102,36 @@ def gaps(law: str, seeds: range, most_arcs: float) -> list[float]:
         assert ours is not None
         best = exact_solver.solve(arrays, ours, tolerance=1e-4)  # nothing is better by more than that
         assert best is not None
-        found.append(1 - ours.score / best.score)
-    return found
+        relative_gaps.append(1 - ours.score / best.score)
+    return relative_gaps
 
 
 def test_mixtures_of_classes_are_planned_nearly_exactly() -> None:
-    found = gaps("padded", range(16), 5_000)
-    assert len(found) >= 8
-    assert np.mean(found) <= 0.001
-    assert max(found) <= 0.01
+    relative_gaps = gaps("padded", range(16), 5_000)
+    assert len(relative_gaps) >= 8
+    assert np.mean(relative_gaps) <= 0.001
+    assert max(relative_gaps) <= 0.01
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("law", "most_arcs"), [("padded", 40_000), ("packed", 900)])
 def test_many_mixtures_of_classes_are_planned_nearly_exactly(law: str, most_arcs: float) -> None:
-    found = gaps(law, range(60), most_arcs)
-    assert len(found) >= 25
-    assert np.mean(found) <= 0.001
-    assert max(found) <= 0.01
+    relative_gaps = gaps(law, range(60), most_arcs)
+    assert len(relative_gaps) >= 25
+    assert np.mean(relative_gaps) <= 0.001
+    assert max(relative_gaps) <= 0.01
 
 
-def test_a_lattice_has_every_way_to_place_counts() -> None:
+def test_a_lattice_has_all_partitions_of_the_counts() -> None:
     groups, count, graph = lattice((2, 1))
     made = [
         tuple(zip(groups[n].tolist(), count[groups.starts[n] : groups.ends[n]].tolist(), strict=True))
         for n in range(len(groups.starts))
     ]
     assert made == [((0, 1.0),), ((0, 2.0),), ((1, 1.0),), ((0, 1.0), (1, 1.0)), ((0, 2.0), (1, 1.0))]
-    ways = [0] * graph.last + [1]
+    path_counts = [0] * graph.last + [1]
     for arc in reversed(range(graph.size)):
-        ways[graph.tail[arc]] += ways[graph.head[arc]]
-    assert ways[0] == 5  # 2+1, 2|1, 1+1|1, 1|1+1, 1|1|1: which of two equal users' batches comes first counts
+        path_counts[graph.tail[arc]] += path_counts[graph.head[arc]]
+    assert (
+        path_counts[0] == 5
+    )  # 2+1, 2|1, 1+1|1, 1|1+1, 1|1|1: which of two equal users' batches comes first counts

@@ -1,4 +1,4 @@
-"""How good plans are: exact against brute force, ours against exact, a bound above all."""
+"""Quality of plans: exact against brute force, ours against exact, and an upper bound of all."""
 
 import pytest
 
@@ -15,7 +15,7 @@ from tests.shared.planning.solvers.brute_force import brute_force, fits
 
 
 def check(problem: Problem, objective: Objective, plan: ScoredPlan | None) -> ScoredPlan:
-    """A plan is one: everybody once, lengths within bounds, memory kept, the score as the model has it."""
+    """Check a plan: each user once, lengths within bounds, batches within memory, the score that of the model."""
     assert plan is not None
     split = plan.split
     assert sorted(m for batch in split.batches for m in batch) == list(range(len(problem.users)))
@@ -27,7 +27,7 @@ def check(problem: Problem, objective: Objective, plan: ScoredPlan | None) -> Sc
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("seed", range(8))
-def test_exact_is_brute_force(seed: int, objective: ObjectiveName) -> None:
+def test_exact_plans_score_as_brute_force(seed: int, objective: ObjectiveName) -> None:
     goal = Objective(objective)
     problem = heterogeneous(seed, 1 + seed % 3, law=LAWS[seed % 2], max_draft=5, min_draft=seed // 2 % 2)
     plan = check(problem, goal, exact_solver.solve(ProblemArrays.of(problem, goal)))
@@ -35,7 +35,7 @@ def test_exact_is_brute_force(seed: int, objective: ObjectiveName) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_exact_keeps_to_a_count_of_batches(seed: int) -> None:
+def test_exact_plans_keep_the_bounds_on_batches(seed: int) -> None:
     free = heterogeneous(seed, 3, law=LAWS[seed % 2], max_draft=4)
     for low, high in ((1, 1), (2, 2), (3, 3), (2, None)):
         problem = Problem(free.users, free.server, Bounds(4, free.bounds.min_draft, low, high))

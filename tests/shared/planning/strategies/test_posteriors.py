@@ -1,4 +1,4 @@
-"""What is believed of α: differences that may be chance are not, those that cannot be are."""
+"""Posteriors of α: differences that may be chance are shrunk, others remain."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def seen(truth: list[float], rounds: int, expected: float = 0.7) -> list[Session
     return views
 
 
-def test_what_nobody_has_tried_is_as_expected_and_doubtful() -> None:
+def test_without_observations_alpha_is_the_prior_with_a_large_deviation() -> None:
     posteriors = Posteriors.of([view(n, alpha=0.7, seen=0.0) for n in range(5)])
     assert posteriors.alpha.tolist() == pytest.approx([0.7] * 5)
     assert posteriors.alpha_std.tolist() == pytest.approx(
@@ -37,20 +37,20 @@ def test_what_nobody_has_tried_is_as_expected_and_doubtful() -> None:
     )
 
 
-def test_differences_that_may_be_chance_are_not_believed() -> None:
+def test_differences_that_may_be_chance_are_shrunk() -> None:
     views = seen([0.78] * 20, 20)
     raw, posteriors = [view.alpha for view in views], Posteriors.of(views)
     assert np.ptp(posteriors.alpha) < 0.6 * np.ptp(raw)
     assert posteriors.alpha.mean() == pytest.approx(0.78, abs=0.02)  # though each had drawn it towards 0.7
 
 
-def test_differences_that_cannot_be_chance_are_believed() -> None:
+def test_differences_that_cannot_be_chance_remain() -> None:
     posteriors = Posteriors.of(seen([0.5, 0.95] * 10, 20))
     assert posteriors.alpha[::2].mean() == pytest.approx(0.5, abs=0.05)
     assert posteriors.alpha[1::2].mean() == pytest.approx(0.95, abs=0.05)
 
 
-def test_doubt_shrinks_with_observations_and_is_of_the_right_size() -> None:
+def test_the_deviation_shrinks_with_observations_and_has_the_right_size() -> None:
     rng = np.random.default_rng(2)
     truth = rng.uniform(0.5, 0.95, 200).tolist()
     few, many = Posteriors.of(seen(truth, 4)), Posteriors.of(seen(truth, 64))
@@ -60,7 +60,7 @@ def test_doubt_shrinks_with_observations_and_is_of_the_right_size() -> None:
         assert 0.7 < off.std() < 1.4
 
 
-def test_what_all_are_off_by_holds_for_those_who_have_not_tried() -> None:
+def test_a_common_error_of_the_prior_is_corrected_for_new_sessions() -> None:
     tried, newcomer = seen([0.9] * 10, 40, expected=0.6), view(99, alpha=0.6, seen=0.0, expected_alpha=0.6)
     assert Posteriors.of([*tried, newcomer]).alpha[-1] > 0.8
 

@@ -1,4 +1,4 @@
-"""Who is tried although the plan has it at k = 0."""
+"""Probes of sessions that the plan has at k = 0."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ def unknown(n: int, **changed: object) -> SessionView:
     return view(n, **{"alpha": 0.7, "seen": 0.0, "link_s": 0.06, **changed})
 
 
-def test_little_known_sessions_are_tried_where_a_little_luck_would_make_drafting_pay() -> None:
+def test_little_known_sessions_are_probed_where_a_slightly_better_alpha_would_pay() -> None:
     views = [*(unknown(n) for n in range(4)), *(unknown(n, draft_s_per_token=0.3) for n in range(4, 14))]
     query = ServingQuery(user_arrays(views), SERVER, "throughput", 64, 16)
     tried = probe_lengths(query, best_strategy(query, []))
@@ -32,13 +32,13 @@ def test_little_known_sessions_are_tried_where_a_little_luck_would_make_drafting
     assert not tried[4:].any()
 
 
-def test_well_known_ones_are_not() -> None:
+def test_well_known_sessions_are_not_probed_by_plan() -> None:
     views = [view(n, alpha=0.4, seen=1e6, link_s=0.06) for n in range(14)]
     query = ServingQuery(user_arrays(views), SERVER, "throughput", 64, 16)
     assert not probe_lengths(query, best_strategy(query, [])).any()
 
 
-def test_a_session_is_tried_until_it_is_known_and_then_now_and_then() -> None:
+def test_a_session_is_probed_until_it_is_known_and_then_rarely() -> None:
     new = unknown(0, length=200)
     assert probe(new, PLAN) == 4
     assert probe(new, None) == 0
@@ -48,8 +48,8 @@ def test_a_session_is_tried_until_it_is_known_and_then_now_and_then() -> None:
     assert probe(replace(known, length=PROBE_INTERVAL_TOKENS), replace(PLAN, probes={})) == PROBE_LENGTH
 
 
-def test_the_policy_finds_the_one_for_whom_drafting_pays() -> None:
-    """All are thought to be poor; one is not. Trying it is what tells."""
+def test_probes_find_the_session_for_which_drafting_pays() -> None:
+    """All sessions have a low prior; one has a high α, which only a probe shows."""
     policy, truth = Outrider(), np.array([0.93, *[0.5] * 13])
     views = [
         view(

@@ -1,4 +1,4 @@
-"""Serving without a fixed cycle, played: against what can be counted by hand, and against DiP-SD's formula."""
+"""Simulation of strategies against results counted by hand and against DiP-SD's formula."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ def test_all_in_one_batch_take_turns_with_the_verifier() -> None:
 
 
 @pytest.mark.parametrize("k", [1, 3, 9])
-def test_equal_lanes_that_wait_for_all_come_to_the_formula(k: int) -> None:
+def test_equal_lanes_that_wait_for_all_have_the_rate_of_the_formula(k: int) -> None:
     views = [view(n) for n in range(4)]
     problem = Problem(tuple(users_of(views)), SERVER, Bounds(16, 0))
     outcome = simulate(user_arrays(views), SERVER, strategies([k] * 4, [0, 0, 1, 1], [2, 2]))
@@ -40,14 +40,14 @@ def test_lanes_have_no_fixed_order() -> None:
     assert outcome.rounds[0, 2] > 1.5 * outcome.rounds[0, 0]
 
 
-def test_who_does_not_draft_rides_in_every_batch() -> None:
+def test_users_who_do_not_draft_are_in_every_batch() -> None:
     outcome = simulate(
         user_arrays([view(n) for n in range(6)]), SERVER, strategies([0, 0, 5, 5, 5, 5], [0] * 6, [2])
     )
     assert outcome.rounds[0, 0] >= outcome.rounds[0, 2] * 1.2
 
 
-def test_drafts_that_come_during_a_pass_cost_what_the_server_says() -> None:
+def test_arrivals_during_a_pass_cost_arrival_ms() -> None:
     apart = user_arrays([view(n) for n in range(4)])
     lanes = strategies([3] * 4, [0, 0, 1, 1], [2, 2])
     plain, slowed = simulate(apart, SERVER, lanes), simulate(apart, replace(SERVER, arrival_ms=3.0), lanes)
@@ -69,7 +69,7 @@ def test_prompts_take_their_share_of_a_verifier_that_is_never_idle() -> None:
     assert beside.rates.sum() == pytest.approx((1 - reading.share) * plain.rates.sum(), rel=0.05)
 
 
-def test_who_is_slow_holds_nobody_up_when_not_all_are_waited_for() -> None:
+def test_a_slow_user_delays_no_others_when_lanes_do_not_wait_for_all() -> None:
     views = [view(0, draft_s_per_token=0.2), *(view(n) for n in range(1, 6))]
     waiting = simulate(user_arrays(views), SERVER, strategies([3] * 6, [0] * 6, [6]))
     going_on = simulate(user_arrays(views), SERVER, strategies([3] * 6, [0] * 6, [4]))
@@ -77,7 +77,7 @@ def test_who_is_slow_holds_nobody_up_when_not_all_are_waited_for() -> None:
     assert 0 < going_on.rounds[0, 0] < going_on.rounds[0, 1]
 
 
-def test_a_pass_takes_so_many_rows_at_most_and_nobody_is_forgotten() -> None:
+def test_a_pass_has_max_rows_at_most_and_serves_all_users() -> None:
     six = user_arrays([view(n) for n in range(6)])
     outcome = simulate(six, SERVER, strategies([1] * 6, [0] * 6, [1], max_rows=2))
     assert outcome.rounds[0].min() == pytest.approx(outcome.rounds[0].max(), rel=0.1)
@@ -85,7 +85,7 @@ def test_a_pass_takes_so_many_rows_at_most_and_nobody_is_forgotten() -> None:
     assert 1 / outcome.rounds[0] == pytest.approx([3 * alone] * 6, rel=0.1)
 
 
-def test_ways_are_played_apart_and_jitter_is_drawn_alike() -> None:
+def test_strategies_are_independent_and_share_draws_of_jitter() -> None:
     views = [view(n, link_s=0.08, spread_s=0.05) for n in range(6)]
     one, other = strategies([4] * 6, [0] * 6, [6]), strategies([2] * 6, [0, 0, 0, 1, 1, 1], [3, 2])
     both = simulate(user_arrays(views), SERVER, Strategies.concatenate([one, other]))

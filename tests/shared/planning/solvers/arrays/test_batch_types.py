@@ -40,7 +40,7 @@ def test_equal_batches_are_one_type(problem: Problem) -> None:
     assert (types.batches.owner[types.entry] == types.type_of_batch[types.owner]).all()
 
 
-def test_plans_are_those_of_users_one_by_one(problem: Problem) -> None:
+def test_plans_by_type_are_those_of_single_users(problem: Problem) -> None:
     arrays, apart = (ProblemArrays.of(problem, Objective()) for _ in range(2))
     apart.__dict__["class_of"] = None
     cycle_bounds = np.array([[300.0, 500.0, 900.0], [600.0, 1200.0, 3000.0]])
@@ -51,7 +51,7 @@ def test_plans_are_those_of_users_one_by_one(problem: Problem) -> None:
     assert together[0].score == pytest.approx(each[0].score, rel=0.02)
 
 
-def test_a_search_around_equal_batches(problem: Problem) -> None:
+def test_local_search_improves_equal_batches(problem: Problem) -> None:
     arrays = ProblemArrays.of(problem, Objective())
     start = ScoredPlan.of(arrays, Split(tuple(PARTITIONS[0]), (1,) * 15))
     better = improve(arrays, start, 4)

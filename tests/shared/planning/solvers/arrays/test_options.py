@@ -1,4 +1,4 @@
-"""Options within a cap, against every combination of lengths."""
+"""Options within a cycle bound, against every combination of lengths."""
 
 from itertools import product
 
@@ -15,7 +15,7 @@ BATCHES = [(0,), (1, 2), (0, 1, 2)]
 
 
 def pareto(pairs: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """(time, value) pairs that none other beats in both, rounded."""
+    """(time, value) pairs that no other pair beats in both, rounded."""
     kept: list[tuple[float, float]] = []
     for time, value in sorted((round(t, 6), -round(v, 9)) for t, v in pairs):
         if not kept or -value > kept[-1][1]:
@@ -26,7 +26,7 @@ def pareto(pairs: list[tuple[float, float]]) -> list[tuple[float, float]]:
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("cycle_bound", [150.0, 400.0, 1500.0])
-def test_all_that_is_worth_having_within_a_cap_and_nothing_else(
+def test_options_are_the_undominated_ones_within_a_cycle_bound(
     seed: int, law: str, cycle_bound: float
 ) -> None:
     problem = heterogeneous(seed, 3, law=law, max_draft=4, min_draft=seed % 2)

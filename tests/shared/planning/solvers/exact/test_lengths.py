@@ -30,7 +30,7 @@ def test_the_best_of_all_lengths(seed: int, objective: ObjectiveName) -> None:
     assert ScoredPlan.of(arrays, split).score == pytest.approx(best, rel=1e-9)
 
 
-def test_nothing_beats_the_best() -> None:
+def test_there_is_no_better_plan_than_the_best() -> None:
     arrays = ProblemArrays.of(heterogeneous(1, 3, law="padded", max_draft=6), Objective())
     split = best_lengths(arrays, BATCHES, -float("inf"))
     assert split is not None

@@ -18,14 +18,14 @@ from tests.shared.planning.solvers.brute_force import partitions
 def test_association_has_the_smallest_cycle(seed: int) -> None:
     problem = heterogeneous(seed, 5, law=LAWS[seed % 2])
     arrays, lengths = ProblemArrays.of(problem, Objective()), (3, 1, 2, 4, 2)
-    found = paper_solver.associate(arrays, 2, lengths)
-    assert found is not None
+    associated = paper_solver.associate(arrays, 2, lengths)
+    assert associated is not None
     best = min(
         cycle_ms(problem, Split(tuple(tuple(batch) for batch in batches), lengths))
         for batches in partitions(list(range(5)))
         if len(batches) == 2
     )
-    assert cycle_ms(problem, Split(found, lengths)) == pytest.approx(best, rel=1e-6)
+    assert cycle_ms(problem, Split(associated, lengths)) == pytest.approx(best, rel=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -46,6 +46,6 @@ def test_the_papers_second_headline() -> None:
     assert 1e3 * plan.score == pytest.approx(117.5596, abs=5e-5)
 
 
-def test_it_stops_when_time_is_up() -> None:
+def test_the_solver_stops_at_its_time_limit() -> None:
     with pytest.raises(OutOfTime):
         paper_solver.solve(ProblemArrays.of(heterogeneous(0, 4, law="padded"), Objective()), lambda: 0.0)

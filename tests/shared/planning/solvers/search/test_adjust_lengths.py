@@ -16,7 +16,7 @@ BATCHES = ((3, 0), (1, 4, 2))
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("seed", range(6))
-def test_no_token_more_or_less_is_better(seed: int, objective: ObjectiveName) -> None:
+def test_no_change_by_one_token_is_better(seed: int, objective: ObjectiveName) -> None:
     goal = Objective(objective)
     problem = heterogeneous(seed, 5, law=LAWS[seed % 2], max_draft=8, min_draft=seed // 2 % 2)
     arrays = ProblemArrays.of(problem, goal)

@@ -1,4 +1,4 @@
-"""Many users whose batches memory limits: how much is looked at, and plain plans that none may be worse than."""
+"""Many users whose batches are limited by memory: search effort, and equal splits as a floor."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -23,7 +23,7 @@ GOAL = Objective()
 
 
 def sorted_equally(users: tuple[User, ...], key: str, batches: int) -> list[tuple[int, ...]]:
-    """Everybody in equal batches, sorted."""
+    """All users in equal batches, sorted."""
     order = np.argsort([getattr(user, key) for user in users], kind="stable")
     return [tuple(batch.tolist()) for batch in np.array_split(order, batches)]
 
@@ -52,7 +52,7 @@ def test_no_equal_split_is_better(seed: int, limited: bool) -> None:
     assert tried > 5
 
 
-def test_equal_users_are_divided_evenly_where_memory_makes_batches() -> None:
+def test_equal_users_are_divided_evenly_where_memory_requires_batches() -> None:
     problem = paper_setting.equal_users(980, 0.8)  # twenty times 49
     plan = search_solver.solve(ProblemArrays.of(problem, GOAL))
     assert plan is not None
@@ -60,7 +60,7 @@ def test_equal_users_are_divided_evenly_where_memory_makes_batches() -> None:
 
 
 @pytest.mark.parametrize("widest", [2048, 4096])
-def test_pieces_are_few_and_go_into_batches_whatever_prefixes_there_are(widest: int) -> None:
+def test_pieces_are_few_and_fit_into_batches_for_all_prefixes(widest: int) -> None:
     draw = np.random.default_rng(widest)
     free = heterogeneous(1, 400, law="padded").users
     prefixes = np.exp(draw.uniform(np.log(64), np.log(widest), 400)).astype(int).tolist()
@@ -82,13 +82,13 @@ def test_pieces_are_few_and_go_into_batches_whatever_prefixes_there_are(widest: 
             assert len(own) == 1 or len(own) * own.max() <= 49.9 * 512 / PARTS[0]
 
 
-def test_a_least_count_of_batches_needs_few_nodes() -> None:
+def test_a_minimum_number_of_batches_needs_few_nodes() -> None:
     _, graph = line(200, 5, 2, 200)
     assert graph.last == 2 * 200
 
 
 @pytest.mark.parametrize(("min_batches", "max_batches"), [(1, 3), (6, 20), (4, 4)])
-def test_prices_on_a_batch_keep_to_a_count(min_batches: int, max_batches: int) -> None:
+def test_prices_on_a_batch_keep_the_number_within_bounds(min_batches: int, max_batches: int) -> None:
     groups, graph = line(20, 20, 1, 20)
     size = (groups.ends - groups.starts).astype(float)
     worth = (-0.1 * (size - 4) ** 2)[:, None]  # best in five batches of four
@@ -99,7 +99,7 @@ def test_prices_on_a_batch_keep_to_a_count(min_batches: int, max_batches: int) -
 
 
 @pytest.mark.parametrize("bounds", [Bounds(min_batches=9), Bounds(max_batches=7), Bounds(min_batches=30)])
-def test_counts_of_batches_are_kept_where_memory_is_short(bounds: Bounds) -> None:
+def test_the_number_of_batches_is_within_bounds_where_memory_is_short(bounds: Bounds) -> None:
     free = memory_bound(1, 150)
     users = tuple(replace(user, prefix=512) for user in free.users)
     problem = Problem(users, free.server, bounds)

@@ -10,14 +10,14 @@ from shared.planning.solvers.search import search_solver
 
 
 def changed(seed: int, users: int, law: str) -> tuple[Problem, Problem]:
-    """A problem, and the same with another first user."""
+    """A problem, and the same problem with another first user."""
     before = heterogeneous(seed, users, law=law)
     other = heterogeneous(seed + 1000, users, law=law).users[0]
     return before, Problem((other, *before.users[1:]), before.server, before.bounds)
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_changed_user_is_taken_in(seed: int) -> None:
+def test_a_warm_start_follows_a_changed_user(seed: int) -> None:
     before, after = changed(seed, 10, LAWS[seed % 2])
     plan = search_solver.solve(ProblemArrays.of(before, Objective()))
     assert plan is not None
@@ -30,7 +30,7 @@ def test_a_changed_user_is_taken_in(seed: int) -> None:
     assert warm.score >= 0.9 * cold.score
 
 
-def test_who_came_and_who_left() -> None:
+def test_a_warm_start_handles_users_who_joined_or_left() -> None:
     arrays = ProblemArrays.of(heterogeneous(1, 5, law="packed"), Objective())
     plan = search_solver.replan(arrays, [(0, 3), (1,), ()], 300.0, [])
     assert plan is not None

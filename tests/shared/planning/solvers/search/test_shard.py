@@ -1,4 +1,4 @@
-"""Many equal users: dealt out to portions, one of which is planned."""
+"""Many equal users: distributed to shards, one of which is planned."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from tests.shared.planning.solvers.brute_force import fits
 
 @pytest.mark.parametrize("users", [3000, 3217])
 @pytest.mark.parametrize("law", LAWS)
-def test_everybody_is_planned_within_memory(law: str, users: int) -> None:
+def test_all_users_are_planned_within_memory(law: str, users: int) -> None:
     goal = Objective(OBJECTIVES[users % 3])
     problem = of_classes(1, users, 10, law=law)
     arrays = ProblemArrays.of(problem, goal)
@@ -28,7 +28,7 @@ def test_everybody_is_planned_within_memory(law: str, users: int) -> None:
     assert plan.score == pytest.approx(goal.plan_score(problem, plan.split), rel=1e-9)
 
 
-def test_where_users_divide_well_the_portion_is_worth_what_everybody_is() -> None:
+def test_the_score_of_a_shard_is_that_of_all_users_where_they_divide_evenly() -> None:
     arrays = ProblemArrays.of(of_classes(2, 3000, 10, law="padded"), Objective())
     shard = Shard.of(arrays)
     assert shard is not None
@@ -46,7 +46,7 @@ def test_where_users_divide_well_the_portion_is_worth_what_everybody_is() -> Non
     assert whole.cycle_ms == pytest.approx(plan.cycle_ms)
 
 
-def test_units_are_of_one_kind_and_no_portion_has_more_than_is_planned() -> None:
+def test_units_are_of_one_class_and_no_shard_has_more_users_than_the_planned_one() -> None:
     arrays = ProblemArrays.of(of_classes(3, 2999, 7, law="padded"), Objective())
     shard = Shard.of(arrays)
     assert shard is not None
@@ -62,7 +62,7 @@ def test_units_are_of_one_kind_and_no_portion_has_more_than_is_planned() -> None
     assert sorted(m for batch in whole.batches for m in batch) == list(range(2999))
 
 
-def test_counts_of_batches_are_kept() -> None:
+def test_the_number_of_batches_is_within_bounds() -> None:
     free = of_classes(4, 2000, 5, law="packed")
     problem = Problem(free.users, free.server, Bounds(min_batches=9, max_batches=12))
     plan = search_solver.solve(ProblemArrays.of(problem, Objective()))
@@ -70,6 +70,6 @@ def test_counts_of_batches_are_kept() -> None:
     assert 9 <= len(plan.split.batches) <= 12
 
 
-def test_unlike_users_and_few_users_are_planned_one_by_one() -> None:
+def test_heterogeneous_users_and_few_users_have_no_shard() -> None:
     assert Shard.of(ProblemArrays.of(heterogeneous(1, 2000, law="packed"), Objective())) is None
     assert Shard.of(ProblemArrays.of(of_classes(1, 300, 5, law="packed"), Objective())) is None

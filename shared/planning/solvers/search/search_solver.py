@@ -5,7 +5,8 @@ changed users.
 """
 
 from collections.abc import Iterable, Sequence
-from itertools import islice
+from itertools import islice, product
+from math import prod
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from shared.planning.solvers.arrays.problem_arrays import ProblemArrays
 from shared.planning.solvers.arrays.scored_plan import ScoredPlan
 from shared.planning.solvers.branch_and_bound.cycle_bounds import cycle_bound_range
 from shared.planning.solvers.exact import exact_solver
+from shared.planning.solvers.exact.classes import Classes
 from shared.planning.solvers.exact.lengths import best_lengths
 from shared.planning.solvers.search.adjust_lengths import adjust_lengths
 from shared.planning.solvers.search.equal_splits import equal_splits
@@ -43,7 +45,8 @@ SCANNED_USERS = 20_000  # so that there are fewer for more users
 SCAN_BOUNDS = np.array([0.7, 0.8, 0.88, 0.94, 1.0, 1.06, 1.14, 1.25, 1.4])  # cycle bounds of a scan, relative
 KEPT_PLANS = 6  # of a round
 # Further plans.
-KEPT_TWO_BATCH = 20  # plans with two batches, up to SMALL users
+KEPT_TWO_BATCH = 20  # plans with two batches, up to SMALL users or for classes of equal users
+MAX_TWO_BATCH = 1300  # ways to choose how many users of each class are in the first of two batches
 TRIVIAL_BOUNDS = 8  # cycle bounds for one batch of all users, and for every user alone
 MAX_SINGLES = 64  # more users are not tried in batches of one
 SPLIT_BOUNDS = np.array([0.8, 0.9, 1.0, 1.15, 1.4])  # of a plan's cycle: cycle bounds for equal splits
@@ -86,6 +89,8 @@ def _solve(arrays: ProblemArrays) -> ScoredPlan | None:
     count = SEARCHED_PLANS[(len(arrays) > SMALL) + (len(arrays) > MEDIUM)]
     if len(arrays) <= MEDIUM and not arrays.heterogeneous_users:
         count = SEARCHED_PLANS[0]
+        if not is_small:
+            plans = _best_first([*plans, *_two_batch_plans(arrays, plans[0])])
     searched: set[frozenset[Members]] = set()
     improved = _best_first(
         improve(arrays, plan, ROUNDS, searched=searched) for plan in [*plans[:count], *extra]
@@ -192,17 +197,36 @@ def _trivial_plans(arrays: ProblemArrays) -> list[ScoredPlan]:
 
 
 def _two_batch_plans(arrays: ProblemArrays, plan: ScoredPlan) -> list[ScoredPlan]:
-    """The best plans with two batches, over all such partitions."""
+    """The best plans with two batches, over all such partitions of few users or of few counts of equal users."""
     if not arrays.bounds.min_batches <= 2 <= arrays.max_batches:
         return []
-    users = range(len(arrays))
-    splits = [
-        [tuple(m for m in users if mask >> m & 1 == side) for side in (0, 1)]
-        for mask in range(1, 1 << (len(users) - 1))
-    ]
+    splits = _two_batches(len(arrays)) if len(arrays) <= SMALL else _two_batches_of_classes(arrays)
     return scan(
         arrays, splits, np.tile(plan.cycle_ms * SCAN_BOUNDS, (len(splits), 1)), plan.score, KEPT_TWO_BATCH
     )
+
+
+def _two_batches(users: int) -> list[list[Members]]:
+    """All partitions of so many users into two batches."""
+    return [
+        [tuple(m for m in range(users) if mask >> m & 1 == side) for side in (0, 1)]
+        for mask in range(1, 1 << (users - 1))
+    ]
+
+
+def _two_batches_of_classes(arrays: ProblemArrays) -> list[list[Members]]:
+    """All partitions into two batches, by the number of users of each class in the first; none if these are many."""
+    classes = Classes.of(arrays).users
+    if prod(len(users) + 1 for users in classes) > MAX_TWO_BATCH:
+        return []
+    splits = []
+    for counts in product(*(range(len(users) + 1) for users in classes)):
+        others = tuple(len(users) - count for users, count in zip(classes, counts, strict=True))
+        if any(counts) and counts <= others:  # one of each pair of mirror images
+            first = (m for users, count in zip(classes, counts, strict=True) for m in users[:count])
+            second = (m for users, count in zip(classes, counts, strict=True) for m in users[count:])
+            splits.append([tuple(sorted(first)), tuple(sorted(second))])
+    return splits
 
 
 def polish(arrays: ProblemArrays, plan: ScoredPlan) -> ScoredPlan:

@@ -89,14 +89,18 @@ def test_classes_score_as_brute_force_over_users(seed: int) -> None:
     assert plan.score == pytest.approx(brute_force(problem, goal), rel=1e-9)
 
 
-def gaps(law: str, seeds: range, most_arcs: float) -> list[float]:
-    """Of mixtures of 1 to 4 classes of up to 20 users: how far the best plan is ahead of ours, at most; relative."""
+def gaps(law: str, seeds: range, max_arcs: float, max_draft: int = 20) -> list[float]:
+    """Relative gaps between the best plans and ours, for mixtures of 1 to 4 classes of 4 to 20 users.
+
+    max_arcs: of the lattice of an exact search; larger mixtures are left out.
+    """
     relative_gaps = []
     for seed in seeds:
         draw = np.random.default_rng(seed)
         classes = int(draw.integers(1, 5))
-        arrays = ProblemArrays.of(of_classes(seed, int(draw.integers(4, 21)), classes, law=law), GOAL)
-        if lattice_arcs(Classes.of(arrays).counts) > most_arcs:
+        free = of_classes(seed, int(draw.integers(4, 21)), classes, law=law)
+        arrays = ProblemArrays.of(Problem(free.users, free.server, Bounds(max_draft)), GOAL)
+        if lattice_arcs(Classes.of(arrays).counts) > max_arcs:
             continue
         ours = search_solver.solve(arrays)
         assert ours is not None
@@ -113,10 +117,23 @@ def test_mixtures_of_classes_are_planned_nearly_exactly() -> None:
     assert max(relative_gaps) <= 0.01
 
 
+def test_two_batches_of_three_classes_are_found() -> None:
+    """The best plan has two batches and one draft of two tokens. With three batches 1.3 % less was found."""
+    arrays = ProblemArrays.of(of_classes(4, 20, 3, law="packed"), GOAL)
+    plan = search_solver.solve(arrays)
+    assert plan is not None
+    assert len(plan.split.batches) == 2
+    assert plan.score >= 0.0778048
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("law", "most_arcs"), [("padded", 40_000), ("packed", 900)])
-def test_many_mixtures_of_classes_are_planned_nearly_exactly(law: str, most_arcs: float) -> None:
-    relative_gaps = gaps(law, range(60), most_arcs)
+@pytest.mark.parametrize(
+    ("law", "max_arcs", "max_draft"), [("padded", 40_000, 20), ("packed", 900, 20), ("packed", 6_000, 8)]
+)
+def test_many_mixtures_of_classes_are_planned_nearly_exactly(
+    law: str, max_arcs: float, max_draft: int
+) -> None:
+    relative_gaps = gaps(law, range(60), max_arcs, max_draft)
     assert len(relative_gaps) >= 25
     assert np.mean(relative_gaps) <= 0.001
     assert max(relative_gaps) <= 0.01

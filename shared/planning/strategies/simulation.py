@@ -88,10 +88,8 @@ def simulate(
     warmup: passes that are not counted. pass_std: standard deviation of pass time / time by the law; all strategies get
     the same draws.
     """
-    ms, size = (
-        user_arrays.away_ms(strategies.lengths) - user_arrays.spread_ms * (strategies.lengths > 0),
-        len(user_arrays),
-    )
+    drafts, size = strategies.lengths > 0, len(user_arrays)
+    min_away = user_arrays.away_ms(strategies.lengths) - user_arrays.spread_ms * drafts
     rng = np.random.default_rng(seed)
     delays = rng.exponential(1.0, (DRAWS, size)) * user_arrays.spread_ms
     factors = np.clip(rng.normal(1.0, pass_std, passes), MIN_PASS_FACTOR, 2 - MIN_PASS_FACTOR)
@@ -111,7 +109,7 @@ def simulate(
             prompts_read = np.searchsorted(prompts, closed)
             verify, read = verify + server.prompts.each_ms * (prompts_read - read), prompts_read
         free, busy = closed + verify, busy + verify
-        away = np.where(strategies.lengths > 0, ms + delays[n % DRAWS], 0.0)
+        away = np.where(drafts, min_away + delays[n % DRAWS], 0.0)
         ready = np.where(rows, free[:, None] + away, ready)
         rounds += rows
     elapsed = (free - begun)[:, None]

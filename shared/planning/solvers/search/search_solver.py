@@ -44,8 +44,11 @@ SCANNED = range(2, 7)  # partitions of a round whose lengths are scanned
 SCANNED_USERS = 20_000  # so that there are fewer for more users
 SCAN_BOUNDS = np.array([0.7, 0.8, 0.88, 0.94, 1.0, 1.06, 1.14, 1.25, 1.4])  # cycle bounds of a scan, relative
 KEPT_PLANS = 6  # of a round
+FINE_SCAN_BOUNDS = np.geomspace(0.7, 1.4, 18)  # for two batches of classes
 # Further plans.
 KEPT_TWO_BATCH = 20  # plans with two batches, up to SMALL users or for classes of equal users
+ADJUSTED_TWO_BATCH = 8  # of these, plans of classes whose lengths are adjusted token by token
+EXTRA_TWO_BATCH = 1  # of these, plans from which local search starts as well
 MAX_TWO_BATCH = 1300  # ways to choose how many users of each class are in the first of two batches
 TRIVIAL_BOUNDS = 8  # cycle bounds for one batch of all users, and for every user alone
 MAX_SINGLES = 64  # more users are not tried in batches of one
@@ -90,7 +93,11 @@ def _solve(arrays: ProblemArrays) -> ScoredPlan | None:
     if len(arrays) <= MEDIUM and not arrays.heterogeneous_users:
         count = SEARCHED_PLANS[0]
         if not is_small:
-            plans = _best_first([*plans, *_two_batch_plans(arrays, plans[0])])
+            two_batch = _best_first(
+                adjust_lengths(arrays, plan)
+                for plan in _two_batch_plans(arrays, plans[0])[:ADJUSTED_TWO_BATCH]
+            )
+            extra += two_batch[:EXTRA_TWO_BATCH]
     searched: set[frozenset[Members]] = set()
     improved = _best_first(
         improve(arrays, plan, ROUNDS, searched=searched) for plan in [*plans[:count], *extra]
@@ -98,7 +105,9 @@ def _solve(arrays: ProblemArrays) -> ScoredPlan | None:
     if is_small:
         return exact_solver.solve_near(arrays, polish(arrays, improved[0]))
     if len(arrays) <= MEDIUM:
-        adjusted = _best_first(adjust_lengths(arrays, plan) for plan in improved[:ADJUSTED_PLANS])
+        adjusted = _best_first(
+            adjust_lengths(arrays, plan) for plan in improved[: ADJUSTED_PLANS + EXTRA_TWO_BATCH]
+        )
         return exact_solver.solve_near(arrays, adjusted[0])
     return refine_lengths(arrays, improved[0])
 
@@ -200,10 +209,12 @@ def _two_batch_plans(arrays: ProblemArrays, plan: ScoredPlan) -> list[ScoredPlan
     """The best plans with two batches, over all such partitions of few users or of few counts of equal users."""
     if not arrays.bounds.min_batches <= 2 <= arrays.max_batches:
         return []
-    splits = _two_batches(len(arrays)) if len(arrays) <= SMALL else _two_batches_of_classes(arrays)
-    return scan(
-        arrays, splits, np.tile(plan.cycle_ms * SCAN_BOUNDS, (len(splits), 1)), plan.score, KEPT_TWO_BATCH
-    )
+    if len(arrays) <= SMALL:
+        splits, bounds = _two_batches(len(arrays)), SCAN_BOUNDS
+    else:
+        splits, bounds = _two_batches_of_classes(arrays), FINE_SCAN_BOUNDS
+    cycle_bounds = np.tile(plan.cycle_ms * bounds, (len(splits), 1))
+    return scan(arrays, splits, cycle_bounds, plan.score, KEPT_TWO_BATCH)
 
 
 def _two_batches(users: int) -> list[list[Members]]:

@@ -117,23 +117,31 @@ def test_mixtures_of_classes_are_planned_nearly_exactly() -> None:
     assert max(relative_gaps) <= 0.01
 
 
-def test_two_batches_of_three_classes_are_found() -> None:
-    """The best plan has two batches and one draft of two tokens. With three batches 1.3 % less was found."""
-    arrays = ProblemArrays.of(of_classes(4, 20, 3, law="packed"), GOAL)
+@pytest.mark.parametrize(
+    ("seed", "users", "score"),
+    [
+        (4, 20, 0.0778048),  # the search without two-batch plans found three batches, 1.3 % less
+        (70, 10, 0.0646724),  # other two batches, 1.4 % less
+        (175, 13, 0.0735185),  # three batches, 1.1 % less
+    ],
+)
+def test_the_best_two_batches_of_three_classes_are_found(seed: int, users: int, score: float) -> None:
+    arrays = ProblemArrays.of(of_classes(seed, users, 3, law="packed"), GOAL)
     plan = search_solver.solve(arrays)
     assert plan is not None
     assert len(plan.split.batches) == 2
-    assert plan.score >= 0.0778048
+    assert plan.score >= score
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("law", "max_arcs", "max_draft"), [("padded", 40_000, 20), ("packed", 900, 20), ("packed", 6_000, 8)]
+    ("law", "seeds", "max_arcs", "max_draft"),
+    [("padded", 60, 40_000, 20), ("packed", 60, 900, 20), ("packed", 120, 6_000, 8)],
 )
 def test_many_mixtures_of_classes_are_planned_nearly_exactly(
-    law: str, max_arcs: float, max_draft: int
+    law: str, seeds: int, max_arcs: float, max_draft: int
 ) -> None:
-    relative_gaps = gaps(law, range(60), max_arcs, max_draft)
+    relative_gaps = gaps(law, range(seeds), max_arcs, max_draft)
     assert len(relative_gaps) >= 25
     assert np.mean(relative_gaps) <= 0.001
     assert max(relative_gaps) <= 0.01

@@ -34,7 +34,7 @@ KEPT_TO = {
     ],
     "accelerate": ["services/verifier/*"],
     "llama_cpp": ["services/draft_worker/*", "cli/models/*"],
-    "scipy": ["shared/planning/solvers/milp.py", "cli/race/statistics.py"],
+    "scipy": ["shared/planning/solvers/paper/milp.py", "cli/race/statistics.py"],
     "matplotlib": ["cli/plan/*", "cli/race/picture.py"],
     "plotly": ["loadgen/report/*"],
     "redis": ["shared/broker/*", "cli/bench/orchestration.py"],

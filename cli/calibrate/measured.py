@@ -10,7 +10,7 @@ from cli.calibrate.pair import Model, Pair
 from cli.command.errors import CommandError
 from shared.planning.fit import Fit, FitError, Timed, fit
 from shared.planning.profile import SCHEMA, Draft, Errors, PassBeta, Profile
-from shared.planning.question import PackedLaw, PaddedLaw
+from shared.planning.server_laws import PackedLaw, PaddedLaw
 
 
 @dataclass(frozen=True, slots=True)

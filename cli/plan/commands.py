@@ -1,4 +1,4 @@
-"""`outrider plan` and `outrider paper`. Heavy libraries load inside the command that needs them."""
+"""`outrider plan` and `outrider paper`. Heavy libraries are loaded inside the command that needs them."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,24 +8,24 @@ import typer
 from cli.command.cli_errors import fail
 from cli.command.options import STATE, OutFolder
 
-QUESTION = (
+EXAMPLE_QUERY = (
     '{"server": {"law": "packed", "beta_ms": 30, "per_token_ms": 1.4, "per_context_ms": 0.001, "memory_bytes": 1e9, '
     '"kv_bytes_per_token": 46080}, "users": [{"id": "u1", "alpha": 0.78, "prefix": 512, "draft_ms_per_token": 12, '
     '"comm_ms": 3}], "objective": "throughput", "solver": "auto"}'
 )
-EPILOG = f"A question: {QUESTION}"
+EPILOG = f"A query: {EXAMPLE_QUERY}"
 
 paper_app = typer.Typer(no_args_is_help=True)
 
 
 def plan(
-    question: Annotated[str, typer.Argument(help="File with the question in JSON; - = stdin.")] = "-",
+    query: Annotated[str, typer.Argument(help="File with the query in JSON; - = stdin.")] = "-",
     profile: Annotated[
         Path | None,
-        typer.Option(dir_okay=False, help="What `outrider calibrate` wrote, or any JSON with a `server`."),
+        typer.Option(dir_okay=False, help="The file of `outrider calibrate`, or any JSON with a `server`."),
     ] = None,
 ) -> None:
-    """Plan batches and draft lengths for the users and the server of a question; prints JSON.
+    """Plan batches and draft lengths for the users and the server of a query; prints JSON.
 
     law "packed" takes beta_ms, per_token_ms, per_context_ms, memory_bytes, kv_bytes_per_token; "padded" the paper's
     layers, hidden, ffn, c (ms per operation), beta_ms, memory_bytes. objective: throughput, weighted or fair. solver:
@@ -33,11 +33,11 @@ def plan(
     """
     import json
 
-    from cli.plan.query import ask
+    from cli.plan.query import plan_source
     from shared.runtime.errors import words
 
     try:
-        print(json.dumps(ask(question, profile), indent=2))
+        print(json.dumps(plan_source(query, profile), indent=2))
     except (ValueError, OSError) as error:
         fail(f"plan: {words(error)}")
 
@@ -54,4 +54,4 @@ def paper_dip_sd(
 
 @paper_app.callback()
 def _paper() -> None:
-    """Published figures from the papers' own models, beside ours."""
+    """Published figures of papers beside ours, from the papers' own models."""

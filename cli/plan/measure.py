@@ -1,4 +1,4 @@
-"""How good and how fast the solvers are: `python -m cli.plan.measure`, written to docs/planning.md."""
+"""Quality and speed of the solvers: `python -m cli.plan.measure` makes the tables of docs/planning.md."""
 
 import json
 import statistics
@@ -10,27 +10,29 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from shared.planning.instances import LAWS, crowded, heterogeneous, of_classes
+from shared.planning.instances import LAWS, heterogeneous, memory_bound, of_classes
 from shared.planning.objective import OBJECTIVES, Objective
 from shared.planning.problem import Problem
-from shared.planning.solvers import exact, paper, search
-from shared.planning.solvers.arrays import Arrays
-from shared.planning.solvers.bound import upper_bound
-from shared.planning.solvers.milp import OutOfTime
-from shared.planning.solvers.plan import Plan
+from shared.planning.solvers.arrays.problem_arrays import ProblemArrays
+from shared.planning.solvers.arrays.scored_plan import ScoredPlan
+from shared.planning.solvers.exact import exact_solver
+from shared.planning.solvers.exact.upper_bound import upper_bound
+from shared.planning.solvers.paper import paper_solver
+from shared.planning.solvers.paper.milp import OutOfTime
+from shared.planning.solvers.search import search_solver
 
 GOAL = Objective()
 
 
 def quality(instances: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Gaps of ours to the exact optimum, per cent of its score, for 2 to 7 users under both laws."""
+    """Gaps between our plans and exact ones, in per cent of the score, for 2 to 7 users under both laws."""
     gaps: dict[str, list[float]] = {law: [] for law in LAWS}
     for seed in range(instances):
         law, users = LAWS[seed % 2], 2 + seed // 2 % 6
         goal = Objective(OBJECTIVES[seed // 12 % 2])
-        arrays = Arrays.of(heterogeneous(seed, users, law=law, min_draft=seed // 24 % 2), goal)
-        ours = _must(search.solve(arrays))
-        best = _must(exact.solve(arrays, ours))
+        arrays = ProblemArrays.of(heterogeneous(seed, users, law=law, min_draft=seed // 24 % 2), goal)
+        ours = _must(search_solver.solve(arrays))
+        best = _must(exact_solver.solve(arrays, ours))
         gaps[law].append(100 * (1 - ours.score / best.score))
         if seed % 20 == 19:
             say(f"  {seed + 1}/{instances}: worst {max(max(of, default=0.0) for of in gaps.values()):.4f} %")
@@ -43,19 +45,19 @@ def quality(instances: int, say: Callable[[str], None]) -> dict[str, Any]:
 def against_paper(
     users: Sequence[int], instances: int, limit_s: float, say: Callable[[str], None]
 ) -> list[dict[str, Any]]:
-    """What the paper's solver gives up against ours, per cent, and its time; up to the M where it needs limit_s."""
+    """Gain of our plans over those of the paper's solver, in per cent, and its time; up to the M that takes limit_s."""
     rows = []
     for count in users:
         losses, times, ours_ms = [], [], []
         for seed in range(instances):
-            arrays = Arrays.of(heterogeneous(1000 + seed, count, law="padded"), GOAL)
+            arrays = ProblemArrays.of(heterogeneous(1000 + seed, count, law="padded"), GOAL)
             start = time.perf_counter()
-            ours = _must(search.solve(arrays))
+            ours = _must(search_solver.solve(arrays))
             ours_ms.append((time.perf_counter() - start) * 1e3)
             start = time.perf_counter()
             until = start + limit_s
             try:
-                theirs = _must(paper.solve(arrays, lambda until=until: until - time.perf_counter()))  # type: ignore[misc]
+                theirs = _must(paper_solver.solve(arrays, lambda until=until: until - time.perf_counter()))  # type: ignore[misc]
             except OutOfTime:
                 say(f"  M = {count}: out of time after {limit_s:g} s")
                 rows.append(
@@ -80,14 +82,14 @@ def against_paper(
 
 
 def below_bound(users: Sequence[int], instances: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """How far ours is below a proven upper bound, per cent."""
+    """Gaps between our plans and a proven upper bound, in per cent."""
     rows = []
     for count in users:
         for law in LAWS:
             gaps = []
             for seed in range(instances):
-                arrays = Arrays.of(heterogeneous(2000 + seed, count, law=law), GOAL)
-                gaps.append(100 * (1 - _must(search.solve(arrays)).score / upper_bound(arrays, 1e-3)))
+                arrays = ProblemArrays.of(heterogeneous(2000 + seed, count, law=law), GOAL)
+                gaps.append(100 * (1 - _must(search_solver.solve(arrays)).score / upper_bound(arrays, 1e-3)))
             rows.append(
                 {
                     "users": count,
@@ -101,14 +103,17 @@ def below_bound(users: Sequence[int], instances: int, say: Callable[[str], None]
 
 
 def speed(say: Callable[[str], None], repeats: int = 5) -> list[dict[str, Any]]:
-    """Milliseconds of a plan from nothing, and again after one user's change."""
+    """Milliseconds of a plan without a warm start, and of one after a change of one user."""
     cases: list[tuple[str, Callable[[int, str], Problem]]] = [
         ("14", lambda seed, law: heterogeneous(seed, 14, law=law)),
         ("100", lambda seed, law: heterogeneous(seed, 100, law=law)),
         ("1000", lambda seed, law: heterogeneous(seed, 1000, law=law)),
         ("10000 of 20 classes", lambda seed, law: of_classes(seed, 10_000, 20, law=law)),
-        ("1000, memory for 49 a batch", lambda seed, law: crowded(seed, 1000, law=law)),
-        ("10000 of 20 classes, memory for 49 a batch", lambda seed, law: crowded(seed, 10_000, 20, law=law)),
+        ("1000, memory for 49 a batch", lambda seed, law: memory_bound(seed, 1000, law=law)),
+        (
+            "10000 of 20 classes, memory for 49 a batch",
+            lambda seed, law: memory_bound(seed, 10_000, 20, law=law),
+        ),
     ]
     rows = []
     for name, make in cases:
@@ -116,14 +121,14 @@ def speed(say: Callable[[str], None], repeats: int = 5) -> list[dict[str, Any]]:
             cold, warm = [], []
             for seed in range(repeats):
                 problem, changed = make(3000 + seed, law), make(4000 + seed, law)
-                arrays = Arrays.of(problem, GOAL)
+                arrays = ProblemArrays.of(problem, GOAL)
                 start = time.perf_counter()
-                plan = _must(search.solve(arrays))
+                plan = _must(search_solver.solve(arrays))
                 cold.append((time.perf_counter() - start) * 1e3)
                 users = (changed.users[0], *problem.users[1:])
                 start = time.perf_counter()
-                arrays = Arrays.of(Problem(users, problem.server, problem.bounds), GOAL)
-                search.replan(arrays, plan.split.batches, plan.cycle_ms, changed=[0])
+                arrays = ProblemArrays.of(Problem(users, problem.server, problem.bounds), GOAL)
+                search_solver.replan(arrays, plan.split.batches, plan.cycle_ms, changed=[0])
                 warm.append((time.perf_counter() - start) * 1e3)
             rows.append(
                 {
@@ -139,7 +144,7 @@ def speed(say: Callable[[str], None], repeats: int = 5) -> list[dict[str, Any]]:
     return rows
 
 
-def _must(plan: Plan | None) -> Plan:
+def _must(plan: ScoredPlan | None) -> ScoredPlan:
     assert plan is not None  # noqa: S101  # instances are made to fit
     return plan
 

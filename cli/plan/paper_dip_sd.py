@@ -1,4 +1,4 @@
-"""`outrider paper dip-sd`: the paper's headlines from its model, and sweeps over users and α."""
+"""`outrider paper dip-sd`: the paper's headline ratios from its model, and sweeps over users and α."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ SWEPT_USERS = (6, 14, 32)
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One operating point. Rates in tokens a second."""
+    """The plan at one operating point. rate: tokens per second; over_…: ratios to the baselines."""
 
     users: int
     alpha: float
@@ -34,7 +34,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """A ratio that the paper publishes, and where."""
+    """A ratio that the paper publishes, and its operating point."""
 
     users: int
     alpha: float
@@ -51,7 +51,7 @@ HEADLINES = (
 
 def point(users: int, alpha: float, *, min_draft: int = 1) -> Point:
     """The plan of our solver in the paper's setting."""
-    problem = paper_setting.cohort(users, alpha, min_draft=min_draft)
+    problem = paper_setting.equal_users(users, alpha, min_draft=min_draft)
     plan, _ = solve(problem, Objective(), "outrider")
     rate = 1e3 * expected_tokens(problem, plan.split) / plan.cycle_ms
     lengths = sorted(set(plan.split.lengths))
@@ -99,7 +99,7 @@ def headline_table() -> Table:
 
 def draw(path: Path, by_users: Sequence[Point], by_alpha: Sequence[Point]) -> None:
     """Both sweeps, over autoregressive decoding and over greedy batching."""
-    import matplotlib as mpl  # heavy; wanted only here
+    import matplotlib as mpl  # heavy, used only here
     from matplotlib import pyplot as plt
 
     mpl.use("Agg")
@@ -130,8 +130,8 @@ def draw(path: Path, by_users: Sequence[Point], by_alpha: Sequence[Point]) -> No
             axes[row][column].legend()
     for headline in HEADLINES:
         row = 0 if headline.over == "AD" else 1
-        for column, where in ((0, headline.users), (1, headline.alpha)):
-            axes[row][column].plot(where, headline.published, "k*", markersize=11)
+        for column, x in ((0, headline.users), (1, headline.alpha)):
+            axes[row][column].plot(x, headline.published, "k*", markersize=11)
     figure.suptitle("DiP-SD's model, Outrider's solver; stars: published")
     figure.savefig(path, dpi=120)
     plt.close(figure)

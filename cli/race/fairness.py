@@ -8,9 +8,9 @@ import numpy as np
 from shared.planning.cost import Packed
 from shared.planning.objective import Objective
 from shared.planning.problem import Bounds, PackedServer, Problem, User
-from shared.planning.serving import ServingQuery, best_strategy, strategies_of_batches
 from shared.planning.solvers.solve import solve
-from shared.planning.user_arrays import LEAST_DRAFT_MS, UserArrays
+from shared.planning.strategies.best_strategy import ServingQuery, best_strategy, strategies_of_batches
+from shared.planning.strategies.user_arrays import MIN_DRAFT_MS, UserArrays
 from shared.scenario.scenario import Device
 
 MAX_DRAFT: Final = 16
@@ -21,17 +21,17 @@ def fair_rates(devices: Sequence[Device], law: Packed, context: float) -> list[f
     """Tokens a second of each device's user. context: cached tokens of each."""
     count = len(devices)
     alpha = np.array([device.alpha for device in devices])
-    draft_ms = np.maximum([device.draft_ms for device in devices], LEAST_DRAFT_MS)
+    draft_ms = np.maximum([device.draft_ms for device in devices], MIN_DRAFT_MS)
     spread_ms = np.array([2 * device.jitter_ms for device in devices])
     comm_ms = np.array([2 * device.delay_ms for device in devices]) + spread_ms
-    crew = UserArrays(
+    user_arrays = UserArrays(
         alpha=alpha,
         prefix=np.full(count, context),
         draft_ms=draft_ms,
         comm_ms=comm_ms,
         spread_ms=spread_ms,
-        most=np.full(count, MAX_DRAFT),
-        doubt=np.zeros(count),
+        max_lengths=np.full(count, MAX_DRAFT),
+        alpha_std=np.zeros(count),
     )
     server = PackedServer(law)
     users = tuple(
@@ -39,6 +39,8 @@ def fair_rates(devices: Sequence[Device], law: Packed, context: float) -> list[f
         for m, device in enumerate(devices)
     )
     cycle, _ = solve(Problem(users, server, Bounds(MAX_DRAFT, min_draft=0)), Objective("fair"), "outrider")
-    ways = strategies_of_batches(np.array(cycle.split.lengths), cycle.split.batches, MAX_ROWS)
-    found = best_strategy(ServingQuery(crew, server, "fair", MAX_ROWS, MAX_DRAFT), [ways] if ways else [])
-    return [1e3 * float(rate) for rate in found.rates]
+    strategies = strategies_of_batches(np.array(cycle.split.lengths), cycle.split.batches, MAX_ROWS)
+    candidate = best_strategy(
+        ServingQuery(user_arrays, server, "fair", MAX_ROWS, MAX_DRAFT), [strategies] if strategies else []
+    )
+    return [1e3 * float(rate) for rate in candidate.rates]

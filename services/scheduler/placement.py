@@ -7,7 +7,7 @@ from services.scheduler.fleet import Fleet, address, choose_device, choose_verif
 from services.scheduler.session import ScheduledSession
 from services.scheduler.state import State
 from services.scheduler.verifiers import Verifier
-from shared.planning.cohort import Cohort
+from shared.planning.session_index import SessionIndex
 from shared.protocol import limits
 from shared.protocol.messages import Close, Finish, Heartbeat, Open, Tune
 
@@ -156,7 +156,7 @@ def _add_verifier(state: State, beat: Heartbeat, now: float) -> None:
     name, generation = beat.name, beat.generation
     verifier = state.verifiers.get(name)
     if verifier is None:
-        cohort = Cohort(state.policy.lanes)
+        cohort = SessionIndex(state.policy.lanes)
         cost = state.estimates.verifier(name)
         state.verifiers[name] = Verifier(name, generation, cohort, cost, beat.capacity)
         return

@@ -79,8 +79,8 @@ def log_fields(request: PlanRequest, plan: Plan | None) -> dict[str, object]:
         return known
     return known | {
         "batches": [len(batch) for batch in plan.batches],
-        "least": plan.least,
-        "most": plan.most,
+        "min_ready": plan.min_ready,
+        "max_rows": plan.max_rows,
         "lengths": dict(sorted(Counter(plan.lengths.values()).items())),
         "cycle_ms": round(plan.cycle_ms, 1),
         "tokens_per_s": round(plan.tokens_per_s, 1),

@@ -5,7 +5,7 @@ from typing import Final
 
 from services.scheduler.state import State
 from services.scheduler.verifiers import Verifier
-from shared.planning.drift import Planned
+from shared.planning.drift import PlanInputs
 from shared.planning.policy import Plan, Policy
 from shared.planning.problem import PackedServer
 from shared.planning.views import SessionView
@@ -26,7 +26,7 @@ class PlanRequest:
     server: PackedServer
     max_rows: int
     last: Plan | None
-    planned: Planned
+    planned: PlanInputs
 
     def solve(self) -> Plan | None:
         """Compute the plan; None = the policy has none. May be slow and raises whatever the policy raises."""
@@ -52,7 +52,7 @@ def _request(state: State, verifier: Verifier, now: float) -> PlanRequest | None
     if same and age < DRIFT_S:
         return None
     server = verifier.server()
-    planned = Planned.of(views, server)
+    planned = PlanInputs.of(views, server)
     if same and before is not None and not before.drifted(planned):
         return None
     return PlanRequest(
@@ -71,7 +71,7 @@ def accept(state: State, request: PlanRequest, plan: Plan | None, now: float) ->
     if plan is None:
         return
     if verifier.plan is None or plan.batches != verifier.plan.batches:
-        verifier.cohort = verifier.cohort.deal(plan.batches)
+        verifier.cohort = verifier.cohort.assign_lanes(plan.batches)
     verifier.plan, verifier.plan_at = plan, now
     state.dirty.add(verifier.name)
 

@@ -22,7 +22,7 @@ from services.scheduler.planner import Planner
 from services.scheduler.state import Config, Estimates
 from shared.broker.contract import Broker, BrokerAway, Entry, LeaseLost
 from shared.compute.compute import Compute
-from shared.planning.estimates import UNKNOWN_HOP_MS
+from shared.planning.estimates import DEFAULT_HOP_MS
 from shared.planning.policies import UnknownPolicy, make_policy
 from shared.planning.profile import ProfileError, read_profile
 from shared.protocol import wire
@@ -339,4 +339,4 @@ def _estimates(profile: str) -> Estimates:
         known = read_profile(Path(profile))
     except ProfileError as error:
         raise SettingsError(f"OUTRIDER_PROFILE={profile!r}: {error}") from None
-    return Estimates(known.pass_law, UNKNOWN_HOP_MS if known.hop_ms is None else known.hop_ms)
+    return Estimates(known.pass_law, DEFAULT_HOP_MS if known.hop_ms is None else known.hop_ms)

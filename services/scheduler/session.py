@@ -91,11 +91,11 @@ class ScheduledSession:
             alpha=self.acceptance.alpha,
             seen=self.acceptance.seen,
             expected_alpha=self.acceptance.expected,
-            known=self.acceptance.known,
+            prior_weight=self.acceptance.prior_weight,
             draft_s_per_token=device.draft_s.value,
             link_s=device.link_s.value,
             spread_s=device.spread_s.value,
-            asked=self.allowed_k if self.phase == "drafting" else 0,
+            requested=self.allowed_k if self.phase == "drafting" else 0,
         )
 
     def close(self, finish: Finish, message: str = "") -> Close:

@@ -11,7 +11,13 @@ from services.scheduler.session import HeldDraft, ScheduledSession
 from services.scheduler.timers import Timers
 from services.scheduler.verifiers import Costs, Verifier
 from shared.planning.cost import Packed
-from shared.planning.estimates import KNOWN_DEVICE, UNKNOWN_HOP_MS, Acceptance, DeviceEstimate, Mean
+from shared.planning.estimates import (
+    DEFAULT_HOP_MS,
+    DEVICE_PRIOR_OBSERVATIONS,
+    Acceptance,
+    DeviceEstimate,
+    Mean,
+)
 from shared.planning.policy import Policy
 from shared.planning.views import Phase
 from shared.protocol import limits
@@ -42,7 +48,7 @@ class Estimates:
     """Learnt speeds and acceptance rates by device and verifier name. They outlive terms, restarts and sessions."""
 
     prior: Packed | None = None  # cost law of a verifier's pass before any is observed; None = not measured
-    hop_ms: float = UNKNOWN_HOP_MS  # time from pass to pass beside computing, before any is observed
+    hop_ms: float = DEFAULT_HOP_MS  # time from pass to pass beside computing, before any is observed
     devices: dict[str, DeviceEstimate] = field(default_factory=dict)
     verifiers: dict[str, Costs] = field(default_factory=dict)
     alpha: Mean = field(default_factory=lambda: Mean(0.7, weight=0.02))
@@ -64,7 +70,7 @@ class Estimates:
     def acceptance(self, address: str) -> Acceptance:
         """Prior acceptance of a session on this device that has not drafted yet."""
         known = self.device(address).alpha
-        return Acceptance(known.value, KNOWN_DEVICE) if known else Acceptance(self.alpha.value)
+        return Acceptance(known.value, DEVICE_PRIOR_OBSERVATIONS) if known else Acceptance(self.alpha.value)
 
     def verifier(self, name: str) -> Costs:
         """Pass costs of this verifier."""

@@ -5,12 +5,12 @@ from math import inf
 
 from services.scheduler.debounce import Debounce
 from services.scheduler.throughput import Throughput
-from shared.planning.cohort import Cohort
 from shared.planning.cost import Packed, Row
-from shared.planning.drift import Planned
+from shared.planning.drift import PlanInputs
 from shared.planning.estimates import Mean, VerifyCost
 from shared.planning.policy import Plan
 from shared.planning.problem import PackedServer
+from shared.planning.session_index import SessionIndex
 from shared.planning.views import VerifierView
 
 
@@ -139,7 +139,7 @@ class Verifier:
 
     name: str
     generation: int
-    cohort: Cohort
+    cohort: SessionIndex
     costs: Costs
     kv_tokens: int = 0  # capacity of its KV cache; 0 = not known
     live: bool = True
@@ -149,7 +149,7 @@ class Verifier:
     select_at: float | None = None  # when to call the policy's `select` again
     plan: Plan | None = None
     plan_at: float = 0.0
-    planned: Planned | None = None  # inputs of the last plan request
+    planned: PlanInputs | None = None  # inputs of the last plan request
     planned_at: float = -1e9  # time of the last plan request
     plan_took_s: float = 0.0  # planning time of the last plan
     debounce: Debounce = field(default_factory=Debounce)
@@ -162,7 +162,7 @@ class Verifier:
 
     def forget_plan(self, lanes: int) -> None:
         """Drop the plan, and measure throughput anew. lanes: of the policy that takes over."""
-        self.cohort = self.cohort.relane(lanes)
+        self.cohort = self.cohort.balanced(lanes)
         self.plan, self.planned, self.throughput = None, None, Throughput()
         self.plan_took_s = 0.0
 

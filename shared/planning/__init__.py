@@ -1,1 +1,1 @@
-"""Who is verified together, and how far each user drafts: policies, estimates and cost laws. Pure; no clock, no I/O."""
+"""Policies, plans, estimates and cost laws: who is verified together, how far each user drafts. No clock, no I/O."""

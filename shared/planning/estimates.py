@@ -1,6 +1,6 @@
-"""What the scheduler learns while serving: acceptance, devices' speed and delay, the verifier's cost law.
+"""Estimates that the scheduler makes while serving: acceptance, speed and delay of devices, the cost law.
 
-Every estimate starts from a prior and forgets: old observations fade by `decay` each.
+Every estimate starts from a prior. Each new observation multiplies the weight of the old ones by `decay`.
 """
 
 from collections.abc import Sequence
@@ -14,42 +14,45 @@ import numpy.typing as npt
 from shared.planning.cost import Packed, Row
 from shared.planning.least_squares import nonnegative
 
-# What a verifier costs before anybody has measured it: a small model on a few cores. Its scale is learnt at once.
-UNKNOWN: Final = Packed(beta_ms=30.0, per_token_ms=1.5, per_context_ms=0.003)
-UNKNOWN_HOP_MS: Final = 2.0
-KNOWN: Final = 16.0  # what others say of a session beforehand, in observations
-KNOWN_DEVICE: Final = 64.0  # and what earlier sessions of its own device do
-MOST_DRAFT_S: Final = 60.0  # a token; a device that says more is not believed
-MOST_LINK_S: Final = 60.0
-CLOCK_SLACK_S: Final = 0.05  # by which a device's clock and ours may differ over a draft
-DEVIATION: Final = 1.25  # a standard deviation over a mean deviation
+# The cost law before any measurement: a small model on a few cores. The first passes correct its scale.
+DEFAULT_LAW: Final = Packed(beta_ms=30.0, per_token_ms=1.5, per_context_ms=0.003)
+DEFAULT_HOP_MS: Final = 2.0
+PRIOR_OBSERVATIONS: Final = 16.0  # observations that a prior from other devices' sessions counts for
+DEVICE_PRIOR_OBSERVATIONS: Final = (
+    64.0  # observations that a prior from the same device's sessions counts for
+)
+MAX_DRAFT_S: Final = 60.0  # per token; a device that reports more is not believed
+MAX_LINK_S: Final = 60.0
+CLOCK_SLACK_S: Final = 0.05  # difference of a device's clock and ours over a draft, at most
+DEVIATION: Final = 1.25  # standard deviation divided by mean absolute deviation, about
 
 
 @dataclass(slots=True)
 class Acceptance:
     """α of one session: accepted / (accepted + rounds that ended in a rejection).
 
-    expected: what others on the same device, or on any, came to; known: how many observations that counts.
+    expected: the prior, which is α of sessions of the same device, or of all. prior_weight: observations that the prior
+    counts for. decay: per round.
     """
 
     expected: float = 0.7
-    known: float = KNOWN
+    prior_weight: float = PRIOR_OBSERVATIONS
     accepted: float = 0.0
     rejected: float = 0.0
-    decay: float = 0.99  # a round
+    decay: float = 0.99
 
     @property
     def alpha(self) -> float:
-        """The chance that a drafted token is accepted."""
-        return (self.known * self.expected + self.accepted) / (self.known + self.seen)
+        """The probability that a drafted token is accepted."""
+        return (self.prior_weight * self.expected + self.accepted) / (self.prior_weight + self.seen)
 
     @property
     def seen(self) -> float:
-        """Observations of its own, faded ones for less."""
+        """The number of own observations, faded."""
         return self.accepted + self.rejected
 
     def observe(self, drafted: int, accepted: int) -> None:
-        """One verified round; a round without a draft says nothing."""
+        """Add a verified round. A round without a draft is ignored."""
         if drafted == 0:
             return
         self.accepted = self.decay * self.accepted + accepted
@@ -58,63 +61,66 @@ class Acceptance:
 
 @dataclass(slots=True)
 class Mean:
-    """An exponentially fading mean; the prior counts until the first observation."""
+    """An exponentially fading mean. `value` is the prior until the first observation.
+
+    weight: of the newest observation.
+    """
 
     value: float
-    weight: float = 0.2  # of the newest observation
+    weight: float = 0.2
     seen: int = 0
 
     def observe(self, value: float) -> None:
-        """Take one more."""
+        """Add an observation."""
         self.seen += 1
         self.value += (value - self.value) * max(self.weight, 1 / self.seen)
 
 
 @dataclass(slots=True)
-class Least:
-    """The least of the last 32 to 64 observations; None before the first."""
+class WindowMin:
+    """The minimum of the last 32 to 64 observations; None before the first."""
 
     WINDOW: ClassVar[int] = 32
     value: float | None = None
-    _newest: float = inf  # since the window last turned
+    _current_min: float = inf  # since the current window began
     _seen: int = 0
 
     def observe(self, value: float) -> None:
-        """Take one more."""
-        self._newest = min(self._newest, value)
+        """Add an observation."""
+        self._current_min = min(self._current_min, value)
         self._seen += 1
         self.value = value if self.value is None else min(self.value, value)
         if self._seen % self.WINDOW == 0:
-            self.value, self._newest = self._newest, inf
+            self.value, self._current_min = self._current_min, inf
 
 
 @dataclass(slots=True)
 class DeviceEstimate:
-    """One device: seconds per drafted token, and of the links with its waiting (verdict there, draft back).
+    """Estimates of one device.
 
-    delay_s is the links' own part: a turnaround that waited for nothing else is the shortest (min-RTT, as in BBR).
+    draft_s: seconds per drafted token. link_s: both directions of the link, with queueing. spread_s: standard deviation
+    of link_s, about. delay_s: propagation delay alone, the minimum of link_s (min-RTT, as in BBR). alpha: mean over its
+    sessions; None before the first.
     """
 
     draft_s: Mean = field(default_factory=lambda: Mean(0.01))
     link_s: Mean = field(default_factory=lambda: Mean(0.002, weight=0.08))
-    delay_s: Least = field(default_factory=Least)
-    alpha: Mean | None = None  # of its sessions, once there were any
-    spread_s: Mean = field(
-        default_factory=lambda: Mean(0.0, weight=0.08)
-    )  # of link_s: about its standard deviation
+    delay_s: WindowMin = field(default_factory=WindowMin)
+    alpha: Mean | None = None
+    spread_s: Mean = field(default_factory=lambda: Mean(0.0, weight=0.08))
 
     def expect(self, draft_s: float, link_s: float) -> None:
-        """What the device says of itself, until there is something to go by. Figures that cannot be are ValueErrors."""
-        if not (0 <= draft_s <= MOST_DRAFT_S and 0 <= link_s <= MOST_LINK_S):
+        """Take the device's own report, until there are observations. Raises ValueError for impossible figures."""
+        if not (0 <= draft_s <= MAX_DRAFT_S and 0 <= link_s <= MAX_LINK_S):
             raise ValueError(f"{draft_s} s a token, link {link_s} s")
         if not self.draft_s.seen and draft_s:
             self.draft_s.value, self.link_s.value = draft_s, link_s
 
     def observe(self, tokens: int, draft_s: float, turnaround_s: float) -> None:
-        """One draft: its length, its computing time, and the time from verdict to draft as the scheduler saw it.
+        """Add a draft: its tokens, its reported computing time, and the time from verdict to draft at the scheduler.
 
-        Not a session's first, for which the device may have had to read the prompt. A device that says it has
-        computed for longer than it was away is taken at the latter, and is a ValueError.
+        The first draft of a session must be left out, because the device may have read the prompt for it. A reported
+        time beyond the turnaround is cut to the turnaround, and then raises ValueError.
         """
         if tokens == 0:
             return
@@ -129,14 +135,14 @@ class DeviceEstimate:
             raise ValueError(f"{draft_s} s of drafting in {turnaround_s} s")
 
     def turnaround_s(self, k: int) -> float:
-        """Expected time from a verdict to its draft of k tokens."""
+        """Expected seconds from a verdict to the draft of k tokens."""
         return self.link_s.value + k * self.draft_s.value
 
 
 class _Passes:
-    """Passes as least squares takes them, on (1, Σ new, Σ cached tokens); relative errors count, old passes fade."""
+    """Sums for a least-squares fit of passes on (1, Σ new, Σ cached tokens). Errors are relative; old passes fade."""
 
-    # What a prior is asked about: 1, new, cached.
+    # Shapes at which the prior stands in for passes: 1, new, cached. [shapes, 3]
     SHAPES: Final = np.array([[1.0, n, c] for n in (1, 8, 32, 96) for c in (64, 4096)])
 
     def __init__(self, prior: Packed, weight: float, decay: float) -> None:
@@ -144,10 +150,10 @@ class _Passes:
         self._prior, self._weight, self._decay = prior, weight / len(self.SHAPES), decay
         self._gram: npt.NDArray[np.float64] = np.zeros((3, 3))
         self._moment: npt.NDArray[np.float64] = np.zeros(3)
-        self._scale: npt.NDArray[np.float64] = np.zeros(2)  # Σ observed and Σ 1, over what the prior says
+        self._scale: npt.NDArray[np.float64] = np.zeros(2)  # Σ observed / prior, and the number of passes
 
     def observe(self, rows: Sequence[Row], verify_ms: float) -> None:
-        """One more."""
+        """Add a pass over these rows."""
         x = np.array([1.0, sum(n for n, _ in rows), sum(c for _, c in rows)]) / verify_ms
         self._gram = self._decay * self._gram + np.outer(x, x)
         self._moment = self._decay * self._moment + x
@@ -155,7 +161,7 @@ class _Passes:
         self.count += 1
 
     def law(self) -> Packed:
-        """Of the passes there were, at least one."""
+        """The law fitted to the passes, of which there must be one."""
         prior = self._prior
         scale = self._scale[0] / self._scale[1]
         theta = scale * np.array([prior.beta_ms, prior.per_token_ms, prior.per_context_ms])
@@ -165,54 +171,59 @@ class _Passes:
 
 
 class VerifyCost:
-    """What a pass costs: a law fitted to passes, and what a draft that comes meanwhile adds (arrival_ms).
+    """The cost of a pass: a law fitted to passes, and the time that a draft arriving during a pass adds to it.
 
-    Passes that are all alike say little about a law: what they leave open is taken from a prior, of which they set the
-    scale. Passes of a few tokens run other code on a CPU, faster than the line through all others says: they only
-    count where there are no others. The law is of passes during which no draft came, once there are some; the price of
-    drafts that come is what it leaves unexplained of the others. (Fitted together, the two could not be told apart
-    where as many come in every pass.)
+    Passes that are all alike do not determine a law. A prior decides what they leave open, scaled to the passes. On a
+    CPU, passes of a few tokens run other code, which is faster than the line through all others. They count only
+    while there are no others. Once there are enough passes without arrivals, the law is fitted to those alone.
+    arrival_ms is what it leaves unexplained of the other passes. (Fitted together, the two could not be told apart
+    where every pass has the same number of arrivals.)
     """
 
-    LEAST: Final = 6  # passes before there is a law of their own
-    FEW: Final = 4  # tokens; passes of fewer are others
-    OFTEN: Final = 64  # fitted after each pass up to here
-    SELDOM: Final = 8  # then after so many
-    PRIOR: Final = 3.0  # what an unmeasured prior counts, in passes
-    MEASURED: Final = 30.0  # and a measured one
+    MIN_PASSES: Final = 6  # before the first fit
+    MIN_TOKENS: Final = 4  # passes with fewer tokens run other code
+    REFIT_ALWAYS: Final = 64  # up to so many passes the law is fitted after each pass
+    REFIT_EVERY: Final = 8  # and then after so many
+    DEFAULT_WEIGHT: Final = 3.0  # passes that an unmeasured prior counts for
+    MEASURED_WEIGHT: Final = 30.0  # passes that a measured prior counts for
 
     def __init__(self, prior: Packed | None = None, decay: float = 0.995) -> None:
-        self._prior, self._decay = prior or UNKNOWN, decay
-        weight = self.MEASURED if prior else self.PRIOR
-        self._all, self._wide, self._calm = (_Passes(self._prior, weight, decay) for _ in range(3))
-        self._left = np.zeros(2)  # Σ came · unexplained and Σ came², relatively
+        self._prior, self._decay = prior or DEFAULT_LAW, decay
+        weight = self.MEASURED_WEIGHT if prior else self.DEFAULT_WEIGHT
+        self._all, self._wide, self._undisturbed = (_Passes(self._prior, weight, decay) for _ in range(3))
+        self._unexplained = np.zeros(2)  # Σ arrivals · unexplained and Σ arrivals², relative to the pass
         self._law: Packed | None = None
 
-    def observe(self, rows: Sequence[Row], verify_ms: float, came: int = 0) -> None:
-        """One pass: what was in it and what it took, and how many drafts came while it ran."""
+    def observe(self, rows: Sequence[Row], verify_ms: float, arrivals: int = 0) -> None:
+        """Add a pass: its rows, its time, and the number of drafts that arrived while it ran."""
         if verify_ms <= 0:
             return
         self._all.observe(rows, verify_ms)
-        if sum(new for new, _ in rows) >= self.FEW:
+        if sum(new for new, _ in rows) >= self.MIN_TOKENS:
             self._wide.observe(rows, verify_ms)
-            if came == 0:
-                self._calm.observe(rows, verify_ms)
+            if arrivals == 0:
+                self._undisturbed.observe(rows, verify_ms)
             elif self._law is not None:
                 unexplained = verify_ms - self._law.cost_ms(rows)
-                self._left = self._decay * self._left + np.array([came * unexplained, came**2]) / verify_ms**2
+                self._unexplained = (
+                    self._decay * self._unexplained
+                    + np.array([arrivals * unexplained, arrivals**2]) / verify_ms**2
+                )
         seen = self._all.count
-        # Fitted now, while devices draft, and not when a batch is to be closed; an old law hardly moves.
-        if self.LEAST <= seen < self.OFTEN or (seen >= self.OFTEN and seen % self.SELDOM == 0):
-            enough = (passes for passes in (self._calm, self._wide) if passes.count >= self.LEAST)
+        # Fitting here, while devices draft, keeps it out of the closing of a batch. A mature law hardly changes.
+        if self.MIN_PASSES <= seen < self.REFIT_ALWAYS or (
+            seen >= self.REFIT_ALWAYS and seen % self.REFIT_EVERY == 0
+        ):
+            enough = (passes for passes in (self._undisturbed, self._wide) if passes.count >= self.MIN_PASSES)
             self._law = next(enough, self._all).law()
 
     @property
     def arrival_ms(self) -> float:
-        """What a draft that comes during a pass adds to it; 0.0 until one has."""
-        return max(0.0, float(self._left[0] / self._left[1])) if self._left[1] else 0.0
+        """Milliseconds that a draft adds to the pass during which it arrives; 0.0 before the first."""
+        return max(0.0, float(self._unexplained[0] / self._unexplained[1])) if self._unexplained[1] else 0.0
 
     def law(self) -> Packed | None:
-        """The fitted law; None before there is enough to go by. No coefficient is negative."""
+        """The fitted law, without negative coefficients; None before there are enough passes."""
         return self._law
 
     def expected(self) -> Packed:

@@ -1,12 +1,12 @@
-"""From measured passes to the two cost laws, and how far each is off on passes it has not seen.
+"""Fits both cost laws to measured passes and judges each on passes that were held out.
 
-Both are fitted by least squares of the *relative* error: every pass is divided by its own time, or the few longest
-would decide alone. No coefficient is negative.
+Both fits minimise the squared *relative* error: each pass is divided by its own time, because otherwise the few longest
+passes would decide alone. No coefficient is negative.
 
-Passes of fewer than four tokens in all are left out, since they run other code: on a CPU a single token is a product
-of matrix and vector, which in bfloat16 costs a fraction of what the line through all others says, and up to three
-tokens in float32 are multiplied by weights in another layout (services/verifier/linear.py). Laws with those points in
-them would be wrong for batches, which is what planners ask about; so their errors there are stated beside the others.
+Passes of fewer than four tokens in all are left out, because they run other code. On a CPU a single token is a
+matrix-vector product, which in bfloat16 costs a fraction of what the law of the other passes predicts. Up to three
+tokens in float32 are multiplied by weights in another layout (services/verifier/linear.py). A law fitted to those
+passes too would be wrong for batches, which planners ask about. The errors for such passes are stated separately.
 """
 
 from collections.abc import Sequence
@@ -20,42 +20,45 @@ from shared.planning.cost import CostLaw, Packed, Padded, Shape
 from shared.planning.least_squares import nonnegative
 from shared.planning.profile import LawErrors
 
-LEAST: Final = 4  # shapes to fit on
-FEW: Final = 4  # tokens of a pass from which on the laws are about it
+MIN_SHAPES: Final = 4  # for a fit
+MIN_TOKENS: Final = 4  # passes with fewer tokens are left out of the fit
 
 
 class FitError(ValueError):
-    """The passes do not say what a law is; the text says why."""
+    """The passes do not determine a law; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """Passes of one shape, all rows alike, and their median time."""
+    """The median time of passes of one shape, with all rows alike.
+
+    new: new tokens of a row. cached: tokens of a row before the new ones.
+    """
 
     rows: int
-    new: int  # tokens of a row
-    cached: int  # tokens of a row, before the new ones
+    new: int
+    cached: int
     ms: float
 
     @property
     def shape(self) -> Shape:
-        """As the laws take it."""
+        """The shape that a law takes."""
         return Shape.of([(self.new, self.cached)] * self.rows)
 
     @property
     def name(self) -> str:
-        """As the profile has it."""
+        """The name of the shape in a profile."""
         return f"{self.rows} x {self.new} @ {self.cached}"
 
     @property
     def tokens(self) -> int:
-        """New ones, of all rows."""
+        """New tokens of all rows."""
         return self.rows * self.new
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Both laws, of the pass alone, with their errors."""
+    """Both laws of a pass by itself, with their errors."""
 
     packed: Packed
     padded: Padded
@@ -64,9 +67,9 @@ class Fit:
 
 
 def fit(passes: Sequence[Timed], layers: int, hidden: int, feed_forward: int) -> Fit:
-    """Fit on two thirds of the grid, judge on the rest. Raises FitError."""
+    """Fit both laws on two thirds of the grid and judge them on the rest. Raises FitError."""
     fitted, held_out = split(passes)
-    left_out = [one for one in passes if one.tokens < FEW]
+    left_out = [one for one in passes if one.tokens < MIN_TOKENS]
     packed, padded = fit_packed(fitted), fit_padded(fitted, layers, hidden, feed_forward)
     return Fit(
         packed,
@@ -77,34 +80,37 @@ def fit(passes: Sequence[Timed], layers: int, hidden: int, feed_forward: int) ->
 
 
 def split(passes: Sequence[Timed]) -> tuple[list[Timed], list[Timed]]:
-    """(to fit on, to judge on), without those of few tokens.
+    """Split passes into (to fit on, to judge on); passes of few tokens are in neither.
 
-    Every third diagonal of the grid is held out, so all its levels are on both sides. Raises FitError when what is
-    left does not tell a law's three terms apart, or there is nothing to judge on.
+    Every third diagonal of the grid is held out, so all levels of the grid are on both sides. Raises FitError when the
+    first part does not determine the three terms of a law, or when the second is empty.
     """
-    many = [one for one in passes if one.tokens >= FEW]
-    axes = [sorted({axis(one) for one in many}) for axis in (_rows, _new, _cached)]
+    eligible = [one for one in passes if one.tokens >= MIN_TOKENS]
+    axes = [sorted({axis(one) for one in eligible}) for axis in (_rows, _new, _cached)]
     sides: tuple[list[Timed], list[Timed]] = ([], [])
-    for one in many:
+    for one in eligible:
         place = sum(
             levels.index(axis(one)) for levels, axis in zip(axes, (_rows, _new, _cached), strict=True)
         )
         sides[place % 3 == 2].append(one)
-    if len(sides[0]) < LEAST or not sides[1] or np.linalg.matrix_rank(_terms(sides[0])) < 3:
+    if len(sides[0]) < MIN_SHAPES or not sides[1] or np.linalg.matrix_rank(_terms(sides[0])) < 3:
         raise FitError(
-            f"{len(many)} shapes of {FEW} tokens and more are too few or too much alike to fit a law and judge it: "
-            "more widths, lengths or contexts"
+            f"{len(eligible)} shapes of {MIN_TOKENS} tokens and more are too few or too much alike "
+            "to fit a law and judge it: more widths, lengths or contexts"
         )
     return sides
 
 
 def fit_packed(passes: Sequence[Timed]) -> Packed:
-    """Least relative squares over (1, Σ new, Σ cached)."""
+    """Fit the packed law: least relative squares over (1, Σ new, Σ cached)."""
     return Packed(*_relative(_terms(passes), passes))
 
 
 def fit_padded(passes: Sequence[Timed], layers: int, hidden: int, feed_forward: int) -> Padded:
-    """Least relative squares over (1, b · F(L, I)). Raises FitError when time does not grow with operations."""
+    """Fit the padded law: least relative squares over (1, b · F(L, I)).
+
+    Raises FitError when time does not grow with operations.
+    """
     operations = Padded(0.0, 1.0, layers, hidden, feed_forward)
     beta, per_operation = _relative([[1.0, operations.pass_ms(one.shape)] for one in passes], passes)
     if per_operation <= 0:
@@ -115,7 +121,7 @@ def fit_padded(passes: Sequence[Timed], layers: int, hidden: int, feed_forward: 
 
 
 def judge(law: CostLaw, points: int, held_out: Sequence[Timed], left_out: Sequence[Timed]) -> LawErrors:
-    """Errors of a law that was fitted on so many other points. left_out: passes of few tokens."""
+    """Errors of a law. points: passes that it was fitted on. left_out: passes of few tokens."""
     errors = relative_errors(law, held_out)
     return LawErrors(
         points=points,
@@ -129,7 +135,7 @@ def judge(law: CostLaw, points: int, held_out: Sequence[Timed], left_out: Sequen
 
 
 def relative_errors(law: CostLaw, passes: Sequence[Timed]) -> list[float]:
-    """(law − measured) / measured, pass by pass."""
+    """(law − measured) / measured, for each pass."""
     return [float(law.pass_ms(one.shape)) / one.ms - 1 for one in passes]
 
 
@@ -143,7 +149,7 @@ def _mean(errors: Sequence[float]) -> float | None:
 
 
 def _relative(terms: Sequence[Sequence[object]], passes: Sequence[Timed]) -> list[float]:
-    """Coefficients of the terms. terms: [passes, coefficients]"""
+    """Coefficients of the terms by least relative squares. terms: [passes, coefficients]"""
     weighted = np.array(terms, dtype=float) / np.array([[one.ms] for one in passes])
     return nonnegative(weighted.T @ weighted, weighted.sum(axis=0))
 

@@ -1,4 +1,4 @@
-"""Seeded random problems to measure planners on: unlike users, and servers from all overhead to all compute."""
+"""Seeded random problems for measuring planners: heterogeneous users, servers from all overhead to all compute."""
 
 from dataclasses import replace
 
@@ -8,41 +8,48 @@ from shared.planning import paper_setting
 from shared.planning.cost import Packed, Padded
 from shared.planning.problem import Bounds, PackedServer, PaddedServer, Problem, Server, User
 
-ROOM_TOKENS = 49 * paper_setting.PREFIX  # cached tokens that the paper's server has room for
+MEMORY_TOKENS = 49 * paper_setting.PREFIX  # cached tokens that fit into the memory of the paper's server
 LAWS = ("padded", "packed")
 
 
 def heterogeneous(seed: int, users: int, *, law: str, max_draft: int = 20, min_draft: int = 1) -> Problem:
-    """Speeds × 1 to 6, α .5 to .95, links 3 to 80 ms, three lengths of prefix, three weights.
+    """Users who all differ: speeds × 1 to 6, α .5 to .95, links 3 to 80 ms, three prefixes, three weights.
 
-    The server is the paper's with β, and with the cost of an operation or a token, of three sizes each.
+    The server is the paper's, with one of three β and one of three costs of an operation or a token.
     """
     draw = np.random.default_rng(seed)
     return Problem(_users(draw, users), _server(draw, law), Bounds(max_draft, min_draft))
 
 
 def of_classes(seed: int, users: int, classes: int, *, law: str) -> Problem:
-    """So many users of so few kinds."""
+    """Users of a few classes; the users of a class are equal."""
     draw = np.random.default_rng(seed)
-    kinds = _users(draw, classes)
+    prototypes = _users(draw, classes)
     everyone = tuple(
-        User(f"u{m}", kind.alpha, kind.prefix, kind.draft_ms, kind.comm_ms, kind.weight)
-        for m, kind in ((m, kinds[m % classes]) for m in range(users))
+        User(
+            f"u{m}",
+            prototype.alpha,
+            prototype.prefix,
+            prototype.draft_ms,
+            prototype.comm_ms,
+            prototype.weight,
+        )
+        for m, prototype in ((m, prototypes[m % classes]) for m in range(users))
     )
     return Problem(everyone, _server(draw, law))
 
 
-def crowded(seed: int, users: int, classes: int | None = None, *, law: str = "padded") -> Problem:
-    """Users on a server whose memory makes many batches: the paper's, with room for 49 users of prefix 512 in one.
+def memory_bound(seed: int, users: int, classes: int | None = None, *, law: str = "padded") -> Problem:
+    """Users on a server whose memory requires many batches: the paper's, where 49 users of prefix 512 fit into one.
 
-    classes: so many kinds of users; None = all differ. law packed: ours, with room for as many cached tokens.
+    classes: of equal users; None = all users differ. law packed: our server, with memory for as many cached tokens.
     """
     draw = np.random.default_rng(seed)
-    kinds = _users(draw, classes or users)
-    everyone = tuple(replace(kinds[m % len(kinds)], id=f"u{m}") for m in range(users))
+    prototypes = _users(draw, classes or users)
+    everyone = tuple(replace(prototypes[m % len(prototypes)], id=f"u{m}") for m in range(users))
     if law == "padded":
         return Problem(everyone, PaddedServer(paper_setting.SERVER, paper_setting.MEMORY_BYTES))
-    return Problem(everyone, PackedServer(Packed(95.1074, 0.6), ROOM_TOKENS * 1e5, 1e5))
+    return Problem(everyone, PackedServer(Packed(95.1074, 0.6), MEMORY_TOKENS * 1e5, 1e5))
 
 
 def _users(draw: np.random.Generator, count: int) -> tuple[User, ...]:

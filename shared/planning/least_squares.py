@@ -1,4 +1,4 @@
-"""Least squares with coefficients that cannot be negative, for the few terms of a cost law."""
+"""Non-negative least squares for the few terms of a cost law."""
 
 from itertools import combinations
 
@@ -9,21 +9,21 @@ import numpy.typing as npt
 def nonnegative(gram: npt.NDArray[np.float64], moment: npt.NDArray[np.float64]) -> list[float]:
     """argmin of xᵀGx/2 − mᵀx over x ≥ 0, with a trace of ridge. gram: [n, n], moment: [n], n small.
 
-    Exact: the minimum is the unbounded one over some of the terms, the others zero. Over all of them, if that has no
-    negative coefficient; else the best of the subsets, of which three terms have seven. There the minimum is
-    −mᵀx/2, so the best is the one with the largest mᵀx.
+    Exact. The minimum is the unconstrained one over a subset of the terms, with the others zero. If the solution over
+    all terms has no negative coefficient, that is it. Otherwise all subsets are tried; three terms have seven. At an
+    unconstrained minimum the value is −mᵀx/2, so the best subset has the largest mᵀx.
     """
     count = len(moment)
     scale = np.sqrt(np.maximum(np.diag(gram), 1e-12))
     ridged = gram / np.outer(scale, scale) + 1e-6 * np.eye(count)
     scaled = moment / scale
-    best, most = np.zeros(count), 0.0
+    best, best_value = np.zeros(count), 0.0
     for size in range(count, 0, -1):
         for terms in map(list, combinations(range(count), size)):
             part = np.linalg.solve(ridged[np.ix_(terms, terms)], scaled[terms])
-            if part.min() >= 0 and scaled[terms] @ part > most:
-                best, most = np.zeros(count), float(scaled[terms] @ part)
+            if part.min() >= 0 and scaled[terms] @ part > best_value:
+                best, best_value = np.zeros(count), float(scaled[terms] @ part)
                 best[terms] = part
-        if size == count and most > 0:
+        if size == count and best_value > 0:
             break
     return [float(value) for value in best / scale]

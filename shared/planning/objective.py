@@ -1,4 +1,4 @@
-"""What a plan is to be good at. Every objective is a sum of users' values, scored against the cycle's time."""
+"""Objectives of a plan. Each one is a sum of users' values, scored against the time of the cycle."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -16,40 +16,43 @@ OBJECTIVES: tuple[ObjectiveName, ...] = get_args(ObjectiveName)
 class Objective:
     """throughput: Σ u / S. weighted: Σ w·u / S. fair: Σ w · log(u / S), proportional fairness.
 
-    For all three a plan is better with more value in the same time and with the same value in less; and a user's value
-    grows with its length by less and less. The solvers use nothing else.
+    Under all three the score rises with the value and falls with the time, and a user's value is concave in its draft
+    length. The solvers use only these properties.
     """
 
     name: ObjectiveName = "throughput"
 
     def value(self, user: User, length: int) -> float:
-        """What one user adds."""
+        """The value that a user adds with a draft of this length."""
         emitted = user.emitted(length)
         if self.name == "throughput":
             return emitted
         return user.weight * (emitted if self.name == "weighted" else float(np.log(emitted)))
 
     def score(self, value: Real, weight: float, cycle: Real) -> Any:
-        """Of a plan, or of many: the sum of users' values, the sum of their weights, the cycle in ms."""
+        """The score of a plan, or of many.
+
+        value: sum of the users' values. weight: sum of their weights. cycle: ms.
+        """
         if self.name == "fair":
             return value - weight * np.log(cycle)
         return value / cycle
 
-    def needed(self, score: float, weight: float, cycle: Real) -> Any:
-        """The value that a plan with this cycle needs for this score."""
+    def required_value(self, score: float, weight: float, cycle: Real) -> Any:
+        """The sum of values that a plan with this cycle (ms) needs for this score."""
         if self.name == "fair":
             return score + weight * np.log(cycle)
         return score * cycle
 
-    def longest(self, score: float, weight: float, value: float) -> float:
-        """The cycle in ms in which this value still makes this score."""
+    def max_cycle_ms(self, score: float, weight: float, value: float) -> float:
+        """The longest cycle, in ms, with which this sum of values still has this score."""
         return float(np.exp((value - score) / weight)) if self.name == "fair" else value / score
 
     def price(self, score: float, weight: float, cycle: Real) -> Any:
-        """What a millisecond more of a cycle costs, in value, at this score."""
+        """The price of a millisecond: the value that must be added when the cycle grows by 1 ms, at this score."""
         return weight / cycle if self.name == "fair" else score
 
-    def of(self, problem: Problem, split: Split) -> float:
+    def plan_score(self, problem: Problem, split: Split) -> float:
         """The score of a plan."""
         value = sum(self.value(user, k) for user, k in zip(problem.users, split.lengths, strict=True))
         weight = sum(user.weight for user in problem.users)

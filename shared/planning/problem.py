@@ -1,13 +1,14 @@
-"""What a planner decides on: users, a server, and what a plan of theirs is worth (DiP-SD's model).
+"""The planning problem: users, a server, bounds; and the cycle time of a plan (DiP-SD's model).
 
-Times in milliseconds. Users are split into batches that are verified in a fixed cycle; while one is verified the
-others draft. A user with draft length l emits u(l) = (1 - α^(l+1)) / (1 - α) tokens a cycle, the bonus included.
-Batch n is ready t_d(n) after its last verdicts, and verified in t_v(n). The cycle takes
+Times are in milliseconds. Users are split into batches, which are verified in a fixed cycle. While one batch is
+verified, the others draft. A user with draft length l emits u(l) = (1 - α^(l+1)) / (1 - α) tokens a cycle, the bonus
+token included. Batch n is ready t_d(n) after its last verdicts and takes t_v(n) to verify. The cycle takes
 
     S = max( Σ t_v(n), max_n (t_d(n) + t_v(n)) )
 
-exactly: the schedule is an event graph whose only circuits are the ring of verifications and each batch's own loop.
-Source: Xu, Zhou, Niu, "DiP-SD", arXiv 2604.20919; the order of batches does not matter.
+This is exact. The schedule is an event graph, and its only circuits are the ring of verifications and each batch's
+own loop. The order of batches does not matter.
+Source: Xu, Zhou, Niu, "DiP-SD", arXiv 2604.20919, system model.
 """
 
 from collections.abc import Sequence
@@ -19,72 +20,86 @@ import numpy as np
 
 from shared.planning.cost import Packed, Padded, Real, Shape
 
-MOST_PROMPTS: Final = 0.8  # of a verifier's time; with more than that no plan is of use
+MAX_PROMPT_SHARE: Final = 0.8  # of the verifier's time; above that no plan helps
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """One user. alpha: chance in [0, 1) that a drafted token is accepted; comm_ms: both ways of a round together."""
+    """One user.
+
+    alpha: probability that a drafted token is accepted, in [0, 1). prefix: cached tokens. draft_ms: drafting of one
+    token. comm_ms: both directions of the link together, once a round. weight: in the weighted and fair objectives.
+    """
 
     id: str
     alpha: float
     prefix: int
-    draft_ms: float  # per token
+    draft_ms: float
     comm_ms: float = 0.0
     weight: float = 1.0
 
     def emitted(self, length: int) -> float:
-        """Expected tokens of a round with a draft of this length."""
+        """u(l): expected tokens of a round with a draft of this length, the bonus token included."""
         return (1 - self.alpha ** (length + 1)) / (1 - self.alpha)
 
     def ready_ms(self, length: int) -> float:
-        """From its verdict to its draft's arrival."""
+        """Milliseconds from a verdict to the arrival of the next draft of this length."""
         return length * self.draft_ms + self.comm_ms
 
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """New users' prompts, which a verifier reads while it serves: per_ms come a millisecond, each takes it each_ms."""
+    """Prompts of new users, which the verifier reads while it serves.
+
+    per_ms: prompts that arrive per millisecond. each_ms: verifier time of one prompt.
+    """
 
     per_ms: float = 0.0
     each_ms: float = 0.0
 
     @property
     def share(self) -> float:
-        """Of the verifier's time."""
-        return min(self.per_ms * self.each_ms, MOST_PROMPTS)
+        """The share of the verifier's time that prompts take, at most MAX_PROMPT_SHARE."""
+        return min(self.per_ms * self.each_ms, MAX_PROMPT_SHARE)
 
 
 class Server(Protocol):
-    """A verifier: the time and the room that a batch takes. Numbers, or arrays of many batches."""
+    """A verifier: the time and the memory that a batch takes. Arguments are numbers, or arrays of many batches."""
 
     def verify_ms(self, users: Real, longest: Real, drafted: Real, prefix: Real, prefixes: Real) -> Real:
-        """Milliseconds. longest: draft; drafted: tokens of all drafts; prefix: the longest; prefixes: their sum."""
+        """t_v: milliseconds to verify a batch.
+
+        users: rows. longest: tokens of the longest draft. drafted: tokens of all drafts. prefix: the longest prefix.
+        prefixes: the sum of all prefixes.
+        """
         ...
 
-    def room_bytes(self, users: Real, prefix: Real, prefixes: Real) -> Real:
-        """Memory that verifying the batch needs."""
+    def needed_bytes(self, users: Real, prefix: Real, prefixes: Real) -> Real:
+        """Bytes that verifying a batch needs; the arguments are those of verify_ms."""
         ...
 
     @property
     def memory_bytes(self) -> float:
-        """Memory that there is."""
+        """Bytes of memory that the server has."""
         ...
 
     @property
     def arrival_ms(self) -> float:
-        """What a draft that arrives during a pass adds to it: where messages and passes share processors."""
+        """Milliseconds that a draft adds to the pass during which it arrives.
+
+        It is above zero where messages and passes share processors.
+        """
         ...
 
     @property
     def prompts(self) -> Prompts:
-        """What it reads of new users meanwhile."""
+        """Prompts that the server reads while it serves."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class PaddedServer:
-    """The paper's: rows padded to the longest draft (at least one token) and to the longest prefix."""
+    """The paper's server: rows are padded to the longest draft (at least one token) and to the longest prefix."""
 
     law: Padded
     memory_bytes: float = inf
@@ -92,19 +107,19 @@ class PaddedServer:
     prompts: Prompts = Prompts()
 
     def verify_ms(self, users: Real, longest: Real, drafted: Real, prefix: Real, prefixes: Real) -> Real:
-        """See Server."""
+        """t_v of DiP-SD: c·b·F_v(L, I) + β, in ms, for numbers or arrays."""
         long = np.maximum(1, longest)
         return self.law.pass_ms(Shape(users, users * long, long, prefixes, prefix))
 
-    def room_bytes(self, users: Real, prefix: Real, prefixes: Real) -> Real:
-        """J·(8·h1² + 4·h1·h2) + 4·J·h1·b·I: weights, and keys and values."""
+    def needed_bytes(self, users: Real, prefix: Real, prefixes: Real) -> Real:
+        """J·(8·h1² + 4·h1·h2) + 4·J·h1·b·I bytes: weights, then keys and values (memory constraint, DiP-SD)."""
         layers, hidden, ffn = self.law.layers, self.law.hidden, self.law.feed_forward
         return layers * (8 * hidden**2 + 4 * hidden * ffn) + 4 * layers * hidden * users * prefix
 
 
 @dataclass(frozen=True, slots=True)
 class PackedServer:
-    """Ours: a row costs what it is, draft and one token more; so does its memory."""
+    """Our server: a row costs its own drafted tokens and one more; its memory is its own prefix."""
 
     law: Packed
     memory_bytes: float = inf
@@ -113,17 +128,17 @@ class PackedServer:
     prompts: Prompts = Prompts()
 
     def verify_ms(self, users: Real, longest: Real, drafted: Real, prefix: Real, prefixes: Real) -> Real:
-        """See Server."""
+        """β + per_token·Σ(l + 1) + per_context·Σ prefix, in ms, for numbers or arrays."""
         return self.law.pass_ms(Shape(users, users + drafted, longest + 1, prefixes, prefix))
 
-    def room_bytes(self, users: Real, prefix: Real, prefixes: Real) -> Real:
-        """Keys and values of the prefixes."""
+    def needed_bytes(self, users: Real, prefix: Real, prefixes: Real) -> Real:
+        """Bytes of the keys and values of all prefixes."""
         return self.kv_bytes_per_token * prefixes
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a plan may be. max_batches None: as many as users."""
+    """Bounds of a plan: draft lengths and the number of batches. max_batches None: as many as users."""
 
     max_draft: int = 20
     min_draft: int = 1
@@ -142,20 +157,20 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A plan: batches of users (by index, in cycle order) and everybody's draft length, as the users are ordered."""
+    """Batches of user indices, in cycle order, and the draft length of each user, in the order of the users."""
 
     batches: tuple[tuple[int, ...], ...]
     lengths: tuple[int, ...]
 
 
 def verify_ms(server: Server, users: Sequence[User], lengths: Sequence[int]) -> float:
-    """t_v of one batch of these users with these draft lengths."""
+    """t_v: milliseconds to verify one batch of these users with these draft lengths. There must be a user."""
     prefixes = [user.prefix for user in users]
     return float(server.verify_ms(len(users), max(lengths), sum(lengths), max(prefixes), sum(prefixes)))
 
 
 def cycle_ms(problem: Problem, split: Split) -> float:
-    """S: milliseconds from one visit of a batch to the next."""
+    """S: milliseconds from one verification of a batch to its next (cycle time, DiP-SD)."""
     total, slowest = 0.0, 0.0
     for batch in split.batches:
         users = [problem.users[m] for m in batch]
@@ -168,5 +183,5 @@ def cycle_ms(problem: Problem, split: Split) -> float:
 
 
 def expected_tokens(problem: Problem, split: Split) -> float:
-    """U: tokens that all users emit in a cycle."""
+    """U: expected tokens that all users emit in a cycle."""
     return sum(user.emitted(length) for user, length in zip(problem.users, split.lengths, strict=True))

@@ -1,4 +1,4 @@
-"""What `outrider calibrate` measured of this machine, as one JSON file that planners read."""
+"""The profile: cost laws and speeds that `outrider calibrate` measured here, as one JSON file that planners read."""
 
 from pathlib import Path
 from statistics import median
@@ -7,18 +7,18 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from shared.planning.cost import Packed
-from shared.planning.question import Milliseconds, PackedLaw, PaddedLaw, Positive, Size, Strict
+from shared.planning.server_laws import Milliseconds, PackedLaw, PaddedLaw, Positive, Size, StrictModel
 
 SCHEMA: Final = 1
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class ProfileError(ValueError):
-    """A profile that is not there or cannot be read; the text names the file and the field."""
+    """The profile is missing or not valid; the text names the file and the field."""
 
 
-class Hardware(Strict):
-    """What was measured on. cores: those the process may use."""
+class Hardware(StrictModel):
+    """The machine of the measurement. cores: those that the process may use."""
 
     cpu: str
     cores: Size
@@ -27,12 +27,12 @@ class Hardware(Strict):
     system: str
 
 
-class LawErrors(Strict):
-    """How far a law is from passes it was not fitted on. Errors are (law − measured) / measured.
+class LawErrors(StrictModel):
+    """Errors of a law on passes that it was not fitted on: (law − measured) / measured.
 
-    points: passes it was fitted on. mean: of the absolute errors. bias: of the signed ones. worst: the largest,
-    signed. single_token and few_tokens: means of the signed ones of passes of one new token in all, and of two or
-    three, which the fit leaves out; None if none was measured.
+    points: passes in the fit. held_out: passes outside it. mean: mean absolute error. bias: mean signed error. worst:
+    the largest error, signed. single_token, few_tokens: mean signed errors for passes of one new token in all, and of
+    two or three, which the fit leaves out; None if none was measured.
     """
 
     points: Size
@@ -44,34 +44,38 @@ class LawErrors(Strict):
     few_tokens: float | None
 
 
-class Errors(Strict):
-    """Of both laws."""
+class Errors(StrictModel):
+    """Errors of both laws."""
 
     packed: LawErrors
     padded: LawErrors
 
 
-class PassBeta(Strict):
-    """Both laws' overhead of a pass by itself: their beta_ms without the broker's share."""
+class PassBeta(StrictModel):
+    """beta_ms of both laws for a pass by itself, without the broker's share."""
 
     packed: Milliseconds
     padded: Milliseconds
 
 
-class Draft(Strict):
-    """The draft model. ms_by_sessions: one decode; context: tokens that each session holds."""
+class Draft(StrictModel):
+    """Speed of the draft model.
 
-    ms_per_token: Positive  # of one session alone
+    ms_per_token: of one session alone. ms_by_sessions: time of one decode by the number of sessions in it. context:
+    tokens that each session holds.
+    """
+
+    ms_per_token: Positive
     ms_by_sessions: Annotated[dict[int, Positive], Field(min_length=1)]
     context: Annotated[int, Field(ge=0)]
     threads: Size
 
 
-class AtUsers(Strict):
-    """A running stack with so many users, medians over its steady batches; milliseconds.
+class AtUsers(StrictModel):
+    """A running stack with some number of users: medians over its steady batches.
 
-    cycle_ms: from the end of one verification to the next one's. batch_ms: that minus what the fitted law says of the
-    pass. gap_ms: that minus what the pass took there. pass_over_fit: what it took there over what the law says.
+    cycle_ms: from the end of one verification to the end of the next. batch_ms: cycle_ms minus the pass by the fitted
+    law. gap_ms: cycle_ms minus the pass as measured there. pass_over_fit: the measured pass divided by the law.
     """
 
     users: Size
@@ -82,18 +86,18 @@ class AtUsers(Strict):
     pass_over_fit: Positive
 
 
-class Broker(Strict):
-    """What a batch costs beside its pass: messages, scheduling, commit. batch_ms: the median over `users`."""
+class Broker(StrictModel):
+    """The time of a batch outside its pass: messages, scheduling, commit. batch_ms: the median over `users`."""
 
     batch_ms: Milliseconds
     users: Annotated[tuple[AtUsers, ...], Field(min_length=1)]
 
 
-class Profile(Strict):
-    """See the module. `server` and `padded` are of the running system: their beta_ms has broker.batch_ms in it.
+class Profile(StrictModel):
+    """The file. `server` and `padded` are the laws of the running system: their beta_ms includes broker.batch_ms.
 
     threads: of the verifier. quick: few shapes, few repeats. alpha: by temperature. busy_before: share of the cores
-    that others used. passes: median ms of every measured shape, by "rows x new tokens a row @ cached tokens a row".
+    that other processes used. passes: median ms of each shape, by "rows x new tokens a row @ cached tokens a row".
     """
 
     schema_: Literal[1] = Field(alias="schema")
@@ -130,17 +134,17 @@ class Profile(Strict):
 
     @property
     def pass_law(self) -> Packed:
-        """Of a pass by itself."""
+        """The packed law of a pass by itself."""
         law = self.server
         return Packed(self.pass_beta_ms.packed, law.per_token_ms, law.per_context_ms)
 
     @property
     def hop_ms(self) -> float | None:
-        """From one pass to the next when it waits already; None if it was not measured."""
+        """Milliseconds from one pass to the next when the next batch is waiting; None if not measured."""
         return max(0.0, median(at.gap_ms for at in self.broker.users)) if self.broker else None
 
     def with_broker(self, broker: Broker) -> "Profile":
-        """With the broker's share, in both laws as well, instead of the one it had."""
+        """The profile with this broker part, which replaces the old one in both laws too."""
         alone = self.pass_beta_ms
         server = self.server.model_copy(update={"beta_ms": alone.packed + broker.batch_ms})
         padded = self.padded.model_copy(update={"beta_ms": alone.padded + broker.batch_ms})
@@ -148,18 +152,18 @@ class Profile(Strict):
 
 
 def read_profile(path: Path) -> Profile:
-    """Raises ProfileError."""
+    """Read a profile. Raises ProfileError."""
     try:
         return Profile.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ProfileError(f"{path}: {_reason(error)}; `outrider calibrate` writes one") from None
     except ValidationError as error:
-        told = "; ".join(_told(part) for part in error.errors(include_url=False))
-        raise ProfileError(f"{path}: {told}") from None
+        problems = "; ".join(_error_text(part) for part in error.errors(include_url=False))
+        raise ProfileError(f"{path}: {problems}") from None
 
 
 def write_profile(path: Path, profile: Profile) -> None:
-    """Atomically: a reader sees the old file or the new one. Raises OSError."""
+    """Write a profile atomically: a reader sees the old file or the new one. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".part")
     partial.write_text(profile.model_dump_json(by_alias=True, indent=2) + "\n", encoding="utf-8")
@@ -170,7 +174,7 @@ def _reason(error: Exception) -> str:
     return "no such file" if isinstance(error, FileNotFoundError) else str(error)
 
 
-def _told(error: Any) -> str:
+def _error_text(error: Any) -> str:
     where = ".".join(str(part) for part in error["loc"])
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["loc"] == ("schema",):

@@ -16,10 +16,10 @@ DEFAULT_K: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class PolicyEntry:
-    """A line of the registry.
+    """An entry of the registry.
 
-    module: file in this package; its function `maker` takes k and the number of batches and returns the policy.
-    colour: in every report. speculates: whether devices draft under it.
+    module: file in this package. maker: its function that takes k and the number of batches and returns the policy.
+    colour: in reports. speculates: whether devices draft under the policy.
     """
 
     module: str
@@ -47,7 +47,7 @@ class UnknownPolicy(ValueError):
 def make_policy(name: str, k: int = 0, batches: int = 2) -> "Policy":
     """Make a policy by name.
 
-    k: its draft length where it has one, 0 = DEFAULT_K; batches: N of `cyclic-k`. Raises UnknownPolicy.
+    k: the draft length of policies with a fixed one, 0 = DEFAULT_K. batches: N of `cyclic-k`. Raises UnknownPolicy.
     """
     if name not in REGISTRY:
         raise UnknownPolicy(f"{name!r}: no such policy; known are {', '.join(REGISTRY)}")

@@ -1,17 +1,17 @@
-"""N batches in a fixed cycle: one drafts while another is verified (the order of DiP-SD, lengths all equal)."""
+"""N batches in a fixed cycle: one drafts while another is verified, as in DiP-SD but with equal lengths."""
 
-from shared.planning.cohort import Cohort
 from shared.planning.policies.closing import close_in_turn
 from shared.planning.policies.unplanned import Unplanned
 from shared.planning.policy import Plan, Selection
+from shared.planning.session_index import SessionIndex
 from shared.planning.views import SessionView, VerifierView
 
 
 class CyclicK(Unplanned):
     """`cyclic-k`: a batch closes when it is its turn and all its members are ready.
 
-    Its turn: of the lanes with somebody to verify, the one whose last batch closed longest ago. It may close
-    while another is being verified, so that the verifier never waits for a hop.
+    Of the lanes with sessions to verify, it is the turn of the one whose last batch closed longest ago. A batch may
+    close while another is being verified, so that the verifier never waits for a message.
     """
 
     name = "cyclic-k"
@@ -20,15 +20,17 @@ class CyclicK(Unplanned):
         self.k = k
         self.lanes = batches
 
-    def select(self, cohort: Cohort, verifier: VerifierView, plan: Plan | None, now: float) -> Selection:
-        """See Policy.select."""
-        return close_in_turn(cohort, verifier.max_rows)
+    def select(
+        self, sessions: SessionIndex, verifier: VerifierView, plan: Plan | None, now: float
+    ) -> Selection:
+        """The batch whose turn it is, once all its members are ready."""
+        return close_in_turn(sessions, verifier.max_rows)
 
     def next_length(self, session: SessionView, plan: Plan | None, now: float) -> int:
-        """See Policy.next_length."""
+        """The fixed draft length."""
         return self.k
 
 
 def make(k: int, batches: int) -> CyclicK:
-    """For the registry."""
+    """Make the policy, for the registry."""
     return CyclicK(k, batches)

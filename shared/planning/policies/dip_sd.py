@@ -1,19 +1,19 @@
-"""`dip-sd`: the paper's policy, batches and lengths planned jointly and served in a fixed cycle.
+"""`dip-sd`: the paper's policy. Batches and lengths are planned jointly and served in a fixed cycle.
 
-A batch is verified when it is its turn and all its members are ready. Planned by `auto`: exactly for few users, by
-our solver beyond, which is never behind the paper's own and takes milliseconds where that takes minutes.
+A batch is verified when it is its turn and all its members are ready. Solver `auto` plans: exactly for few users, and
+with our solver for more. Our plans are never worse than those of the paper's solver and take milliseconds, not minutes.
 """
 
 from collections.abc import Sequence
 from typing import Final
 
-from shared.planning.cohort import Cohort
 from shared.planning.objective import Objective
 from shared.planning.policies.closing import close_in_turn
-from shared.planning.policy import Plan, Selection, middle
+from shared.planning.policy import Plan, Selection, median_length
 from shared.planning.problem import Bounds, Problem, Server, expected_tokens
+from shared.planning.session_index import SessionIndex
 from shared.planning.solvers.solve import Infeasible, solve
-from shared.planning.user_arrays import users_of
+from shared.planning.strategies.user_arrays import users_of
 from shared.planning.views import SessionView, VerifierView
 
 MAX_DRAFT: Final = 20  # L_max of the paper
@@ -21,7 +21,7 @@ UNPLANNED_K: Final = 2  # while there is no plan
 
 
 class DipSd:
-    """Everybody who can draft does, as long as the plan says; the others ride in every batch."""
+    """Every session that can draft does, with its planned length. The others are in every batch."""
 
     name = "dip-sd"
     k = 0
@@ -29,40 +29,42 @@ class DipSd:
     plans = True
 
     def plan(
-        self, cohort: Sequence[SessionView], server: Server, max_rows: int, last: Plan | None
+        self, sessions: Sequence[SessionView], server: Server, max_rows: int, last: Plan | None
     ) -> Plan | None:
-        """See Policy.plan."""
-        able = [view for view in cohort if view.can_draft]
+        """Batches and lengths of solver `auto` for the sessions that can draft; None without any."""
+        able = [view for view in sessions if view.can_draft]
         if not able:
             return None
         problem = Problem(tuple(users_of(able)), server, Bounds(MAX_DRAFT, min_draft=1))
         try:
-            found, _ = solve(problem, Objective())
+            cycle_plan, _ = solve(problem, Objective())
         except Infeasible:
             return None
         ids = [view.session for view in able]
-        batches = tuple(tuple(ids[m] for m in batch) for batch in found.split.batches)
-        cycle_ms = found.cycle_ms / (1 - server.prompts.share)  # all else waits while a prompt is read
+        batches = tuple(tuple(ids[m] for m in batch) for batch in cycle_plan.split.batches)
+        cycle_ms = cycle_plan.cycle_ms / (1 - server.prompts.share)  # everything waits while a prompt is read
         return Plan(
             batches=batches,
-            lengths=dict(zip(ids, found.split.lengths, strict=True)),
-            newcomer=middle(found.split.lengths),
-            least=tuple(len(batch) for batch in batches),
-            most=max_rows,
+            lengths=dict(zip(ids, cycle_plan.split.lengths, strict=True)),
+            newcomer_length=median_length(cycle_plan.split.lengths),
+            min_ready=tuple(len(batch) for batch in batches),
+            max_rows=max_rows,
             cycle_ms=cycle_ms,
-            tokens_per_s=1e3 * expected_tokens(problem, found.split) / cycle_ms,
-            busy=found.busy_ms / cycle_ms + server.prompts.share,
+            tokens_per_s=1e3 * expected_tokens(problem, cycle_plan.split) / cycle_ms,
+            busy=cycle_plan.busy_ms / cycle_ms + server.prompts.share,
         )
 
-    def select(self, cohort: Cohort, verifier: VerifierView, plan: Plan | None, now: float) -> Selection:
-        """See Policy.select."""
-        return close_in_turn(cohort, verifier.max_rows)
+    def select(
+        self, sessions: SessionIndex, verifier: VerifierView, plan: Plan | None, now: float
+    ) -> Selection:
+        """The batch whose turn it is, once all its members are ready."""
+        return close_in_turn(sessions, verifier.max_rows)
 
     def next_length(self, session: SessionView, plan: Plan | None, now: float) -> int:
-        """See Policy.next_length."""
+        """The planned draft length; UNPLANNED_K without a plan."""
         return plan.length(session.session) if plan else UNPLANNED_K
 
 
 def make(k: int, batches: int) -> DipSd:
-    """For the registry."""
+    """Make the policy, for the registry."""
     return DipSd()

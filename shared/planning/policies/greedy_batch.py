@@ -1,28 +1,30 @@
-"""The target alone, all users in one batch: what batching gives without speculation."""
+"""The target alone, all users in one batch: batching without speculation."""
 
-from shared.planning.cohort import Cohort
 from shared.planning.policies.closing import close_when_all_are_ready
 from shared.planning.policies.unplanned import Unplanned
 from shared.planning.policy import Plan, Selection
+from shared.planning.session_index import SessionIndex
 from shared.planning.views import SessionView, VerifierView
 
 
 class GreedyBatch(Unplanned):
-    """`greedy-batch`: one token per user and forward pass, everybody in every pass."""
+    """`greedy-batch`: every forward pass has all users and gives each one token."""
 
     name = "greedy-batch"
     k = 0
     lanes = 1
 
-    def select(self, cohort: Cohort, verifier: VerifierView, plan: Plan | None, now: float) -> Selection:
-        """See Policy.select."""
-        return close_when_all_are_ready(cohort, verifier.max_rows)
+    def select(
+        self, sessions: SessionIndex, verifier: VerifierView, plan: Plan | None, now: float
+    ) -> Selection:
+        """One batch of all sessions, once all are ready."""
+        return close_when_all_are_ready(sessions, verifier.max_rows)
 
     def next_length(self, session: SessionView, plan: Plan | None, now: float) -> int:
-        """See Policy.next_length."""
+        """0: devices never draft."""
         return 0
 
 
 def make(k: int, batches: int) -> GreedyBatch:
-    """For the registry."""
+    """Make the policy, for the registry."""
     return GreedyBatch()

@@ -1,4 +1,4 @@
-"""What policies have in common that decide everything as they go."""
+"""Base of policies without plans, which decide from the state of the sessions alone."""
 
 from collections.abc import Sequence
 
@@ -8,12 +8,12 @@ from shared.planning.views import SessionView
 
 
 class Unplanned:
-    """Half a Policy: it never plans."""
+    """The part of a Policy that concerns plans: there are none."""
 
     plans = False
 
     def plan(
-        self, cohort: Sequence[SessionView], server: Server, max_rows: int, last: Plan | None
+        self, sessions: Sequence[SessionView], server: Server, max_rows: int, last: Plan | None
     ) -> Plan | None:
-        """See Policy.plan."""
+        """None: this policy has no plans."""
         return None

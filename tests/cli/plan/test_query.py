@@ -1,4 +1,4 @@
-"""`outrider plan` as a process: JSON in, JSON out, and what bad questions get."""
+"""`outrider plan` as a process: JSON in, JSON out, and errors for bad queries."""
 
 import json
 import math
@@ -42,8 +42,8 @@ QUESTION: dict[str, Any] = {
 }
 
 
-def outrider_plan(question: object, *more: str) -> subprocess.CompletedProcess[str]:
-    text = question if isinstance(question, str) else json.dumps(question)
+def outrider_plan(query: object, *more: str) -> subprocess.CompletedProcess[str]:
+    text = query if isinstance(query, str) else json.dumps(query)
     return subprocess.run(
         [sys.executable, "-m", "cli.main", "plan", *more],
         input=text,
@@ -75,7 +75,7 @@ def with_user(**fields: object) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("question", "named"),
+    ("query", "named"),
     [
         ("not json", "not JSON"),
         ("[]", "server"),
@@ -99,8 +99,8 @@ def with_user(**fields: object) -> dict[str, Any]:
         (with_user(speed=3), "users.0.speed"),
     ],
 )
-def test_a_bad_question_is_told_by_field(question: object, named: str) -> None:
-    text = question if isinstance(question, str) else json.dumps(question)
+def test_the_error_of_a_bad_query_names_the_field(query: object, named: str) -> None:
+    text = query if isinstance(query, str) else json.dumps(query)
     done = CliRunner().invoke(app, ["plan"], input=text)
     assert done.exit_code == 1
     assert done.stdout == ""

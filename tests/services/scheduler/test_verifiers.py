@@ -5,7 +5,7 @@ import pytest
 from services.scheduler.throughput import RATE_HORIZON_S, Throughput
 from services.scheduler.verifiers import Costs, InFlightBatch, InFlightBatches
 from shared.planning.cost import Packed
-from shared.planning.problem import MOST_PROMPTS
+from shared.planning.problem import MAX_PROMPT_SHARE
 
 
 def staged(staged_at: float, expected_s: float = 0.1) -> InFlightBatch:
@@ -91,7 +91,7 @@ def test_for_each_session_that_ends_another_prompt_is_expected() -> None:
     prompts = throughput.prompts(1.5)
     assert (1e3 * prompts.per_ms, prompts.each_ms) == pytest.approx((2.0, 150.0), rel=0.05)
     assert prompts.share == pytest.approx(0.3, rel=0.05)
-    assert throughput.prompts(150.0).share == MOST_PROMPTS
+    assert throughput.prompts(150.0).share == MAX_PROMPT_SHARE
 
 
 def test_one_that_ends_at_once_is_no_rate() -> None:

@@ -1,15 +1,15 @@
-"""Estimates find the truth, and forget it when it changes."""
+"""Estimates converge to the true value and follow its changes."""
 
 import random
 
 import pytest
 
 from shared.planning.cost import Packed, Padded
-from shared.planning.estimates import Acceptance, DeviceEstimate, Least, Mean, VerifyCost
+from shared.planning.estimates import Acceptance, DeviceEstimate, Mean, VerifyCost, WindowMin
 
 
 def test_alpha_is_accepted_over_accepted_and_rejected_rounds() -> None:
-    acceptance = Acceptance(known=0.0, decay=1.0)
+    acceptance = Acceptance(prior_weight=0.0, decay=1.0)
     for drafted, accepted in [(4, 4), (4, 1), (4, 0), (0, 0), (3, 3)]:
         acceptance.observe(drafted, accepted)
     assert acceptance.alpha == pytest.approx(8 / (8 + 2))
@@ -34,18 +34,18 @@ def test_a_mean_takes_the_first_value_and_then_fades() -> None:
     assert mean.value == 6.0
 
 
-def test_the_least_follows_a_link_that_became_longer() -> None:
-    least = Least()
-    assert least.value is None
+def test_a_window_minimum_follows_a_link_that_became_longer() -> None:
+    shortest = WindowMin()
+    assert shortest.value is None
     for value in (5.0, 3.0, 4.0):
-        least.observe(value)
-    assert least.value == 3.0
-    for _ in range(2 * Least.WINDOW):
-        least.observe(7.0)
-    assert least.value == 7.0
+        shortest.observe(value)
+    assert shortest.value == 3.0
+    for _ in range(2 * WindowMin.WINDOW):
+        shortest.observe(7.0)
+    assert shortest.value == 7.0
 
 
-def test_a_link_s_own_delay_is_told_from_waiting() -> None:
+def test_the_delay_of_a_link_excludes_queueing() -> None:
     device, draw = DeviceEstimate(), random.Random(3)
     for _ in range(200):
         device.observe(4, 0.040, 0.040 + 0.060 + draw.expovariate(1 / 0.020))
@@ -53,7 +53,7 @@ def test_a_link_s_own_delay_is_told_from_waiting() -> None:
     assert device.link_s.value == pytest.approx(0.080, rel=0.2)
 
 
-def test_a_devices_turnaround_is_drafting_and_the_rest() -> None:
+def test_a_turnaround_is_drafting_plus_link() -> None:
     device = DeviceEstimate()
     device.observe(tokens=4, draft_s=0.040, turnaround_s=0.046)
     device.observe(tokens=0, draft_s=9.0, turnaround_s=9.0)  # says nothing
@@ -83,7 +83,7 @@ def test_the_fitted_law_has_no_negative_coefficient() -> None:
     assert law.cost_ms([(4, 10)]) == pytest.approx(45.5, rel=0.05)
 
 
-def test_what_alike_passes_leave_open_comes_from_the_prior_and_its_scale_from_them() -> None:
+def test_equal_passes_scale_the_prior() -> None:
     prior, truth = Packed(50.0, 1.2, 0.004), Packed(75.0, 1.8, 0.006)  # the same machine, half as fast again
     fit = VerifyCost(prior)
     assert fit.expected() == prior
@@ -94,23 +94,23 @@ def test_what_alike_passes_leave_open_comes_from_the_prior_and_its_scale_from_th
         assert law.cost_ms(rows) == pytest.approx(truth.cost_ms(rows), rel=0.03)
 
 
-def test_drafts_that_come_in_every_pass_are_told_from_the_law_once_there_are_calm_passes() -> None:
+def test_arrivals_are_priced_once_there_are_passes_without_arrivals() -> None:
     law = Packed(50.0, 1.3)
     fit = VerifyCost(Packed(45.0, 1.2))
     for n in range(60):
         rows = [(4, 100)] * (6 + n % 2)
-        fit.observe(rows, law.cost_ms(rows) + 7 * 0.8, came=7)
+        fit.observe(rows, law.cost_ms(rows) + 7 * 0.8, arrivals=7)
     for n in range(20):
         rows = [(1, 100)] * (13 + n % 2)
         fit.observe(rows, law.cost_ms(rows))
     for n in range(200):
         rows = [(4, 100)] * (6 + n % 2)
-        fit.observe(rows, law.cost_ms(rows) + 7 * 0.8, came=7)
+        fit.observe(rows, law.cost_ms(rows) + 7 * 0.8, arrivals=7)
     assert fit.expected().cost_ms([(1, 100)] * 14) == pytest.approx(law.cost_ms([(1, 100)] * 14), rel=0.02)
     assert fit.arrival_ms == pytest.approx(0.8, rel=0.3)
 
 
-def test_a_pass_that_took_no_time_says_nothing() -> None:
+def test_a_pass_without_a_time_is_ignored() -> None:
     fit = VerifyCost()
     for _ in range(10):
         fit.observe([(5, 100)], 0.0)
@@ -126,7 +126,7 @@ def test_a_device_s_spread_is_about_the_standard_deviation() -> None:
 
 
 @pytest.mark.parametrize("draft_s", [-1.0, 1e6])
-def test_a_device_that_cannot_have_computed_so_long_is_not_believed(draft_s: float) -> None:
+def test_a_reported_draft_time_beyond_the_turnaround_is_refused(draft_s: float) -> None:
     device = DeviceEstimate()
     with pytest.raises(ValueError, match="of drafting in"):
         device.observe(4, draft_s, 0.05)
@@ -135,14 +135,14 @@ def test_a_device_that_cannot_have_computed_so_long_is_not_believed(draft_s: flo
 
 
 @pytest.mark.parametrize(("draft_s", "link_s"), [(-1.0, 0.01), (1e6, 0.01), (0.01, -1.0), (0.01, 1e6)])
-def test_nor_one_whose_own_figures_cannot_be(draft_s: float, link_s: float) -> None:
+def test_impossible_figures_of_a_device_are_refused(draft_s: float, link_s: float) -> None:
     device = DeviceEstimate()
     with pytest.raises(ValueError, match="s a token"):
         device.expect(draft_s, link_s)
     assert device == DeviceEstimate()
 
 
-def test_a_device_s_own_figures_count_until_it_is_observed() -> None:
+def test_a_device_report_counts_until_the_first_observation() -> None:
     device = DeviceEstimate()
     device.expect(0.02, 0.03)
     assert (device.draft_s.value, device.link_s.value) == (0.02, 0.03)
@@ -151,14 +151,14 @@ def test_a_device_s_own_figures_count_until_it_is_observed() -> None:
     assert (device.draft_s.value, device.link_s.value) == (pytest.approx(0.01), pytest.approx(0.01))
 
 
-def test_a_session_may_begin_where_others_are() -> None:
+def test_a_session_can_start_from_the_alpha_of_others() -> None:
     acceptance = Acceptance(0.9)
     assert acceptance.alpha == pytest.approx(0.9)
     acceptance.observe(1, 0)
     assert 0.8 < acceptance.alpha < 0.9
 
 
-def test_passes_all_alike_make_a_law_that_fits_them() -> None:
+def test_the_law_fits_passes_of_one_shape() -> None:
     fit = VerifyCost()
     for _ in range(10):
         fit.observe([(5, 100)] * 4, 80.0)
@@ -185,20 +185,20 @@ def test_padding_costs_and_packing_does_not() -> None:
 
 
 def test_passes_of_a_few_tokens_do_not_spoil_the_law_of_the_others() -> None:
-    """On a CPU they run other code: here at two thirds of what the line says."""
+    """On a CPU such passes run other code, here in two thirds of the time of the law."""
     law = Packed(50.0, 1.3, 0.003)
-    learnt = VerifyCost(law)
+    costs = VerifyCost(law)
     for turn in range(400):
         cached = 150 + turn % 200
-        learnt.observe([(1, cached)], 0.66 * law.cost_ms([(1, cached)]))
+        costs.observe([(1, cached)], 0.66 * law.cost_ms([(1, cached)]))
         many = [(1 + turn % 3, cached)] * 14
-        learnt.observe(many, law.cost_ms(many))
-    asked = [(4, 300)] * 14
-    assert learnt.expected().cost_ms(asked) == pytest.approx(law.cost_ms(asked), rel=0.01)
+        costs.observe(many, law.cost_ms(many))
+    shape = [(4, 300)] * 14
+    assert costs.expected().cost_ms(shape) == pytest.approx(law.cost_ms(shape), rel=0.01)
 
 
 def test_passes_of_a_few_tokens_make_a_law_where_there_are_no_others() -> None:
-    learnt = VerifyCost()
+    costs = VerifyCost()
     for _ in range(30):
-        learnt.observe([(1, 200)], 20.0)
-    assert learnt.expected().cost_ms([(1, 200)]) == pytest.approx(20.0, rel=0.02)
+        costs.observe([(1, 200)], 20.0)
+    assert costs.expected().cost_ms([(1, 200)]) == pytest.approx(20.0, rel=0.02)

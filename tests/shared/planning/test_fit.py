@@ -1,4 +1,4 @@
-"""Both laws are found again in what was made of them, and errors are those of passes that were not fitted on."""
+"""Fits recover the laws that made the passes; errors are those of held-out passes."""
 
 from collections.abc import Sequence
 
@@ -32,7 +32,7 @@ def coefficients(law: Packed | Padded) -> Sequence[float]:
 
 @pytest.mark.parametrize(("noise", "near"), [(0.0, 1e-3), (0.05, 0.2)])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_law_is_found_again(noise: float, near: float, seed: int) -> None:
+def test_a_fit_recovers_the_law(noise: float, near: float, seed: int) -> None:
     packed = fit_packed(passes(PACKED, noise, seed))
     assert coefficients(packed) == pytest.approx(coefficients(PACKED), rel=near)
     padded = fit_padded(passes(PADDED, noise, seed), *SHAPE)
@@ -47,7 +47,7 @@ def test_the_law_that_made_the_passes_has_a_small_error() -> None:
 
 
 def test_every_pass_counts_by_its_relative_error() -> None:
-    """One pass in a hundred times the others' size is off by a fifth: it must not drag the small ones along."""
+    """One pass in a hundred times the others' size is off by a fifth: it must not distort the fit of the small ones."""
     small = [Timed(1, new, 0, 10.0 + new) for new in range(4, 24)]
     large = Timed(100, 100, 0, 1.2 * 10_010)
     errors = relative_errors(fit_packed([*small, large]), small)
@@ -55,7 +55,7 @@ def test_every_pass_counts_by_its_relative_error() -> None:
 
 
 def test_no_coefficient_is_negative() -> None:
-    """Times that fall with the context, and with tokens: all that is left is a constant."""
+    """Times fall with context and tokens, so only the constant remains."""
     falling = [Timed(rows, new, cached, 100.0 - rows * new / 10 - cached / 10) for rows, new, cached in GRID]
     law = fit_packed(falling)
     assert min(coefficients(law)) >= 0
@@ -79,17 +79,17 @@ def test_held_out_passes_are_spread_over_the_grid_and_decide_the_error() -> None
     assert errors.worst == pytest.approx(-0.45)
 
 
-def test_few_tokens_are_left_out_and_their_errors_told() -> None:
-    """Where one token costs a fifth, and up to three a half, the law for batches stays as it is."""
+def test_passes_of_few_tokens_are_left_out_and_their_errors_stated() -> None:
+    """One token costs a fifth and up to three cost half of the law; the law for batches is unaffected."""
     factor = {1: 1 / 5, 2: 1 / 2, 3: 1 / 2}
     cheap = [
         Timed(one.rows, one.new, one.cached, one.ms * factor.get(one.tokens, 1)) for one in passes(PACKED)
     ]
-    found = fit(cheap, *SHAPE)
-    assert coefficients(found.packed) == pytest.approx(coefficients(PACKED), rel=1e-3)
-    assert found.packed_errors.mean < 1e-3
-    assert found.packed_errors.single_token == pytest.approx(4.0, rel=1e-2)
-    assert found.packed_errors.few_tokens == pytest.approx(1.0, rel=1e-2)
+    fitted = fit(cheap, *SHAPE)
+    assert coefficients(fitted.packed) == pytest.approx(coefficients(PACKED), rel=1e-3)
+    assert fitted.packed_errors.mean < 1e-3
+    assert fitted.packed_errors.single_token == pytest.approx(4.0, rel=1e-2)
+    assert fitted.packed_errors.few_tokens == pytest.approx(1.0, rel=1e-2)
 
 
 def test_too_few_shapes_are_refused() -> None:

@@ -11,16 +11,16 @@ from shared.planning.least_squares import nonnegative
 @pytest.mark.parametrize("seed", range(20))
 def test_no_point_of_a_grid_is_better(seed: int) -> None:
     draw = np.random.default_rng(seed)
-    terms, wanted = draw.normal(size=(9, 3)), draw.normal(size=9)
+    terms, target = draw.normal(size=(9, 3)), draw.normal(size=9)
 
     def loss(x: np.ndarray) -> float:
-        return float(((terms @ x - wanted) ** 2).sum())
+        return float(((terms @ x - target) ** 2).sum())
 
-    found = np.array(nonnegative(terms.T @ terms, terms.T @ wanted))
-    assert found.min() >= 0
+    solution = np.array(nonnegative(terms.T @ terms, terms.T @ target))
+    assert solution.min() >= 0
     steps = np.linspace(0, 2, 21)
-    assert loss(found) <= min(loss(np.array(x)) for x in itertools.product(steps, steps, steps)) + 1e-4
+    assert loss(solution) <= min(loss(np.array(x)) for x in itertools.product(steps, steps, steps)) + 1e-4
 
 
-def test_nothing_but_zero_is_left_when_every_term_points_away() -> None:
+def test_coefficients_are_zero_when_every_term_has_a_negative_moment() -> None:
     assert nonnegative(np.eye(2), np.array([-1.0, -2.0])) == [0.0, 0.0]

@@ -1,4 +1,4 @@
-"""The profile file: written and read again, and told what is wrong with it by file and field."""
+"""The profile file: written, read, and errors that name file and field."""
 
 import json
 from pathlib import Path
@@ -79,7 +79,7 @@ PROFILE: dict[str, Any] = {
 
 
 def changed(where: str, value: object) -> dict[str, Any]:
-    """The profile with one field, named with dots, changed; ... takes it out."""
+    """The profile with one field, named with dots, changed; ... removes it."""
     data: dict[str, Any] = json.loads(json.dumps(PROFILE))
     *path, last = where.split(".")
     inner = data
@@ -96,7 +96,7 @@ def write(path: Path, data: object) -> Path:
     return path
 
 
-def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_a_profile_is_read_as_it_was_written(tmp_path: Path) -> None:
     profile = read_profile(write(tmp_path / "a.json", PROFILE))
     assert profile.draft.ms_by_sessions[4] == 22.0
     assert profile.alpha == {0.0: 0.8, 1.0: 0.75}

@@ -1,4 +1,4 @@
-"""`dip-sd`: the plan it makes of sessions, and the cycle it keeps."""
+"""`dip-sd`: its plans and its cycle."""
 
 from dataclasses import replace
 
@@ -6,11 +6,11 @@ import pytest
 
 from shared.planning.policies.dip_sd import DipSd
 from shared.planning.problem import PackedServer, Prompts
-from tests.shared.planning.crews import SERVER, view
 from tests.shared.planning.policies.test_policies import Timeline
+from tests.shared.planning.session_views import SERVER, view
 
 
-def test_a_plan_has_everybody_who_can_draft_once() -> None:
+def test_a_plan_has_each_session_that_can_draft_once() -> None:
     views = [view(0, can_draft=False), *(view(n, draft_s_per_token=0.01 * n) for n in range(1, 9))]
     plan = DipSd().plan(views, SERVER, 64, None)
     assert plan is not None
@@ -20,13 +20,13 @@ def test_a_plan_has_everybody_who_can_draft_once() -> None:
         == [f"s{n}" for n in range(1, 9)]
     )
     assert min(plan.lengths.values()) >= 1
-    assert plan.least == tuple(len(batch) for batch in plan.batches)
+    assert plan.min_ready == tuple(len(batch) for batch in plan.batches)
     assert plan.tokens_per_s == pytest.approx(
         sum((1 - 0.78 ** (k + 1)) / 0.22 for k in plan.lengths.values()) / plan.cycle_ms * 1e3
     )
 
 
-def test_a_cycle_is_longer_by_the_prompts_that_are_read_meanwhile() -> None:
+def test_prompts_lengthen_the_cycle() -> None:
     views = [view(n) for n in range(6)]
     plain = DipSd().plan(views, SERVER, 64, None)
     read = DipSd().plan(views, replace(SERVER, prompts=Prompts(0.002, 125.0)), 64, None)
@@ -38,21 +38,21 @@ def test_a_cycle_is_longer_by_the_prompts_that_are_read_meanwhile() -> None:
     assert read.busy == pytest.approx(0.75 * plain.busy + 0.25)
 
 
-def test_who_comes_after_the_plan_drafts_as_far_as_the_middle_one() -> None:
+def test_a_newcomer_takes_the_median_length() -> None:
     plan = DipSd().plan([view(n, alpha=0.5 + 0.1 * n) for n in range(5)], SERVER, 64, None)
     assert plan is not None
     assert DipSd().next_length(view(9), plan, 0.0) == sorted(plan.lengths.values())[2]
 
 
-def test_there_is_no_plan_of_nobody_or_without_room() -> None:
+def test_there_is_no_plan_without_sessions_or_memory() -> None:
     assert DipSd().plan([view(0, can_draft=False)], SERVER, 64, None) is None
     assert DipSd().plan([view(0)], PackedServer(SERVER.law, 100.0, 1.0), 64, None) is None
 
 
-def test_dealt_lanes_are_verified_in_turn_and_whole() -> None:
+def test_planned_lanes_are_verified_in_turn_and_whole() -> None:
     line = Timeline(DipSd())
     line.add("a", "b", "c", phase="ready")
-    line.cohort = line.cohort.deal([("a", "b"), ("c",)])
+    line.sessions = line.sessions.assign_lanes([("a", "b"), ("c",)])
     assert line.select() == ("a", "b")
     assert line.select() == ("c",)
     line.become("drafting", "a", "b", "c")

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from shared.planning.cohort import Cohort
 from shared.planning.cost import Packed
 from shared.planning.policies import POLICY_NAMES, UnknownPolicy, make_policy
 from shared.planning.policy import Policy
 from shared.planning.problem import PackedServer
+from shared.planning.session_index import SessionIndex
 from shared.planning.views import Phase, SessionView, VerifierView
 
 BASELINES = ("autoregressive", "greedy-batch", "fixed-k", "cyclic-k")
@@ -37,29 +37,29 @@ def verifier(in_flight: int = 0, max_rows: int = 8) -> VerifierView:
 
 
 class Timeline:
-    """A cohort whose members change phase as a test says."""
+    """Sessions that change phase as a test says."""
 
     def __init__(self, policy: Policy, max_rows: int = 8) -> None:
         self.policy, self.max_rows = policy, max_rows
-        self.cohort = Cohort(policy.lanes)
+        self.sessions = SessionIndex(policy.lanes)
         self.now = 0.0
 
     def add(self, *names: str, phase: Phase = "ready", drafted: int = 4) -> None:
         for name in names:
-            self.cohort.put(session(name, phase, self.now, joined=len(self.cohort), drafted=drafted))
+            self.sessions.put(session(name, phase, self.now, joined=len(self.sessions), drafted=drafted))
 
     def become(self, phase: Phase, *names: str, drafted: int = 4) -> None:
         self.now += 1.0
-        views = {view.session: view for view in self.cohort}
+        views = {view.session: view for view in self.sessions}
         for name in names:
-            self.cohort.put(replace(views[name], phase=phase, since=self.now, drafted=drafted))
+            self.sessions.put(replace(views[name], phase=phase, since=self.now, drafted=drafted))
 
     def select(self, in_flight: int = 0) -> tuple[str, ...]:
-        """What the policy stages now; the cohort follows."""
+        """The rows that the policy stages now; the sessions become `verifying`."""
         self.now += 1.0
-        choice = self.policy.select(self.cohort, verifier(in_flight, self.max_rows), None, self.now)
+        choice = self.policy.select(self.sessions, verifier(in_flight, self.max_rows), None, self.now)
         if choice.rows:
-            self.cohort.closed(choice.lane, choice.rows, self.now)
+            self.sessions.closed(choice.lane, choice.rows, self.now)
             self.become("verifying", *choice.rows)
         return choice.rows
 
@@ -80,10 +80,10 @@ def test_autoregressive_gives_a_prompts_chunk_a_turn_of_its_own() -> None:
     line.add("a")
     line.now += 1
     line.add("p", phase="prefill")
-    choice = line.policy.select(line.cohort, verifier(), None, line.now)
+    choice = line.policy.select(line.sessions, verifier(), None, line.now)
     assert (choice.rows, choice.alone) == (("a",), True)
     line.become("verifying", "a")
-    assert line.policy.select(line.cohort, verifier(), None, line.now).rows == ("p",)
+    assert line.policy.select(line.sessions, verifier(), None, line.now).rows == ("p",)
 
 
 @pytest.mark.parametrize("name", ["greedy-batch", "fixed-k"])
@@ -100,7 +100,7 @@ def test_one_batch_of_all_waits_for_the_last(name: str) -> None:
     assert set(line.select()) == {"a", "b", "c"}
 
 
-def test_fixed_k_does_not_wait_for_prefill_or_for_the_blocked() -> None:
+def test_fixed_k_does_not_wait_for_prefill_or_blocked_sessions() -> None:
     line = Timeline(make_policy("fixed-k", k=4))
     line.add("a")
     line.add("p", phase="prefill")
@@ -109,7 +109,7 @@ def test_fixed_k_does_not_wait_for_prefill_or_for_the_blocked() -> None:
     assert line.select() == ("a",)
 
 
-def test_who_did_not_fit_goes_at_once_in_the_next_batch_oldest_first() -> None:
+def test_rows_that_did_not_fit_are_in_the_next_batch_oldest_first() -> None:
     line = Timeline(make_policy("fixed-k", k=4), max_rows=2)
     line.add("a", "b", "c", "d", "e")
     assert line.select() == ("a", "b")
@@ -123,7 +123,7 @@ def test_who_did_not_fit_goes_at_once_in_the_next_batch_oldest_first() -> None:
 def test_cyclic_k_verifies_one_batch_while_the_other_drafts() -> None:
     line = Timeline(make_policy("cyclic-k", k=4, batches=2))
     line.add("a1", "b1", "a2", "b2", phase="drafting")
-    assert line.cohort.lane("a1") == line.cohort.lane("a2") != line.cohort.lane("b1")
+    assert line.sessions.lane("a1") == line.sessions.lane("a2") != line.sessions.lane("b1")
     line.become("ready", "a1")
     assert line.select() == ()  # a2 is missing
     line.become("ready", "a2", "b1", "b2")
@@ -157,22 +157,22 @@ def test_cyclic_k_users_without_drafts_ride_in_every_batch() -> None:
     line.become("ready", "b", drafted=0)
     assert line.select() == ("a", "c", "b")
     line.become("drafting", "a", "c")
-    assert line.select() == ()  # nobody to verify in b's batch: b is under way in a's
+    assert line.select() == ()  # b's batch has no rows: b is being verified in a's
     line.become("ready", "b", drafted=0)
     assert line.select() == ("b",)
     line.become("ready", "a", "b", "c", drafted=0)
     assert set(line.select()) == {"a", "b", "c"}
 
 
-def test_a_rider_does_not_hold_up_its_own_batch() -> None:
+def test_a_session_in_another_lane_s_batch_does_not_delay_its_own() -> None:
     line = Timeline(make_policy("cyclic-k", k=4, batches=2))
     line.add("a", "b", "c", "d")  # a, c and b, d
     line.become("ready", "d", drafted=0)
     assert line.select() == ("a", "c", "d")
-    assert line.select(in_flight=1) == ("b",)  # staged ahead, although d is still under way in a's batch
+    assert line.select(in_flight=1) == ("b",)  # staged ahead, although d is still being verified in a's batch
 
 
-def test_nobody_is_passed_over_twice_in_a_cycle() -> None:
+def test_no_session_is_passed_over_twice_in_a_cycle() -> None:
     line = Timeline(make_policy("cyclic-k", k=4, batches=2), max_rows=2)
     line.add("a1", "b1", "a2", "b2", "a3", "b3")
     assert line.select() == ("a1", "a2")

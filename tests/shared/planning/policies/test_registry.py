@@ -16,7 +16,7 @@ REGISTRY_FILE = ROOT / "shared/planning/policies/__init__.py"
 FEW = 4  # names from which on a literal lists the policies; examples in help texts have up to three
 NAME = re.compile(r"(?<![\w-])(" + "|".join(sorted(POLICY_NAMES, key=len, reverse=True)) + r")(?![\w-])")
 
-# A policy that is in the registry alone, and everybody who lists policies.
+# A policy that is only in the registry, and everything that lists policies.
 DUMMY = """
 import sys, types
 from shared.planning import policies
@@ -41,7 +41,7 @@ assert "dummy" in scenario.POLICY_NAMES and "dummy" in admin.POLICY_NAMES
 
 def lists_of_policies(text: str) -> list[int]:
     """Lines of literals that hold several policies' names, in strings of their own or in one text."""
-    found = []
+    lines = []
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Tuple | ast.List | ast.Set | ast.Dict):
             parts = node.keys if isinstance(node, ast.Dict) else node.elts
@@ -51,8 +51,8 @@ def lists_of_policies(text: str) -> list[int]:
         else:
             continue
         if len(names) >= FEW:
-            found.append(node.lineno)
-    return found
+            lines.append(node.lineno)
+    return lines
 
 
 def test_no_other_file_lists_the_policies() -> None:

@@ -1,4 +1,4 @@
-"""The best plan of equal users, searched in another way than the solvers do.
+"""A reference search for the best plan of equal users, independent of the solvers.
 
 A batch of b equal users is worth most for its time with drafts as equal as can be: all as long under the padded law,
 the tokens dealt out evenly under the packed one. So a batch has few choices, and for every loop that any of them has
@@ -13,34 +13,34 @@ from shared.planning.problem import PackedServer, Problem, User
 Choice = tuple[float, float, float]  # verify time and loop in ms, value
 
 
-def best_of_equals(problem: Problem, goal: Objective, known: float) -> float:
-    """The best score there is; at least `known`, some plan's, which saves time."""
+def best_of_equals(problem: Problem, goal: Objective, known_score: float) -> float:
+    """The best score. known_score: of some plan, a lower bound that saves time."""
     users, bounds = len(problem.users), problem.bounds
     choices = {size: _choices(problem, goal, size) for size in range(1, users + 1)}
-    best, most = known, goal.value(problem.users[0], bounds.max_draft) * users
-    for cap in sorted({loop for each in choices.values() for _, loop, _ in each}):
-        if most / cap <= best:
+    best, max_value = known_score, goal.value(problem.users[0], bounds.max_draft) * users
+    for cycle_bound in sorted({loop for each in choices.values() for _, loop, _ in each}):
+        if max_value / cycle_bound <= best:
             break
         within = {
-            size: _worth_having([(time, value) for time, loop, value in each if loop <= cap + 1e-9])
+            size: _undominated([(time, value) for time, loop, value in each if loop <= cycle_bound + 1e-9])
             for size, each in choices.items()
         }
-        for time, value in _plans(within, users, bounds.min_batches, most, best):
-            best = max(best, value / max(cap, time))
+        for time, value in _plans(within, users, bounds.min_batches, max_value, best):
+            best = max(best, value / max(cycle_bound, time))
     return best
 
 
 def _choices(problem: Problem, goal: Objective, size: int) -> list[Choice]:
-    user, server, least, most = (
+    user, server, min_draft, max_draft = (
         problem.users[0],
         problem.server,
         problem.bounds.min_draft,
         problem.bounds.max_draft,
     )
-    if server.room_bytes(size, user.prefix, size * user.prefix) > server.memory_bytes:
+    if server.needed_bytes(size, user.prefix, size * user.prefix) > server.memory_bytes:
         return []
     packed = isinstance(server, PackedServer)
-    drafts = range(size * least, size * most + 1, 1 if packed else size)
+    drafts = range(size * min_draft, size * max_draft + 1, 1 if packed else size)
     return [_choice(problem, goal, user, size, drafted) for drafted in drafts]
 
 
@@ -53,27 +53,27 @@ def _choice(problem: Problem, goal: Objective, user: User, size: int, drafted: i
 
 
 def _plans(
-    within: dict[int, list[tuple[float, float]]], users: int, batches: int, most: float, best: float
+    within: dict[int, list[tuple[float, float]]], users: int, batches: int, max_value: float, best: float
 ) -> list[tuple[float, float]]:
-    """(Σ time, Σ value) of plans that are worth having, with at least so many batches."""
+    """(Σ time, Σ value) of undominated plans with at least this many batches."""
     at: dict[tuple[int, int], list[tuple[float, float]]] = {(0, 0): [(0.0, 0.0)]}
     for placed in range(1, users + 1):
         for count in range(batches + 1):
             before = {max(count - 1, 0), count} if count == batches else {count - 1}
-            found = [
+            pairs = [
                 (time + more, value + worth)
                 for earlier in before
                 for size in range(1, placed + 1)
                 for time, value in at.get((placed - size, earlier), ())
                 for more, worth in within[size]
-                if most / (time + more) > best
+                if max_value / (time + more) > best
             ]
-            at[placed, count] = _worth_having(found)
+            at[placed, count] = _undominated(pairs)
     return at[users, batches]
 
 
-def _worth_having(pairs: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Those that none other beats in both."""
+def _undominated(pairs: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The pairs that no other pair beats in both."""
     kept: list[tuple[float, float]] = []
     for time, value in sorted(pairs, key=lambda pair: (pair[0], -pair[1])):
         if not kept or value > kept[-1][1] + 1e-12:

@@ -1,0 +1,1 @@
+"""Solver `outrider`: joint dynamic programme, local search, draft lengths."""

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from cli.calibrate.drafting import draft_all
-from cli.calibrate.passes import feed
 from cli.models.measure import PROMPTS
+from loadgen.measuring.decodes import draft_all
+from loadgen.measuring.fixed_pass import cache_context
 from shared.compute.drafter import Drafter, DraftRequest
 from shared.compute.target import TargetModel, TargetRow
 from shared.speculative.params import SamplingParams
@@ -29,7 +29,7 @@ def measure_alpha(
         sessions = {f"s{n}": list(ids) for n, ids in enumerate(prompts)}
         params = {name: SamplingParams(n + 1, target.vocab, temperature) for n, name in enumerate(sessions)}
         for name, ids in sessions.items():
-            feed(target, name, ids[:-1], params[name])
+            cache_context(target, name, ids[:-1], params[name])
         found[temperature] = _alpha(target, drafter, sessions, params, stops)
         tick(f"speculating at temperature {temperature:g}")
     return found

@@ -3,9 +3,9 @@
 import importlib.metadata
 import os
 import platform
-from pathlib import Path
 from typing import Final
 
+from loadgen.results import result_file
 from shared.planning.profile import Hardware
 
 BUSY: Final = 0.25  # share of the cores in use beyond which figures mislead
@@ -16,10 +16,10 @@ def hardware() -> Hardware:
     """CPU, cores this process may use, memory, GPU."""
     import torch  # heavy
 
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    machine = result_file.hardware()
     return Hardware(
-        cpu=_cpu(),
-        cores=usable,
+        cpu=machine["cpu"],
+        cores=machine["cores"],
         memory_gb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         gpu=torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
         system=platform.platform(),
@@ -40,12 +40,3 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[package] = "not installed"
     return found
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith(("model name", "Model")):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()

@@ -2,13 +2,10 @@
 
 import asyncio
 import gc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cli.calibrate import hardware, measured
 from cli.calibrate.grid import Grid
@@ -17,7 +14,9 @@ from cli.calibrate.report import tell
 from cli.calibrate.stack import measure_broker
 from cli.command.cli_errors import expected
 from cli.command.errors import CommandError, ModelError
+from cli.models.llama_guard import require_llama
 from cli.models.resolve import resolve
+from loadgen.measuring.progress import Steps
 from shared.broker.embedded import NoServer, server_binary
 from shared.planning.cost import Packed
 from shared.planning.profile import Profile, write_profile
@@ -68,30 +67,20 @@ def measure_models(
     console: Console, name: str, folder: Path, draft: Path, verifier: VerifierSettings, grid: Grid
 ) -> tuple[Model, measured.Measured]:
     """Load both models, measure, and give their memory back. Raises CommandError."""
-    with (
-        loaded(name, folder, draft, verifier, grid) as pair,
-        progress(console, measured.steps(grid)) as tick,
-    ):
-        return pair.model, measured.measure(pair, grid, tick)
-
-
-@contextmanager
-def progress(console: Console, total: int) -> Iterator[Callable[[str], None]]:
-    """A bar; calling what it gives is one step of it."""
-    columns = (TextColumn("{task.description:<34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as bars:
-        bar = bars.add_task("loading", total=total)
-        yield lambda doing: bars.update(bar, advance=1, description=doing)
+    with loaded(name, folder, draft, verifier, grid) as pair, Steps(console) as steps:
+        step = steps.step("passes and drafts", measured.steps(grid))
+        return pair.model, measured.measure(pair, grid, step.advance)
 
 
 def _checked(wanted: CalibrateOptions) -> tuple[Path, Path, str]:
-    """Models found, file writable, broker there: before minutes are spent. Raises CommandError."""
+    """Models found, file writable, broker and llama.cpp work: before minutes are spent. Raises CommandError."""
     try:
         wanted.out.parent.mkdir(parents=True, exist_ok=True)
         if wanted.out.is_dir():
             raise CommandError(f"--out {wanted.out}: is a folder; name a file")
         if wanted.broker:
             server_binary()
+        require_llama()
         return resolve(wanted.target, wanted.draft)
     except OSError as error:
         raise CommandError(f"--out {wanted.out}: {error}") from None

@@ -8,6 +8,7 @@ from cli.calibrate.agreement import chat_prompts
 from cli.calibrate.live import at_users, broker_of, cycles
 from cli.calibrate.pair import Model
 from cli.command.errors import CommandError
+from cli.stack.requests import answers
 from cli.stack.stack import LocalStack, Options, Ports
 from loadgen.client.streaming import Client
 from loadgen.prompts import demo_cases
@@ -34,12 +35,12 @@ async def measure_broker(
         Client(stack.url) as client,
         TraceReader(stack.broker_url) as trace,
     ):
-        await _ask(client, demo_cases(max(users)), model.name, WARM_UP_TOKENS)
+        await answers(client, _requests(demo_cases(max(users)), model.name, WARM_UP_TOKENS))
         for count in users:
             tick(f"a running stack, {count} users")
             cases = demo_cases(count)
             begun_us = await trace.now_us()
-            await _ask(client, cases, model.name, tokens)
+            await answers(client, _requests(cases, model.name, tokens))
             stack.raise_if_failed()
             prompts = chat_prompts(model.folder, [case["prompt"] for case in cases])
             seen = cycles(await trace.since(begun_us), count, sum(map(len, prompts)))
@@ -72,9 +73,5 @@ def options(model: Model, state_dir: Path) -> Options:
     )
 
 
-async def _ask(client: Client, cases: Sequence[dict[str, Any]], model: str, tokens: int) -> None:
-    """All at once, to the end. Raises CommandError."""
-    records = await client.chat_all([ChatRequest(model=model, max_tokens=tokens, **case) for case in cases])
-    failed = [record.error for record in records if record.error]
-    if failed:
-        raise CommandError(f"the running stack: {len(failed)} of {len(records)} requests failed: {failed[0]}")
+def _requests(cases: Sequence[dict[str, Any]], model: str, tokens: int) -> list[ChatRequest]:
+    return [ChatRequest(model=model, max_tokens=tokens, **case) for case in cases]

@@ -12,12 +12,12 @@ from typing import Final
 
 from cli.admin import Admin
 from cli.demo.entrants import DemoRun
-from cli.progress import Steps
 from cli.race import race as bench
 from cli.race.attention import fastest_baseline
 from cli.race.emulated import emulated
 from cli.race.recording import Recording, prompts_of, record
 from cli.stack.stack import LocalStack, Options
+from loadgen.measuring.progress import Steps
 from shared.scenario.scenario import Scenario
 
 GENERATE: Final = "generate"

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from math import nan
 
 from cli.admin import Admin
-from cli.command.errors import CommandError
 from cli.demo.reference import Text
+from cli.stack.requests import answers
 from loadgen.client.streaming import Client
 from loadgen.metrics.summary import summarise
 from loadgen.request import ChatRequest, Record
@@ -48,7 +48,7 @@ async def serve(
     """All users at once, each to its last token. expected: by the requests' ids. Raises CommandError if one fails."""
     await admin.set_policy(entrant.policy, entrant.k, entrant.verifier_threads, entrant.draft_threads)
     before = (await admin.status())["totals"]
-    records = await ask(client, requests)
+    records = await answers(client, requests)
     after = (await admin.status())["totals"]
     accepted = after["accepted"] - before["accepted"]
     ended = accepted + after["rejections"] - before["rejections"]
@@ -67,12 +67,3 @@ async def serve(
 def same(records: Sequence[Record], expected: Mapping[str, Text]) -> bool:
     """Whether every text is the target's own, from its first token to its last."""
     return all(tuple(record.tokens) == expected[record.request.id].answer for record in records)
-
-
-async def ask(client: Client, requests: Sequence[ChatRequest]) -> list[Record]:
-    """All requests at once. Raises CommandError if one fails."""
-    records = await client.chat_all(list(requests))
-    failed = [record.error for record in records if record.error]
-    if failed:
-        raise CommandError(f"{len(failed)} of {len(records)} requests failed: {failed[0]}")
-    return records

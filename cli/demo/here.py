@@ -11,12 +11,13 @@ from typing import Final
 
 from cli.admin import Admin
 from cli.command.errors import CommandError
-from cli.demo.entrants import DemoPolicy, DemoRun, ask, serve
+from cli.demo.entrants import DemoPolicy, DemoRun, serve
 from cli.demo.reference import Text
-from cli.progress import Step
-from cli.race.turns import by_turns
+from cli.stack.requests import answers
 from cli.stack.stack import LocalStack
 from loadgen.client.streaming import Client
+from loadgen.measuring.arms import measure_arms_async
+from loadgen.measuring.progress import Step
 from loadgen.request import ChatRequest, Record
 
 ENTRANTS: Final = (
@@ -33,7 +34,7 @@ async def prove(stack: LocalStack, requests: Sequence[ChatRequest]) -> None:
     """Raise CommandError unless the stack serves, and its devices draft what the target accepts."""
     async with Client(stack.url) as client, Admin(stack.url) as admin:
         await admin.set_policy("fixed-k", 4)
-        records = await ask(client, [replace(request, max_tokens=PROOF_TOKENS) for request in requests])
+        records = await answers(client, [replace(request, max_tokens=PROOF_TOKENS) for request in requests])
     stack.raise_if_failed()
     require_drafts(records, stack.options.state_dir / "logs")
 
@@ -66,5 +67,5 @@ async def race(
             stack.raise_if_failed()
             return run
 
-        runs = await by_turns(ENTRANTS, repeats, turn)
+        runs = await measure_arms_async(ENTRANTS, repeats, turn)
     return {str(entrant): mine for entrant, mine in runs.items()}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from cli.command.errors import CommandError
-from cli.progress import Step
+from loadgen.measuring.progress import Step
 from loadgen.request import ChatRequest
 
 # What the reference is told of a request.

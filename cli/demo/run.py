@@ -14,8 +14,8 @@ from cli.demo.entrants import DemoRun
 from cli.demo.reference import reference
 from cli.demo.statistics import rows
 from cli.demo.table import show
-from cli.progress import Steps
 from cli.stack.stack import LocalStack, Options, Ports
+from loadgen.measuring.progress import Steps
 from loadgen.prompts import demo_cases
 from loadgen.request import ChatRequest
 from loadgen.results.result_file import write_result

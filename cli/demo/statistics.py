@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from cli.demo.entrants import DemoRun
-from cli.race.statistics import ratio
+from loadgen.measuring.intervals import mean_ratio
 
 
 def rows(runs: Mapping[str, Sequence[DemoRun]], bases: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -18,7 +18,7 @@ def rows(runs: Mapping[str, Sequence[DemoRun]], bases: Sequence[str]) -> dict[st
     rates = {name: [run.tokens_per_s for run in mine] for name, mine in runs.items()}
     found = {}
     for name, mine in runs.items():
-        over = {base: ratio(rates[name], rates[base]) for base in bases}
+        over = {base: mean_ratio(rates[name], rates[base]) for base in bases}
         checked = [run.same for run in mine if run.same is not None]
         found[name] = {
             "tokens_per_s": median(rates[name]),

@@ -12,6 +12,7 @@ from cli.command.errors import ModelError
 from cli.command.report import Report
 from cli.command.sizes import human_size
 from cli.models import measure, requantize, store
+from cli.models.llama_guard import require_llama
 from cli.models.manifest import DraftRecipe
 from cli.models.store import Folder
 
@@ -58,6 +59,7 @@ class Row:
 
 def compare(folder: Folder, tokens: int, repeats: int, report: Report) -> list[Row]:
     """Measure every candidate on this machine, one thread, timings interleaved. Raises ModelError."""
+    require_llama()
     if not folder.source.is_file():
         raise ModelError(f"{folder.source}: missing; only a model with a source file can be requantised")
     report.say(f"Decoding {len(measure.PROMPTS)} prompts x {tokens} tokens with the target alone")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from cli.admin import Admin
@@ -19,6 +18,7 @@ from cli.race.race import BATCH, ONE, Race, RaceRun, race
 from cli.race.recording import prompts_of, record
 from cli.race.statistics import ceiling, rows
 from cli.stack.stack import LocalStack
+from loadgen.measuring.progress import Steps
 from loadgen.results.result_file import write_result
 from shared.planning.profile import Profile, ProfileError, read_profile
 from shared.scenario.scenario import Scenario, read_scenario
@@ -107,15 +107,14 @@ async def one(
     work = scenario.workload
     settle_s = wanted.settle_s or scenario.settle.at(0)
     measure_s = wanted.measure_s or scenario.measure.at(0)
-    entrants = len(scenario.policies) + 2 * wanted.rivals
-    columns = (TextColumn("{task.description:<52}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task(
-            f"{path.stem}: recording the target, warming up", total=wanted.repeats * entrants
-        )
+    rivals = (1, len(devices)) if wanted.rivals else ()
+    async with Steps(console) as steps:
+        step = steps.step(f"{path.stem}: recording the target", 1)
         prompts = prompts_of(len(devices), work.prompt)
         async with fastest_baseline(target, wanted.dtype, prompts[: len(devices)]) as rival:
             recording = await record(rival, target, wanted.dtype, prompts, work.answer, wanted.state_dir)
+            step.advance()
+            step = steps.step(path.stem, wanted.repeats * (len(scenario.policies) + len(rivals)))
             options = emulated(
                 target,
                 name,
@@ -133,13 +132,11 @@ async def one(
                 course = Race(stack, admin, rival, name, scenario, recording, devices, settle_s, measure_s)
 
                 def told(entrant: str, run: RaceRun) -> None:
-                    progress.update(bar, description=f"{path.stem}: {entrant} {run.tokens_per_s:.1f} tok/s")
-                    progress.advance(bar)
+                    step.advance(f"{entrant} {run.tokens_per_s:.1f} tok/s")
 
                 fair = fair_rates(
                     scenario.fleet(verify_ms(profile)), profile.pass_law, work.prompt + work.answer / 2
                 )
-                rivals = (1, len(devices)) if wanted.rivals else ()
                 return rows(await race(course, wanted.repeats, rivals, told), fair)
 
 

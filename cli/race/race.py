@@ -14,9 +14,9 @@ from cli.admin import Admin
 from cli.baseline import Baseline
 from cli.command.errors import CommandError
 from cli.race.recording import Recording
-from cli.race.turns import by_turns
 from cli.race.users import use
 from cli.stack.stack import HOST, LocalStack
+from loadgen.measuring.arms import measure_arms_async
 from shared.scenario.scenario import Entrant, Scenario
 
 ONE: Final = "generate, one user"
@@ -182,7 +182,7 @@ async def race(
         return run
 
     await course.run(course.scenario.policies[-1])
-    runs = await by_turns(entrants, repeats, turn)
+    runs = await measure_arms_async(entrants, repeats, turn)
     return {_name(entrant): mine for entrant, mine in runs.items()}
 
 

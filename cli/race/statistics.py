@@ -1,32 +1,13 @@
 """Benchmark summary statistics. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import exp, log, sqrt
-from statistics import fmean, median, stdev
+from dataclasses import astuple
+from statistics import median
 from typing import Any
 
 from cli.race.race import RaceRun
+from loadgen.measuring.intervals import mean_ratio
 from shared.planning.cost import Packed
-
-
-@dataclass(frozen=True, slots=True)
-class Ratio:
-    """Geometric mean over repeats of a ratio within each repeat, and its 95 % interval (Student's t on logarithms)."""
-
-    value: float
-    low: float
-    high: float
-
-
-def ratio(mine: Sequence[float], theirs: Sequence[float]) -> Ratio | None:
-    """None when a repeat has nothing to compare. With one repeat the interval is a point."""
-    if not mine or len(mine) != len(theirs) or min(*mine, *theirs) <= 0:
-        return None
-    logs = [log(a / b) for a, b in zip(mine, theirs, strict=True)]
-    centre = fmean(logs)
-    half = _student(len(logs) - 1) * stdev(logs) / sqrt(len(logs)) if len(logs) > 1 else 0.0
-    return Ratio(exp(centre), exp(centre - half), exp(centre + half))
 
 
 def ceiling(law: Packed, alphas: Sequence[float], context: float) -> float:
@@ -42,12 +23,6 @@ def ceiling(law: Packed, alphas: Sequence[float], context: float) -> float:
     return max(rates)
 
 
-def _student(freedom: int) -> float:
-    from scipy.stats import t  # slow to load
-
-    return float(t.ppf(0.975, freedom))
-
-
 def rows(runs: Mapping[str, Sequence[RaceRun]], fair: Sequence[float]) -> dict[str, dict[str, Any]]:
     """One row an entrant. fair: each user's rate under the plan that is best for all in proportion."""
     found = {}
@@ -57,7 +32,7 @@ def rows(runs: Mapping[str, Sequence[RaceRun]], fair: Sequence[float]) -> dict[s
             "tokens_per_s": median(rates),
             "tokens_per_s_by_repeat": rates,
             "over": {
-                other: _told(ratio(rates, [r.tokens_per_s for r in theirs])) for other, theirs in runs.items()
+                other: _ratio(rates, [r.tokens_per_s for r in theirs]) for other, theirs in runs.items()
             },
         }
         if mine[0].by_user:
@@ -82,7 +57,7 @@ def rows(runs: Mapping[str, Sequence[RaceRun]], fair: Sequence[float]) -> dict[s
             predicted = [run.predicted for run in mine]
             row |= {
                 "predicted_tokens_per_s": median(predicted),
-                "realised_over_predicted": _told(ratio(rates, predicted)),
+                "realised_over_predicted": _ratio(rates, predicted),
                 "predicted_cycle_ms": median(run.predicted_cycle_ms for run in mine),
                 "predicted_busy": median(run.predicted_busy for run in mine),
             }
@@ -94,5 +69,7 @@ def _sum(run: RaceRun, prefix: str) -> float:
     return sum(value for name, value in run.metrics.items() if name.startswith(prefix))
 
 
-def _told(found: Ratio | None) -> list[float] | None:
-    return [found.value, found.low, found.high] if found else None
+def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> list[float] | None:
+    """[value, low, high] of the 95 % interval; None when there is nothing to compare."""
+    ratio = mean_ratio(ours, theirs)
+    return list(astuple(ratio)) if ratio else None

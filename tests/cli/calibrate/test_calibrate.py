@@ -49,6 +49,7 @@ measure_models = run.measure_models  # the fixture below replaces the module's
 def measured_already(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "resolve", lambda *_: (MODEL.folder, MODEL.draft, MODEL.name))
     monkeypatch.setattr(run, "measure_models", lambda *_: (MODEL, MEASURED))
+    monkeypatch.setattr(run, "require_llama", lambda: None)
 
 
 def broker(answer: Callable[[Packed], Broker]) -> object:

@@ -9,9 +9,9 @@ from rich.console import Console
 
 from cli.demo import elsewhere
 from cli.demo.elsewhere import VERIFY_MS, acceptance, devices_elsewhere, options
-from cli.progress import Steps
 from cli.race import race as bench
 from cli.race.recording import Recording, write_texts
+from loadgen.measuring.progress import Steps
 from services.draft_worker.fleet import read_recordings
 from shared.scenario.scenario import read_scenario
 

@@ -4,13 +4,12 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-import typer
-
-from cli.command.cli_errors import cli_errors, run_app
-
 
 def bench_main(run: Callable[[], object]) -> NoReturn:
-    """Run a benchmark and exit: an error is one line and code 1, Ctrl-C code 130."""
+    """Run a benchmark and exit: an expected error is one line and code 1, Ctrl-C is code 130."""
+    import typer  # on use: the verifier's benchmarks also import this where only torch is installed
+
+    from cli.command.cli_errors import cli_errors, run_app
 
     def app() -> None:
         try:

@@ -16,9 +16,9 @@ from cli.demo.statistics import rows
 from cli.demo.table import show
 from cli.stack.stack import LocalStack, Options, Ports
 from loadgen.measuring.progress import Steps
+from loadgen.measuring.result import write_measurement
 from loadgen.prompts import demo_cases
 from loadgen.request import ChatRequest
-from loadgen.results.result_file import write_result
 
 DTYPE: Final = "float32"
 LOOK_S: Final = 1.0  # between looks whether the stack has failed
@@ -62,7 +62,7 @@ async def run_demo(demo: Demo) -> None:
         "entrants": [asdict(entrant) for entrant in here.ENTRANTS],
         "scenario": scenario.model_dump(mode="json"),
     }
-    write_result(demo.out, "demo", config, halves)
+    write_measurement(demo.out, "demo", config, halves)
     show(
         console, mine[str(here.ENTRANTS[-1])][0].records, halves["this_machine"], halves["emulated"], scenario
     )

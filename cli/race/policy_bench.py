@@ -19,7 +19,7 @@ from cli.race.recording import prompts_of, record
 from cli.race.statistics import ceiling, rows
 from cli.stack.stack import LocalStack
 from loadgen.measuring.progress import Steps
-from loadgen.results.result_file import write_result
+from loadgen.measuring.result import write_measurement
 from shared.planning.profile import Profile, ProfileError, read_profile
 from shared.scenario.scenario import Scenario, read_scenario
 
@@ -69,7 +69,7 @@ async def run_policies(wanted: PolicyBenchOptions, target: Path, name: str) -> N
             scenario.workload.prompt + scenario.workload.answer / 2,
         )
         console.print(f"ceiling (verifier always busy, drafts for nothing): {most:.0f} tok/s")
-        write_result(out, "policies", config, {"ceiling_tokens_per_s": most, "entrants": found})
+        write_measurement(out, "policies", config, {"ceiling_tokens_per_s": most, "entrants": found})
         picture.draw(out.with_suffix(".png"), f"{path.stem}: {name} {wanted.dtype}", found, base)
         console.print(f"written to {out} and {out.with_suffix('.png')}")
         wrong += [

@@ -4,9 +4,10 @@ Milliseconds of a decode by width (sessions that draft together), and how long 8
 tokens at the same time wait, on average and at most, when at most that many draft at once. 100 tokens of context each.
 """
 
-import argparse
-from typing import Final
+from pathlib import Path
+from typing import Annotated, Final
 
+import typer
 from rich.console import Console
 
 from cli.command.bench_main import bench_main
@@ -27,25 +28,20 @@ def waits_ms(decode_ms: float, width: int) -> tuple[float, float]:
     return sum(waits) / SESSIONS, max(waits)
 
 
-def run() -> None:
-    """Parse the command line, measure, print the table."""
-    parser = argparse.ArgumentParser(prog="python -m cli.bench.drafting", description=__doc__)
-    parser.add_argument("--model", required=True, help="GGUF file")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=10)
-    args = parser.parse_args()
+def main(model: Annotated[Path, typer.Option(help="GGUF file")], threads: int = 1, repeats: int = 10) -> None:
+    """Cost of drafting several sessions at once."""
     require_llama()
     from services.draft_worker.llama_drafter import Limits, LlamaDrafter, ModelFileError
 
     try:
-        drafter = LlamaDrafter(args.model, Limits(SESSIONS, 4096), args.threads)
+        drafter = LlamaDrafter(model, Limits(SESSIONS, 4096), threads)
     except ModelFileError as error:
         raise CommandError(str(error)) from None
     with Steps(Console()) as steps:
         timer = DecodeTimer(drafter, SESSIONS, CONTEXT, temperature=0.7)
-        step = steps.step("decodes", args.repeats * len(WIDTHS))
-        decodes = timer.decode_ms(WIDTHS, K, args.repeats, step.advance)
-    print(f"prefill {timer.prefill_ms:.2f} ms per token, {args.threads} threads")
+        step = steps.step("decodes", repeats * len(WIDTHS))
+        decodes = timer.decode_ms(WIDTHS, K, repeats, step.advance)
+    print(f"prefill {timer.prefill_ms:.2f} ms per token, {threads} threads")
     print("width  decode ms  ms per token  mean wait ms  longest wait ms")
     for width, decode_ms in decodes.items():
         mean, longest = waits_ms(decode_ms, width)
@@ -54,4 +50,4 @@ def run() -> None:
 
 
 if __name__ == "__main__":
-    bench_main(run)
+    bench_main(main)

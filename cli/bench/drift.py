@@ -8,7 +8,6 @@ Then eight sessions at once verify these texts as their own drafts, in drafts of
 with the plain loop's at that position, so differences do not accumulate.
 """
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -75,25 +74,20 @@ def verify(target: TargetModel, live: Sequence[DriftSession], lengths: Sequence[
         session.at = fed + 1
 
 
-def main() -> None:
-    """Parse the command line, measure, print the rates."""
-    from services.verifier.loading import load_target  # heavy; after --help
-
-    parser = argparse.ArgumentParser(description="The rate of tokens that differ from a plain loop's.")
-    parser.add_argument("--model", default="smollm2", help="as for `outrider up --target`")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
-    parser.add_argument("--tokens", type=int, default=64, help="of each text at most")
-    args = parser.parse_args()
-    folder, _, _ = resolve(args.model)
+def main(model: str = "smollm2", dtype: str = "bfloat16", tokens: int = 64) -> None:
+    """The rate of tokens that differ from a plain loop's. tokens: maximum length of each text."""
+    folder, _, _ = resolve(model)
     with Steps(Console()) as steps:
         step = steps.step("texts of the plain loop", len(TEMPERATURES) * len(measure.PROMPTS))
-        samples = measure.samples(folder, args.tokens, TEMPERATURES, args.dtype, tick=step.advance)
-    target: Any = load_target(str(folder), dtype=args.dtype, device="cpu", kv_tokens=SESSIONS * 1024)
+        samples = measure.samples(folder, tokens, TEMPERATURES, dtype, tick=step.advance)
+    from services.verifier.loading import load_target  # heavy
+
+    target: Any = load_target(str(folder), dtype=dtype, device="cpu", kv_tokens=SESSIONS * 1024)
     counts = differing(target, samples)
     for temperature in TEMPERATURES:
         mine = [i for i, sample in enumerate(samples) if sample.params.temperature == temperature]
         report(f"temperature {temperature}", [samples[i] for i in mine], [counts[i] for i in mine])
-    report(f"{args.model} in {args.dtype}", samples, counts)
+    report(f"{model} in {dtype}", samples, counts)
 
 
 def report(title: str, samples: Sequence[Sample], counts: Sequence[int]) -> None:

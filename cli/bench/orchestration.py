@@ -9,7 +9,6 @@ varies. --real uses the demo's models and requests, all on one machine, where or
 Broker commands and scripts per round are counted as well.
 """
 
-import argparse
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable
@@ -25,6 +24,7 @@ from rich.table import Table
 
 from cli.admin import Admin
 from cli.command.bench_main import bench_main
+from cli.command.options import STATE
 from cli.models.resolve import resolve
 from cli.stack.requests import answers
 from cli.stack.stack import LocalStack, Options, Ports
@@ -125,23 +125,36 @@ async def measure(policy: str, k: int, threads: int, real: str, state_dir: Path)
     }
 
 
-async def run(out: Path, real: str, state_dir: Path) -> None:
-    """Measure every policy, write the result file, print a table."""
-    console = Console()
+async def measure_all(real: str, state_dir: Path, console: Console) -> dict[str, dict[str, Any]]:
+    """Results of every policy."""
     results = {}
     async with Steps(console) as steps:
         step = steps.step(f"{USERS} users, {real or 'modelled compute'}", len(POLICIES))
         for policy, k, threads in POLICIES:
             results[policy] = await measure(policy, k, threads, real, state_dir)
             step.advance(f"{policy} k={k}")
+    return results
+
+
+def main(
+    real: str = "", out: Path = STATE / "orchestration.json", state: Path = STATE / "orchestration"
+) -> None:
+    """Measure orchestration overhead. real: measure a real stack with this model, for example smollm2."""
+    console = Console()
+    results = asyncio.run(measure_all(real, state, console))
     write_measurement(
         out, "orchestration", {"users": USERS, "model": real or "modelled"}, {"policies": results}
     )
     table = Table(
-        title="orchestration: verdict to verdict, minus draft, minus verification (last-arriving member)"
+        "policy",
+        "batches",
+        "p50 ms",
+        "p99 ms",
+        "max ms",
+        "scripts/round",
+        "reads/round",
+        title="orchestration: verdict to verdict, minus draft, minus verification (last-arriving member)",
     )
-    for heading in ("policy", "batches", "p50 ms", "p99 ms", "max ms", "scripts/round", "reads/round"):
-        table.add_column(heading)
     for policy, row in results.items():
         calls = row["commands_per_round"]
         reads = calls.get("xreadgroup", 0) + calls.get("xread", 0)
@@ -149,16 +162,6 @@ async def run(out: Path, real: str, state_dir: Path) -> None:
         table.add_row(policy, str(row["batches"]), *(f"{value:.2f}" for value in values))
     console.print(table)
     console.print(f"written to {out}")
-
-
-def main() -> None:
-    """Parse the command line and measure."""
-    parser = argparse.ArgumentParser(description="Measure orchestration overhead.")
-    parser.add_argument("--real", default="", metavar="MODEL", help="measure a real stack, e.g. smollm2")
-    parser.add_argument("--out", type=Path, default=Path(".outrider/orchestration.json"))
-    parser.add_argument("--state", type=Path, default=Path(".outrider/orchestration"))
-    args = parser.parse_args()
-    asyncio.run(run(args.out, args.real, args.state))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Greedy, the target's own dtype, chat prompts about code. Both systems stay loade
 interleaved. transformers' assistant is our draft model, dequantised to the target's dtype.
 """
 
-import argparse
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from rich.table import Table
 from cli.admin import Admin
 from cli.baseline import Baseline
 from cli.command.bench_main import bench_main
+from cli.command.options import STATE
 from cli.models.convert import dequantize
 from cli.models.resolve import resolve
 from cli.stack.requests import answers
@@ -176,20 +176,19 @@ def show(rows: list[dict[str, Any]], console: Console) -> None:
     console.print(table)
 
 
-def run() -> None:
-    """Parse the command line, measure, write the result file, print the table."""
-    parser = argparse.ArgumentParser(description="Outrider against transformers' own generation.")
-    parser.add_argument("--model", default="qwen2.5-coder")
-    parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path(".outrider/pair.json"))
-    parser.add_argument("--state", type=Path, default=Path(".outrider/pair"))
-    args = parser.parse_args()
-    table = rows(asyncio.run(measure(args.model, args.tokens, args.repeats, args.state)))
-    config = {"model": args.model, "tokens": args.tokens, "repeats": args.repeats}
-    write_measurement(args.out, "pair", config, {"entrants": table})
+def main(
+    model: str = "qwen2.5-coder",
+    tokens: int = 64,
+    repeats: int = 2,
+    out: Path = STATE / "pair.json",
+    state: Path = STATE / "pair",
+) -> None:
+    """Outrider against transformers' own generation."""
+    table = rows(asyncio.run(measure(model, tokens, repeats, state)))
+    config = {"model": model, "tokens": tokens, "repeats": repeats}
+    write_measurement(out, "pair", config, {"entrants": table})
     show(table, Console())
 
 
 if __name__ == "__main__":
-    bench_main(run)
+    bench_main(main)

@@ -7,7 +7,6 @@ at nice 0 and 10. In every condition the two modes alternate. "fixed" computes o
 "governed" is what is served: 20 uncounted passes let the governor adapt.
 """
 
-import argparse
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 
 from cli.command.bench_main import bench_main
+from cli.command.errors import CommandError
 from loadgen.measuring.arms import measure_arms
 from loadgen.measuring.fixed_pass import FixedPass, cache_context
 from loadgen.measuring.result import write_measurement
@@ -92,30 +92,26 @@ def summarised(ms: Sequence[float]) -> dict[str, float]:
     return {"p50_ms": p50, "p95_ms": p95, "passes": len(ms)}
 
 
-def main() -> None:
-    """Parse the command line, measure, write the result file."""
+def main(
+    passes: int = 60, dtypes: str = "float32,bfloat16", out: Path = Path(".outrider/contention.json")
+) -> None:
+    """A verifier pass beside busy processes. passes: counted, of each mode and condition. dtypes: comma-separated."""
     from rich.console import Console
 
     from cli.models.resolve import resolve
     from loadgen.measuring.progress import Steps
 
-    parser = argparse.ArgumentParser(prog="python -m cli.bench.verifier.contention", description=__doc__)
-    parser.add_argument("--passes", type=int, default=60, help="counted passes of each mode and condition")
-    parser.add_argument("--dtypes", default="float32,bfloat16", help="comma-separated")
-    parser.add_argument("--out", type=Path, default=Path(".outrider/contention.json"), help="JSON file")
-    args = parser.parse_args()
     folder, *_ = resolve("smollm2")
     results = {}
-    console = Console()
-    with Steps(console) as steps:
-        for dtype in args.dtypes.split(","):
+    with Steps(Console()) as steps:
+        for dtype in dtypes.split(","):
             step = steps.step(f"smollm2 {dtype}, {torch.get_num_threads()} threads", len(CONDITIONS))
             target = load_target(str(folder), dtype=dtype, kv_tokens=4096, prefix_sharing=False)
             if target.governor is None:
-                sys.exit("this system has no scheduling statistics (Linux has), so the governor cannot work")
-            results[dtype] = measure(target, target.governor, args.passes, step.advance)
+                raise CommandError("no scheduling statistics (Linux has them), so nothing is governed")
+            results[dtype] = measure(target, target.governor, passes, step.advance)
     config = {"rows": ROWS, "tokens": TOKENS, "context": CONTEXT, "threads": torch.get_num_threads()}
-    write_measurement(args.out, "contention", config, {"dtypes": results})
+    write_measurement(out, "contention", config, {"dtypes": results})
     for dtype, summaries in results.items():
         for name, summary in summaries.items():
             cells = (
@@ -123,7 +119,7 @@ def main() -> None:
                 for mode, one in summary.items()
             )
             print(f"{dtype:<9} {name:<6}", *cells, sep="  ")
-    print(f"written to {args.out}")
+    print(f"written to {out}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ threads, and draw their tokens with the same sampler. Repeats are interleaved. F
 so that an interrupted run of the same code can be resumed.
 """
 
-import argparse
 import hashlib
 import time
 from collections.abc import Callable, Iterator
@@ -287,26 +286,26 @@ def code_hash(root: Path = ROOT) -> str:
     return digest.hexdigest()[:12]
 
 
-def main() -> None:
-    """Parse the command line, measure, write the result file after each model, print the table."""
+def main(
+    quick: bool = False,
+    repeats: int = 12,
+    threads: int = 0,
+    models: Path | None = None,
+    out: Path | None = None,
+) -> None:
+    """Packed against padded verification.
+
+    quick: SmolLM2 alone, few cells, three repeats, no resuming. threads: 0 = torch's default. models: their folder.
+    """
     from rich.console import Console
 
     from cli.models.store import models_root
     from loadgen.measuring.progress import Steps
 
-    parser = argparse.ArgumentParser(prog="python -m cli.bench.verifier.packed")
-    parser.add_argument(
-        "--quick", action="store_true", help="SmolLM2 alone, few cells, three repeats, no resuming"
-    )
-    parser.add_argument("--repeats", type=int, default=12)
-    parser.add_argument("--threads", type=int, default=0, help="0 = torch's default")
-    parser.add_argument("--models", type=Path, help="folder of models (default OUTRIDER_CACHE/models)")
-    parser.add_argument("--out", type=Path, help="JSON file (default .outrider/bench-packed.json)")
-    args = parser.parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    repeats = 3 if args.quick else args.repeats
-    out = args.out or Path(f".outrider/bench-packed{'-quick' if args.quick else ''}.json")
+    if threads:
+        torch.set_num_threads(threads)
+    repeats = 3 if quick else repeats
+    out = out or Path(f".outrider/bench-packed{'-quick' if quick else ''}.json")
     config = {
         "context": CONTEXT,
         "repeats": repeats,
@@ -314,22 +313,22 @@ def main() -> None:
         "torch": torch.__version__,
         "code": code_hash(),
     }
-    models = {} if args.quick else interrupted(out, "packed", config).get("models", {})
-    todo = [(model, dtype) for model in (("smollm2",) if args.quick else MODELS) for dtype in MODELS[model]]
+    results = {} if quick else interrupted(out, "packed", config).get("models", {})
+    todo = [(model, dtype) for model in (("smollm2",) if quick else MODELS) for dtype in MODELS[model]]
     with Steps(Console()) as steps:
         for model, dtype in todo:
-            folder, name = (args.models or models_root()) / model / "target", f"{model} {dtype}"
-            if name in models:
+            folder, name = (models or models_root()) / model / "target", f"{model} {dtype}"
+            if name in results:
                 print(f"{name}: already in {out}")
             elif not (folder / "config.json").is_file():
                 print(f"{name}: not fetched, skipped ({folder})")
             else:
                 step = steps.step(name, repeats)
-                batches = cells(args.quick)
+                batches = cells(quick)
                 sides = Sides(folder, dtype, rows=max(len(cell.counts) for cell in batches))
-                models[name] = measure(sides, batches, repeats, step.advance)
-                write_measurement(out, "packed", config, {"models": models})
-    print(summary({"hardware": hardware(), "config": config, "models": models}))
+                results[name] = measure(sides, batches, repeats, step.advance)
+                write_measurement(out, "packed", config, {"models": results})
+    print(summary({"hardware": hardware(), "config": config, "models": results}))
 
 
 if __name__ == "__main__":

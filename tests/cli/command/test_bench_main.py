@@ -1,8 +1,11 @@
-"""How a benchmark that is run as a module ends."""
+"""Benchmarks as commands: options, errors and exit codes."""
+
+import sys
 
 import pytest
 
 from cli.command.bench_main import bench_main
+from cli.command.cli_errors import unexpected
 from cli.command.errors import CommandError
 
 
@@ -12,21 +15,26 @@ from cli.command.errors import CommandError
         (None, 0, ""),
         (CommandError("no room"), 1, "outrider: no room\n"),
         (KeyboardInterrupt(), 130, ""),
-        (
-            ZeroDivisionError("x"),
-            1,
-            "outrider: unexpected ZeroDivisionError: x (OUTRIDER_DEBUG=1 shows the traceback)\n",
-        ),
+        (ZeroDivisionError("x"), 1, f"outrider: {unexpected(ZeroDivisionError('x'))}\n"),
     ],
 )
 def test_an_error_is_one_line_and_an_exit_code(
-    raised: BaseException | None, code: int, line: str, capsys: pytest.CaptureFixture[str]
+    raised: BaseException | None,
+    code: int,
+    line: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def run() -> None:
+    given = []
+
+    def measure(repeats: int = 2) -> None:
+        """Measure."""
+        given.append(repeats)
         if raised:
             raise raised
 
+    monkeypatch.setattr(sys, "argv", ["bench", "--repeats", "3"])
     with pytest.raises(SystemExit) as end:
-        bench_main(run)
-    assert end.value.code == code
+        bench_main(measure)
+    assert (end.value.code, given) == (code, [3])
     assert capsys.readouterr().err == line

@@ -77,7 +77,7 @@ def _known(policy: str) -> str:
     return policy
 
 
-class Entrant(_Strict):
+class PolicyConfig(_Strict):
     """A policy in the race. k: draft length of fixed-k and cyclic-k; batches: N of cyclic-k."""
 
     policy: Annotated[str, AfterValidator(_known)]
@@ -99,7 +99,7 @@ class Scenario(_Strict):
     seed: Annotated[int, Field(ge=1)] = 1
     devices: Annotated[tuple[Devices, ...], Field(min_length=1)]
     workload: Workload = Workload()
-    policies: Annotated[tuple[Annotated[Entrant, BeforeValidator(_named)], ...], Field(min_length=1)]
+    policies: Annotated[tuple[Annotated[PolicyConfig, BeforeValidator(_named)], ...], Field(min_length=1)]
     settle: Seconds = Quantity(2.0, 2.0, "s")
     measure: Seconds = Quantity(10.0, 10.0, "s")
 

@@ -54,6 +54,6 @@ def test_users_count_what_came_in_time_and_find_the_first_wrong_token() -> None:
     good.chunks = [Chunk(9.0, "", (1, 2), 0), Chunk(11.0, "", (3,), 0), Chunk(20.0, "", (4,), 0)]
     bad.chunks = [Chunk(12.0, "", (1, 9), 0)]
     users.records = {0: [good], 1: [bad]}
-    users.asked = {id(good): 0, id(bad): 0}
+    users.prompt_of = {id(good): 0, id(bad): 0}
     assert users.tokens() == {0: 1, 1: 2}
     assert users.wrong([(1, 2, 3, 4, 5)]) == ["user 1, u1-0: token 1 of 2"]

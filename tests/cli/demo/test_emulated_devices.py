@@ -7,19 +7,20 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cli.demo import elsewhere
-from cli.demo.elsewhere import VERIFY_MS, acceptance, devices_elsewhere, options
-from cli.race import race as bench
-from cli.race.recording import Recording, write_texts
+from cli.demo import emulated_devices
+from cli.demo.emulated_devices import VERIFY_MS, acceptance, demo_scenario, write_scenario
+from cli.race.race import PADDED_BATCH, RaceRun
+from cli.race.recording import write_texts
+from cli.race.scenario_run import ScenarioOptions, stack_options
 from loadgen.measuring.progress import Steps
 from services.draft_worker.fleet import read_recordings
 from shared.scenario.scenario import read_scenario
 
 
 def test_every_user_has_a_device_and_they_are_alike_on_every_machine() -> None:
-    fleet = devices_elsewhere(8).fleet(VERIFY_MS)
+    fleet = demo_scenario(8).fleet(VERIFY_MS)
     assert [device.name for device in fleet] == [f"device-{n}" for n in range(8)]
-    assert fleet == devices_elsewhere(8).fleet(100 * VERIFY_MS)
+    assert fleet == demo_scenario(8).fleet(100 * VERIFY_MS)
     assert all(0.7 <= d.alpha <= 0.9 and 8 <= d.draft_ms <= 16 and 2 <= d.delay_ms <= 10 for d in fleet)
 
 
@@ -27,9 +28,12 @@ def test_the_devices_read_their_scenario_and_the_target_s_texts(tmp_path: Path) 
     (tmp_path / "tokenizer.json").write_text('{"model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "c": 2}}}')
     texts = ((0, 1, 2, 2), (1, 0))
     write_texts(tmp_path / "texts.json", texts, tmp_path)
-    recording = Recording(("ab", "b"), tmp_path / "texts.json", texts)
-    scenario = devices_elsewhere(2)
-    asked = options(tmp_path, "m", "float32", scenario, recording, tmp_path / "state")
+    scenario = demo_scenario(2)
+    file = write_scenario(scenario, tmp_path / "state")
+    options = ScenarioOptions(
+        tmp_path, "m", "float32", scenario, file, VERIFY_MS, 1, (2,), tmp_path / "state"
+    )
+    asked = stack_options(options, tmp_path / "texts.json")
     arguments = dict(zip(asked.devices[::2], asked.devices[1::2], strict=True))
     assert read_scenario(Path(arguments["--scenario"])) == scenario
     recordings = read_recordings(Path(arguments["--recordings"]))
@@ -52,44 +56,22 @@ def test_acceptance_is_what_the_scheduler_counted() -> None:
     assert all(isnan(figure) for figure in acceptance({'rounds_total{drafted="no"}': 9.0}))
 
 
-class Nothing:
-    """Stands for a process that is not needed here."""
-
-    def __init__(self, *_: object, **__: object) -> None:
-        self.url = "http://127.0.0.1:1"
-
-    async def __aenter__(self) -> "Nothing":
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        pass
-
-
-async def test_it_is_a_policy_race_and_texts_that_differ_are_told(
+async def test_it_is_a_policy_race_and_texts_that_differ_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def record(
-        rival: object, target: Path, dtype: str, prompts: tuple[str, ...], *_: object
-    ) -> Recording:
-        assert len(set(prompts)) == 2
-        return Recording(prompts, tmp_path / "texts.json", ())
-
-    async def race(course: bench.Race, repeats: int, rivals: tuple[int, ...], told: object) -> object:
-        assert (repeats, rivals, course.devices) == (3, (2,), ("device-0", "device-1"))
-        wrong = bench.RaceRun(30.0, {0: 10.0, 1: 20.0}, wrong=["user 0"])
+    async def run_scenario(options: ScenarioOptions, _: Steps) -> dict[str, list[RaceRun]]:
+        assert (options.repeats, options.baselines, options.min_prompts) == (3, (2,), 2)
+        assert read_scenario(options.file) == options.scenario
         return {
-            "greedy-batch": [bench.RaceRun(20.0, {0: 10.0, 1: 10.0})],
-            "outrider": [wrong],
-            bench.BATCH: [bench.RaceRun(5.0)],
+            "greedy-batch": [RaceRun(20.0, {0: 10.0, 1: 10.0})],
+            "outrider": [RaceRun(30.0, {0: 10.0, 1: 20.0}, wrong=["user 0"])],
+            PADDED_BATCH: [RaceRun(5.0)],
         }
 
-    monkeypatch.setattr(elsewhere, "record", record)
-    for name in ("fastest_baseline", "LocalStack", "Admin"):
-        monkeypatch.setattr(elsewhere, name, Nothing)
-    monkeypatch.setattr(bench, "race", race)
+    monkeypatch.setattr(emulated_devices, "run_scenario", run_scenario)
     async with Steps(Console(file=StringIO())) as steps:
-        found = await elsewhere.run(tmp_path, "m", "float32", devices_elsewhere(2), 3, tmp_path, steps)
-    assert list(found) == ["generate", "greedy-batch", "outrider"]
-    assert [run.same for runs in found.values() for run in runs] == [None, True, False]
-    assert [run.tokens_per_s for runs in found.values() for run in runs] == [5.0, 20.0, 30.0]
-    assert found["greedy-batch"][0].tpot_ms == pytest.approx(100.0)
+        runs = await emulated_devices.run(tmp_path, "m", "float32", demo_scenario(2), 3, tmp_path, steps)
+    assert list(runs) == ["generate", "greedy-batch", "outrider"]
+    assert [run.same for repeats in runs.values() for run in repeats] == [None, True, False]
+    assert [run.tokens_per_s for repeats in runs.values() for run in repeats] == [5.0, 20.0, 30.0]
+    assert runs["greedy-batch"][0].tpot_ms == pytest.approx(100.0)

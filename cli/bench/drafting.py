@@ -15,11 +15,19 @@ from cli.command.errors import CommandError
 from cli.models.llama_guard import require_llama
 from loadgen.measuring.decodes import DecodeTimer
 from loadgen.measuring.progress import Steps
+from loadgen.measuring.table import table
 
 SESSIONS: Final = 8
 CONTEXT: Final = 100
 K: Final = 4
 WIDTHS: Final = (1, 2, 4, 8)
+COLUMNS: Final = {
+    "width": "{width}",
+    "decode ms": "{ms:.1f}",
+    "ms per token": "{each:.1f}",
+    "mean wait ms": "{waits[0]:.0f}",
+    "longest wait ms": "{waits[1]:.0f}",
+}
 
 
 def waits_ms(decode_ms: float, width: int) -> tuple[float, float]:
@@ -37,15 +45,17 @@ def main(model: Annotated[Path, typer.Option(help="GGUF file")], threads: int = 
         drafter = LlamaDrafter(model, Limits(SESSIONS, 4096), threads)
     except ModelFileError as error:
         raise CommandError(str(error)) from None
-    with Steps(Console()) as steps:
+    console = Console()
+    with Steps(console) as steps:
         timer = DecodeTimer(drafter, SESSIONS, CONTEXT, temperature=0.7)
         step = steps.step("decodes", repeats * len(WIDTHS))
         decodes = timer.decode_ms(WIDTHS, K, repeats, step.advance)
     print(f"prefill {timer.prefill_ms:.2f} ms per token, {threads} threads")
-    print("width  decode ms  ms per token  mean wait ms  longest wait ms")
-    for width, decode_ms in decodes.items():
-        mean, longest = waits_ms(decode_ms, width)
-        print(f"{width:5}  {decode_ms:9.1f}  {decode_ms / width:12.1f}  {mean:12.0f}  {longest:15.0f}")
+    rows = (
+        {"width": width, "ms": ms, "waits": waits_ms(ms, width), "each": ms / width}
+        for width, ms in decodes.items()
+    )
+    console.print(table(rows, COLUMNS))
     drafter.close()
 
 

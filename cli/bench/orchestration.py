@@ -11,7 +11,7 @@ Broker commands and scripts per round are counted as well.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +20,6 @@ from typing import Any, Final
 import numpy as np
 from redis.asyncio import Redis
 from rich.console import Console
-from rich.table import Table
 
 from cli.admin import Admin
 from cli.command.bench_main import bench_main
@@ -31,6 +30,7 @@ from cli.stack.stack import LocalStack, Options, Ports
 from loadgen.client.streaming import Client
 from loadgen.measuring.progress import Steps
 from loadgen.measuring.result import write_measurement
+from loadgen.measuring.table import table
 from loadgen.prompts import demo_cases
 from loadgen.request import ChatRequest
 from shared.protocol.keys import Keys
@@ -41,6 +41,16 @@ POLICIES: Final = (("fixed-k", 4, 2), ("cyclic-k", 4, 1))  # k, the verifier's t
 USERS: Final = 8
 TOKENS: Final = 256
 WARM_UP: Final = 0.1  # share of the rounds that is cut at the start
+
+COLUMNS: Final = {
+    "policy": "{policy}",
+    "batches": "{batches}",
+    "p50 ms": "{gap_ms_p50:.2f}",
+    "p99 ms": "{gap_ms_p99:.2f}",
+    "max ms": "{gap_ms_max:.2f}",
+    "scripts/round": "{commands_per_round[evalsha]:.2f}",
+    "reads/round": "{reads:.2f}",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +146,11 @@ async def measure_all(real: str, state_dir: Path, console: Console) -> dict[str,
     return results
 
 
+def reads_per_round(commands: Mapping[str, float]) -> float:
+    """Stream reads, of both commands."""
+    return commands.get("xreadgroup", 0.0) + commands.get("xread", 0.0)
+
+
 def main(
     real: str = "", out: Path = STATE / "orchestration.json", state: Path = STATE / "orchestration"
 ) -> None:
@@ -145,22 +160,13 @@ def main(
     write_measurement(
         out, "orchestration", {"users": USERS, "model": real or "modelled"}, {"policies": results}
     )
-    table = Table(
-        "policy",
-        "batches",
-        "p50 ms",
-        "p99 ms",
-        "max ms",
-        "scripts/round",
-        "reads/round",
-        title="orchestration: verdict to verdict, minus draft, minus verification (last-arriving member)",
+    rows = (
+        {**row, "policy": policy, "reads": reads_per_round(row["commands_per_round"])}
+        for policy, row in results.items()
     )
-    for policy, row in results.items():
-        calls = row["commands_per_round"]
-        reads = calls.get("xreadgroup", 0) + calls.get("xread", 0)
-        values = (row["gap_ms_p50"], row["gap_ms_p99"], row["gap_ms_max"], calls.get("evalsha", 0), reads)
-        table.add_row(policy, str(row["batches"]), *(f"{value:.2f}" for value in values))
-    console.print(table)
+    console.print(
+        table(rows, COLUMNS, "verdict to verdict, minus draft, minus verification (last-arriving member)")
+    )
     console.print(f"written to {out}")
 
 

@@ -14,7 +14,6 @@ from statistics import median
 from typing import Any, Final
 
 from rich.console import Console
-from rich.table import Table
 
 from cli.admin import Admin
 from cli.baseline import Baseline
@@ -28,6 +27,7 @@ from loadgen.client.streaming import Client
 from loadgen.measuring.arms import measure_arms_async
 from loadgen.measuring.progress import Steps
 from loadgen.measuring.result import write_measurement
+from loadgen.measuring.table import table
 from loadgen.metrics.summary import summarise
 from loadgen.request import ChatRequest
 
@@ -37,6 +37,16 @@ PROMPTS: Final = (
     "Write a SQL query that finds the three best-paid employees of each department, and explain it.",
     "Write a Python function that parses a CSV file and returns the rows as dictionaries, without the csv module.",
 )
+
+
+COLUMNS: Final = {
+    "": "{name}",
+    "users": "{users}",
+    "tok/s": "{tokens_per_s:.1f}",
+    "range": "{low:.1f} to {high:.1f}",
+    "τ": "{tau:.2f}",
+    "policy": "{policy}",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,25 +167,6 @@ def rows(runs: Mapping[PairArm, Sequence[PairRun]]) -> list[dict[str, Any]]:
     return found
 
 
-def show(rows: list[dict[str, Any]], console: Console) -> None:
-    """Print the table."""
-    table = Table(title="one machine, greedy")
-    for heading in ("", "users", "tok/s", "range", "τ", "policy"):
-        table.add_column(heading)
-    for row in rows:
-        low, high = row["range"][0], row["range"][-1]
-        tau = f"{row['tau']:.2f}" if row["policy"] else ""
-        table.add_row(
-            row["name"],
-            str(row["users"]),
-            f"{row['tokens_per_s']:.1f}",
-            f"{low:.1f} to {high:.1f}",
-            tau,
-            row["policy"],
-        )
-    console.print(table)
-
-
 def main(
     model: str = "qwen2.5-coder",
     tokens: int = 64,
@@ -184,10 +175,11 @@ def main(
     state: Path = STATE / "pair",
 ) -> None:
     """Outrider against transformers' own generation."""
-    table = rows(asyncio.run(measure(model, tokens, repeats, state)))
+    results = rows(asyncio.run(measure(model, tokens, repeats, state)))
     config = {"model": model, "tokens": tokens, "repeats": repeats}
-    write_measurement(out, "pair", config, {"entrants": table})
-    show(table, Console())
+    write_measurement(out, "pair", config, {"entrants": results})
+    ranges = ({**row, "low": row["range"][0], "high": row["range"][-1]} for row in results)
+    Console().print(table(ranges, COLUMNS, "one machine, greedy"))
 
 
 if __name__ == "__main__":

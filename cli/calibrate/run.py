@@ -10,7 +10,7 @@ from rich.console import Console
 from cli.calibrate import hardware, measured
 from cli.calibrate.grid import Grid
 from cli.calibrate.pair import Model, loaded, settings
-from cli.calibrate.report import tell
+from cli.calibrate.report import print_profile
 from cli.calibrate.stack import measure_broker
 from cli.command.cli_errors import expected
 from cli.command.errors import CommandError, ModelError
@@ -59,7 +59,7 @@ def run_calibrate(wanted: CalibrateOptions) -> None:
     if wanted.broker:
         profile = _with_broker(console, wanted, model, profile)
         _write(wanted.out, profile)
-    tell(console, profile)
+    print_profile(console, profile)
     console.print(f"\nWritten to {wanted.out}; `outrider plan --profile {wanted.out}` reads it")
 
 

@@ -17,6 +17,7 @@ from cli.models.manifest import DraftRecipe
 from cli.models.store import Folder
 from loadgen.measuring.arms import measure_arms
 from loadgen.measuring.progress import Steps
+from loadgen.measuring.table import table as result_table
 
 TEMPERATURES: Final = (0.0, 1.0)
 CONTEXT: Final = 128  # tokens in each sequence's cache while a decode is timed
@@ -127,27 +128,17 @@ def title(recipe: DraftRecipe) -> str:
 
 def table(rows: list[Row]) -> Table:
     """The candidates, best first."""
-    rendered = Table(box=None)
-    for heading in (
-        "draft",
-        "size",
-        *(f"α T={t}" for t in TEMPERATURES),
-        "ms, 1 session",
-        f"ms, {SEQUENCES} sessions",
-        "accepted/ms",
-    ):
-        rendered.add_column(heading, justify="left" if heading == "draft" else "right")
-    for row in rows:
-        alphas = (f"{alpha:.3f}" for alpha in row.alphas)
-        rendered.add_row(
-            row.name,
-            human_size(row.size),
-            *alphas,
-            f"{row.ms_alone:.2f}",
-            f"{row.ms_several:.1f}",
-            f"{row.accepted_per_ms():.3f}",
-        )
-    return rendered
+    columns = {
+        "draft": "{row.name}",
+        "size": "{size}",
+        **{f"α T={at}": f"{{row.alphas[{number}]:.3f}}" for number, at in enumerate(TEMPERATURES)},
+        "ms, 1 session": "{row.ms_alone:.2f}",
+        f"ms, {SEQUENCES} sessions": "{row.ms_several:.1f}",
+        "accepted/ms": "{speed:.3f}",
+    }
+    return result_table(
+        ({"row": row, "size": human_size(row.size), "speed": row.accepted_per_ms()} for row in rows), columns
+    )
 
 
 def main() -> None:

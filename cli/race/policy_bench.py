@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from cli.command.errors import CommandError
 from cli.race import picture
@@ -16,6 +15,7 @@ from cli.race.scenario_run import ScenarioOptions, run_scenario
 from cli.race.statistics import ceiling, rows
 from loadgen.measuring.progress import Steps
 from loadgen.measuring.result import write_measurement
+from loadgen.measuring.table import interval, table
 from shared.planning.profile import Profile, ProfileError, read_profile
 from shared.scenario.scenario import Scenario, read_scenario
 
@@ -47,9 +47,9 @@ async def run_policies(options: PolicyBenchOptions, target: Path, name: str) -> 
     wrong = []
     for path in options.scenarios:
         scenario = with_policies(read_scenario(path), options.only, path)
-        table = await one(options, scenario, path, target, name, profile, console)
-        base = "autoregressive" if "autoregressive" in table else next(iter(table))
-        show(console, path.stem, scenario, table, base)
+        arms = await one(options, scenario, path, target, name, profile, console)
+        base = "autoregressive" if "autoregressive" in arms else next(iter(arms))
+        show(console, path.stem, scenario, arms, base)
         out = options.out / f"policies-{'-'.join([path.stem, *options.only])}.json"
         config = {
             "scenario": path.stem,
@@ -66,11 +66,11 @@ async def run_policies(options: PolicyBenchOptions, target: Path, name: str) -> 
             scenario.workload.prompt + scenario.workload.answer / 2,
         )
         console.print(f"upper bound (verifier always busy, drafting free): {bound:.0f} tok/s")
-        write_measurement(out, "policies", config, {"ceiling_tokens_per_s": bound, "entrants": table})
-        picture.draw(out.with_suffix(".png"), f"{path.stem}: {name} {options.dtype}", table, base)
+        write_measurement(out, "policies", config, {"ceiling_tokens_per_s": bound, "entrants": arms})
+        picture.draw(out.with_suffix(".png"), f"{path.stem}: {name} {options.dtype}", arms, base)
         console.print(f"written to {out} and {out.with_suffix('.png')}")
         wrong += [
-            f"{path.stem}, {arm}: {text}" for arm, row in table.items() for text in row.get("wrong_texts", [])
+            f"{path.stem}, {arm}: {text}" for arm, row in arms.items() for text in row.get("wrong_texts", [])
         ]
     if wrong:
         raise CommandError(f"{len(wrong)} texts are not the target's; the first: {wrong[0]}")
@@ -144,41 +144,23 @@ def show(
 ) -> None:
     """Print the table. rows: by policy and baseline (cli/race/statistics.py)."""
     others = (base, *(other for other in ("greedy-batch", "dip-sd", ONE_USER, PADDED_BATCH) if other in rows))
-    table = Table(
-        title=f"{name}: {scenario.about}",
-        caption="in brackets: 95 % interval; model: realised / predicted; busy: share of the verifier's time "
-        "(predicted); slowest: user's tok/s; of fair: smallest ratio of a user's rate to that under the fairest plan",
+    columns = {
+        "": "{arm}",
+        "tok/s": "{tokens_per_s:.1f}",
+        **{f"× {other}": interval(f"over[{other}]") for other in others},
+        "model": interval("realised_over_predicted"),
+        "busy": "{verifier_busy:.2f}",
+        "planned busy": "{predicted_busy:.2f}",
+        "slowest": "{slowest_user:.1f}",
+        "of fair": "{least_of_fair_rate:.2f}",
+        "wrong": "{wrong}",
+    }
+    caption = (
+        "in brackets: 95 % interval; model: realised / predicted; busy: share of the verifier's time; slowest: user's "
+        "tok/s; of fair: smallest ratio of a user's rate to that under the fairest plan; wrong: texts"
     )
-    table.add_column("")
-    for heading in (
-        "tok/s",
-        *(f"× {other}" for other in others),
-        "model",
-        "busy",
-        "slowest",
-        "of fair",
-        "same",
-    ):
-        table.add_column(heading, justify="right")
-    for arm, row in rows.items():
-        busy = _cell(row, "verifier_busy", 2)
-        busy += f" ({row['predicted_busy']:.2f})" if row.get("predicted_busy") else ""
-        table.add_row(
-            arm,
-            _cell(row, "tokens_per_s", 1),
-            *(_interval(row["over"].get(other)) for other in others),
-            _interval(row.get("realised_over_predicted")),
-            busy,
-            _cell(row, "slowest_user", 1),
-            _cell(row, "least_of_fair_rate", 2),
-            "" if "wrong_texts" not in row else "NO" if row["wrong_texts"] else "yes",
-        )
-    console.print(table)
-
-
-def _cell(row: Mapping[str, Any], field: str, digits: int) -> str:
-    return f"{row[field]:.{digits}f}" if field in row else ""
-
-
-def _interval(ratio: Sequence[float] | None) -> str:
-    return f"{ratio[0]:.2f} ({ratio[1]:.2f} to {ratio[2]:.2f})" if ratio else ""
+    cells = (
+        {**row, "arm": arm, "wrong": len(row["wrong_texts"]) if "wrong_texts" in row else ""}
+        for arm, row in rows.items()
+    )
+    console.print(table(cells, columns, f"{name}: {scenario.about}", caption))

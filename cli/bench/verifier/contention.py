@@ -36,6 +36,11 @@ ADAPT: Final = 20  # passes
 BLOCK: Final = 20  # counted passes of one mode before the other's
 CONDITIONS: Final = ((0, 0), (1, 0), (1, 10), (2, 0), (2, 10))  # busy processes, their niceness
 MODES: Final = ("fixed", "governed")
+COLUMNS: Final = {
+    "dtype": "{dtype}",
+    "busy@nice": "{condition}",
+    **{f"{mode}, p50 / p95 ms": f"{{{mode}[p50_ms]:.1f}} / {{{mode}[p95_ms]:.1f}}" for mode in MODES},
+}
 
 
 def fixed_pass(target: TorchTarget) -> FixedPass:
@@ -100,10 +105,12 @@ def main(
 
     from cli.models.resolve import resolve
     from loadgen.measuring.progress import Steps
+    from loadgen.measuring.table import table
 
     folder, *_ = resolve("smollm2")
     results = {}
-    with Steps(Console()) as steps:
+    console = Console()
+    with Steps(console) as steps:
         for dtype in dtypes.split(","):
             step = steps.step(f"smollm2 {dtype}, {torch.get_num_threads()} threads", len(CONDITIONS))
             target = load_target(str(folder), dtype=dtype, kv_tokens=4096, prefix_sharing=False)
@@ -112,13 +119,12 @@ def main(
             results[dtype] = measure(target, target.governor, passes, step.advance)
     config = {"rows": ROWS, "tokens": TOKENS, "context": CONTEXT, "threads": torch.get_num_threads()}
     write_measurement(out, "contention", config, {"dtypes": results})
-    for dtype, summaries in results.items():
-        for name, summary in summaries.items():
-            cells = (
-                f"{mode} p50 {one['p50_ms']:6.1f} p95 {one['p95_ms']:6.1f} ms"
-                for mode, one in summary.items()
-            )
-            print(f"{dtype:<9} {name:<6}", *cells, sep="  ")
+    rows = (
+        {"dtype": dtype, "condition": condition, **summary}
+        for dtype, summaries in results.items()
+        for condition, summary in summaries.items()
+    )
+    console.print(table(rows, COLUMNS))
     print(f"written to {out}")
 
 

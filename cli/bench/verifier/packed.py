@@ -45,6 +45,14 @@ TOKENS: Final = (1, 4, 8)
 KV_TOKENS: Final = 16384  # as served by default
 SHARE_PASSES: Final = 3
 MODELS: Final = {"smollm2": ("float32", "bfloat16"), "qwen2.5-coder": ("bfloat16",)}
+COLUMNS: Final = {
+    "rows x tokens": "{cell}",
+    "packed ms": "{packed_ms:.1f}",
+    "padded ms": "{padded_ms:.1f}",
+    "packed / padded (95 %)": "{ratio:.3f} ({ratio_95[0]:.3f} to {ratio_95[1]:.3f})",
+    **{part: f"{{shares[{part}]:.1%}}" for part in ("linear", "attention", "sampling", "rest")},
+    "same tokens": "{agreed:.1%}",
+}
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 CODE: Final = ("services/verifier", "shared/speculative", "shared/compute", "cli/bench/verifier")
@@ -250,34 +258,6 @@ def _stopwatches(linears: list[nn.Module], spent: dict[str, float]) -> Iterator[
         yield
 
 
-def summary(results: dict[str, Any]) -> str:
-    """The results as text."""
-    config = results["config"]
-    lines = [
-        f"{results['hardware']['cpu']}, {config['threads']} threads, torch {config['torch']}, context {CONTEXT}"
-    ]
-    for name, measured in results["models"].items():
-        lines += [
-            "",
-            name,
-            f"{'rows x tokens':<14}{'packed ms':>10}{'padded ms':>11}   packed / padded (95 %)",
-        ]
-        lines[-1] += "    linear attention sampling rest"
-        for cell in measured:
-            low, high = cell["ratio_95"]
-            lines.append(
-                f"{cell['cell']:<14}{cell['packed_ms']:>10.1f}{cell['padded_ms']:>11.1f}"
-                f"   {cell['ratio']:.3f} ({low:.3f} .. {high:.3f})      "
-                + "  ".join(f"{share:>6.1%}" for share in cell["shares"].values())
-            )
-        worst = max(measured, key=lambda cell: cell["ratio"])
-        agreed = min(cell["agreed"] for cell in measured)
-        lines.append(
-            f"worst ratio {worst['ratio']:.3f} ({worst['cell']}); tokens that agree: {agreed:.1%} or more"
-        )
-    return "\n".join(lines)
-
-
 def code_hash(root: Path = ROOT) -> str:
     """Hash of the measured code, so that results of other code are not taken for its own."""
     digest = hashlib.sha256()
@@ -301,6 +281,7 @@ def main(
 
     from cli.models.store import models_root
     from loadgen.measuring.progress import Steps
+    from loadgen.measuring.table import table
 
     if threads:
         torch.set_num_threads(threads)
@@ -315,7 +296,8 @@ def main(
     }
     results = {} if quick else interrupted(out, "packed", config).get("models", {})
     todo = [(model, dtype) for model in (("smollm2",) if quick else MODELS) for dtype in MODELS[model]]
-    with Steps(Console()) as steps:
+    console = Console()
+    with Steps(console) as steps:
         for model, dtype in todo:
             folder, name = (models or models_root()) / model / "target", f"{model} {dtype}"
             if name in results:
@@ -328,7 +310,11 @@ def main(
                 sides = Sides(folder, dtype, rows=max(len(cell.counts) for cell in batches))
                 results[name] = measure(sides, batches, repeats, step.advance)
                 write_measurement(out, "packed", config, {"models": results})
-    print(summary({"hardware": hardware(), "config": config, "models": results}))
+    console.print(
+        f"{hardware()['cpu']}, {config['threads']} threads, torch {torch.__version__}, context {CONTEXT}"
+    )
+    for name, measured in results.items():
+        console.print(table(measured, COLUMNS, name))
 
 
 if __name__ == "__main__":

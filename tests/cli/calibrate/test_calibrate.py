@@ -14,7 +14,7 @@ from rich.console import Console
 from cli.calibrate import agreement, pair, run, stack
 from cli.calibrate.grid import QUICK, Grid
 from cli.calibrate.measured import profile_of
-from cli.calibrate.report import tell
+from cli.calibrate.report import print_profile
 from cli.command.errors import CommandError, ProcessFailed
 from shared.planning.cost import Packed
 from shared.planning.profile import AtUsers, Broker, read_profile
@@ -125,22 +125,24 @@ def test_a_grid_beyond_the_pool_is_refused_before_a_model_is_loaded() -> None:
 def test_everything_is_told() -> None:
     out = StringIO()
     profile = profile_of(MODEL, MEASURED, 0.1, quick=False)
-    tell(Console(file=out, width=160), profile.with_broker(BROKER))
+    print_profile(Console(file=out, width=160), profile.with_broker(BROKER))
     text = out.getvalue()
     for part in ("packed: 60 + 2 · new", "2 or 3", "8.0 ms with 1", "0.85 at temperature 0", "1.01"):
         assert part in text
     assert "beta_ms for planners: 64, of which pass 60 and broker 4" in text
     assert "measure again" not in text
     slow = BROKER.users[0].model_copy(update={"pass_over_fit": 2.0})
-    tell(Console(file=out, width=160), profile.with_broker(Broker(batch_ms=60.0, users=(slow,))))
+    print_profile(Console(file=out, width=160), profile.with_broker(Broker(batch_ms=60.0, users=(slow,))))
     assert "measure again while nothing else runs" in out.getvalue()
 
 
 def test_a_law_that_does_not_hold_is_told_to_be_so() -> None:
     noisy = [replace(one, ms=one.ms * (1 + at % 3)) for at, one in enumerate(MEASURED.passes)]
     out = StringIO()
-    tell(Console(file=out, width=160), profile_of(MODEL, replace(MEASURED, passes=noisy), 0.1, quick=False))
-    assert "That is far off" in out.getvalue()
+    print_profile(
+        Console(file=out, width=160), profile_of(MODEL, replace(MEASURED, passes=noisy), 0.1, quick=False)
+    )
+    assert "The mean error is large" in out.getvalue()
 
 
 def test_the_command_teaches_and_errors_are_one_line() -> None:

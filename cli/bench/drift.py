@@ -85,8 +85,8 @@ def main(model: str = "smollm2", dtype: str = "bfloat16", tokens: int = 64) -> N
     target: Any = load_target(str(folder), dtype=dtype, device="cpu", kv_tokens=SESSIONS * 1024)
     counts = differing(target, samples)
     for temperature in TEMPERATURES:
-        mine = [i for i, sample in enumerate(samples) if sample.params.temperature == temperature]
-        report(f"temperature {temperature}", [samples[i] for i in mine], [counts[i] for i in mine])
+        at = [i for i, sample in enumerate(samples) if sample.params.temperature == temperature]
+        report(f"temperature {temperature}", [samples[i] for i in at], [counts[i] for i in at])
     report(f"{model} in {dtype}", samples, counts)
 
 

@@ -143,7 +143,7 @@ def rows(runs: Mapping[PairArm, Sequence[PairRun]]) -> list[dict[str, Any]]:
     range: tokens/s of every repeat, ascending. texts_as_generate: share of tokens that equal plain generation's.
     """
     plain = {arm.users: runs[arm] for arm in ARMS if not (arm.policy or arm.assisted)}
-    found = []
+    results = []
     for arm, repeats in runs.items():
         same = [
             a == b
@@ -152,7 +152,7 @@ def rows(runs: Mapping[PairArm, Sequence[PairRun]]) -> list[dict[str, Any]]:
             for a, b in zip(text, base_text, strict=False)
         ]
         rates = sorted(run.tokens / run.seconds for run in repeats)
-        found.append(
+        results.append(
             {
                 "name": arm.name,
                 "users": arm.users,
@@ -164,7 +164,7 @@ def rows(runs: Mapping[PairArm, Sequence[PairRun]]) -> list[dict[str, Any]]:
                 "threads": [arm.verifier_threads, arm.draft_threads],
             }
         )
-    return found
+    return results
 
 
 def main(

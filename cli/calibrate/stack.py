@@ -1,4 +1,4 @@
-"""A real stack for a few seconds, traced: processes, broker and sockets as `outrider up` runs them."""
+"""Measures a traced stack for a few seconds, with processes, broker and sockets as in `outrider up`."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from shared.broker.trace_reader import TraceReader
 from shared.planning.cost import Packed
 from shared.planning.profile import AtUsers, Broker
 
-USERS: Final = (4, 8, 16)  # at least as many as tokens that the laws are about
+USERS: Final = (4, 8, 16)  # at least 4: the laws hold from 4 tokens per pass
 QUICK_USERS: Final = (4, 8)
 TOKENS: Final = 64  # of each user
 QUICK_TOKENS: Final = 32
@@ -27,9 +27,9 @@ WARM_UP_TOKENS: Final = 4
 async def measure_broker(
     model: Model, law: Packed, state_dir: Path, tick: Callable[[str], None], *, quick: bool
 ) -> Broker:
-    """The broker's share at several numbers of users. law: of the pass alone. Raises one of cli_errors.expected()."""
+    """Measure the broker's share at several user counts. law: of the pass. Raises one of cli_errors.expected()."""
     users, tokens = (QUICK_USERS, QUICK_TOKENS) if quick else (USERS, TOKENS)
-    found: list[AtUsers] = []
+    measured: list[AtUsers] = []
     async with (
         LocalStack(options(model, state_dir)) as stack,
         Client(stack.url) as client,
@@ -43,17 +43,17 @@ async def measure_broker(
             await answers(client, _requests(cases, model.name, tokens))
             stack.raise_if_failed()
             prompts = chat_prompts(model.folder, [case["prompt"] for case in cases])
-            seen = cycles(await trace.since(begun_us), count, sum(map(len, prompts)))
-            one = at_users(seen, law)
+            steady = cycles(await trace.since(begun_us), count, sum(map(len, prompts)))
+            one = at_users(steady, law)
             if one:
-                found.append(one)
-    if not found:
+                measured.append(one)
+    if not measured:
         raise CommandError("the running stack: answers ended before there was a steady batch")
-    return broker_of(found)
+    return broker_of(measured)
 
 
 def options(model: Model, state_dir: Path) -> Options:
-    """The stack: the target as it was measured, no draft worker, the target alone for all users in one batch."""
+    """The stack: the target as it was measured, all users in one batch, no draft worker."""
     env = {
         "OUTRIDER_DEVICE": model.device,
         "OUTRIDER_DTYPE": model.dtype,

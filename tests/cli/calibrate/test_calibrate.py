@@ -160,7 +160,7 @@ def test_the_command_teaches_and_errors_are_one_line() -> None:
         check=False,
     )
     assert refused.returncode == 1
-    assert refused.stderr.strip().startswith("outrider: --widths two: wants whole numbers")
+    assert refused.stderr.strip().startswith("outrider: --widths two: must be positive integers")
     assert len(refused.stderr.strip().splitlines()) == 1
 
 

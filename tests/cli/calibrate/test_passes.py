@@ -82,5 +82,5 @@ def test_a_grid_that_no_law_can_be_fitted_on(widths: str, lengths: str, contexts
 
 @pytest.mark.parametrize("text", ["0", "a", "1,,2", "-3", "1;2", "1.5", "99999999"])
 def test_a_bad_list_is_named(text: str) -> None:
-    with pytest.raises(CommandError, match=r"--widths .*: wants whole numbers from 1, with commas"):
+    with pytest.raises(CommandError, match=r"--widths .*: must be positive integers separated by commas"):
         grid(FULL, text, "", "")

@@ -1,6 +1,7 @@
 """Tables: formatted fields, and empty cells where there is nothing."""
 
 from io import StringIO
+from typing import Any
 
 from rich.console import Console
 
@@ -10,7 +11,7 @@ COLUMNS = {"": "{name}", "tok/s": "{rate:.1f}", "× a b": interval("over[a b]")}
 
 
 def test_fields_are_formatted_and_what_is_missing_is_empty() -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"name": "x", "rate": 2.04, "over": {"a b": [1.0, 0.5, 2.0]}},
         {"name": "y", "over": {"a b": None}},
     ]

@@ -60,7 +60,7 @@ def test_quantities(text: object, quantity: Quantity) -> None:
         ("2 verify", "2", "devices.0.draft: a time needs a unit"),
         ("2 verify", "2 hours", "devices.0.draft: a time needs a unit"),
         ("2 verify", "-2 ms", "devices.0.draft: a number or a range"),
-        ("0.5..0.9", "0.9..0.5", "devices.0.alpha: the range 0.9..0.5 runs backwards"),
+        ("0.5..0.9", "0.9..0.5", "devices.0.alpha: the range 0.9..0.5 is descending"),
         ("0.5..0.9", "1", "devices.0.alpha: a probability in [0, 1)"),
         ("0.5..0.9", ".nan", "devices.0.alpha: a number or a range"),
         ("count: 3", "count: 0", "devices.0.count"),

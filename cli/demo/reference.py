@@ -51,7 +51,7 @@ async def _run(target: Path, cases: Path, answers: Path, log_file: Path, step: S
         process = await asyncio.create_subprocess_exec(
             *COMMAND, *files, "--threads", THREADS, stdout=asyncio.subprocess.PIPE, stderr=log
         )
-    assert process.stdout is not None  # noqa: S101  # PIPE was asked for
+    assert process.stdout is not None  # noqa: S101  # it is a pipe
     try:
         while await asyncio.wait_for(process.stdout.readline(), SILENCE_S):
             step.advance()

@@ -49,7 +49,7 @@ async def run_demo(demo: Demo) -> None:
     scenario = emulated_devices.demo_scenario(demo.users)
     async with Steps(console) as steps:
         local = await _run_local(demo, requests, steps)
-        folder = demo.state_dir / "demo-elsewhere"
+        folder = demo.state_dir / "demo-emulated"
         emulated = await emulated_devices.run(
             demo.target, demo.name, DTYPE, scenario, demo.repeats, folder, steps
         )

@@ -123,7 +123,7 @@ class Draft:
         choices = [
             draw(self._logits(at - 1), sample.params, at) for at in range(len(sample.prompt), len(ids))
         ]
-        return [mine == its for mine, its in zip(choices, sample.text, strict=True)]
+        return [a == b for a, b in zip(choices, sample.text, strict=True)]
 
     def ms_per_decode(self, sequences: int, context: int, steps: int) -> float:
         """Median milliseconds of a decode of one token per sequence, greedy choice included."""

@@ -32,7 +32,7 @@ def rows(runs: Mapping[str, Sequence[RaceRun]], fair: Sequence[float]) -> dict[s
             "tokens_per_s": median(rates),
             "tokens_per_s_by_repeat": rates,
             "over": {
-                other: _ratio(rates, [r.tokens_per_s for r in theirs]) for other, theirs in runs.items()
+                other: _ratio(rates, [r.tokens_per_s for r in others]) for other, others in runs.items()
             },
         }
         if repeats[0].by_user:

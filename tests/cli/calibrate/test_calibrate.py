@@ -26,7 +26,7 @@ BROKER = Broker(
 )
 
 
-def wanted(tmp_path: Path, **fields: object) -> run.CalibrateOptions:
+def options(tmp_path: Path, **fields: object) -> run.CalibrateOptions:
     base = run.CalibrateOptions(
         target="small",
         draft="",
@@ -67,7 +67,7 @@ def test_the_laws_are_of_the_running_system(tmp_path: Path, monkeypatch: pytest.
         return BROKER
 
     monkeypatch.setattr(run, "measure_broker", broker(answer))
-    run.run_calibrate(wanted(tmp_path))
+    run.run_calibrate(options(tmp_path))
     profile = read_profile(tmp_path / "state" / "profile.json")
     assert profile.pass_beta_ms.packed == pytest.approx(LAW.beta_ms, rel=1e-3)
     assert profile.server.beta_ms == profile.pass_beta_ms.packed + 4.0
@@ -84,7 +84,7 @@ def test_a_stack_that_fails_leaves_what_was_measured(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(run, "measure_broker", broker(fail))
     with pytest.raises(CommandError, match=r"OUTRIDER_X\. The profile is at .*without the broker's share"):
-        run.run_calibrate(wanted(tmp_path))
+        run.run_calibrate(options(tmp_path))
     profile = read_profile(tmp_path / "state" / "profile.json")
     assert profile.broker is None
     assert profile.server.beta_ms == profile.pass_beta_ms.packed
@@ -92,7 +92,7 @@ def test_a_stack_that_fails_leaves_what_was_measured(tmp_path: Path, monkeypatch
 
 def test_without_a_broker_no_stack_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "measure_broker", None)
-    run.run_calibrate(wanted(tmp_path, broker=False))
+    run.run_calibrate(options(tmp_path, broker=False))
     assert read_profile(tmp_path / "state" / "profile.json").broker is None
 
 
@@ -101,15 +101,15 @@ def test_a_folder_in_the_files_place_is_seen_before_anything_is_measured(
 ) -> None:
     monkeypatch.setattr(run, "measure_models", None)
     with pytest.raises(CommandError, match=r"--out .*: is a folder"):
-        run.run_calibrate(wanted(tmp_path, out=tmp_path))
+        run.run_calibrate(options(tmp_path, out=tmp_path))
     (tmp_path / "file").write_text("")
     with pytest.raises(CommandError, match="--out "):
-        run.run_calibrate(wanted(tmp_path, out=tmp_path / "file" / "profile.json"))
+        run.run_calibrate(options(tmp_path, out=tmp_path / "file" / "profile.json"))
 
 
 def test_a_bad_setting_is_named(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="OUTRIDER_DTYPE='float16'"):
-        run.run_calibrate(wanted(tmp_path, dtype="float16"))
+        run.run_calibrate(options(tmp_path, dtype="float16"))
 
 
 def test_a_grid_beyond_the_pool_is_refused_before_a_model_is_loaded() -> None:

@@ -18,13 +18,13 @@ def target(**options: object) -> TimedTarget:
 
 def test_every_cell_is_timed_and_every_step_told() -> None:
     one = target()
-    told: list[str] = []
-    passes = measure_passes(one, GRID, told.append, one.clock)
+    ticks: list[str] = []
+    passes = measure_passes(one, GRID, ticks.append, one.clock)
     assert [(p.rows, p.new, p.cached) for p in passes] == [(c.rows, c.new, c.cached) for c in GRID.cells()]
     assert all(p.ms == pytest.approx(30 + 1.5 * p.rows * p.new + 0.01 * p.rows * p.cached) for p in passes)
     law = fit_packed(passes)
     assert law.beta_ms == pytest.approx(30, rel=1e-3)
-    assert len(told) == steps(GRID)
+    assert len(ticks) == steps(GRID)
     assert not one.sessions()
 
 

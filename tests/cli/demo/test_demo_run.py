@@ -14,7 +14,7 @@ from loadgen.request import ChatRequest, Record
 
 
 class Stack:
-    """A stack that fails as it is told to: "start", "serve" or not at all."""
+    """A stack that fails where `fails` says: "start", "serve" or not at all."""
 
     fails = ""
 

@@ -44,10 +44,10 @@ def test_figures_are_medians_and_speed_is_compared_within_each_repeat() -> None:
 
 
 def test_one_wrong_text_of_any_repeat_is_the_row_s() -> None:
-    mine = runs()
-    mine["fixed-k k=2"].append(DemoRun(100.0, same=False))
-    told = {name: row["identical_to_reference"] for name, row in rows(mine, ()).items()}
-    assert told == {"greedy-batch": True, "fixed-k k=2": False, "generate": None}
+    repeats = runs()
+    repeats["fixed-k k=2"].append(DemoRun(100.0, same=False))
+    identical = {name: row["identical_to_reference"] for name, row in rows(repeats, ()).items()}
+    assert identical == {"greedy-batch": True, "fixed-k k=2": False, "generate": None}
 
 
 @pytest.mark.parametrize("said", [(5, 6), (5, 6, 8), (5, 6, 7, 8)])

@@ -33,14 +33,14 @@ def test_the_devices_read_their_scenario_and_the_target_s_texts(tmp_path: Path) 
     options = ScenarioOptions(
         tmp_path, "m", "float32", scenario, file, VERIFY_MS, 1, (2,), tmp_path / "state"
     )
-    asked = stack_options(options, tmp_path / "texts.json")
-    arguments = dict(zip(asked.devices[::2], asked.devices[1::2], strict=True))
+    stack = stack_options(options, tmp_path / "texts.json")
+    arguments = dict(zip(stack.devices[::2], stack.devices[1::2], strict=True))
     assert read_scenario(Path(arguments["--scenario"])) == scenario
     recordings = read_recordings(Path(arguments["--recordings"]))
     assert recordings.texts == texts
     assert (recordings.of((0, 1)), recordings.of((1,)), recordings.vocab) == (0, 1, 3)
     assert float(arguments["--verify-ms"]) == VERIFY_MS
-    assert (asked.draft_workers, asked.draft_model, asked.env["OUTRIDER_DTYPE"]) == (0, None, "float32")
+    assert (stack.draft_workers, stack.draft_model, stack.env["OUTRIDER_DTYPE"]) == (0, None, "float32")
 
 
 def test_acceptance_is_what_the_scheduler_counted() -> None:

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from loadgen.measuring.result import write_measurement
 from shared.planning.instances import LAWS, crowded, heterogeneous, of_classes
 from shared.planning.objective import OBJECTIVES, Objective
 from shared.planning.problem import Problem
@@ -163,6 +162,8 @@ def main(
     result["below_bound"] = below_bound((14, 50), 5, say)
     say("Against the paper's solver")
     result["against_paper"] = against_paper((2, 4, 6, 8, 10, 12, 14), 3, limit_s, say)
+    from loadgen.measuring.result import write_measurement
+
     write_measurement(out, "planning", {"instances": instances, "limit_s": limit_s}, result)
     say(f"Written to {out}")
 

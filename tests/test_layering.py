@@ -34,7 +34,7 @@ KEPT_TO = {
     ],
     "accelerate": ["services/verifier/*"],
     "llama_cpp": ["services/draft_worker/*", "cli/models/*"],
-    "scipy": ["shared/planning/solvers/paper/milp.py", "cli/race/statistics.py"],
+    "scipy": ["shared/planning/solvers/paper/milp.py", "loadgen/measuring/intervals.py"],
     "matplotlib": ["cli/plan/*", "cli/race/picture.py"],
     "plotly": ["loadgen/report/*"],
     "redis": ["shared/broker/*", "cli/bench/orchestration.py"],
@@ -72,7 +72,7 @@ CALLS = {
 }
 # What a person types. Torch and llama.cpp load inside the command that needs them, or in a process of their own.
 TOOLS = ("cli/*", "loadgen/*")
-PROCESSES = ("cli/bench/verifier/*", "cli/bench/drafting.py", "cli/reference.py")
+PROCESSES = ("cli/bench/verifier/*", "cli/reference.py")
 
 
 @cache

@@ -1,35 +1,35 @@
-"""How often packed verification says another token than a plain loop, given the same text before it.
+"""How often packed verification chooses another token than a plain loop, given the same text before it.
 
     python -m cli.bench.drift [--model NAME] [--dtype bfloat16] [--tokens 64]
 
-In float32 never. In bfloat16 rounding depends on how many rows go through a matrix product together, so that a
-near tie may fall otherwise: this is the rate. The plain loop (transformers alone, a token at a time) writes a text for
-every prompt and temperature; then eight sessions at once verify these texts as their own drafts, at random lengths.
-Each choice is compared with the loop's own at that position, so one difference is one difference.
+In float32 they never differ. In bfloat16 rounding depends on the number of rows in a matrix product, which can decide
+a near tie. The plain loop (transformers alone, one token at a time) generates a text for every prompt and temperature.
+Then eight sessions at once verify these texts as their own drafts, in drafts of random length. Each choice is compared
+with the plain loop's at that position, so differences do not accumulate.
 """
 
-import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from rich.console import Console
 
-from cli.command.errors import ModelError
+from cli.command.bench_main import bench_main
 from cli.models import measure
 from cli.models.measure import Sample
 from cli.models.resolve import resolve
+from loadgen.measuring.progress import Steps
 from shared.compute.target import TargetModel, TargetRow
 
 TEMPERATURES: Final = (0.0, 0.7, 1.0)
-TOGETHER: Final = 8
-LONGEST: Final = 8
+SESSIONS: Final = 8
+MAX_DRAFT: Final = 8
 
 
 @dataclass(slots=True)
 class DriftSession:
-    """One session that verifies a given text. at: how much of it is committed."""
+    """A session that verifies a given text. at: committed tokens, prompt included. different: differing tokens."""
 
     name: str
     sample: Sample
@@ -43,20 +43,20 @@ class DriftSession:
 
 
 def differing(target: TargetModel, samples: Sequence[Sample]) -> list[int]:
-    """For each sample how many of its tokens the target would have said otherwise, TOGETHER sessions at a time."""
+    """Number of tokens per sample for which the target chooses another one. SESSIONS sessions share each pass."""
     lengths = np.random.default_rng(1)
     sessions = [DriftSession(f"s{i}", sample, len(sample.prompt)) for i, sample in enumerate(samples)]
-    for begin in range(0, len(sessions), TOGETHER):
-        group = sessions[begin : begin + TOGETHER]
+    for begin in range(0, len(sessions), SESSIONS):
+        group = sessions[begin : begin + SESSIONS]
         while live := [session for session in group if session.at < len(session.ids)]:
-            verify(target, live, [int(lengths.integers(LONGEST + 1)) for _ in live])
+            verify(target, live, [int(lengths.integers(MAX_DRAFT + 1)) for _ in live])
         for session in group:
             target.forget(session.name)
     return [session.different for session in sessions]
 
 
 def verify(target: TargetModel, live: Sequence[DriftSession], lengths: Sequence[int]) -> None:
-    """One pass: each session drafts the next tokens of its own text, and one more is chosen."""
+    """Run one pass in which each session drafts the next tokens of its own text. lengths: of the drafts."""
     names = [session.name for session in live]
     rows = []
     for session, length in zip(live, lengths, strict=True):
@@ -74,33 +74,27 @@ def verify(target: TargetModel, live: Sequence[DriftSession], lengths: Sequence[
         session.at = fed + 1
 
 
-def main() -> None:
-    """Command line; see the module's docstring."""
-    from services.verifier.loading import load_target  # heavy; after --help
+def main(model: str = "smollm2", dtype: str = "bfloat16", tokens: int = 64) -> None:
+    """The rate of tokens that differ from a plain loop's. tokens: maximum length of each text."""
+    folder, _, _ = resolve(model)
+    with Steps(Console()) as steps:
+        step = steps.step("texts of the plain loop", len(TEMPERATURES) * len(measure.PROMPTS))
+        samples = measure.samples(folder, tokens, TEMPERATURES, dtype, tick=step.advance)
+    from services.verifier.loading import load_target  # heavy
 
-    parser = argparse.ArgumentParser(description="The rate of tokens that differ from a plain loop's.")
-    parser.add_argument("--model", default="smollm2", help="as for `outrider up --target`")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
-    parser.add_argument("--tokens", type=int, default=64, help="of each text at most")
-    args = parser.parse_args()
-    try:
-        folder, _, _ = resolve(args.model)
-    except ModelError as error:
-        sys.exit(str(error))
-    samples = measure.samples(folder, args.tokens, TEMPERATURES, args.dtype)
-    target: Any = load_target(str(folder), dtype=args.dtype, device="cpu", kv_tokens=TOGETHER * 1024)
+    target: Any = load_target(str(folder), dtype=dtype, device="cpu", kv_tokens=SESSIONS * 1024)
     counts = differing(target, samples)
     for temperature in TEMPERATURES:
-        mine = [i for i, sample in enumerate(samples) if sample.params.temperature == temperature]
-        report(f"temperature {temperature}", [samples[i] for i in mine], [counts[i] for i in mine])
-    report(f"{args.model} in {args.dtype}", samples, counts)
+        at = [i for i, sample in enumerate(samples) if sample.params.temperature == temperature]
+        report(f"temperature {temperature}", [samples[i] for i in at], [counts[i] for i in at])
+    report(f"{model} in {dtype}", samples, counts)
 
 
 def report(title: str, samples: Sequence[Sample], counts: Sequence[int]) -> None:
-    """One line."""
+    """Print the rate of some samples as one line."""
     tokens, different = sum(len(sample.text) for sample in samples), sum(counts)
     print(f"{title}: {different} of {tokens} tokens differ ({different / tokens:.2%})")
 
 
 if __name__ == "__main__":
-    main()
+    bench_main(main)

@@ -1,18 +1,17 @@
-"""What orchestration costs: the time of a round that is neither drafting nor verifying.
+"""Orchestration overhead: the time of a round that is neither drafting nor verification.
 
     python -m cli.bench.orchestration [--out FILE]
     python -m cli.bench.orchestration --real smollm2
 
-For the last-arriving member of each batch: from one verdict to the next, minus its draft and its verification.
-Read from the trace of a real stack (processes, broker, sockets) with modelled compute, so that nothing but the
-orchestration varies; --real measures the demo's models and requests instead, all on one machine, where
-orchestration waits for processors as well. Beside it: broker commands and scripts a round.
+For the last-arriving member of each batch: the time from one verdict to the next, minus its draft and its verification,
+read from the trace of a real stack (processes, broker, sockets). Compute is modelled, so that only the orchestration
+varies. --real uses the demo's models and requests, all on one machine, where orchestration also waits for processors.
+Broker commands and scripts per round are counted as well.
 """
 
-import argparse
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -21,15 +20,19 @@ from typing import Any, Final
 import numpy as np
 from redis.asyncio import Redis
 from rich.console import Console
-from rich.table import Table
 
 from cli.admin import Admin
+from cli.command.bench_main import bench_main
+from cli.command.options import STATE
 from cli.models.resolve import resolve
+from cli.stack.requests import answers
 from cli.stack.stack import LocalStack, Options, Ports
 from loadgen.client.streaming import Client
+from loadgen.measuring.progress import Steps
+from loadgen.measuring.result import write_measurement
+from loadgen.measuring.table import table
 from loadgen.prompts import demo_cases
 from loadgen.request import ChatRequest
-from loadgen.results.result_file import write_result
 from shared.protocol.keys import Keys
 from shared.protocol.messages import Span
 from shared.protocol.wire import decode_as
@@ -38,6 +41,16 @@ POLICIES: Final = (("fixed-k", 4, 2), ("cyclic-k", 4, 1))  # k, the verifier's t
 USERS: Final = 8
 TOKENS: Final = 256
 WARM_UP: Final = 0.1  # share of the rounds that is cut at the start
+
+COLUMNS: Final = {
+    "policy": "{policy}",
+    "batches": "{batches}",
+    "p50 ms": "{gap_ms_p50:.2f}",
+    "p99 ms": "{gap_ms_p99:.2f}",
+    "max ms": "{gap_ms_max:.2f}",
+    "scripts/round": "{commands_per_round[evalsha]:.2f}",
+    "reads/round": "{reads:.2f}",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +97,7 @@ async def command_counts(redis: Redis) -> dict[str, int]:
 
 
 def setting(real: str, state_dir: Path) -> tuple[Options, list[ChatRequest]]:
-    """The stack and what is asked of it. real: name of a model, "" = modelled compute."""
+    """The stack's options and the requests. real: name of a model, "" = modelled compute."""
     env = {"OUTRIDER_TRACE": "1"}
     if real:
         target, draft, name = resolve(real)
@@ -98,19 +111,16 @@ def setting(real: str, state_dir: Path) -> tuple[Options, list[ChatRequest]]:
 
 
 async def measure(policy: str, k: int, threads: int, real: str, state_dir: Path) -> dict[str, Any]:
-    """One policy on a fresh stack; figures in milliseconds. threads: of the verifier."""
+    """Measure one policy on a fresh stack. threads: of the verifier."""
     options, requests = setting(real, state_dir)
     async with LocalStack(options) as stack, Client(stack.url) as client, Admin(stack.url) as admin:
         await admin.set_policy(policy, k, threads)
         async with Redis.from_url(stack.broker_url) as redis:
             before = await command_counts(redis)
-            records = await client.chat_all(requests)
+            records = await answers(client, requests)
             after = await command_counts(redis)
-            found = gaps(await read_spans(redis))
-    errors = [record.error for record in records if record.error]
-    if errors:
-        raise RuntimeError(f"{len(errors)} requests failed: {errors[0]}")
-    steady = np.array([gap.gap_us for gap in found[int(len(found) * WARM_UP) :]]) / 1e3
+            gap_list = gaps(await read_spans(redis))
+    steady = np.array([gap.gap_us for gap in gap_list[int(len(gap_list) * WARM_UP) :]]) / 1e3
     calls = {
         name: count - before.get(name, 0) for name, count in after.items() if count > before.get(name, 0)
     }
@@ -125,37 +135,40 @@ async def measure(policy: str, k: int, threads: int, real: str, state_dir: Path)
     }
 
 
-async def run(out: Path, real: str, state_dir: Path) -> None:
-    """Every policy; a table and the result file."""
-    console = Console()
+async def measure_all(real: str, state_dir: Path, console: Console) -> dict[str, dict[str, Any]]:
+    """Results of every policy."""
     results = {}
-    for policy, k, threads in POLICIES:
-        with console.status(f"{policy} k={k}: {USERS} users, {real or 'modelled compute'}"):
+    async with Steps(console) as steps:
+        step = steps.step(f"{USERS} users, {real or 'modelled compute'}", len(POLICIES))
+        for policy, k, threads in POLICIES:
             results[policy] = await measure(policy, k, threads, real, state_dir)
-    write_result(out, "orchestration", {"users": USERS, "model": real or "modelled"}, {"policies": results})
-    table = Table(
-        title="orchestration: verdict to verdict, minus draft, minus verification (last-arriving member)"
+            step.advance(f"{policy} k={k}")
+    return results
+
+
+def reads_per_round(commands: Mapping[str, float]) -> float:
+    """Stream reads, of both commands."""
+    return commands.get("xreadgroup", 0.0) + commands.get("xread", 0.0)
+
+
+def main(
+    real: str = "", out: Path = STATE / "orchestration.json", state: Path = STATE / "orchestration"
+) -> None:
+    """Measure orchestration overhead. real: measure a real stack with this model, for example smollm2."""
+    console = Console()
+    results = asyncio.run(measure_all(real, state, console))
+    write_measurement(
+        out, "orchestration", {"users": USERS, "model": real or "modelled"}, {"policies": results}
     )
-    for heading in ("policy", "batches", "p50 ms", "p99 ms", "max ms", "scripts/round", "reads/round"):
-        table.add_column(heading)
-    for policy, row in results.items():
-        calls = row["commands_per_round"]
-        reads = calls.get("xreadgroup", 0) + calls.get("xread", 0)
-        figures = (row["gap_ms_p50"], row["gap_ms_p99"], row["gap_ms_max"], calls.get("evalsha", 0), reads)
-        table.add_row(policy, str(row["batches"]), *(f"{figure:.2f}" for figure in figures))
-    console.print(table)
+    rows = (
+        {**row, "policy": policy, "reads": reads_per_round(row["commands_per_round"])}
+        for policy, row in results.items()
+    )
+    console.print(
+        table(rows, COLUMNS, "verdict to verdict, minus draft, minus verification (last-arriving member)")
+    )
     console.print(f"written to {out}")
 
 
-def main() -> None:
-    """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Measure what orchestration costs.")
-    parser.add_argument("--real", default="", metavar="MODEL", help="measure a real stack, e.g. smollm2")
-    parser.add_argument("--out", type=Path, default=Path(".outrider/orchestration.json"))
-    parser.add_argument("--state", type=Path, default=Path(".outrider/orchestration"))
-    args = parser.parse_args()
-    asyncio.run(run(args.out, args.real, args.state))
-
-
 if __name__ == "__main__":
-    main()
+    bench_main(main)

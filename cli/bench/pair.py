@@ -1,34 +1,35 @@
-"""A real pair on this machine: Outrider beside transformers' `generate` and assisted generation, in one run.
+"""Outrider against transformers' `generate` and assisted generation, on a real pair of models, in one run.
 
     python -m cli.bench.pair [--model qwen2.5-coder] [--tokens 64] [--repeats 2] [--out FILE]
 
-Greedy, the target's own dtype, chat prompts about code. Both sides stay loaded, one works at a time, and the order
-turns with each repeat. transformers' assistant is our draft model, widened to the target's dtype.
+Greedy, the target's own dtype, chat prompts about code. Both systems stay loaded, one works at a time, and repeats are
+interleaved. transformers' assistant is our draft model, dequantised to the target's dtype.
 """
 
-import argparse
 import asyncio
-import statistics
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
 
 from cli.admin import Admin
 from cli.baseline import Baseline
-from cli.command.errors import CommandError, ModelError
+from cli.command.bench_main import bench_main
+from cli.command.options import STATE
 from cli.models.convert import dequantize
 from cli.models.resolve import resolve
+from cli.stack.requests import answers
 from cli.stack.stack import LocalStack, Options, Ports
 from loadgen.client.streaming import Client
+from loadgen.measuring.arms import measure_arms_async
+from loadgen.measuring.progress import Steps
+from loadgen.measuring.result import write_measurement
+from loadgen.measuring.table import table
 from loadgen.metrics.summary import summarise
 from loadgen.request import ChatRequest
-from loadgen.results.result_file import write_result
 
 PROMPTS: Final = (
     "Write a Python function that merges two sorted lists into one sorted list, with a docstring.",
@@ -38,9 +39,19 @@ PROMPTS: Final = (
 )
 
 
+COLUMNS: Final = {
+    "": "{name}",
+    "users": "{users}",
+    "tok/s": "{tokens_per_s:.1f}",
+    "range": "{low:.1f} to {high:.1f}",
+    "τ": "{tau:.2f}",
+    "policy": "{policy}",
+}
+
+
 @dataclass(frozen=True, slots=True)
-class PairEntry:
-    """Who generates for how many users. policy: Outrider's, "" = transformers."""
+class PairArm:
+    """A system and a number of users. policy: Outrider's, "" = transformers."""
 
     name: str
     users: int
@@ -51,19 +62,19 @@ class PairEntry:
     assisted: bool = False
 
 
-ENTRANTS: Final = (
-    PairEntry("transformers generate", 1),
-    PairEntry("transformers assisted", 1, assisted=True),
-    PairEntry("Outrider", 1, "fixed-k", 4, 2, 2),
-    PairEntry("transformers generate", 4),
-    PairEntry("transformers assisted", 4, assisted=True),
-    PairEntry("Outrider", 4, "fixed-k", 4, 2, 1),
+ARMS: Final = (
+    PairArm("transformers generate", 1),
+    PairArm("transformers assisted", 1, assisted=True),
+    PairArm("Outrider", 1, "fixed-k", 4, 2, 2),
+    PairArm("transformers generate", 4),
+    PairArm("transformers assisted", 4, assisted=True),
+    PairArm("Outrider", 4, "fixed-k", 4, 2, 1),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class PairRun:
-    """One repeat of one entrant."""
+    """One repeat of one arm. texts: token ids, one list per user. tau: NaN for transformers."""
 
     tokens: int
     seconds: float
@@ -71,122 +82,105 @@ class PairRun:
     tau: float = float("nan")
 
 
-async def measure(model: str, tokens: int, repeats: int, state_dir: Path) -> dict[PairEntry, list[PairRun]]:
-    """Every entrant once a repeat, after a warm-up of each side. Raises CommandError."""
+async def measure(model: str, tokens: int, repeats: int, state_dir: Path) -> dict[PairArm, list[PairRun]]:
+    """Run every arm once per repeat, after a warm-up of both systems. Raises CommandError."""
     target, draft, name = resolve(model)
     assistant = state_dir / "assistant"
     if not (assistant / "config.json").is_file():
         dequantize(draft, assistant, "bfloat16")
     options = Options(target, draft, name, ports=Ports.free(), state_dir=state_dir)
-    runs: dict[PairEntry, list[PairRun]] = {entrant: [] for entrant in ENTRANTS}
-    with Progress() as progress:
-        bar = progress.add_task("warm-up", total=repeats * len(ENTRANTS))
-        async with (
-            Baseline(target, assistant=assistant) as rival,
-            LocalStack(options) as stack,
-            Client(stack.url) as client,
-            Admin(stack.url) as admin,
-        ):
-            await rivals(rival, PROMPTS[:1], 8, assisted=True)
-            await client.chat_all([ChatRequest(f"w{i}", name, text, 8) for i, text in enumerate(PROMPTS)])
-            for repeat in range(repeats):
-                turn = repeat % len(ENTRANTS)
-                for entrant in ENTRANTS[turn:] + ENTRANTS[:turn]:
-                    progress.update(bar, description=f"{entrant.name}, users: {entrant.users}")
-                    prompts = PROMPTS[: entrant.users]
-                    if entrant.policy:
-                        runs[entrant].append(await outrider(client, admin, entrant, name, tokens, prompts))
-                    else:
-                        runs[entrant].append(await rivals(rival, prompts, tokens, entrant.assisted))
-                    progress.advance(bar)
-                    stack.raise_if_failed()
-    return runs
+    async with (
+        Steps(Console()) as steps,
+        Baseline(target, assistant=assistant) as baseline,
+        LocalStack(options) as stack,
+        Client(stack.url) as client,
+        Admin(stack.url) as admin,
+    ):
+        step = steps.step("warm-up", 2)
+        await run_transformers(baseline, PROMPTS[:1], 8, assisted=True)
+        step.advance()
+        await answers(client, requests(name, 8, PROMPTS))
+        step.advance()
+        step = steps.step("runs", repeats * len(ARMS))
+
+        async def run(arm: PairArm) -> PairRun:
+            prompts = PROMPTS[: arm.users]
+            if arm.policy:
+                result = await run_outrider(client, admin, arm, requests(name, tokens, prompts))
+            else:
+                result = await run_transformers(baseline, prompts, tokens, arm.assisted)
+            step.advance(f"{arm.name}, users: {arm.users}")
+            stack.raise_if_failed()
+            return result
+
+        return await measure_arms_async(ARMS, repeats, run)
 
 
-async def rivals(rival: Baseline, prompts: Sequence[str], tokens: int, assisted: bool) -> PairRun:
+def requests(model: str, tokens: int, prompts: Sequence[str]) -> list[ChatRequest]:
+    """A request for every prompt."""
+    return [ChatRequest(f"u{i}", model, text, tokens) for i, text in enumerate(prompts)]
+
+
+async def run_transformers(
+    baseline: Baseline, prompts: Sequence[str], tokens: int, assisted: bool
+) -> PairRun:
     """All prompts with transformers."""
-    done = await rival.ask({"prompts": prompts, "tokens": tokens, "assisted": assisted})
+    done = await baseline.ask({"prompts": prompts, "tokens": tokens, "assisted": assisted})
     return PairRun(sum(len(text) for text in done.texts), done.seconds, done.texts)
 
 
-async def outrider(
-    client: Client, admin: Admin, entrant: PairEntry, model: str, tokens: int, prompts: Sequence[str]
-) -> PairRun:
-    """All prompts at once, to the last token."""
-    await admin.set_policy(entrant.policy, entrant.k, entrant.verifier_threads, entrant.draft_threads)
-    records = await client.chat_all(
-        [ChatRequest(f"u{i}", model, text, tokens) for i, text in enumerate(prompts)]
-    )
-    failed = [record.error for record in records if record.error]
-    if failed:
-        raise CommandError(f"{len(failed)} of {len(records)} requests failed: {failed[0]}")
-    seen = summarise(records)
-    return PairRun(seen.tokens, seen.duration_s, [record.tokens for record in records], seen.tau)
+async def run_outrider(client: Client, admin: Admin, arm: PairArm, sent: Sequence[ChatRequest]) -> PairRun:
+    """All requests at once, to the last token."""
+    await admin.set_policy(arm.policy, arm.k, arm.verifier_threads, arm.draft_threads)
+    records = await answers(client, sent)
+    summary = summarise(records)
+    return PairRun(summary.tokens, summary.duration_s, [record.tokens for record in records], summary.tau)
 
 
-def figures(runs: dict[PairEntry, list[PairRun]]) -> list[dict[str, Any]]:
-    """One row an entrant: medians over the repeats."""
-    plain = {entrant.users: runs[entrant] for entrant in ENTRANTS if not (entrant.policy or entrant.assisted)}
-    rows = []
-    for entrant, mine in runs.items():
+def rows(runs: Mapping[PairArm, Sequence[PairRun]]) -> list[dict[str, Any]]:
+    """One row per arm: medians over the repeats.
+
+    range: tokens/s of every repeat, ascending. texts_as_generate: share of tokens that equal plain generation's.
+    """
+    plain = {arm.users: runs[arm] for arm in ARMS if not (arm.policy or arm.assisted)}
+    results = []
+    for arm, repeats in runs.items():
         same = [
             a == b
-            for run, base in zip(mine, plain[entrant.users], strict=True)
-            for mine_text, base_text in zip(run.texts, base.texts, strict=True)
-            for a, b in zip(mine_text, base_text, strict=False)
+            for run, base in zip(repeats, plain[arm.users], strict=True)
+            for text, base_text in zip(run.texts, base.texts, strict=True)
+            for a, b in zip(text, base_text, strict=False)
         ]
-        rows.append(
+        rates = sorted(run.tokens / run.seconds for run in repeats)
+        results.append(
             {
-                "name": entrant.name,
-                "users": entrant.users,
-                "tokens_per_s": statistics.median(run.tokens / run.seconds for run in mine),
-                "range": sorted(run.tokens / run.seconds for run in mine),
-                "tau": statistics.median(run.tau for run in mine) if entrant.policy else None,
+                "name": arm.name,
+                "users": arm.users,
+                "tokens_per_s": median(rates),
+                "range": rates,
+                "tau": median(run.tau for run in repeats) if arm.policy else None,
                 "texts_as_generate": sum(same) / len(same),
-                "policy": f"{entrant.policy} k={entrant.k}" if entrant.policy else "",
-                "threads": [entrant.verifier_threads, entrant.draft_threads],
+                "policy": f"{arm.policy} k={arm.k}" if arm.policy else "",
+                "threads": [arm.verifier_threads, arm.draft_threads],
             }
         )
-    return rows
+    return results
 
 
-def show(rows: list[dict[str, Any]], console: Console) -> None:
-    """The table for people."""
-    table = Table(title="one machine, greedy")
-    for heading in ("", "users", "tok/s", "range", "τ", "policy"):
-        table.add_column(heading)
-    for row in rows:
-        low, high = row["range"][0], row["range"][-1]
-        tau = f"{row['tau']:.2f}" if row["policy"] else ""
-        table.add_row(
-            row["name"],
-            str(row["users"]),
-            f"{row['tokens_per_s']:.1f}",
-            f"{low:.1f} to {high:.1f}",
-            tau,
-            row["policy"],
-        )
-    console.print(table)
-
-
-def main() -> None:
-    """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Outrider beside transformers' own generation.")
-    parser.add_argument("--model", default="qwen2.5-coder")
-    parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path(".outrider/pair.json"))
-    parser.add_argument("--state", type=Path, default=Path(".outrider/pair"))
-    args = parser.parse_args()
-    try:
-        runs = asyncio.run(measure(args.model, args.tokens, args.repeats, args.state))
-    except (CommandError, ModelError) as error:
-        sys.exit(str(error))
-    rows = figures(runs)
-    config = {"model": args.model, "tokens": args.tokens, "repeats": args.repeats}
-    write_result(args.out, "pair", config, {"entrants": rows})
-    show(rows, Console())
+def main(
+    model: str = "qwen2.5-coder",
+    tokens: int = 64,
+    repeats: int = 2,
+    out: Path = STATE / "pair.json",
+    state: Path = STATE / "pair",
+) -> None:
+    """Outrider against transformers' own generation."""
+    results = rows(asyncio.run(measure(model, tokens, repeats, state)))
+    config = {"model": model, "tokens": tokens, "repeats": repeats}
+    write_measurement(out, "pair", config, {"entrants": results})
+    ranges = ({**row, "low": row["range"][0], "high": row["range"][-1]} for row in results)
+    Console().print(table(ranges, COLUMNS, "one machine, greedy"))
 
 
 if __name__ == "__main__":
-    main()
+    bench_main(main)

@@ -1,13 +1,13 @@
-"""How often target and draft agree: speculation as it is served, with the real ones, in this process."""
+"""Measures α: speculation as it is served, with the real models, in this process."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from cli.calibrate.drafting import draft_all
-from cli.calibrate.passes import feed
 from cli.models.measure import PROMPTS
+from loadgen.measuring.decodes import draft_all
+from loadgen.measuring.fixed_pass import cache_context
 from shared.compute.drafter import Drafter, DraftRequest
 from shared.compute.target import TargetModel, TargetRow
 from shared.speculative.params import SamplingParams
@@ -22,17 +22,17 @@ K: Final = 4
 def measure_alpha(
     target: TargetModel, drafter: Drafter, folder: Path, tick: Callable[[str], None]
 ) -> dict[float, float]:
-    """α by temperature: accepted / (accepted + rounds that ended in a rejection), a few prompts at once."""
+    """α by temperature: accepted / (accepted + rounds that ended in a rejection), over USERS prompts at once."""
     prompts, stops = chat_prompts(folder, PROMPTS[:USERS]), stop_ids(folder)
-    found = {}
+    alphas = {}
     for temperature in TEMPERATURES:
         sessions = {f"s{n}": list(ids) for n, ids in enumerate(prompts)}
         params = {name: SamplingParams(n + 1, target.vocab, temperature) for n, name in enumerate(sessions)}
         for name, ids in sessions.items():
-            feed(target, name, ids[:-1], params[name])
-        found[temperature] = _alpha(target, drafter, sessions, params, stops)
+            cache_context(target, name, ids[:-1], params[name])
+        alphas[temperature] = _alpha(target, drafter, sessions, params, stops)
         tick(f"speculating at temperature {temperature:g}")
-    return found
+    return alphas
 
 
 def _alpha(
@@ -42,7 +42,7 @@ def _alpha(
     params: Mapping[str, SamplingParams],
     stops: set[int],
 ) -> float:
-    """Of sessions that are cached, to their end; they are forgotten."""
+    """α of cached sessions, which run to their end and are then freed."""
     accepted = rejected = 0
     goals = {name: len(ids) + TOKENS for name, ids in sessions.items()}
     while sessions:
@@ -63,7 +63,7 @@ def speculate(
     sessions: Mapping[str, list[int]],
     params: Mapping[str, SamplingParams],
 ) -> list[int]:
-    """One round of all sessions: draft, verify in one pass, append what the target says. Accepted, by session."""
+    """One round of all sessions: draft, verify in one pass, append the target's tokens. Accepted drafts by session."""
     drafts = draft_all(drafter, [DraftRequest(n, ids, K, params[n]) for n, ids in sessions.items()])
     rows = []
     for name, ids in sessions.items():
@@ -78,19 +78,19 @@ def speculate(
 
 
 def stop_ids(folder: Path) -> set[int]:
-    """Tokens that end the target's text."""
+    """The target's stop tokens."""
     for name in ("generation_config.json", "config.json"):
         file = folder / name
-        told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        stops = told.get("eos_token_id")
+        config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        stops = config.get("eos_token_id")
         if stops is not None:
             return set(stops if isinstance(stops, list) else [stops])
     return set()
 
 
 def chat_prompts(folder: Path, prompts: Sequence[str]) -> list[list[int]]:
-    """Token ids of chat requests by the target's own template; of the plain prompts where it has none."""
-    import transformers  # heavy; wanted only here
+    """Token ids of prompts in the target's chat template, or of the plain prompts where it has none."""
+    import transformers  # heavy
 
     tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder)
     if tokenizer.chat_template is None:

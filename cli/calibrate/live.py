@@ -1,7 +1,7 @@
-"""What a batch costs beside its pass, from the trace of a running stack. Pure.
+"""Time of a batch outside its pass, from the trace of a running stack. Pure.
 
-Everybody is in every batch and nobody drafts, so a cycle (from the end of one verification to the end of the next) is
-a pass and the broker's share: commit, verdicts, scheduling, staging, reading.
+All users are in every batch and there are no drafts. So a cycle (from the end of one verification to the end of the
+next) consists of a pass and the broker's share: commit, verdicts, scheduling, staging, reading.
 """
 
 from collections import defaultdict
@@ -16,12 +16,12 @@ from shared.planning.profile import AtUsers, Broker
 from shared.protocol.messages import Span
 
 WARM_UP: Final = 0.1  # share of the cycles that is cut at the start
-MIN_CYCLES: Final = 8  # steady cycles to go by
+MIN_CYCLES: Final = 8  # steady cycles that are needed
 
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """One steady batch. cached: tokens that its rows had in the cache, all together."""
+    """One steady batch. cached: cached tokens of all its rows together."""
 
     users: int
     cached: int
@@ -30,12 +30,12 @@ class Cycle:
 
     @property
     def shape(self) -> Shape:
-        """Of its pass, as the packed law takes it: one new token a row."""
+        """Shape of its pass for the packed law: one new token per row."""
         return Shape(self.users, self.users, 1, self.cached, self.cached / self.users)
 
 
 def cycles(spans: Iterable[Span], users: int, prompt_tokens: int) -> list[Cycle]:
-    """Cycles between two batches of the same `users` sessions, whose prompts have so many tokens together.
+    """Cycles between two batches of the same `users` sessions. prompt_tokens: of all their prompts together.
 
     A session's round is the number of its committed tokens: at round r the last of them is fed, prompt + r − 1
     are cached. Round 0 is the prompt's.
@@ -45,7 +45,7 @@ def cycles(spans: Iterable[Span], users: int, prompt_tokens: int) -> list[Cycle]
         if span.role == "verifier" and span.kind == "verify":
             batches[span.step][span.session] = span
     ordered = sorted(batches.values(), key=_end_us)
-    found = [
+    steady = [
         Cycle(
             users,
             prompt_tokens + sum(span.round - 1 for span in now.values()),
@@ -55,26 +55,26 @@ def cycles(spans: Iterable[Span], users: int, prompt_tokens: int) -> list[Cycle]
         for before, now in pairwise(ordered)
         if len(now) == users and _follows(before, now)
     ]
-    return found[int(len(found) * WARM_UP) :]
+    return steady[int(len(steady) * WARM_UP) :]
 
 
-def at_users(found: Sequence[Cycle], law: CostLaw) -> AtUsers | None:
-    """Medians of cycles of as many users each; None when they are too few. law: of the pass alone."""
-    if len(found) < MIN_CYCLES:
+def at_users(steady: Sequence[Cycle], law: CostLaw) -> AtUsers | None:
+    """Medians of cycles with equal users; None when there are fewer than MIN_CYCLES. law: of the pass alone."""
+    if len(steady) < MIN_CYCLES:
         return None
-    said = [float(law.pass_ms(cycle.shape)) for cycle in found]
+    predicted_ms = [float(law.pass_ms(cycle.shape)) for cycle in steady]
     return AtUsers(
-        users=found[0].users,
-        batches=len(found),
-        cycle_ms=median(cycle.cycle_ms for cycle in found),
-        batch_ms=median(cycle.cycle_ms - ms for cycle, ms in zip(found, said, strict=True)),
-        gap_ms=median(cycle.cycle_ms - cycle.pass_ms for cycle in found),
-        pass_over_fit=median(cycle.pass_ms / ms for cycle, ms in zip(found, said, strict=True)),
+        users=steady[0].users,
+        batches=len(steady),
+        cycle_ms=median(cycle.cycle_ms for cycle in steady),
+        batch_ms=median(cycle.cycle_ms - ms for cycle, ms in zip(steady, predicted_ms, strict=True)),
+        gap_ms=median(cycle.cycle_ms - cycle.pass_ms for cycle in steady),
+        pass_over_fit=median(cycle.pass_ms / ms for cycle, ms in zip(steady, predicted_ms, strict=True)),
     )
 
 
 def broker_of(measured: Sequence[AtUsers]) -> Broker:
-    """The share that goes into the laws: the median, and nothing where passes were quicker than the law says."""
+    """The share that is added to the laws: the median, but not below 0, if passes were faster than the law."""
     return Broker(batch_ms=max(0.0, median(one.batch_ms for one in measured)), users=tuple(measured))
 
 
@@ -83,7 +83,7 @@ def _end_us(batch: dict[str, Span]) -> int:
 
 
 def _follows(before: dict[str, Span], now: dict[str, Span]) -> bool:
-    """The same sessions, each a token further, none at its prompt."""
+    """Whether both have the same sessions, each one token further, none at its prompt."""
     return before.keys() == now.keys() and all(
         1 <= before[session].round == span.round - 1 for session, span in now.items()
     )

@@ -1,4 +1,4 @@
-"""Everything that is measured in this process, and the profile it makes."""
+"""All measurements in this process, and the profile made from them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from shared.planning.server_laws import PackedLaw, PaddedLaw
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """passes: by shape. draft_ms: one decode, by sessions in it. alphas: by temperature."""
+    """passes: by shape. draft_ms: duration of a decode, by sessions in it. alphas: α by temperature."""
 
     passes: Sequence[Timed]
     draft_ms: Mapping[int, float]
@@ -23,13 +23,13 @@ class Measured:
 
 
 def steps(grid: Grid) -> int:
-    """How often `measure` ticks."""
+    """How often `measure` calls tick."""
     drafts = len(drafting.SESSIONS) * drafting.REPEATS
     return len(agreement.TEMPERATURES) + drafts + passes.steps(grid)
 
 
 def measure(pair: Pair, grid: Grid, tick: Callable[[str], None]) -> Measured:
-    """Passes first, since a grid may not fit the model. Raises CommandError."""
+    """Measure passes first, since the grid may not fit the model. Raises CommandError."""
     timed = passes.measure_passes(pair.target, grid, tick)
     draft_ms = drafting.measure_decodes(pair.drafter, tick)
     alphas = agreement.measure_alpha(pair.target, pair.drafter, pair.model.folder, tick)
@@ -39,7 +39,7 @@ def measure(pair: Pair, grid: Grid, tick: Callable[[str], None]) -> Measured:
 def profile_of(model: Model, measured: Measured, busy_before: float, *, quick: bool) -> Profile:
     """The profile, without the broker's share. Raises CommandError."""
     try:
-        found = fit(measured.passes, model.layers, model.hidden, model.feed_forward)
+        laws = fit(measured.passes, model.layers, model.hidden, model.feed_forward)
     except FitError as error:
         raise CommandError(f"the cost law cannot be fitted: {error}") from None
     return Profile(
@@ -53,10 +53,10 @@ def profile_of(model: Model, measured: Measured, busy_before: float, *, quick: b
         dtype=model.dtype,
         threads=model.threads,
         quick=quick,
-        server=_packed(model, found),
-        padded=_padded(model, found),
-        pass_beta_ms=PassBeta(packed=found.packed.beta_ms, padded=found.padded.beta_ms),
-        errors=Errors(packed=found.packed_errors, padded=found.padded_errors),
+        server=_packed(model, laws),
+        padded=_padded(model, laws),
+        pass_beta_ms=PassBeta(packed=laws.packed.beta_ms, padded=laws.padded.beta_ms),
+        errors=Errors(packed=laws.packed_errors, padded=laws.padded_errors),
         draft=Draft(
             ms_per_token=measured.draft_ms[1],
             ms_by_sessions=dict(measured.draft_ms),
@@ -68,8 +68,8 @@ def profile_of(model: Model, measured: Measured, busy_before: float, *, quick: b
     )
 
 
-def _packed(model: Model, found: Fit) -> PackedLaw:
-    law = found.packed
+def _packed(model: Model, laws: Fit) -> PackedLaw:
+    law = laws.packed
     return PackedLaw(
         law="packed",
         beta_ms=law.beta_ms,
@@ -80,9 +80,9 @@ def _packed(model: Model, found: Fit) -> PackedLaw:
     )
 
 
-def _padded(model: Model, found: Fit) -> PaddedLaw:
-    """memory_bytes: room for as many cached tokens as the pool has, as the paper reckons them; weights included."""
-    law = found.padded
+def _padded(model: Model, laws: Fit) -> PaddedLaw:
+    """memory_bytes: of the weights and the pool's tokens, computed as in the paper."""
+    law = laws.padded
     weights = model.layers * (8 * model.hidden**2 + 4 * model.hidden * model.feed_forward)
     return PaddedLaw(
         law="padded",

@@ -1,4 +1,4 @@
-"""The real draft model and the real target, loaded in this process as services load them."""
+"""The real draft and target models, loaded in this process as services load them."""
 
 import json
 import os
@@ -19,7 +19,7 @@ DRAFT_KV_TOKENS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Which models, and how the verifier runs its own. pool_tokens: KV tokens that a deployment has."""
+    """The models, and how the verifier runs the target. pool_tokens: KV tokens of a deployment."""
 
     name: str
     folder: Path
@@ -36,7 +36,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A model, and both of its halves ready to run."""
+    """A pair of loaded models."""
 
     model: Model
     target: TargetModel
@@ -44,7 +44,7 @@ class Pair:
 
 
 def settings(dtype: str = "auto", device: str = "auto", threads: int = 0) -> VerifierSettings:
-    """The verifier's, as a deployment here has them but for these. Raises CommandError."""
+    """The verifier's settings of a deployment here, with these changes. Raises CommandError."""
     try:
         return load(VerifierSettings, dtype=dtype, device=device, verifier_threads=threads)
     except SettingsError as error:
@@ -52,16 +52,16 @@ def settings(dtype: str = "auto", device: str = "auto", threads: int = 0) -> Ver
 
 
 @contextmanager
-def loaded(name: str, folder: Path, draft: Path, wanted: VerifierSettings, grid: Grid) -> Iterator[Pair]:
-    """Both models, the target with the cache of a deployment; closed at the end. Raises CommandError."""
-    _check_room(wanted, grid)
+def loaded(name: str, folder: Path, draft: Path, verifier: VerifierSettings, grid: Grid) -> Iterator[Pair]:
+    """Load both models, the target with the cache of a deployment; close them at the end. Raises CommandError."""
+    _check_room(verifier, grid)
     os.environ.setdefault("TQDM_DISABLE", "1")  # read when transformers is first loaded
-    import torch  # heavy, and so are those below
+    import torch  # heavy, like the next imports
 
     from services.draft_worker import llama_drafter
     from services.verifier import families, loading
 
-    if wanted.device == "cuda" and not torch.cuda.is_available():
+    if verifier.device == "cuda" and not torch.cuda.is_available():
         raise CommandError("--device cuda: torch sees no GPU here; --device cpu measures the processor")
     before = torch.get_num_threads()
     try:
@@ -69,18 +69,18 @@ def loaded(name: str, folder: Path, draft: Path, wanted: VerifierSettings, grid:
         drafter = llama_drafter.LlamaDrafter(draft, limits, threads=1)
         target = loading.load_target(
             str(folder),
-            dtype=wanted.dtype,
-            device=wanted.device,
-            kv_tokens=wanted.kv_tokens,
-            page_tokens=wanted.page_tokens,
+            dtype=verifier.dtype,
+            device=verifier.device,
+            kv_tokens=verifier.kv_tokens,
+            page_tokens=verifier.page_tokens,
             prefix_sharing=False,
-            max_context=wanted.max_context,
+            max_context=verifier.max_context,
         )
         layers, hidden, feed_forward = _sizes(folder)
     except (llama_drafter.ModelFileError, loading.ModelFileError, families.UnsupportedModel) as error:
         raise CommandError(str(error)) from None
-    if wanted.verifier_threads:
-        target.set_threads(wanted.verifier_threads)
+    if verifier.verifier_threads:
+        target.set_threads(verifier.verifier_threads)
     model = Model(
         name=name,
         folder=folder,
@@ -92,7 +92,7 @@ def loaded(name: str, folder: Path, draft: Path, wanted: VerifierSettings, grid:
         hidden=hidden,
         feed_forward=feed_forward,
         kv_bytes=target.kv_bytes,
-        pool_tokens=wanted.kv_tokens // wanted.page_tokens * wanted.page_tokens,
+        pool_tokens=verifier.kv_tokens // verifier.page_tokens * verifier.page_tokens,
     )
     try:
         yield Pair(model, target, drafter)
@@ -101,18 +101,18 @@ def loaded(name: str, folder: Path, draft: Path, wanted: VerifierSettings, grid:
         target.set_threads(before)
 
 
-def _check_room(wanted: VerifierSettings, grid: Grid) -> None:
-    """Raises CommandError when the grid's sessions are not all held at once."""
-    needed = grid.kv_tokens(wanted.page_tokens)
-    if grid.longest > wanted.max_context:
+def _check_room(verifier: VerifierSettings, grid: Grid) -> None:
+    """Raise CommandError when the cache cannot hold all sessions of the grid at once."""
+    needed = grid.kv_tokens(verifier.page_tokens)
+    if grid.longest > verifier.max_context:
         raise CommandError(
             f"--contexts and --lengths: {grid.longest} tokens together, OUTRIDER_MAX_CONTEXT is "
-            f"{wanted.max_context}; measure shorter ones or raise it"
+            f"{verifier.max_context}; measure shorter ones or raise it"
         )
-    if needed > wanted.kv_tokens:
+    if needed > verifier.kv_tokens:
         raise CommandError(
             f"--widths, --lengths and --contexts: need {needed} KV tokens, OUTRIDER_KV_TOKENS is "
-            f"{wanted.kv_tokens}; measure smaller ones or raise it"
+            f"{verifier.kv_tokens}; measure smaller ones or raise it"
         )
 
 
@@ -123,4 +123,4 @@ def _sizes(folder: Path) -> tuple[int, int, int]:
         config = json.loads(file.read_text(encoding="utf-8"))
         return config["num_hidden_layers"], config["hidden_size"], config["intermediate_size"]
     except (OSError, ValueError, KeyError) as error:
-        raise CommandError(f"{file}: does not tell the model's sizes: {error}") from None
+        raise CommandError(f"{file}: does not contain the model's sizes: {error}") from None

@@ -3,17 +3,35 @@
 from typing import Final
 
 from rich.console import Console
-from rich.table import Table
 
-from shared.planning.profile import AtUsers, LawErrors, Profile
+from loadgen.measuring.table import table
+from shared.planning.profile import Profile
 
-# Pass in a running stack over the law's: beyond these the share is not the broker's alone.
-ALIKE: Final = (0.9, 1.15)
-FAR: Final = 0.1  # mean error beyond which a law says little
+# Duration of a pass in a running stack / the law's: outside of these, the share is not the broker's alone.
+PASS_OVER_LAW: Final = (0.9, 1.15)
+MAX_MEAN_ERROR: Final = 0.1  # beyond it a law says little
+LAW_COLUMNS: Final = {
+    "law": "{name}",
+    "fitted on": "{law.points}",
+    "tested on": "{law.held_out}",
+    "mean": "{law.mean:.1%}",
+    "signed": "{law.bias:+.1%}",
+    "worst": "{law.worst:+.1%}",
+    "1 token": "{law.single_token:+.1%}",
+    "2 or 3": "{law.few_tokens:+.1%}",
+}
+BROKER_COLUMNS: Final = {
+    "users": "{at.users}",
+    "batches": "{at.batches}",
+    "cycle": "{at.cycle_ms:.1f}",
+    "beside the law": "{at.batch_ms:.1f}",
+    "beside the pass": "{at.gap_ms:.1f}",
+    "pass / law": "{at.pass_over_fit:.2f}",
+}
 
 
-def tell(console: Console, profile: Profile) -> None:
-    """Laws with their errors, the draft model, the broker's share."""
+def print_profile(console: Console, profile: Profile) -> None:
+    """Print the laws with their errors, the draft model, and the broker's share."""
     server, padded, alone = profile.server, profile.padded, profile.pass_beta_ms
     console.print(
         f"\n{profile.model} in {profile.dtype}, {profile.threads} threads, {profile.device}; ms of a pass:"
@@ -22,58 +40,25 @@ def tell(console: Console, profile: Profile) -> None:
         f"  packed: {alone.packed:.3g} + {server.per_token_ms:.3g} · new + {server.per_context_ms:.3g} · cached"
     )
     console.print(f"  padded: {alone.padded:.3g} + {padded.c:.3g} · rows · operations of the longest row")
-    console.print("Off by, (law − measured) / measured, on passes that were not fitted on:")
-    console.print(_errors({"packed": profile.errors.packed, "padded": profile.errors.padded}))
-    if profile.errors.packed.mean > FAR:
-        console.print("That is far off: was the machine busy? Measure again while nothing else runs")
-    told = ", ".join(f"{ms:.1f} ms with {n}" for n, ms in profile.draft.ms_by_sessions.items())
-    console.print(f"Draft model, {profile.draft.threads} thread, a decode by sessions in it: {told}")
+    console.print("Errors, (law − measured) / measured, on passes held out of the fit:")
+    laws = {"packed": profile.errors.packed, "padded": profile.errors.padded}
+    console.print(table(({"name": name, "law": law} for name, law in laws.items()), LAW_COLUMNS))
+    if profile.errors.packed.mean > MAX_MEAN_ERROR:
+        console.print("The mean error is large: was the machine busy? Measure again while nothing else runs")
+    decodes = ", ".join(f"{ms:.1f} ms with {n}" for n, ms in profile.draft.ms_by_sessions.items())
+    console.print(f"Draft model, {profile.draft.threads} thread, ms per decode, by sessions in it: {decodes}")
     if profile.alpha:
-        told = ", ".join(f"{alpha:.2f} at temperature {at:g}" for at, alpha in profile.alpha.items())
-        console.print(f"α: {told}")
+        alphas = ", ".join(f"{alpha:.2f} at temperature {at:g}" for at, alpha in profile.alpha.items())
+        console.print(f"α: {alphas}")
     if profile.broker:
-        console.print("A running stack, everybody in every batch, nobody drafts; ms:")
-        console.print(_live(profile.broker.users))
+        console.print("A running stack with all users in every batch and no drafts; ms:")
+        console.print(table(({"at": at} for at in profile.broker.users), BROKER_COLUMNS))
         console.print(
             f"beta_ms for planners: {server.beta_ms:.4g}, of which pass {alone.packed:.4g} and broker "
             f"{profile.broker.batch_ms:.4g}"
         )
-        if not all(ALIKE[0] <= one.pass_over_fit <= ALIKE[1] for one in profile.broker.users):
+        if not all(PASS_OVER_LAW[0] <= one.pass_over_fit <= PASS_OVER_LAW[1] for one in profile.broker.users):
             console.print(
                 "Passes did not take as long there as by themselves (pass / law), and the broker's share holds the "
                 "difference: measure again while nothing else runs"
             )
-
-
-def _errors(errors: dict[str, LawErrors]) -> Table:
-    table = Table("law", "fitted on", "judged on", "mean", "signed", "worst", "1 token", "2 or 3", box=None)
-    for name, law in errors.items():
-        table.add_row(
-            name,
-            str(law.points),
-            str(law.held_out),
-            f"{law.mean:.1%}",
-            f"{law.bias:+.1%}",
-            f"{law.worst:+.1%}",
-            _percent(law.single_token),
-            _percent(law.few_tokens),
-        )
-    return table
-
-
-def _percent(error: float | None) -> str:
-    return "–" if error is None else f"{error:+.1%}"
-
-
-def _live(measured: tuple[AtUsers, ...]) -> Table:
-    table = Table("users", "batches", "cycle", "beside the law", "beside the pass", "pass / law", box=None)
-    for one in measured:
-        table.add_row(
-            str(one.users),
-            str(one.batches),
-            f"{one.cycle_ms:.1f}",
-            f"{one.batch_ms:.1f}",
-            f"{one.gap_ms:.1f}",
-            f"{one.pass_over_fit:.2f}",
-        )
-    return table

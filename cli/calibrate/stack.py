@@ -1,4 +1,4 @@
-"""A real stack for a few seconds, traced: processes, broker and sockets as `outrider up` runs them."""
+"""Measures a traced stack for a few seconds, with processes, broker and sockets as in `outrider up`."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,6 +8,7 @@ from cli.calibrate.agreement import chat_prompts
 from cli.calibrate.live import at_users, broker_of, cycles
 from cli.calibrate.pair import Model
 from cli.command.errors import CommandError
+from cli.stack.requests import answers
 from cli.stack.stack import LocalStack, Options, Ports
 from loadgen.client.streaming import Client
 from loadgen.prompts import demo_cases
@@ -16,7 +17,7 @@ from shared.broker.trace_reader import TraceReader
 from shared.planning.cost import Packed
 from shared.planning.profile import AtUsers, Broker
 
-USERS: Final = (4, 8, 16)  # at least as many as tokens that the laws are about
+USERS: Final = (4, 8, 16)  # at least 4: the laws hold from 4 tokens per pass
 QUICK_USERS: Final = (4, 8)
 TOKENS: Final = 64  # of each user
 QUICK_TOKENS: Final = 32
@@ -26,33 +27,33 @@ WARM_UP_TOKENS: Final = 4
 async def measure_broker(
     model: Model, law: Packed, state_dir: Path, tick: Callable[[str], None], *, quick: bool
 ) -> Broker:
-    """The broker's share at several numbers of users. law: of the pass alone. Raises one of cli_errors.expected()."""
+    """Measure the broker's share at several user counts. law: of the pass. Raises one of cli_errors.expected()."""
     users, tokens = (QUICK_USERS, QUICK_TOKENS) if quick else (USERS, TOKENS)
-    found: list[AtUsers] = []
+    measured: list[AtUsers] = []
     async with (
         LocalStack(options(model, state_dir)) as stack,
         Client(stack.url) as client,
         TraceReader(stack.broker_url) as trace,
     ):
-        await _ask(client, demo_cases(max(users)), model.name, WARM_UP_TOKENS)
+        await answers(client, _requests(demo_cases(max(users)), model.name, WARM_UP_TOKENS))
         for count in users:
             tick(f"a running stack, {count} users")
             cases = demo_cases(count)
             begun_us = await trace.now_us()
-            await _ask(client, cases, model.name, tokens)
+            await answers(client, _requests(cases, model.name, tokens))
             stack.raise_if_failed()
             prompts = chat_prompts(model.folder, [case["prompt"] for case in cases])
-            seen = cycles(await trace.since(begun_us), count, sum(map(len, prompts)))
-            one = at_users(seen, law)
+            steady = cycles(await trace.since(begun_us), count, sum(map(len, prompts)))
+            one = at_users(steady, law)
             if one:
-                found.append(one)
-    if not found:
+                measured.append(one)
+    if not measured:
         raise CommandError("the running stack: answers ended before there was a steady batch")
-    return broker_of(found)
+    return broker_of(measured)
 
 
 def options(model: Model, state_dir: Path) -> Options:
-    """The stack: the target as it was measured, no draft worker, the target alone for all users in one batch."""
+    """The stack: the target as it was measured, all users in one batch, no draft worker."""
     env = {
         "OUTRIDER_DEVICE": model.device,
         "OUTRIDER_DTYPE": model.dtype,
@@ -72,9 +73,5 @@ def options(model: Model, state_dir: Path) -> Options:
     )
 
 
-async def _ask(client: Client, cases: Sequence[dict[str, Any]], model: str, tokens: int) -> None:
-    """All at once, to the end. Raises CommandError."""
-    records = await client.chat_all([ChatRequest(model=model, max_tokens=tokens, **case) for case in cases])
-    failed = [record.error for record in records if record.error]
-    if failed:
-        raise CommandError(f"the running stack: {len(failed)} of {len(records)} requests failed: {failed[0]}")
+def _requests(cases: Sequence[dict[str, Any]], model: str, tokens: int) -> list[ChatRequest]:
+    return [ChatRequest(model=model, max_tokens=tokens, **case) for case in cases]

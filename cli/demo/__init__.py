@@ -1,1 +1,1 @@
-"""`outrider demo`: eight users, first with drafts made on this machine, then with emulated devices elsewhere."""
+"""`outrider demo`: eight users, first with a draft model on this machine, then with emulated devices."""

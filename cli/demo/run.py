@@ -1,4 +1,4 @@
-"""The demo from start to end: what can fail comes first, what takes minutes after it."""
+"""Runs the demo. Steps that can fail come before those that take minutes."""
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
@@ -9,26 +9,26 @@ from typing import Any, Final, TypeVar
 from rich.console import Console
 
 from cli.command.errors import CommandError
-from cli.demo import elsewhere, here
-from cli.demo.entrants import DemoRun
+from cli.demo import emulated_devices, local_drafts
+from cli.demo.demo_run import DemoRun
 from cli.demo.reference import reference
 from cli.demo.statistics import rows
 from cli.demo.table import show
-from cli.progress import Steps
 from cli.stack.stack import LocalStack, Options, Ports
+from loadgen.measuring.progress import Steps
+from loadgen.measuring.result import write_measurement
 from loadgen.prompts import demo_cases
 from loadgen.request import ChatRequest
-from loadgen.results.result_file import write_result
 
 DTYPE: Final = "float32"
-LOOK_S: Final = 1.0  # between looks whether the stack has failed
+CHECK_S: Final = 1.0  # between checks whether the stack has failed
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What is run. tokens: of each user's answer. state_dir: for the stacks' state and the kept reference."""
+    """What to run. tokens: of each user's answer. state_dir: for the stacks' state and the cached reference."""
 
     target: Path
     draft_model: Path
@@ -41,37 +41,43 @@ class Demo:
 
 
 async def run_demo(demo: Demo) -> None:
-    """Both halves: print text and table, write `out`. Raises CommandError if a text is not the target's."""
+    """Run both halves, print texts and table, write `out`. Raises CommandError if a text is not the target's."""
     console = Console()
     requests = [
         ChatRequest(model=demo.name, max_tokens=demo.tokens, **case) for case in demo_cases(demo.users)
     ]
-    scenario = elsewhere.devices_elsewhere(demo.users)
+    scenario = emulated_devices.demo_scenario(demo.users)
     async with Steps(console) as steps:
-        mine = await _here(demo, requests, steps)
-        folder = demo.state_dir / "demo-elsewhere"
-        emulated = await elsewhere.run(demo.target, demo.name, DTYPE, scenario, demo.repeats, folder, steps)
+        local = await _run_local(demo, requests, steps)
+        folder = demo.state_dir / "demo-emulated"
+        emulated = await emulated_devices.run(
+            demo.target, demo.name, DTYPE, scenario, demo.repeats, folder, steps
+        )
     halves = {
-        "this_machine": rows(mine, ("autoregressive", "greedy-batch")),
-        "emulated": rows(emulated, (elsewhere.GENERATE, "greedy-batch")),
+        "this_machine": rows(local, ("autoregressive", "greedy-batch")),
+        "emulated": rows(emulated, (emulated_devices.GENERATE, "greedy-batch")),
     }
     config = {
         "users": demo.users,
         "tokens": demo.tokens,
         "repeats": demo.repeats,
-        "entrants": [asdict(entrant) for entrant in here.ENTRANTS],
+        "entrants": [asdict(policy) for policy in local_drafts.POLICIES],
         "scenario": scenario.model_dump(mode="json"),
     }
-    write_result(demo.out, "demo", config, halves)
+    write_measurement(demo.out, "demo", config, halves)
     show(
-        console, mine[str(here.ENTRANTS[-1])][0].records, halves["this_machine"], halves["emulated"], scenario
+        console,
+        local[str(local_drafts.POLICIES[-1])][0].records,
+        halves["this_machine"],
+        halves["emulated"],
+        scenario,
     )
     console.print(f"written to {demo.out}")
     raise_if_wrong(halves)
 
 
-async def _here(demo: Demo, requests: Sequence[ChatRequest], steps: Steps) -> dict[str, list[DemoRun]]:
-    """The first half. The reference waits until the services have drafted."""
+async def _run_local(demo: Demo, requests: Sequence[ChatRequest], steps: Steps) -> dict[str, list[DemoRun]]:
+    """Run the first half. The reference is computed once the services have been seen to draft."""
     options = Options(
         demo.target,
         demo.draft_model,
@@ -82,20 +88,20 @@ async def _here(demo: Demo, requests: Sequence[ChatRequest], steps: Steps) -> di
     )
     step = steps.step("services start and draft", 1)
     async with LocalStack(options) as stack:
-        await here.prove(stack, requests)
+        await local_drafts.check(stack, requests)
         step.advance()
         step = steps.step("the target alone (transformers)", len(requests))
         expected = await beside(stack, reference(demo.target, requests, demo.state_dir, step))
-        step = steps.step("drafts made here", demo.repeats * len(here.ENTRANTS))
-        return await here.race(stack, requests, expected, demo.repeats, step)
+        step = steps.step("drafts made here", demo.repeats * len(local_drafts.POLICIES))
+        return await local_drafts.run_policies(stack, requests, expected, demo.repeats, step)
 
 
 async def beside(stack: LocalStack, work: Coroutine[Any, Any, T]) -> T:
-    """What the work returns; the work ends at once when the stack fails meanwhile. Raises ProcessFailed then."""
+    """Await work, but cancel it as soon as the stack fails. Raises ProcessFailed then."""
     task = asyncio.create_task(work)
     try:
         while not task.done():
-            await asyncio.wait([task], timeout=LOOK_S)
+            await asyncio.wait([task], timeout=CHECK_S)
             stack.raise_if_failed()
         return task.result()
     finally:
@@ -107,8 +113,8 @@ def raise_if_wrong(halves: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Non
     """Raise CommandError if a text of a half's policy was not the target's own."""
     wrong = [
         f"{policy} ({half.replace('_', ' ')})"
-        for half, found in halves.items()
-        for policy, row in found.items()
+        for half, table in halves.items()
+        for policy, row in table.items()
         if row["identical_to_reference"] is False
     ]
     if wrong:

@@ -1,4 +1,4 @@
-"""The demo's end, for people: some of the text, then one table of both halves."""
+"""Prints the demo's result: some of the texts, then one table of both halves."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -18,11 +18,11 @@ TEXTS: Final = 3
 def show(
     console: Console,
     records: Sequence[Record],
-    here: Mapping[str, Mapping[str, Any]],
-    elsewhere: Mapping[str, Mapping[str, Any]],
+    local: Mapping[str, Mapping[str, Any]],
+    emulated: Mapping[str, Mapping[str, Any]],
     scenario: Scenario,
 ) -> None:
-    """Print it all. records: of one run; here, elsewhere: rows by entrant (cli/demo/statistics.py)."""
+    """Print all of it. records: of one run; local, emulated: rows by policy (cli/demo/statistics.py)."""
     for record in records[:TEXTS]:
         console.print(f"[bold]{record.request.prompt}[/]")
         console.print(record.text.strip(), markup=False)
@@ -35,7 +35,7 @@ def show(
     )
     for heading in HEADINGS:
         table.add_column(heading, justify="left" if heading in LEFT else "right", no_wrap=True)
-    for drafts, rows in (("here", here), ("emulated", elsewhere)):
+    for drafts, rows in (("here", local), ("emulated", emulated)):
         for name, row in rows.items():
             table.add_row(drafts if name == next(iter(rows)) else "", *_cells(name, row))
         table.add_section()
@@ -48,7 +48,7 @@ def show(
 
 
 def meaning(scenario: Scenario) -> str:
-    """What the two halves say, in a sentence. scenario: the second one's devices, of one kind."""
+    """The meaning of the two halves, in one sentence. scenario: of the second half, with one group of devices."""
     (kind,) = scenario.devices
     link = f"link {kind.link.delay} each way"
     return (
@@ -64,12 +64,12 @@ def _cells(name: str, row: Mapping[str, Any]) -> list[str]:
     return [
         name,
         f"{row['tokens_per_s']:.1f}",
-        _figure(_times(row, "greedy-batch")),
-        _figure(_times(row, "generate")),
-        _figure(row["alpha"]),
-        _figure(row["tau"]),
-        _figure(row["ttft_ms_p50"], 0),
-        _figure(row["tpot_ms_p50"], 1),
+        _cell(_times(row, "greedy-batch")),
+        _cell(_times(row, "generate")),
+        _cell(row["alpha"]),
+        _cell(row["tau"]),
+        _cell(row["ttft_ms_p50"], 0),
+        _cell(row["tpot_ms_p50"], 1),
         same,
     ]
 
@@ -79,5 +79,5 @@ def _times(row: Mapping[str, Any], base: str) -> float | None:
     return times["value"] if times else None
 
 
-def _figure(value: float | None, digits: int = 2) -> str:
+def _cell(value: float | None, digits: int = 2) -> str:
     return "–" if value is None else f"{value:.{digits}f}"

@@ -1,4 +1,4 @@
-"""Which quantisation of a target's own file makes the best draft: most accepted tokens per millisecond."""
+"""Compares quantisations of a target's own file as drafts, by accepted tokens per millisecond."""
 
 import statistics
 from dataclasses import dataclass
@@ -12,11 +12,15 @@ from cli.command.errors import ModelError
 from cli.command.report import Report
 from cli.command.sizes import human_size
 from cli.models import measure, requantize, store
+from cli.models.llama_guard import require_llama
 from cli.models.manifest import DraftRecipe
 from cli.models.store import Folder
+from loadgen.measuring.arms import measure_arms
+from loadgen.measuring.progress import Steps
+from loadgen.measuring.table import table as result_table
 
 TEMPERATURES: Final = (0.0, 1.0)
-CONTEXT: Final = 128  # tokens held by each sequence while a decode is timed
+CONTEXT: Final = 128  # tokens in each sequence's cache while a decode is timed
 STEPS: Final = 24
 SEQUENCES: Final = 4
 K: Final = 4  # of the last column
@@ -58,22 +62,33 @@ class Row:
 
 def compare(folder: Folder, tokens: int, repeats: int, report: Report) -> list[Row]:
     """Measure every candidate on this machine, one thread, timings interleaved. Raises ModelError."""
+    require_llama()
     if not folder.source.is_file():
         raise ModelError(f"{folder.source}: missing; only a model with a source file can be requantised")
-    report.say(f"Decoding {len(measure.PROMPTS)} prompts x {tokens} tokens with the target alone")
-    samples = measure.samples(folder.target, tokens, TEMPERATURES)
-    with TemporaryDirectory(dir=store.models_root(), prefix=f".{folder.name}.") as work:
+    texts = len(TEMPERATURES) * len(measure.PROMPTS)
+    with (
+        Steps(report.console) as steps,
+        TemporaryDirectory(dir=store.models_root(), prefix=f".{folder.name}.") as work,
+    ):
+        step = steps.step(f"texts of the target alone, {tokens} tokens each", texts)
+        samples = measure.samples(folder.target, tokens, TEMPERATURES, tick=step.advance)
+        step = steps.step("drafts and their agreement", len(CANDIDATES) + 1)
         files = {AS_IS: folder.source}
         for number, recipe in enumerate(CANDIDATES):
-            report.say(f"Making {title(recipe)}")
             files[title(recipe)] = Path(work) / f"{number}.gguf"
             requantize.requantize(folder.source, files[title(recipe)], recipe)
-        alphas = {name: agreement(path, samples) for name, path in files.items()}
-        timings: dict[str, list[tuple[float, float]]] = {name: [] for name in files}
-        for turn in range(repeats):
-            report.say(f"Timing, round {turn + 1} of {repeats}")
-            for name, path in files.items():
-                timings[name].append(timing(path))
+        alphas = {}
+        for name, path in files.items():
+            alphas[name] = agreement(path, samples)
+            step.advance(name)
+        step = steps.step("timings", repeats * len(files))
+
+        def timed(name: str) -> tuple[float, float]:
+            ms = timing(files[name])
+            step.advance(name)
+            return ms
+
+        timings = measure_arms(list(files), repeats, timed)
         rows = [
             Row(
                 name,
@@ -87,11 +102,11 @@ def compare(folder: Folder, tokens: int, repeats: int, report: Report) -> list[R
 
 
 def agreement(path: Path, samples: list[measure.Sample]) -> tuple[float, ...]:
-    """α of a draft by temperature: the share of the target's own tokens it would have drafted."""
+    """α of a draft, one value per temperature: the share of the target's own tokens that it would have drafted."""
     with measure.Draft(path) as draft:
-        told = [(sample.params.temperature, draft.agreement(sample)) for sample in samples]
+        agreements = [(sample.params.temperature, draft.agreement(sample)) for sample in samples]
     return tuple(
-        statistics.fmean(hit for at, hits in told if at == temperature for hit in hits)
+        statistics.fmean(hit for at, hits in agreements if at == temperature for hit in hits)
         for temperature in TEMPERATURES
     )
 
@@ -113,27 +128,17 @@ def title(recipe: DraftRecipe) -> str:
 
 def table(rows: list[Row]) -> Table:
     """The candidates, best first."""
-    shown = Table(box=None)
-    for heading in (
-        "draft",
-        "size",
-        *(f"α T={t}" for t in TEMPERATURES),
-        "ms, 1 session",
-        f"ms, {SEQUENCES} sessions",
-        "accepted/ms",
-    ):
-        shown.add_column(heading, justify="left" if heading == "draft" else "right")
-    for row in rows:
-        alphas = (f"{alpha:.3f}" for alpha in row.alphas)
-        shown.add_row(
-            row.name,
-            human_size(row.size),
-            *alphas,
-            f"{row.ms_alone:.2f}",
-            f"{row.ms_several:.1f}",
-            f"{row.accepted_per_ms():.3f}",
-        )
-    return shown
+    columns = {
+        "draft": "{row.name}",
+        "size": "{size}",
+        **{f"α T={at}": f"{{row.alphas[{number}]:.3f}}" for number, at in enumerate(TEMPERATURES)},
+        "ms, 1 session": "{row.ms_alone:.2f}",
+        f"ms, {SEQUENCES} sessions": "{row.ms_several:.1f}",
+        "accepted/ms": "{speed:.3f}",
+    }
+    return result_table(
+        ({"row": row, "size": human_size(row.size), "speed": row.accepted_per_ms()} for row in rows), columns
+    )
 
 
 def main() -> None:

@@ -1,13 +1,13 @@
-"""What a GGUF draft is worth beside its target: how often they agree, and what a drafted token costs.
+"""Measures a GGUF draft: its agreement with a target, and the duration of a decode.
 
-Kept apart from the draft worker on purpose: one context, no sessions, nothing but llama.cpp's own calls.
+Independent of the draft worker on purpose: one context, no sessions, only llama.cpp's own calls.
 """
 
-import statistics
-import time
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from types import TracebackType
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cli.command.errors import ModelError
+from loadgen.measuring.timing import times_s
 from shared.speculative.draw import draw
 from shared.speculative.params import SamplingParams
 
@@ -42,9 +43,16 @@ class Sample:
     params: SamplingParams
 
 
-def samples(target: Path, tokens: int, temperatures: Sequence[float], dtype: str = "auto") -> list[Sample]:
-    """The target's text for every prompt and temperature, up to its stop token or `tokens` tokens."""
-    import torch  # heavy; only this measurement needs them
+def samples(
+    target: Path,
+    tokens: int,
+    temperatures: Sequence[float],
+    dtype: str = "auto",
+    *,
+    tick: Callable[[], object] = lambda: None,
+) -> list[Sample]:
+    """The target's text for every prompt and temperature, up to its stop token or `tokens` tokens. tick: after each."""
+    import torch  # heavy, like transformers
     import transformers
 
     tokenizer: Any = transformers.AutoTokenizer.from_pretrained(target)
@@ -52,7 +60,7 @@ def samples(target: Path, tokens: int, temperatures: Sequence[float], dtype: str
     model.eval()
     stops = model.generation_config.eos_token_id
     stops = set(stops if isinstance(stops, list) else [stops])
-    found = []
+    texts = []
     for temperature in temperatures:
         for seed, prompt in enumerate(PROMPTS):
             message = [{"role": "user", "content": prompt}]
@@ -67,8 +75,9 @@ def samples(target: Path, tokens: int, temperatures: Sequence[float], dtype: str
                     out = model(step, past_key_values=cache, use_cache=True, logits_to_keep=1)
                 text.append(draw(out.logits[0, -1].float().numpy(), params, len(ids) + len(text)))
                 step, cache = torch.tensor([[text[-1]]]), out.past_key_values
-            found.append(Sample(ids, text, params))
-    return found
+            texts.append(Sample(ids, text, params))
+            tick()
+    return texts
 
 
 class Draft:
@@ -77,7 +86,7 @@ class Draft:
     def __init__(self, path: Path, sequences: int = 4) -> None:
         import llama_cpp  # a native library
 
-        from services.draft_worker.backends import load_backends  # another service
+        from services.draft_worker.backends import load_backends
         from services.draft_worker.llama_log import keep_errors, reason
 
         self._lib = llama_cpp
@@ -107,26 +116,28 @@ class Draft:
         self._lib.llama_model_free(self._model)
 
     def agreement(self, sample: Sample) -> list[bool]:
-        """For each token of the target's text: whether the draft, given all before it, says the same."""
+        """For each token of the target's text: whether the draft chooses the same, given all tokens before it."""
         ids = [*sample.prompt, *sample.text]
         self._clear()
         self._decode([(token, at, 0) for at, token in enumerate(ids)], logits_from=len(sample.prompt) - 1)
-        says = [draw(self._logits(at - 1), sample.params, at) for at in range(len(sample.prompt), len(ids))]
-        return [mine == its for mine, its in zip(says, sample.text, strict=True)]
+        choices = [
+            draw(self._logits(at - 1), sample.params, at) for at in range(len(sample.prompt), len(ids))
+        ]
+        return [a == b for a, b in zip(choices, sample.text, strict=True)]
 
     def ms_per_decode(self, sequences: int, context: int, steps: int) -> float:
-        """Median milliseconds of a decode of one token for each of some sequences, greedy choice included."""
+        """Median milliseconds of a decode of one token per sequence, greedy choice included."""
         self._clear()
         for sequence in range(sequences):
             self._decode([(token % self._rows, token, sequence) for token in range(context)], context - 1)
-        took = []
-        tokens = [1] * sequences
-        for step in range(steps):
-            start = time.perf_counter()
-            self._decode([(token, context + step, sequence) for sequence, token in enumerate(tokens)], 0)
-            tokens = [int(self._logits(sequence).argmax()) for sequence in range(sequences)]
-            took.append((time.perf_counter() - start) * 1e3)
-        return statistics.median(took)
+        tokens, position = [1] * sequences, itertools.count(context)
+
+        def decode() -> None:
+            at = next(position)
+            self._decode([(token, at, sequence) for sequence, token in enumerate(tokens)], 0)
+            tokens[:] = [int(self._logits(sequence).argmax()) for sequence in range(sequences)]
+
+        return 1e3 * median(times_s(decode, steps, warm_ups=0))
 
     def _decode(self, rows: Sequence[tuple[int, int, int]], logits_from: int) -> None:
         """Decode rows of (token, position, sequence); logits are kept from index logits_from on."""

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from cli.command.errors import ModelError
+from cli.models.llama_guard import require_llama
 from cli.models.manifest import DraftRecipe
 
 FTYPE: Final = "LLAMA_FTYPE_MOSTLY_"
@@ -16,6 +17,7 @@ def requantize(source: Path, into: Path, recipe: DraftRecipe, threads: int = 0) 
     Rows whose length is not a multiple of the type's block length get llama.cpp's fallback type. The file `into`
     appears only when it is complete.
     """
+    require_llama()
     import llama_cpp  # loads a native library; most commands need none
 
     from services.draft_worker.backends import load_backends  # another service

@@ -167,8 +167,9 @@ def main(
     result["below_bound"] = below_bound((14, 50), 5, say)
     say("Against the paper's solver")
     result["against_paper"] = against_paper((2, 4, 6, 8, 10, 12, 14), 3, limit_s, say)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    from loadgen.measuring.result import write_measurement
+
+    write_measurement(out, "planning", {"instances": instances, "limit_s": limit_s}, result)
     say(f"Written to {out}")
 
 

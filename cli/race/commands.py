@@ -1,4 +1,4 @@
-"""`outrider bench policies`. Heavy libraries load inside the command that needs them."""
+"""`outrider bench policies`: its options. Heavy libraries are imported inside the command."""
 
 import asyncio
 from pathlib import Path
@@ -20,10 +20,10 @@ def bench_policies(
     ],
     target: Annotated[str, typer.Option(help="Target: name of a fetched pair or folder.")] = "smollm2",
     dtype: Annotated[str, typer.Option(help="Of the target: float32 or bfloat16.")] = "bfloat16",
-    repeats: Annotated[int, typer.Option(min=1, max=100, help="Interleaved repeats of every entrant.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, max=100, help="Interleaved repeats of every policy.")] = 5,
     settle: Settle = 0,
     measure: Measure = 0,
-    rivals: Annotated[bool, typer.Option(help="Beside them transformers' generate.")] = True,
+    rivals: Annotated[bool, typer.Option(help="Run transformers' generate as well.")] = True,
     only: Annotated[
         str, typer.Option(metavar="POLICY,...", help="These of the scenario's policies; empty = all.")
     ] = "",
@@ -33,7 +33,7 @@ def bench_policies(
     out: OutFolder = STATE / "bench",
     state: StateDir = STATE,
 ) -> None:
-    """Policies by turns on the same services: real broker and verifier, emulated devices, every text checked.
+    """Compare policies on the same services: real broker and verifier, emulated devices, every text checked.
 
     Ratios are taken within each repeat and given with their 95 % intervals.
     """
@@ -41,11 +41,11 @@ def bench_policies(
 
     folder, _, name = pair_of(target, "")
     kept = tuple(policy.strip() for policy in only.split(",") if policy.strip())
-    wanted = PolicyBenchOptions(
+    options = PolicyBenchOptions(
         scenarios, target, dtype, repeats, settle, measure, rivals, profile, out, state / "bench", kept
     )
     with cli_errors():
-        asyncio.run(run_policies(wanted, folder, name))
+        asyncio.run(run_policies(options, folder, name))
 
 
 @app.callback()

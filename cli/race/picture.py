@@ -1,4 +1,4 @@
-"""The picture of a race: who served how fast, and how far ahead each is of the others."""
+"""Draws a race: throughput of every arm, and its ratio to a base."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def draw(path: Path, title: str, rows: Mapping[str, Mapping[str, Any]], base: str) -> None:
-    """Bars of tokens a second, every repeat a dot, with what the plan predicted; beside them ratios over `base`."""
+    """Bars of tokens/s with repeats as dots and the plan's prediction; beside them ratios to `base` with intervals."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # only for pictures
     from matplotlib.figure import Figure
 

@@ -1,34 +1,28 @@
-"""`outrider bench policies`: policies on scenarios, by turns, beside transformers' own generation."""
+"""`outrider bench policies`: interleaved policies on scenarios, against transformers' own generation."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from cli.admin import Admin
 from cli.command.errors import CommandError
 from cli.race import picture
-from cli.race.attention import fastest_baseline
-from cli.race.emulated import emulated
 from cli.race.fairness import fair_rates
-from cli.race.race import BATCH, ONE, Race, RaceRun, race
-from cli.race.recording import prompts_of, record
+from cli.race.race import ONE_USER, PADDED_BATCH
+from cli.race.scenario_run import ScenarioOptions, run_scenario
 from cli.race.statistics import ceiling, rows
-from cli.stack.stack import LocalStack
-from loadgen.results.result_file import write_result
+from loadgen.measuring.progress import Steps
+from loadgen.measuring.result import write_measurement
+from loadgen.measuring.table import interval, table
 from shared.planning.profile import Profile, ProfileError, read_profile
 from shared.scenario.scenario import Scenario, read_scenario
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyBenchOptions:
-    """What is to be run. settle_s, measure_s 0: as the scenario says. rivals: transformers as well. only: these
-    policies, () = all of the scenario's.
-    """
+    """What to run. settle_s, measure_s: 0 = the scenario's. baselines: transformers, too. only: () = all policies."""
 
     scenarios: Sequence[Path]
     target: str
@@ -36,65 +30,64 @@ class PolicyBenchOptions:
     repeats: int
     settle_s: float
     measure_s: float
-    rivals: bool
+    baselines: bool
     profile: Path
     out: Path
     state_dir: Path
     only: tuple[str, ...] = ()
 
 
-async def run_policies(wanted: PolicyBenchOptions, target: Path, name: str) -> None:
-    """All scenarios; tables, a result file and a picture each. Raises CommandError if a text is not the target's."""
+async def run_policies(options: PolicyBenchOptions, target: Path, name: str) -> None:
+    """Run all scenarios; print a table, write a result file and a picture each.
+
+    Raises CommandError if a text is not the target's.
+    """
     console = Console()
-    profile = _profile(wanted, name)
+    profile = _profile(options, name)
     wrong = []
-    for path in wanted.scenarios:
-        scenario = chosen(read_scenario(path), wanted.only, path)
-        found = await one(wanted, scenario, path, target, name, profile, console)
-        base = "autoregressive" if "autoregressive" in found else next(iter(found))
-        show(console, path.stem, scenario, found, base)
-        out = wanted.out / f"policies-{'-'.join([path.stem, *wanted.only])}.json"
+    for path in options.scenarios:
+        scenario = with_policies(read_scenario(path), options.only, path)
+        arms = await one(options, scenario, path, target, name, profile, console)
+        base = "autoregressive" if "autoregressive" in arms else next(iter(arms))
+        show(console, path.stem, scenario, arms, base)
+        out = options.out / f"policies-{'-'.join([path.stem, *options.only])}.json"
         config = {
             "scenario": path.stem,
             **scenario.model_dump(mode="json"),
             "model": name,
-            "dtype": wanted.dtype,
-            "repeats": wanted.repeats,
+            "dtype": options.dtype,
+            "repeats": options.repeats,
             "verify_ms": verify_ms(profile),
             "server": profile.server.model_dump(),
         }
-        most = ceiling(
+        bound = ceiling(
             profile.pass_law,
             [device.alpha for device in scenario.fleet(verify_ms(profile))],
             scenario.workload.prompt + scenario.workload.answer / 2,
         )
-        console.print(f"ceiling (verifier always busy, drafts for nothing): {most:.0f} tok/s")
-        write_result(out, "policies", config, {"ceiling_tokens_per_s": most, "entrants": found})
-        picture.draw(out.with_suffix(".png"), f"{path.stem}: {name} {wanted.dtype}", found, base)
+        console.print(f"upper bound (verifier always busy, drafting free): {bound:.0f} tok/s")
+        write_measurement(out, "policies", config, {"ceiling_tokens_per_s": bound, "entrants": arms})
+        picture.draw(out.with_suffix(".png"), f"{path.stem}: {name} {options.dtype}", arms, base)
         console.print(f"written to {out} and {out.with_suffix('.png')}")
         wrong += [
-            f"{path.stem}, {entrant}: {w}"
-            for entrant, row in found.items()
-            for w in row.get("wrong_texts", [])
+            f"{path.stem}, {arm}: {text}" for arm, row in arms.items() for text in row.get("wrong_texts", [])
         ]
     if wrong:
         raise CommandError(f"{len(wrong)} texts are not the target's; the first: {wrong[0]}")
 
 
-def chosen(scenario: Scenario, only: Sequence[str], path: Path) -> Scenario:
-    """The scenario with some of its policies. Raises CommandError for one that it does not have."""
-    if not only:
-        return scenario
-    has = [entrant.policy for entrant in scenario.policies]
+def with_policies(scenario: Scenario, only: Sequence[str], path: Path) -> Scenario:
+    """The scenario with these policies alone; () = all. Raises CommandError for one that it does not have."""
+    names = [config.policy for config in scenario.policies]
     for policy in only:
-        if policy not in has:
-            raise CommandError(f"--only {policy}: {path} has {', '.join(has)}")
-    kept = tuple(entrant for entrant in scenario.policies if entrant.policy in only)
+        if policy not in names:
+            raise CommandError(f"--only {policy}: {path} has {', '.join(names)}")
+    kept = tuple(config for config in scenario.policies if not only or config.policy in only)
     return scenario.model_copy(update={"policies": kept})
 
 
 async def one(
-    wanted: PolicyBenchOptions,
+    options: PolicyBenchOptions,
     scenario: Scenario,
     path: Path,
     target: Path,
@@ -102,101 +95,72 @@ async def one(
     profile: Profile,
     console: Console,
 ) -> dict[str, dict[str, Any]]:
-    """One scenario: rows by entrant."""
-    devices = tuple(device.name for device in scenario.fleet(verify_ms(profile)))
-    work = scenario.workload
-    settle_s = wanted.settle_s or scenario.settle.at(0)
-    measure_s = wanted.measure_s or scenario.measure.at(0)
-    entrants = len(scenario.policies) + 2 * wanted.rivals
-    columns = (TextColumn("{task.description:<52}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task(
-            f"{path.stem}: recording the target, warming up", total=wanted.repeats * entrants
-        )
-        prompts = prompts_of(len(devices), work.prompt)
-        async with fastest_baseline(target, wanted.dtype, prompts[: len(devices)]) as rival:
-            recording = await record(rival, target, wanted.dtype, prompts, work.answer, wanted.state_dir)
-            options = emulated(
-                target,
-                name,
-                path,
-                recording.file,
-                wanted.state_dir / "stack",
-                verify_ms=verify_ms(profile),
-                env={
-                    "OUTRIDER_DTYPE": wanted.dtype,
-                    "OUTRIDER_KV_TOKENS": str(max(16384, 2 * len(devices) * (work.prompt + work.answer))),
-                    "OUTRIDER_PROFILE": str(wanted.profile.resolve()),
-                },
-            )
-            async with LocalStack(options) as stack, Admin(stack.url) as admin:
-                course = Race(stack, admin, rival, name, scenario, recording, devices, settle_s, measure_s)
-
-                def told(entrant: str, run: RaceRun) -> None:
-                    progress.update(bar, description=f"{path.stem}: {entrant} {run.tokens_per_s:.1f} tok/s")
-                    progress.advance(bar)
-
-                fair = fair_rates(
-                    scenario.fleet(verify_ms(profile)), profile.pass_law, work.prompt + work.answer / 2
-                )
-                rivals = (1, len(devices)) if wanted.rivals else ()
-                return rows(await race(course, wanted.repeats, rivals, told), fair)
+    """Run one scenario; rows by policy and baseline."""
+    fleet, work = scenario.fleet(verify_ms(profile)), scenario.workload
+    kv_tokens = max(16384, 2 * len(fleet) * (work.prompt + work.answer))
+    scenario_options = ScenarioOptions(
+        target,
+        name,
+        options.dtype,
+        scenario,
+        path,
+        verify_ms(profile),
+        options.repeats,
+        (1, len(fleet)) if options.baselines else (),
+        options.state_dir,
+        options.settle_s,
+        options.measure_s,
+        env={"OUTRIDER_KV_TOKENS": str(kv_tokens), "OUTRIDER_PROFILE": str(options.profile.resolve())},
+    )
+    async with Steps(console) as steps:
+        runs = await run_scenario(scenario_options, steps)
+    return rows(runs, fair_rates(fleet, profile.pass_law, work.prompt + work.answer / 2))
 
 
 def verify_ms(profile: Profile) -> float:
-    """One row of one token, at the context nearest to a scenario's."""
+    """Milliseconds of a pass of one row with one token, at context 128 if there is one. Raises CommandError."""
     single = {name: ms for name, ms in profile.passes.items() if name.startswith("1 x 1 @")}
     if not single:
         raise CommandError("the profile has no pass of one row of one token: calibrate with 1 among --widths")
     return single.get("1 x 1 @ 128") or next(iter(single.values()))
 
 
-def _profile(wanted: PolicyBenchOptions, name: str) -> Profile:
-    """The profile, which has to be of the same model and type."""
+def _profile(options: PolicyBenchOptions, name: str) -> Profile:
+    """Read the profile. Raises CommandError unless it is of the same model and dtype."""
     try:
-        profile = read_profile(wanted.profile)
+        profile = read_profile(options.profile)
     except ProfileError as error:
         raise CommandError(str(error)) from None
-    if (profile.model, profile.dtype) != (name, wanted.dtype):
+    if (profile.model, profile.dtype) != (name, options.dtype):
         raise CommandError(
-            f"{wanted.profile} is of {profile.model} in {profile.dtype}, not of {name} in {wanted.dtype}: "
-            f"run `outrider calibrate --target {wanted.target} --dtype {wanted.dtype} --out {wanted.profile}`"
+            f"{options.profile} is of {profile.model} in {profile.dtype}, not of {name} in {options.dtype}: "
+            f"run `outrider calibrate --target {options.target} --dtype {options.dtype} --out {options.profile}`"
         )
     return profile
 
 
 def show(
-    console: Console, name: str, scenario: Scenario, found: dict[str, dict[str, Any]], base: str
+    console: Console, name: str, scenario: Scenario, rows: Mapping[str, Mapping[str, Any]], base: str
 ) -> None:
-    """The table for people."""
-    table = Table(
-        title=f"{name}: {scenario.about}",
-        caption="in brackets: 95 % interval; model: realised over predicted; busy: the verifier (predicted); "
-        "slowest: user's tok/s; of fair: least of any user's rate over its rate under the fairest plan",
+    """Print the table. rows: by policy and baseline (cli/race/statistics.py)."""
+    others = (base, *(other for other in ("greedy-batch", "dip-sd", ONE_USER, PADDED_BATCH) if other in rows))
+    columns = {
+        "": "{arm}",
+        "tok/s": "{tokens_per_s:.1f}",
+        **{f"× {other}": interval(f"over[{other}]") for other in others},
+        "model": interval("realised_over_predicted"),
+        "busy": "{verifier_busy:.2f}",
+        "planned busy": "{predicted_busy:.2f}",
+        "slowest": "{slowest_user:.1f}",
+        "of fair": "{least_of_fair_rate:.2f}",
+        "wrong": "{wrong}",
+    }
+    caption = (
+        "in brackets: 95 % interval; model: realised / predicted; busy: share of the verifier's time; slowest: user's "
+        "tok/s; of fair: smallest ratio of a user's rate to that under the fairest plan; wrong: texts"
     )
-    headings = ["", "tok/s", f"× {base}"]
-    rivals = [other for other in ("greedy-batch", "dip-sd", ONE, BATCH) if other in found]
-    for heading in [
-        *headings,
-        *(f"× {other}" for other in rivals),
-        "model",
-        "busy",
-        "slowest",
-        "of fair",
-        "same",
-    ]:
-        table.add_column(heading, justify="left" if not heading else "right")
-    for entrant, row in found.items():
-        over = [_interval(row["over"].get(other)) for other in (base, *rivals)]
-        model = _interval(row.get("realised_over_predicted"))
-        busy = f"{row['verifier_busy']:.2f}" if "verifier_busy" in row else ""
-        busy += f" ({row['predicted_busy']:.2f})" if row.get("predicted_busy") else ""
-        slowest = f"{row['slowest_user']:.1f}" if "slowest_user" in row else ""
-        fair = f"{row['least_of_fair_rate']:.2f}" if "least_of_fair_rate" in row else ""
-        same = "" if "wrong_texts" not in row else "NO" if row["wrong_texts"] else "yes"
-        table.add_row(entrant, f"{row['tokens_per_s']:.1f}", *over, model, busy, slowest, fair, same)
-    console.print(table)
-
-
-def _interval(told: list[float] | None) -> str:
-    return f"{told[0]:.2f} ({told[1]:.2f} to {told[2]:.2f})" if told else ""
+    cells = (
+        {**row, "arm": arm, "wrong": len(row["wrong_texts"]) if "wrong_texts" in row else ""}
+        for arm, row in rows.items()
+    )
+    console.print(table(cells, columns, f"{name}: {scenario.about}", caption))

@@ -1,10 +1,11 @@
-"""The policy race: every policy runs once per repeat, on the same services."""
+"""The policy race: every policy and baseline runs once per repeat, on the same services."""
 
 import asyncio
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import fmean
 from typing import Any, Final
 
@@ -14,22 +15,27 @@ from cli.admin import Admin
 from cli.baseline import Baseline
 from cli.command.errors import CommandError
 from cli.race.recording import Recording
-from cli.race.turns import by_turns
 from cli.race.users import use
 from cli.stack.stack import HOST, LocalStack
-from shared.scenario.scenario import Entrant, Scenario
+from loadgen.measuring.arms import measure_arms_async
+from shared.scenario.scenario import PolicyConfig, Scenario
 
-ONE: Final = "generate, one user"
-BATCH: Final = "generate, padded batch"
-EMPTY_S: Final = 30.0  # for the sessions of a run to be gone
-ONE_TOKENS: Final = 64  # of transformers, for one user
-BATCH_TOKENS: Final = 48
-WATCH_S: Final = 1.0
+ONE_USER: Final = "generate, one user"
+PADDED_BATCH: Final = "generate, padded batch"
+DRAIN_S: Final = 30.0  # limit for the sessions of a run to end
+ONE_USER_TOKENS: Final = 64  # that transformers generates
+PADDED_BATCH_TOKENS: Final = 48  # that transformers generates for each user
+POLL_S: Final = 1.0
 
 
 @dataclass(slots=True)
 class RaceRun:
-    """One repeat of one entrant. Rates in tokens a second; predicted by the plans in force meanwhile, 0 = none."""
+    """One repeat of one arm.
+
+    tokens_per_s, predicted: tokens/s of all users. by_user: tokens/s by user, {} for transformers. predicted*: means of
+    the plans in force during the run, 0 = no plan. busy: the verifier's busy share. wrong: texts that differ from the
+    target's. metrics: what the scheduler counted during the run.
+    """
 
     tokens_per_s: float
     by_user: dict[int, float] = field(default_factory=dict)
@@ -44,11 +50,11 @@ class RaceRun:
 
 @dataclass(frozen=True, slots=True)
 class Race:
-    """What it takes to run an entrant."""
+    """The services and the workload. settle_s: cut at the start of each run; measure_s: counted after it."""
 
     stack: LocalStack
     admin: Admin
-    rival: Baseline
+    baseline: Baseline
     model: str
     scenario: Scenario
     recording: Recording
@@ -56,13 +62,38 @@ class Race:
     settle_s: float
     measure_s: float
 
-    async def run(self, entrant: Entrant) -> RaceRun:
-        """One policy, with all users. Raises CommandError."""
-        await self.admin.set_policy(entrant.policy, entrant.k)
-        before = await self._scheduler()
+    async def run_all(
+        self, repeats: int, baselines: Sequence[int], on_run: Callable[[str, RaceRun], None]
+    ) -> dict[str, list[RaceRun]]:
+        """Run every policy of the scenario and every baseline once per repeat; runs by the arm's name.
+
+        baselines: numbers of users for which transformers generates. on_run: called after each run. Before the first
+        repeat the last policy runs once uncounted: otherwise the policy that drafts first would pay for what has to be
+        learnt about devices and links.
+        """
+        arms: dict[str, Callable[[], Awaitable[RaceRun]]] = {
+            str(policy): partial(self.run_policy, policy) for policy in self.scenario.policies
+        }
+        arms |= {
+            ONE_USER if users == 1 else PADDED_BATCH: partial(self.run_baseline, users) for users in baselines
+        }
+
+        async def measure(arm: str) -> RaceRun:
+            run = await arms[arm]()
+            on_run(arm, run)
+            self.stack.raise_if_failed()
+            return run
+
+        await self.run_policy(self.scenario.policies[-1])
+        return await measure_arms_async(list(arms), repeats, measure)
+
+    async def run_policy(self, policy: PolicyConfig) -> RaceRun:
+        """Serve all users with one policy. Raises CommandError."""
+        await self.admin.set_policy(policy.policy, policy.k)
+        before = await self._scheduler_metrics()
         beats: list[dict[str, Any]] = []
-        promises: list[tuple[float, dict[str, float]]] = []
-        watching = asyncio.create_task(self._watch(beats, promises))
+        samples: list[tuple[float, dict[str, float]]] = []
+        polling = asyncio.create_task(self._poll(beats, samples))
         try:
             users = await use(
                 self.stack.url,
@@ -74,14 +105,14 @@ class Race:
                 self.measure_s,
             )
         finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
-        after = await self._scheduler()
-        await self._empty()
-        promises.append((users.end, after))
+            polling.cancel()
+            await asyncio.gather(polling, return_exceptions=True)
+        after = await self._scheduler_metrics()
+        await self._wait_until_drained()
+        samples.append((users.end, after))
 
-        def promised(name: str) -> float:
-            return fmean(told.get(name, 0.0) for at, told in promises if users.start <= at <= users.end)
+        def mean(name: str) -> float:
+            return fmean(metrics.get(name, 0.0) for at, metrics in samples if users.start <= at <= users.end)
 
         elapsed = users.end - users.start
         rates = {user: tokens / elapsed for user, tokens in users.tokens().items()}
@@ -90,9 +121,9 @@ class Race:
         return RaceRun(
             tokens_per_s=sum(rates.values()),
             by_user=rates,
-            predicted=promised('tokens_per_second{what="predicted"}'),
-            predicted_cycle_ms=promised('cycle_ms{what="predicted"}'),
-            predicted_busy=promised("plan_busy_share"),
+            predicted=mean('tokens_per_second{what="predicted"}'),
+            predicted_cycle_ms=mean('cycle_ms{what="predicted"}'),
+            predicted_busy=mean("plan_busy_share"),
             cycle_ms=after.get('cycle_ms{what="realised"}', 0.0),
             busy=_busy_share(beats, self.measure_s),
             wrong=users.wrong(texts),
@@ -101,11 +132,11 @@ class Race:
             },
         )
 
-    async def rivals(self, users: int) -> RaceRun:
-        """transformers on so many prompts as one padded batch."""
+    async def run_baseline(self, users: int) -> RaceRun:
+        """Generate with transformers for this number of users as one padded batch."""
         prompts = list(self.recording.prompts[:users])
-        tokens = ONE_TOKENS if users == 1 else BATCH_TOKENS
-        done = await self.rival.ask({"prompts": prompts, "tokens": tokens, "raw": True})
+        tokens = ONE_USER_TOKENS if users == 1 else PADDED_BATCH_TOKENS
+        done = await self.baseline.ask({"prompts": prompts, "tokens": tokens, "raw": True})
         return RaceRun(tokens_per_s=users * tokens / done.seconds)
 
     @property
@@ -113,80 +144,49 @@ class Race:
         """Tokens of an answer."""
         return self.scenario.workload.answer
 
-    async def _watch(
-        self, beats: list[dict[str, Any]], promises: list[tuple[float, dict[str, float]]]
-    ) -> None:
-        """The verifier's heartbeats, as they come, and what the scheduler's metrics say and when."""
+    async def _poll(self, beats: list[dict[str, Any]], samples: list[tuple[float, dict[str, float]]]) -> None:
+        """Collect the verifier's heartbeats, and the scheduler's metrics with their time (perf_counter)."""
         while True:
-            promises.append((time.perf_counter(), await self._scheduler()))
+            samples.append((time.perf_counter(), await self._scheduler_metrics()))
             status = await self.admin.status()
             beats += [
                 beat for beat in status["verifiers"] if not beats or beat["stamp_us"] != beats[-1]["stamp_us"]
             ]
-            await asyncio.sleep(WATCH_S)
+            await asyncio.sleep(POLL_S)
 
-    async def _scheduler(self) -> dict[str, float]:
+    async def _scheduler_metrics(self) -> dict[str, float]:
         """The scheduler's metrics by name and labels, without its prefix and the verifier's name."""
         url = f"http://{HOST}:{self.stack.options.ports.health + 1}/metrics"
         async with aiohttp.ClientSession() as session, session.get(url) as response:
             return read_metrics(await response.text(), "outrider_scheduler_")
 
-    async def _empty(self) -> None:
-        """Until no session is left."""
+    async def _wait_until_drained(self) -> None:
+        """Wait until no session is left. Raises CommandError."""
         try:
-            async with asyncio.timeout(EMPTY_S):
+            async with asyncio.timeout(DRAIN_S):
                 while (await self.admin.status())["sessions"]:
                     await asyncio.sleep(0.05)
         except TimeoutError:
-            raise CommandError(f"sessions were left {EMPTY_S:.0f} s after their users had gone") from None
+            raise CommandError(f"sessions remain {DRAIN_S:.0f} s after their users have left") from None
 
 
 def read_metrics(text: str, prefix: str) -> dict[str, float]:
-    """Prometheus' text format; labels but the verifier's stay in the name."""
-    found = {}
+    """Parse Prometheus' text format. The name keeps its labels, except the verifier's, and loses the prefix."""
+    metrics = {}
     for line in text.splitlines():
         if line.startswith(prefix):
             name, _, value = line.removeprefix(prefix).rpartition(" ")
-            found[re.sub(r'\{verifier="[^"]*",?', "{", name).replace(",}", "}").replace("{}", "")] = float(
+            metrics[re.sub(r'\{verifier="[^"]*",?', "{", name).replace(",}", "}").replace("{}", "")] = float(
                 value
             )
-    return found
+    return metrics
 
 
 def _busy_share(beats: Sequence[dict[str, Any]], measure_s: float) -> float:
-    """Of the verifier, over the last measure_s that it told of."""
+    """The verifier's busy share over the last measure_s of its heartbeats."""
     if len(beats) < 2:
         return 0.0
     first = next(beat for beat in beats if beats[-1]["stamp_us"] - beat["stamp_us"] <= 1e6 * measure_s)
     if first is beats[-1]:
         first = beats[0]
     return float((beats[-1]["busy_us"] - first["busy_us"]) / (beats[-1]["stamp_us"] - first["stamp_us"]))
-
-
-async def race(
-    course: Race, repeats: int, rivals: Sequence[int], told: Callable[[str, RaceRun], None]
-) -> dict[str, list[RaceRun]]:
-    """All repeats; the order turns with each. told is called after every run.
-
-    rivals: for how many users transformers generates as well, by their numbers.
-
-    Before them the last policy runs once without being counted: what has to be learnt of devices and links would
-    else be paid for by whoever drafts first.
-    """
-    entrants: list[Entrant | int] = [*course.scenario.policies, *rivals]
-
-    async def turn(entrant: Entrant | int) -> RaceRun:
-        run = await (course.rivals(entrant) if isinstance(entrant, int) else course.run(entrant))
-        told(_name(entrant), run)
-        course.stack.raise_if_failed()
-        return run
-
-    await course.run(course.scenario.policies[-1])
-    runs = await by_turns(entrants, repeats, turn)
-    return {_name(entrant): mine for entrant, mine in runs.items()}
-
-
-def _name(entrant: Entrant | int) -> str:
-    if isinstance(entrant, int):
-        return ONE if entrant == 1 else BATCH
-    return str(entrant)

@@ -1,38 +1,19 @@
 """Benchmark summary statistics. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import exp, log, sqrt
-from statistics import fmean, median, stdev
+from dataclasses import astuple
+from statistics import median
 from typing import Any
 
 from cli.race.race import RaceRun
+from loadgen.measuring.intervals import mean_ratio
 from shared.planning.cost import Packed
 
 
-@dataclass(frozen=True, slots=True)
-class Ratio:
-    """Geometric mean over repeats of a ratio within each repeat, and its 95 % interval (Student's t on logarithms)."""
-
-    value: float
-    low: float
-    high: float
-
-
-def ratio(mine: Sequence[float], theirs: Sequence[float]) -> Ratio | None:
-    """None when a repeat has nothing to compare. With one repeat the interval is a point."""
-    if not mine or len(mine) != len(theirs) or min(*mine, *theirs) <= 0:
-        return None
-    logs = [log(a / b) for a, b in zip(mine, theirs, strict=True)]
-    centre = fmean(logs)
-    half = _student(len(logs) - 1) * stdev(logs) / sqrt(len(logs)) if len(logs) > 1 else 0.0
-    return Ratio(exp(centre), exp(centre - half), exp(centre + half))
-
-
 def ceiling(law: Packed, alphas: Sequence[float], context: float) -> float:
-    """Tokens a second if the verifier never waited and drafts cost nothing but their verification.
+    """Upper bound in tokens/s: the verifier never waits, and drafts cost nothing but their verification.
 
-    The best of all lengths, everybody in every pass. context: cached tokens of each user.
+    The best draft length, with all users in every pass. context: cached tokens of each user.
     """
     users = len(alphas)
     rates = []
@@ -42,57 +23,53 @@ def ceiling(law: Packed, alphas: Sequence[float], context: float) -> float:
     return max(rates)
 
 
-def _student(freedom: int) -> float:
-    from scipy.stats import t  # slow to load
-
-    return float(t.ppf(0.975, freedom))
-
-
 def rows(runs: Mapping[str, Sequence[RaceRun]], fair: Sequence[float]) -> dict[str, dict[str, Any]]:
-    """One row an entrant. fair: each user's rate under the plan that is best for all in proportion."""
-    found = {}
-    for name, mine in runs.items():
-        rates = [run.tokens_per_s for run in mine]
+    """One row per arm, medians over the repeats. fair: each user's rate under the proportionally fair plan."""
+    table = {}
+    for name, repeats in runs.items():
+        rates = [run.tokens_per_s for run in repeats]
         row: dict[str, Any] = {
             "tokens_per_s": median(rates),
             "tokens_per_s_by_repeat": rates,
             "over": {
-                other: _told(ratio(rates, [r.tokens_per_s for r in theirs])) for other, theirs in runs.items()
+                other: _ratio(rates, [r.tokens_per_s for r in others]) for other, others in runs.items()
             },
         }
-        if mine[0].by_user:
+        if repeats[0].by_user:
             row |= {
-                "slowest_user": median(min(run.by_user.values()) for run in mine),
+                "slowest_user": median(min(run.by_user.values()) for run in repeats),
                 "least_of_fair_rate": median(
-                    min(rate / fair[user] for user, rate in run.by_user.items()) for run in mine
+                    min(rate / fair[user] for user, rate in run.by_user.items()) for run in repeats
                 ),
                 "by_user": {
-                    user: median(run.by_user.get(user, 0.0) for run in mine) for user in mine[0].by_user
+                    user: median(run.by_user.get(user, 0.0) for run in repeats) for user in repeats[0].by_user
                 },
-                "verifier_busy": median(run.busy for run in mine),
-                "cycle_ms": median(run.cycle_ms for run in mine),
-                "wrong_texts": [wrong for run in mine for wrong in run.wrong],
-                "absurd_estimates": sum(_sum(run, "absurd_estimates_total") for run in mine),
+                "verifier_busy": median(run.busy for run in repeats),
+                "cycle_ms": median(run.cycle_ms for run in repeats),
+                "wrong_texts": [wrong for run in repeats for wrong in run.wrong],
+                "absurd_estimates": sum(_sum(run, "absurd_estimates_total") for run in repeats),
                 "plans": {
-                    outcome: sum(run.metrics.get(f'plans_total{{outcome="{outcome}"}}', 0) for run in mine)
+                    outcome: sum(run.metrics.get(f'plans_total{{outcome="{outcome}"}}', 0) for run in repeats)
                     for outcome in ("made", "none", "raised", "overran", "outdated")
                 },
             }
-        if mine[0].predicted:
-            predicted = [run.predicted for run in mine]
+        if repeats[0].predicted:
+            predicted = [run.predicted for run in repeats]
             row |= {
                 "predicted_tokens_per_s": median(predicted),
-                "realised_over_predicted": _told(ratio(rates, predicted)),
-                "predicted_cycle_ms": median(run.predicted_cycle_ms for run in mine),
-                "predicted_busy": median(run.predicted_busy for run in mine),
+                "realised_over_predicted": _ratio(rates, predicted),
+                "predicted_cycle_ms": median(run.predicted_cycle_ms for run in repeats),
+                "predicted_busy": median(run.predicted_busy for run in repeats),
             }
-        found[name] = row
-    return found
+        table[name] = row
+    return table
 
 
 def _sum(run: RaceRun, prefix: str) -> float:
     return sum(value for name, value in run.metrics.items() if name.startswith(prefix))
 
 
-def _told(found: Ratio | None) -> list[float] | None:
-    return [found.value, found.low, found.high] if found else None
+def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> list[float] | None:
+    """[value, low, high] of the 95 % interval; None when there is nothing to compare."""
+    ratio = mean_ratio(ours, theirs)
+    return list(astuple(ratio)) if ratio else None

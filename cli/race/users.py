@@ -1,4 +1,4 @@
-"""The users of a scenario. Each sends its next request when the last answer ends; some leave and return."""
+"""The users of a scenario. Each sends its next request when it has its answer; some leave and return."""
 
 import asyncio
 import time
@@ -15,20 +15,23 @@ from shared.scenario.quantity import Quantity
 from shared.scenario.scenario import Scenario
 
 STRIDE: Final = 5  # from one prompt of a user to the next
-FIRST_S: Final = 60.0  # by then everybody has had something
+FIRST_S: Final = 60.0  # limit for every user's first token
 
 
 @dataclass(slots=True)
 class Users:
-    """Their records. start, end: of what is counted, on the client's clock."""
+    """Records by user.
 
-    records: dict[int, list[Record]] = field(default_factory=dict)  # by user
-    asked: dict[int, int] = field(default_factory=dict)  # id(record) -> prompt
+    start, end: of the counted interval (perf_counter). prompt_of: index of a record's prompt, by id(record).
+    """
+
+    records: dict[int, list[Record]] = field(default_factory=dict)
+    prompt_of: dict[int, int] = field(default_factory=dict)
     start: float = 0.0
     end: float = 0.0
 
     def tokens(self) -> dict[int, int]:
-        """Of each user, within what is counted."""
+        """Tokens of each user in the counted interval."""
         return {
             user: sum(
                 len(chunk.tokens)
@@ -40,15 +43,15 @@ class Users:
         }
 
     def wrong(self, texts: Sequence[Sequence[int]]) -> list[str]:
-        """Answers that are not the beginning of what the target says. texts: continuations, by prompt."""
-        found = []
+        """Answers that differ from the target's text, each as a line. texts: continuations, by prompt."""
+        differences = []
         for user, records in self.records.items():
             for record in records:
-                said, expected = record.tokens, texts[self.asked[id(record)]]
-                if list(expected[: len(said)]) != said:
-                    at = next(i for i, (a, b) in enumerate(zip(said, expected, strict=False)) if a != b)
-                    found.append(f"user {user}, {record.request.id}: token {at} of {len(said)}")
-        return found
+                tokens, expected = record.tokens, texts[self.prompt_of[id(record)]]
+                if list(expected[: len(tokens)]) != tokens:
+                    at = next(i for i, (a, b) in enumerate(zip(tokens, expected, strict=False)) if a != b)
+                    differences.append(f"user {user}, {record.request.id}: token {at} of {len(tokens)}")
+        return differences
 
 
 async def use(
@@ -60,19 +63,19 @@ async def use(
     settle_s: float,
     measure_s: float,
 ) -> Users:
-    """All users for so long. Raises CommandError when a request fails."""
+    """Run all users for settle_s, then count for measure_s. Raises CommandError when a request fails."""
     users = Users()
     now: dict[int, Record] = {}
     by_user = {f"u{n}": n for n in range(len(devices))}
 
-    def seen(record: Record) -> None:
+    def on_event(record: Record) -> None:
         user = by_user[record.request.id.split("-")[0]]
         if now.get(user) is not record:
             now[user] = record
             users.records.setdefault(user, []).append(record)
-            users.asked[id(record)] = _prompt(user, int(record.request.id.split("-")[1]), len(prompts))
+            users.prompt_of[id(record)] = _prompt(user, int(record.request.id.split("-")[1]), len(prompts))
 
-    async with Client(url, on_event=seen) as client:
+    async with Client(url, on_event=on_event) as client:
         tasks = [
             asyncio.create_task(_user(client, n, device, model, scenario, prompts))
             for n, device in enumerate(devices)
@@ -99,12 +102,12 @@ async def use(
 async def _user(
     client: Client, user: int, device: str, model: str, scenario: Scenario, prompts: Sequence[str]
 ) -> None:
-    """One user for ever."""
+    """One user, until cancelled."""
     rng, work, turn = np.random.default_rng([scenario.seed, user]), scenario.workload, 0
     while True:
-        gone_at = time.perf_counter() + _drawn(rng, work.stay) if work.stay else float("inf")
+        leaves_at = time.perf_counter() + _drawn(rng, work.stay) if work.stay else float("inf")
         try:
-            async with asyncio.timeout(None if work.stay is None else gone_at - time.perf_counter()):
+            async with asyncio.timeout(None if work.stay is None else leaves_at - time.perf_counter()):
                 while True:
                     request = ChatRequest(
                         f"u{user}-{turn}",

@@ -1,1 +1,1 @@
-"""What is run: devices, links, users and policies, as a file that benchmarks, loads and simulations share."""
+"""Scenarios: devices, links, users and policies in a file, for benchmarks, load generation and simulations."""

@@ -1,9 +1,9 @@
-"""Times and shares in a scenario: a number, or a range that is drawn from; times with their unit.
+"""Times and shares in a scenario: a number, or a range to draw from; times have a unit.
 
     0.78        0.5..0.95        33.9 ms        3..80 ms        0.354 verify        500..2000 kbit
 
-`verify` is the time that the verifier at hand takes for one row of one token, so that a scenario keeps its balance
-from one machine to another.
+`verify` is the duration of a verification pass of one row with one token on this machine, so that a scenario keeps its
+ratios from one machine to another.
 """
 
 import re
@@ -19,18 +19,18 @@ _MS: Final = {"ms": 1.0, "s": 1e3}
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """low..high, equal when it is a number; unit: "", "ms", "s", "verify" or "kbit" (a second)."""
+    """low..high, equal for a single number. unit: "", "ms", "s", "verify" or "kbit" (per second)."""
 
     low: float
     high: float
     unit: str = ""
 
     def at(self, share: float) -> float:
-        """The value so far along the range, 0 to 1, in the quantity's own unit."""
+        """The value at a share (0 to 1) of the range, in the quantity's own unit."""
         return self.low + share * (self.high - self.low)
 
     def ms_at(self, share: float, verify_ms: float) -> float:
-        """Of a time: milliseconds so far along the range."""
+        """A time in milliseconds at a share (0 to 1) of the range."""
         return self.at(share) * (verify_ms if self.unit == "verify" else _MS[self.unit])
 
     def __str__(self) -> str:
@@ -39,16 +39,16 @@ class Quantity:
 
 
 def parse(value: Any) -> Quantity:
-    """A quantity as a file has it. Raises ValueError."""
+    """Parse a quantity from a file. Raises ValueError."""
     if isinstance(value, Quantity):
         return value
-    found = _QUANTITY.match(str(value)) if isinstance(value, int | float | str) else None
-    if found is None or isinstance(value, bool):
+    parts = _QUANTITY.match(str(value)) if isinstance(value, int | float | str) else None
+    if parts is None or isinstance(value, bool):
         raise ValueError("a number or a range low..high, a time with its unit (ms, s, verify), like 3..80 ms")
-    low, high = float(found[1]), float(found[2] or found[1])
+    low, high = float(parts[1]), float(parts[2] or parts[1])
     if high < low:
-        raise ValueError(f"the range {value} runs backwards")
-    return Quantity(low, high, found[3])
+        raise ValueError(f"the range {value} is descending")
+    return Quantity(low, high, parts[3])
 
 
 def _time(value: Any) -> Quantity:

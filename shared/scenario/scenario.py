@@ -1,4 +1,4 @@
-"""One scenario: its file's schema, and the devices that it comes to."""
+"""A scenario: the schema of its file, and its devices."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +32,9 @@ class _Strict(BaseModel):
 
 
 class Link(_Strict):
-    """One way of a link. jitter: mean of a delay that every message has besides, exponentially distributed.
+    """One direction of a link. jitter: mean of an additional, exponentially distributed delay of each message.
 
-    bandwidth: None has no end. loss: share of messages that are lost and come again after TCP's time-out.
+    bandwidth: None = unlimited. loss: share of messages that are lost and sent again after TCP's time-out.
     """
 
     delay: Time = NONE
@@ -44,7 +44,7 @@ class Link(_Strict):
 
 
 class Devices(_Strict):
-    """Some devices alike, or drawn from the same ranges. draft: time of one drafted token."""
+    """A group of devices, drawn from the same ranges. draft: time per drafted token."""
 
     count: Annotated[int, Field(ge=1, le=100_000)] = 1
     alpha: Share
@@ -53,10 +53,10 @@ class Devices(_Strict):
 
 
 class Workload(_Strict):
-    """Every device has one user, who asks again as soon as the answer is there.
+    """Every device has one user, who sends the next request after each answer.
 
-    prompt, answer: tokens. stay, away: a user leaves in mid-answer after so long and another comes so much later;
-    without them nobody leaves.
+    prompt, answer: tokens. stay: time after which a user leaves, even during an answer. away: time until the next user
+    comes. Without them no user leaves.
     """
 
     prompt: Annotated[int, Field(ge=1, le=100_000)] = 128
@@ -65,22 +65,22 @@ class Workload(_Strict):
     away: Seconds | None = None
 
     @model_validator(mode="after")
-    def _both(self) -> Self:
+    def _check_both(self) -> Self:
         if (self.stay is None) != (self.away is None):
             raise ValueError("stay and away go together")
         return self
 
 
-def _known(policy: str) -> str:
+def _check_policy(policy: str) -> str:
     if policy not in POLICY_NAMES:
         raise ValueError(f"no such policy; known are {', '.join(POLICY_NAMES)}")
     return policy
 
 
-class Entrant(_Strict):
-    """A policy in the race. k: draft length of fixed-k and cyclic-k; batches: N of cyclic-k."""
+class PolicyConfig(_Strict):
+    """A policy to compare. k: draft length of fixed-k and cyclic-k; batches: N of cyclic-k."""
 
-    policy: Annotated[str, AfterValidator(_known)]
+    policy: Annotated[str, AfterValidator(_check_policy)]
     k: Annotated[int, Field(ge=0, le=64)] = 0
     batches: Annotated[int, Field(ge=1, le=16)] = 2
 
@@ -88,30 +88,32 @@ class Entrant(_Strict):
         return self.policy + (f" k={self.k}" if self.k else "")
 
 
-def _named(value: Any) -> Any:
+def _parse_policy(value: Any) -> Any:
     return {"policy": value} if isinstance(value, str) else value
 
 
 class Scenario(_Strict):
-    """A scenario. settle, measure: of a run, what is cut at its beginning and what is counted."""
+    """A scenario. settle: cut at the beginning of each run; measure: counted after it."""
 
     about: str
     seed: Annotated[int, Field(ge=1)] = 1
     devices: Annotated[tuple[Devices, ...], Field(min_length=1)]
     workload: Workload = Workload()
-    policies: Annotated[tuple[Annotated[Entrant, BeforeValidator(_named)], ...], Field(min_length=1)]
+    policies: Annotated[
+        tuple[Annotated[PolicyConfig, BeforeValidator(_parse_policy)], ...], Field(min_length=1)
+    ]
     settle: Seconds = Quantity(2.0, 2.0, "s")
     measure: Seconds = Quantity(10.0, 10.0, "s")
 
     def fleet(self, verify_ms: float) -> tuple["Device", ...]:
-        """The devices, ranges drawn from the seed. verify_ms: the verifier's time for one row of one token."""
+        """The devices, drawn from the ranges with the seed. verify_ms: duration of a pass of one row with one token."""
         rng = np.random.default_rng(self.seed)
-        lines = np.random.default_rng([self.seed, 1])  # of their own: older scenarios keep their devices
+        links = np.random.default_rng([self.seed, 1])  # separate, so that older scenarios keep their devices
         fleet: list[Device] = []
         for group in self.devices:
             for _ in range(group.count):
                 alpha, draft, delay, jitter = rng.random(4).tolist()
-                width, loss = lines.random(2).tolist()
+                width, loss = links.random(2).tolist()
                 device = Device(
                     name=f"device-{len(fleet)}",
                     alpha=group.alpha.at(alpha),
@@ -128,7 +130,7 @@ class Scenario(_Strict):
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One device of a scenario on the machine at hand. delay_ms, jitter_ms: one way, see Link. kbit_s: 0 = no end."""
+    """A device of a scenario. delay_ms, jitter_ms: of one direction, as in Link. kbit_s: 0 = unlimited."""
 
     name: str
     alpha: float
@@ -141,15 +143,15 @@ class Device:
 
 
 def read_scenario(path: Path) -> Scenario:
-    """A scenario from its file. Raises ScenarioError, OSError."""
+    """Read a scenario's file. Raises ScenarioError, OSError."""
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Scenario.model_validate(data)
     except yaml.YAMLError as error:
         raise ScenarioError(f"{path}: not YAML: {error}") from None
     except ValidationError as error:
-        told = "; ".join(
+        problems = "; ".join(
             f"{'.'.join(str(part) for part in e['loc'])}: {str(e['msg']).removeprefix('Value error, ')}"
             for e in error.errors(include_url=False)
         )
-        raise ScenarioError(f"{path}: {told}") from None
+        raise ScenarioError(f"{path}: {problems}") from None

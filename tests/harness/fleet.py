@@ -34,7 +34,7 @@ from shared.runtime.settings import (
     load,
 )
 from shared.runtime.watch import BrokerWatch
-from shared.scenario.scenario import Device, Entrant, Scenario, read_scenario
+from shared.scenario.scenario import Device, PolicyConfig, Scenario, read_scenario
 from shared.speculative.params import SamplingParams
 from tests.harness.virtual import run_virtual
 
@@ -54,14 +54,24 @@ class Served:
 
 
 def serve(
-    scenario: Scenario, entrant: Entrant, law: Packed, verify_ms: float, seconds: float, settle: float = 5.0
+    scenario: Scenario,
+    entrant: PolicyConfig,
+    law: Packed,
+    verify_ms: float,
+    seconds: float,
+    settle: float = 5.0,
 ) -> Served:
     """Play an entrant for so long. Raises AssertionError when a text is not the target's own."""
     return run_virtual(_serve(scenario, entrant, law, scenario.fleet(verify_ms), seconds, settle))
 
 
 async def _serve(
-    scenario: Scenario, entrant: Entrant, law: Packed, fleet: Sequence[Device], seconds: float, settle: float
+    scenario: Scenario,
+    entrant: PolicyConfig,
+    law: Packed,
+    fleet: Sequence[Device],
+    seconds: float,
+    settle: float,
 ) -> Served:
     loop, server = asyncio.get_running_loop(), MemoryServer()
     texts = _texts(scenario, len(fleet))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from shared.planning.cost import Packed
-from shared.scenario.scenario import Entrant, read_scenario
+from shared.scenario.scenario import PolicyConfig, read_scenario
 from tests.harness.fleet import Served, serve
 
 SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
@@ -15,7 +15,9 @@ VERIFY_MS = 34.0
 
 
 def served(scenario: str, policy: str) -> Served:
-    return serve(read_scenario(SCENARIOS / f"{scenario}.yaml"), Entrant(policy=policy), LAW, VERIFY_MS, 12.0)
+    return serve(
+        read_scenario(SCENARIOS / f"{scenario}.yaml"), PolicyConfig(policy=policy), LAW, VERIFY_MS, 12.0
+    )
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Is it right on this device? Golden vectors, and packed passes against plain transformers, family by family."""
+"""Exactness on this device: golden vectors, and packed passes against plain transformers for each model family."""
 
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
@@ -44,7 +44,7 @@ Paths = list[tuple[int, ...]]
 
 
 def golden_failures(device: str) -> list[str]:
-    """What differs from the golden vectors on this device; empty when nothing does."""
+    """Differences from the golden vectors on this device, each as a line."""
     noise, draws = golden()
     failures = []
     for vector in noise:
@@ -64,7 +64,7 @@ def golden_failures(device: str) -> list[str]:
 
 
 def families() -> dict[str, Any]:
-    """A tiny configuration of every accepted family, with the windows and caps it is known for."""
+    """A tiny configuration of every supported family, with its sliding windows and soft caps."""
     alternating = ["sliding_attention", "full_attention"] * 2
     return {
         "Llama": LlamaConfig(**SIZE, tie_word_embeddings=True),
@@ -101,8 +101,8 @@ def worst_difference(config: Any, device: str) -> float:
             rows.append(TargetRow(session, start, fed, len(text) - start, True, sampling, VOCAB, tree))
         for row, choices in zip(rows, target.forward(rows), strict=True):
             text = texts[row.session]
-            for path, told in zip(_paths(row), _log_probs(choices), strict=True):
-                worst = max(worst, float((told - _plain_log_probs(plain, (*text, *path))).abs().max()))
+            for path, log_probs in zip(_paths(row), _log_probs(choices), strict=True):
+                worst = max(worst, float((log_probs - _plain_log_probs(plain, (*text, *path))).abs().max()))
             target.keep(
                 row.session, len(text) + (0 if row.parents else (len(row.tokens) - row.committed) // 2)
             )
@@ -137,7 +137,7 @@ def _log_probs(choices: Choices) -> Iterator[Tensor]:
 
 @torch.inference_mode()
 def _plain_log_probs(model: Any, ids: Sequence[int]) -> Tensor:
-    """What transformers says after ids, without a cache. [V]"""
+    """Log-probabilities of transformers after ids, without a cache. [V]"""
     logits: Tensor = model(torch.tensor([list(ids)], device=model.device), use_cache=False).logits[0, -1]
     return torch.log_softmax(logits.float(), dim=0).cpu()
 

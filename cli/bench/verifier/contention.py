@@ -2,70 +2,55 @@
 
     python -m cli.bench.verifier.contention [--passes 60] [--out FILE]
 
-SmolLM2, 8 rows × 4 tokens, context 256, both dtypes: quiet, then beside one and two processes that compute without
-end, at nice 0 and 10. In every condition the two ways take turns. "fixed" computes on all threads whatever happens;
-"governed" is what is served, and settles for 20 passes before passes count.
+SmolLM2, 8 rows × 4 tokens, context 256, both dtypes: idle, then beside one and two processes that compute without end,
+at nice 0 and 10. In every condition the two modes alternate. "fixed" computes on all threads whatever happens;
+"governed" is what is served: 20 uncounted passes let the governor adapt.
 """
 
-import argparse
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import median, quantiles
 from typing import Any, Final
 
+import numpy as np
 import torch
 
-from loadgen.results.result_file import write_result
+from cli.command.bench_main import bench_main
+from cli.command.errors import CommandError
+from loadgen.measuring.arms import measure_arms
+from loadgen.measuring.fixed_pass import FixedPass, cache_context
+from loadgen.measuring.result import write_measurement
+from loadgen.measuring.timing import times_s
 from services.verifier.loading import load_target
 from services.verifier.thread_governor import ThreadGovernor
 from services.verifier.torch_target import TorchTarget
-from shared.compute.target import TargetRow
 from shared.speculative.params import SamplingParams
 
 ROWS: Final = 8
 TOKENS: Final = 4
 CONTEXT: Final = 256
-SETTLE: Final = 20  # passes
-BLOCK: Final = 20  # counted passes of one way before the other's turn
+ADAPT: Final = 20  # passes
+BLOCK: Final = 20  # counted passes of one mode before the other's
 CONDITIONS: Final = ((0, 0), (1, 0), (1, 10), (2, 0), (2, 10))  # busy processes, their niceness
-WAYS: Final = ("fixed", "governed")
+MODES: Final = ("fixed", "governed")
+COLUMNS: Final = {
+    "dtype": "{dtype}",
+    "busy@nice": "{condition}",
+    **{f"{mode}, p50 / p95 ms": f"{{{mode}[p50_ms]:.1f}} / {{{mode}[p95_ms]:.1f}}" for mode in MODES},
+}
 
 
-class Pass:
-    """The same pass again and again."""
-
-    def __init__(self, folder: Path, dtype: str) -> None:
-        self.target: TorchTarget = load_target(str(folder), dtype=dtype, kv_tokens=4096, prefix_sharing=False)
-        self._sessions = [f"s{row}" for row in range(ROWS)]
-        sampling = SamplingParams(seed=1, vocab=self.target.vocab, temperature=1.0)
-        ids = tuple(range(1000, 1000 + CONTEXT + TOKENS))
-        for session in self._sessions:
-            self._admit(session)
-            prompt = TargetRow(session, 0, ids[:CONTEXT], CONTEXT, choose=False, sampling=sampling)
-            self.target.forward([prompt])
-        self._rows = [
-            TargetRow(session, CONTEXT, ids[CONTEXT:], 1, choose=True, sampling=sampling)
-            for session in self._sessions
-        ]
-
-    def _admit(self, session: str) -> None:
-        if not self.target.admit(session, (), self._sessions, CONTEXT + TOKENS):
-            raise RuntimeError(f"{session}: no pages for {CONTEXT + TOKENS} tokens")
-
-    def run_ms(self) -> float:
-        """One pass; its milliseconds."""
-        begun = time.perf_counter()
-        self.target.forward(self._rows)
-        ended = time.perf_counter()
-        for session in self._sessions:
-            self.target.keep(session, CONTEXT)
-            self._admit(session)
-        return 1e3 * (ended - begun)
+def fixed_pass(target: TorchTarget) -> FixedPass:
+    """The measured pass, its sessions' contexts cached."""
+    sessions = [f"s{row}" for row in range(ROWS)]
+    sampling = SamplingParams(seed=1, vocab=target.vocab, temperature=1.0)
+    ids = range(1000, 1000 + CONTEXT + TOKENS)
+    for session in sessions:
+        cache_context(target, session, ids[:CONTEXT], sampling, room=TOKENS)
+    return FixedPass(target, sessions, [ids[CONTEXT:]] * ROWS, CONTEXT, lambda _: sampling)
 
 
 @contextmanager
@@ -82,56 +67,66 @@ def busy_processes(count: int, niceness: int) -> Iterator[None]:
             process.wait()
 
 
-def measure(one: Pass, governor: ThreadGovernor, passes: int) -> dict[str, dict[str, Any]]:
-    """Figures of both ways under every condition, by "busy@nice"."""
-    figures: dict[str, dict[str, Any]] = {}
+def measure(
+    target: TorchTarget, governor: ThreadGovernor, passes: int, tick: Callable[[str], None]
+) -> dict[str, dict[str, Any]]:
+    """Summaries of both modes under every condition, by "busy@nice"."""
+    one = fixed_pass(target)
+
+    def block(mode: str) -> list[float]:
+        target.governor = governor if mode == "governed" else None
+        target.set_threads(governor.limit)
+        return times_s(one.run, BLOCK, warm_ups=ADAPT if mode == "governed" else 1, reset=one.reset)
+
+    summaries = {}
     for busy, niceness in CONDITIONS:
-        ms: dict[str, list[float]] = {way: [] for way in WAYS}
         with busy_processes(busy, niceness):
-            while len(ms[WAYS[-1]]) < passes:
-                for way in WAYS:
-                    one.target.governor = governor if way == "governed" else None
-                    one.target.set_threads(governor.limit)
-                    for _ in range(SETTLE if way == "governed" else 1):
-                        one.run_ms()
-                    ms[way] += [one.run_ms() for _ in range(BLOCK)]
-        name = f"{busy}@{niceness}"
-        figures[name] = {way: summarised(ms[way]) for way in WAYS}
-        print(f"  {name:<6}" + "   ".join(f"{way} {_words(figures[name][way])}" for way in WAYS), flush=True)
-    return figures
+            blocks = measure_arms(MODES, -(-passes // BLOCK), block)
+        summary = {mode: summarised([1e3 * s for some in blocks[mode] for s in some]) for mode in MODES}
+        summaries[f"{busy}@{niceness}"] = summary
+        tick(
+            f"{busy}@{niceness} p50 "
+            + ", ".join(f"{mode} {summary[mode]['p50_ms']:.0f} ms" for mode in MODES)
+        )
+    return summaries
 
 
 def summarised(ms: Sequence[float]) -> dict[str, float]:
     """Median and 95th percentile, milliseconds."""
-    return {"p50_ms": median(ms), "p95_ms": quantiles(ms, n=20)[-1], "passes": len(ms)}
+    p50, p95 = (float(at) for at in np.percentile(ms, [50, 95]))
+    return {"p50_ms": p50, "p95_ms": p95, "passes": len(ms)}
 
 
-def _words(figures: dict[str, float]) -> str:
-    return f"p50 {figures['p50_ms']:6.1f} p95 {figures['p95_ms']:6.1f} ms"
+def main(
+    passes: int = 60, dtypes: str = "float32,bfloat16", out: Path = Path(".outrider/contention.json")
+) -> None:
+    """A verifier pass beside busy processes. passes: counted, of each mode and condition. dtypes: comma-separated."""
+    from rich.console import Console
 
+    from cli.models.resolve import resolve
+    from loadgen.measuring.progress import Steps
+    from loadgen.measuring.table import table
 
-def main(argv: list[str] | None = None) -> None:
-    """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(prog="python -m cli.bench.verifier.contention", description=__doc__)
-    parser.add_argument("--passes", type=int, default=60, help="counted passes of each way and condition")
-    parser.add_argument("--dtypes", default="float32,bfloat16", help="which, with commas")
-    parser.add_argument("--out", type=Path, default=Path(".outrider/contention.json"), help="JSON file")
-    args = parser.parse_args(argv)
-    cache = Path(os.environ.get("OUTRIDER_CACHE", "~/.cache/outrider")).expanduser()
-    folder = cache / "models" / "smollm2" / "target"
-    if not (folder / "config.json").is_file():
-        sys.exit(f"{folder} is not there: make models")
-    results: dict[str, Any] = {}
-    for dtype in args.dtypes.split(","):
-        print(f"smollm2 {dtype}, {torch.get_num_threads()} threads", flush=True)
-        one = Pass(folder, dtype)
-        if one.target.governor is None:
-            sys.exit("this system does not say who computes (Linux with scheduling statistics does)")
-        results[dtype] = measure(one, one.target.governor, args.passes)
+    folder, *_ = resolve("smollm2")
+    results = {}
+    console = Console()
+    with Steps(console) as steps:
+        for dtype in dtypes.split(","):
+            step = steps.step(f"smollm2 {dtype}, {torch.get_num_threads()} threads", len(CONDITIONS))
+            target = load_target(str(folder), dtype=dtype, kv_tokens=4096, prefix_sharing=False)
+            if target.governor is None:
+                raise CommandError("no scheduling statistics (Linux has them), so nothing is governed")
+            results[dtype] = measure(target, target.governor, passes, step.advance)
     config = {"rows": ROWS, "tokens": TOKENS, "context": CONTEXT, "threads": torch.get_num_threads()}
-    write_result(args.out, "contention", config, {"dtypes": results})
-    print(f"written to {args.out}")
+    write_measurement(out, "contention", config, {"dtypes": results})
+    rows = (
+        {"dtype": dtype, "condition": condition, **summary}
+        for dtype, summaries in results.items()
+        for condition, summary in summaries.items()
+    )
+    console.print(table(rows, COLUMNS))
+    print(f"written to {out}")
 
 
 if __name__ == "__main__":
-    main()
+    bench_main(main)

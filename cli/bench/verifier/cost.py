@@ -1,10 +1,10 @@
-"""What a verification costs on this device, beside what it cannot go below."""
+"""Cost of a verification pass on this device, and its lower bound from memory bandwidth and arithmetic rate."""
 
 import gc
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from statistics import median
 from typing import Any, Final
 
@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, Qwen3Config
 
+from loadgen.measuring.fixed_pass import FixedPass
+from loadgen.measuring.timing import times_s
 from services.verifier.families import Shape, shape_of
 from services.verifier.loading import random_target
 from services.verifier.torch_target import TorchTarget
-from shared.compute.target import TargetRow
 from shared.speculative.params import SamplingParams
 from shared.speculative.torch_rule import draw_rows
 
@@ -118,10 +119,20 @@ class Work:
         return read / rates.copy_bytes_s, (2 * self.parameters * new + attention) / rates.matmul_flop_s
 
 
-def best_s(run: Callable[[], object], device: str, repeats: int = 10) -> float:
-    """The shortest of several timings, in seconds."""
-    run()
-    return min(_timed(run, device) for _ in range(repeats))
+def device_times_s(
+    run: Callable[[], object],
+    device: str,
+    repeats: int,
+    *,
+    warm_ups: int = 1,
+    reset: Callable[[], object] = lambda: None,
+    limit_s: float = inf,
+) -> list[float]:
+    """Seconds of each call, the device idle before and after it."""
+    wait: Callable[[], object] = torch.cuda.synchronize if device == "cuda" else lambda: None
+    return times_s(
+        lambda: (run(), wait()), repeats, warm_ups=warm_ups, reset=lambda: (reset(), wait()), limit_s=limit_s
+    )
 
 
 def measure_rates(device: str, smoke: bool) -> Rates:
@@ -131,8 +142,8 @@ def measure_rates(device: str, smoke: bool) -> Rates:
     copy = torch.empty_like(source)
     a = torch.randn(width, width, device=device).bfloat16()
     return Rates(
-        2 * size / best_s(lambda: copy.copy_(source), device),
-        2 * width**3 / best_s(lambda: a @ a, device),
+        2 * size / min(device_times_s(lambda: copy.copy_(source), device, 10)),
+        2 * width**3 / min(device_times_s(lambda: a @ a, device, 10)),
     )
 
 
@@ -154,7 +165,7 @@ def measure_sampling(device: str, smoke: bool) -> Iterator[dict[str, Any]]:
             yield {
                 "rows": n,
                 "sampling": name,
-                "ms": 1e3 * median([_timed(run, device) for _ in range(6)][1:]),
+                "ms": 1e3 * median(device_times_s(run, device, 5)),
             }
 
 
@@ -241,36 +252,25 @@ def _filled_target(config: Any, device: str, kv_tokens: int) -> TorchTarget:
 def _measured(target: TorchTarget, device: str, cell: CostCell, floor_ms: float) -> dict[str, Any]:
     """Warm up, then time whole passes as the verifier runs them: packing, model, head, draw, wait."""
     sessions = [f"s{i}" for i in range(cell.rows)]
-    sampling = [
-        SamplingParams(seed=i, vocab=target.vocab, temperature=0.7, top_k=50) for i in range(cell.rows)
-    ]
     tokens = [(101 * i) % target.vocab for i in range(1, cell.tokens + 1)]
-    rows = [
-        TargetRow(session, cell.context, tokens, 1, choose=True, sampling=s)
-        for session, s in zip(sessions, sampling, strict=True)
-    ]
-    seconds: list[float] = []
+
+    def sampling(row: int) -> SamplingParams:
+        return SamplingParams(seed=row, vocab=target.vocab, temperature=0.7, top_k=50)
+
     try:
         for session in sessions:
             if not target.admit(session, (), sessions, cell.context + cell.tokens):
                 raise RuntimeError(f"no pages for {cell}")
             target.keep(session, cell.context)
-        begun = time.perf_counter()
-        while len(seconds) < WARM_UPS + REPEATS:
-            for session in sessions:
-                target.admit(session, (), sessions, cell.context + cell.tokens)
-            seconds.append(_timed(partial(target.forward, rows), device))
-            for session in sessions:
-                target.keep(session, cell.context)
-            if len(seconds) >= WARM_UPS + 3 and time.perf_counter() - begun > CELL_S:
-                break
+        one = FixedPass(target, sessions, [tokens] * cell.rows, cell.context, sampling)
+        seconds = device_times_s(one.run, device, REPEATS, warm_ups=WARM_UPS, reset=one.reset, limit_s=CELL_S)
     except torch.OutOfMemoryError:
         torch.cuda.empty_cache()
         return {"skipped": "out of memory"}
     finally:
         for session in sessions:
             target.forget(session)
-    ms = [1e3 * s for s in seconds[WARM_UPS:]]
+    ms = [1e3 * s for s in seconds]
     return {
         "ms": median(ms),
         "ms_min": min(ms),
@@ -278,14 +278,3 @@ def _measured(target: TorchTarget, device: str, cell: CostCell, floor_ms: float)
         "repeats": len(ms),
         "over_floor": median(ms) / floor_ms,
     }
-
-
-def _timed(run: Callable[[], object], device: str) -> float:
-    """Seconds of one call, the device idle before and after."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-    begun = time.perf_counter()
-    run()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - begun

@@ -1,12 +1,11 @@
-"""transformers' own generation, for comparison: jobs as JSON lines on stdin, timings as JSON lines on stdout.
+"""transformers' own generation as a baseline: jobs as JSON lines on stdin, results as JSON lines on stdout.
 
     python -m cli.bench.verifier.generate --target FOLDER [--assistant FOLDER] [--dtype bfloat16] [--threads 2]
 
 A job {"prompts": [...], "tokens": 64, "assisted": false} is answered with {"seconds": ..., "texts": [[ids], ...]}.
-Prompts are chat messages, or with "raw": true texts to be continued as they stand, for exactly so many tokens. With
-"attention": "eager" or "sdpa" the target attends that way from then on. Greedy. Assisted generation takes one
-prompt at a time (transformers allows no batch), so several run one after another; plain generation takes them as one
-padded batch.
+Prompts are chat messages; with "raw": true they are texts to be continued by exactly `tokens` tokens. "attention":
+"eager" or "sdpa" sets the target's attention from this job on. Greedy. Assisted generation takes one prompt at a time
+(transformers allows no batch), so several run one after another; plain generation takes them as one padded batch.
 """
 
 import argparse
@@ -22,7 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
 class Baseline:
-    """A target and its assistant, as transformers runs them with its defaults."""
+    """A target and its assistant in transformers, with its defaults."""
 
     def __init__(self, target: Path, assistant: Path | None, dtype: str) -> None:
         factory: Any = AutoModelForCausalLM
@@ -37,7 +36,7 @@ class Baseline:
 
     @torch.inference_mode()
     def generate(self, prompts: Sequence[str], tokens: int, assisted: bool) -> list[list[int]]:
-        """Ids of each answer, the stop token included when it came."""
+        """Token ids of each answer, including the stop token if there was one."""
         if assisted and len(prompts) > 1:
             return [answer for prompt in prompts for answer in self.generate([prompt], tokens, True)]
         chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
@@ -50,12 +49,12 @@ class Baseline:
         return [self._up_to_stop(answer) for answer in answers]
 
     def attend(self, how: str) -> None:
-        """Use this attention of transformers' from now on."""
+        """Use this attention implementation from now on."""
         self._target.set_attn_implementation(how)
 
     @torch.inference_mode()
     def continued(self, prompts: Sequence[str], tokens: int) -> list[list[int]]:
-        """Ids of each prompt and of exactly so many tokens after it, as one padded batch."""
+        """Token ids of each prompt and of exactly `tokens` tokens after it, as one padded batch."""
         inputs = self._tokenizer(list(prompts), return_tensors="pt", padding=True)
         output = self._target.generate(**inputs, max_new_tokens=tokens, min_new_tokens=tokens, **self._greedy)
         whole: list[list[int]] = output.tolist()
@@ -63,7 +62,7 @@ class Baseline:
         return [ids[skip:] for ids, skip in zip(whole, padding, strict=True)]
 
     def _up_to_stop(self, answer: list[int]) -> list[int]:
-        """Without the padding behind the first stop token."""
+        """The answer up to its first stop token, without the padding."""
         stops = self._target.generation_config.eos_token_id
         ends = [
             i for i, token in enumerate(answer) if token in (stops if isinstance(stops, list) else [stops])
@@ -72,7 +71,7 @@ class Baseline:
 
 
 def main() -> None:
-    """Command line; see the module's docstring."""
+    """Answer jobs until stdin ends."""
     parser = argparse.ArgumentParser(description="Answer generation jobs with transformers alone.")
     parser.add_argument("--target", type=Path, required=True)
     parser.add_argument("--assistant", type=Path)
@@ -81,17 +80,17 @@ def main() -> None:
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    rival = Baseline(args.target, args.assistant, args.dtype)
+    baseline = Baseline(args.target, args.assistant, args.dtype)
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         job = json.loads(line)
         if "attention" in job:
-            rival.attend(job["attention"])
+            baseline.attend(job["attention"])
         begun = time.perf_counter()
         if job.get("raw"):
-            texts = rival.continued(job["prompts"], job["tokens"])
+            texts = baseline.continued(job["prompts"], job["tokens"])
         else:
-            texts = rival.generate(job["prompts"], job["tokens"], job["assisted"])
+            texts = baseline.generate(job["prompts"], job["tokens"], job["assisted"])
         print(json.dumps({"seconds": time.perf_counter() - begun, "texts": texts}), flush=True)
 
 

@@ -1,15 +1,14 @@
-"""The verifier on a GPU: is it right there, and what does a verification cost? `make gpu-bench`.
+"""The verifier on a GPU: checks its exactness and measures the cost of verification. `make gpu-bench`.
 
     python3 -m cli.bench.verifier.gpu [--minutes 8] [--out FILE]
 
-Needs torch, transformers and numpy, no network and nothing else of Outrider's requirements. Without a GPU it
-says so and ends. Writes docs/results/gpu-bench-<gpu>.json and prints a table. It stays within its minutes:
-what there is no time or memory for is listed, with the bytes it would take. --cpu-smoke runs every step on the CPU in
+Needs torch, transformers and numpy, but no network and no other package of Outrider's. Without a GPU it prints one
+line and exits. Writes docs/results/gpu-bench-<gpu>.json and prints a table. It keeps to its time budget: cells for
+which time or memory is missing are listed, with the bytes they need. --cpu-smoke runs every step on the CPU in
 miniature, to test the program.
 """
 
 import argparse
-import json
 import re
 import sys
 import time
@@ -18,11 +17,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-MARGIN_S = 15.0  # kept for ending in time
+from loadgen.measuring.result import write_measurement
+
+MARGIN_S = 15.0  # of the budget, left for the table and the file
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line; see the module's docstring. Exit code 1 when the device computes something else."""
+    """Parse the command line and measure. Exit code 1 when the device's results are not exact."""
     begun = time.monotonic()
     parser = argparse.ArgumentParser(
         prog="python3 -m cli.bench.verifier.gpu", description="Verifier on a GPU."
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     if missing:
         print(f"gpu-bench: {sys.executable} has no {' and no '.join(missing)}; nothing measured")
         return 0
-    import torch  # only when it is there, and within the budget
+    import torch  # its import counts towards the budget
 
     if not args.cpu_smoke and not torch.cuda.is_available():
         print("gpu-bench: no CUDA GPU here; nothing measured")
@@ -44,8 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     results["seconds"] = round(time.monotonic() - begun, 1)
     out = args.out or Path("docs/results") / f"gpu-bench-{slug(results['device'])}.json"
     if args.out or not args.cpu_smoke:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(results, indent=1) + "\n")
+        write_measurement(out, "gpu-bench", {"minutes": args.minutes, "cpu_smoke": args.cpu_smoke}, results)
     print(table(results))
     print(f"\n{results['seconds']:.0f} s" + (f", {out}" if out.exists() else ""))
     return 0 if results["exact"] else 1
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def measure(smoke: bool, left_s: Callable[[], float]) -> dict[str, Any]:
     """All results, in the order of the table. left_s: seconds that remain of the budget."""
-    import torch  # as above
+    import torch
     import transformers
 
     from cli.bench.verifier import (
@@ -99,7 +99,7 @@ def measure(smoke: bool, left_s: Callable[[], float]) -> dict[str, Any]:
 
 
 def table(results: dict[str, Any]) -> str:
-    """The results for people."""
+    """The results as text."""
     lines = [
         "",
         f"{results['device']}: copy {results['copy_bytes_s'] / 1e9:.0f} GB/s, "

@@ -14,7 +14,7 @@ from rich.console import Console
 from cli.calibrate import agreement, pair, run, stack
 from cli.calibrate.grid import QUICK, Grid
 from cli.calibrate.measured import profile_of
-from cli.calibrate.report import tell
+from cli.calibrate.report import print_profile
 from cli.command.errors import CommandError, ProcessFailed
 from shared.planning.cost import Packed
 from shared.planning.profile import AtUsers, Broker, read_profile
@@ -26,7 +26,7 @@ BROKER = Broker(
 )
 
 
-def wanted(tmp_path: Path, **fields: object) -> run.CalibrateOptions:
+def options(tmp_path: Path, **fields: object) -> run.CalibrateOptions:
     base = run.CalibrateOptions(
         target="small",
         draft="",
@@ -49,6 +49,7 @@ measure_models = run.measure_models  # the fixture below replaces the module's
 def measured_already(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "resolve", lambda *_: (MODEL.folder, MODEL.draft, MODEL.name))
     monkeypatch.setattr(run, "measure_models", lambda *_: (MODEL, MEASURED))
+    monkeypatch.setattr(run, "require_llama", lambda: None)
 
 
 def broker(answer: Callable[[Packed], Broker]) -> object:
@@ -66,7 +67,7 @@ def test_the_laws_are_of_the_running_system(tmp_path: Path, monkeypatch: pytest.
         return BROKER
 
     monkeypatch.setattr(run, "measure_broker", broker(answer))
-    run.run_calibrate(wanted(tmp_path))
+    run.run_calibrate(options(tmp_path))
     profile = read_profile(tmp_path / "state" / "profile.json")
     assert profile.pass_beta_ms.packed == pytest.approx(LAW.beta_ms, rel=1e-3)
     assert profile.server.beta_ms == profile.pass_beta_ms.packed + 4.0
@@ -83,7 +84,7 @@ def test_a_stack_that_fails_leaves_what_was_measured(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(run, "measure_broker", broker(fail))
     with pytest.raises(CommandError, match=r"OUTRIDER_X\. The profile is at .*without the broker's share"):
-        run.run_calibrate(wanted(tmp_path))
+        run.run_calibrate(options(tmp_path))
     profile = read_profile(tmp_path / "state" / "profile.json")
     assert profile.broker is None
     assert profile.server.beta_ms == profile.pass_beta_ms.packed
@@ -91,7 +92,7 @@ def test_a_stack_that_fails_leaves_what_was_measured(tmp_path: Path, monkeypatch
 
 def test_without_a_broker_no_stack_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "measure_broker", None)
-    run.run_calibrate(wanted(tmp_path, broker=False))
+    run.run_calibrate(options(tmp_path, broker=False))
     assert read_profile(tmp_path / "state" / "profile.json").broker is None
 
 
@@ -100,15 +101,15 @@ def test_a_folder_in_the_files_place_is_seen_before_anything_is_measured(
 ) -> None:
     monkeypatch.setattr(run, "measure_models", None)
     with pytest.raises(CommandError, match=r"--out .*: is a folder"):
-        run.run_calibrate(wanted(tmp_path, out=tmp_path))
+        run.run_calibrate(options(tmp_path, out=tmp_path))
     (tmp_path / "file").write_text("")
     with pytest.raises(CommandError, match="--out "):
-        run.run_calibrate(wanted(tmp_path, out=tmp_path / "file" / "profile.json"))
+        run.run_calibrate(options(tmp_path, out=tmp_path / "file" / "profile.json"))
 
 
 def test_a_bad_setting_is_named(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="OUTRIDER_DTYPE='float16'"):
-        run.run_calibrate(wanted(tmp_path, dtype="float16"))
+        run.run_calibrate(options(tmp_path, dtype="float16"))
 
 
 def test_a_grid_beyond_the_pool_is_refused_before_a_model_is_loaded() -> None:
@@ -124,22 +125,24 @@ def test_a_grid_beyond_the_pool_is_refused_before_a_model_is_loaded() -> None:
 def test_everything_is_told() -> None:
     out = StringIO()
     profile = profile_of(MODEL, MEASURED, 0.1, quick=False)
-    tell(Console(file=out, width=160), profile.with_broker(BROKER))
+    print_profile(Console(file=out, width=160), profile.with_broker(BROKER))
     text = out.getvalue()
     for part in ("packed: 60 + 2 · new", "2 or 3", "8.0 ms with 1", "0.85 at temperature 0", "1.01"):
         assert part in text
     assert "beta_ms for planners: 64, of which pass 60 and broker 4" in text
     assert "measure again" not in text
     slow = BROKER.users[0].model_copy(update={"pass_over_fit": 2.0})
-    tell(Console(file=out, width=160), profile.with_broker(Broker(batch_ms=60.0, users=(slow,))))
+    print_profile(Console(file=out, width=160), profile.with_broker(Broker(batch_ms=60.0, users=(slow,))))
     assert "measure again while nothing else runs" in out.getvalue()
 
 
 def test_a_law_that_does_not_hold_is_told_to_be_so() -> None:
     noisy = [replace(one, ms=one.ms * (1 + at % 3)) for at, one in enumerate(MEASURED.passes)]
     out = StringIO()
-    tell(Console(file=out, width=160), profile_of(MODEL, replace(MEASURED, passes=noisy), 0.1, quick=False))
-    assert "That is far off" in out.getvalue()
+    print_profile(
+        Console(file=out, width=160), profile_of(MODEL, replace(MEASURED, passes=noisy), 0.1, quick=False)
+    )
+    assert "The mean error is large" in out.getvalue()
 
 
 def test_the_command_teaches_and_errors_are_one_line() -> None:
@@ -157,7 +160,7 @@ def test_the_command_teaches_and_errors_are_one_line() -> None:
         check=False,
     )
     assert refused.returncode == 1
-    assert refused.stderr.strip().startswith("outrider: --widths two: wants whole numbers")
+    assert refused.stderr.strip().startswith("outrider: --widths two: must be positive integers")
     assert len(refused.stderr.strip().splitlines()) == 1
 
 

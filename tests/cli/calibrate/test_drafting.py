@@ -13,11 +13,11 @@ from tests.cli.calibrate.worlds import Clock, TimedDrafter, TimedTarget
 
 def test_a_decode_by_sessions_in_it() -> None:
     drafter = TimedDrafter(Clock(), draft_ms=10.0)
-    told: list[str] = []
-    found = measure_decodes(drafter, told.append, drafter.clock)
+    ticks: list[str] = []
+    found = measure_decodes(drafter, ticks.append, drafter.clock)
     assert found[1] == pytest.approx(10.0, rel=0.1)
     assert found[4] == pytest.approx(10.0 * (1 + 3 * ROW_SHARE), rel=0.1)
-    assert len(told) == len(SESSIONS) * REPEATS
+    assert len(ticks) == len(SESSIONS) * REPEATS
     assert not drafter.sessions()
 
 

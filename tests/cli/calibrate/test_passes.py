@@ -18,13 +18,13 @@ def target(**options: object) -> TimedTarget:
 
 def test_every_cell_is_timed_and_every_step_told() -> None:
     one = target()
-    told: list[str] = []
-    passes = measure_passes(one, GRID, told.append, one.clock)
+    ticks: list[str] = []
+    passes = measure_passes(one, GRID, ticks.append, one.clock)
     assert [(p.rows, p.new, p.cached) for p in passes] == [(c.rows, c.new, c.cached) for c in GRID.cells()]
     assert all(p.ms == pytest.approx(30 + 1.5 * p.rows * p.new + 0.01 * p.rows * p.cached) for p in passes)
     law = fit_packed(passes)
     assert law.beta_ms == pytest.approx(30, rel=1e-3)
-    assert len(told) == steps(GRID)
+    assert len(ticks) == steps(GRID)
     assert not one.sessions()
 
 
@@ -32,7 +32,7 @@ def test_repeats_go_round_the_grid_there_and_back() -> None:
     one = target()
     measure_passes(one, GRID, lambda _: None, one.clock)
     cells = [(cell.rows, cell.new, cell.cached) for cell in GRID.cells()]
-    assert one.passed[-3 * len(cells) :] == [*cells, *cells[::-1], *cells]
+    assert one.passed[-3 * len(cells) :] == [*cells, *cells[::-1], *cells[1:], cells[0]]
 
 
 def test_a_slow_moment_does_not_show_in_a_median() -> None:
@@ -82,5 +82,5 @@ def test_a_grid_that_no_law_can_be_fitted_on(widths: str, lengths: str, contexts
 
 @pytest.mark.parametrize("text", ["0", "a", "1,,2", "-3", "1;2", "1.5", "99999999"])
 def test_a_bad_list_is_named(text: str) -> None:
-    with pytest.raises(CommandError, match=r"--widths .*: wants whole numbers from 1, with commas"):
+    with pytest.raises(CommandError, match=r"--widths .*: must be positive integers separated by commas"):
         grid(FULL, text, "", "")

@@ -80,7 +80,7 @@ async def test_a_process_that_says_nothing_is_given_up(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(module, "SILENCE_S", 0.2)
-    with pytest.raises(CommandError, match=r"said nothing for .* see .*log"):
+    with pytest.raises(CommandError, match=r"made no progress for .* see .*log"):
         await asyncio.wait_for(run(monkeypatch, tmp_path, "import time; time.sleep(60)"), 20)
 
 

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from cli.command.errors import CommandError, ProcessFailed
-from cli.demo import here, run
+from cli.demo import local_drafts, run
 from cli.demo.run import Demo, beside, raise_if_wrong, run_demo
 from cli.stack.stack import Options
 from loadgen.request import ChatRequest, Record
 
 
 class Stack:
-    """A stack that fails as it is told to: "start", "serve" or not at all."""
+    """A stack that fails where `fails` says: "start", "serve" or not at all."""
 
     fails = ""
 
@@ -40,7 +40,7 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the demo does, in its order; the reference is the last of it here."""
     seen: list[str] = []
 
-    async def prove(stack: Stack, requests: object) -> None:
+    async def check(stack: Stack, requests: object) -> None:
         seen.append("proof")
 
     async def reference(*_: object) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         raise CommandError("far enough")
 
     monkeypatch.setattr(run, "LocalStack", Stack)
-    monkeypatch.setattr(here, "prove", prove)
+    monkeypatch.setattr(local_drafts, "check", check)
     monkeypatch.setattr(run, "reference", reference)
     return seen
 
@@ -75,17 +75,17 @@ async def test_a_stack_that_does_not_start_costs_no_reference(
 async def test_devices_that_do_not_draft_cost_no_reference(
     events: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def prove(stack: Stack, requests: object) -> None:
+    async def check(stack: Stack, requests: object) -> None:
         raise CommandError("no device drafted a token")
 
-    monkeypatch.setattr(here, "prove", prove)
+    monkeypatch.setattr(local_drafts, "check", check)
     with pytest.raises(CommandError, match="no device drafted"):
         await run_demo(demo(tmp_path))
     assert events == []
 
 
 async def test_work_ends_at_once_when_the_stack_fails_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "LOOK_S", 0.01)
+    monkeypatch.setattr(run, "CHECK_S", 0.01)
     ended = asyncio.Event()
 
     async def work() -> None:
@@ -116,11 +116,11 @@ def record(drafted: int, accepted: int) -> Record:
 
 
 def test_devices_have_to_draft_what_the_target_accepts(tmp_path: Path) -> None:
-    here.require_drafts([record(4, 0), record(4, 1)], tmp_path)
+    local_drafts.require_drafts([record(4, 0), record(4, 1)], tmp_path)
     with pytest.raises(CommandError, match=r"no device drafted a token, see .*draft-worker"):
-        here.require_drafts([record(0, 0)], tmp_path)
+        local_drafts.require_drafts([record(0, 0)], tmp_path)
     with pytest.raises(CommandError, match="accepted none of 9 drafted tokens"):
-        here.require_drafts([record(4, 0), record(5, 0)], tmp_path)
+        local_drafts.require_drafts([record(4, 0), record(5, 0)], tmp_path)
 
 
 def test_a_wrong_text_in_either_half_is_an_error_and_nothing_to_check_is_none() -> None:

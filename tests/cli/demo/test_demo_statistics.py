@@ -6,8 +6,8 @@ from math import nan
 import pytest
 from rich.console import Console
 
-from cli.demo.elsewhere import devices_elsewhere
-from cli.demo.entrants import DemoRun, same
+from cli.demo.demo_run import DemoRun, same
+from cli.demo.emulated_devices import demo_scenario
 from cli.demo.reference import Text
 from cli.demo.statistics import rows
 from cli.demo.table import HEADINGS, meaning, show
@@ -44,10 +44,10 @@ def test_figures_are_medians_and_speed_is_compared_within_each_repeat() -> None:
 
 
 def test_one_wrong_text_of_any_repeat_is_the_row_s() -> None:
-    mine = runs()
-    mine["fixed-k k=2"].append(DemoRun(100.0, same=False))
-    told = {name: row["identical_to_reference"] for name, row in rows(mine, ()).items()}
-    assert told == {"greedy-batch": True, "fixed-k k=2": False, "generate": None}
+    repeats = runs()
+    repeats["fixed-k k=2"].append(DemoRun(100.0, same=False))
+    identical = {name: row["identical_to_reference"] for name, row in rows(repeats, ()).items()}
+    assert identical == {"greedy-batch": True, "fixed-k k=2": False, "generate": None}
 
 
 @pytest.mark.parametrize("said", [(5, 6), (5, 6, 8), (5, 6, 7, 8)])
@@ -58,11 +58,11 @@ def test_a_text_is_the_reference_s_whole_or_it_is_not(said: tuple[int, ...]) -> 
 
 def test_the_table_is_whole_in_eighty_columns_and_says_what_its_halves_mean() -> None:
     out = StringIO()
-    here = rows({**runs(), "autoregressive": [DemoRun(1.0), DemoRun(1.0)]}, ("greedy-batch",))
-    elsewhere = rows(runs(), ("greedy-batch", "generate"))
-    elsewhere["greedy-batch"]["identical_to_reference"] = False
-    scenario = devices_elsewhere(8)
-    show(Console(file=out, width=80), records(5), here, elsewhere, scenario)
+    local = rows({**runs(), "autoregressive": [DemoRun(1.0), DemoRun(1.0)]}, ("greedy-batch",))
+    emulated = rows(runs(), ("greedy-batch", "generate"))
+    emulated["greedy-batch"]["identical_to_reference"] = False
+    scenario = demo_scenario(8)
+    show(Console(file=out, width=80), records(5), local, emulated, scenario)
     text = out.getvalue()
     assert "…" not in text
     lines = [line.split() for line in text.splitlines()]
@@ -75,6 +75,6 @@ def test_the_table_is_whole_in_eighty_columns_and_says_what_its_halves_mean() ->
 
 
 def test_the_sentence_has_the_devices_figures() -> None:
-    said = meaning(devices_elsewhere(8))
+    said = meaning(demo_scenario(8))
     assert "8..16 ms a token, α 0.7..0.9, link 2..10 ms each way" in said
     assert said.count(". ") == 0  # one sentence

@@ -22,8 +22,8 @@ class Timed:
 
 @pytest.mark.parametrize(("sdpa", "eager", "best"), [(2.0, 1.0, "eager"), (1.0, 2.0, "sdpa")])
 async def test_the_faster_one_for_all_prompts_is_what_stays(sdpa: float, eager: float, best: str) -> None:
-    rival = Timed({"sdpa": sdpa, "eager": eager})
-    await best_attention(cast(Baseline, rival), ["a", "b"], raw=False)
-    assert [job["prompts"] for job in rival.jobs[:2]] == [["a", "b"]] * 2
-    assert rival.jobs[-1]["attention"] == best
-    assert not rival.jobs[-1]["raw"]
+    baseline = Timed({"sdpa": sdpa, "eager": eager})
+    await best_attention(cast(Baseline, baseline), ["a", "b"], raw=False)
+    assert [job["prompts"] for job in baseline.jobs[:2]] == [["a", "b"]] * 2
+    assert baseline.jobs[-1]["attention"] == best
+    assert not baseline.jobs[-1]["raw"]

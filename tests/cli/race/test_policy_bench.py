@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cli.command.errors import CommandError
-from cli.race.policy_bench import PolicyBenchOptions, chosen, run_policies, verify_ms
+from cli.race.policy_bench import PolicyBenchOptions, run_policies, verify_ms, with_policies
 from shared.planning.profile import read_profile
 from shared.scenario.scenario import read_scenario
 from tests.shared.planning.test_profile import PROFILE, write
@@ -21,7 +21,7 @@ measure: 3 s
 """
 
 
-def wanted(folder: Path, profile: Path) -> PolicyBenchOptions:
+def options(folder: Path, profile: Path) -> PolicyBenchOptions:
     scenario = folder / "two.yaml"
     scenario.write_text(SCENARIO)
     return PolicyBenchOptions(
@@ -33,7 +33,7 @@ def wanted(folder: Path, profile: Path) -> PolicyBenchOptions:
 @pytest.mark.slow
 async def test_policies_race_and_every_text_is_the_target_s(tmp_path: Path, models_dir: Path) -> None:
     profile = write(tmp_path / "profile.json", {**PROFILE, "passes": {"1 x 1 @ 128": 30.0}})
-    await run_policies(wanted(tmp_path, profile), models_dir / "target", "smollm2")
+    await run_policies(options(tmp_path, profile), models_dir / "target", "smollm2")
     result = json.loads((tmp_path / "out" / "policies-two.json").read_text())
     assert (result["kind"], result["config"]["model"]) == ("policies", "smollm2")
     assert set(result["entrants"]) == {"fixed-k k=2", "outrider"}
@@ -47,15 +47,15 @@ async def test_policies_race_and_every_text_is_the_target_s(tmp_path: Path, mode
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [({"model": "another"}, "not of smollm2"), ({"dtype": "bfloat16"}, "outrider calibrate")],
 )
 async def test_a_profile_of_something_else_is_refused(
-    tmp_path: Path, change: dict[str, str], told: str
+    tmp_path: Path, change: dict[str, str], message: str
 ) -> None:
     profile = write(tmp_path / "profile.json", {**PROFILE, **change})
-    with pytest.raises(CommandError, match=told):
-        await run_policies(wanted(tmp_path, profile), tmp_path, "smollm2")
+    with pytest.raises(CommandError, match=message):
+        await run_policies(options(tmp_path, profile), tmp_path, "smollm2")
 
 
 def test_the_unit_verify_is_a_pass_of_one_row_of_one_token(tmp_path: Path) -> None:
@@ -66,10 +66,10 @@ def test_the_unit_verify_is_a_pass_of_one_row_of_one_token(tmp_path: Path) -> No
 
 
 def test_some_policies_of_a_scenario_can_be_chosen(tmp_path: Path) -> None:
-    asked = wanted(tmp_path, tmp_path / "none")
-    (path,) = asked.scenarios
+    bench = options(tmp_path, tmp_path / "none")
+    (path,) = bench.scenarios
     scenario = read_scenario(path)
-    assert chosen(scenario, (), path) is scenario
-    assert [str(entrant) for entrant in chosen(scenario, ("outrider",), path).policies] == ["outrider"]
+    assert with_policies(scenario, (), path) == scenario
+    assert [str(config) for config in with_policies(scenario, ("outrider",), path).policies] == ["outrider"]
     with pytest.raises(CommandError, match=r"--only dip-sd: .*two\.yaml has fixed-k, outrider"):
-        chosen(scenario, ("dip-sd",), path)
+        with_policies(scenario, ("dip-sd",), path)

@@ -1,34 +1,12 @@
-"""Ratios and their intervals, metrics as they are read, and texts that are not the target's."""
+"""Rows of a race, metrics as they are read, and texts that are not the target's."""
 
 import pytest
 
 from cli.race.race import RaceRun, read_metrics
-from cli.race.statistics import ceiling, ratio, rows
+from cli.race.statistics import ceiling, rows
 from cli.race.users import Users
 from loadgen.request import ChatRequest, Chunk, Record
 from shared.planning.cost import Packed
-
-
-def test_a_ratio_is_taken_within_each_repeat() -> None:
-    found = ratio([200.0, 100.0, 400.0], [100.0, 50.0, 200.0])
-    assert found is not None
-    assert (found.value, found.low, found.high) == pytest.approx((2.0, 2.0, 2.0))
-
-
-def test_its_interval_is_student_s() -> None:
-    found = ratio([1.1, 1.2, 1.3, 1.2, 1.1], [1.0] * 5)
-    assert found is not None
-    assert found.value == pytest.approx(1.1776, rel=1e-3)
-    assert (found.low, found.high) == pytest.approx((1.0792, 1.2851), rel=1e-3)  # t(4, 0.975) = 2.776
-
-
-def test_nothing_to_compare_is_no_ratio() -> None:
-    assert ratio([], []) is None
-    assert ratio([1.0], [0.0]) is None
-    assert ratio([1.0, 2.0], [1.0]) is None
-    one = ratio([3.0], [2.0])
-    assert one is not None
-    assert one.low == one.high == 1.5
 
 
 def test_rows_have_what_was_promised_and_what_was_wrong() -> None:
@@ -76,6 +54,6 @@ def test_users_count_what_came_in_time_and_find_the_first_wrong_token() -> None:
     good.chunks = [Chunk(9.0, "", (1, 2), 0), Chunk(11.0, "", (3,), 0), Chunk(20.0, "", (4,), 0)]
     bad.chunks = [Chunk(12.0, "", (1, 9), 0)]
     users.records = {0: [good], 1: [bad]}
-    users.asked = {id(good): 0, id(bad): 0}
+    users.prompt_of = {id(good): 0, id(bad): 0}
     assert users.tokens() == {0: 1, 1: 2}
     assert users.wrong([(1, 2, 3, 4, 5)]) == ["user 1, u1-0: token 1 of 2"]

@@ -314,7 +314,6 @@ def test_a_truncated_file_is_named_with_the_reason(tmp_path: Path, models_dir: P
 
 MEMORY = """
 import sys, psutil
-from cli.bench.drafting import waits_ms
 from services.draft_worker.llama_drafter import Limits, LlamaDrafter
 from services.draft_worker import __main__
 from shared.compute.drafter import DraftRequest

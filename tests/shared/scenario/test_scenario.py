@@ -19,7 +19,7 @@ policies: [outrider, {policy: fixed-k, k: 2}]
 def test_every_scenario_of_ours_is_read(file: Path) -> None:
     scenario = read_scenario(file)
     assert scenario.about
-    assert {"autoregressive", "dip-sd", "outrider"} <= {entrant.policy for entrant in scenario.policies}
+    assert {"autoregressive", "dip-sd", "outrider"} <= {config.policy for config in scenario.policies}
 
 
 def test_the_paper_s_shares() -> None:
@@ -55,12 +55,12 @@ def test_quantities(text: object, quantity: Quantity) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ("2 verify", "2", "devices.0.draft: a time needs a unit"),
         ("2 verify", "2 hours", "devices.0.draft: a time needs a unit"),
         ("2 verify", "-2 ms", "devices.0.draft: a number or a range"),
-        ("0.5..0.9", "0.9..0.5", "devices.0.alpha: the range 0.9..0.5 runs backwards"),
+        ("0.5..0.9", "0.9..0.5", "devices.0.alpha: the range 0.9..0.5 is descending"),
         ("0.5..0.9", "1", "devices.0.alpha: a probability in [0, 1)"),
         ("0.5..0.9", ".nan", "devices.0.alpha: a number or a range"),
         ("count: 3", "count: 0", "devices.0.count"),
@@ -74,10 +74,10 @@ def test_quantities(text: object, quantity: Quantity) -> None:
         ("about: a test", "about: [", "not YAML"),
     ],
 )
-def test_bad_files_name_the_field(tmp_path: Path, old: str, new: str, told: str) -> None:
+def test_bad_files_name_the_field(tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(ScenarioError, match=r"scenario\.yaml: ") as error:
         written(tmp_path, GOOD.replace(old, new))
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def written(folder: Path, text: str):  # type: ignore[no-untyped-def]

@@ -65,7 +65,7 @@ def hidden_modules() -> set[str]:
         for module, distributions in packages_distributions().items()
         if module.isidentifier()
         and not any(re.sub(r"[-_.]+", "-", d).lower() in brought for d in distributions)
-        and module not in ("cli", "services", "shared")
+        and module not in ("cli", "loadgen", "services", "shared")
     }
 
 

@@ -1,8 +1,10 @@
-"""The packed benchmark's pure parts: its cells and its intervals."""
+"""The packed benchmark's pure parts: its cells, its comparison and its hash of the measured code."""
+
+from pathlib import Path
 
 import pytest
 
-from cli.bench.verifier.packed import cells, compared
+from cli.bench.verifier.packed import cells, code_hash, compared
 
 
 def test_cells_are_rows_by_tokens_and_mixed() -> None:
@@ -20,3 +22,13 @@ def test_worked_comparison() -> None:
     assert result["ratio"] == pytest.approx(0.5)
     low, high = result["ratio_95"]
     assert 0.45 <= low <= 0.5 <= high <= 0.55
+
+
+def test_the_hash_is_of_the_verifier_s_code(tmp_path: Path) -> None:
+    """Results of an older verifier are not resumed."""
+    file = tmp_path / "services" / "verifier" / "head.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("a = 1")
+    before = code_hash(tmp_path)
+    file.write_text("a = 2")
+    assert code_hash(tmp_path) != before

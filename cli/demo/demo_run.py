@@ -1,12 +1,12 @@
-"""Who serves with drafts made here, and one repeat of it."""
+"""Policies of the demo with local drafts, and one repeat of a policy."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
 
 from cli.admin import Admin
-from cli.command.errors import CommandError
 from cli.demo.reference import Text
+from cli.stack.requests import answers
 from loadgen.client.streaming import Client
 from loadgen.metrics.summary import summarise
 from loadgen.request import ChatRequest, Record
@@ -14,7 +14,7 @@ from loadgen.request import ChatRequest, Record
 
 @dataclass(frozen=True, slots=True)
 class DemoPolicy:
-    """A policy, its draft length (0 = none, or the policy's own), threads of the verifier and of a draft worker."""
+    """A policy. k: draft length; 0 = none, or the policy's own. Threads: of the verifier and of each draft worker."""
 
     policy: str
     k: int = 0
@@ -27,7 +27,7 @@ class DemoPolicy:
 
 @dataclass(frozen=True, slots=True)
 class DemoRun:
-    """One repeat of one entrant; nan where there is nothing of the kind. same: with the target, None = unchecked."""
+    """One repeat of one policy. NaN: not measured. same: all texts equal the target's; None = unchecked."""
 
     tokens_per_s: float
     alpha: float = nan
@@ -41,14 +41,14 @@ class DemoRun:
 async def serve(
     client: Client,
     admin: Admin,
-    entrant: DemoPolicy,
+    policy: DemoPolicy,
     requests: Sequence[ChatRequest],
     expected: Mapping[str, Text],
 ) -> DemoRun:
-    """All users at once, each to its last token. expected: by the requests' ids. Raises CommandError if one fails."""
-    await admin.set_policy(entrant.policy, entrant.k, entrant.verifier_threads, entrant.draft_threads)
+    """Serve all requests at once. expected: texts by the requests' ids. Raises CommandError if a request fails."""
+    await admin.set_policy(policy.policy, policy.k, policy.verifier_threads, policy.draft_threads)
     before = (await admin.status())["totals"]
-    records = await ask(client, requests)
+    records = await answers(client, requests)
     after = (await admin.status())["totals"]
     accepted = after["accepted"] - before["accepted"]
     ended = accepted + after["rejections"] - before["rejections"]
@@ -65,14 +65,5 @@ async def serve(
 
 
 def same(records: Sequence[Record], expected: Mapping[str, Text]) -> bool:
-    """Whether every text is the target's own, from its first token to its last."""
+    """Whether every text equals the target's, from the first token to the last."""
     return all(tuple(record.tokens) == expected[record.request.id].answer for record in records)
-
-
-async def ask(client: Client, requests: Sequence[ChatRequest]) -> list[Record]:
-    """All requests at once. Raises CommandError if one fails."""
-    records = await client.chat_all(list(requests))
-    failed = [record.error for record in records if record.error]
-    if failed:
-        raise CommandError(f"{len(failed)} of {len(records)} requests failed: {failed[0]}")
-    return records

@@ -6,7 +6,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from cli.progress import Steps
+from loadgen.measuring.progress import Steps
 from tests.harness.virtual import run_virtual
 
 
@@ -50,3 +50,13 @@ def test_a_terminal_has_bars_and_no_lines() -> None:
 
 def test_a_step_that_failed_is_not_said_to_have_ended() -> None:
     assert shown(terminal=False, fails=True)[-1] == "the reference: 5 of 8 after 30 s (user-1)"
+
+
+def test_synchronous_code_prints_with_the_first_unit_after_fifteen_seconds() -> None:
+    out, now = StringIO(), 0.0
+    with Steps(Console(file=out, width=100), lambda: now) as steps:
+        step = steps.step("passes", 4)
+        for _ in range(4):
+            now += 10
+            step.advance()
+    assert out.getvalue().splitlines() == ["passes: 2 of 4 after 20 s", "passes: 4 of 4 after 40 s"]

@@ -1,7 +1,7 @@
-"""The first half: drafts are made on this machine, by the demo's own draft model.
+"""The demo's first half: the draft model runs on this machine.
 
-Every policy has the split of two cores that is best for it (docs/benchmarks.md): where drafting and verifying take
-turns, or nobody drafts, the verifier takes both; under cyclic-k they overlap and it takes one.
+Every policy gets the split of two cores that suits it best (docs/benchmarks.md): the verifier gets both where drafting
+and verification alternate, or nothing is drafted, and one under cyclic-k, where they overlap.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,35 +11,36 @@ from typing import Final
 
 from cli.admin import Admin
 from cli.command.errors import CommandError
-from cli.demo.entrants import DemoPolicy, DemoRun, ask, serve
+from cli.demo.demo_run import DemoPolicy, DemoRun, serve
 from cli.demo.reference import Text
-from cli.progress import Step
-from cli.race.turns import by_turns
+from cli.stack.requests import answers
 from cli.stack.stack import LocalStack
 from loadgen.client.streaming import Client
+from loadgen.measuring.arms import measure_arms_async
+from loadgen.measuring.progress import Step
 from loadgen.request import ChatRequest, Record
 
-ENTRANTS: Final = (
+POLICIES: Final = (
     DemoPolicy("autoregressive"),
     DemoPolicy("greedy-batch"),
     DemoPolicy("fixed-k", 2),
     DemoPolicy("cyclic-k", 3, verifier_threads=1),
     DemoPolicy("outrider"),
 )
-PROOF_TOKENS: Final = 8
+CHECK_TOKENS: Final = 8
 
 
-async def prove(stack: LocalStack, requests: Sequence[ChatRequest]) -> None:
-    """Raise CommandError unless the stack serves, and its devices draft what the target accepts."""
+async def check(stack: LocalStack, requests: Sequence[ChatRequest]) -> None:
+    """Raise CommandError unless the stack serves, its devices draft, and the target accepts drafts."""
     async with Client(stack.url) as client, Admin(stack.url) as admin:
         await admin.set_policy("fixed-k", 4)
-        records = await ask(client, [replace(request, max_tokens=PROOF_TOKENS) for request in requests])
+        records = await answers(client, [replace(request, max_tokens=CHECK_TOKENS) for request in requests])
     stack.raise_if_failed()
     require_drafts(records, stack.options.state_dir / "logs")
 
 
 def require_drafts(records: Sequence[Record], logs: Path) -> None:
-    """Raise CommandError unless devices drafted, and the target accepted some of it. logs: the processes' folder."""
+    """Raise CommandError unless devices drafted and the target accepted a draft. logs: folder of the log files."""
     drafted = sum(record.drafted_tokens for record in records)
     if not drafted:
         raise CommandError(f"no device drafted a token, see {logs}/draft-worker-*.log")
@@ -50,21 +51,21 @@ def require_drafts(records: Sequence[Record], logs: Path) -> None:
         )
 
 
-async def race(
+async def run_policies(
     stack: LocalStack,
     requests: Sequence[ChatRequest],
     expected: Mapping[str, Text],
     repeats: int,
     step: Step,
 ) -> dict[str, list[DemoRun]]:
-    """Every entrant once a repeat, by its name. Raises CommandError."""
+    """Run every policy once per repeat; runs by the policy's name. Raises CommandError."""
     async with Client(stack.url) as client, Admin(stack.url) as admin:
 
-        async def turn(entrant: DemoPolicy) -> DemoRun:
-            run = await serve(client, admin, entrant, requests, expected)
-            step.advance(f"{entrant} {run.tokens_per_s:.1f} tok/s")
+        async def run(policy: DemoPolicy) -> DemoRun:
+            one = await serve(client, admin, policy, requests, expected)
+            step.advance(f"{policy} {one.tokens_per_s:.1f} tok/s")
             stack.raise_if_failed()
-            return run
+            return one
 
-        runs = await by_turns(ENTRANTS, repeats, turn)
-    return {str(entrant): mine for entrant, mine in runs.items()}
+        runs = await measure_arms_async(POLICIES, repeats, run)
+    return {str(policy): repeats_of for policy, repeats_of in runs.items()}

@@ -1,0 +1,1 @@
+"""What every benchmark repeats: interleaved arms, timings, confidence intervals, progress."""

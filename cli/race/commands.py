@@ -23,7 +23,9 @@ def bench_policies(
     repeats: Annotated[int, typer.Option(min=1, max=100, help="Interleaved repeats of every policy.")] = 5,
     settle: Settle = 0,
     measure: Measure = 0,
-    rivals: Annotated[bool, typer.Option(help="Run transformers' generate as well.")] = True,
+    baselines: Annotated[
+        bool, typer.Option("--rivals/--no-rivals", help="Run transformers' generate as well.")
+    ] = True,
     only: Annotated[
         str, typer.Option(metavar="POLICY,...", help="These of the scenario's policies; empty = all.")
     ] = "",
@@ -42,7 +44,7 @@ def bench_policies(
     folder, _, name = pair_of(target, "")
     kept = tuple(policy.strip() for policy in only.split(",") if policy.strip())
     options = PolicyBenchOptions(
-        scenarios, target, dtype, repeats, settle, measure, rivals, profile, out, state / "bench", kept
+        scenarios, target, dtype, repeats, settle, measure, baselines, profile, out, state / "bench", kept
     )
     with cli_errors():
         asyncio.run(run_policies(options, folder, name))

@@ -22,7 +22,7 @@ def replacing(path: Path) -> Iterator[TextIO]:
 
     Text that UTF-8 cannot encode (half a surrogate pair) is written as a backslash escape, which JSON can read.
     """
-    part = _part(path)
+    part = _partial(path)
     try:
         with part.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             yield file
@@ -81,7 +81,7 @@ def _kept_in(place: str, name: str, write: Callable[[Path], None]) -> Path | Non
 def _probe(file: Path) -> None:
     if file.exists() and not file.is_file():
         raise OutputError(f"--out: {file} exists and is not a file: give another name")
-    part = _part(file)
+    part = _partial(file)
     try:
         with part.open("w", encoding="utf-8") as probe:
             probe.write(PROBE)
@@ -91,5 +91,5 @@ def _probe(file: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def _part(path: Path) -> Path:
+def _partial(path: Path) -> Path:
     return path.with_name(f"{path.name}.part")

@@ -346,14 +346,14 @@ class MemoryScripts:
 
 def _deferred(verdict: Verdict) -> bool:
     """Whether the device's copy can wait: the device does not draft next, and no block of tokens is full."""
-    blocks = [length // limits.TOLD_EVERY for length in (verdict.base_len, verdict.length)]
+    blocks = [length // limits.BLOCK_TOKENS for length in (verdict.base_len, verdict.length)]
     return verdict.next_k == 0 and not verdict.finish and blocks[0] == blocks[1]
 
 
 def _for_device(verdict: Verdict, log: Log) -> Verdict:
     """The device's copy: all tokens that the device has not had yet, without log-probabilities."""
     behind = 0 if log.untold is None else verdict.base_len - log.untold
-    if log.untold is None or not 0 < behind <= 2 * limits.TOLD_EVERY:
+    if log.untold is None or not 0 < behind <= 2 * limits.BLOCK_TOKENS:
         return replace(verdict, logprobs=())
     tokens = tuple(log.ids[log.untold - log.prompt_len :])
     return replace(verdict, logprobs=(), base_len=log.untold, tokens=tokens)

@@ -18,7 +18,7 @@ _FOLDER: Final = Path(__file__).parent / "scripts"
 _LIMITS: Final = (
     "MAX_MESSAGE_BYTES",
     "EMPTY_LOG_BYTES",
-    "TOLD_EVERY",
+    "BLOCK_TOKENS",
     "LOG_KEPT_S",
     "INBOX_CAP",
     "INBOX_KEPT_S",

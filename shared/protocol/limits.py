@@ -16,7 +16,7 @@ MAX_DURATION_US: Final = 3_600_000_000  # one hour
 MAX_DELIVERIES: Final = 3  # a batch delivered this often is run row by row
 
 # Committed tokens in one message to a device that does not draft (next_k = 0), to save messages.
-TOLD_EVERY: Final = 32
+BLOCK_TOKENS: Final = 32
 
 LOG_KEPT_S: Final = 60  # lifetime of a closed session's log, for messages still under way
 # Entries of an inbox or reply stream. The oldest are deleted beyond it; a reader that sees the gap reads the log.

@@ -55,19 +55,19 @@ class Served:
 
 def serve(
     scenario: Scenario,
-    entrant: PolicyConfig,
+    config: PolicyConfig,
     law: Packed,
     verify_ms: float,
     seconds: float,
     settle: float = 5.0,
 ) -> Served:
-    """Play an entrant for so long. Raises AssertionError when a text is not the target's own."""
-    return run_virtual(_serve(scenario, entrant, law, scenario.fleet(verify_ms), seconds, settle))
+    """Run one policy for `seconds` of virtual time. Raises AssertionError when a text is not the target's own."""
+    return run_virtual(_serve(scenario, config, law, scenario.fleet(verify_ms), seconds, settle))
 
 
 async def _serve(
     scenario: Scenario,
-    entrant: PolicyConfig,
+    config: PolicyConfig,
     law: Packed,
     fleet: Sequence[Device],
     seconds: float,
@@ -75,7 +75,7 @@ async def _serve(
 ) -> Served:
     loop, server = asyncio.get_running_loop(), MemoryServer()
     texts = _texts(scenario, len(fleet))
-    settings = load(SchedulerSettings, policy=entrant.policy, k=entrant.k, batches=entrant.batches)
+    settings = load(SchedulerSettings, policy=config.policy, k=config.k, batches=config.batches)
     core = _core(server, settings, law)
     counted = dict.fromkeys((device.name for device in fleet), 0)
     stop, begin = asyncio.Event(), WARM_S + settle
@@ -196,13 +196,13 @@ def main() -> None:
     law = Packed(args.beta, args.per_token, args.per_context)
     for path in args.scenario:
         scenario = read_scenario(path)
-        for entrant in scenario.policies:
-            if args.only and entrant.policy not in args.only.split(","):
+        for config in scenario.policies:
+            if args.only and config.policy not in args.only.split(","):
                 continue
             begun = time.perf_counter()
-            served = serve(scenario, entrant, law, args.verify, args.seconds)
+            served = serve(scenario, config, law, args.verify, args.seconds)
             print(
-                f"{path.stem:16} {entrant!s:16} {served.tokens_per_s:7.1f} tok/s, predicted {served.predicted:6.1f}, "
+                f"{path.stem:16} {config!s:16} {served.tokens_per_s:7.1f} tok/s, predicted {served.predicted:6.1f}, "
                 f"busy {served.busy:.2f}, slowest {min(served.by_device.values()) / args.seconds:.1f} "
                 f"({time.perf_counter() - begun:.0f} s)",
                 flush=True,

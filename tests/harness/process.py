@@ -35,7 +35,7 @@ class Process:
             task = asyncio.create_task(self._life(self.incarnation))
             _incarnation.set(None)
             await asyncio.wait([task])
-            await self._bury(self.incarnation)
+            await self._remove(self.incarnation)
             if self.incarnation.alive and not task.cancelled() and (error := task.exception()) is not None:
                 self.errors.append(error)
                 return
@@ -45,7 +45,7 @@ class Process:
     async def _life(self, incarnation: Incarnation) -> None:
         await self._start(incarnation)(self.stop)
 
-    async def _bury(self, incarnation: Incarnation) -> None:
+    async def _remove(self, incarnation: Incarnation) -> None:
         while left := [task for task in incarnation.tasks if not task.done()]:
             for task in left:
                 task.cancel()

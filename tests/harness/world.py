@@ -241,13 +241,13 @@ class World:
             except UnknownSession:
                 assert self.scenario.wiped
                 log = got
-            told = f"{user.session} ({user.end}): {got}, log {log}, expected {user.expected}"
+            message = f"{user.session} ({user.end}): {got}, log {log}, expected {user.expected}"
             if cut:
-                assert got == user.expected[: len(got)], told
-                assert log == user.expected[: len(log)], told
+                assert got == user.expected[: len(got)], message
+                assert log == user.expected[: len(log)], message
             else:
-                assert got == log == user.expected, told
-                assert user.end == ("stop" if STOP in user.expected else "length"), told
+                assert got == log == user.expected, message
+                assert user.end == ("stop" if STOP in user.expected else "length"), message
 
     async def _freed(self) -> None:
         """Nothing is left anywhere: not in a cache, not in a service's state, not in the broker."""

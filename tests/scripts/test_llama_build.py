@@ -1,6 +1,7 @@
 """scripts/llama_build.py: a build that dies is followed by a safer one, and only what drafts is kept."""
 
 import os
+import shutil
 import signal
 import sys
 import zipfile
@@ -60,10 +61,7 @@ class Pip:
                 if flags in self.dying:
                     file.writestr("llama_cpp/__init__.py", DIES)
         elif "--force-reinstall" in options:
-            for old in self.site.rglob("*.py"):
-                old.unlink()
-            for old in self.site.glob("llama_cpp"):
-                old.rmdir()
+            shutil.rmtree(self.site / "llama_cpp", ignore_errors=True)
             with zipfile.ZipFile(str(options[-1])) as file:
                 file.extractall(self.site)
 

@@ -26,21 +26,21 @@ local function send_to_scheduler(verdict)
   to_scheduler[#to_scheduler + 1] = {VERDICTS, message(verdict)}
 end
 
-local MAX_UNTOLD = 2 * TOLD_EVERY
+local MAX_UNSENT = 2 * BLOCK_TOKENS
 
--- A device that does not draft next gets many tokens at once: at the end of a block of TOLD_EVERY, or when it drafts
+-- A device that does not draft next gets many tokens at once: at the end of a block of BLOCK_TOKENS, or when it drafts
 -- again. Until then the session's `untold` is the position of the first token that it has not got.
 local function deferred(verdict)
-  local block = math.floor(verdict[VERDICT.base_len] / TOLD_EVERY)
+  local block = math.floor(verdict[VERDICT.base_len] / BLOCK_TOKENS)
   return verdict[VERDICT.next_k] == 0 and verdict[VERDICT.finish] == ''
-    and math.floor(verdict[VERDICT.length] / TOLD_EVERY) == block
+    and math.floor(verdict[VERDICT.length] / BLOCK_TOKENS) == block
 end
 
 local function send_to_device(row, verdict, full)
   local logprobs, data = verdict[VERDICT.logprobs], full
   verdict[VERDICT.logprobs] = {}
   local behind = row.untold and verdict[VERDICT.base_len] - row.untold or 0
-  if behind > 0 and behind <= MAX_UNTOLD then -- further behind: another device had them, or this one will find a gap
+  if behind > 0 and behind <= MAX_UNSENT then -- further behind: another device had them, or this one will find a gap
     verdict[VERDICT.base_len], verdict[VERDICT.tokens] = row.untold, tokens_from(row, row.untold)
     data = message(verdict)
   elseif #logprobs > 0 then

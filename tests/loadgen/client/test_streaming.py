@@ -216,15 +216,15 @@ def test_token_counts_are_requested(plain: bool) -> None:
 
 @pytest.mark.parametrize("status", [400, 422])
 async def test_a_request_is_repeated_without_a_refused_usage_option(status: int) -> None:
-    asked: list[dict[str, Any]] = []
-    async with refuses("stream_options", status, asked) as url, Client(url, plain=True) as client:
+    bodies: list[dict[str, Any]] = []
+    async with refuses("stream_options", status, bodies) as url, Client(url, plain=True) as client:
         records = [await client.chat(request) for request in requests(3)]
     assert [(record.fault, record.text, record.count) for record in records] == [("", "a", 1)] * 3
-    assert ["stream_options" in body for body in asked] == [True, False, False, False]
+    assert ["stream_options" in body for body in bodies] == [True, False, False, False]
 
 
 async def test_other_refusals_are_not_repeated() -> None:
-    asked: list[dict[str, Any]] = []
-    async with refuses("top_p", 400, asked) as url, Client(url, plain=True) as client:
+    bodies: list[dict[str, Any]] = []
+    async with refuses("top_p", 400, bodies) as url, Client(url, plain=True) as client:
         record = await client.chat(requests(1)[0])
-    assert (record.fault, len(asked)) == ("http_400", 1)
+    assert (record.fault, len(bodies)) == ("http_400", 1)

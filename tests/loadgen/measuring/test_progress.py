@@ -10,7 +10,7 @@ from loadgen.measuring.progress import Steps
 from tests.harness.virtual import run_virtual
 
 
-def shown(*, terminal: bool, fails: bool = False) -> list[str]:
+def lines_of(*, terminal: bool, fails: bool = False) -> list[str]:
     """The lines of a command of two steps: eight pieces in 40 s, then two that were there."""
     out = StringIO()
     console = Console(file=out, force_terminal=terminal, width=100)
@@ -36,7 +36,7 @@ def shown(*, terminal: bool, fails: bool = False) -> list[str]:
 
 
 def test_a_line_comes_every_fifteen_seconds_and_at_each_step_s_end() -> None:
-    assert shown(terminal=False) == [
+    assert lines_of(terminal=False) == [
         "the reference: 2 of 8 after 15 s (user-1)",
         "the reference: 5 of 8 after 30 s (user-1)",
         "the reference: 8 of 8 after 40 s (user-1)",
@@ -45,11 +45,11 @@ def test_a_line_comes_every_fifteen_seconds_and_at_each_step_s_end() -> None:
 
 
 def test_a_terminal_has_bars_and_no_lines() -> None:
-    assert shown(terminal=True) == []
+    assert lines_of(terminal=True) == []
 
 
 def test_a_step_that_failed_is_not_said_to_have_ended() -> None:
-    assert shown(terminal=False, fails=True)[-1] == "the reference: 5 of 8 after 30 s (user-1)"
+    assert lines_of(terminal=False, fails=True)[-1] == "the reference: 5 of 8 after 30 s (user-1)"
 
 
 def test_synchronous_code_prints_with_the_first_unit_after_fifteen_seconds() -> None:

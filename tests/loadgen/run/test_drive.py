@@ -46,16 +46,16 @@ async def test_dispatch_delay_is_measured_separately() -> None:
 
 
 async def test_a_closed_loop_never_has_more_in_flight_than_users() -> None:
-    state, most = RunState(), 0
+    state, max_in_flight = RunState(), 0
     async with served(Mock(workers=100, service_s=0.02)) as url:
 
         def look(_: object) -> None:
-            nonlocal most
-            most = max(most, len(client.in_flight))
+            nonlocal max_in_flight
+            max_in_flight = max(max_in_flight, len(client.in_flight))
 
         async with Client(url, on_event=look, plain=True) as client:
             await closed_loop(client, requests(30), state, 4, 0.0, 30, None, 10.0)
-    assert (len(state.records), most) == (30, 4)
+    assert (len(state.records), max_in_flight) == (30, 4)
     assert summarise(state.records).dispatch.median < 50
 
 

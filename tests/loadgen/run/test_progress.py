@@ -30,9 +30,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 async def test_plain_lines_show_progress(clock: list[float]) -> None:
-    told, state = io.StringIO(), RunState(started=8.0, sent=1, total=9)
+    output, state = io.StringIO(), RunState(started=8.0, sent=1, total=9)
     async with Client(NOWHERE) as client:
-        show = Progress(Console(file=told))
+        show = Progress(Console(file=output))
         show(state, client)
         state.sent, state.records = 4, [ended("a"), ended("b", "http 429")]
         client.in_flight = {"c": ended("c"), "d": ended("d")}
@@ -40,7 +40,7 @@ async def test_plain_lines_show_progress(clock: list[float]) -> None:
         show(state, client)
         client.in_flight.clear()
         show(RunState(started=12.0), client)  # another begins anew
-    first, second, third = told.getvalue().splitlines()
+    first, second, third = output.getvalue().splitlines()
     assert first == "time 2 s  sent 1 of 9  in flight 0  done 0  errors 0  tok/s –  TTFT p50 –  p99 –"
     assert second == (
         "time 4 s  sent 4 of 9  in flight 2  done 2  errors 1  tok/s 6.0  TTFT p50 200 ms  p99 200 ms"
@@ -50,20 +50,20 @@ async def test_plain_lines_show_progress(clock: list[float]) -> None:
 
 
 async def test_a_terminal_shows_a_transient_table(clock: list[float]) -> None:
-    told = io.StringIO()
+    output = io.StringIO()
     state = RunState(started=8.0, sent=2, records=[ended("a")])
-    console = Console(file=told, force_terminal=True, width=120, color_system=None)
+    console = Console(file=output, force_terminal=True, width=120, color_system=None)
     async with Client(NOWHERE) as client:
         with Progress(console) as show:
             show(state, client)
-    assert "TTFT p50" in told.getvalue()
-    assert "200 ms" in told.getvalue()
-    assert told.getvalue().endswith("\x1b[2K")  # erased
+    assert "TTFT p50" in output.getvalue()
+    assert "200 ms" in output.getvalue()
+    assert output.getvalue().endswith("\x1b[2K")  # erased
 
 
 async def test_quiet_prints_nothing() -> None:
-    told = io.StringIO()
+    output = io.StringIO()
     async with Client(NOWHERE) as client:
-        with Progress(Console(file=told, force_terminal=True), quiet=True) as show:
+        with Progress(Console(file=output, force_terminal=True), quiet=True) as show:
             show(RunState(), client)
-    assert told.getvalue() == ""
+    assert output.getvalue() == ""

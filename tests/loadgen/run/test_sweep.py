@@ -140,8 +140,8 @@ async def test_a_sweep_writes_every_run_and_a_summary(tmp_path: Path) -> None:
         return RunState(), Nobody()
 
     async with served(Mock(workers=1, service_s=0.025, tokens=1)) as url:
-        asked = RunOptions(url=url, plain=True, requests=40, arrivals="constant")
-        whole = await asyncio.wait_for(run_sweep(sweep, asked, "mock", out, start_leg), 30)
+        options = RunOptions(url=url, plain=True, requests=40, arrivals="constant")
+        whole = await asyncio.wait_for(run_sweep(sweep, options, "mock", out, start_leg), 30)
     assert whole["knees"] == {"as it is": 20.0}
     written = json.loads(out.read_text())
     assert (written["kind"], len(written["points"])) == ("sweep", 2)

@@ -147,8 +147,8 @@ def test_ordinary_text_is_read_as_it_always_was(kind: str, turns: list[tuple[str
     tokenizer, guarded, open_ = pair(kind)
     messages = [{"role": role, "content": content} for role, content in turns]
     rendered = ChatTemplate(TEMPLATE, {}).render(messages)
-    wanted = list(tokenizer.encode(rendered, add_special_tokens=False).ids)
-    assert guarded.ids(messages) == open_.ids(messages) == wanted
+    expected = list(tokenizer.encode(rendered, add_special_tokens=False).ids)
+    assert guarded.ids(messages) == open_.ids(messages) == expected
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -278,8 +278,8 @@ def test_the_demo_model_reads_ordinary_chats_as_transformers_does(
     ours, theirs = demo(models_dir)
     turns = data.draw(st.lists(st.tuples(st.sampled_from(ROLES), ORDINARY), min_size=1, max_size=3))
     messages = [{"role": role, "content": content} for role, content in turns]
-    wanted = theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
-    assert ours.encode_chat(messages) == wanted["input_ids"]
+    expected = theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
+    assert ours.encode_chat(messages) == expected["input_ids"]
 
 
 @pytest.mark.model

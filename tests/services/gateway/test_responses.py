@@ -37,8 +37,8 @@ async def test_a_chat_goes_through_the_template_and_ends_at_the_stop_token() -> 
         assert (message["role"], message["content"]) == ("assistant", TEXT)
         assert body["choices"][0]["finish_reason"] == "stop"
         log = await stack.link.broker.sessions.load(stack.core.submits[0].session)
-        wanted = byte_bpe().encode_chat([{"role": "user", "content": "say it"}])
-        assert log.spec.prompt == tuple(wanted)
+        expected = byte_bpe().encode_chat([{"role": "user", "content": "say it"}])
+        assert log.spec.prompt == tuple(expected)
         assert log.spec.sampling.temperature == 1.0
 
 

@@ -59,11 +59,11 @@ class LateNews(Cut):
     def __init__(self) -> None:
         super().__init__()
         self.late_s = 0.0
-        self.asked = asyncio.Event()
+        self.requested = asyncio.Event()
 
     async def after(self, operation: str, received: int) -> None:
         if operation == "alive" and self.late_s:
-            self.asked.set()
+            self.requested.set()
             await asyncio.sleep(self.late_s)
 
 

@@ -240,7 +240,7 @@ def test_a_look_at_the_fleet_that_is_answered_late_undoes_no_later_one() -> None
         async with running(scheduler.run(asyncio.Event())):
             await asyncio.sleep(5.0)  # who is not seen any more counts as gone by now
             link.late_s = 0.2
-            await link.asked.wait()
+            await link.requested.wait()
             link.late_s = 0.0
             await asyncio.sleep(0.06)  # what was known before is too old to place by
             await stack.broker.presence.beat(Heartbeat("draft_worker", "e", 1, capacity=64), 4.0)

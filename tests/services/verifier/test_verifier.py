@@ -68,15 +68,15 @@ async def test_a_bad_row_never_fails_its_batch() -> None:
     async with Bench() as bench:
         for name in ("good", "vocab", "ahead", "gateway"):
             await bench.session(name)
-        told = await bench.ask(
+        verdicts = await bench.ask(
             row("vocab", 40, VOCAB),
             row("ahead", 41),
             row("gateway", 40, gateway="g:2"),
             row("nobody", 40),
             row("good", 40),
         )
-        assert [verdict.status for verdict in told] == ["error"] * 4 + ["ok"]
-        assert told[-1].length == 41
+        assert [verdict.status for verdict in verdicts] == ["error"] * 4 + ["ok"]
+        assert verdicts[-1].length == 41
         assert bench.count("rows_not_run_total", status="error") == 4
 
 
@@ -85,8 +85,8 @@ async def test_the_same_session_twice_in_a_batch_runs_once() -> None:
     async with Bench() as bench:
         await bench.session("a")
         await bench.stage(row("a", 40), row("a", 40))
-        told = await bench.verdicts(2)
-        assert sorted(verdict.status for verdict in told) == ["ok", "stale"]
+        verdicts = await bench.verdicts(2)
+        assert sorted(verdict.status for verdict in verdicts) == ["ok", "stale"]
         assert len((await bench.broker.sessions.load("a")).committed) == 1
 
 
@@ -98,7 +98,7 @@ async def test_an_older_epoch_is_stale_and_a_newer_one_reads_the_log() -> None:
         await bench.broker.sessions.place("a", 3, "v", "d:1")
         await bench.stage(row("a", 41, epoch=1))
         await bench.settled()
-        assert bench.count("outcomes_total", outcome="stale") == 1  # the commit fenced it; nobody is told
+        assert bench.count("outcomes_total", outcome="stale") == 1  # the commit fenced it; nobody hears of it
         (new,) = await bench.ask(row("a", 41, epoch=3))
         assert (new.status, new.length) == ("ok", 42)
         (old,) = await bench.ask(row("a", 42, epoch=1))
@@ -165,15 +165,15 @@ async def test_a_pass_that_raises_costs_only_the_row_at_fault() -> None:
     async with Bench(Poison("bad")) as bench:
         for name in ("a", "bad", "b"):
             await bench.session(name)
-        told = await bench.ask(row("a", 40), row("bad", 40), row("b", 40))
-        assert [(verdict.status, verdict.length) for verdict in told] == [
+        verdicts = await bench.ask(row("a", 40), row("bad", 40), row("b", 40))
+        assert [(verdict.status, verdict.length) for verdict in verdicts] == [
             ("ok", 41),
             ("error", 40),
             ("ok", 41),
         ]
         assert bench.target.sessions() == {"a", "b"}
-        told = await bench.ask(row("a", 41), row("b", 41))
-        assert [verdict.length for verdict in told] == [42, 42]
+        verdicts = await bench.ask(row("a", 41), row("b", 41))
+        assert [verdict.length for verdict in verdicts] == [42, 42]
 
 
 @on_bench
@@ -221,8 +221,8 @@ async def test_a_row_that_kills_is_found_and_its_session_told() -> None:
             deaths += 1
             bench.target = Poison("bad", Killed)
             bench.start()
-    told = {verdict.session: verdict for verdict in await bench.verdicts(2)}
-    assert (told["a"].status, told["bad"].status) == ("ok", "error")
+    verdicts = {verdict.session: verdict for verdict in await bench.verdicts(2)}
+    assert (verdicts["a"].status, verdicts["bad"].status) == ("ok", "error")
     assert deaths == 2 * MAX_DELIVERIES - 1
     assert await bench.broker.streams.length(KEYS.dead) == 1
     await bench.__aexit__()

@@ -93,21 +93,21 @@ class Bench:
         await self.broker.streams.push(STAGED, StagedBatch(term, self.batch, rows))
 
     async def verdicts(self, count: int) -> list[Verdict]:
-        """What the scheduler is told next."""
+        """The next verdicts that the scheduler gets."""
         await self.broker.streams.make_groups([KEYS.verdicts])
-        told: list[Verdict] = []
-        while len(told) < count:
+        verdicts: list[Verdict] = []
+        while len(verdicts) < count:
             entries = await self.broker.streams.read_group([KEYS.verdicts], "scheduler", 100, 30.0)
-            assert entries, f"{len(told)} of {count} verdicts came"
-            told += [wire.decode_as(Verdict, entry.data) for entry in entries]
+            assert entries, f"{len(verdicts)} of {count} verdicts came"
+            verdicts += [wire.decode_as(Verdict, entry.data) for entry in entries]
             await self.broker.streams.ack(KEYS.verdicts, [entry.id for entry in entries])
-        return told
+        return verdicts
 
     async def ask(self, *rows: StagedRow) -> list[Verdict]:
         """Stage one batch; its answers, in the order of its rows."""
         await self.stage(*rows)
-        told = await self.verdicts(len(rows))
-        return sorted(told, key=lambda v: [row.session for row in rows].index(v.session))
+        verdicts = await self.verdicts(len(rows))
+        return sorted(verdicts, key=lambda v: [row.session for row in rows].index(v.session))
 
     async def settled(self) -> None:
         """Until the staged stream is empty."""

@@ -39,7 +39,7 @@ async def test_commit_appends_and_sends_each_receiver_its_copy(world: World, rec
 
 
 # --- devices that do not draft ----------------------------------------------------------------------------------
-EVERY = limits.TOLD_EVERY
+EVERY = limits.BLOCK_TOKENS
 
 
 def idle(base_len: int, *tokens: int, **fields: Any) -> CommitRow:
@@ -53,10 +53,10 @@ async def test_a_device_that_does_not_draft_gets_blocks_of_tokens(world: World, 
         await world.broker.sessions.commit("v", "", [idle(at, 100 + at, logprobs=LOGPROBS[:1])])
     device, gateway, scheduler = await receivers.all()
     assert len(gateway) == len(scheduler) == EVERY - len(PROMPT)
-    (told,) = device
-    assert (told.base_len, told.length) == (len(PROMPT), EVERY)
-    assert told.tokens == tuple(100 + at for at in range(len(PROMPT), EVERY))
-    assert told.logprobs == ()
+    (sent,) = device
+    assert (sent.base_len, sent.length) == (len(PROMPT), EVERY)
+    assert sent.tokens == tuple(100 + at for at in range(len(PROMPT), EVERY))
+    assert sent.logprobs == ()
 
 
 async def test_a_device_that_drafts_again_gets_all_tokens_it_lacks(
@@ -68,24 +68,24 @@ async def test_a_device_that_drafts_again_gets_all_tokens_it_lacks(
     await world.broker.sessions.commit("v", "", [row(6, 12, next_k=3)])
     await world.broker.sessions.commit("v", "", [row(7, 13, 14, next_k=3)])
     device, _, scheduler = await receivers.all()
-    assert [(told.base_len, told.tokens, told.next_k) for told in device] == [
+    assert [(sent.base_len, sent.tokens, sent.next_k) for sent in device] == [
         (4, (10, 11, 12), 3),
         (7, (13, 14), 3),
     ]
-    assert [told.base_len for told in scheduler] == [
+    assert [sent.base_len for sent in scheduler] == [
         4,
         5,
         6,
         7,
-    ]  # that of its row, whatever the device is told
+    ]  # that of its row, whatever the device gets
 
 
 async def test_a_device_gets_the_finish_at_once(world: World, receivers: Receivers) -> None:
     await open_session(world.broker)
     await world.broker.sessions.commit("v", "", [idle(4, 10)])
     await world.broker.sessions.commit("v", "", [idle(5, 11, finish="stop")])
-    (told,), _, _ = await receivers.all()
-    assert (told.finish, told.base_len, told.tokens, told.length) == ("stop", 4, (10, 11), 6)
+    (sent,), _, _ = await receivers.all()
+    assert (sent.finish, sent.base_len, sent.tokens, sent.length) == ("stop", 4, (10, 11), 6)
 
 
 async def test_an_answer_from_the_log_has_the_tokens_that_the_device_lacks(
@@ -97,8 +97,8 @@ async def test_an_answer_from_the_log_has_the_tokens_that_the_device_lacks(
     assert await world.broker.sessions.commit("v", "", [row(6, 99, next_k=2)]) == [
         CommitOutcome("answered", 8)
     ]
-    (told,), _, _ = await receivers.all()
-    assert (told.base_len, told.tokens, told.length) == (4, (4, 5, 6, 7), 8)
+    (sent,), _, _ = await receivers.all()
+    assert (sent.base_len, sent.tokens, sent.length) == (4, (4, 5, 6, 7), 8)
 
 
 async def test_a_device_far_behind_reads_the_log(world: World, receivers: Receivers) -> None:
@@ -109,8 +109,8 @@ async def test_a_device_far_behind_reads_the_log(world: World, receivers: Receiv
     for committed in alone:
         await world.broker.sessions.commit("v", "", [committed])
     await world.broker.sessions.commit("v", "", [row(4 + 3 * EVERY, 12, next_k=3)])
-    (told,), _, _ = await receivers.all()
-    assert (told.base_len, told.tokens) == (4 + 3 * EVERY, (12,))
+    (sent,), _, _ = await receivers.all()
+    assert (sent.base_len, sent.tokens) == (4 + 3 * EVERY, (12,))
 
 
 # --- repeats ----------------------------------------------------------------------------------------------
@@ -190,10 +190,10 @@ async def test_a_row_ahead_of_the_log_is_an_error_for_the_scheduler(
     await open_session(world.broker)
     ahead = row(base_len, 10, epoch=epoch, finish="stop", logprobs=LOGPROBS[:1])
     assert await world.broker.sessions.commit("v", "", [ahead]) == [CommitOutcome("ahead", 4)]
-    device, gateway, (told,) = await receivers.all()
+    device, gateway, (sent,) = await receivers.all()
     assert (device, gateway) == ([], [])
-    assert (told.status, told.length, told.finish, told.tokens, told.logprobs) == ("error", 4, "", (), ())
-    assert told.message == f"row of epoch {epoch} after {base_len} tokens; the log has epoch 0 and 4 tokens"
+    assert (sent.status, sent.length, sent.finish, sent.tokens, sent.logprobs) == ("error", 4, "", (), ())
+    assert sent.message == f"row of epoch {epoch} after {base_len} tokens; the log has epoch 0 and 4 tokens"
     assert await world.broker.sessions.live() == {"s1"}
 
 
@@ -207,11 +207,11 @@ async def test_rows_that_were_not_run_go_to_the_scheduler_alone(
     world: World, receivers: Receivers, status: Any
 ) -> None:
     await open_session(world.broker)
-    told = row(4, status=status, cached_len=3, message="why")
+    refused = row(4, status=status, cached_len=3, message="why")
     unknown = row(9, session="s9", status=status)
-    outcomes = await world.broker.sessions.commit("v", "", [told, unknown])
+    outcomes = await world.broker.sessions.commit("v", "", [refused, unknown])
     assert outcomes == [CommitOutcome("told", 4), CommitOutcome("told", 0)]
-    assert await receivers.all() == ([], [], [told.verdict, unknown.verdict])
+    assert await receivers.all() == ([], [], [refused.verdict, unknown.verdict])
     assert (await world.broker.sessions.head("s1")).committed == 0
 
 

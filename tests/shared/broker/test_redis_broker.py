@@ -72,7 +72,7 @@ async def test_kills_in_use_never_mix_answers_up(redis_world: RedisWorld) -> Non
             await kill_clients(redis_world)
             await asyncio.sleep(0.003)
 
-    async def asker(n: int) -> None:
+    async def client(n: int) -> None:
         nonlocal away
         key = redis_world.keys.alive("nobody", str(n))
         while not stop.is_set():
@@ -83,7 +83,7 @@ async def test_kills_in_use_never_mix_answers_up(redis_world: RedisWorld) -> Non
             except BrokerAway:
                 away += 1
 
-    tasks = [asyncio.create_task(killer()), *(asyncio.create_task(asker(n)) for n in range(4))]
+    tasks = [asyncio.create_task(killer()), *(asyncio.create_task(client(n)) for n in range(4))]
     length = 4
     while length < 104:
         try:

@@ -51,8 +51,8 @@ def test_the_first_headline_over_one_at_a_time() -> None:
     )
 
 
-@pytest.mark.parametrize(("users", "alpha", "least"), [(14, 0.78, 186.9595), (6, 0.95, 117.5596)])
-def test_ours_is_as_good_as_the_published_points(users: int, alpha: float, least: float) -> None:
+@pytest.mark.parametrize(("users", "alpha", "min_rate"), [(14, 0.78, 186.9595), (6, 0.95, 117.5596)])
+def test_ours_is_as_good_as_the_published_points(users: int, alpha: float, min_rate: float) -> None:
     problem = paper_setting.equal_users(users, alpha)
     plan, _ = solve(problem, Objective(), "outrider")
-    assert rate(problem, plan.split) >= least - 5e-5
+    assert rate(problem, plan.split) >= min_rate - 5e-5

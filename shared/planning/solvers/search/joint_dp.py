@@ -146,8 +146,8 @@ def _orders(arrays: ProblemArrays, cycle_bounds: Floats, price: Floats, shares: 
     orders = []
     for share in shares:
         needed = share * price[:, None] * (longer - alone)  # [cycle_bounds, M]
-        wanted_length = min_draft + (gain > needed[:, :, None]).sum(axis=2)
-        length = np.maximum(np.minimum(np.floor(afforded), wanted_length), min_draft)
+        worthwhile_length = min_draft + (gain > needed[:, :, None]).sum(axis=2)
+        length = np.maximum(np.minimum(np.floor(afforded), worthwhile_length), min_draft)
         ready = length * arrays.draft_ms + arrays.comm_ms
         prefix = np.broadcast_to(arrays.prefix, ready.shape)
         if not arrays.packed:

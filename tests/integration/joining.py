@@ -6,7 +6,9 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar
 
 from cli.admin import Admin
 from cli.command.errors import CommandError
@@ -20,6 +22,8 @@ WAIT_S = 15.0
 
 class Machine:
     """A machine with a device. within: command that runs the shell, such as `ip netns exec NAME`."""
+
+    started: ClassVar[list["Machine"]] = []  # those whose process the test may leave behind
 
     def __init__(self, folder: Path, within: Sequence[str] = ()) -> None:
         self.folder = folder
@@ -46,6 +50,7 @@ class Machine:
                 stderr=log,
                 start_new_session=True,
             )
+        self.started.append(self)
 
     async def ended(self) -> tuple[int, str]:
         """Exit code and last line."""
@@ -57,6 +62,12 @@ class Machine:
         if self.process.returncode is None:
             os.killpg(self.process.pid, signal.SIGTERM)
         assert await asyncio.wait_for(self.process.wait(), WAIT_S) == 0, self.log.read_text()
+
+    def kill(self) -> None:
+        """Kill what still runs. Needs no loop."""
+        if self.process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
 
 
 def place_of(stack: LocalStack) -> Place:

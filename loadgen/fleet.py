@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from shared.broker.connections import Connections
 from shared.runtime.settings import DraftWorkerSettings, load
-from shared.scenario.scenario import Device
+from shared.scenario.scenario import DeviceSpec
 
 SAMPLE_S: Final = 1.0
 COUNTS: Final = {
@@ -42,7 +42,7 @@ class FleetSample:
 
 
 async def run_fleet(
-    devices: Sequence[Device],
+    devices: Sequence[DeviceSpec],
     recordings: Path | None,
     broker_url: str,
     stop: asyncio.Event,

@@ -26,7 +26,7 @@ from cli.command.bench_main import bench_main
 from cli.command.options import STATE
 from cli.models.resolve import resolve
 from cli.stack.requests import answers
-from cli.stack.stack import LocalStack, Options, Ports
+from cli.stack.stack import LocalStack, Ports, StackOptions
 from loadgen.client.streaming import Client
 from loadgen.measuring.progress import Steps
 from loadgen.measuring.result import write_measurement
@@ -96,17 +96,19 @@ async def command_counts(redis: Redis) -> dict[str, int]:
     return {name.removeprefix("cmdstat_"): int(stat["calls"]) for name, stat in stats.items()}
 
 
-def setting(real: str, state_dir: Path) -> tuple[Options, list[ChatRequest]]:
+def setting(real: str, state_dir: Path) -> tuple[StackOptions, list[ChatRequest]]:
     """The stack's options and the requests. real: name of a model, "" = modelled compute."""
     env = {"OUTRIDER_TRACE": "1"}
     if real:
         target, draft, name = resolve(real)
         env |= {"OUTRIDER_DTYPE": "float32"}
         requests = [ChatRequest(model=name, max_tokens=64, **case) for case in demo_cases(USERS)]
-        return Options(target, draft, name, ports=Ports.free(), state_dir=state_dir, env=env), requests
+        return StackOptions(target, draft, name, ports=Ports.free(), state_dir=state_dir, env=env), requests
     env |= {"OUTRIDER_MODEL_DRAFT_MS": "5", "OUTRIDER_MODEL_BETA_MS": "30"}
     requests = [ChatRequest(f"u{i}", "modelled", f"prompt {i}", TOKENS, seed=i + 1) for i in range(USERS)]
-    options = Options(modelled=True, served_name="modelled", ports=Ports.free(), state_dir=state_dir, env=env)
+    options = StackOptions(
+        modelled=True, served_name="modelled", ports=Ports.free(), state_dir=state_dir, env=env
+    )
     return options, requests
 
 

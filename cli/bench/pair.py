@@ -22,7 +22,7 @@ from cli.command.options import STATE
 from cli.models.convert import dequantize
 from cli.models.resolve import resolve
 from cli.stack.requests import answers
-from cli.stack.stack import LocalStack, Options, Ports
+from cli.stack.stack import LocalStack, Ports, StackOptions
 from loadgen.client.streaming import Client
 from loadgen.measuring.arms import measure_arms_async
 from loadgen.measuring.progress import Steps
@@ -88,7 +88,7 @@ async def measure(model: str, tokens: int, repeats: int, state_dir: Path) -> dic
     assistant = state_dir / "assistant"
     if not (assistant / "config.json").is_file():
         dequantize(draft, assistant, "bfloat16")
-    options = Options(target, draft, name, ports=Ports.free(), state_dir=state_dir)
+    options = StackOptions(target, draft, name, ports=Ports.free(), state_dir=state_dir)
     async with (
         Steps(Console()) as steps,
         Baseline(target, assistant=assistant) as baseline,

@@ -12,7 +12,7 @@ from statistics import median
 from typing import Final
 
 from shared.planning.cost import CostLaw, Shape
-from shared.planning.profile import AtUsers, Broker
+from shared.planning.profile import AtUsers, BrokerCosts
 from shared.protocol.messages import Span
 
 WARM_UP: Final = 0.1  # share of the cycles that is cut at the start
@@ -73,9 +73,9 @@ def at_users(steady: Sequence[Cycle], law: CostLaw) -> AtUsers | None:
     )
 
 
-def broker_of(measured: Sequence[AtUsers]) -> Broker:
+def broker_of(measured: Sequence[AtUsers]) -> BrokerCosts:
     """The share that is added to the laws: the median, but not below 0, if passes were faster than the law."""
-    return Broker(batch_ms=max(0.0, median(one.batch_ms for one in measured)), users=tuple(measured))
+    return BrokerCosts(batch_ms=max(0.0, median(one.batch_ms for one in measured)), users=tuple(measured))
 
 
 def _end_us(batch: dict[str, Span]) -> int:

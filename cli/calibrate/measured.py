@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 from cli.calibrate import agreement, drafting, hardware, passes
 from cli.calibrate.grid import Grid
-from cli.calibrate.pair import Model, Pair
+from cli.calibrate.pair import CalibratedModel, Pair
 from cli.command.errors import CommandError
 from shared.planning.fit import Fit, FitError, Timed, fit
-from shared.planning.profile import SCHEMA, Draft, Errors, PassBeta, Profile
+from shared.planning.profile import SCHEMA, DraftCosts, Errors, PassBeta, Profile
 from shared.planning.server_laws import PackedLaw, PaddedLaw
 
 
@@ -36,7 +36,7 @@ def measure(pair: Pair, grid: Grid, tick: Callable[[str], None]) -> Measured:
     return Measured(timed, draft_ms, alphas)
 
 
-def profile_of(model: Model, measured: Measured, busy_before: float, *, quick: bool) -> Profile:
+def profile_of(model: CalibratedModel, measured: Measured, busy_before: float, *, quick: bool) -> Profile:
     """The profile, without the broker's share. Raises CommandError."""
     try:
         laws = fit(measured.passes, model.layers, model.hidden, model.feed_forward)
@@ -57,7 +57,7 @@ def profile_of(model: Model, measured: Measured, busy_before: float, *, quick: b
         padded=_padded(model, laws),
         pass_beta_ms=PassBeta(packed=laws.packed.beta_ms, padded=laws.padded.beta_ms),
         errors=Errors(packed=laws.packed_errors, padded=laws.padded_errors),
-        draft=Draft(
+        draft=DraftCosts(
             ms_per_token=measured.draft_ms[1],
             ms_by_sessions=dict(measured.draft_ms),
             context=drafting.CONTEXT,
@@ -68,7 +68,7 @@ def profile_of(model: Model, measured: Measured, busy_before: float, *, quick: b
     )
 
 
-def _packed(model: Model, laws: Fit) -> PackedLaw:
+def _packed(model: CalibratedModel, laws: Fit) -> PackedLaw:
     law = laws.packed
     return PackedLaw(
         law="packed",
@@ -80,7 +80,7 @@ def _packed(model: Model, laws: Fit) -> PackedLaw:
     )
 
 
-def _padded(model: Model, laws: Fit) -> PaddedLaw:
+def _padded(model: CalibratedModel, laws: Fit) -> PaddedLaw:
     """memory_bytes: of the weights and the pool's tokens, computed as in the paper."""
     law = laws.padded
     weights = model.layers * (8 * model.hidden**2 + 4 * model.hidden * model.feed_forward)

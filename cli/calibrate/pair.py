@@ -18,7 +18,7 @@ DRAFT_KV_TOKENS = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class CalibratedModel:
     """The models, and how the verifier runs the target. pool_tokens: KV tokens of a deployment."""
 
     name: str
@@ -38,7 +38,7 @@ class Model:
 class Pair:
     """A pair of loaded models."""
 
-    model: Model
+    model: CalibratedModel
     target: TargetModel
     drafter: Drafter
 
@@ -81,7 +81,7 @@ def loaded(name: str, folder: Path, draft: Path, verifier: VerifierSettings, gri
         raise CommandError(str(error)) from None
     if verifier.verifier_threads:
         target.set_threads(verifier.verifier_threads)
-    model = Model(
+    model = CalibratedModel(
         name=name,
         folder=folder,
         draft=draft,

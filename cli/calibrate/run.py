@@ -9,7 +9,7 @@ from rich.console import Console
 
 from cli.calibrate import hardware, measured
 from cli.calibrate.grid import Grid
-from cli.calibrate.pair import Model, loaded, settings
+from cli.calibrate.pair import CalibratedModel, loaded, settings
 from cli.calibrate.report import print_profile
 from cli.calibrate.stack import measure_broker
 from cli.command.cli_errors import expected
@@ -67,7 +67,7 @@ def run_calibrate(options: CalibrateOptions) -> None:
 
 def measure_models(
     console: Console, name: str, folder: Path, draft: Path, verifier: VerifierSettings, grid: Grid
-) -> tuple[Model, measured.Measured]:
+) -> tuple[CalibratedModel, measured.Measured]:
     """Load both models, measure, and free their memory. Raises CommandError."""
     with loaded(name, folder, draft, verifier, grid) as pair, Steps(console) as steps:
         step = steps.step("passes and drafts", measured.steps(grid))
@@ -92,7 +92,9 @@ def _checked(options: CalibrateOptions) -> tuple[Path, Path, str]:
         raise CommandError(str(error)) from None
 
 
-def _with_broker(console: Console, options: CalibrateOptions, model: Model, profile: Profile) -> Profile:
+def _with_broker(
+    console: Console, options: CalibrateOptions, model: CalibratedModel, profile: Profile
+) -> Profile:
     """The profile with the broker's share. Raises CommandError."""
     law = Packed(profile.pass_beta_ms.packed, profile.server.per_token_ms, profile.server.per_context_ms)
     gc.collect()  # frees the models: the stack loads its own

@@ -6,16 +6,16 @@ from typing import Any, Final
 
 from cli.calibrate.agreement import chat_prompts
 from cli.calibrate.live import at_users, broker_of, cycles
-from cli.calibrate.pair import Model
+from cli.calibrate.pair import CalibratedModel
 from cli.command.errors import CommandError
 from cli.stack.requests import answers
-from cli.stack.stack import LocalStack, Options, Ports
+from cli.stack.stack import LocalStack, Ports, StackOptions
 from loadgen.client.streaming import Client
 from loadgen.prompts import demo_cases
 from loadgen.request import ChatRequest
 from shared.broker.trace_reader import TraceReader
 from shared.planning.cost import Packed
-from shared.planning.profile import AtUsers, Broker
+from shared.planning.profile import AtUsers, BrokerCosts
 
 USERS: Final = (4, 8, 16)  # at least 4: the laws hold from 4 tokens per pass
 QUICK_USERS: Final = (4, 8)
@@ -25,8 +25,8 @@ WARM_UP_TOKENS: Final = 4
 
 
 async def measure_broker(
-    model: Model, law: Packed, state_dir: Path, tick: Callable[[str], None], *, quick: bool
-) -> Broker:
+    model: CalibratedModel, law: Packed, state_dir: Path, tick: Callable[[str], None], *, quick: bool
+) -> BrokerCosts:
     """Measure the broker's share at several user counts. law: of the pass. Raises one of cli_errors.expected()."""
     users, tokens = (QUICK_USERS, QUICK_TOKENS) if quick else (USERS, TOKENS)
     measured: list[AtUsers] = []
@@ -52,7 +52,7 @@ async def measure_broker(
     return broker_of(measured)
 
 
-def options(model: Model, state_dir: Path) -> Options:
+def options(model: CalibratedModel, state_dir: Path) -> StackOptions:
     """The stack: the target as it was measured, all users in one batch, no draft worker."""
     env = {
         "OUTRIDER_DEVICE": model.device,
@@ -62,7 +62,7 @@ def options(model: Model, state_dir: Path) -> Options:
         "OUTRIDER_POLICY": "greedy-batch",
         "OUTRIDER_TRACE": "1",
     }
-    return Options(
+    return StackOptions(
         model.folder,
         model.draft,
         model.name,

@@ -17,7 +17,7 @@ from cli.stack.requests import answers
 from cli.stack.stack import LocalStack
 from loadgen.client.streaming import Client
 from loadgen.measuring.arms import measure_arms_async
-from loadgen.measuring.progress import Step
+from loadgen.measuring.progress import ProgressStep
 from loadgen.request import ChatRequest, Record
 
 POLICIES: Final = (
@@ -56,7 +56,7 @@ async def run_policies(
     requests: Sequence[ChatRequest],
     expected: Mapping[str, Text],
     repeats: int,
-    step: Step,
+    step: ProgressStep,
 ) -> dict[str, list[DemoRun]]:
     """Run every policy once per repeat; runs by the policy's name. Raises CommandError."""
     async with Client(stack.url) as client, Admin(stack.url) as admin:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from cli.command.errors import CommandError
-from loadgen.measuring.progress import Step
+from loadgen.measuring.progress import ProgressStep
 from loadgen.request import ChatRequest
 
 FIELDS: Final = ("id", "prompt", "max_tokens", "temperature", "top_p", "seed")
@@ -29,7 +29,7 @@ class Text:
 
 
 async def reference(
-    target: Path, requests: Sequence[ChatRequest], state_dir: Path, step: Step
+    target: Path, requests: Sequence[ChatRequest], state_dir: Path, step: ProgressStep
 ) -> dict[str, Text]:
     """Texts by the requests' ids. Raises CommandError with the end of the process's log."""
     cases = [{name: getattr(request, name) for name in FIELDS} for request in requests]
@@ -44,7 +44,7 @@ async def reference(
     return {case: Text(tuple(a["prompt_ids"]), tuple(a["tokens"])) for case, a in texts.items()}
 
 
-async def _run(target: Path, cases: Path, answers: Path, log_file: Path, step: Step) -> None:
+async def _run(target: Path, cases: Path, answers: Path, log_file: Path, step: ProgressStep) -> None:
     """Run the process to its end. It is killed if the caller is cancelled."""
     files = ("--model", str(target), "--cases", str(cases), "--out", str(answers))
     with log_file.open("wb") as log:

@@ -14,7 +14,7 @@ from cli.demo.demo_run import DemoRun
 from cli.demo.reference import reference
 from cli.demo.statistics import rows
 from cli.demo.table import show
-from cli.stack.stack import LocalStack, Options, Ports
+from cli.stack.stack import LocalStack, Ports, StackOptions
 from loadgen.measuring.progress import Steps
 from loadgen.measuring.result import write_measurement
 from loadgen.prompts import demo_cases
@@ -78,7 +78,7 @@ async def run_demo(demo: Demo) -> None:
 
 async def _run_local(demo: Demo, requests: Sequence[ChatRequest], steps: Steps) -> dict[str, list[DemoRun]]:
     """Run the first half. The reference is computed once the services have been seen to draft."""
-    options = Options(
+    options = StackOptions(
         demo.target,
         demo.draft_model,
         demo.name,

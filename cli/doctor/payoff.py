@@ -18,7 +18,7 @@ FORMULA: Final = "tok/s = 1000 · n · (1 + α + … + α^k) / (k · draft ms + 
 
 
 @dataclass(frozen=True, slots=True)
-class Costs:
+class MeasuredCosts:
     """Costs measured on this machine.
 
     alpha: acceptance probability. draft_ms: duration of a decode, by sessions in it. verify_ms: duration of a pass, by
@@ -36,13 +36,13 @@ def emitted(alpha: float, k: int) -> float:
     return sum(alpha**depth for depth in range(k + 1))
 
 
-def tokens_per_s(costs: Costs, users: int, k: int) -> float:
+def tokens_per_s(costs: MeasuredCosts, users: int, k: int) -> float:
     """Throughput of all users together in tokens/s. users: a row count that was measured."""
     drafting = k * between(costs.draft_ms, -(-users // costs.devices)) if k else 0.0
     return 1000 * users * emitted(costs.alpha, k) / (drafting + between(costs.verify_ms[users], k + 1))
 
 
-def best_length(costs: Costs, users: int, max_length: int) -> int:
+def best_length(costs: MeasuredCosts, users: int, max_length: int) -> int:
     """The draft length up to max_length with the highest throughput; 0 where speculation does not pay."""
     return max(range(max_length + 1), key=lambda k: tokens_per_s(costs, users, k))
 

@@ -15,7 +15,7 @@ from cli.calibrate.pair import settings
 from cli.calibrate.run import measure_models
 from cli.command.errors import CommandError, ModelError
 from cli.doctor import checks, payoff
-from cli.doctor.payoff import Costs
+from cli.doctor.payoff import MeasuredCosts
 from cli.models import store
 from cli.models.resolve import resolve
 from shared.planning.profile import write_profile
@@ -29,7 +29,7 @@ EXIT_FAILED: Final = 1
 class Measurements:
     """What the tables show. alphas: acceptance probability by temperature."""
 
-    costs: Costs
+    costs: MeasuredCosts
     alphas: Mapping[float, float]
 
 
@@ -83,7 +83,7 @@ def measurements(measured: Measured, devices: int) -> Measurements:
         if one.cached == drafting.CONTEXT:
             verify_ms.setdefault(one.rows, {})[one.new] = one.ms
     alpha = sum(measured.alphas.values()) / len(measured.alphas)
-    return Measurements(Costs(alpha, measured.draft_ms, verify_ms, devices), measured.alphas)
+    return Measurements(MeasuredCosts(alpha, measured.draft_ms, verify_ms, devices), measured.alphas)
 
 
 def report(console: Console, measured: Measurements) -> None:
@@ -111,7 +111,7 @@ def report(console: Console, measured: Measurements) -> None:
         console.print(verdict(costs, users))
 
 
-def verdict(costs: Costs, users: int) -> str:
+def verdict(costs: MeasuredCosts, users: int) -> str:
     """Sentence that says whether speculation pays for this number of users, and with which draft length."""
     best = payoff.best_length(costs, users, MAX_LENGTH)
     who = f"{users} user{'s' if users > 1 else ''}"

@@ -45,7 +45,7 @@ CANDIDATES: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CandidateRow:
     """One candidate: bytes, α by temperature, milliseconds of a decode of 1 and of SEQUENCES tokens."""
 
     name: str
@@ -60,7 +60,7 @@ class Row:
         return sum(alpha**depth for depth in range(1, K + 1)) / (K * self.ms_several / SEQUENCES)
 
 
-def compare(folder: Folder, tokens: int, repeats: int, report: Report) -> list[Row]:
+def compare(folder: Folder, tokens: int, repeats: int, report: Report) -> list[CandidateRow]:
     """Measure every candidate on this machine, one thread, timings interleaved. Raises ModelError."""
     require_llama()
     if not folder.source.is_file():
@@ -90,7 +90,7 @@ def compare(folder: Folder, tokens: int, repeats: int, report: Report) -> list[R
 
         timings = measure_arms(list(files), repeats, timed)
         rows = [
-            Row(
+            CandidateRow(
                 name,
                 path.stat().st_size,
                 alphas[name],
@@ -98,12 +98,12 @@ def compare(folder: Folder, tokens: int, repeats: int, report: Report) -> list[R
             )
             for name, path in files.items()
         ]
-    return sorted(rows, key=Row.accepted_per_ms, reverse=True)
+    return sorted(rows, key=CandidateRow.accepted_per_ms, reverse=True)
 
 
 def agreement(path: Path, samples: list[measure.Sample]) -> tuple[float, ...]:
     """α of a draft, one value per temperature: the share of the target's own tokens that it would have drafted."""
-    with measure.Draft(path) as draft:
+    with measure.DraftModel(path) as draft:
         agreements = [(sample.params.temperature, draft.agreement(sample)) for sample in samples]
     return tuple(
         statistics.fmean(hit for at, hits in agreements if at == temperature for hit in hits)
@@ -113,7 +113,7 @@ def agreement(path: Path, samples: list[measure.Sample]) -> tuple[float, ...]:
 
 def timing(path: Path) -> tuple[float, float]:
     """Milliseconds of a decode for one session and for SEQUENCES."""
-    with measure.Draft(path, SEQUENCES) as draft:
+    with measure.DraftModel(path, SEQUENCES) as draft:
         return draft.ms_per_decode(1, CONTEXT, STEPS), draft.ms_per_decode(SEQUENCES, CONTEXT, STEPS)
 
 
@@ -126,7 +126,7 @@ def title(recipe: DraftRecipe) -> str:
     )
 
 
-def table(rows: list[Row]) -> Table:
+def table(rows: list[CandidateRow]) -> Table:
     """The candidates, best first."""
     columns = {
         "draft": "{row.name}",

@@ -80,7 +80,7 @@ def samples(
     return texts
 
 
-class Draft:
+class DraftModel:
     """A GGUF model with one small context, on one thread."""
 
     def __init__(self, path: Path, sequences: int = 4) -> None:
@@ -105,7 +105,7 @@ class Draft:
         self._batch: Any = llama_cpp.llama_batch_init(CONTEXT, 0, 1)
         self._rows = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self._model))
 
-    def __enter__(self) -> "Draft":
+    def __enter__(self) -> "DraftModel":
         return self
 
     def __exit__(

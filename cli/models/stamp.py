@@ -17,7 +17,7 @@ from cli.models.store import Folder, sha256
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Stamp:
     """A file's size in bytes, modification time in ns and SHA-256 in hex, when it was stamped."""
 
     size: int
@@ -35,7 +35,7 @@ class Product:
 
     recipe: str
     versions: Mapping[str, str]
-    files: Mapping[str, Mark]
+    files: Mapping[str, Stamp]
     own: bool = False
 
 
@@ -75,10 +75,10 @@ def check(folder: Folder, name: str, full: bool = False, progress: ByteProgress 
     return product
 
 
-def mark(path: Path) -> Mark:
+def mark(path: Path) -> Stamp:
     """Mark of a file's present content."""
     stat = path.stat()
-    return Mark(stat.st_size, stat.st_mtime_ns, sha256(path))
+    return Stamp(stat.st_size, stat.st_mtime_ns, sha256(path))
 
 
 def _save(folder: Folder, products: Mapping[str, Product]) -> None:
@@ -89,5 +89,5 @@ def _save(folder: Folder, products: Mapping[str, Product]) -> None:
 
 
 def _product(entry: dict[str, Any]) -> Product:
-    files = {name: Mark(**fields) for name, fields in entry["files"].items()}
+    files = {name: Stamp(**fields) for name, fields in entry["files"].items()}
     return Product(entry["recipe"], entry["versions"], files, entry["own"])

@@ -20,7 +20,7 @@ SWEPT_USERS = (6, 14, 32)
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class PaperPoint:
     """The plan at one operating point. rate: tokens per second; over_…: ratios to the baselines."""
 
     users: int
@@ -49,13 +49,13 @@ HEADLINES = (
 )
 
 
-def point(users: int, alpha: float, *, min_draft: int = 1) -> Point:
+def point(users: int, alpha: float, *, min_draft: int = 1) -> PaperPoint:
     """The plan of our solver in the paper's setting."""
     problem = paper_setting.equal_users(users, alpha, min_draft=min_draft)
     plan, _ = solve(problem, Objective(), "outrider")
     rate = 1e3 * expected_tokens(problem, plan.split) / plan.cycle_ms
     lengths = sorted(set(plan.split.lengths))
-    return Point(
+    return PaperPoint(
         users,
         alpha,
         len(plan.split.batches),
@@ -97,7 +97,7 @@ def headline_table() -> Table:
     return table
 
 
-def draw(path: Path, by_users: Sequence[Point], by_alpha: Sequence[Point]) -> None:
+def draw(path: Path, by_users: Sequence[PaperPoint], by_alpha: Sequence[PaperPoint]) -> None:
     """Both sweeps, over autoregressive decoding and over greedy batching."""
     import matplotlib as mpl  # heavy, used only here
     from matplotlib import pyplot as plt
@@ -137,13 +137,13 @@ def draw(path: Path, by_users: Sequence[Point], by_alpha: Sequence[Point]) -> No
     plt.close(figure)
 
 
-def _write(path: Path, points: Sequence[Point]) -> None:
+def _write(path: Path, points: Sequence[PaperPoint]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(field.name for field in fields(Point))
+        writer.writerow(field.name for field in fields(PaperPoint))
         writer.writerows(_rounded(points))
 
 
-def _rounded(points: Sequence[Point]) -> Iterator[tuple[object, ...]]:
+def _rounded(points: Sequence[PaperPoint]) -> Iterator[tuple[object, ...]]:
     for each in points:
         yield tuple(round(value, 4) if isinstance(value, float) else value for value in astuple(each))

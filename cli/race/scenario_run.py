@@ -8,7 +8,7 @@ from cli.admin import Admin
 from cli.race.attention import fastest_baseline
 from cli.race.race import Race, RaceRun
 from cli.race.recording import TEXTS, prompts_of, record
-from cli.stack.stack import LocalStack, Options, Ports
+from cli.stack.stack import LocalStack, Ports, StackOptions
 from loadgen.measuring.progress import Steps
 from shared.scenario.scenario import Scenario
 
@@ -67,9 +67,9 @@ async def run_scenario(options: ScenarioOptions, steps: Steps) -> dict[str, list
             )
 
 
-def stack_options(options: ScenarioOptions, recordings: Path) -> Options:
+def stack_options(options: ScenarioOptions, recordings: Path) -> StackOptions:
     """The stack, with the emulated devices (services/draft_worker/fleet.py) as its only draft workers."""
-    return Options(
+    return StackOptions(
         options.target,
         None,
         options.name,

@@ -62,7 +62,7 @@ def up(
 ) -> None:
     """Run all services as local processes on an embedded broker. Restarts processes that die; Ctrl-C stops all."""
     from cli.stack.profile import profile_for
-    from cli.stack.stack import Options, Ports
+    from cli.stack.stack import Ports, StackOptions
     from cli.stack.up import run_up
 
     settings = {
@@ -77,7 +77,7 @@ def up(
     settings["OUTRIDER_PROFILE"], remark = profile_for(name, state / "profile.json")
     if remark:
         print(remark, file=sys.stderr)
-    options = Options(
+    options = StackOptions(
         target_dir=folder,
         draft_model=draft_file,
         served_name=name,

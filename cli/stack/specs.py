@@ -18,7 +18,7 @@ DRAFT_NICE: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class StackOptions:
     """Options of a stack. target_dir: folder of the target; draft_model: GGUF file. A modelled stack needs neither."""
 
     target_dir: Path | None = None
@@ -53,7 +53,7 @@ def access_of(state_dir: Path) -> Access:
     return Access(state_dir.resolve() / "access")
 
 
-def specs(options: Options, stack_id: str = "") -> list[Spec]:
+def specs(options: StackOptions, stack_id: str = "") -> list[Spec]:
     """All processes of the stack in starting order. stack_id: returned by their health pages; "" = none."""
     access = access_of(options.state_dir)
     server = server_argv(
@@ -78,7 +78,7 @@ def specs(options: Options, stack_id: str = "") -> list[Spec]:
     ]
 
 
-def claims(options: Options) -> list[Claim]:
+def claims(options: StackOptions) -> list[Claim]:
     """All ports on which the stack listens."""
     ports, listen = options.ports, options.listen
     return [
@@ -89,7 +89,7 @@ def claims(options: Options) -> list[Claim]:
     ]
 
 
-def _with_ports(options: Options) -> Iterator[tuple[_Service, int]]:
+def _with_ports(options: StackOptions) -> Iterator[tuple[_Service, int]]:
     """Services in starting order, with their health ports. The gateway starts last but has the first port."""
     *others, gateway = _services(options)
     order = {"scheduler": 1, "verifier": 2}
@@ -98,7 +98,7 @@ def _with_ports(options: Options) -> Iterator[tuple[_Service, int]]:
     yield gateway, options.ports.health
 
 
-def _services(options: Options) -> list[_Service]:
+def _services(options: StackOptions) -> list[_Service]:
     """Verifier, scheduler, devices and gateway, in starting order."""
     if options.modelled:
         drafting = {"OUTRIDER_DRAFTER": "modelled"}
@@ -131,7 +131,7 @@ def _spec(service: _Service, env: Mapping[str, str], health_port: int) -> Spec:
     )
 
 
-def _credential(role: str, options: Options, access: Access) -> dict[str, str]:
+def _credential(role: str, options: StackOptions, access: Access) -> dict[str, str]:
     """Settings with which a service authenticates at a broker with passwords; {} where none are needed."""
     user = role.replace("_", "-")
     if not options.listen or user not in CORE:

@@ -12,11 +12,11 @@ from cli.command.errors import ProcessFailed
 from cli.stack.ports import HOST, Ports, check
 from cli.stack.processes import STOP_S, Supervised
 from cli.stack.proof import BROKER_POLL_S, broker_is_ours, not_ready_reason
-from cli.stack.specs import Options, access_of, claims, specs
+from cli.stack.specs import StackOptions, access_of, claims, specs
 from shared.runtime.ids import Ids
 from shared.runtime.stack_state import FileLock, State, claim, read_state, start_of, state_file, write_state
 
-__all__ = ["HOST", "LocalStack", "Options", "Ports", "access_of", "read_state", "specs"]
+__all__ = ["HOST", "LocalStack", "Ports", "StackOptions", "access_of", "read_state", "specs"]
 
 READY_S: Final = 120.0
 POLL_S: Final = 0.1
@@ -31,7 +31,7 @@ class LocalStack:
     that exited permanently after the stack was ready, with reasons; the stack goes on without them.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: StackOptions) -> None:
         self.options = options
         self.id = Ids().token(16)
         self.given_up: dict[str, str] = {}

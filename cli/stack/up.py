@@ -10,14 +10,14 @@ from typing import Final
 from rich.console import Console
 
 from cli.command.errors import CommandError
-from cli.stack.stack import LocalStack, Options
+from cli.stack.stack import LocalStack, StackOptions
 from shared.runtime.stack_state import read_state
 
 DOWN_TIMEOUT_S: Final = 45.0  # LocalStack.stop has four stages of at most ten seconds
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-async def run_up(options: Options) -> None:
+async def run_up(options: StackOptions) -> None:
     """Run the stack until a stop signal. Raises ProcessFailed when a process that it needs ends permanently."""
     console = Console(stderr=True)
     stop = asyncio.Event()

@@ -4,14 +4,14 @@ import uvloop
 from rich.console import Console
 
 from loadgen.commands.exit import cli_errors
-from loadgen.run.ceiling import Step, ceiling
+from loadgen.run.ceiling import RateStep, ceiling
 
 
 def measure_ceiling() -> None:
     """Measure how many requests per second this machine can send in time, against the mock server."""
     console = Console()
 
-    def show_step(step: Step) -> None:
+    def show_step(step: RateStep) -> None:
         console.print(
             f"{step.rate:5.0f}/s: {step.served:.0f} served, dispatch delay {step.dispatch_median_ms:.2f} ms median, "
             f"{step.dispatch_p99_ms:.2f} p99, {100 * step.busy:.0f} % of a core here"

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from loadgen.fleet import FleetSample
-from loadgen.results.comparison import Row
-from loadgen.run.outcome import Outcome
+from loadgen.results.comparison import MetricComparison
+from loadgen.run.outcome import RunOutcome
 
 LATENCIES: Final = {
     "TTFT": "ttft_scheduled",
@@ -23,7 +23,7 @@ LATENCIES: Final = {
 }
 
 
-def show(console: Console, outcome: Outcome, out: Path | None) -> None:
+def show(console: Console, outcome: RunOutcome, out: Path | None) -> None:
     """Print a run's metrics. out: the result file, None if it could not be written."""
     metrics, window = outcome.metrics, outcome.body["window"]
     table = Table(
@@ -58,7 +58,7 @@ def show(console: Console, outcome: Outcome, out: Path | None) -> None:
         console.print(f"written to {out}")
 
 
-def show_comparison(console: Console, first: str, second: str, rows: Sequence[Row]) -> None:
+def show_comparison(console: Console, first: str, second: str, rows: Sequence[MetricComparison]) -> None:
     """Print a comparison. Ratios whose interval excludes 1 are bold."""
     table = Table()
     for heading in ("", first, second, "ratio", "95 %"):

@@ -11,7 +11,7 @@ from loadgen.results.output import OutputError, check_output, keep
 from loadgen.results.partial_rows import PartialRows
 from loadgen.run.drive import RunState
 from loadgen.run.options import RunOptions
-from loadgen.run.outcome import Outcome
+from loadgen.run.outcome import RunOutcome
 from loadgen.run.plan import make_plan
 from loadgen.run.progress import Progress
 from loadgen.run.runner import SIDE_SUFFIXES, client_of, run_observed, write
@@ -53,7 +53,7 @@ async def run_and_write(options: RunOptions) -> None:
     judge(console, outcome)
 
 
-def judge(console: Console, outcome: Outcome) -> None:
+def judge(console: Console, outcome: RunOutcome) -> None:
     """Print why a run is not valid or which assertions fail, and exit with code 1 in either case."""
     for why in outcome.problems:
         console.print(f"[red]not valid:[/] {why}", soft_wrap=True)

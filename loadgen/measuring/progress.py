@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 LINE_S: Final = 15.0
 
 
-class Step:
+class ProgressStep:
     """One step of a command, `done` of `total` units complete. note: result of the last unit, shown beside it."""
 
     def __init__(
@@ -46,7 +46,7 @@ class Steps:
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console, self._clock, self._printed = console, clock, clock()
-        self._step: Step | None = None
+        self._step: ProgressStep | None = None
         self._lines: asyncio.Task[None] | None = None
         columns = (
             TextColumn("{task.description:<44}"),
@@ -80,14 +80,14 @@ class Steps:
             self._lines.cancel()
             await asyncio.gather(self._lines, return_exceptions=True)
 
-    def step(self, what: str, total: int) -> Step:
+    def step(self, what: str, total: int) -> ProgressStep:
         """Begin the next step, which ends the one before. what: its description; total: its units."""
         self._end()
         self._printed = self._clock()
-        self._step = Step(self, self._bars.add_task(what, total=total), what, total, self._clock)
+        self._step = ProgressStep(self, self._bars.add_task(what, total=total), what, total, self._clock)
         return self._step
 
-    def changed(self, step: Step) -> None:
+    def changed(self, step: ProgressStep) -> None:
         """Update the display. Called by a step."""
         description = f"{step.what}: {step.note}" if step.note else step.what
         self._bars.update(step.bar, completed=step.done, description=description)
@@ -107,7 +107,7 @@ class Steps:
             if self._step:
                 self._print(self._step)
 
-    def _print(self, step: Step) -> None:
+    def _print(self, step: ProgressStep) -> None:
         """Print a step's line, unless bars are shown."""
         self._printed = self._clock()
         if not self._console.is_terminal:

@@ -22,7 +22,7 @@ from loadgen.report.chart import (
     run_colours,
 )
 from loadgen.report.formatting import format_number, percent
-from loadgen.results.result_reader import Crossover, LoadedResult, Point, Result, number
+from loadgen.results.result_reader import Crossover, LoadedResult, Result, SweepPoint, number
 
 Repeats = Mapping[str, Mapping[float, Sequence[float]]]  # by policy, by rate or users
 
@@ -75,7 +75,7 @@ def _compared(runs: Sequence[LoadedResult], title: str, unit: str, names: Mappin
 def sweep(loaded: LoadedResult) -> list[Chart]:
     """Metrics over the rate, or over users if no rate was given, with a line per policy."""
     result = loaded.result
-    of: list[tuple[str, str, str, Callable[[Point], float | None]]] = [
+    of: list[tuple[str, str, str, Callable[[SweepPoint], float | None]]] = [
         (name, title, unit, partial(_metric_of, name)) for name, title, unit in SWEPT
     ]
     of.append(
@@ -91,7 +91,7 @@ def sweep(loaded: LoadedResult) -> list[Chart]:
 
 
 def _against(
-    result: Result, name: str, title: str, unit: str, value: Callable[[Point], float | None]
+    result: Result, name: str, title: str, unit: str, value: Callable[[SweepPoint], float | None]
 ) -> Chart | None:
     by_rate = all(point.rate is not None for point in result.points)
     found = _by_policy(result.points, by_rate, value)
@@ -126,7 +126,9 @@ def _caption(found: Repeats, traces: Sequence[Trace], crossings: Sequence[Crosso
     return " ".join(filter(None, parts))
 
 
-def _by_policy(points: Sequence[Point], by_rate: bool, value: Callable[[Point], float | None]) -> Repeats:
+def _by_policy(
+    points: Sequence[SweepPoint], by_rate: bool, value: Callable[[SweepPoint], float | None]
+) -> Repeats:
     """Measured values by policy and by rate or users."""
     found: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for point in points:
@@ -192,5 +194,5 @@ def _upright(x: float) -> dict[str, Any]:
     return {"type": "line", **place, "line": {"color": MUTED, "width": 1.5, "dash": "dot"}}
 
 
-def _metric_of(name: str, point: Point) -> float | None:
+def _metric_of(name: str, point: SweepPoint) -> float | None:
     return number(point.metrics, name)

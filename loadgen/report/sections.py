@@ -8,7 +8,7 @@ from typing import Any, Final
 from loadgen.report.blocks import Banner, Card, Table
 from loadgen.report.formatting import format_number, percent
 from loadgen.report.timeline import Timeline, time_by_kind
-from loadgen.results.result_reader import LoadedResult, Point, number
+from loadgen.results.result_reader import LoadedResult, SweepPoint, number
 
 LATENCIES: Final = {
     "TTFT, from the scheduled arrival": "ttft_scheduled",
@@ -237,7 +237,7 @@ def sweep_points(one: LoadedResult) -> Table:
     return Table(headings, [_point_row(point) for point in one.result.points], before=_knees(one, by))
 
 
-def _point_row(point: Point) -> list[str]:
+def _point_row(point: SweepPoint) -> list[str]:
     return [
         point.policy or "–",
         format_number(point.rate if point.rate is not None else point.concurrency),

@@ -15,7 +15,7 @@ BLOCKS: Final = 10  # of the window, for rates: consecutive seconds are not inde
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class MetricComparison:
     """One metric of both results; ratio: second / first, low and high: its 95 % interval."""
 
     metric: str
@@ -34,7 +34,7 @@ LATENCIES: Final[dict[str, Callable[[Record], float]]] = {
 }
 
 
-def compare(first: LoadedResult, second: LoadedResult, seed: int = 0) -> list[Row]:
+def compare(first: LoadedResult, second: LoadedResult, seed: int = 0) -> list[MetricComparison]:
     """Compare median and p99 latencies, resampled by request, and token rates, resampled by blocks of the window."""
     rng = np.random.default_rng(seed)
     rows = [_row("tokens/s", _rates(first), _rates(second), np.mean, rng)]
@@ -54,9 +54,9 @@ def _percentile(quantile: float) -> Statistic:
 
 def _row(
     name: str, first: np.ndarray, second: np.ndarray, statistic: Statistic, rng: np.random.Generator
-) -> Row:
+) -> MetricComparison:
     if not len(first) or not len(second):
-        return Row(name, NAN, NAN, NAN, NAN, NAN)
+        return MetricComparison(name, NAN, NAN, NAN, NAN, NAN)
     resampled = [
         statistic(values[rng.integers(len(values), size=(RESAMPLES, len(values)))], axis=1)
         for values in (first, second)
@@ -64,7 +64,7 @@ def _row(
     with np.errstate(divide="ignore", invalid="ignore"):
         low, high = np.percentile(resampled[1] / resampled[0], (2.5, 97.5))
     a, b = float(statistic(first)), float(statistic(second))
-    return Row(name, a, b, b / a if a else NAN, float(low), float(high))
+    return MetricComparison(name, a, b, b / a if a else NAN, float(low), float(high))
 
 
 def _values(result: LoadedResult, of: Callable[[Record], float]) -> np.ndarray:

@@ -30,7 +30,7 @@ class Part(BaseModel):
     model_config = ConfigDict(allow_inf_nan=False)
 
 
-class Bounds(Part):
+class CountedWindow(Part):
     """The counted window, in seconds from the run's start."""
 
     start: float
@@ -54,7 +54,7 @@ class Stack(Part):
 Metrics = dict[str, Any]
 
 
-class Point(Part):
+class SweepPoint(Part):
     """One run of a sweep, at a rate (requests/s) or with a number of users."""
 
     policy: str = ""
@@ -86,13 +86,13 @@ class Result(Part):
     valid: bool = True
     problems: list[str] = []
     failed_assertions: list[str] = []
-    window: Bounds = Bounds(start=0.0, end=0.0)
+    window: CountedWindow = CountedWindow(start=0.0, end=0.0)
     metrics: Metrics = Field(default={}, alias="figures")
     by_kind: dict[str, Metrics] = {}
     stack: Stack = Stack()
     requests_file: str = ""
     trace_start_us: float | None = None
-    points: list[Point] = []
+    points: list[SweepPoint] = []
     knees: dict[str, float | None] = {}
     crossovers: list[Crossover] = []
 

@@ -18,7 +18,7 @@ class TimelineError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class TimelineMark:
     """One moment on the broker's clock (microseconds) and on perf_counter()'s (seconds)."""
 
     broker_us: int
@@ -29,18 +29,18 @@ class Mark:
         return self.broker_us + round(1e6 * (at - self.at))
 
 
-async def mark(url: str) -> Mark:
+async def mark(url: str) -> TimelineMark:
     """Read both clocks now. Raises TimelineError."""
     try:
         async with TraceReader(url) as reader:
             before = time.perf_counter()
             broker_us = await reader.now_us()
-            return Mark(broker_us, (before + time.perf_counter()) / 2)
+            return TimelineMark(broker_us, (before + time.perf_counter()) / 2)
     except (BrokerAway, BrokerDenied, ValueError) as error:
         raise TimelineError(f"no timeline from the broker: {error}") from None
 
 
-async def spans_since(url: str, begun: Mark) -> list[Span]:
+async def spans_since(url: str, begun: TimelineMark) -> list[Span]:
     """Spans that services wrote since `begun`; none without tracing. Raises TimelineError."""
     try:
         async with TraceReader(url) as reader:

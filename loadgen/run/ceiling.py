@@ -35,7 +35,7 @@ LATE_MS: Final = 10.0  # dispatch delay p99 beyond which no result would be vali
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class RateStep:
     """The measurement at one rate (requests/s). served: requests/s; busy: share of a core that this process used."""
 
     rate: float
@@ -51,13 +51,13 @@ class Step:
         return not self.errors and self.served > KEPT_UP * self.rate and self.dispatch_p99_ms <= LATE_MS
 
 
-async def ceiling(on_step: Callable[[Step], None]) -> list[Step]:
+async def ceiling(on_step: Callable[[RateStep], None]) -> list[RateStep]:
     """Measure rising rates up to the first that is not kept up with; on_step is called after each.
 
     Raises OSError, TimeoutError.
     """
     raise_file_limit()
-    steps: list[Step] = []
+    steps: list[RateStep] = []
     with TemporaryDirectory(prefix="loadgen-") as folder:
         async with _mock() as url:
             for rate in RATES:
@@ -70,7 +70,7 @@ async def ceiling(on_step: Callable[[Step], None]) -> list[Step]:
     return steps
 
 
-async def _step(url: str, rate: float, on_end: Callable[[Record, float], None] | None = None) -> Step:
+async def _step(url: str, rate: float, on_end: Callable[[Record, float], None] | None = None) -> RateStep:
     one_token = Lengths(1, 1)
     workload = Workload("mock", of_kinds(), one_token, one_token)
     schedule = open_schedule(workload, 1, constant_rate(rate), "poisson", 1.0, None, SECONDS)
@@ -88,7 +88,7 @@ async def _step(url: str, rate: float, on_end: Callable[[Record, float], None] |
     good = seen.requests - seen.errors
     served = good / max(seen.duration_s, SECONDS) * rate / scheduled
     late = np.array([*map(dispatch_ms, state.records)] or [np.inf])
-    return Step(
+    return RateStep(
         rate, served, seen.errors, float(np.median(late)), float(np.percentile(late, 99)), min(1.0, busy)
     )
 

@@ -26,7 +26,7 @@ class Criteria:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RunOutcome:
     """The result of a run. problems: why it is not valid; failed: failed assertions; body: of the result file."""
 
     metrics: Mapping[str, Any]
@@ -36,7 +36,9 @@ class Outcome:
     spans: Sequence[Span] = ()
 
 
-def outcome_of(criteria: Criteria, state: RunState, stack: Mapping[str, Any], problems: list[str]) -> Outcome:
+def outcome_of(
+    criteria: Criteria, state: RunState, stack: Mapping[str, Any], problems: list[str]
+) -> RunOutcome:
     """Judge a run. stack: metrics of its services, empty without any; problems: known already, extended here."""
     window = _window(criteria, state)
     metrics = run_metrics(state.records, window, criteria.goodput)
@@ -61,7 +63,7 @@ def outcome_of(criteria: Criteria, state: RunState, stack: Mapping[str, Any], pr
         "by_group": grouped(state.records, window, lambda record: record.request.group),
         "stack": stack,
     }
-    return Outcome(metrics, problems, failed, body)
+    return RunOutcome(metrics, problems, failed, body)
 
 
 def _window(criteria: Criteria, state: RunState) -> Window:

@@ -12,13 +12,13 @@ from loadgen.metrics.stack_metrics import Delta, parse, stack_metrics
 from loadgen.metrics.summary import Window
 from loadgen.run.options import RunOptions, flags
 from loadgen.run.outcome import Criteria
-from loadgen.run.runner import ClosedLoop, Endpoint, Plan
-from loadgen.workload.arrivals import ArrivalError, Stage, constant_rate, parse_stages
+from loadgen.run.runner import ClosedLoop, Endpoint, RunPlan
+from loadgen.workload.arrivals import ArrivalError, RateStage, constant_rate, parse_stages
 from loadgen.workload.lengths import LengthError, parse_lengths
 from loadgen.workload.prompt_source import PromptError, Prompts, Synthetic, of_file, of_kinds
 from loadgen.workload.schedule import (
-    Group,
     GroupError,
+    RequestGroup,
     ScheduledRequest,
     Workload,
     open_schedule,
@@ -58,7 +58,7 @@ def endpoint(options: RunOptions) -> Endpoint:
     )
 
 
-def make_plan(options: RunOptions, where: Endpoint, model: str) -> Plan:
+def make_plan(options: RunOptions, where: Endpoint, model: str) -> RunPlan:
     """The plan that options describe. Raises one of INPUT_ERRORS, or OptionError."""
     _check(options)
     answer = parse_lengths(options.answer_tokens)
@@ -68,11 +68,11 @@ def make_plan(options: RunOptions, where: Endpoint, model: str) -> Plan:
         _prompts(options),
         parse_lengths(options.prompt_tokens),
         answer,
-        tuple(groups) or (Group("", 1.0, options.temperature, options.top_p),),
+        tuple(groups) or (RequestGroup("", 1.0, options.temperature, options.top_p),),
         ignore_eos=options.ignore_eos,
         devices=tuple(options.device),
     )
-    return Plan(
+    return RunPlan(
         where,
         workload,
         _load(options, workload),
@@ -141,7 +141,7 @@ def _load(options: RunOptions, workload: Workload) -> Sequence[ScheduledRequest]
         trace = read_trace(options.trace, options.time_scale)
         until = float("inf") if options.duration_s is None else options.duration_s
         return trace_schedule(workload, options.seed, [a for a in trace[: options.requests] if a.at < until])
-    stages: Sequence[Stage]
+    stages: Sequence[RateStage]
     if options.stages:
         stages, count = parse_stages(options.stages), options.requests
     else:

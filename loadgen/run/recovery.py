@@ -7,11 +7,11 @@ from loadgen.metrics.slo import SloError, parse_assertions, parse_goodput
 from loadgen.results.partial_rows import partial_file, read_partial
 from loadgen.results.result_reader import ReportError
 from loadgen.run.drive import RunState
-from loadgen.run.outcome import Criteria, Outcome, outcome_of
+from loadgen.run.outcome import Criteria, RunOutcome, outcome_of
 from loadgen.run.runner import write
 
 
-def recover(out: Path) -> Outcome:
+def recover(out: Path) -> RunOutcome:
     """Write the result of a killed run to `out`, marked as partial, and delete its partial rows.
 
     Requests in flight at the kill and the services' metrics are lost. Raises ReportError, OSError.

@@ -16,7 +16,7 @@ from loadgen.results.result_file import clock_time, write_result
 from loadgen.results.rows import write_rows
 from loadgen.results.stack_timeline import TimelineError, mark, spans_since, write_spans
 from loadgen.run.drive import RunState, closed_loop, gc_paused, open_loop
-from loadgen.run.outcome import Criteria, Outcome, outcome_of
+from loadgen.run.outcome import Criteria, RunOutcome, outcome_of
 from loadgen.workload.schedule import ScheduledRequest, Workload, generate_requests
 from shared.protocol.messages import Span
 
@@ -58,7 +58,7 @@ class ClosedLoop:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RunPlan:
     """A run. load: a schedule or a closed loop. drain_s: for the last requests to end."""
 
     endpoint: Endpoint
@@ -74,7 +74,7 @@ SOCKETS: Final = 65_536
 SIDE_SUFFIXES: Final = (".requests.jsonl", ".requests.csv", ".spans.jsonl")  # of files beside the result file
 
 
-async def run(plan: Plan, client: Client, state: RunState) -> Outcome:
+async def run(plan: RunPlan, client: Client, state: RunState) -> RunOutcome:
     """Run the plan to its end or until state.stop is set.
 
     Raises ScrapeError, TimelineError, but only before the first request.
@@ -105,7 +105,7 @@ async def run(plan: Plan, client: Client, state: RunState) -> Outcome:
     return replace(outcome, body=body, spans=spans)
 
 
-async def _driven(plan: Plan, client: Client, state: RunState) -> list[str]:
+async def _driven(plan: RunPlan, client: Client, state: RunState) -> list[str]:
     """Generate the load. Returns why it ended early, if it did: what was measured by then is kept."""
     try:
         await _drive(plan, client, state)
@@ -117,7 +117,7 @@ async def _driven(plan: Plan, client: Client, state: RunState) -> list[str]:
     return []
 
 
-async def _drive(plan: Plan, client: Client, state: RunState) -> None:
+async def _drive(plan: RunPlan, client: Client, state: RunState) -> None:
     load = plan.load
     if not isinstance(load, ClosedLoop):
         await open_loop(client, load, state, plan.drain_s)
@@ -127,7 +127,7 @@ async def _drive(plan: Plan, client: Client, state: RunState) -> None:
     await closed_loop(client, requests, state, *limits, plan.drain_s)
 
 
-def write(outcome: Outcome, config: Mapping[str, Any], state: RunState, out: Path) -> None:
+def write(outcome: RunOutcome, config: Mapping[str, Any], state: RunState, out: Path) -> None:
     """Write the result file, and requests and spans beside it. Raises OSError."""
     out.parent.mkdir(parents=True, exist_ok=True)
     if outcome.spans:
@@ -162,7 +162,7 @@ class Observer(Protocol):
     def __call__(self, state: RunState, client: Client) -> None: ...
 
 
-async def run_observed(plan: Plan, state: RunState, client: Client, observer: Observer) -> Outcome:
+async def run_observed(plan: RunPlan, state: RunState, client: Client, observer: Observer) -> RunOutcome:
     """run(), with an observer."""
     running = asyncio.create_task(run(plan, client, state))
     while not running.done():

@@ -19,7 +19,7 @@ class ArrivalError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class RateStage:
     """The rate changes linearly from first to last (requests per second) within `seconds`."""
 
     seconds: float
@@ -48,21 +48,21 @@ class Stage:
         return 2 * requests / (self.first + root) if requests > 0 else 0.0
 
 
-def constant_rate(rate: float) -> tuple[Stage, ...]:
+def constant_rate(rate: float) -> tuple[RateStage, ...]:
     """One stage of a constant rate, without an end. Raises ArrivalError."""
     if not rate > 0:
         raise ArrivalError(f"a rate of {rate} requests/s: it must be more than 0")
-    return (Stage(inf, rate, rate),)
+    return (RateStage(inf, rate, rate),)
 
 
-def parse_stages(text: str) -> tuple[Stage, ...]:
+def parse_stages(text: str) -> tuple[RateStage, ...]:
     """`5:30 10..40:60`: 5/s for 30 s, then from 10/s to 40/s within 60 s. Raises ArrivalError."""
     stages = []
     for word in text.replace(",", " ").split():
         rates, _, seconds = word.partition(":")
         first, _, last = rates.partition("..")
         try:
-            stages.append(Stage(float(seconds), float(first), float(last or first)))
+            stages.append(RateStage(float(seconds), float(first), float(last or first)))
         except ArrivalError:
             raise
         except ValueError:
@@ -73,7 +73,7 @@ def parse_stages(text: str) -> tuple[Stage, ...]:
 
 
 def arrivals(
-    stages: Sequence[Stage], gaps: Gaps, rng: np.random.Generator, burstiness: float = 1.0
+    stages: Sequence[RateStage], gaps: Gaps, rng: np.random.Generator, burstiness: float = 1.0
 ) -> Iterator[float]:
     """Arrival times in seconds from the start, ascending, up to the end of the last stage.
 

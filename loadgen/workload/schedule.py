@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from loadgen.request import ChatRequest
-from loadgen.workload.arrivals import Gaps, Stage, arrivals
+from loadgen.workload.arrivals import Gaps, RateStage, arrivals
 from loadgen.workload.lengths import Lengths, parse_lengths
 from loadgen.workload.prompt_source import Prompts
 from loadgen.workload.trace import Arrival
@@ -24,7 +24,7 @@ class GroupError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class RequestGroup:
     """Requests with the same sampling settings: a share of all, by weight. answer: its length; None: the workload's."""
 
     name: str = ""
@@ -46,7 +46,7 @@ class Workload:
     prompts: Prompts
     prompt: Lengths
     answer: Lengths
-    groups: Sequence[Group] = field(default_factory=lambda: (Group(),))
+    groups: Sequence[RequestGroup] = field(default_factory=lambda: (RequestGroup(),))
     raw: bool = False
     ignore_eos: bool = False
     devices: Sequence[str] = ()
@@ -63,7 +63,7 @@ class ScheduledRequest:
 def open_schedule(
     workload: Workload,
     seed: int,
-    stages: Sequence[Stage],
+    stages: Sequence[RateStage],
     gaps: Gaps,
     burstiness: float,
     requests: int | None,
@@ -122,7 +122,7 @@ def generate_requests(workload: Workload, seed: int, trace: Sequence[Arrival] = 
         number += 1
 
 
-def parse_group(text: str) -> Group:
+def parse_group(text: str) -> RequestGroup:
     """`NAME weight=2 temperature=0.7 top_p=0.9 answer=64..256`, settings optional. Raises GroupError, LengthError."""
     name, *settings = text.replace(",", " ").split()
     values: dict[str, Any] = {}
@@ -139,7 +139,7 @@ def parse_group(text: str) -> Group:
             values[key] = float(value)
         except ValueError:
             raise GroupError(f"group {name}: {key} is {value!r}, not a number") from None
-    group = Group(name, **values)
+    group = RequestGroup(name, **values)
     if not (0 <= group.temperature <= 2 and 0 < group.top_p <= 1 and group.weight >= 0):
         raise GroupError(
             f"group {name}: temperature must be from 0 to 2, top_p above 0 and at most 1, weight 0 or more"

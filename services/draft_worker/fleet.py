@@ -28,14 +28,14 @@ from shared.runtime.health import HealthServer
 from shared.runtime.ids import Ids
 from shared.runtime.service import BadFile, main
 from shared.runtime.settings import DraftWorkerSettings, load
-from shared.scenario.scenario import Device, ScenarioError, read_scenario
+from shared.scenario.scenario import DeviceSpec, ScenarioError, read_scenario
 
 
 class Fleet:
     """Emulated devices. Use as `async with Fleet(...) as fleet`; then `run`."""
 
     def __init__(
-        self, devices: Sequence[Device], recordings: Recordings | None, settings: DraftWorkerSettings
+        self, devices: Sequence[DeviceSpec], recordings: Recordings | None, settings: DraftWorkerSettings
     ) -> None:
         """recordings: the target's texts; None = modelled drafts. settings: shared by all devices."""
         self.registry = CollectorRegistry()
@@ -60,7 +60,11 @@ class Fleet:
                 group.create_task(worker.run(stop))
 
     def _worker(
-        self, device: Device, recordings: Recordings | None, settings: DraftWorkerSettings, metrics: Metrics
+        self,
+        device: DeviceSpec,
+        recordings: Recordings | None,
+        settings: DraftWorkerSettings,
+        metrics: Metrics,
     ) -> DraftWorker:
         """One device, with its own connections."""
         own = {
@@ -100,7 +104,7 @@ async def run(stop: asyncio.Event) -> None:
             await fleet.run(stop)
 
 
-def _drafter(device: Device, recordings: Recordings | None, settings: DraftWorkerSettings) -> Drafter:
+def _drafter(device: DeviceSpec, recordings: Recordings | None, settings: DraftWorkerSettings) -> Drafter:
     if recordings is not None:
         return ReplayDrafter(recordings, device.alpha, device.draft_ms, device.seed)
     return ModelledDrafter(

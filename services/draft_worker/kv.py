@@ -76,7 +76,7 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class FedPiece:
     """One session's part of a decode, at least one token. choose: draft a token from the last one's logits."""
 
     work: Work
@@ -172,7 +172,7 @@ class KvBook:
         return Cut(track.sequence, 0)
 
 
-def next_batch(works: Sequence[Work]) -> list[Piece]:
+def next_batch(works: Sequence[Work]) -> list[FedPiece]:
     """The pieces of the next decode. works: oldest first.
 
     Every draft under way takes part, since a decode of several sequences costs far less than theirs one by one
@@ -196,6 +196,6 @@ def common_prefix(held: Sequence[int], ids: Sequence[int]) -> int:
     return next((i for i, (mine, theirs) in enumerate(pairs) if mine != theirs), min(len(held), len(ids)))
 
 
-def _piece(work: Work, limit: int) -> Piece:
+def _piece(work: Work, limit: int) -> FedPiece:
     tokens = work.next_tokens(limit)
-    return Piece(work, tokens, len(work.track.held), choose=work.k > 0 and len(tokens) == work.missing)
+    return FedPiece(work, tokens, len(work.track.held), choose=work.k > 0 and len(tokens) == work.missing)

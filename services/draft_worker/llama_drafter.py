@@ -14,7 +14,17 @@ import numpy as np
 import structlog
 
 from services.draft_worker.backends import load_backends
-from services.draft_worker.kv import PREFILL_ALONE, SHORT, Change, Copy, Cut, KvBook, Piece, Work, next_batch
+from services.draft_worker.kv import (
+    PREFILL_ALONE,
+    SHORT,
+    Change,
+    Copy,
+    Cut,
+    FedPiece,
+    KvBook,
+    Work,
+    next_batch,
+)
 from services.draft_worker.llama_log import keep_errors, reason
 from shared.compute.drafter import DraftRequest, DraftResult
 from shared.protocol.vocabulary import Entry, Vocabulary, VocabularyError, added, byte_level, sentencepiece
@@ -124,7 +134,7 @@ class LlamaDrafter:
         """KV cells in use."""
         return sum(len(track.held) for track in self._book.tracks.values())
 
-    def _decode(self, pieces: Sequence[Piece]) -> list[DraftResult]:
+    def _decode(self, pieces: Sequence[FedPiece]) -> list[DraftResult]:
         """Decode all pieces at once, or each alone when that fails. Returns the requests that failed alone."""
         code = self._run(pieces)
         if code == 0:
@@ -141,7 +151,7 @@ class LlamaDrafter:
         self._change(self._book.close(work.request.session, keep=False))
         return [_result(work, reason)]
 
-    def _run(self, pieces: Sequence[Piece]) -> int:
+    def _run(self, pieces: Sequence[FedPiece]) -> int:
         batch, n = self._batch, 0
         for piece in pieces:
             for offset, token in enumerate(piece.tokens):
@@ -155,7 +165,7 @@ class LlamaDrafter:
         batch.n_tokens = n
         return int(llama.llama_decode(self._context, batch))
 
-    def _take(self, pieces: Sequence[Piece]) -> None:
+    def _take(self, pieces: Sequence[FedPiece]) -> None:
         """After a decode: record the fed tokens and draw the next drafted tokens from the logits."""
         at = -1  # index in the batch of the piece's last token
         for piece in pieces:

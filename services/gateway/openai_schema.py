@@ -99,7 +99,7 @@ class StreamOptions(_Strict):
     include_obfuscation: Off = None
 
 
-class Outrider(_Strict):
+class OutriderFields(_Strict):
     """Outrider's extension. device: the only device that may draft; spans: report token ids and accepted drafts."""
 
     device: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{0,64}$")] | None = None
@@ -121,7 +121,7 @@ class _Request(_Strict):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: Label | None = None
-    outrider: Outrider | None = None
+    outrider: OutriderFields | None = None
 
     # Of OpenAI, not implemented.
     n: One = None

@@ -29,7 +29,7 @@ _SPECIAL_NAMES: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Vocabulary:
+class TokenTable:
     """The vocabulary: its hash as in the deployment record, its size, and each token's bytes."""
 
     hash: str
@@ -43,7 +43,7 @@ class TargetTokenizer:
     def __init__(
         self,
         tokenizer: Tokenizer,
-        vocabulary: Vocabulary,
+        vocabulary: TokenTable,
         template: ChatTemplate | None,
         stop_ids: Sequence[int],
         special_in_text: bool = False,
@@ -121,14 +121,14 @@ def modelled_tokenizer(vocab: int = MODELLED_VOCAB, special_in_text: bool = Fals
     )
     return TargetTokenizer(
         tokenizer,
-        Vocabulary(modelled_vocabulary(vocab), vocab, bytes_of),
+        TokenTable(modelled_vocabulary(vocab), vocab, bytes_of),
         template,
         (STOP,),
         special_in_text,
     )
 
 
-def _vocabulary(folder: Path) -> Vocabulary:
+def _vocabulary(folder: Path) -> TokenTable:
     """The vocabulary as the core counts it, without tokens beyond the rows of the model's output head."""
     config = _read_json(folder / "config.json")
     rows = config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
@@ -136,7 +136,7 @@ def _vocabulary(folder: Path) -> Vocabulary:
         real = vocabulary_of_tokenizer_json(folder / "tokenizer.json", rows)
     except VocabularyError as error:
         raise BadFile(str(error)) from error
-    return Vocabulary(real.hash, real.size, {entry.id: entry.text for entry in real.entries})
+    return TokenTable(real.hash, real.size, {entry.id: entry.text for entry in real.entries})
 
 
 def _stop_ids(folder: Path, eos: int | None) -> list[int]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from services.scheduler import placement, plans, recovery, rounds, staging
 from services.scheduler.effects import Effect, Persist, Stage
-from services.scheduler.fleet import Fleet, address
+from services.scheduler.fleet import LiveProcesses, address
 from services.scheduler.metrics import Metrics
 from services.scheduler.session import ScheduledSession
 from services.scheduler.state import Config, Estimates, State
@@ -53,7 +53,7 @@ class Core:
             case _:
                 raise UnexpectedMessage(f"a {type(message).__name__} for the scheduler")
 
-    def update_fleet(self, fleet: Fleet, now: float, trusted: bool) -> None:
+    def update_fleet(self, fleet: LiveProcesses, now: float, trusted: bool) -> None:
         """Update the live processes. trusted: a process missing from the fleet is dead."""
         placement.update_fleet(self._state, fleet, now, trusted)
 

@@ -7,7 +7,7 @@ from shared.protocol.messages import Close, Open, Span, StagedBatch, Tune
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PlaceSession:
     """Write epoch and placement into the session log."""
 
     session: str
@@ -80,11 +80,11 @@ class Trace:
     spans: tuple[Span, ...]
 
 
-Effect = Place | SendToDevice | Stage | SendToVerifier | End | AckDraft | ReadHead | Persist | Trace
+Effect = PlaceSession | SendToDevice | Stage | SendToVerifier | End | AckDraft | ReadHead | Persist | Trace
 
 # A device must find its placement in the log, and a session's Open comes before its first verdict.
 ORDER: tuple[type[Effect], ...] = (
-    Place,
+    PlaceSession,
     SendToDevice,
     Stage,
     SendToVerifier,

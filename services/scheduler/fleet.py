@@ -20,7 +20,7 @@ def name_of(address: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Fleet:
+class LiveProcesses:
     """Heartbeats that have not expired, by process name."""
 
     devices: Mapping[str, Heartbeat] = field(default_factory=dict)
@@ -30,7 +30,7 @@ class Fleet:
     @classmethod
     def of(
         cls, devices: Iterable[Heartbeat], verifiers: Iterable[Heartbeat], gateways: Iterable[Heartbeat]
-    ) -> "Fleet":
+    ) -> "LiveProcesses":
         """A fleet from the broker's lists of live processes."""
         by_name = ({beat.name: beat for beat in beats} for beats in (devices, verifiers, gateways))
         return cls(*by_name)
@@ -41,7 +41,9 @@ class Fleet:
         return beat is not None and address(beat) == device
 
 
-def choose_device(fleet: Fleet, only: str, load: Callable[[str], int], refused: Collection[str]) -> str:
+def choose_device(
+    fleet: LiveProcesses, only: str, load: Callable[[str], int], refused: Collection[str]
+) -> str:
     """Address of the device with the most spare speed; "" when none has room.
 
     only: name of the only device that may see this session's prompt; "" = any. load: sessions of a device, by its

@@ -55,7 +55,7 @@ class Performer:
         match effect:
             case fx.Stage():
                 await broker.lease.stage(effect.verifier, effect.batch, effect.drafts, self._holder())
-            case fx.Place():
+            case fx.PlaceSession():
                 log.debug("placed", session=effect.session, epoch=effect.epoch, device=effect.device)
                 if not await broker.sessions.place(
                     effect.session, effect.epoch, effect.verifier, effect.device

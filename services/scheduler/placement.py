@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping
 
-from services.scheduler.effects import End, Place, SendToDevice, SendToVerifier
-from services.scheduler.fleet import Fleet, address, choose_device, choose_verifier
+from services.scheduler.effects import End, PlaceSession, SendToDevice, SendToVerifier
+from services.scheduler.fleet import LiveProcesses, address, choose_device, choose_verifier
 from services.scheduler.session import ScheduledSession
 from services.scheduler.state import State
-from services.scheduler.verifiers import Verifier
+from services.scheduler.verifiers import VerifierState
 from shared.planning.session_index import SessionIndex
 from shared.protocol import limits
 from shared.protocol.messages import Close, Finish, Heartbeat, Open, Tune
 
 
-def update_fleet(state: State, fleet: Fleet, now: float, trusted: bool) -> None:
+def update_fleet(state: State, fleet: LiveProcesses, now: float, trusted: bool) -> None:
     """Update the live processes. trusted: absence means death; not so just after a start or a broker outage."""
     before, state.fleet = state.fleet, fleet
     state.loads.update(fleet.devices.values(), now)
@@ -138,7 +138,7 @@ def _choose_device(state: State, session: ScheduledSession, refused: str = "") -
 
 def _publish_placement(state: State, session: ScheduledSession) -> None:
     """Write the placement to the log and open the session on its device."""
-    state.do(Place(session.id, session.epoch, session.verifier, session.device))
+    state.do(PlaceSession(session.id, session.epoch, session.verifier, session.device))
     if session.device:
         state.do(SendToDevice(session.device, Open(session.id, session.epoch, session.length)))
 
@@ -158,7 +158,7 @@ def _add_verifier(state: State, beat: Heartbeat, now: float) -> None:
     if verifier is None:
         cohort = SessionIndex(state.policy.lanes)
         cost = state.estimates.verifier(name)
-        state.verifiers[name] = Verifier(name, generation, cohort, cost, beat.capacity)
+        state.verifiers[name] = VerifierState(name, generation, cohort, cost, beat.capacity)
         return
     restarted = verifier.generation not in (0, generation)  # 0: known from a session log only
     verifier.live, verifier.generation, verifier.kv_tokens = True, generation, beat.capacity
@@ -167,7 +167,7 @@ def _add_verifier(state: State, beat: Heartbeat, now: float) -> None:
     state.dirty.add(name)
 
 
-def _remove_verifier(state: State, verifier: Verifier, now: float) -> None:
+def _remove_verifier(state: State, verifier: VerifierState, now: float) -> None:
     """Move a dead verifier's sessions to another with a new epoch; without one they wait until their deadlines."""
     if verifier.live:
         verifier.live = False
@@ -184,7 +184,7 @@ def _remove_verifier(state: State, verifier: Verifier, now: float) -> None:
         state.enter(session, "prefill", now)
 
 
-def _rebuild_sessions(state: State, verifier: Verifier, now: float) -> None:
+def _rebuild_sessions(state: State, verifier: VerifierState, now: float) -> None:
     """A verifier lost its cache and batches: feed its sessions again in chunks, the last of them a k = 0 row.
 
     It may still answer batches that it finds in its stream; the log makes repeated answers harmless.

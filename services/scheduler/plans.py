@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.scheduler.state import State
-from services.scheduler.verifiers import Verifier
+from services.scheduler.verifiers import VerifierState
 from shared.planning.drift import PlanInputs
 from shared.planning.policy import Plan, Policy
 from shared.planning.problem import PackedServer
@@ -41,7 +41,7 @@ def requests(state: State, now: float) -> list[PlanRequest]:
     return [request for request in found if request is not None]
 
 
-def _request(state: State, verifier: Verifier, now: float) -> PlanRequest | None:
+def _request(state: State, verifier: VerifierState, now: float) -> PlanRequest | None:
     views = tuple(sorted(verifier.cohort, key=lambda view: view.joined))
     before = verifier.planned
     same = before is not None and before.same_sessions(views)

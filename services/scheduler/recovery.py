@@ -4,7 +4,7 @@ from services.scheduler import placement
 from services.scheduler.effects import ReadHead
 from services.scheduler.session import ScheduledSession
 from services.scheduler.state import State
-from services.scheduler.verifiers import Verifier
+from services.scheduler.verifiers import VerifierState
 from shared.planning.session_index import SessionIndex
 from shared.protocol import limits
 from shared.protocol.messages import Submit
@@ -67,7 +67,7 @@ def adopt(state: State, head: SessionHead, now: float) -> None:
         state.deviceless[session.id] = None
     if session.verifier not in state.verifiers:  # dead, or its heartbeat has not been read yet
         cost = state.estimates.verifier(session.verifier)
-        absent = Verifier(session.verifier, 0, SessionIndex(state.policy.lanes), cost, live=False)
+        absent = VerifierState(session.verifier, 0, SessionIndex(state.policy.lanes), cost, live=False)
         state.verifiers[session.verifier] = absent
     state.enter(session, "drafting", now, now + state.config.move_timeout_s)
 

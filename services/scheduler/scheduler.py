@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from services.scheduler.core import Core, UnexpectedMessage
 from services.scheduler.device_gauges import DeviceGauges
 from services.scheduler.devices import KnownDevices, expiry_message
-from services.scheduler.fleet import Fleet
+from services.scheduler.fleet import LiveProcesses
 from services.scheduler.metrics import Metrics
 from services.scheduler.performer import Performer, head_of
 from services.scheduler.planner import Planner
@@ -82,7 +82,7 @@ class Scheduler:
         self._generation_epoch = -1  # watch.generation when ours was taken; -1 = a new one is needed
         self._term_began_at = 0.0
         self._sweep_at = 0.0
-        self._fleet: Fleet | None = None  # a fleet that the core has not seen yet
+        self._fleet: LiveProcesses | None = None  # a fleet that the core has not seen yet
         self._fleet_read_at = 0.0
 
     def not_ready_reason(self) -> str | None:
@@ -326,9 +326,11 @@ class Scheduler:
             heads += await asyncio.gather(*(head_of(self._broker.sessions, session) for session in some))
         return [head for head in heads if head is not None]
 
-    async def _read_fleet(self) -> Fleet:
+    async def _read_fleet(self) -> LiveProcesses:
         alive = self._broker.presence.alive
-        return Fleet.of(*await asyncio.gather(alive("draft_worker"), alive("verifier"), alive("gateway")))
+        return LiveProcesses.of(
+            *await asyncio.gather(alive("draft_worker"), alive("verifier"), alive("gateway"))
+        )
 
 
 def _estimates(profile: str) -> Estimates:

@@ -7,7 +7,7 @@ from services.scheduler.effects import Stage, Trace
 from services.scheduler.prefill import chunk_budget, share_budget
 from services.scheduler.session import HeldDraft, ScheduledSession
 from services.scheduler.state import State
-from services.scheduler.verifiers import InFlightBatch, Verifier
+from services.scheduler.verifiers import InFlightBatch, VerifierState
 from shared.planning.cost import Row
 from shared.protocol.messages import Draft, Span, StagedBatch, StagedRow
 
@@ -15,7 +15,7 @@ MAX_BATCHES_AHEAD: Final = 2  # at a verifier: one in its pass and one waiting, 
 FULL_BACKOFF_S: Final = 0.05
 
 
-def close_batches(state: State, verifier: Verifier, now: float) -> None:
+def close_batches(state: State, verifier: VerifierState, now: float) -> None:
     """Stage the batches that the policy selects, until it selects none or enough are staged ahead."""
     verifier.select_at = None
     while verifier.live and len(verifier.in_flight) < MAX_BATCHES_AHEAD and now >= verifier.refused_until:
@@ -39,7 +39,7 @@ def close_batches(state: State, verifier: Verifier, now: float) -> None:
 
 
 def plan_chunks(
-    state: State, verifier: Verifier, decoding: Sequence[ScheduledSession]
+    state: State, verifier: VerifierState, decoding: Sequence[ScheduledSession]
 ) -> list[tuple[ScheduledSession, int]]:
     """Prefill chunks (session, tokens) to ride with these decoding rows, in order of arrival."""
     cohort = verifier.cohort
@@ -64,7 +64,7 @@ def decode_row(session: ScheduledSession) -> Row:
 
 def stage(
     state: State,
-    verifier: Verifier,
+    verifier: VerifierState,
     decoding: Sequence[ScheduledSession],
     chunks: Sequence[tuple[ScheduledSession, int]],
     now: float,

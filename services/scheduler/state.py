@@ -4,12 +4,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from services.scheduler.effects import AckDraft, Effect
-from services.scheduler.fleet import Fleet, name_of
+from services.scheduler.fleet import LiveProcesses, name_of
 from services.scheduler.loads import DeviceLoads
 from services.scheduler.metrics import Metrics
 from services.scheduler.session import HeldDraft, ScheduledSession
 from services.scheduler.timers import Timers
-from services.scheduler.verifiers import Costs, Verifier
+from services.scheduler.verifiers import PassCosts, VerifierState
 from shared.planning.cost import Packed
 from shared.planning.estimates import (
     DEFAULT_HOP_MS,
@@ -50,7 +50,7 @@ class Estimates:
     prior: Packed | None = None  # cost law of a verifier's pass before any is observed; None = not measured
     hop_ms: float = DEFAULT_HOP_MS  # time from pass to pass beside computing, before any is observed
     devices: dict[str, DeviceEstimate] = field(default_factory=dict)
-    verifiers: dict[str, Costs] = field(default_factory=dict)
+    verifiers: dict[str, PassCosts] = field(default_factory=dict)
     alpha: Mean = field(default_factory=lambda: Mean(0.7, weight=0.02))
 
     def device(self, address: str) -> DeviceEstimate:
@@ -72,10 +72,10 @@ class Estimates:
         known = self.device(address).alpha
         return Acceptance(known.value, DEVICE_PRIOR_OBSERVATIONS) if known else Acceptance(self.alpha.value)
 
-    def verifier(self, name: str) -> Costs:
+    def verifier(self, name: str) -> PassCosts:
         """Pass costs of this verifier."""
         if name not in self.verifiers:
-            self.verifiers[name] = Costs.starting(self.prior, self.hop_ms)
+            self.verifiers[name] = PassCosts.starting(self.prior, self.hop_ms)
         return self.verifiers[name]
 
 
@@ -90,8 +90,8 @@ class State:
         self.sessions: dict[str, ScheduledSession] = {}
         self.unplaced: dict[str, None] = {}  # sessions without a verifier: none was alive
         self.deviceless: dict[str, None] = {}  # sessions without a device: none had room
-        self.verifiers: dict[str, Verifier] = {}
-        self.fleet = Fleet()
+        self.verifiers: dict[str, VerifierState] = {}
+        self.fleet = LiveProcesses()
         self.loads = DeviceLoads()
         self.draining: set[str] = set()  # addresses of devices that announced they stop
         self.threads: tuple[int, int] = (0, 0)  # for verifiers and devices; 0 = leave their own setting

@@ -110,7 +110,7 @@ class InFlightBatches:
 
 
 @dataclass(slots=True)
-class Costs:
+class PassCosts:
     """Pass costs of a verifier. Prompt tokens are cheaper than drafted ones, so decoding passes have their own law.
 
     hop_ms: time a pass takes beside computing, from one batch's verdicts to the next's.
@@ -121,7 +121,7 @@ class Costs:
     hop_ms: Mean
 
     @classmethod
-    def starting(cls, prior: Packed | None, hop_ms: float) -> "Costs":
+    def starting(cls, prior: Packed | None, hop_ms: float) -> "PassCosts":
         """Costs before any pass was observed."""
         return cls(VerifyCost(prior), VerifyCost(prior), Mean(hop_ms, weight=0.05))
 
@@ -134,13 +134,13 @@ class Costs:
 
 
 @dataclass(slots=True)
-class Verifier:
+class VerifierState:
     """A live verifier, or a dead one whose sessions wait for its return."""
 
     name: str
     generation: int
     cohort: SessionIndex
-    costs: Costs
+    costs: PassCosts
     kv_tokens: int = 0  # capacity of its KV cache; 0 = not known
     live: bool = True
     in_flight: InFlightBatches = field(default_factory=InFlightBatches)

@@ -24,7 +24,7 @@ class UnsupportedModel(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class AttentionShape:
     """Attention of a model, layer by layer."""
 
     layers: int
@@ -42,14 +42,14 @@ class Shape:
         return 2 * self.layers * self.kv_heads * self.head_dim * element_bytes
 
 
-def shape_of(config: Any) -> Shape:
+def shape_of(config: Any) -> AttentionShape:
     """The shape of a model by its transformers configuration. Raises UnsupportedModel."""
     name = _name(config)
     for refusal in _refusals(config):
         raise UnsupportedModel(f"{name}: {refusal}")
     heads = config.num_attention_heads
     layer_types = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
-    return Shape(
+    return AttentionShape(
         layers=config.num_hidden_layers,
         heads=heads,
         kv_heads=getattr(config, "num_key_value_heads", None) or heads,

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AttentionInterface
 
-from services.verifier.families import Shape
-from services.verifier.packing import Group, Packing, positions, tree_block
+from services.verifier.families import AttentionShape
+from services.verifier.packing import Packing, RowGroup, positions, tree_block
 
 NAME: Final = "outrider_packed"
 
@@ -23,7 +23,7 @@ NAME: Final = "outrider_packed"
 class KvStore:
     """Keys and values of all sessions: [layers, slots, kv_heads, head_dim] each. Slot = page · page_tokens + i."""
 
-    def __init__(self, shape: Shape, slots: int, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, shape: AttentionShape, slots: int, dtype: torch.dtype, device: torch.device) -> None:
         size = (shape.layers, slots, shape.kv_heads, shape.head_dim)
         self.keys = zeros(size, dtype, device)
         self.values = zeros(size, dtype, device)
@@ -47,7 +47,7 @@ def zeros(size: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Te
 class GroupPass:
     """One group's part of a pass: its mask and how to read its rows. Shapes: R rows, Q queries, L positions."""
 
-    def __init__(self, group: Group, shape: Shape, page_tokens: int, like: Tensor) -> None:
+    def __init__(self, group: RowGroup, shape: AttentionShape, page_tokens: int, like: Tensor) -> None:
         self._shape = shape
         self._like = like  # for device and dtype
         self._group = group
@@ -144,7 +144,7 @@ class GroupPass:
 class PackedPass:
     """Attention's inputs for one forward pass."""
 
-    def __init__(self, packing: Packing, store: KvStore, shape: Shape, page_tokens: int) -> None:
+    def __init__(self, packing: Packing, store: KvStore, shape: AttentionShape, page_tokens: int) -> None:
         self._store = store
         self._shape = shape
         self._slots = torch.from_numpy(packing.slots).to(store.keys.device, non_blocking=True)

@@ -43,7 +43,7 @@ class Placed:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class RowGroup:
     """Rows whose attention is one call. R rows, padded to `queries` new tokens and `length` positions.
 
     Their tokens are [begin, begin + sum of counts) of the packed sequence. Views: row r's positions are slots
@@ -89,7 +89,7 @@ class Packing:
     ids: Ids  # [T]
     positions: Ids  # [T], absolute
     slots: Ids  # [T], where in the pool their KV goes
-    groups: tuple[Group, ...]
+    groups: tuple[RowGroup, ...]
     chosen: Ids  # [n], tokens of the packed sequence
     choosers: tuple[Placed, ...]  # in the order of `chosen`: 1 + drafts each
 
@@ -115,7 +115,7 @@ def pack(placed: Sequence[Placed], page_tokens: int, slots: int, call_cost: int)
     )
 
 
-def group_rows(placed: Sequence[Placed], slots: int, call_cost: int) -> list[Group]:
+def group_rows(placed: Sequence[Placed], slots: int, call_cost: int) -> list[RowGroup]:
     """Greedy: rows in order of place (views) or of size (gathered), a new group where padding costs more.
 
     Rows read as a view must start at equal distances, so any two of them can go together.
@@ -124,19 +124,19 @@ def group_rows(placed: Sequence[Placed], slots: int, call_cost: int) -> list[Gro
     gathered = sorted(
         (one for one in placed if one.run is None), key=lambda one: (len(one.row.tokens), one.length)
     )
-    groups: list[Group] = []
+    groups: list[RowGroup] = []
     begin = 0
     for one in (*views, *gathered):
         wider = _joined(groups[-1], one, slots, call_cost) if groups else None
         if wider:
             groups[-1] = wider
         else:
-            groups.append(Group((one,), begin, len(one.row.tokens), one.length, one.run, 0))
+            groups.append(RowGroup((one,), begin, len(one.row.tokens), one.length, one.run, 0))
         begin += len(one.row.tokens)
     return groups
 
 
-def _joined(group: Group, one: Placed, slots: int, call_cost: int) -> Group | None:
+def _joined(group: RowGroup, one: Placed, slots: int, call_cost: int) -> RowGroup | None:
     """The group with one more row, or None when that does not fit or pay."""
     if (group.first is None) != (one.run is None):
         return None
@@ -146,11 +146,11 @@ def _joined(group: Group, one: Placed, slots: int, call_cost: int) -> Group | No
     if wasted > QUERY_WEIGHT * call_cost * (len(rows) - 1):
         return None
     if group.first is None or one.run is None:
-        return Group(rows, group.begin, queries, length, None, 0)
+        return RowGroup(rows, group.begin, queries, length, None, 0)
     stride = group.stride or one.run - group.first
     if one.run != group.first + stride * (len(rows) - 1) or one.run + length > slots:
         return None
-    return Group(rows, group.begin, queries, length, group.first, stride)
+    return RowGroup(rows, group.begin, queries, length, group.first, stride)
 
 
 def run_of(table: Sequence[int], page_tokens: int) -> int | None:

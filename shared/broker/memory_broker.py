@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from shared.broker.checks import heartbeats
 from shared.broker.clock_offset import ClockOffset
-from shared.broker.memory_link import Direct, Link, MemoryConnection
+from shared.broker.memory_link import BrokerLink, Direct, MemoryConnection
 from shared.broker.memory_scripts import MemoryScripts
 from shared.broker.memory_server import MemoryServer
 from shared.broker.memory_session_logs import MemorySessionLogs
@@ -17,7 +17,7 @@ from shared.protocol import wire
 from shared.protocol.keys import Keys
 from shared.protocol.messages import Heartbeat, Role, StagedBatch
 
-__all__ = ["Link", "MemoryBroker", "MemoryServer"]
+__all__ = ["BrokerLink", "MemoryBroker", "MemoryServer"]
 
 
 class MemoryLease:
@@ -94,7 +94,11 @@ class MemoryBroker:
     """One process's connection to a MemoryServer."""
 
     def __init__(
-        self, server: MemoryServer, shard: str = "s0", stream_limit: int = 4096, link: Link | None = None
+        self,
+        server: MemoryServer,
+        shard: str = "s0",
+        stream_limit: int = 4096,
+        link: BrokerLink | None = None,
     ) -> None:
         link = link or Direct()
         keys, clock = Keys(shard), ClockOffset()

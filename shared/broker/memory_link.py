@@ -10,7 +10,7 @@ from shared.broker.memory_server import MemoryServer
 T = TypeVar("T")
 
 
-class Link(Protocol):
+class BrokerLink(Protocol):
     """The link between a process and the broker: delay, loss, faults. One per connection."""
 
     async def before(self, operation: str, sent: int) -> None:
@@ -44,7 +44,7 @@ class Direct:
 class MemoryConnection:
     """Runs operations on a server, over a link."""
 
-    def __init__(self, server: MemoryServer, link: Link) -> None:
+    def __init__(self, server: MemoryServer, link: BrokerLink) -> None:
         self.server = server
         self._link = link
         self._closed = False

@@ -27,7 +27,7 @@ class Delivered:
 
 
 @dataclass(slots=True)
-class Group:
+class ConsumerGroup:
     """The consumer group of a work stream."""
 
     last: int = 0  # number of the last entry delivered
@@ -39,7 +39,7 @@ class Stream:
     """Entries by growing number; entry n has the id "n-0"."""
 
     entries: list[tuple[int, bytes]] = field(default_factory=list)
-    group: Group | None = None
+    group: ConsumerGroup | None = None
 
     def after(self, number: int, count: int) -> list[tuple[int, bytes]]:
         """Up to `count` entries with higher numbers."""
@@ -194,11 +194,11 @@ class MemoryServer:
             found.append(Entry(name, f"{number}-0", data, group.pending[number].times))
         return found
 
-    def group(self, name: str) -> Group:
+    def group(self, name: str) -> ConsumerGroup:
         """The group of a work stream, created where missing (from the stream's start)."""
         stream = self.stream(name)
         if stream.group is None:
-            stream.group = Group()
+            stream.group = ConsumerGroup()
         return stream.group
 
     def waiting(self) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 
 from shared.planning import paper_setting
 from shared.planning.cost import Packed, Padded
-from shared.planning.problem import Bounds, PackedServer, PaddedServer, Problem, Server, User
+from shared.planning.problem import LengthBounds, PackedServer, PaddedServer, Problem, Server, User
 
 MEMORY_TOKENS = 49 * paper_setting.PREFIX  # cached tokens that fit into the memory of the paper's server
 LAWS = ("padded", "packed")
@@ -18,7 +18,7 @@ def heterogeneous(seed: int, users: int, *, law: str, max_draft: int = 20, min_d
     The server is the paper's, with one of three β and one of three costs of an operation or a token.
     """
     draw = np.random.default_rng(seed)
-    return Problem(_users(draw, users), _server(draw, law), Bounds(max_draft, min_draft))
+    return Problem(_users(draw, users), _server(draw, law), LengthBounds(max_draft, min_draft))
 
 
 def of_classes(seed: int, users: int, classes: int, *, law: str) -> Problem:

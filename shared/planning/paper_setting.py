@@ -5,7 +5,7 @@ Source: Xu, Zhou, Niu, "DiP-SD", arXiv 2604.20919.
 """
 
 from shared.planning.cost import Padded, Shape
-from shared.planning.problem import Bounds, PaddedServer, Problem, User
+from shared.planning.problem import LengthBounds, PaddedServer, Problem, User
 
 DEVICE = Padded(beta_ms=33.8151, ms_per_operation=4.0305e-11, layers=28, hidden=2048, feed_forward=6144)
 SERVER = Padded(beta_ms=95.1074, ms_per_operation=1.2077e-11, layers=64, hidden=5120, feed_forward=25600)
@@ -24,7 +24,7 @@ def draft_ms(prefix: int = PREFIX) -> float:
 def equal_users(users: int, alpha: float = ALPHA, *, min_draft: int = 1) -> Problem:
     """The paper's setting with this many equal users."""
     everyone = tuple(User(f"u{m + 1}", alpha, PREFIX, draft_ms(), COMM_MS) for m in range(users))
-    return Problem(everyone, PaddedServer(SERVER, MEMORY_BYTES), Bounds(MAX_DRAFT, min_draft))
+    return Problem(everyone, PaddedServer(SERVER, MEMORY_BYTES), LengthBounds(MAX_DRAFT, min_draft))
 
 
 def autoregressive_tokens_per_s(problem: Problem) -> float:

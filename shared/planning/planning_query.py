@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, ValidationError, model_validator
 
 from shared.planning.objective import ObjectiveName
-from shared.planning.problem import Bounds, Problem, User, expected_tokens
+from shared.planning.problem import LengthBounds, Problem, User, expected_tokens
 from shared.planning.server_laws import Milliseconds, Positive, ServerLaw, Size, StrictModel
 from shared.planning.solvers.arrays.scored_plan import ScoredPlan
 from shared.planning.solvers.solve import SolverName
@@ -57,7 +57,7 @@ class PlanningQuery(StrictModel):
             User(user.id, user.alpha, user.prefix, user.draft_ms_per_token, user.comm_ms, user.weight)
             for user in self.users
         )
-        bounds = Bounds(self.max_draft, self.min_draft, self.min_batches, self.max_batches)
+        bounds = LengthBounds(self.max_draft, self.min_draft, self.min_batches, self.max_batches)
         return Problem(users, self.server.server(), bounds)
 
 

@@ -137,7 +137,7 @@ class PackedServer:
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class LengthBounds:
     """Bounds of a plan: draft lengths and the number of batches. max_batches None: as many as users."""
 
     max_draft: int = 20
@@ -152,7 +152,7 @@ class Problem:
 
     users: tuple[User, ...]
     server: Server
-    bounds: Bounds = Bounds()
+    bounds: LengthBounds = LengthBounds()
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ class PassBeta(StrictModel):
     padded: Milliseconds
 
 
-class Draft(StrictModel):
+class DraftCosts(StrictModel):
     """Speed of the draft model.
 
     ms_per_token: of one session alone. ms_by_sessions: time of one decode by the number of sessions in it. context:
@@ -86,7 +86,7 @@ class AtUsers(StrictModel):
     pass_over_fit: Positive
 
 
-class Broker(StrictModel):
+class BrokerCosts(StrictModel):
     """The time of a batch outside its pass: messages, scheduling, commit. batch_ms: the median over `users`."""
 
     batch_ms: Milliseconds
@@ -114,8 +114,8 @@ class Profile(StrictModel):
     padded: PaddedLaw
     pass_beta_ms: PassBeta
     errors: Errors
-    draft: Draft
-    broker: Broker | None = None
+    draft: DraftCosts
+    broker: BrokerCosts | None = None
     alpha: dict[float, Share] | None = None
     passes: dict[str, Positive] = Field(default_factory=dict)
 
@@ -143,7 +143,7 @@ class Profile(StrictModel):
         """Milliseconds from one pass to the next when the next batch is waiting; None if not measured."""
         return max(0.0, median(at.gap_ms for at in self.broker.users)) if self.broker else None
 
-    def with_broker(self, broker: Broker) -> "Profile":
+    def with_broker(self, broker: BrokerCosts) -> "Profile":
         """The profile with this broker part, which replaces the old one in both laws too."""
         alone = self.pass_beta_ms
         server = self.server.model_copy(update={"beta_ms": alone.packed + broker.batch_ms})

@@ -31,7 +31,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Link(_Strict):
+class LinkSpec(_Strict):
     """One direction of a link. jitter: mean of an additional, exponentially distributed delay of each message.
 
     bandwidth: None = unlimited. loss: share of messages that are lost and sent again after TCP's time-out.
@@ -49,10 +49,10 @@ class Devices(_Strict):
     count: Annotated[int, Field(ge=1, le=100_000)] = 1
     alpha: Share
     draft: Time
-    link: Link = Link()
+    link: LinkSpec = LinkSpec()
 
 
-class Workload(_Strict):
+class ScenarioWorkload(_Strict):
     """Every device has one user, who sends the next request after each answer.
 
     prompt, answer: tokens. stay: time after which a user leaves, even during an answer. away: time until the next user
@@ -98,23 +98,23 @@ class Scenario(_Strict):
     about: str
     seed: Annotated[int, Field(ge=1)] = 1
     devices: Annotated[tuple[Devices, ...], Field(min_length=1)]
-    workload: Workload = Workload()
+    workload: ScenarioWorkload = ScenarioWorkload()
     policies: Annotated[
         tuple[Annotated[PolicyConfig, BeforeValidator(_parse_policy)], ...], Field(min_length=1)
     ]
     settle: Seconds = Quantity(2.0, 2.0, "s")
     measure: Seconds = Quantity(10.0, 10.0, "s")
 
-    def fleet(self, verify_ms: float) -> tuple["Device", ...]:
+    def fleet(self, verify_ms: float) -> tuple["DeviceSpec", ...]:
         """The devices, drawn from the ranges with the seed. verify_ms: duration of a pass of one row with one token."""
         rng = np.random.default_rng(self.seed)
         links = np.random.default_rng([self.seed, 1])  # separate, so that older scenarios keep their devices
-        fleet: list[Device] = []
+        fleet: list[DeviceSpec] = []
         for group in self.devices:
             for _ in range(group.count):
                 alpha, draft, delay, jitter = rng.random(4).tolist()
                 width, loss = links.random(2).tolist()
-                device = Device(
+                device = DeviceSpec(
                     name=f"device-{len(fleet)}",
                     alpha=group.alpha.at(alpha),
                     draft_ms=group.draft.ms_at(draft, verify_ms),
@@ -129,8 +129,8 @@ class Scenario(_Strict):
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
-    """A device of a scenario. delay_ms, jitter_ms: of one direction, as in Link. kbit_s: 0 = unlimited."""
+class DeviceSpec:
+    """A device of a scenario. delay_ms, jitter_ms: of one direction, as in LinkSpec. kbit_s: 0 = unlimited."""
 
     name: str
     alpha: float

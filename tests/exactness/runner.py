@@ -12,7 +12,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from cli.admin import Admin
-from cli.stack.stack import LocalStack, Options, Ports
+from cli.stack.stack import LocalStack, Ports, StackOptions
 from loadgen.client.streaming import Client
 from loadgen.request import ChatRequest, Record
 from tests.exactness.cells import Cell
@@ -31,10 +31,10 @@ class Outcome:
     different: list[dict[str, Any]] = field(default_factory=list)
 
 
-def options(folder: Path, sharing: bool, state_dir: Path, **env: str) -> Options:
+def options(folder: Path, sharing: bool, state_dir: Path, **env: str) -> StackOptions:
     """Options of a cell's stack: SmolLM2 in float32, two draft workers, free ports. env: further settings."""
     settings = {"OUTRIDER_DTYPE": "float32", "OUTRIDER_PREFIX_SHARING": str(sharing).lower(), **env}
-    return Options(
+    return StackOptions(
         folder / "target",
         folder / "draft.gguf",
         "smollm2",

@@ -34,7 +34,7 @@ from shared.runtime.settings import (
     load,
 )
 from shared.runtime.watch import BrokerWatch
-from shared.scenario.scenario import Device, PolicyConfig, Scenario, read_scenario
+from shared.scenario.scenario import DeviceSpec, PolicyConfig, Scenario, read_scenario
 from shared.speculative.params import SamplingParams
 from tests.harness.virtual import run_virtual
 
@@ -69,7 +69,7 @@ async def _serve(
     scenario: Scenario,
     config: PolicyConfig,
     law: Packed,
-    fleet: Sequence[Device],
+    fleet: Sequence[DeviceSpec],
     seconds: float,
     settle: float,
 ) -> Served:
@@ -155,7 +155,7 @@ def _core(server: MemoryServer, settings: SchedulerSettings, law: Packed) -> _Co
     return _Core(scheduler, verifier, gateway, watch)
 
 
-def _device(server: MemoryServer, texts: _Texts, n: int, device: Device) -> DraftWorker:
+def _device(server: MemoryServer, texts: _Texts, n: int, device: DeviceSpec) -> DraftWorker:
     settings = load(
         DraftWorkerSettings, name=device.name, link_ms=device.delay_ms, link_jitter_ms=device.jitter_ms
     )
@@ -165,7 +165,7 @@ def _device(server: MemoryServer, texts: _Texts, n: int, device: Device) -> Draf
 
 
 async def _user(
-    gateway: GatewaySessions, texts: _Texts, n: int, device: Device, count: Callable[[str, int], None]
+    gateway: GatewaySessions, texts: _Texts, n: int, device: DeviceSpec, count: Callable[[str, int], None]
 ) -> None:
     """Ask for the same answer again and again, until cancelled."""
     answer = texts.answers[n]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cli.command.errors import ProcessFailed
-from cli.stack.stack import LocalStack, Options, Ports
+from cli.stack.stack import LocalStack, Ports, StackOptions
 from loadgen.client.streaming import Client
 from tests.exactness.runner import CASES, options, request
 from tests.integration.elastic import another
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 
 async def test_a_second_device_of_the_same_name_ends_the_first_alone(tmp_path: Path) -> None:
-    stack = LocalStack(Options(modelled=True, draft_workers=1, ports=Ports.free(), state_dir=tmp_path))
+    stack = LocalStack(StackOptions(modelled=True, draft_workers=1, ports=Ports.free(), state_dir=tmp_path))
 
     async def serve() -> None:
         async with stack:

@@ -11,7 +11,7 @@ import pytest
 from cli.command.errors import CommandError
 from cli.devices import devices
 from cli.devices.devices import Place
-from cli.stack.stack import LocalStack, Options, Ports, access_of
+from cli.stack.stack import LocalStack, Ports, StackOptions, access_of
 from shared.broker.connections import Connections
 from shared.broker.device_list import read_devices, write_devices
 from tests.integration.joining import WAIT_S, Machine, place_of, present, text_of
@@ -25,7 +25,7 @@ MODELLED: Mapping[str, str] = {"OUTRIDER_DRAFTER": "modelled"}
 @pytest.fixture
 async def stack(tmp_path: Path) -> AsyncIterator[LocalStack]:
     """A modelled stack without devices, open to devices on another loopback address."""
-    options = Options(
+    options = StackOptions(
         modelled=True, draft_workers=0, ports=Ports.free(), state_dir=tmp_path / "state", listen=LISTEN
     )
     async with LocalStack(options) as running:
@@ -172,7 +172,7 @@ async def test_a_device_cannot_be_added_to_a_broker_that_is_not_open(tmp_path: P
 async def test_a_disk_without_room_for_the_draft_model_is_named(tmp_path: Path) -> None:
     """With a small file system for models, the device exits with one line and its code; the stack is not affected."""
     env = {"OUTRIDER_DRAFT": "smollm2"}
-    options = Options(
+    options = StackOptions(
         modelled=True,
         draft_workers=0,
         ports=Ports.free(),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cli.devices import devices
-from cli.stack.stack import LocalStack, Options, Ports
+from cli.stack.stack import LocalStack, Ports, StackOptions
 from tests.integration.joining import Machine, place_of, present, text_of
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
@@ -66,7 +66,7 @@ def namespace() -> Iterator[Namespace]:
 async def test_a_device_far_away_joins_drafts_and_comes_back(
     namespace: Namespace, models_dir: Path, tmp_path: Path
 ) -> None:
-    options = Options(
+    options = StackOptions(
         target_dir=models_dir / "target",
         served_name="smollm2",
         draft_workers=0,

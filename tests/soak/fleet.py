@@ -21,7 +21,7 @@ import numpy as np
 from redis.asyncio import Redis
 from rich.console import Console
 
-from cli.stack.stack import LocalStack, Options, Ports
+from cli.stack.stack import LocalStack, Ports, StackOptions
 from loadgen.client.streaming import Client
 from loadgen.fleet import commands_time
 from loadgen.metrics.stack_metrics import Delta, Scrape, scrape
@@ -85,7 +85,7 @@ async def run(result: Run, scenario: Path, state_dir: Path) -> None:
         "OUTRIDER_MODEL_BETA_MS": "200",
         "OUTRIDER_MODEL_PER_TOKEN_MS": "0.05",
     }
-    options = Options(
+    options = StackOptions(
         modelled=True, draft_workers=0, ports=ports, state_dir=state_dir, devices=devices, env=env
     )
     async with LocalStack(options) as stack:

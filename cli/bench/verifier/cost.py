@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, Qwen3Config
 
 from loadgen.measuring.fixed_pass import FixedPass
 from loadgen.measuring.timing import times_s
-from services.verifier.families import Shape, shape_of
+from services.verifier.families import AttentionShape, shape_of
 from services.verifier.loading import random_target
 from services.verifier.torch_target import TorchTarget
 from shared.speculative.params import SamplingParams
@@ -85,15 +85,15 @@ class Rates:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class PassWork:
     """A model's share of the floor. parameters: all that a pass reads, so without the input embedding."""
 
-    shape: Shape
+    shape: AttentionShape
     parameters: int
     resident: int  # parameters in memory, the input embedding included
 
     @classmethod
-    def of(cls, config: Any) -> "Work":
+    def of(cls, config: Any) -> "PassWork":
         """Counted on a model without storage."""
         with torch.device("meta"):
             factory: Any = AutoModelForCausalLM
@@ -178,7 +178,7 @@ def cost_law(
     left_s: Callable[[], float],
 ) -> Iterator[dict[str, Any]]:
     """One result per cell: milliseconds beside the floor, or why it was skipped. memory: bytes there are."""
-    work = Work.of(config)
+    work = PassWork.of(config)
     results = {cell: _described(cell, work, rates) for cell in cells}
     fitting = [cell for cell in cells if work.bytes_needed(cell) <= memory]
     for cell in set(cells) - set(fitting):
@@ -216,7 +216,7 @@ def fitted(results: Sequence[dict[str, Any]]) -> dict[str, float] | None:
     }
 
 
-def _described(cell: CostCell, work: Work, rates: Rates) -> dict[str, Any]:
+def _described(cell: CostCell, work: PassWork, rates: Rates) -> dict[str, Any]:
     memory_s, compute_s = work.floor_s(cell, rates)
     return {
         "rows": cell.rows,
@@ -229,7 +229,7 @@ def _described(cell: CostCell, work: Work, rates: Rates) -> dict[str, Any]:
     }
 
 
-def _expected_s(result: dict[str, Any], work: Work, build: bool) -> float:
+def _expected_s(result: dict[str, Any], work: PassWork, build: bool) -> float:
     """A cautious guess of a cell's seconds, building the model (at 2 GB/s) included."""
     passes: float = min(CELL_S, 1e-3 * result["floor_ms"] * 5 * REPEATS) + 1.0
     return passes + (10.0 + work.resident * DTYPE_BYTES / 2e9 if build else 0.0)

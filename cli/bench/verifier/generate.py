@@ -20,7 +20,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
-class Baseline:
+class GenerateBaseline:
     """A target and its assistant in transformers, with its defaults."""
 
     def __init__(self, target: Path, assistant: Path | None, dtype: str) -> None:
@@ -80,7 +80,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    baseline = Baseline(args.target, args.assistant, args.dtype)
+    baseline = GenerateBaseline(args.target, args.assistant, args.dtype)
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         job = json.loads(line)

@@ -10,7 +10,7 @@ from typing import Final
 from shared.planning.objective import Objective
 from shared.planning.policies.closing import close_in_turn
 from shared.planning.policy import Plan, Selection, median_length
-from shared.planning.problem import Bounds, Problem, Server, expected_tokens
+from shared.planning.problem import LengthBounds, Problem, Server, expected_tokens
 from shared.planning.session_index import SessionIndex
 from shared.planning.solvers.solve import Infeasible, solve
 from shared.planning.strategies.user_arrays import users_of
@@ -35,7 +35,7 @@ class DipSd:
         able = [view for view in sessions if view.can_draft]
         if not able:
             return None
-        problem = Problem(tuple(users_of(able)), server, Bounds(MAX_DRAFT, min_draft=1))
+        problem = Problem(tuple(users_of(able)), server, LengthBounds(MAX_DRAFT, min_draft=1))
         try:
             cycle_plan, _ = solve(problem, Objective())
         except Infeasible:

@@ -14,7 +14,7 @@ import numpy as np
 
 from shared.planning.objective import Objective, ObjectiveName
 from shared.planning.policy import Plan, Selection, median_length
-from shared.planning.problem import Bounds, Problem, Server
+from shared.planning.problem import LengthBounds, Problem, Server
 from shared.planning.session_index import SessionIndex
 from shared.planning.solvers.solve import Infeasible, solve
 from shared.planning.strategies.best_strategy import ServingQuery, best_strategy, strategies_of_batches
@@ -80,7 +80,7 @@ class Outrider:
 
     def _cycle(self, sessions: Sequence[SessionView], query: ServingQuery) -> list[Strategies]:
         """Strategies with the lanes and lengths of a DiP-SD plan; none where there is no such plan."""
-        problem = Problem(tuple(users_of(sessions)), query.server, Bounds(MAX_DRAFT, min_draft=0))
+        problem = Problem(tuple(users_of(sessions)), query.server, LengthBounds(MAX_DRAFT, min_draft=0))
         try:
             candidate, _ = solve(problem, Objective(self._objective), "outrider")
         except Infeasible:

@@ -18,7 +18,7 @@ import numpy as np
 
 from shared.planning.objective import ObjectiveName
 from shared.planning.problem import Server
-from shared.planning.strategies.simulation import Outcome, Strategies, simulate
+from shared.planning.strategies.simulation import SimulatedRates, Strategies, simulate
 from shared.planning.strategies.user_arrays import Floats, Ints, UserArrays
 
 # Prices of the verifier's time, relative to the tokens that rows without drafts bring in that time.
@@ -265,7 +265,7 @@ def _simulated(query: ServingQuery, strategies: Strategies) -> Candidate:
     )
 
 
-def _best_of(query: ServingQuery, strategies: Strategies, outcome: Outcome) -> Candidate:
+def _best_of(query: ServingQuery, strategies: Strategies, outcome: SimulatedRates) -> Candidate:
     if query.objective == "fair":
         scores = np.log(np.maximum(outcome.rates, 1e-12)).sum(axis=1)
     else:

@@ -62,7 +62,7 @@ class Strategies:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SimulatedRates:
     """Results of a simulation of S strategies.
 
     rates: tokens per millisecond of each user [S, M]. rounds: verifications per millisecond of each user [S, M]. busy:
@@ -82,7 +82,7 @@ def simulate(
     warmup: int = WARMUP,
     seed: int = 1,
     pass_std: float = 0.0,
-) -> Outcome:
+) -> SimulatedRates:
     """Simulate so many passes of each strategy. All users are ready at the start.
 
     warmup: passes that are not counted. pass_std: standard deviation of pass time / time by the law; all strategies get
@@ -114,7 +114,7 @@ def simulate(
         rounds += rows
     elapsed = (free - begun)[:, None]
     rounds /= elapsed
-    return Outcome(rounds * user_arrays.emitted(strategies.lengths), rounds, busy / elapsed[:, 0])
+    return SimulatedRates(rounds * user_arrays.emitted(strategies.lengths), rounds, busy / elapsed[:, 0])
 
 
 def _prompts(server: Server, passes: int, rng: np.random.Generator) -> Floats:

@@ -17,10 +17,10 @@ from cli.calibrate.measured import profile_of
 from cli.calibrate.report import print_profile
 from cli.command.errors import CommandError, ProcessFailed
 from shared.planning.cost import Packed
-from shared.planning.profile import AtUsers, Broker, read_profile
+from shared.planning.profile import AtUsers, BrokerCosts, read_profile
 from tests.cli.calibrate.worlds import LAW, MEASURED, MODEL
 
-BROKER = Broker(
+BROKER = BrokerCosts(
     batch_ms=4.0,
     users=(AtUsers(users=8, batches=55, cycle_ms=80.0, batch_ms=4.0, gap_ms=3.5, pass_over_fit=1.01),),
 )
@@ -52,8 +52,8 @@ def measured_already(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "require_llama", lambda: None)
 
 
-def broker(answer: Callable[[Packed], Broker]) -> object:
-    async def measure(model: object, law: Packed, *_: object, **__: object) -> Broker:
+def broker(answer: Callable[[Packed], BrokerCosts]) -> object:
+    async def measure(model: object, law: Packed, *_: object, **__: object) -> BrokerCosts:
         return answer(law)
 
     return measure
@@ -62,7 +62,7 @@ def broker(answer: Callable[[Packed], Broker]) -> object:
 def test_the_laws_are_of_the_running_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Packed] = []
 
-    def answer(law: Packed) -> Broker:
+    def answer(law: Packed) -> BrokerCosts:
         given.append(law)
         return BROKER
 
@@ -79,7 +79,7 @@ def test_the_laws_are_of_the_running_system(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_stack_that_fails_leaves_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: Packed) -> Broker:
+    def fail(_: Packed) -> BrokerCosts:
         raise ProcessFailed("verifier ended with code 2: OUTRIDER_X")
 
     monkeypatch.setattr(run, "measure_broker", broker(fail))
@@ -132,7 +132,9 @@ def test_everything_is_told() -> None:
     assert "beta_ms for planners: 64, of which pass 60 and broker 4" in text
     assert "measure again" not in text
     slow = BROKER.users[0].model_copy(update={"pass_over_fit": 2.0})
-    print_profile(Console(file=out, width=160), profile.with_broker(Broker(batch_ms=60.0, users=(slow,))))
+    print_profile(
+        Console(file=out, width=160), profile.with_broker(BrokerCosts(batch_ms=60.0, users=(slow,)))
+    )
     assert "measure again while nothing else runs" in out.getvalue()
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cli.calibrate.measured import Measured
-from cli.calibrate.pair import Model
+from cli.calibrate.pair import CalibratedModel
 from shared.compute.drafter import DraftResult
 from shared.compute.modelled_drafter import ModelledDrafter
 from shared.compute.modelled_target import ModelledTarget
@@ -12,7 +12,7 @@ from shared.compute.target import Choices, TargetRow
 from shared.planning.cost import Packed
 from shared.planning.fit import Timed
 
-MODEL = Model(
+MODEL = CalibratedModel(
     name="small",
     folder=Path("small"),
     draft=Path("small.gguf"),

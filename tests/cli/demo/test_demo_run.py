@@ -9,7 +9,7 @@ import pytest
 from cli.command.errors import CommandError, ProcessFailed
 from cli.demo import local_drafts, run
 from cli.demo.run import Demo, beside, raise_if_wrong, run_demo
-from cli.stack.stack import Options
+from cli.stack.stack import StackOptions
 from loadgen.request import ChatRequest, Record
 
 
@@ -18,7 +18,7 @@ class Stack:
 
     fails = ""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: StackOptions) -> None:
         self.options, self.looks = options, 0
 
     async def __aenter__(self) -> "Stack":
@@ -97,7 +97,7 @@ async def test_work_ends_at_once_when_the_stack_fails_beside_it(monkeypatch: pyt
     monkeypatch.setattr(Stack, "fails", "serve")
     async with asyncio.timeout(5):
         with pytest.raises(ProcessFailed, match="verifier ended"):
-            await beside(Stack(Options()), work())  # type: ignore[arg-type]
+            await beside(Stack(StackOptions()), work())  # type: ignore[arg-type]
     assert ended.is_set()
 
 
@@ -106,7 +106,7 @@ async def test_work_beside_a_sound_stack_returns_what_it_found() -> None:
         await asyncio.sleep(0)
         return 7
 
-    assert await beside(Stack(Options()), work()) == 7  # type: ignore[arg-type]
+    assert await beside(Stack(StackOptions()), work()) == 7  # type: ignore[arg-type]
 
 
 def record(drafted: int, accepted: int) -> Record:

@@ -2,10 +2,10 @@
 
 import pytest
 
-from cli.doctor.payoff import Costs, best_length, between, emitted, tokens_per_s
+from cli.doctor.payoff import MeasuredCosts, best_length, between, emitted, tokens_per_s
 from cli.doctor.run import verdict
 
-CHEAP = Costs(
+CHEAP = MeasuredCosts(
     alpha=0.8,
     draft_ms={1: 8.0, 4: 26.0},
     verify_ms={1: {1: 70.0, 5: 80.0, 9: 90.0}, 8: {1: 100.0, 5: 160.0, 9: 220.0}},
@@ -35,7 +35,7 @@ def test_one_figure_stands_for_all() -> None:
 
 
 def test_useless_drafts_are_said_to_be_so() -> None:
-    useless = Costs(0.1, CHEAP.draft_ms, CHEAP.verify_ms, 2)
+    useless = MeasuredCosts(0.1, CHEAP.draft_ms, CHEAP.verify_ms, 2)
     assert best_length(useless, 8, 8) == 0
     assert "does not pay" in verdict(useless, 8)
     assert best_length(CHEAP, 1, 8) > best_length(CHEAP, 8, 8) > 0

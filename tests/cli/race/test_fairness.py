@@ -4,13 +4,13 @@ import pytest
 
 from cli.race.fairness import fair_rates
 from shared.planning.cost import Packed
-from shared.scenario.scenario import Device
+from shared.scenario.scenario import DeviceSpec
 
 LAW = Packed(50.0, 1.3, 0.003)
 
 
-def device(n: int, alpha: float = 0.8, draft_ms: float = 12.0, delay_ms: float = 2.0) -> Device:
-    return Device(f"device-{n}", alpha, draft_ms, delay_ms, 0.0, n + 1)
+def device(n: int, alpha: float = 0.8, draft_ms: float = 12.0, delay_ms: float = 2.0) -> DeviceSpec:
+    return DeviceSpec(f"device-{n}", alpha, draft_ms, delay_ms, 0.0, n + 1)
 
 
 def test_users_alike_have_alike_rates() -> None:

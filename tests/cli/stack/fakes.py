@@ -9,7 +9,7 @@ import pytest
 
 from cli.stack import stack as stack_module
 from cli.stack.processes import Spec
-from cli.stack.specs import Options, specs
+from cli.stack.specs import StackOptions, specs
 from cli.stack.stack import LocalStack, Ports
 
 # Ready at once; /end/CODE ends it with that code.
@@ -45,12 +45,12 @@ def fake_stack(
 ) -> LocalStack:
     """A stack of fake services. programs: by process name, what runs in place of SERVICE."""
 
-    def made_up(options: Options, stack_id: str) -> list[Spec]:
+    def made_up(options: StackOptions, stack_id: str) -> list[Spec]:
         broker, *services = specs(options, stack_id)
         code = {spec.name: SERVICE for spec in services} | dict(programs or {})
         return [broker, *(replace(spec, argv=python(code[spec.name])) for spec in services)]
 
     monkeypatch.setattr(stack_module, "specs", made_up)
     return LocalStack(
-        Options(modelled=True, draft_workers=2, ports=ports or Ports.free(), state_dir=state_dir)
+        StackOptions(modelled=True, draft_workers=2, ports=ports or Ports.free(), state_dir=state_dir)
     )

@@ -7,11 +7,11 @@ import pytest
 
 from cli.command.errors import CommandError
 from cli.stack.ports import HOST, Claim, Ports, check
-from cli.stack.specs import Options, claims, specs
+from cli.stack.specs import StackOptions, claims, specs
 
 
 def test_every_port_is_claimed_with_its_option(tmp_path: Path) -> None:
-    options = Options(modelled=True, draft_workers=2, ports=Ports(7001, 7002, 7003), state_dir=tmp_path)
+    options = StackOptions(modelled=True, draft_workers=2, ports=Ports(7001, 7002, 7003), state_dir=tmp_path)
     health = [Claim(HOST, port, "--health-port") for port in range(7003, 7008)]
     assert claims(options) == [Claim(HOST, 7001, "--port"), Claim(HOST, 7002, "--broker-port"), *health]
     pages = {spec.name: spec.ready_url for spec in specs(options) if spec.ready_url}
@@ -28,7 +28,7 @@ def test_every_port_is_claimed_with_its_option(tmp_path: Path) -> None:
 
 
 def test_only_devices_are_devices(tmp_path: Path) -> None:
-    options = Options(modelled=True, draft_workers=1, state_dir=tmp_path, devices=("--scenario", "x"))
+    options = StackOptions(modelled=True, draft_workers=1, state_dir=tmp_path, devices=("--scenario", "x"))
     assert [spec.name for spec in specs(options) if spec.device] == ["draft-worker-0", "devices"]
 
 

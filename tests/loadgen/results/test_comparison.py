@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from loadgen.request import ChatRequest, Chunk, Record
-from loadgen.results.comparison import Row, compare
+from loadgen.results.comparison import MetricComparison, compare
 from loadgen.results.result_file import SCHEMA, write_result
 from loadgen.results.result_reader import LoadedResult, Result, read_all
 from loadgen.results.rows import read_rows, write_rows
@@ -32,7 +32,7 @@ def loaded(slower: float, seed: int) -> LoadedResult:
     return LoadedResult(Path("a.json"), "a", Result.model_validate(found), records(slower, seed))
 
 
-def by_name(rows: list[Row]) -> dict[str, Row]:
+def by_name(rows: list[MetricComparison]) -> dict[str, MetricComparison]:
     return {row.metric: row for row in rows}
 
 

@@ -14,7 +14,7 @@ from loadgen.__main__ import app
 from loadgen.commands.run import run
 from loadgen.run.options import RunOptions, command, flags
 from loadgen.run.plan import URL, OptionError, endpoint, make_plan
-from loadgen.run.runner import ClosedLoop, Endpoint, Plan
+from loadgen.run.runner import ClosedLoop, Endpoint, RunPlan
 from loadgen.workload.schedule import ScheduledRequest
 from shared.runtime.stack_state import State, claim, start_of, write_state
 
@@ -22,7 +22,7 @@ HERE = Endpoint("http://127.0.0.1:8000")
 TRACES = Path(__file__).parents[1] / "traces"
 
 
-def plan(**options: Any) -> Plan:
+def plan(**options: Any) -> RunPlan:
     return make_plan(RunOptions(**options), HERE, "m")
 
 

@@ -14,7 +14,7 @@ from loadgen.client.streaming import Client
 from loadgen.mock_server import Mock
 from loadgen.run.drive import RunState
 from loadgen.run.options import RunOptions
-from loadgen.run.outcome import Outcome
+from loadgen.run.outcome import RunOutcome
 from loadgen.run.plan import make_plan
 from loadgen.run.runner import Endpoint, run, write
 from loadgen.workload.prompt_source import Drawn, Synthetic
@@ -28,7 +28,7 @@ def test_a_run_creates_its_folder_and_writes_all_files(tmp_path: Path) -> None:
     state = RunState(records=records(1), started=STARTED)
     expected = [Span(**span) for span in spans(1)]
     plan = make_plan(RunOptions(), Endpoint("http://127.0.0.1:8000"), "m")
-    write(Outcome({}, [], [], {"valid": True}, expected), plan.config, state, out)
+    write(RunOutcome({}, [], [], {"valid": True}, expected), plan.config, state, out)
     assert json.loads(out.read_text())["requests_file"] == "load.requests.jsonl"
     rows = [json.loads(line) for line in (out.parent / "load.requests.jsonl").read_text().splitlines()]
     assert len(rows) == len(state.records)
@@ -66,6 +66,6 @@ class FailingPrompts(Synthetic):
 def test_a_result_has_the_wall_clock_time_of_its_start(tmp_path: Path) -> None:
     state = RunState(started=time.perf_counter() - 3600)
     plan = make_plan(RunOptions(), Endpoint("http://127.0.0.1:8000"), "m")
-    write(Outcome({}, [], [], {}), plan.config, state, tmp_path / "load.json")
+    write(RunOutcome({}, [], [], {}), plan.config, state, tmp_path / "load.json")
     started = datetime.fromisoformat(json.loads((tmp_path / "load.json").read_text())["started"])
     assert abs(datetime.now(UTC) - started - timedelta(hours=1)) < timedelta(minutes=1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from loadgen.workload.arrivals import ArrivalError, Gaps, Stage, arrivals, constant_rate, parse_stages
+from loadgen.workload.arrivals import ArrivalError, Gaps, RateStage, arrivals, constant_rate, parse_stages
 
 
 def rng(seed: int = 1) -> np.random.Generator:
@@ -42,7 +42,7 @@ def test_the_test_detects_another_burstiness() -> None:
 
 
 def test_a_ramp_has_the_requests_of_its_mean_rate_mostly_near_its_end() -> None:
-    times = list(arrivals((Stage(10.0, 0.0, 20.0),), "constant", rng()))
+    times = list(arrivals((RateStage(10.0, 0.0, 20.0),), "constant", rng()))
     assert len(times) == 100
     assert sum(at < 5.0 for at in times) == 25  # a quarter of the area under it
     assert all(after >= before for before, after in pairwise(times))
@@ -55,7 +55,7 @@ def test_stages_follow_each_other_and_may_be_pauses() -> None:
 
 def test_poisson_arrivals_under_a_ramp_are_those_of_the_integrated_rate() -> None:
     """Where N(t) of the arrivals falls is a Poisson process of rate 1."""
-    times = np.array(list(arrivals((Stage(100.0, 0.0, 60.0),), "poisson", rng())))
+    times = np.array(list(arrivals((RateStage(100.0, 0.0, 60.0),), "poisson", rng())))
     assert stats.kstest(np.diff(0.3 * times**2), stats.expon.cdf).pvalue > 0.01
 
 

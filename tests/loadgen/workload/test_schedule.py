@@ -10,8 +10,8 @@ from loadgen.workload.arrivals import constant_rate
 from loadgen.workload.lengths import LengthError, parse_lengths
 from loadgen.workload.prompt_source import PromptError, Synthetic, of_file, of_kinds
 from loadgen.workload.schedule import (
-    Group,
     GroupError,
+    RequestGroup,
     Workload,
     generate_requests,
     open_schedule,
@@ -127,4 +127,4 @@ def test_invalid_groups_are_refused(setting: str) -> None:
 
 def test_weights_must_have_a_positive_sum() -> None:
     with pytest.raises(GroupError, match="their sum more than 0"):
-        next(generate_requests(replace(workload(), groups=(Group("a", 0.0),)), 1))
+        next(generate_requests(replace(workload(), groups=(RequestGroup("a", 0.0),)), 1))

@@ -5,7 +5,7 @@ from functools import cache
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from services.gateway.chat_template import ChatTemplate
-from services.gateway.tokenizer import TargetTokenizer, Vocabulary
+from services.gateway.tokenizer import TargetTokenizer, TokenTable
 from shared.protocol.vocabulary import byte_level
 from shared.protocol.vocabulary import sentencepiece as sentencepiece_bytes
 
@@ -41,7 +41,7 @@ def byte_bpe() -> TargetTokenizer:
     vocabulary = tokenizer.get_vocab()
     bytes_of = {token: byte_level(text) for text, token in vocabulary.items()}
     return TargetTokenizer(
-        tokenizer, Vocabulary(HASH, len(vocabulary), bytes_of), ChatTemplate(TEMPLATE, {}), (STOP_ID,)
+        tokenizer, TokenTable(HASH, len(vocabulary), bytes_of), ChatTemplate(TEMPLATE, {}), (STOP_ID,)
     )
 
 
@@ -58,4 +58,4 @@ def sentencepiece() -> TargetTokenizer:
     )
     tokenizer.add_special_tokens(["<unk>", "<s>", "</s>"])
     bytes_of = {token: sentencepiece_bytes(piece) for token, piece in enumerate(pieces)}
-    return TargetTokenizer(tokenizer, Vocabulary("sentencepiece", len(pieces), bytes_of), None, (2,))
+    return TargetTokenizer(tokenizer, TokenTable("sentencepiece", len(pieces), bytes_of), None, (2,))

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from services.scheduler.core import Core
 from services.scheduler.effects import Effect, SendToDevice, Stage
-from services.scheduler.fleet import Fleet, name_of
+from services.scheduler.fleet import LiveProcesses, name_of
 from services.scheduler.metrics import Metrics
 from services.scheduler.session import ScheduledSession
 from services.scheduler.state import Config, Estimates
@@ -67,7 +67,7 @@ class Desk:
         drafters = [d if isinstance(d, Heartbeat) else beat("draft_worker", d) for d in devices]
         cores = [beat("verifier", v) for v in verifiers]
         gateway_beats = [beat("gateway", g) for g in gateways]
-        self.core.update_fleet(Fleet.of(drafters, cores, gateway_beats), self.now, trusted)
+        self.core.update_fleet(LiveProcesses.of(drafters, cores, gateway_beats), self.now, trusted)
         self.tick()
 
     def take(self, *messages: Message, again: bool = False) -> list[str]:

@@ -2,15 +2,15 @@
 
 from collections import Counter
 
-from services.scheduler.effects import AckDraft, End, Place, Stage
-from services.scheduler.fleet import Fleet, choose_device, choose_verifier
+from services.scheduler.effects import AckDraft, End, PlaceSession, Stage
+from services.scheduler.fleet import LiveProcesses, choose_device, choose_verifier
 from services.scheduler.loads import DeviceLoads
 from shared.protocol.messages import Cancel, Close, Open
 from tests.services.scheduler.desk import Desk, beat
 
 
-def devices(*beats: object) -> Fleet:
-    return Fleet.of(beats, (), ())  # type: ignore[arg-type]  # heartbeats
+def devices(*beats: object) -> LiveProcesses:
+    return LiveProcesses.of(beats, (), ())  # type: ignore[arg-type]  # heartbeats
 
 
 def test_sessions_go_where_most_speed_is_to_spare() -> None:
@@ -92,7 +92,7 @@ def test_without_a_verifier_a_session_waits_for_one() -> None:
     desk.submit("s")
     assert desk.effects == []
     desk.fleet()
-    assert desk.did(Place) == [Place("s", 1, "v", "d:1")]
+    assert desk.did(PlaceSession) == [PlaceSession("s", 1, "v", "d:1")]
     assert desk.row("s").feed_to == 10
 
 
@@ -108,7 +108,7 @@ def test_without_a_device_a_session_gets_one_later_and_drafts_when_that_is_ready
     desk.submit("s")
     row = desk.row("s")
     desk.fleet(devices=("d:1",))
-    assert desk.did(Place) == [Place("s", 1, "v", "d:1")]
+    assert desk.did(PlaceSession) == [PlaceSession("s", 1, "v", "d:1")]
     assert desk.sent(Open) == [("d:1", Open("s", 1, 10))]
     desk.take(desk.verdict(row))
     assert desk.row("s").next_k == 0
@@ -124,7 +124,7 @@ def test_a_dead_devices_sessions_move_at_once() -> None:
     (other,) = {"a", "b"} - {victim}
     (entry,) = desk.take(desk.draft(other))
     desk.fleet(devices=("e:1",))
-    assert desk.did(Place) == [Place(victim, 1, "v", "e:1")]
+    assert desk.did(PlaceSession) == [PlaceSession(victim, 1, "v", "e:1")]
     assert desk.sent(Open) == [("e:1", Open(victim, 1, 11))]
     assert desk.row(victim).next_k == 0
     assert desk.row(other).next_k == 4  # nobody waits for the dead one
@@ -136,7 +136,7 @@ def test_or_go_on_without_drafts_when_no_device_is_left() -> None:
     desk = Desk()
     desk.start("s")
     desk.fleet(devices=())
-    assert desk.did(Place) == [Place("s", 1, "v", "")]
+    assert desk.did(PlaceSession) == [PlaceSession("s", 1, "v", "")]
     assert (desk.row("s").next_k, desk.row("s").device) == (0, "")
 
 
@@ -190,7 +190,7 @@ def test_a_dead_verifiers_sessions_move_with_a_new_epoch() -> None:
     desk.start("a", "b")
     (entry,) = desk.take(desk.draft("a"))
     desk.fleet(verifiers=("w:2",))
-    assert {(p.epoch, p.verifier) for p in desk.did(Place)} == {(2, "w")}
+    assert {(p.epoch, p.verifier) for p in desk.did(PlaceSession)} == {(2, "w")}
     assert {message.epoch for _, message in desk.sent(Open) if isinstance(message, Open)} == {2}
     assert desk.did(AckDraft) == [AckDraft(entry)]
     assert [(row.epoch, row.feed_to, row.next_k) for row in desk.rows] == [(2, 11, 4), (2, 11, 4)]
@@ -209,9 +209,9 @@ def test_nothing_is_kept_of_a_verifier_that_nobody_waits_for() -> None:
     assert seen(rate, {"verifier": "v", "what": "realised"}) is None
     assert seen(rate, {"verifier": "w", "what": "realised"}) is not None
     desk.fleet(verifiers=("w:2", "v:3"))
-    assert desk.did(Place) == []
+    assert desk.did(PlaceSession) == []
     desk.submit("b")
-    assert [place.verifier for place in desk.did(Place)] == ["v"]
+    assert [place.verifier for place in desk.did(PlaceSession)] == ["v"]
 
 
 def test_or_wait_for_its_return() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.scheduler.effects import Place, ReadHead, Stage
+from services.scheduler.effects import PlaceSession, ReadHead, Stage
 from shared.protocol.messages import Draft, Submit, Verdict
 from shared.protocol.session import SessionHead
 from tests.services.scheduler.desk import Desk
@@ -49,14 +49,14 @@ def test_a_session_without_a_message_under_way_gets_a_row_and_its_device_back() 
     desk = resumed(adopted())
     row = desk.row("s")
     assert (row.base_len, row.feed_to, row.epoch, row.next_k, row.device) == (15, 15, 3, 4, "d:1")
-    assert desk.did(Place) == []
+    assert desk.did(PlaceSession) == []
 
 
 def test_its_device_may_be_gone() -> None:
     desk = resumed(adopted(device="d:0"))
     assert desk.row("s").next_k == 0
     desk.fleet(trusted=True)
-    assert desk.did(Place) == [Place("s", 3, "v", "d:1")]
+    assert desk.did(PlaceSession) == [PlaceSession("s", 3, "v", "d:1")]
 
 
 def test_a_pending_draft_is_the_next_row() -> None:
@@ -98,14 +98,14 @@ def test_a_prompt_is_fed_from_the_start_and_the_verifier_tells_what_it_has() -> 
 
 def test_a_session_that_was_never_placed_is_placed() -> None:
     desk = resumed(adopted(epoch=0, verifier="", device="", committed=0))
-    assert desk.did(Place) == [Place("s", 1, "v", "d:1")]
+    assert desk.did(PlaceSession) == [PlaceSession("s", 1, "v", "d:1")]
 
 
 def test_a_session_whose_verifier_is_not_there_moves_or_waits() -> None:
     desk = resumed(adopted(verifier="w"))
     assert desk.rows == []
     desk.fleet(trusted=True)
-    assert desk.did(Place) == [Place("s", 4, "v", "d:1")]
+    assert desk.did(PlaceSession) == [PlaceSession("s", 4, "v", "d:1")]
     assert desk.row("s").epoch == 4
 
 

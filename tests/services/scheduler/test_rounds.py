@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from services.scheduler.core import UnexpectedMessage
-from services.scheduler.effects import AckDraft, End, Place, ReadHead, SendToDevice, Stage
+from services.scheduler.effects import AckDraft, End, PlaceSession, ReadHead, SendToDevice, Stage
 from shared.protocol.messages import Cancel, Close, Open, Resync, ResyncReason
 from tests.services.scheduler.desk import Desk, beat
 
@@ -13,7 +13,7 @@ from tests.services.scheduler.desk import Desk, beat
 def test_a_submit_is_placed_opened_and_prefilled_at_once() -> None:
     desk = Desk()
     desk.submit("s", prompt=10)
-    assert desk.did(Place) == [Place("s", 1, "v", "d:1")]
+    assert desk.did(PlaceSession) == [PlaceSession("s", 1, "v", "d:1")]
     assert desk.did(SendToDevice) == [SendToDevice("d:1", Open("s", 1, 10))]
     row = desk.row("s")
     assert (row.base_len, row.feed_to, row.next_k, row.device, row.gateway) == (10, 10, 4, "d:1", "g:1")

@@ -3,7 +3,7 @@
 import pytest
 
 from services.scheduler.throughput import RATE_HORIZON_S, Throughput
-from services.scheduler.verifiers import Costs, InFlightBatch, InFlightBatches
+from services.scheduler.verifiers import InFlightBatch, InFlightBatches, PassCosts
 from shared.planning.cost import Packed
 from shared.planning.problem import MAX_PROMPT_SHARE
 
@@ -39,7 +39,7 @@ def test_a_pass_counts_from_the_last_answer_when_it_waited_for_it() -> None:
 
 
 def test_only_decoding_passes_teach_the_law_of_decoding() -> None:
-    costs = Costs.starting(Packed(50.0, 1.0), 2.0)
+    costs = PassCosts.starting(Packed(50.0, 1.0), 2.0)
     in_flight = InFlightBatches()
     for n in range(20):
         rows = ((4, 100),) * (2 + n % 5)
@@ -55,7 +55,7 @@ def test_only_decoding_passes_teach_the_law_of_decoding() -> None:
 
 
 def test_drafts_that_come_meanwhile_have_a_price_where_they_slow_a_pass_down() -> None:
-    costs, in_flight = Costs.starting(Packed(50.0, 1.0), 0.0), InFlightBatches()
+    costs, in_flight = PassCosts.starting(Packed(50.0, 1.0), 0.0), InFlightBatches()
     for n in range(300):
         rows = ((4, 100),) * (3 + n % 4)
         in_flight.count_draft()  # nothing is under way

@@ -13,8 +13,8 @@ from functools import partial
 from prometheus_client import CollectorRegistry
 
 from services.scheduler.core import Core
-from services.scheduler.effects import AckDraft, Effect, End, Place, ReadHead, SendToDevice, Stage
-from services.scheduler.fleet import Fleet
+from services.scheduler.effects import AckDraft, Effect, End, PlaceSession, ReadHead, SendToDevice, Stage
+from services.scheduler.fleet import LiveProcesses
 from services.scheduler.metrics import Metrics
 from services.scheduler.state import Config, Estimates
 from shared.planning.policies import make_policy
@@ -235,8 +235,8 @@ class World:
             self.core.on_head(self.head(name), self.now)
         self.at(5.0, self.sweep)
 
-    def fleet(self) -> Fleet:
-        return Fleet.of(
+    def fleet(self) -> LiveProcesses:
+        return LiveProcesses.of(
             [beat("draft_worker", d.address, capacity=4) for d in self.devices.values() if d.alive],
             [beat("verifier", f"{v.name}:{v.generation}") for v in self.verifiers.values() if v.alive],
             [beat("gateway", "g:1")],
@@ -246,7 +246,7 @@ class World:
         while effects:
             for effect in effects:
                 match effect:
-                    case Place(name, epoch, verifier, device):
+                    case PlaceSession(name, epoch, verifier, device):
                         log = self.logs[name]
                         if log.finish or log.epoch > epoch:
                             self.core.on_head(self.head(name), self.now)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shared.planning.profile import AtUsers, Broker, Profile, ProfileError, read_profile, write_profile
+from shared.planning.profile import AtUsers, BrokerCosts, Profile, ProfileError, read_profile, write_profile
 
 PROFILE: dict[str, Any] = {
     "schema": 1,
@@ -120,7 +120,7 @@ def test_broker_and_alpha_may_be_missing(tmp_path: Path) -> None:
 def test_the_brokers_share_is_part_of_both_laws() -> None:
     profile = Profile.model_validate_json(json.dumps(PROFILE))
     run = AtUsers(users=2, batches=9, cycle_ms=50.0, batch_ms=7.0, gap_ms=6.0, pass_over_fit=1.0)
-    again = profile.with_broker(Broker(batch_ms=7.0, users=(run,)))
+    again = profile.with_broker(BrokerCosts(batch_ms=7.0, users=(run,)))
     assert (again.server.beta_ms, again.padded.beta_ms) == (47.0, 53.0)
     assert again.pass_beta_ms == profile.pass_beta_ms
     assert Profile.model_validate_json(again.model_dump_json(by_alias=True)) == again

@@ -85,7 +85,7 @@ class Batches:
         return _Tokens(self)
 
 
-class Options:
+class BatchOptions:
     """K options of each of A batches within its cycle bound. Impossible ones have the value -inf.
 
     verify_ms: [A, K], not below the true time of the option. values: [A, K].
@@ -143,7 +143,7 @@ class Options:
         return shortest, np.maximum(self._affordable(batches.verify_ms(shortest[:, None]))[:, 0], min_draft)
 
 
-class ByLength(Options):
+class ByLength(BatchOptions):
     """Padded law: one option for each length L of the longest draft. Exact."""
 
     def __init__(self, batches: Batches, cycle_bounds_ms: Floats | float, coarse: bool = False) -> None:
@@ -156,7 +156,7 @@ class ByLength(Options):
         self.values = batches.value(self._lengths)
 
 
-class ByGain(Options):
+class ByGain(BatchOptions):
     """Packed law: one option for each minimum gain of a token. Nearly exact, and fast for many batches."""
 
     def __init__(self, batches: Batches, cycle_bounds_ms: Floats | float, coarse: bool = False) -> None:
@@ -170,7 +170,7 @@ class ByGain(Options):
         self.values = batches.value(self._lengths)
 
 
-class ByTokens(Options):
+class ByTokens(BatchOptions):
     """Packed law: one option for each sum D of drafted tokens, assigned to the users who gain most. Exact.
 
     A user's gain per token falls with length. So the D best tokens that the users can afford are the first tokens of
@@ -196,12 +196,14 @@ class ByTokens(Options):
         )
 
 
-def approximate_options(batches: Batches, cycle_bounds_ms: Floats | float, coarse: bool = False) -> Options:
+def approximate_options(
+    batches: Batches, cycle_bounds_ms: Floats | float, coarse: bool = False
+) -> BatchOptions:
     """Options for comparing many batches, nearly exact. coarse: about half of them."""
     return (ByGain if batches.arrays.packed else ByLength)(batches, cycle_bounds_ms, coarse)
 
 
-def exact_options(batches: Batches, cycle_bounds_ms: Floats | float) -> Options:
+def exact_options(batches: Batches, cycle_bounds_ms: Floats | float) -> BatchOptions:
     """All undominated options, exact."""
     return (ByTokens if batches.arrays.packed else ByLength)(batches, cycle_bounds_ms)
 

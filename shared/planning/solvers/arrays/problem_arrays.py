@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from shared.planning.cost import Real
 from shared.planning.objective import Objective
-from shared.planning.problem import Bounds, PackedServer, Problem, Server
+from shared.planning.problem import LengthBounds, PackedServer, Problem, Server
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -29,7 +29,7 @@ class ProblemArrays:
     """
 
     server: Server
-    bounds: Bounds
+    bounds: LengthBounds
     objective: Objective
     draft_ms: Floats
     comm_ms: Floats
@@ -216,7 +216,7 @@ class ProblemArrays:
         return self.value.ravel()  # a draft of -1 indexes the end of the row before, which is -inf
 
 
-def _values(alpha: Floats, weight: Floats, bounds: Bounds, objective: Objective) -> Floats:
+def _values(alpha: Floats, weight: Floats, bounds: LengthBounds, objective: Objective) -> Floats:
     lengths = np.arange(bounds.max_draft + 1)
     emitted = (1 - alpha[:, None] ** (lengths + 1)) / (1 - alpha[:, None])  # [M, max_draft + 1]
     value = emitted

@@ -14,7 +14,7 @@ from math import inf, sqrt
 
 import numpy as np
 
-from shared.planning.solvers.arrays.options import Batches, Options, exact_options, options_size
+from shared.planning.solvers.arrays.options import Batches, BatchOptions, exact_options, options_size
 from shared.planning.solvers.arrays.problem_arrays import Floats, ProblemArrays
 from shared.planning.solvers.branch_and_bound.paths import Graph, Pareto, Path, Pruning, best_sums
 
@@ -62,7 +62,7 @@ def best_plan(
     return _Search(batches, graph, incumbent, tolerance).run(*cycle_bounds, max_intervals)
 
 
-def batches_of_path(path: Path, batches: Batches, options: Options) -> tuple[Batch, ...]:
+def batches_of_path(path: Path, batches: Batches, options: BatchOptions) -> tuple[Batch, ...]:
     """The batches of a path, with users and lengths."""
     batch_list = []
     for step in path.steps:
@@ -186,7 +186,7 @@ class _Search:
             if start <= end and bound > self._target():
                 yield -bound, start, end
 
-    def _keep_if_best(self, pareto: Pareto, index: int, options: Options) -> float:
+    def _keep_if_best(self, pareto: Pareto, index: int, options: BatchOptions) -> float:
         """Keep a plan if it is the best so far; returns its longest loop in ms."""
         batches = batches_of_path(pareto.path(index), self._batches, options)
         score, loop = score_and_loop(self._arrays, batches)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared.planning.objective import Objective
-from shared.planning.solvers.arrays.options import Options
+from shared.planning.solvers.arrays.options import BatchOptions
 from shared.planning.solvers.arrays.problem_arrays import Bools, Floats, Ints, ProblemArrays
 
 PRICES = np.array(
@@ -44,7 +44,7 @@ class Graph:
 
 
 @dataclass(frozen=True)
-class Step:
+class PathStep:
     """One batch of a path and its option."""
 
     batch: int
@@ -55,7 +55,7 @@ class Step:
 class Path:
     """A path from node 0 to the last node."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[PathStep, ...]
 
 
 def best_paths(graph: Graph, worth: Floats) -> Ints:
@@ -209,7 +209,7 @@ class Pareto:
     """All undominated paths through a graph within one cycle bound."""
 
     def __init__(
-        self, graph: Graph, options: Options, pruning: Pruning, min_batches: int, max_batches: int
+        self, graph: Graph, options: BatchOptions, pruning: Pruning, min_batches: int, max_batches: int
     ) -> None:
         """Paths of min_batches to max_batches arcs that `pruning` admits."""
         self._graph, self._pruning, self._min_batches, self._max_batches = (
@@ -240,7 +240,7 @@ class Pareto:
         labels = self._labels[self._graph.last]
         steps = []
         while labels.batch[index] >= 0:
-            steps.append(Step(int(labels.batch[index]), int(labels.option[index])))
+            steps.append(PathStep(int(labels.batch[index]), int(labels.option[index])))
             node, index = int(labels.node[index]), int(labels.label[index])
             labels = self._labels[node]
         return Path(tuple(reversed(steps)))

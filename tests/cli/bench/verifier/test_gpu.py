@@ -117,7 +117,7 @@ def test_without_a_gpu_one_line_and_no_error(
 
 
 def test_shapes_are_the_models_that_they_are_named_for() -> None:
-    shapes = {name: cost.Work.of(config) for name, config in cost.models(smoke=False).items()}
+    shapes = {name: cost.PassWork.of(config) for name, config in cost.models(smoke=False).items()}
     assert shapes["Qwen3-8B"].resident == 8_190_735_360
     assert shapes["Qwen3-32B"].resident == 32_762_123_264
     assert shapes["Qwen3-8B"].kv_bytes == 147_456
@@ -125,7 +125,7 @@ def test_shapes_are_the_models_that_they_are_named_for() -> None:
 
 
 def test_worked_floor() -> None:
-    work = cost.Work.of(cost.models(smoke=False)["Qwen3-8B"])
+    work = cost.PassWork.of(cost.models(smoke=False)["Qwen3-8B"])
     memory_s, compute_s = work.floor_s(cost.CostCell(rows=16, tokens=4, context=508), RATES)
     # 7.57e9 weights of 2 bytes and 16 caches of 512 tokens; 64 new tokens, each through all weights.
     assert memory_s == pytest.approx((2 * 7_568_405_504 + 8192 * 147_456) / 3e12)

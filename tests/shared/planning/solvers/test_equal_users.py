@@ -9,7 +9,7 @@ from shared.planning import paper_setting
 from shared.planning.cost import Packed
 from shared.planning.instances import LAWS, of_classes
 from shared.planning.objective import OBJECTIVES, Objective
-from shared.planning.problem import Bounds, PackedServer, Problem
+from shared.planning.problem import LengthBounds, PackedServer, Problem
 from shared.planning.solvers.arrays.problem_arrays import ProblemArrays
 from shared.planning.solvers.branch_and_bound.graphs import lattice, lattice_arcs
 from shared.planning.solvers.exact import exact_solver
@@ -25,7 +25,7 @@ def equals(users: int, alpha: float, comm_ms: float = 3.0, min_batches: int = 1)
     """Equal users in the paper's setting."""
     problem = paper_setting.equal_users(users, alpha)
     expand = tuple(replace(user, comm_ms=comm_ms) for user in problem.users)
-    return Problem(expand, problem.server, Bounds(min_batches=min_batches))
+    return Problem(expand, problem.server, LengthBounds(min_batches=min_batches))
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_no_plan_of_twenty_equal_users_is_better(seed: int) -> None:
 def test_the_reference_search_scores_as_brute_force() -> None:
     for law in LAWS:
         free = of_classes(3, 4, 1, law=law)
-        problem = Problem(free.users, free.server, Bounds(max_draft=4))
+        problem = Problem(free.users, free.server, LengthBounds(max_draft=4))
         assert best_of_equals(problem, GOAL, 0.0) == pytest.approx(brute_force(problem, GOAL), rel=1e-9)
 
 
@@ -79,7 +79,7 @@ def test_the_reference_search_scores_as_brute_force() -> None:
 def test_classes_score_as_brute_force_over_users(seed: int) -> None:
     goal = Objective(OBJECTIVES[seed % 3])
     free = of_classes(seed, 4, 2, law=LAWS[seed % 2])
-    problem = Problem(free.users, free.server, Bounds(max_draft=4, min_draft=seed // 2 % 2))
+    problem = Problem(free.users, free.server, LengthBounds(max_draft=4, min_draft=seed // 2 % 2))
     arrays = ProblemArrays.of(problem, goal)
     assert Classes.of(arrays).counts == (2, 2)
     plan = exact_solver.solve(arrays)
@@ -99,7 +99,7 @@ def gaps(law: str, seeds: range, max_arcs: float, max_draft: int = 20) -> list[f
         draw = np.random.default_rng(seed)
         classes = int(draw.integers(1, 5))
         free = of_classes(seed, int(draw.integers(4, 21)), classes, law=law)
-        arrays = ProblemArrays.of(Problem(free.users, free.server, Bounds(max_draft)), GOAL)
+        arrays = ProblemArrays.of(Problem(free.users, free.server, LengthBounds(max_draft)), GOAL)
         if lattice_arcs(Classes.of(arrays).counts) > max_arcs:
             continue
         ours = search_solver.solve(arrays)

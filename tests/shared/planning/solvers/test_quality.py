@@ -4,7 +4,7 @@ import pytest
 
 from shared.planning.instances import LAWS, heterogeneous
 from shared.planning.objective import OBJECTIVES, Objective, ObjectiveName
-from shared.planning.problem import Bounds, Problem
+from shared.planning.problem import LengthBounds, Problem
 from shared.planning.solvers.arrays.problem_arrays import ProblemArrays
 from shared.planning.solvers.arrays.scored_plan import ScoredPlan
 from shared.planning.solvers.exact import exact_solver
@@ -38,7 +38,7 @@ def test_exact_plans_score_as_brute_force(seed: int, objective: ObjectiveName) -
 def test_exact_plans_keep_the_bounds_on_batches(seed: int) -> None:
     free = heterogeneous(seed, 3, law=LAWS[seed % 2], max_draft=4)
     for low, high in ((1, 1), (2, 2), (3, 3), (2, None)):
-        problem = Problem(free.users, free.server, Bounds(4, free.bounds.min_draft, low, high))
+        problem = Problem(free.users, free.server, LengthBounds(4, free.bounds.min_draft, low, high))
         plan = check(problem, Objective(), exact_solver.solve(ProblemArrays.of(problem, Objective())))
         assert plan.score == pytest.approx(brute_force(problem, Objective()), rel=1e-9)
 

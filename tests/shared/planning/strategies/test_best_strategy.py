@@ -5,7 +5,7 @@ import pytest
 
 from shared.planning.cost import Packed
 from shared.planning.objective import Objective
-from shared.planning.problem import Bounds, PackedServer, Problem
+from shared.planning.problem import LengthBounds, PackedServer, Problem
 from shared.planning.solvers.solve import solve
 from shared.planning.strategies.best_strategy import ServingQuery, best_strategy, strategies_of_batches
 from shared.planning.strategies.simulation import simulate
@@ -32,7 +32,7 @@ def mixed(seed: int, users: int, spread_s: float = 0.0) -> list[SessionView]:
 @pytest.mark.parametrize("spread_s", [0.0, 0.06])
 def test_a_strategy_is_never_worse_than_the_dip_sd_plan(seed: int, spread_s: float) -> None:
     views = mixed(seed, 8, spread_s)
-    problem = Problem(tuple(users_of(views)), SERVER, Bounds(16, 1))
+    problem = Problem(tuple(users_of(views)), SERVER, LengthBounds(16, 1))
     plan, _ = solve(problem, Objective())
     strategies = strategies_of_batches(np.array(plan.split.lengths), plan.split.batches, 64)
     assert strategies is not None
@@ -78,7 +78,7 @@ def test_users_who_cannot_draft_do_not() -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_fair_gives_every_user_half_of_the_fair_plan_s_rate(seed: int) -> None:
     views = mixed(seed, 10)
-    problem = Problem(tuple(users_of(views)), SERVER, Bounds(16, 0))
+    problem = Problem(tuple(users_of(views)), SERVER, LengthBounds(16, 0))
     plan, _ = solve(problem, Objective("fair"), "outrider")
     fair = user_arrays(views).emitted(np.array(plan.split.lengths)) / plan.cycle_ms
     strategies = strategies_of_batches(np.array(plan.split.lengths), plan.split.batches, 64)

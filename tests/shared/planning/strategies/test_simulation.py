@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from shared.planning.problem import Bounds, Problem, Prompts, Split, cycle_ms
+from shared.planning.problem import LengthBounds, Problem, Prompts, Split, cycle_ms
 from shared.planning.strategies.simulation import Strategies, simulate
 from shared.planning.strategies.user_arrays import users_of
 from tests.shared.planning.session_views import SERVER, user_arrays, view
@@ -27,7 +27,7 @@ def test_all_in_one_batch_take_turns_with_the_verifier() -> None:
 @pytest.mark.parametrize("k", [1, 3, 9])
 def test_equal_lanes_that_wait_for_all_have_the_rate_of_the_formula(k: int) -> None:
     views = [view(n) for n in range(4)]
-    problem = Problem(tuple(users_of(views)), SERVER, Bounds(16, 0))
+    problem = Problem(tuple(users_of(views)), SERVER, LengthBounds(16, 0))
     outcome = simulate(user_arrays(views), SERVER, strategies([k] * 4, [0, 0, 1, 1], [2, 2]))
     cycle = cycle_ms(problem, Split(((0, 1), (2, 3)), (k,) * 4))
     assert 1 / outcome.rounds[0] == pytest.approx([cycle] * 4, rel=1e-6)

@@ -9,7 +9,7 @@ import pytest
 from shared.planning import paper_setting
 from shared.planning.instances import heterogeneous, memory_bound
 from shared.planning.objective import Objective
-from shared.planning.problem import Bounds, PaddedServer, Problem, User
+from shared.planning.problem import LengthBounds, PaddedServer, Problem, User
 from shared.planning.solvers.arrays.problem_arrays import ProblemArrays
 from shared.planning.solvers.arrays.scored_plan import ScoredPlan
 from shared.planning.solvers.branch_and_bound.graphs import line
@@ -98,8 +98,10 @@ def test_prices_on_a_batch_keep_the_number_within_bounds(min_batches: int, max_b
     assert size[paths[paths >= 0]].sum() == 20
 
 
-@pytest.mark.parametrize("bounds", [Bounds(min_batches=9), Bounds(max_batches=7), Bounds(min_batches=30)])
-def test_the_number_of_batches_is_within_bounds_where_memory_is_short(bounds: Bounds) -> None:
+@pytest.mark.parametrize(
+    "bounds", [LengthBounds(min_batches=9), LengthBounds(max_batches=7), LengthBounds(min_batches=30)]
+)
+def test_the_number_of_batches_is_within_bounds_where_memory_is_short(bounds: LengthBounds) -> None:
     free = memory_bound(1, 150)
     users = tuple(replace(user, prefix=512) for user in free.users)
     problem = Problem(users, free.server, bounds)

@@ -5,7 +5,7 @@ import pytest
 
 from shared.planning.instances import LAWS, heterogeneous, of_classes
 from shared.planning.objective import OBJECTIVES, Objective
-from shared.planning.problem import Bounds, Problem, Split
+from shared.planning.problem import LengthBounds, Problem, Split
 from shared.planning.solvers.arrays.problem_arrays import ProblemArrays
 from shared.planning.solvers.arrays.scored_plan import ScoredPlan
 from shared.planning.solvers.search import search_solver
@@ -64,7 +64,7 @@ def test_units_are_of_one_class_and_no_shard_has_more_users_than_the_planned_one
 
 def test_the_number_of_batches_is_within_bounds() -> None:
     free = of_classes(4, 2000, 5, law="packed")
-    problem = Problem(free.users, free.server, Bounds(min_batches=9, max_batches=12))
+    problem = Problem(free.users, free.server, LengthBounds(min_batches=9, max_batches=12))
     plan = search_solver.solve(ProblemArrays.of(problem, Objective()))
     assert plan is not None
     assert 9 <= len(plan.split.batches) <= 12

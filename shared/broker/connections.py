@@ -150,11 +150,15 @@ class Connections:
             raise BrokerAway("this connection was closed")
         while self._idle:
             _, connection = self._idle.pop()
-            if (
-                not await connection.can_read()
-            ):  # an idle connection is readable only after its peer closed it
+            usable = False
+            try:
+                # An idle connection is readable only after its peer closed it.
+                usable = not await connection.can_read()
+            finally:  # a cancelled look must not leave it open: nobody else knows it
+                if not usable:
+                    await connection.disconnect(nowait=True)
+            if usable:
                 return connection
-            await connection.disconnect(nowait=True)
         return self._make()
 
     async def _give_back(self, connection: AbstractConnection) -> None:

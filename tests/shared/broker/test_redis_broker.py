@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 from redis import Redis
+from redis.asyncio.connection import AbstractConnection
 
 from shared.broker import connections
+from shared.broker.connections import Connections
 from shared.broker.contract import Broker, BrokerAway, BrokerDenied, CommitRow
 from shared.broker.embedded import EmbeddedBroker, NoServer, server_argv
 from shared.broker.redis_broker import RedisBroker
@@ -97,6 +99,29 @@ async def test_kills_in_use_never_mix_answers_up(redis_world: RedisWorld) -> Non
     await asyncio.gather(*tasks)
     assert (await broker.sessions.load("s1")).committed == tuple(range(4, 104))
     assert away > 0
+
+
+async def test_a_call_cancelled_before_it_is_sent_leaves_no_open_connection(
+    redis_world: RedisWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = Connections(redis_world.url)
+    await used.ping()
+    looking = asyncio.Event()
+    looked_at = []
+
+    async def can_read(connection: AbstractConnection, timeout: float = 0) -> bool:
+        looked_at.append(connection)
+        looking.set()
+        await asyncio.sleep(10)
+        return False
+
+    monkeypatch.setattr(AbstractConnection, "can_read", can_read)
+    call = asyncio.create_task(used.ping())
+    await looking.wait()
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+    assert [connection.is_connected for connection in looked_at] == [False]
+    await used.close()
 
 
 async def test_cancelled_calls_leave_no_half_read_connection(redis_world: RedisWorld) -> None:

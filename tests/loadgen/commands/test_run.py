@@ -85,13 +85,23 @@ async def test_a_closed_terminal_leaves_the_result(tmp_path: Path, number: int) 
     async with served(Mock(workers=9, service_s=0.02)) as url:
         options = ("--url", url, "--rate", "20", "--duration", "120", "--out", str(out))
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "loadgen", "run", *options, stderr=asyncio.subprocess.PIPE
+            sys.executable,
+            *("-m", "loadgen", "run", *options),
+            stderr=asyncio.subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # under nohup the tests ignore SIGHUP
         )
-        assert process.stderr is not None
-        await asyncio.wait_for(process.stderr.readline(), 60)  # a line of progress: requests have been sent
-        process.stderr._transport.close()  # type: ignore[attr-defined]
-        process.send_signal(number)
-        await asyncio.wait_for(process.wait(), 30)
+        try:
+            assert process.stderr is not None
+            await asyncio.wait_for(
+                process.stderr.readline(), 60
+            )  # a line of progress: requests have been sent
+            process.stderr._transport.close()  # type: ignore[attr-defined]
+            process.send_signal(number)
+            await asyncio.wait_for(process.wait(), 30)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
     result = json.loads(out.read_text())
     assert result["partial"] is True
     assert result["figures"]["completed"] > 20

@@ -1,7 +1,6 @@
 """The rights of each user of the broker, on a real server: a device may use only its own keys."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 from redis.asyncio import Redis
@@ -20,33 +19,46 @@ from shared.broker.access import (
 from shared.broker.connections import Connections
 from shared.broker.contract import BrokerDenied
 from shared.broker.device_broker import RedisDevice
-from shared.broker.embedded import EmbeddedBroker
+from shared.broker.embedded import HOST
 from shared.broker.redis_broker import RedisBroker
 from shared.protocol.keys import Keys
 from shared.protocol.messages import Draft, Heartbeat, Open, Resync, StagedBatch, StagedRow
+from tests.broker_server import served
 from tests.shared.broker.logs import open_session, row, spec_of, submit_of
+from tests.shared.broker.worlds import TESTER
 
 KEYS = Keys()
 DEVICES = ("kitchen", "attic")
 USERS = (*CORE, OPERATOR, *(device_user(name) for name in DEVICES))
 
 
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A broker whose users' passwords are their names. TESTER may do everything."""
+    file = tmp_path_factory.mktemp("access") / "users.acl"
+    accounts = [Account(user, secret_of(user)) for user in USERS]
+    file.write_text(acl_file(accounts, "s0") + f"user {TESTER} on >{TESTER} ~* &* +@all\n")
+    with served(str(file)) as port:
+        yield port
+
+
 @pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[EmbeddedBroker]:
-    """A broker whose users' passwords are their names."""
-    file = tmp_path / "users.acl"
-    file.write_text(acl_file((Account(user, secret_of(user)) for user in USERS), "s0"))
-    async with EmbeddedBroker(access_list=str(file)) as broker:
-        yield broker
+async def url(port: int) -> str:
+    """The broker, without data."""
+    url = f"redis://{HOST}:{port}/0"
+    raw = Redis.from_url(url, username=TESTER, password=TESTER, protocol=2)
+    await raw.flushall()
+    await raw.aclose()
+    return url
 
 
-def core(server: EmbeddedBroker, role: str) -> RedisBroker:
-    return RedisBroker(Connections(server.url, role, role))
+def core(url: str, role: str) -> RedisBroker:
+    return RedisBroker(Connections(url, role, role))
 
 
-def device(server: EmbeddedBroker, name: str) -> RedisDevice:
+def device(url: str, name: str) -> RedisDevice:
     user = device_user(name)
-    return RedisDevice(Connections(server.url, user, user), name, "s0", 64)
+    return RedisDevice(Connections(url, user, user), name, "s0", 64)
 
 
 FORBIDDEN = {
@@ -105,23 +117,21 @@ FORBIDDEN = {
 
 
 @pytest.mark.parametrize("command", FORBIDDEN.values(), ids=FORBIDDEN)
-async def test_a_device_is_refused_everything_else(
-    server: EmbeddedBroker, command: tuple[object, ...]
-) -> None:
-    gateway = core(server, "gateway")
+async def test_a_device_is_refused_everything_else(url: str, command: tuple[object, ...]) -> None:
+    gateway = core(url, "gateway")
     await open_session(gateway)
     await gateway.close()
-    raw = Redis.from_url(server.url, username="device:kitchen", password="device:kitchen", protocol=2)  # noqa: S106
+    raw = Redis.from_url(url, username="device:kitchen", password="device:kitchen", protocol=2)  # noqa: S106
     with pytest.raises(NoPermissionError):
         await raw.execute_command(*command)
     await raw.aclose()
 
 
-async def test_a_device_can_do_its_work(server: EmbeddedBroker) -> None:
+async def test_a_device_can_do_its_work(url: str) -> None:
     verifier, scheduler, kitchen = (
-        core(server, "verifier"),
-        core(server, "scheduler"),
-        device(server, "kitchen"),
+        core(url, "verifier"),
+        core(url, "scheduler"),
+        device(url, "kitchen"),
     )
     await verifier.run_id()
     await verifier.records.put(KEYS.deployment, {"protocol": "2"})
@@ -133,7 +143,7 @@ async def test_a_device_can_do_its_work(server: EmbeddedBroker) -> None:
     assert await scheduler.presence.alive("draft_worker") == []  # its name it may not write
     assert await scheduler.presence.enlist({"kitchen": 0, "attic": 0}) == []
     assert [beat.name for beat in await scheduler.presence.alive("draft_worker")] == ["kitchen"]
-    gateway = core(server, "gateway")
+    gateway = core(url, "gateway")
     await open_session(gateway)
     address = f"kitchen:{generation}"
     assert await scheduler.sessions.open(address, Open("s1", 1, 4))
@@ -145,8 +155,8 @@ async def test_a_device_can_do_its_work(server: EmbeddedBroker) -> None:
         await broker.close()
 
 
-async def test_the_core_s_roles_can_do_their_work(server: EmbeddedBroker) -> None:
-    gateway, scheduler, verifier, own = (core(server, role) for role in CORE)
+async def test_the_core_s_roles_can_do_their_work(url: str) -> None:
+    gateway, scheduler, verifier, own = (core(url, role) for role in CORE)
     for broker in (gateway, scheduler, verifier, own):
         assert await broker.run_id()
         assert await broker.presence.next_generation()
@@ -182,35 +192,33 @@ async def test_the_core_s_roles_can_do_their_work(server: EmbeddedBroker) -> Non
 
 @pytest.mark.parametrize("role", CORE)
 @pytest.mark.parametrize("command", [("FLUSHALL",), ("CONFIG", "GET", "*"), ("KEYS", "*"), ("ACL", "LIST")])
-async def test_no_role_of_the_core_governs_the_broker(
-    server: EmbeddedBroker, role: str, command: tuple[str, ...]
-) -> None:
-    raw = Redis.from_url(server.url, username=role, password=role, protocol=2)
+async def test_no_role_of_the_core_governs_the_broker(url: str, role: str, command: tuple[str, ...]) -> None:
+    raw = Redis.from_url(url, username=role, password=role, protocol=2)
     with pytest.raises(NoPermissionError):
         await raw.execute_command(*command)
     await raw.aclose()
 
 
-async def test_nobody_comes_in_without_a_credential(server: EmbeddedBroker) -> None:
-    raw = Redis.from_url(server.url, protocol=2)
+async def test_nobody_comes_in_without_a_credential(url: str) -> None:
+    raw = Redis.from_url(url, protocol=2)
     with pytest.raises(AuthenticationError):
         await raw.ping()
     await raw.aclose()
-    wrong = RedisDevice(Connections(server.url, "device:kitchen", "wrong"), "kitchen", "s0", 64)
+    wrong = RedisDevice(Connections(url, "device:kitchen", "wrong"), "kitchen", "s0", 64)
     with pytest.raises(BrokerDenied, match=r"device:kitchen.*(?i:password)"):
         await wrong.run_id()
     await wrong.close()
 
 
 async def test_the_operator_adds_and_removes_users_and_a_removed_one_is_cut_off(
-    server: EmbeddedBroker,
+    url: str,
 ) -> None:
-    operator, late = Connections(server.url, OPERATOR, OPERATOR), device_user("late")
-    verifier = core(server, "verifier")
+    operator, late = Connections(url, OPERATOR, OPERATOR), device_user("late")
+    verifier = core(url, "verifier")
     await verifier.run_id()
     await verifier.close()
     await operator.call("ACL", "SETUSER", *set_user(Account(late, secret_of("pw")), "s0"))
-    device = RedisDevice(Connections(server.url, late, "pw"), "late", "s0", 64)
+    device = RedisDevice(Connections(url, late, "pw"), "late", "s0", 64)
     await device.run_id()
     await operator.call("ACL", "DELUSER", late)
     with pytest.raises((BrokerDenied, ConnectionError)):

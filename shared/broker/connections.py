@@ -154,7 +154,7 @@ class Connections:
             try:
                 # An idle connection is readable only after its peer closed it.
                 usable = not await connection.can_read()
-            finally:  # a cancelled look must not leave it open: nobody else knows it
+            finally:  # also when the call is cancelled here: `close` no longer knows this connection
                 if not usable:
                     await connection.disconnect(nowait=True)
             if usable:

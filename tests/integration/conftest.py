@@ -1,4 +1,4 @@
-"""Processes of remote devices end with their test, also with one that fails or runs into its time limit."""
+"""Ends the remote devices' processes after each test, also after one that failed or timed out."""
 
 from collections.abc import Iterator
 

@@ -106,7 +106,7 @@ class Balancer:
         await asyncio.gather(_copy(reader, to_writer), _copy(to_reader, writer))
 
     async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect to the next gateway; one that has gone since the last look is passed over."""
+        """Connect to the next ready gateway. One that refuses the connection has just ended and is skipped."""
         while True:
             where = self._ready[sum(self.passed.values()) % len(self._ready)]
             self.passed[where] += 1

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-OURS = ("cli", "loadgen", "services", "shared")  # each imports only those after it
+OURS = ("cli", "simulator", "loadgen", "services", "shared")  # each imports only those after it
 FILES = sorted(path.relative_to(ROOT).as_posix() for top in OURS for path in (ROOT / top).rglob("*.py"))
 SERVICES = ("gateway", "scheduler", "draft_worker", "verifier")
 

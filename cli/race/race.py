@@ -15,9 +15,10 @@ from cli.admin import Admin
 from cli.baseline import Baseline
 from cli.command.errors import CommandError
 from cli.race.recording import Recording
-from cli.race.users import use
 from cli.stack.stack import HOST, LocalStack
+from loadgen.client.streaming import Client
 from loadgen.measuring.arms import measure_arms_async
+from loadgen.run.scenario_users import Users, UsersError, use
 from shared.scenario.scenario import PolicyConfig, Scenario
 
 ONE_USER: Final = "generate, one user"
@@ -95,15 +96,7 @@ class Race:
         samples: list[tuple[float, dict[str, float]]] = []
         polling = asyncio.create_task(self._poll(beats, samples))
         try:
-            users = await use(
-                self.stack.url,
-                self.model,
-                self.scenario,
-                self.devices,
-                self.recording.prompts,
-                self.settle_s,
-                self.measure_s,
-            )
+            users = await self._use()
         finally:
             polling.cancel()
             await asyncio.gather(polling, return_exceptions=True)
@@ -131,6 +124,14 @@ class Race:
                 name: value - before.get(name, 0.0) for name, value in after.items() if "_total" in name
             },
         )
+
+    async def _use(self) -> Users:
+        what = (self.model, self.scenario, self.devices, self.recording.prompts)
+        try:
+            async with Client(self.stack.url) as client:
+                return await use(client, *what, self.settle_s, self.measure_s)
+        except UsersError as error:
+            raise CommandError(str(error)) from None
 
     async def run_baseline(self, users: int) -> RaceRun:
         """Generate with transformers for this number of users as one padded batch."""

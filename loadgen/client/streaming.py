@@ -73,6 +73,10 @@ class Client:
         await asyncio.gather(*self._ending_bodies, return_exceptions=True)
         await self._session.close()
 
+    def now(self) -> float:
+        """Seconds of the clock of all records: time.perf_counter()."""
+        return time.perf_counter()
+
     async def model(self) -> str:
         """Name of the first model that the endpoint serves. Raises aiohttp.ClientError, ValueError."""
         return str((await self._models())["id"])

@@ -16,14 +16,18 @@ from loadgen.results.output import replacing
 SCHEMA: Final = 1
 
 
-def write_result(path: Path, kind: str, config: Mapping[str, Any], body: Mapping[str, Any]) -> None:
-    """Write a result atomically: a reader sees the old file or the new one. Raises OSError."""
+def write_result(
+    path: Path, kind: str, config: Mapping[str, Any], body: Mapping[str, Any], measured: bool = True
+) -> None:
+    """Write a result atomically: a reader sees the old file or the new one. Raises OSError.
+
+    measured: note date, commit and hardware. A simulation depends on none of them.
+    """
+    here = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "git": git_sha(), "hardware": hardware()}
     document = {
         "schema": SCHEMA,
         "kind": kind,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "git": git_sha(),
-        "hardware": hardware(),
+        **(here if measured else {}),
         "config": dict(config),
         **body,
     }

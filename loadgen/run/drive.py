@@ -2,14 +2,13 @@
 
 import asyncio
 import gc
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
 
-from loadgen.client.streaming import Client, begin
+from loadgen.client.chat_client import ChatClient
 from loadgen.request import ChatRequest, Record
 from loadgen.workload.schedule import ScheduledRequest
 
@@ -21,7 +20,7 @@ MAX_BURST_S: Final = 0.005  # of sending overdue requests before answers and sig
 
 @dataclass(slots=True)
 class RunState:
-    """The state of a run in progress. Times are seconds of time.perf_counter().
+    """The state of a run in progress. Times are seconds of its client's clock.
 
     stop: set to end the run; no request is sent afterwards. records: requests that have ended, in the order of their
     ends. total: requests of the whole run, None if unknown. last_due: when the last request was due.
@@ -51,20 +50,20 @@ def gc_paused() -> Iterator[None]:
 
 
 async def open_loop(
-    client: Client, schedule: Sequence[ScheduledRequest], state: RunState, drain_s: float
+    client: ChatClient, schedule: Sequence[ScheduledRequest], state: RunState, drain_s: float
 ) -> None:
     """Send every request when it is due, whatever happened to earlier ones. The last ones have drain_s to end."""
-    state.started = time.perf_counter() + LEAD_S
+    state.started = client.now() + LEAD_S
     state.total = len(schedule)
     state.last_due = state.started + (schedule[-1].at if schedule else 0.0)
     in_flight: set[asyncio.Task[Any]] = set()
     yielded = state.started
     for planned in schedule:
         due = state.started + planned.at
-        if time.perf_counter() - max(due, yielded) > MAX_BURST_S:
+        if client.now() - max(due, yielded) > MAX_BURST_S:
             await asyncio.sleep(0)
-            yielded = time.perf_counter()
-        if not await _sleep_until(due, state.stop):
+            yielded = client.now()
+        if not await _sleep_until(client, due, state.stop):
             break
         task = asyncio.create_task(_send(client, planned.request, state, due))
         state.sent += 1
@@ -74,7 +73,7 @@ async def open_loop(
 
 
 async def closed_loop(
-    client: Client,
+    client: ChatClient,
     requests: Iterable[ChatRequest],
     state: RunState,
     concurrency: int,
@@ -88,7 +87,7 @@ async def closed_loop(
     A request is due when its user is ready to send it. The loop ends after `count` requests or `seconds`, whichever
     comes first; None: no such limit.
     """
-    state.started = time.perf_counter()
+    state.started = client.now()
     state.total = count
     queue = iter(requests) if count is None else islice(requests, count)
     until = state.started + seconds if seconds is not None else None
@@ -96,7 +95,7 @@ async def closed_loop(
     async def user() -> None:
         due = state.started
         while not state.stop.is_set() and (until is None or due < until):
-            if not await _sleep_until(due, state.stop) or (request := next(queue, None)) is None:
+            if not await _sleep_until(client, due, state.stop) or (request := next(queue, None)) is None:
                 return
             state.sent += 1
             state.last_due = max(state.last_due, due)
@@ -108,9 +107,9 @@ async def closed_loop(
     await _drain(users, state, drain_s)
 
 
-async def _send(client: Client, request: ChatRequest, state: RunState, due: float) -> Record:
+async def _send(client: ChatClient, request: ChatRequest, state: RunState, due: float) -> Record:
     """Send one request and record it, complete or not."""
-    record = begin(request, due)
+    record = Record(request, due, client.now())
     try:
         await client.complete(record)
     finally:
@@ -143,8 +142,8 @@ async def _wait(tasks: set[asyncio.Task[Any]], stop: asyncio.Event, seconds: flo
     all_ended.cancel()
 
 
-async def _sleep_until(due: float, stop: asyncio.Event) -> bool:
+async def _sleep_until(client: ChatClient, due: float, stop: asyncio.Event) -> bool:
     """Sleep until `due`; False if stop was set first. Polls stop, which costs less than waiting for it as well."""
-    while (wait_s := due - time.perf_counter()) > 0 and not stop.is_set():  # noqa: ASYNC110  # it waits for a time
+    while (wait_s := due - client.now()) > 0 and not stop.is_set():  # noqa: ASYNC110  # it waits for a time
         await asyncio.sleep(min(wait_s, STOP_POLL_S))
     return not stop.is_set()

@@ -1,6 +1,5 @@
 """Progress of a run: a live table in a terminal, plain lines elsewhere."""
 
-import time
 from collections import deque
 from typing import Final
 
@@ -8,7 +7,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.table import Table
 
-from loadgen.client.streaming import Client
+from loadgen.client.chat_client import ChatClient
 from loadgen.metrics.summary import spread, ttft_ms
 from loadgen.run.drive import RunState
 
@@ -37,7 +36,7 @@ class Progress:
         if self._live:
             self._live.stop()
 
-    def __call__(self, state: RunState, client: Client) -> None:
+    def __call__(self, state: RunState, client: ChatClient) -> None:
         """Show the current state. Another run starts from zero."""
         if self._quiet:
             return
@@ -52,8 +51,8 @@ class Progress:
                 "  ".join(f"{name} {value}" for name, value in columns.items()), soft_wrap=True
             )
 
-    def _columns(self, state: RunState, client: Client) -> dict[str, str]:
-        now = time.perf_counter()
+    def _columns(self, state: RunState, client: ChatClient) -> dict[str, str]:
+        now = client.now()
         for record in state.records[self._seen :]:
             self._tokens += record.count
             self._errors += bool(record.error)

@@ -2,7 +2,6 @@
 
 import asyncio
 import resource
-import time
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from loadgen.client.chat_client import ChatClient
 from loadgen.client.streaming import Client
 from loadgen.metrics.stack_metrics import Delta, ScrapeError, mismatches, scrape, stack_metrics
 from loadgen.results.result_file import clock_time, write_result
@@ -74,7 +74,7 @@ SOCKETS: Final = 65_536
 SIDE_SUFFIXES: Final = (".requests.jsonl", ".requests.csv", ".spans.jsonl")  # of files beside the result file
 
 
-async def run(plan: RunPlan, client: Client, state: RunState) -> RunOutcome:
+async def run(plan: RunPlan, client: ChatClient, state: RunState) -> RunOutcome:
     """Run the plan to its end or until state.stop is set.
 
     Raises ScrapeError, TimelineError, but only before the first request.
@@ -86,7 +86,7 @@ async def run(plan: RunPlan, client: Client, state: RunState) -> RunOutcome:
     stack, problems, spans = dict[str, Any](), list[str](), list[Span]()
     with gc_paused():
         problems += await _driven(plan, client, state)
-    ended = time.perf_counter()
+    ended = client.now()
     try:
         if before is not None:
             delta = Delta(before, await scrape(pages))
@@ -105,10 +105,10 @@ async def run(plan: RunPlan, client: Client, state: RunState) -> RunOutcome:
     return replace(outcome, body=body, spans=spans)
 
 
-async def _driven(plan: RunPlan, client: Client, state: RunState) -> list[str]:
+async def _driven(plan: RunPlan, client: ChatClient, state: RunState) -> list[str]:
     """Generate the load. Returns why it ended early, if it did: what was measured by then is kept."""
     try:
-        await _drive(plan, client, state)
+        await drive(plan, client, state)
     except Exception as error:
         with suppress(OSError, ValueError):
             traceback.print_exc()
@@ -117,7 +117,8 @@ async def _driven(plan: RunPlan, client: Client, state: RunState) -> list[str]:
     return []
 
 
-async def _drive(plan: RunPlan, client: Client, state: RunState) -> None:
+async def drive(plan: RunPlan, client: ChatClient, state: RunState) -> None:
+    """Generate the plan's load: send its requests and wait for their answers."""
     load = plan.load
     if not isinstance(load, ClosedLoop):
         await open_loop(client, load, state, plan.drain_s)
@@ -159,10 +160,10 @@ class Observer(Protocol):
 
     every_s: float
 
-    def __call__(self, state: RunState, client: Client) -> None: ...
+    def __call__(self, state: RunState, client: ChatClient) -> None: ...
 
 
-async def run_observed(plan: RunPlan, state: RunState, client: Client, observer: Observer) -> RunOutcome:
+async def run_observed(plan: RunPlan, state: RunState, client: ChatClient, observer: Observer) -> RunOutcome:
     """run(), with an observer."""
     running = asyncio.create_task(run(plan, client, state))
     while not running.done():

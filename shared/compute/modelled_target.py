@@ -1,6 +1,6 @@
 """A target model with a modelled cost and the text of `modelled.py`. Its KV is the list of tokens fed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from shared.compute.modelled import Chain, choose, extend, modelled_vocabulary
 from shared.compute.modelled_pool import ModelledPool
@@ -19,7 +19,10 @@ class _Cache(Chain):
 
 
 class ModelledTarget:
-    """TargetModel with a cost law: a pass takes beta + per_token · (new tokens) + per_context · (cached tokens)."""
+    """TargetModel with a cost law: a pass takes beta + per_token · (new tokens) + per_context · (cached tokens).
+
+    cost_ms: another law, of rows as (new tokens, cached tokens).
+    """
 
     def __init__(
         self,
@@ -33,6 +36,7 @@ class ModelledTarget:
         per_context_ms: float = 0.0,
         prefix_sharing: bool = True,
         stop_every: int = 0,
+        cost_ms: Callable[[Sequence[tuple[int, int]]], float] | None = None,
     ) -> None:
         self.vocabulary = modelled_vocabulary(vocab)
         self.vocab = vocab
@@ -45,6 +49,7 @@ class ModelledTarget:
         self._per_token_s = per_token_ms / 1e3
         self._per_context_s = per_context_ms / 1e3
         self._stop_every = stop_every
+        self._cost_ms = cost_ms
 
     def cached(self, session: str) -> int:
         """Committed tokens whose KV is held; 0 for an unknown session."""
@@ -81,6 +86,8 @@ class ModelledTarget:
 
     def cost_s(self, rows: Sequence[TargetRow]) -> float:
         """Modelled seconds of a forward pass."""
+        if self._cost_ms is not None:
+            return self._cost_ms([(len(row.tokens), row.start) for row in rows]) / 1e3
         new = sum(len(row.tokens) for row in rows)
         context = sum(row.start for row in rows)
         return self._beta_s + self._per_token_s * new + self._per_context_s * context

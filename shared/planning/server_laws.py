@@ -29,11 +29,14 @@ class PaddedLaw(StrictModel):
     beta_ms: Milliseconds
     memory_bytes: Positive
 
+    @property
+    def pass_law(self) -> Padded:
+        """The law of a pass."""
+        return Padded(self.beta_ms, self.c, self.layers, self.hidden, self.ffn)
+
     def server(self) -> Server:
         """The server for the planner."""
-        return PaddedServer(
-            Padded(self.beta_ms, self.c, self.layers, self.hidden, self.ffn), self.memory_bytes
-        )
+        return PaddedServer(self.pass_law, self.memory_bytes)
 
 
 class PackedLaw(StrictModel):
@@ -46,10 +49,14 @@ class PackedLaw(StrictModel):
     memory_bytes: Positive
     kv_bytes_per_token: Milliseconds
 
+    @property
+    def pass_law(self) -> Packed:
+        """The law of a pass."""
+        return Packed(self.beta_ms, self.per_token_ms, self.per_context_ms)
+
     def server(self) -> Server:
         """The server for the planner."""
-        law = Packed(self.beta_ms, self.per_token_ms, self.per_context_ms)
-        return PackedServer(law, self.memory_bytes, self.kv_bytes_per_token)
+        return PackedServer(self.pass_law, self.memory_bytes, self.kv_bytes_per_token)
 
 
 ServerLaw = Annotated[PaddedLaw | PackedLaw, Field(discriminator="law")]

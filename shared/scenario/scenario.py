@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Self, TypeVar
 
 import numpy as np
 import yaml
@@ -128,6 +128,9 @@ class Scenario(_Strict):
         return tuple(fleet)
 
 
+S = TypeVar("S", bound=Scenario)
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceSpec:
     """A device of a scenario. delay_ms, jitter_ms: of one direction, as in LinkSpec. kbit_s: 0 = unlimited."""
@@ -144,9 +147,14 @@ class DeviceSpec:
 
 def read_scenario(path: Path) -> Scenario:
     """Read a scenario's file. Raises ScenarioError, OSError."""
+    return read_as(Scenario, path)
+
+
+def read_as(kind: type[S], path: Path) -> S:
+    """Read a scenario's file as this kind of scenario. Raises ScenarioError, OSError."""
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Scenario.model_validate(data)
+        return kind.model_validate(data)
     except yaml.YAMLError as error:
         raise ScenarioError(f"{path}: not YAML: {error}") from None
     except ValidationError as error:

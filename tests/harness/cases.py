@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from shared.planning.policies import POLICY_NAMES
-from tests.harness.faults import AT_BROKER, AT_COMPUTE, AT_MESSAGE, Fault
+from simulator.faults import AT_BROKER, AT_COMPUTE, AT_MESSAGE, Fault
 from tests.harness.scenario import Scenario
 from tests.harness.world import names, play
 
@@ -18,12 +18,12 @@ TWO_VERIFIERS: Final = Scenario(tokens=12, users=3, verifiers=2, policy="cyclic-
 
 def single_faults(scenario: Scenario) -> Iterator[tuple[Fault, str]]:
     """Every fault at every call and message of an undisturbed run; with what it befalls (role and operation)."""
-    for name, process in play(scenario).processes.items():
+    for name, counter in play(scenario).stack.counters.items():
         role = name.split("-", maxsplit=1)[0]
-        for n, operation in enumerate(process.line.calls):
+        for n, operation in enumerate(counter.calls):
             for kind in AT_COMPUTE if operation == "compute" else AT_BROKER:
                 yield Fault(name, n, kind), f"{role} {operation} {kind}"
-        for n, stream in enumerate(process.line.messages):
+        for n, stream in enumerate(counter.messages):
             for what in AT_MESSAGE:
                 yield Fault(name, n, what), f"{role} {stream.split(':')[2]} {what}"
 

@@ -36,7 +36,7 @@ from shared.runtime.settings import (
 from shared.runtime.watch import BrokerWatch
 from shared.scenario.scenario import DeviceSpec, PolicyConfig, Scenario, read_scenario
 from shared.speculative.params import SamplingParams
-from tests.harness.virtual import run_virtual
+from simulator.virtual_loop import run_virtual
 
 VOCAB = 5000
 WARM_S = 3.0  # by then all devices have joined

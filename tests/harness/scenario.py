@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from shared.protocol.limits import GRACE_S
 from shared.speculative.params import SamplingParams
-from tests.harness.faults import Fault
+from simulator.faults import Fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Scenario:
     stop_every: int = 0
     kv_tokens: int = 4096
     spread_s: float = 0.05  # users arrive within this time
-    latency_s: float = 0.001  # most of one way to the broker
+    latency_s: float = 0.0005  # mean of one way to the broker
     seed: int = 1
     faults: tuple[Fault, ...] = ()
     gone: tuple[str, ...] = ()  # processes that die in mid-generation and do not come back

@@ -1,30 +1,26 @@
-"""The whole stack in one event loop: every service's own shell, modelled compute, one in-memory broker.
+"""The simulator's stack under faults: `play` runs a scenario and checks every text, log and cache afterwards.
 
-A process that dies comes back after a moment, with nothing but its name. `play` runs a scenario and judges it.
+A process that dies is started again after a moment, with nothing but its name.
 """
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry
-
-from services.draft_worker.metrics import Metrics
-from services.draft_worker.worker import DraftWorker
 from services.gateway.session import Emitted, Failed, SessionRequest
-from services.gateway.sessions import GatewaySessions, Unavailable
+from services.gateway.sessions import Unavailable
 from services.gateway.stream import Stream
+from services.scheduler.core import Core
 from services.scheduler.scheduler import Scheduler
 from services.verifier.verifier import Verifier
-from shared.broker.contract import Broker, UnknownSession
-from shared.broker.memory_broker import MemoryBroker, MemoryServer
-from shared.compute.compute import InlineCompute
+from shared.broker.contract import UnknownSession
+from shared.broker.memory_broker import MemoryBroker
 from shared.compute.modelled import STOP, expected_text
 from shared.compute.modelled_drafter import ModelledDrafter
 from shared.compute.modelled_target import ModelledTarget
 from shared.protocol.keys import Keys
-from shared.runtime.ids import Ids
 from shared.runtime.settings import (
     DraftWorkerSettings,
     GatewaySettings,
@@ -32,12 +28,13 @@ from shared.runtime.settings import (
     VerifierSettings,
     load,
 )
-from shared.runtime.watch import BrokerWatch
 from shared.speculative.params import SamplingParams
-from tests.harness.faults import FaultyCompute, Incarnation, Line, Weather
-from tests.harness.process import Process, owned_task
+from simulator import services
+from simulator.link import LinkModel
+from simulator.process import Incarnation
+from simulator.stack import SimulatedStack
+from simulator.virtual_loop import run_virtual
 from tests.harness.scenario import Scenario, User
-from tests.harness.virtual import run_virtual
 
 VOCAB: Final = 500
 RECOVERED_S: Final = 5.0
@@ -52,85 +49,41 @@ class World:
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
         self.rng = random.Random(scenario.seed)  # no secrets
-        self.weather = Weather()
         self.keys = Keys()
-        self.server = MemoryServer()
+        self.stack = SimulatedStack(scenario.seed, scenario.faults, count_calls=True)
+        self.server = self.stack.server
         self.broker = MemoryBroker(self.server)
         self.targets: dict[str, ModelledTarget] = {}
         self.drafters: dict[str, ModelledDrafter] = {}
-        self.verifiers: dict[str, Verifier] = {}
-        self.workers: dict[str, DraftWorker] = {}
-        self.scheduler: Scheduler | None = None
-        self.gateway: tuple[GatewaySessions, Incarnation] | None = None
-        self.processes: dict[str, Process] = {}
-        self._start("scheduler", self._scheduler)
-        self._start("gateway", self._gateway)
+        link = LinkModel(jitter_s=scenario.latency_s)
+        settings = load(
+            SchedulerSettings, name="scheduler", policy=scenario.policy, k=scenario.k, move_timeout_s=1.0
+        )
+        self.stack.add("scheduler", services.scheduler(settings), link)
+        gateway = load(GatewaySettings, name="gateway", request_timeout_s=LONGEST_S)
+        self.stack.add("gateway", services.gateway(gateway), link)
         for name in names("verifier", scenario.verifiers):
-            self._start(name, self._verifier)
+            verifier = load(VerifierSettings, name=name, target="modelled")
+            self.stack.add(name, services.verifier(verifier, partial(self._target, name)), link)
         for name in names("device", scenario.devices):
-            self._start(name, self._device)
+            device = load(DraftWorkerSettings, name=name, drafter="modelled")
+            self.stack.add(name, services.draft_worker(device, partial(self._drafter, name)), link)
 
-    # --- processes ----------------------------------------------------------------------------------
-    def _start(
-        self,
-        name: str,
-        make: Callable[[str, Incarnation, Broker], Callable[[asyncio.Event], Awaitable[None]]],
-    ) -> None:
-        scenario = self.scenario
-        rng = random.Random(f"{scenario.seed} {name}")
-        line = Line(name, scenario.faults, rng, scenario.latency_s, self.weather)
-
-        def start(incarnation: Incarnation) -> Callable[[asyncio.Event], Awaitable[None]]:
-            return make(name, incarnation, MemoryBroker(self.server, link=incarnation))
-
-        self.processes[name] = Process(line, start)
-
-    def _ids(self) -> Ids:
-        return Ids(self.rng.getrandbits(32) + 1)
-
-    def _verifier(self, name: str, incarnation: Incarnation, broker: Broker) -> Any:
-        target = ModelledTarget(
+    def _target(self, name: str) -> ModelledTarget:
+        self.targets[name] = ModelledTarget(
             VOCAB,
             kv_tokens=self.scenario.kv_tokens,
             page_tokens=8,
             prefix_sharing=self.scenario.sharing,
             stop_every=self.scenario.stop_every,
         )
-        settings = load(VerifierSettings, name=name, target="modelled")
-        verifier = Verifier(
-            settings, broker, target, FaultyCompute(incarnation), self._ids(), CollectorRegistry()
+        return self.targets[name]
+
+    def _drafter(self, name: str) -> ModelledDrafter:
+        self.drafters[name] = ModelledDrafter(
+            self.scenario.alpha, vocab=VOCAB, stop_every=self.scenario.stop_every
         )
-        self.targets[name], self.verifiers[name] = target, verifier
-        return verifier.run
-
-    def _device(self, name: str, incarnation: Incarnation, broker: Broker) -> Any:
-        drafter = ModelledDrafter(self.scenario.alpha, vocab=VOCAB, stop_every=self.scenario.stop_every)
-        settings = load(DraftWorkerSettings, name=name, drafter="modelled")
-        worker = DraftWorker(
-            settings, broker, drafter, FaultyCompute(incarnation), self._ids(), Metrics(CollectorRegistry())
-        )
-        self.drafters[name], self.workers[name] = drafter, worker
-        return worker.run
-
-    def _scheduler(self, name: str, _: Incarnation, broker: Broker) -> Any:
-        settings = load(
-            SchedulerSettings, name=name, policy=self.scenario.policy, k=self.scenario.k, move_timeout_s=1.0
-        )
-        self.scheduler = Scheduler(settings, broker, self._ids(), CollectorRegistry(), InlineCompute())
-        return self.scheduler.run
-
-    def _gateway(self, name: str, incarnation: Incarnation, broker: Broker) -> Any:
-        settings = load(GatewaySettings, name=name, request_timeout_s=LONGEST_S)
-        watch = BrokerWatch(broker)
-        sessions = GatewaySessions(settings, broker, watch, self._ids())
-        self.gateway = sessions, incarnation
-
-        async def run(stop: asyncio.Event) -> None:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(watch.run(stop))
-                group.create_task(sessions.run(stop))
-
-        return run
+        return self.drafters[name]
 
     # --- users --------------------------------------------------------------------------------------
     def users(self) -> list[User]:
@@ -170,11 +123,12 @@ class World:
                     user.end = f"{event.reason}: {event.message}"
 
     async def _open(self, ask: SessionRequest) -> tuple[Stream, Incarnation] | None:
-        if self.gateway is None:
+        gateway = self.stack.services.get("gateway")
+        if not isinstance(gateway, services.Gateway):
             return None
-        gateway, life = self.gateway
+        life = self.stack.processes["gateway"].incarnation
         try:
-            return await gateway.open(ask), life
+            return await gateway.sessions.open(ask), life
         except Unavailable:
             return None
         except asyncio.CancelledError:  # the gateway died under us
@@ -185,23 +139,15 @@ class World:
     # --- from start to end --------------------------------------------------------------------------
     async def play(self) -> list[User]:
         """Run the scenario; its users. Raises AssertionError when anything is not as it has to be."""
-        asyncio.get_running_loop().set_task_factory(owned_task)
-        lives = {name: asyncio.create_task(process.live()) for name, process in self.processes.items()}
-        befalls = asyncio.create_task(self._befall())
-        users = await self._wave(WARM_S)
-        await befalls
-        await self._judge(users, self.scenario.breaks)
-        if self.scenario.breaks:
-            users = await self._wave(RECOVERED_S)
-            await self._judge(users)
-        await self._freed()
-        for process in self.processes.values():
-            process.stop.set()
-        await asyncio.wait(lives.values(), timeout=30)
-        stuck = [name for name, life in lives.items() if not life.done()]
-        assert not stuck, f"did not stop: {stuck}"
-        for process in self.processes.values():
-            assert not process.errors, f"{process.line.process} raised {process.errors}"
+        async with self.stack:
+            failing = asyncio.create_task(self._fail_processes())
+            users = await self._wave(WARM_S)
+            await failing
+            await self._judge(users, self.scenario.breaks)
+            if self.scenario.breaks:
+                users = await self._wave(RECOVERED_S)
+                await self._judge(users)
+            await self._freed()
         return users
 
     async def _wave(self, after_s: float) -> list[User]:
@@ -216,23 +162,22 @@ class World:
             raise AssertionError(f"not all ended: {[(u.end, len(u.tokens)) for u in users]}") from None
         return users
 
-    async def _befall(self) -> None:
-        """What befalls the whole, a while after the first user has come."""
+    async def _fail_processes(self) -> None:
+        """Let processes die and the broker go away, a while after the first user has come."""
         await asyncio.sleep(WARM_S + 0.25)
         for name in self.scenario.gone:
-            self.processes[name].returns = False
-            self.processes[name].incarnation.kill()
+            self.stack.processes[name].returns = False
+            self.stack.processes[name].incarnation.kill()
         if self.scenario.outage_s or self.scenario.wiped:
-            self.weather.down = True
+            self.stack.outage.down = True
             if self.scenario.wiped:
                 self.server.wipe()
             await asyncio.sleep(self.scenario.outage_s)
-            self.weather.down = False
+            self.stack.outage.down = False
 
     async def _judge(self, users: Sequence[User], breaks: bool = False) -> None:
         """Each user has the text, all of it, once; who was cut off has the beginning of it. So has the log."""
-        for process in self.processes.values():
-            assert not process.errors, f"{process.line.process} raised {process.errors}"
+        self.stack.raise_if_failed()
         for user in users:
             cut = user.gateway_died or (breaks and user.end.startswith("broker:"))
             got = tuple(user.tokens)
@@ -275,19 +220,19 @@ class World:
             keys.deployment,
         }
         left["keys without expiry"] = self.server.keys_without_expiry() - lasting
-        for name, verifier in self.verifiers.items():
+        caches: dict[str, ModelledTarget | ModelledDrafter] = {**self.targets, **self.drafters}
+        for name, service in self.stack.services.items():
             if name in gone:
                 continue
-            left[f"{name} cache"] = set(self.targets[name].sessions())
-            left[f"{name} sessions"] = len(verifier.sessions)
-        for name, drafter in self.drafters.items():
-            if name in gone:
-                continue
-            left[f"{name} cache"] = set(drafter.sessions())
-        if self.scheduler is not None and self.scheduler.core is not None:
-            left["scheduler"] = set(self.scheduler.core.sessions)
-        if self.gateway is not None:
-            left["gateway"] = len(self.gateway[0])
+            if name in caches:
+                left[f"{name} cache"] = set(caches[name].sessions())
+            match service:
+                case Verifier():
+                    left[f"{name} sessions"] = len(service.sessions)
+                case Scheduler(core=Core() as core):
+                    left[name] = set(core.sessions)
+                case services.Gateway():
+                    left[name] = len(service.sessions)
         return {where: what for where, what in left.items() if what}
 
 

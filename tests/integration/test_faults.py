@@ -12,8 +12,8 @@ import pytest
 import structlog
 
 from shared.planning.policies import POLICY_NAMES
+from simulator.faults import Fault
 from tests.harness.cases import PLAIN, TWO_VERIFIERS, few, mixture, sampled, single_faults
-from tests.harness.faults import Fault
 from tests.harness.scenario import Scenario
 from tests.harness.world import play
 

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from loadgen.measuring.progress import Steps
-from tests.harness.virtual import run_virtual
+from simulator.virtual_loop import run_virtual
 
 
 def lines_of(*, terminal: bool, fails: bool = False) -> list[str]:

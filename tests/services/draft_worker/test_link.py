@@ -6,7 +6,7 @@ import pytest
 
 from services.draft_worker.link import MAX_RESENDS, RESEND_TIMEOUT_S, DelayLine, Link
 from shared.runtime.ids import Ids
-from tests.harness.virtual import run_virtual
+from simulator.virtual_loop import run_virtual
 
 
 async def arrivals(link: Link, messages: int, every_s: float) -> list[tuple[int, float]]:

@@ -28,7 +28,7 @@ from shared.protocol.wire import decode
 from shared.runtime.ids import Ids
 from shared.runtime.settings import DraftWorkerSettings, load
 from shared.speculative.params import SamplingParams
-from tests.harness.virtual import run_virtual
+from simulator.virtual_loop import run_virtual
 
 VOCAB = 500
 PROMPT = tuple(range(1, 25))

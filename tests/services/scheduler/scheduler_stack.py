@@ -28,7 +28,7 @@ from shared.protocol.session import SessionSpec
 from shared.runtime.ids import Ids
 from shared.runtime.settings import SchedulerSettings, load
 from shared.speculative.params import SamplingParams
-from tests.harness.virtual import run_virtual
+from simulator.virtual_loop import run_virtual
 
 KEYS = Keys()
 PASS_S, DRAFT_S = 0.03, 0.005

@@ -14,7 +14,7 @@ from shared.planning.policies.outrider import Outrider
 from shared.planning.policy import Plan
 from shared.planning.problem import Server
 from shared.planning.views import SessionView
-from tests.harness.virtual import run_virtual
+from simulator.virtual_loop import run_virtual
 from tests.services.scheduler.desk import Desk, beat
 
 T = TypeVar("T")

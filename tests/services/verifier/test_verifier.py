@@ -13,7 +13,7 @@ from shared.compute.modelled_target import ModelledTarget
 from shared.protocol import wire
 from shared.protocol.limits import MAX_DELIVERIES
 from shared.protocol.messages import Cancel, Close, Span, Tune, Verdict
-from tests.harness.virtual import run_virtual
+from simulator.virtual_loop import run_virtual
 from tests.services.verifier.verifier_bench import (
     KEYS,
     PROMPT,

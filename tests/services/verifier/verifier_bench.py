@@ -20,7 +20,7 @@ from shared.protocol.session import SessionSpec
 from shared.runtime.ids import Ids
 from shared.runtime.settings import VerifierSettings, load
 from shared.speculative.params import SamplingParams
-from tests.harness.virtual import run_virtual
+from simulator.virtual_loop import run_virtual
 
 VOCAB = 1000
 PROMPT = tuple(range(1, 41))

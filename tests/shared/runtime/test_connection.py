@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from shared.runtime.connection import Connection, ConnectionBounds
-from tests.harness.virtual import run_virtual
+from simulator.virtual_loop import run_virtual
 
 BOUNDS = ConnectionBounds(connections=1, header_s=10.0, idle_s=75.0, write_s=30.0)
 

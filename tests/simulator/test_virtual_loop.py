@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.harness.virtual import Deadlock, run_virtual
+from simulator.virtual_loop import Deadlock, run_virtual
 
 
 def test_time_jumps_to_the_next_timer_and_timers_keep_their_order() -> None:

@@ -1,0 +1,1 @@
+"""`outrider simulate`: scenarios on virtual time."""

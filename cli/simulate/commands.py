@@ -1,0 +1,48 @@
+"""`outrider simulate`: its options. Heavy libraries are imported inside the command."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.command.cli_errors import cli_errors
+from cli.command.options import STATE, Measure, OutFolder, Settle
+
+
+def simulate(
+    scenarios: Annotated[
+        list[Path], typer.Argument(help="Scenario files, see scenarios/.", exists=True, dir_okay=False)
+    ],
+    only: Annotated[
+        str,
+        typer.Option(
+            metavar="POLICY,...", help="These policies, POLICY or POLICY:K; empty = all of the scenario's."
+        ),
+    ] = "",
+    profile: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False,
+            exists=True,
+            help="Costs of `outrider calibrate`, instead of the scenario's server.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random; 0 = the scenario's.")] = 0,
+    settle: Settle = 0,
+    measure: Measure = 0,
+    trace: Annotated[bool, typer.Option(help="Collect a timeline, which `loadgen report` draws.")] = False,
+    out: OutFolder = STATE / "simulate",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+) -> None:
+    """Run the deployed services on virtual time: modelled target and drafts, emulated links, real scheduling.
+
+    Each policy's result goes to OUT/SCENARIO/POLICY.json in loadgen's form: `loadgen report` draws it and `loadgen
+    compare` compares it with a live run. The same seed gives the same bytes. docs/simulator.md says what is real, what
+    is modelled, and how exact it is.
+    """
+    from cli.simulate.run import SimulateOptions, run_scenarios
+    from shared.planning.profile import ProfileError
+    from shared.scenario.scenario import ScenarioError
+
+    with cli_errors(ScenarioError, ProfileError, AssertionError):
+        run_scenarios(SimulateOptions(scenarios, only, profile, seed, settle, measure, trace, out, quiet))

@@ -1,0 +1,74 @@
+"""Builds the stack of a simulation: its services with their settings, links, and modelled target and drafts."""
+
+from functools import partial
+from typing import Final
+
+from services.draft_worker.metrics import Metrics
+from shared.compute.modelled_drafter import ModelledDrafter
+from shared.compute.modelled_target import ModelledTarget
+from shared.planning.cost import CostLaw
+from shared.runtime.settings import (
+    DraftWorkerSettings,
+    GatewaySettings,
+    SchedulerSettings,
+    VerifierSettings,
+    load,
+)
+from shared.scenario.scenario import DeviceSpec
+from simulator import services
+from simulator.link import LinkModel
+from simulator.simulation import Simulation
+from simulator.stack import SimulatedStack
+
+VOCAB: Final = 49152
+
+
+def build(simulation: Simulation, device_metrics: Metrics) -> SimulatedStack:
+    """The stack, not started. device_metrics: of all devices together."""
+    core, stack = simulation.scenario.core, SimulatedStack(simulation.seed)
+    hop = LinkModel(delay_s=core.hop.ms_at(0.0, 0.0) / 1e3)
+    stack.add("scheduler", services.scheduler(_scheduler_settings(simulation)), hop)
+    for n in range(core.gateways):
+        gateway = load(GatewaySettings, name=f"gateway-{n}", trace=simulation.trace)
+        stack.add(gateway.name, services.gateway(gateway), hop)
+    for n in range(core.verifiers):
+        verifier = load(VerifierSettings, name=f"verifier-{n}", target="modelled", trace=simulation.trace)
+        target = partial(_target, core.kv_tokens, simulation.law)
+        stack.add(verifier.name, services.verifier(verifier, target), hop)
+    for device in simulation.devices:
+        settings = _device_settings(device, simulation.trace)
+        drafter = partial(ModelledDrafter, device.alpha, draft_ms=device.draft_ms, vocab=VOCAB)
+        stack.add(device.name, services.draft_worker(settings, drafter, device_metrics), hop)
+    return stack
+
+
+def _target(kv_tokens: int, law: CostLaw) -> ModelledTarget:
+    return ModelledTarget(VOCAB, kv_tokens=kv_tokens, cost_ms=law.cost_ms)
+
+
+def _scheduler_settings(simulation: Simulation) -> SchedulerSettings:
+    core, policy = simulation.scenario.core, simulation.policy
+    return load(
+        SchedulerSettings,
+        name="scheduler",
+        policy=policy.policy,
+        k=policy.k,
+        batches=policy.batches,
+        max_rows=core.max_rows,
+        prefill_tokens=core.prefill_tokens,
+        profile=simulation.profile_file,
+        trace=simulation.trace,
+    )
+
+
+def _device_settings(device: DeviceSpec, trace: bool) -> DraftWorkerSettings:
+    return load(
+        DraftWorkerSettings,
+        name=device.name,
+        drafter="modelled",
+        link_ms=device.delay_ms,
+        link_jitter_ms=device.jitter_ms,
+        link_kbit_s=device.kbit_s,
+        link_loss=device.loss,
+        trace=trace,
+    )

@@ -1,0 +1,103 @@
+"""A client on virtual time: opens sessions at the simulated gateways and records their answers, as loadgen's does."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from loadgen.request import ChatRequest, Chunk, Record
+from services.gateway.session import Emitted, SessionRequest
+from services.gateway.sessions import GatewaySessions, Unavailable
+from shared.compute.modelled import STOP, expected_text
+from shared.speculative.params import SamplingParams
+
+POLL_S: Final = 0.1  # between checks whether a stream's gateway has died
+GONE_S: Final = 1.0
+
+
+class SimulatedClient:
+    """Sends requests to the gateways in turn. vocab: of the modelled target.
+
+    wrong: answers that are not the modelled target's own text, each as a line.
+    """
+
+    def __init__(self, gateways: Callable[[], Sequence[GatewaySessions]], vocab: int) -> None:
+        """gateways: those that live now."""
+        self.in_flight: dict[str, Record] = {}
+        self.wrong: list[str] = []
+        self._gateways, self._vocab = gateways, vocab
+        self._sent = 0
+
+    def now(self) -> float:
+        """Virtual seconds."""
+        return asyncio.get_running_loop().time()
+
+    async def complete(self, record: Record) -> None:
+        """Send the record's request and read its answer into the record."""
+        self.in_flight[record.request.id] = record
+        try:
+            await self._complete(record)
+        except asyncio.CancelledError:
+            record.fail("stopped", "the run ended first")
+            raise
+        finally:
+            record.ended = record.ended or self.now()
+            self.in_flight.pop(record.request.id, None)
+            self._check(record)
+
+    async def _complete(self, record: Record) -> None:
+        request, gateways = record.request, self._gateways()
+        if not gateways:
+            record.fail("connect", "no gateway is up")
+            return
+        self._sent += 1
+        gateway = gateways[self._sent % len(gateways)]
+        try:
+            stream = await gateway.open(self._session_request(request))
+        except Unavailable as error:
+            record.fail("http_503", str(error))
+            return
+        try:
+            async for event in stream:
+                if not isinstance(event, Emitted):
+                    record.fail("stream", f"{event.reason}: {event.message}")
+                    return
+                self._record(record, event)
+        finally:
+            stream.close()
+
+    def _session_request(self, request: ChatRequest) -> SessionRequest:
+        stop_ids = () if request.ignore_eos else (STOP,)
+        return SessionRequest(
+            self._prompt(request),
+            self._sampling(request),
+            request.max_tokens,
+            stop_ids,
+            device=request.device,
+        )
+
+    def _prompt(self, request: ChatRequest) -> tuple[int, ...]:
+        if isinstance(request.prompt, str):
+            raise TypeError("modelled targets read token ids: the load's prompts must be synthetic")
+        return request.prompt
+
+    def _sampling(self, request: ChatRequest) -> SamplingParams:
+        return SamplingParams(
+            seed=request.seed, vocab=self._vocab, temperature=request.temperature, top_p=request.top_p
+        )
+
+    def _record(self, record: Record, event: Emitted) -> None:
+        record.chunks.append(Chunk(self.now(), "", event.tokens, event.accepted))
+        record.drafted_tokens += event.drafted
+        record.accepted_tokens += event.accepted
+        record.rounds += event.drafted > 0
+        record.prompt_tokens = len(record.request.prompt)
+        record.completion_tokens += len(event.tokens)
+        record.finish = event.finish or record.finish
+
+    def _check(self, record: Record) -> None:
+        """Compare the answer, or what there is of it, with the target's text."""
+        request, tokens = record.request, record.tokens
+        expected = expected_text(self._prompt(request), self._sampling(request), len(tokens), stop_ids=())
+        if tuple(tokens) != expected:
+            at = next(i for i, pair in enumerate(zip(tokens, expected, strict=True)) if pair[0] != pair[1])
+            self.wrong.append(f"{request.id}: token {at} of {len(tokens)} is not the target's")

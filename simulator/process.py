@@ -1,0 +1,95 @@
+"""A service as a process: it lives, dies with all its tasks, and is started again."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any, Final
+
+RESTART_S: Final = 0.3
+
+Run = Callable[[asyncio.Event], Awaitable[None]]
+
+_incarnation: ContextVar["Incarnation | None"] = ContextVar("incarnation", default=None)
+
+
+class Incarnation:
+    """One life of a process: its tasks. After its death none of its calls has an effect or returns."""
+
+    def __init__(self) -> None:
+        self.alive = True
+        self.tasks: set[asyncio.Task[Any]] = set()
+
+    def kill(self) -> None:
+        """End it as SIGKILL would: no task can clean up anything outside the process."""
+        self.alive = False
+        for task in self.tasks:
+            task.cancel()
+
+    async def die(self) -> None:
+        """Kill the incarnation from within one of its own tasks."""
+        self.kill()
+        await asyncio.sleep(0)
+        raise asyncio.CancelledError
+
+
+class Process:
+    """A service that is started again, restart_s after each death. start: makes the service of one life.
+
+    returns: False = it stays dead. errors: what lives raised that were not killed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        start: Callable[[Incarnation], Run],
+        restart_s: float = RESTART_S,
+        delay_s: float = 0.0,
+    ) -> None:
+        """delay_s: from the start of the simulation to the first life."""
+        self.name = name
+        self.stop = asyncio.Event()
+        self.lives = 0
+        self.returns = True
+        self.errors: list[BaseException] = []
+        self.incarnation = Incarnation()
+        self.restart_s = restart_s
+        self._start, self._delay_s = start, delay_s
+
+    async def live(self) -> None:
+        """One incarnation after another, until stop is set."""
+        if self._delay_s:
+            await asyncio.sleep(self._delay_s)
+        while self.returns and not self.stop.is_set():
+            self.lives += 1
+            self.incarnation = Incarnation()
+            _incarnation.set(self.incarnation)
+            task = asyncio.create_task(self._life(self.incarnation), name=self.name)
+            _incarnation.set(None)
+            await asyncio.wait([task])
+            await self._remove(self.incarnation)
+            if self.incarnation.alive and not task.cancelled() and (error := task.exception()) is not None:
+                self.errors.append(error)
+                return
+            if self.returns and not self.stop.is_set():
+                await asyncio.sleep(self.restart_s)
+
+    async def _life(self, incarnation: Incarnation) -> None:
+        await self._start(incarnation)(self.stop)
+
+    async def _remove(self, incarnation: Incarnation) -> None:
+        while left := [task for task in incarnation.tasks if not task.done()]:
+            for task in left:
+                task.cancel()
+            await asyncio.sleep(0)
+
+
+def owned_task(
+    loop: asyncio.AbstractEventLoop, coro: Any, context: Any = None, **kwargs: Any
+) -> asyncio.Task[Any]:
+    """A task factory: each task belongs to the incarnation that creates it, which can be killed as a whole."""
+    task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, context=context, **kwargs)
+    owner = _incarnation.get()
+    if owner is not None:
+        owner.tasks.add(task)
+        task.add_done_callback(owner.tasks.discard)
+    return task

@@ -1,0 +1,154 @@
+"""One simulated run: services, devices and load of a scenario on virtual time, with loadgen's metrics."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+from prometheus_client import CollectorRegistry, generate_latest
+
+from loadgen.metrics.result_metrics import run_metrics
+from loadgen.metrics.stack_metrics import Delta, Scrape, mismatches, parse, stack_metrics
+from loadgen.metrics.summary import Window
+from loadgen.run.drive import RunState
+from loadgen.run.outcome import Criteria, RunOutcome, outcome_of
+from loadgen.run.runner import drive
+from loadgen.run.scenario_users import Users, use
+from loadgen.workload.prompt_source import Synthetic
+from services.draft_worker.metrics import Metrics
+from shared.broker.memory_server import Stream
+from shared.protocol import wire
+from shared.protocol.keys import Keys
+from shared.protocol.messages import Span
+from simulator.build import VOCAB, build
+from simulator.client import SimulatedClient
+from simulator.fault_schedule import let_happen
+from simulator.services import Gateway
+from simulator.simulation import Simulation
+from simulator.stack import SimulatedStack
+from simulator.virtual_loop import run_virtual
+
+READY_S: Final = 60.0  # limit of virtual time for all processes to be ready
+KNOWN_S: Final = 2.5  # by then the scheduler has seen every heartbeat
+PROMPTS: Final = 64  # different prompts, at least one per device
+MODEL: Final = "modelled"
+
+Observer = Callable[[RunState, SimulatedClient], None]
+
+
+def simulate(simulation: Simulation, state: RunState, observer: Observer | None = None) -> RunOutcome:
+    """Run it on a virtual clock. observer: called every virtual second. Raises AssertionError when a process fails."""
+    return run_virtual(_Run(simulation, state).run(observer))
+
+
+@dataclass(slots=True)
+class _Run:
+    simulation: Simulation
+    state: RunState
+    stack: SimulatedStack = field(init=False)
+    client: SimulatedClient = field(init=False)
+    users: Users | None = None
+    device_registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+
+    async def run(self, observer: Observer | None) -> RunOutcome:
+        """From the start of all processes to their end."""
+        self.stack = build(self.simulation, Metrics(self.device_registry))
+        self.client = SimulatedClient(self._gateways, VOCAB)
+        async with self.stack:
+            await self._ready()
+            before, busy_before = self._scrape(), self.client.now()
+            loading = asyncio.create_task(self._load())
+            failing = asyncio.create_task(
+                let_happen(self.simulation.scenario.faults, self.stack, self.client.now())
+            )
+            while not loading.done():
+                await asyncio.wait({loading}, timeout=1.0)
+                self.stack.raise_if_failed()
+                if observer is not None and self.state.started:
+                    observer(self.state, self.client)
+            failing.cancel()
+            await asyncio.gather(failing, return_exceptions=True)
+            loading.result()
+            counted = Delta(before, self._scrape())
+            metrics = stack_metrics(counted, self.client.now() - busy_before)
+            problems, spans = self._problems(counted), self._spans()
+        return self._outcome(metrics, problems, spans)
+
+    def _outcome(self, stack: dict[str, Any], problems: list[str], spans: Sequence[Span]) -> RunOutcome:
+        """The outcome of the plan's load, or of one user per device in the measured interval."""
+        plan, users = self.simulation.plan, self.users
+        outcome = outcome_of(plan.criteria if plan else Criteria(), self.state, stack, problems)
+        figures = dict(outcome.metrics)
+        if users is not None:
+            window = Window(users.start, users.end)
+            of_starts = run_metrics(users.first_tokens(), window, {})
+            figures |= {name: value for name, value in of_starts.items() if "_ttft_" in name}
+        body = {**outcome.body, "figures": figures}
+        if spans:
+            body["trace_start_us"] = 1e6 * self.state.started
+        return replace(outcome, metrics=figures, body=body, spans=spans)
+
+    def _gateways(self) -> Sequence[Any]:
+        return [gateway.sessions for gateway in self.stack.of(Gateway) if gateway.sessions.address]
+
+    async def _ready(self) -> None:
+        """Wait until all processes are registered and known to the scheduler."""
+        async with asyncio.timeout(READY_S):
+            while list(self._not_ready()):
+                self.stack.raise_if_failed()
+                await asyncio.sleep(0.1)
+        await asyncio.sleep(KNOWN_S)
+
+    def _not_ready(self) -> Iterator[str]:
+        for name in self.stack.processes:
+            service: Any = self.stack.services.get(name)
+            of = service.sessions if isinstance(service, Gateway) else service
+            if of is None or of.not_ready_reason() is not None:
+                yield name
+
+    # --- load and faults ----------------------------------------------------------------------------
+    async def _load(self) -> None:
+        """Generate the load."""
+        if self.simulation.plan is not None:
+            await drive(self.simulation.plan, self.client, self.state)
+        else:
+            await self._use_devices()
+
+    async def _use_devices(self) -> None:
+        """One user per device; the measured interval counts."""
+        scenario = self.simulation.scenario
+        settle_s = self.simulation.settle_s or scenario.settle.at(0)
+        measure_s = self.simulation.measure_s or scenario.measure.at(0)
+        devices = [device.name for device in self.simulation.devices]
+        rng, source = np.random.default_rng(self.simulation.seed), Synthetic()
+        prompts = [
+            source.draw(rng, scenario.workload.prompt, ()).prompt for _ in range(max(len(devices), PROMPTS))
+        ]
+        self.state.started = self.client.now()
+        users = await use(self.client, MODEL, scenario, devices, prompts, settle_s, measure_s)
+        self.users = users
+        self.state.records += users.counted()
+        self.state.started, self.state.last_due = users.start, users.end
+
+    # --- metrics ------------------------------------------------------------------------------------
+    def _spans(self) -> list[Span]:
+        stream = self.stack.server.get(Keys().trace, Stream)
+        entries = stream.entries if stream and self.simulation.trace else []
+        return [wire.decode_as(Span, data) for _, data in entries]
+
+    def _scrape(self) -> Scrape:
+        registries = [*self.stack.registries.values(), self.device_registry]
+        return parse([generate_latest(registry).decode() for registry in registries])
+
+    def _problems(self, counted: Delta) -> list[str]:
+        """Why the run is not valid: wrong texts, or tokens that the gateway counted otherwise."""
+        problems = list(self.client.wrong[:10])
+        if self.simulation.scenario.faults:
+            return problems
+        client = {
+            "completion": sum(record.completion_tokens for record in self.state.records),
+            "drafted": sum(record.drafted_tokens for record in self.state.records),
+            "accepted": sum(record.accepted_tokens for record in self.state.records),
+        }
+        return problems + (mismatches(counted, client) if self.simulation.plan else [])

@@ -1,0 +1,105 @@
+"""A simulation's scenario: the devices, links and policies of shared/scenario, with a core, a load and faults.
+
+The modelled core:
+    core: {verifiers: 2, hop: 0.25 ms, server: {law: packed, beta_ms: 85, per_token_ms: 1.85, …}}
+A load in loadgen's own words (`loadgen run --help`); without it each device has one user, as `workload` says:
+    load: {rate: 4, duration: 60, prompt-tokens: 64..512, answer-tokens: "128~0.5"}
+Faults, at seconds after the first request is due:
+    faults:
+      - {at: 10 s, kill: verifier-0, back: 2 s}
+      - {at: 20 s, broker_away: 3 s}
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from shared.planning.server_laws import PackedLaw, ServerLaw
+from shared.scenario.quantity import Quantity, Seconds, Time
+from shared.scenario.scenario import Scenario, read_as
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _one_time(value: Quantity) -> Quantity:
+    if value.unit == "verify" or value.low != value.high:
+        raise ValueError(f"one time in ms or s, not {value}")
+    return value
+
+
+class Core(_Strict):
+    """The core and its modelled verifiers.
+
+    server: the law of a verifier's pass, in the words of `outrider plan`; a profile replaces it. hop: one way between
+    any process and the broker; a device's own link comes on top. kv_tokens: of each verifier. max_rows, prefill_tokens:
+    limits of a batch.
+    """
+
+    verifiers: Annotated[int, Field(ge=1, le=1000)] = 1
+    gateways: Annotated[int, Field(ge=1, le=100)] = 1
+    server: ServerLaw = PackedLaw(
+        law="packed",
+        beta_ms=30.0,
+        per_token_ms=1.5,
+        per_context_ms=0.003,
+        memory_bytes=8e9,
+        kv_bytes_per_token=12288.0,
+    )
+    hop: Annotated[Time, AfterValidator(_one_time)] = Quantity(0.25, 0.25, "ms")
+    kv_tokens: Annotated[int, Field(ge=256, le=1 << 30)] = 1 << 20
+    max_rows: Annotated[int, Field(ge=1, le=512)] = 64
+    prefill_tokens: Annotated[int, Field(ge=16, le=65536)] = 512
+
+    @property
+    def verify_ms(self) -> float:
+        """Milliseconds of a pass of one row with one token: the unit `verify` of the scenario's times."""
+        return self.server.pass_law.cost_ms([(1, 128)])
+
+
+class Kill(_Strict):
+    """A process dies, with all that it holds. back: seconds until it starts again; None = never."""
+
+    at: Seconds
+    kill: str
+    back: Seconds | None = None
+
+
+class Away(_Strict):
+    """The broker cannot be reached for some time. wiped: it comes back without its data."""
+
+    at: Seconds
+    broker_away: Seconds
+    wiped: bool = False
+
+
+class SimulatedScenario(Scenario):
+    """A scenario with what only a simulation needs. load: options of `loadgen run` by name."""
+
+    core: Core = Core()
+    load: dict[str, Any] | None = None
+    faults: tuple[Kill | Away, ...] = ()
+
+    def processes(self) -> list[str]:
+        """Names of the core's processes and of the devices."""
+        named = ["scheduler"]
+        named += [f"gateway-{n}" for n in range(self.core.gateways)]
+        named += [f"verifier-{n}" for n in range(self.core.verifiers)]
+        return named + [f"device-{n}" for n in range(sum(group.count for group in self.devices))]
+
+    @model_validator(mode="after")
+    def _check_faults(self) -> Self:
+        known = set(self.processes())
+        for n, fault in enumerate(self.faults):
+            if isinstance(fault, Kill) and fault.kill not in known:
+                raise ValueError(
+                    f"faults.{n}.kill: no process {fault.kill!r}; there are scheduler, gateway-0, device-0 …"
+                )
+        return self
+
+
+def read_simulated(path: Path) -> SimulatedScenario:
+    """Read a simulation's scenario. Raises ScenarioError, OSError."""
+    return read_as(SimulatedScenario, path)

@@ -1,0 +1,87 @@
+"""The services of a simulated stack: each factory makes the service of one life from its process's surroundings.
+
+The services are the deployed ones. Target and drafter are modelled; they are made anew in every life, as a process
+that starts has an empty cache.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry
+
+from services.draft_worker.metrics import Metrics
+from services.draft_worker.worker import DraftWorker
+from services.gateway.sessions import GatewaySessions
+from services.scheduler.scheduler import Scheduler
+from services.verifier.verifier import Verifier
+from shared.broker.contract import Broker
+from shared.compute.compute import Compute, InlineCompute
+from shared.compute.drafter import Drafter
+from shared.compute.target import TargetModel
+from shared.runtime.ids import Ids
+from shared.runtime.settings import (
+    DraftWorkerSettings,
+    GatewaySettings,
+    SchedulerSettings,
+    VerifierSettings,
+)
+from shared.runtime.watch import BrokerWatch
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a process is given in each life."""
+
+    broker: Broker
+    compute: Compute
+    ids: Ids
+    registry: CollectorRegistry
+
+
+class Service(Protocol):
+    """A service that runs until stop is set."""
+
+    async def run(self, stop: asyncio.Event) -> None: ...
+
+
+Factory = Callable[[Surroundings], Service]
+
+
+class Gateway:
+    """The gateway without HTTP: its sessions and the watch over its broker."""
+
+    def __init__(self, settings: GatewaySettings, broker: Broker, ids: Ids) -> None:
+        self._watch = BrokerWatch(broker)
+        self.sessions = GatewaySessions(settings, broker, self._watch, ids)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until stop is set."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch.run(stop))
+            group.create_task(self.sessions.run(stop))
+
+
+def gateway(settings: GatewaySettings) -> Factory:
+    """A gateway's factory."""
+    return lambda given: Gateway(settings, given.broker, given.ids)
+
+
+def scheduler(settings: SchedulerSettings) -> Factory:
+    """A scheduler's factory. Its planner takes no virtual time."""
+    return lambda given: Scheduler(settings, given.broker, given.ids, given.registry, InlineCompute())
+
+
+def verifier(settings: VerifierSettings, target: Callable[[], TargetModel]) -> Factory:
+    """A verifier's factory."""
+    return lambda given: Verifier(settings, given.broker, target(), given.compute, given.ids, given.registry)
+
+
+def draft_worker(
+    settings: DraftWorkerSettings, drafter: Callable[[], Drafter], metrics: Metrics | None = None
+) -> Factory:
+    """A device's factory. metrics: shared by many devices; None = its own."""
+    return lambda given: DraftWorker(
+        settings, given.broker, drafter(), given.compute, given.ids, metrics or Metrics(given.registry)
+    )

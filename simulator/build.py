@@ -54,6 +54,7 @@ def _scheduler_settings(simulation: Simulation) -> SchedulerSettings:
         policy=policy.policy,
         k=policy.k,
         batches=policy.batches,
+        window=policy.window,
         max_rows=core.max_rows,
         prefill_tokens=core.prefill_tokens,
         profile=simulation.profile_file,

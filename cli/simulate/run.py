@@ -17,6 +17,7 @@ from loadgen.run.drive import RunState
 from loadgen.run.outcome import RunOutcome
 from shared.planning.policies import POLICY_NAMES
 from shared.planning.profile import Profile, read_profile
+from shared.planning.windows import WINDOW_NAMES
 from shared.scenario.scenario import PolicyConfig
 from simulator.client import SimulatedClient
 from simulator.load import load_plan
@@ -68,12 +69,16 @@ def _policies(only: str, scenario: SimulatedScenario) -> list[PolicyConfig]:
     given = []
     for word in only.replace(",", " ").split():
         name, _, k = word.partition(":")
-        if name not in POLICY_NAMES or (k and not k.isdigit()):
-            raise CommandError(f"--only {word!r}: POLICY or POLICY:K; policies are {', '.join(POLICY_NAMES)}")
+        name, _, window = name.partition("+")
+        if name not in POLICY_NAMES or window not in ("", *WINDOW_NAMES) or (k and not k.isdigit()):
+            raise CommandError(
+                f"--only {word!r}: POLICY, POLICY:K or POLICY+WINDOW; policies are {', '.join(POLICY_NAMES)}, "
+                f"window controllers {', '.join(WINDOW_NAMES)}"
+            )
         own = next(
             (policy for policy in scenario.policies if policy.policy == name), PolicyConfig(policy=name)
         )
-        given.append(own.model_copy(update={"k": int(k)}) if k else own)
+        given.append(own.model_copy(update={"k": int(k or own.k), "window": window or own.window}))
     return given
 
 

@@ -15,6 +15,7 @@ from services.scheduler.state import Config, Estimates, State
 from shared.planning.estimates import DeviceEstimate
 from shared.planning.policies import UnknownPolicy, make_policy
 from shared.planning.policy import Plan, Policy
+from shared.planning.windows.window import Window
 from shared.protocol.messages import Cancel, Control, Draft, Message, Resync, Submit, Verdict
 from shared.protocol.session import SessionHead
 
@@ -26,8 +27,16 @@ class UnexpectedMessage(ValueError):
 class Core:
     """One term of one scheduler. Every method returns at once; `now` is loop-clock seconds."""
 
-    def __init__(self, config: Config, policy: Policy, estimates: Estimates, metrics: Metrics) -> None:
-        self._state = State(config, policy, estimates, metrics)
+    def __init__(
+        self,
+        config: Config,
+        policy: Policy,
+        estimates: Estimates,
+        metrics: Metrics,
+        window: Window | None = None,
+    ) -> None:
+        """window: sets draft lengths in place of the policy; None = the policy does."""
+        self._state = State(config, policy, estimates, metrics, window)
         metrics.phases.clear()
 
     # --- in ---------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from services.scheduler import placement
 from services.scheduler.effects import ReadHead, SendToDevice
 from services.scheduler.session import HeldDraft, ScheduledSession
 from services.scheduler.state import DEVICE_RETRY_S, FIRST_PENALTY_S, MAX_MISSES, MAX_PENALTY_S, State
+from shared.planning.windows.window import RoundOutcome
 from shared.protocol.messages import Close, Draft, Resync, Verdict
 
 RETRY_S: Final = 0.02  # a row is retried after this when the verifier had no free pages
@@ -180,6 +181,11 @@ def _on_committed(state: State, session: ScheduledSession, verdict: Verdict, now
             state.estimates.accepted(session.row_device or session.device, session.acceptance.alpha)
             state.metrics.alpha.set(state.estimates.alpha.value)
         state.metrics.observe_round(verdict.drafted, verdict.accepted)
+        if state.window is not None:
+            round_s = now - session.advanced_at if session.advanced_at else 0.0
+            outcome = RoundOutcome(session.allowed_k, verdict.drafted, verdict.accepted, round_s)
+            state.window.observe(session.id, outcome)
+        session.advanced_at = now
         if session.verifier in state.verifiers:
             throughput = state.verifiers[session.verifier].throughput
             throughput.observe(verdict.length - session.length)

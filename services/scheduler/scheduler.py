@@ -25,6 +25,7 @@ from shared.compute.compute import Compute
 from shared.planning.estimates import DEFAULT_HOP_MS
 from shared.planning.policies import UnknownPolicy, make_policy
 from shared.planning.profile import ProfileError, read_profile
+from shared.planning.windows import UnknownWindow, make_window
 from shared.protocol import wire
 from shared.protocol.keys import Keys
 from shared.protocol.limits import HEARTBEAT_S, HEARTBEAT_TTL_S, LEASE_TTL_S
@@ -62,6 +63,10 @@ class Scheduler:
             make_policy(settings.policy)
         except UnknownPolicy as error:
             raise SettingsError(f"OUTRIDER_POLICY={error}") from None
+        try:
+            self._window = make_window(settings.window, settings.k) if settings.window else None
+        except UnknownWindow as error:
+            raise SettingsError(f"OUTRIDER_WINDOW={error}") from None
         self.name = settings.name or "scheduler"
         self.metrics = Metrics(registry)
         self.watch = BrokerWatch(broker)
@@ -289,7 +294,7 @@ class Scheduler:
             trace=settings.trace,
         )
         policy = make_policy(settings.policy, settings.k, settings.batches)
-        core = Core(config, policy, self._estimates, self.metrics)
+        core = Core(config, policy, self._estimates, self.metrics, self._window)
         kept = await self._broker.records.get(self._keys.policy)
         if kept.get("source") == "control":
             try:

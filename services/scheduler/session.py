@@ -42,6 +42,7 @@ class ScheduledSession:
     prefilling_next: bool = False  # in phase blocked: a prefill chunk waits, not a decoding row
 
     round: int = 0
+    advanced_at: float = 0.0  # when its last tokens were committed; 0 = none yet
     batch: int = 0  # number of the batch that holds the row under way
     row_device: str = ""  # device named in that row; it receives the verdict
     allowed_k: int = 0  # maximum length of the device's current draft

@@ -74,6 +74,8 @@ def stage(
     state.metrics.batches.labels(verifier.name).inc()
     state.metrics.rows.observe(len(decoding) + len(chunks))
     shapes = [decode_row(session) for session in decoding]
+    if shapes:
+        verifier.observe_batch(shapes)
     shapes += [(tokens, session.cached) for session, tokens in chunks]
     law = verifier.cost.law() if chunks else verifier.costs.decoding.law()
     expected_ms = law.cost_ms(shapes) if law else 0.0

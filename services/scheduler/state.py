@@ -20,6 +20,7 @@ from shared.planning.estimates import (
 )
 from shared.planning.policy import Policy
 from shared.planning.views import Phase
+from shared.planning.windows.window import Window
 from shared.protocol import limits
 
 FIRST_PENALTY_S: Final = 0.5
@@ -82,9 +83,18 @@ class Estimates:
 class State:
     """All state of one term, and the effects of the current turn."""
 
-    def __init__(self, config: Config, policy: Policy, estimates: Estimates, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        config: Config,
+        policy: Policy,
+        estimates: Estimates,
+        metrics: Metrics,
+        window: Window | None = None,
+    ) -> None:
+        """window: sets draft lengths in place of the policy; None = the policy does."""
         self.config = config
         self.policy = policy
+        self.window = window
         self.estimates = estimates
         self.metrics = metrics
         self.sessions: dict[str, ScheduledSession] = {}
@@ -152,6 +162,8 @@ class State:
         self.metrics.ends.labels(finish).inc()
         if session.verifier in self.verifiers:
             self.verifiers[session.verifier].throughput.ended(session.prompt_len)
+        if self.window is not None:
+            self.window.forget(session.id)
         self._forget(session)
 
     def _forget(self, session: ScheduledSession) -> None:
@@ -202,7 +214,10 @@ class State:
             return 0
         view = session.view(True, self.estimates.device(session.device))
         verifier = self.verifiers.get(session.verifier)
-        k = self.policy.next_length(view, verifier.plan if verifier else None, now)
+        if self.window is not None and verifier is not None:
+            k = self.window.decide(view, verifier.load()).k
+        else:
+            k = self.policy.next_length(view, verifier.plan if verifier else None, now)
         return max(0, min(k, session.remaining - 2, limits.MAX_DRAFT))
 
     def verdict_wait_s(self, session: ScheduledSession) -> float:

@@ -1,5 +1,6 @@
 """The scheduler's view of one verifier: its cohort, its staged batches, its pass costs and its plan."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 
@@ -12,6 +13,7 @@ from shared.planning.policy import Plan
 from shared.planning.problem import PackedServer
 from shared.planning.session_index import SessionIndex
 from shared.planning.views import VerifierView
+from shared.planning.windows.window import Load
 
 
 @dataclass(slots=True)
@@ -144,6 +146,8 @@ class VerifierState:
     kv_tokens: int = 0  # capacity of its KV cache; 0 = not known
     live: bool = True
     in_flight: InFlightBatches = field(default_factory=InFlightBatches)
+    rows: Mean = field(default_factory=lambda: Mean(1.0))  # decoding rows of a pass
+    cached: Mean = field(default_factory=lambda: Mean(0.0))  # their cached tokens together
     decode_ms: Mean = field(default_factory=lambda: Mean(0.0))  # expected time of passes without prefill
     refused_until: float = 0.0  # nothing is staged until then, because its stream was full
     select_at: float | None = None  # when to call the policy's `select` again
@@ -154,6 +158,11 @@ class VerifierState:
     plan_took_s: float = 0.0  # planning time of the last plan
     debounce: Debounce = field(default_factory=Debounce)
     throughput: Throughput = field(default_factory=Throughput)
+
+    def observe_batch(self, rows: Sequence[Row]) -> None:
+        """Observe the decoding rows of a batch that is staged."""
+        self.rows.observe(len(rows))
+        self.cached.observe(sum(cached for _, cached in rows))
 
     @property
     def cost(self) -> VerifyCost:
@@ -172,6 +181,19 @@ class VerifierState:
         whole = Packed(law.beta_ms + self.costs.hop_ms.value, law.per_token_ms, law.per_context_ms)
         prompts = self.throughput.prompts(self.costs.any.expected().per_token_ms)
         return PackedServer(whole, self.kv_tokens or inf, 1.0, self.costs.decoding.arrival_ms, prompts)
+
+    def load(self) -> Load:
+        """The load as window controllers see it."""
+        law, rows = self.costs.decoding.expected(), max(self.rows.value, 1.0)
+        return Load(
+            verifier=self.name,
+            step=self.rows.seen,
+            law=Packed(law.beta_ms + self.costs.hop_ms.value, law.per_token_ms, law.per_context_ms),
+            rows=rows,
+            cached=self.cached.value / rows,
+            sessions=self.cohort,
+            queue_s=self.in_flight.expected_s(),
+        )
 
     def view(self, now: float, max_rows: int) -> VerifierView:
         """The verifier as policies' `select` sees it."""

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.planning.policies import POLICY_NAMES
+from shared.planning.windows import WINDOW_NAMES
 from shared.runtime.env_file import ENCODING, EnvFileError, names_in
 
 PREFIX = "OUTRIDER_"
@@ -168,6 +169,10 @@ class SchedulerSettings(Common):
     health_port: Port = Field(9102, description="port of /healthz, /readyz and /metrics; 0 = a free one")
     policy: str = Field("fixed-k", description=f"policy: {', '.join(POLICY_NAMES)}")
     k: int = Field(4, ge=0, le=64, description="draft length of fixed-k and cyclic-k in tokens")
+    window: str = Field(
+        "",
+        description=f"window controller that sets draft lengths: {', '.join(WINDOW_NAMES)}; empty = the policy does",
+    )
     batches: int = Field(2, ge=1, le=16, description="number of batches of cyclic-k")
     max_rows: int = Field(64, ge=1, le=512, description="maximum rows of a batch")
     prefill_tokens: int = Field(512, ge=16, le=65536, description="maximum prefill tokens of a batch")

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from shared.planning.policies import POLICY_NAMES
+from shared.planning.windows import WINDOW_NAMES
 from shared.scenario.quantity import Bandwidth, Quantity, Seconds, Share, Time
 
 NONE: Final = Quantity(0.0, 0.0, "ms")
@@ -77,15 +78,27 @@ def _check_policy(policy: str) -> str:
     return policy
 
 
+def _check_window(window: str) -> str:
+    if window and window not in WINDOW_NAMES:
+        raise ValueError(f"no such window controller; known are {', '.join(WINDOW_NAMES)}")
+    return window
+
+
 class PolicyConfig(_Strict):
-    """A policy to compare. k: draft length of fixed-k and cyclic-k; batches: N of cyclic-k."""
+    """A policy to compare.
+
+    k: draft length of fixed-k and cyclic-k, or a window controller's first; batches: N of cyclic-k. window: controller
+    that sets draft lengths in place of the policy.
+    """
 
     policy: Annotated[str, AfterValidator(_check_policy)]
     k: Annotated[int, Field(ge=0, le=64)] = 0
     batches: Annotated[int, Field(ge=1, le=16)] = 2
+    window: Annotated[str, AfterValidator(_check_window)] = ""
 
     def __str__(self) -> str:
-        return self.policy + (f" k={self.k}" if self.k else "")
+        words = [self.policy, f"k={self.k}" if self.k else "", self.window]
+        return " ".join(word for word in words if word)
 
 
 def _parse_policy(value: Any) -> Any:

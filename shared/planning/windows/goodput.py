@@ -1,0 +1,95 @@
+"""`goodput`: the draft length with the most expected tokens per predicted second at this load, k = 0 included.
+
+What the best engines do, with the devices' links and speeds in the prediction: one length for all sessions of a
+verifier, argmax over k of Σ u(k) / T(k). u(k) = (1 - α^(k+1)) / (1 - α) are a session's expected tokens of a round.
+
+    T(k) = max over sessions (link + k · draft) + pass(rows · (k + 1) new tokens)        T(0) = pass(rows)
+
+All sessions get one length because a round's costs are shared: alone, each would let the others wait for its longer
+draft. Acceptance, speeds and the law of a pass are the scheduler's estimates.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from shared.planning.views import SessionView
+from shared.planning.windows.window import MAX_K, Decision, Load, RoundOutcome
+
+GAIN: Final = 1.05  # predicted ratio of tokens per second that a change of length must bring
+KS: Final = np.arange(MAX_K + 1)
+DECIDE_EVERY: Final = 8  # batches of a verifier between two decisions
+PROBE_EVERY: Final = (
+    32  # batches; where k = 0, all sessions of such a batch draft a token, so that α is learnt
+)
+MAX_ALPHA: Final = 0.999
+
+
+@dataclass(slots=True)
+class _Length:
+    k: int
+    decided_at: int  # the verifier's step
+
+
+class Goodput:
+    """One draft length for each verifier's sessions, with hysteresis."""
+
+    name = "goodput"
+
+    def __init__(self) -> None:
+        self._lengths: dict[str, _Length] = {}
+
+    def observe(self, session: str, outcome: RoundOutcome) -> None:
+        """Nothing is learnt here: acceptance and costs are the scheduler's estimates."""
+
+    def decide(self, session: SessionView, load: Load) -> Decision:
+        """The verifier's length, decided anew every few batches."""
+        length = self._lengths.get(load.verifier)
+        if length is None or not 0 <= load.step - length.decided_at < DECIDE_EVERY:
+            k = best_length(load, None if length is None else length.k)
+            length = self._lengths[load.verifier] = _Length(k, load.step)
+        return Decision.draft(length.k or int(load.step % PROBE_EVERY == 0))
+
+    def forget(self, session: str) -> None:
+        """Nothing is held of a session."""
+
+
+def best_length(load: Load, present: int | None) -> int:
+    """The length with the highest predicted rate, or the present one if that is hardly better."""
+    rates = predicted_rates(load)
+    best = int(rates.argmax())
+    return best if present is None or rates[best] > GAIN * rates[present] else present
+
+
+def predicted_rates(load: Load) -> np.ndarray:
+    """Expected tokens per millisecond of all sessions together for k = 0 to MAX_K, [MAX_K + 1]."""
+    drafting = [view for view in load.sessions if view.can_draft]
+    others = len(load.sessions) - len(drafting)
+    tokens = _expected_tokens(drafting) + others
+    link_ms, draft_ms = (np.array(values) * 1e3 for values in _times(drafting))
+    away_ms = (link_ms[:, None] + draft_ms[:, None] * KS).max(axis=0, initial=0.0)
+    away_ms[0] = 0.0
+    law = load.law
+    new = len(drafting) * (KS + 1) + others
+    pass_ms = law.beta_ms + law.per_token_ms * new + law.per_context_ms * load.cached * len(load.sessions)
+    rates: np.ndarray = tokens / (away_ms + pass_ms)
+    return rates
+
+
+def _expected_tokens(drafting: Collection[SessionView]) -> np.ndarray:
+    """Σ u(k), [MAX_K + 1]."""
+    alpha = np.minimum([view.alpha for view in drafting], MAX_ALPHA)[:, None]
+    total: np.ndarray = ((1 - alpha ** (KS + 1)) / (1 - alpha)).sum(axis=0)
+    return total
+
+
+def _times(drafting: Collection[SessionView]) -> tuple[list[float], list[float]]:
+    """Seconds of each session's link, and of its drafted tokens."""
+    return [view.link_s for view in drafting], [view.draft_s_per_token for view in drafting]
+
+
+def make(k: int) -> Goodput:
+    """Make the controller, for the registry. It needs no first length."""
+    return Goodput()

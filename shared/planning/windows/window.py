@@ -1,0 +1,87 @@
+"""The interface of a window controller: per round it decides by whom and how far a session's next draft is made.
+
+Pure; the scheduler and the simulator call the same object. Source of the frame: Yu, Li, McDanel, Zhang, "DSD", arXiv
+2511.21669, whose window γ is our draft length k. The mode is apart from k: the best k grows with the network's delay,
+while the best mode turns to `fused`, so that one number cannot express both.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol
+
+from shared.planning.cost import Packed
+from shared.planning.views import SessionView
+
+# distributed: the device drafts. none: nobody drafts.
+Mode = Literal["distributed", "none"]
+MAX_K: Final = 16  # no controller drafts further
+
+
+class Sessions(Protocol):
+    """All sessions of a verifier, without a copy of them."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[SessionView]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The load of a session's verifier.
+
+    verifier: its name. step: grows with each of its batches. law: milliseconds of a pass, the hop to the next one
+    included. rows: mean rows of a pass. cached: mean cached tokens of a row. sessions: all that it serves. queue_s:
+    until it has finished what is staged.
+    """
+
+    verifier: str
+    step: int
+    law: Packed
+    rows: float
+    cached: float
+    sessions: Sessions
+    queue_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Who drafts next, and how many tokens; k = 0 if and only if the mode is `none`."""
+
+    mode: Mode
+    k: int
+
+    @classmethod
+    def draft(cls, k: int) -> "Decision":
+        """The device drafts k tokens, or nobody drafts."""
+        return cls("distributed" if k else "none", k)
+
+
+@dataclass(frozen=True, slots=True)
+class RoundOutcome:
+    """A verified round.
+
+    k: the draft length that was decided. drafted, accepted: tokens. round_s: seconds since the round before, 0 = none.
+    """
+
+    k: int
+    drafted: int
+    accepted: int
+    round_s: float
+
+
+class Window(Protocol):
+    """Decides draft lengths, from what it observed of each session's rounds and from the present load."""
+
+    name: str
+
+    def observe(self, session: str, outcome: RoundOutcome) -> None:
+        """A round of the session was verified."""
+        ...
+
+    def decide(self, session: SessionView, load: Load) -> Decision:
+        """The draft of the session's round after the row that is being staged."""
+        ...
+
+    def forget(self, session: str) -> None:
+        """The session has ended. Unknown sessions are ignored."""
+        ...

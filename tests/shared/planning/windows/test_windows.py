@@ -1,0 +1,98 @@
+"""Window controllers: what they decide after which rounds, and at which load."""
+
+import numpy as np
+import pytest
+
+from shared.planning.cost import Packed
+from shared.planning.views import SessionView
+from shared.planning.windows import WINDOW_NAMES, UnknownWindow, make_window
+from shared.planning.windows.goodput import PROBE_EVERY, predicted_rates
+from shared.planning.windows.window import MAX_K, Decision, Load, RoundOutcome
+
+
+def view(session: str = "a", alpha: float = 0.8, draft_ms: float = 5.0, link_ms: float = 4.0) -> SessionView:
+    return SessionView(
+        session, 0, "ready", 0.0, 100, 100, 0, True, "d:1", alpha, draft_ms / 1e3, link_ms / 1e3
+    )
+
+
+def load(*sessions: SessionView, per_token_ms: float = 1.0, step: int = 1) -> Load:
+    return Load("v", step, Packed(30.0, per_token_ms, 0.0), len(sessions), 100.0, sessions, 0.0)
+
+
+def rounds(name: str, k: int, outcomes: list[tuple[int, int]]) -> Decision:
+    """The decision after rounds of (drafted, accepted) tokens."""
+    window = make_window(name, k)
+    for drafted, accepted in outcomes:
+        window.observe("a", RoundOutcome(drafted, drafted, accepted, 0.1))
+    return window.decide(view(), load(view()))
+
+
+@pytest.mark.parametrize("name", WINDOW_NAMES)
+def test_every_controller_decides_within_bounds_and_forgets(name: str) -> None:
+    window = make_window(name, 4)
+    for accepted in (4, 0, 2, 4, 4, 1):
+        window.observe("a", RoundOutcome(4, 4, accepted, 0.1))
+        decision = window.decide(view(), load(view(), view("b")))
+        assert 0 <= decision.k <= MAX_K
+        assert (decision.mode == "none") == (decision.k == 0)
+    window.forget("a")
+    window.forget("nobody")
+    assert window.name == name
+
+
+def test_an_unknown_controller_is_refused_by_name() -> None:
+    with pytest.raises(UnknownWindow, match="no such window controller; known are static"):
+        make_window("awk")
+
+
+def test_backoff_jumps_between_the_bounds() -> None:
+    assert rounds("backoff", 4, []).k == 4
+    assert rounds("backoff", 4, [(4, 1)]).k == 1
+    assert rounds("backoff", 4, [(4, 2)]).k == 4
+    assert rounds("backoff", 4, [(4, 1), (1, 1)]).k == MAX_K
+
+
+def test_ema_grows_on_whole_drafts_and_shrinks_on_rejected_ones() -> None:
+    assert rounds("ema", 4, [(4, 4)] * 30).k > 4
+    assert rounds("ema", 4, [(4, 0)] * 10).k < 4
+    assert rounds("ema", 4, [(4, 3)] * 100).k == 4  # neither: it does not flutter
+
+
+def test_ema_stops_where_nothing_is_accepted_and_probes() -> None:
+    never = [(4, 0)] * 60
+    assert rounds("ema", 4, never) == Decision("none", 0)
+    assert rounds("ema", 4, [*never, *[(0, 0)] * 16]).k == 1
+    assert rounds("ema", 4, [*never, *[(1, 1)] * 10]).k >= 1
+
+
+def test_goodput_is_the_argmax_over_all_lengths() -> None:
+    """By brute force: tokens of both sessions over the slower one's drafting and one pass over both."""
+    both = (view("a", 0.9, 4.0, 6.0), view("b", 0.7, 8.0, 2.0))
+    rates = predicted_rates(load(*both))
+    expected = [
+        sum(sum(s.alpha**i for i in range(k + 1)) for s in both)
+        / (30.0 + 2 * (k + 1) + (max(6.0 + 4.0 * k, 2.0 + 8.0 * k) if k else 0.0))
+        for k in range(MAX_K + 1)
+    ]
+    assert rates == pytest.approx(expected)
+    assert make_window("goodput").decide(both[0], load(*both)).k == int(np.argmax(expected))
+
+
+def test_goodput_drafts_further_the_surer_and_not_at_all_where_it_does_not_pay() -> None:
+    def k(alpha: float, **more: float) -> int:
+        window = make_window("goodput")
+        return window.decide(view(alpha=alpha, **more), load(view(alpha=alpha, **more))).k
+
+    assert 0 < k(0.6) < k(0.95)
+    assert k(0.6, link_ms=300.0) == 0
+    assert k(0.3, draft_ms=40.0) == 0
+
+
+def test_goodput_keeps_its_length_unless_another_is_clearly_better_and_probes_all_at_once() -> None:
+    window, poor = make_window("goodput"), view(alpha=0.05, draft_ms=40.0)
+    assert window.decide(poor, load(poor, step=1)).k == 0
+    assert window.decide(poor, load(poor, step=PROBE_EVERY)).k == 1
+    sure = view(alpha=0.95)
+    assert window.decide(sure, load(sure, step=PROBE_EVERY + 1)).k == 0  # decided a moment ago
+    assert window.decide(sure, load(sure, step=PROBE_EVERY + 9)).k > 1

@@ -12,7 +12,7 @@ from shared.runtime.settings import (
     GatewaySettings,
     SchedulerSettings,
     VerifierSettings,
-    load,
+    isolated,
 )
 from shared.scenario.scenario import DeviceSpec
 from simulator import services
@@ -29,10 +29,10 @@ def build(simulation: Simulation, device_metrics: Metrics) -> SimulatedStack:
     hop = LinkModel(delay_s=core.hop.ms_at(0.0, 0.0) / 1e3)
     stack.add("scheduler", services.scheduler(_scheduler_settings(simulation)), hop)
     for n in range(core.gateways):
-        gateway = load(GatewaySettings, name=f"gateway-{n}", trace=simulation.trace)
+        gateway = isolated(GatewaySettings, name=f"gateway-{n}", trace=simulation.trace)
         stack.add(gateway.name, services.gateway(gateway), hop)
     for n in range(core.verifiers):
-        verifier = load(VerifierSettings, name=f"verifier-{n}", target="modelled", trace=simulation.trace)
+        verifier = isolated(VerifierSettings, name=f"verifier-{n}", target="modelled", trace=simulation.trace)
         target = partial(_target, core.kv_tokens, simulation.law)
         stack.add(verifier.name, services.verifier(verifier, target), hop)
     for device in simulation.devices:
@@ -48,7 +48,7 @@ def _target(kv_tokens: int, law: CostLaw) -> ModelledTarget:
 
 def _scheduler_settings(simulation: Simulation) -> SchedulerSettings:
     core, policy = simulation.scenario.core, simulation.policy
-    return load(
+    return isolated(
         SchedulerSettings,
         name="scheduler",
         policy=policy.policy,
@@ -63,7 +63,7 @@ def _scheduler_settings(simulation: Simulation) -> SchedulerSettings:
 
 
 def _device_settings(device: DeviceSpec, trace: bool) -> DraftWorkerSettings:
-    return load(
+    return isolated(
         DraftWorkerSettings,
         name=device.name,
         drafter="modelled",

@@ -19,6 +19,7 @@ from shared.runtime.env_file import ENCODING, EnvFileError, names_in
 
 PREFIX = "OUTRIDER_"
 ENV_FILE: Final = Path(".env")
+NO_PREFIX: Final = "="  # no variable of an environment can have such a name
 # Read by the Makefile and the command line, not by a service.
 NOT_OURS = frozenset(
     {
@@ -304,6 +305,11 @@ def load(cls: type[S], file: str | None = None, **overrides: Any) -> S:
         first = error.errors(include_url=False)[0]
         name = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
         raise SettingsError(f"{name}={first['input']!r}: {first['msg']}") from None
+
+
+def isolated(cls: type[S], **overrides: Any) -> S:
+    """Settings of one simulated service: defaults and overrides, whatever the environment and `.env` say."""
+    return cls(_env_file=None, _env_prefix=NO_PREFIX, **overrides)
 
 
 def is_set(name: str) -> bool:

@@ -10,6 +10,7 @@ from shared.runtime.settings import (
     SettingsError,
     VerifierSettings,
     is_set,
+    isolated,
     load,
 )
 
@@ -35,6 +36,15 @@ def test_environment_beats_env_file(empty_folder: Path, monkeypatch: pytest.Monk
 def test_a_named_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "core.env").write_text("OUTRIDER_KV_TOKENS=512\n")
     assert load(VerifierSettings, str(tmp_path / "core.env")).kv_tokens == 512
+
+
+def test_simulated_services_ignore_the_environment(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (empty_folder / ".env").write_text("OUTRIDER_BATCHES=5\n")
+    monkeypatch.setenv("OUTRIDER_MOVE_TIMEOUT_S", "0.3")
+    settings = isolated(SchedulerSettings, k=7)
+    assert (settings.k, settings.batches, settings.move_timeout_s) == (7, 2, 2.0)
 
 
 @pytest.mark.parametrize(

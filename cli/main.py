@@ -18,6 +18,7 @@ from cli.doctor.commands import doctor
 from cli.models.commands import app as models_app
 from cli.plan.commands import EPILOG, paper_app, plan
 from cli.race.commands import app as bench_app
+from cli.record.commands import record
 from cli.simulate.commands import simulate
 from cli.stack.commands import down, up
 from shared.runtime.stack_state import read_state
@@ -41,6 +42,7 @@ app.command()(join)
 app.command()(demo)
 app.command()(doctor)
 app.command()(calibrate)
+app.command()(record)
 app.command()(simulate)
 app.command(epilog=EPILOG)(plan)
 

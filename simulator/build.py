@@ -37,7 +37,8 @@ def build(simulation: Simulation, device_metrics: Metrics) -> SimulatedStack:
         stack.add(verifier.name, services.verifier(verifier, target), hop)
     for device in simulation.devices:
         settings = _device_settings(device, simulation.trace)
-        drafter = partial(ModelledDrafter, device.alpha, draft_ms=device.draft_ms, vocab=VOCAB)
+        replay = simulation.replays.get(device.recording)
+        drafter = partial(ModelledDrafter, device.alpha, draft_ms=device.draft_ms, vocab=VOCAB, replay=replay)
         stack.add(device.name, services.draft_worker(settings, drafter, device_metrics), hop)
     return stack
 

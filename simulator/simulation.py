@@ -1,9 +1,11 @@
 """What to simulate: a scenario under one policy."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from loadgen.run.runner import RunPlan
+from shared.compute.acceptance_record import Replay
 from shared.planning.cost import CostLaw
 from shared.planning.profile import Profile
 from shared.scenario.scenario import DeviceSpec, PolicyConfig
@@ -15,7 +17,7 @@ class Simulation:
     """A scenario under one policy.
 
     plan: the load, None = a user per device. profile_file: of `profile`; the scheduler reads it. settle_s, measure_s:
-    without a plan only; 0 = the scenario's. trace: collect spans.
+    without a plan only; 0 = the scenario's. trace: collect spans. replays: recordings by the name in the scenario.
     """
 
     scenario: SimulatedScenario
@@ -27,6 +29,7 @@ class Simulation:
     settle_s: float = 0.0
     measure_s: float = 0.0
     trace: bool = False
+    replays: Mapping[str, Replay] = field(default_factory=dict)
 
     @property
     def law(self) -> CostLaw:

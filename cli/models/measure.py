@@ -4,7 +4,7 @@ Independent of the draft worker on purpose: one context, no sessions, only llama
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -16,10 +16,12 @@ import numpy.typing as npt
 
 from cli.command.errors import ModelError
 from loadgen.measuring.timing import times_s
+from shared.compute.acceptance_record import TAIL, RecordedText
 from shared.speculative.draw import draw
 from shared.speculative.params import SamplingParams
 
 CONTEXT: Final = 1024
+EXCLUDED: Final = 1e4  # below all other logits: never drawn
 PROMPTS: Final = (
     "Write a Python function that checks whether a string is a palindrome.",
     "Explain to a child why the sky is blue.",
@@ -80,6 +82,24 @@ def samples(
     return texts
 
 
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A drafted token, the second choice under the same noise, and the token's probability in 255ths."""
+
+    token: int
+    second: int
+    confidence: int
+
+
+def _drawn(logits: npt.NDArray[np.float32], params: SamplingParams, position: int) -> Drawn:
+    scores = logits[: params.vocab].astype(np.float64)
+    token = draw(scores, params, position)
+    weights = np.exp((scores - scores.max()) / (params.temperature or 1.0))
+    confidence = round(255 * float(weights[token] / weights.sum()))
+    scores[token] = scores.min() - EXCLUDED
+    return Drawn(token, draw(scores, params, position), confidence)
+
+
 class DraftModel:
     """A GGUF model with one small context, on one thread."""
 
@@ -124,6 +144,33 @@ class DraftModel:
             draw(self._logits(at - 1), sample.params, at) for at in range(len(sample.prompt), len(ids))
         ]
         return [a == b for a, b in zip(choices, sample.text, strict=True)]
+
+    def record(self, sample: Sample) -> RecordedText:
+        """What the draft does at each position of the target's text, and after each of its misses."""
+        ids, first = [*sample.prompt, *sample.text], len(sample.prompt)
+        self._clear()
+        self._decode([(token, at, 0) for at, token in enumerate(ids)], logits_from=first - 1)
+        drawn = [_drawn(self._logits(at - 1), sample.params, at) for at in range(first, len(ids))]
+        hits = tuple(one.token == token for one, token in zip(drawn, sample.text, strict=True))
+        seconds = tuple(one.second == token for one, token in zip(drawn, sample.text, strict=True))
+        tails = {
+            n: bytes(self._tail(drawn[n].token, first + n, sample.params))
+            for n in range(len(drawn))
+            if not hits[n]
+        }
+        confidence = bytes(one.confidence for one in drawn)
+        return RecordedText(sample.params.temperature, sample.params.seed, hits, seconds, confidence, tails)
+
+    def _tail(self, token: int, at: int, params: SamplingParams) -> Iterator[int]:
+        """Confidences of the tokens that are drafted after a wrong token at a position."""
+        memory = self._lib.llama_get_memory(self._context)
+        self._lib.llama_memory_seq_cp(memory, 0, 1, 0, at)
+        for position in range(at, at + TAIL):
+            self._decode([(token, position, 1)], 0)
+            drawn = _drawn(self._logits(0), params, position + 1)
+            token = drawn.token
+            yield drawn.confidence
+        self._lib.llama_memory_seq_rm(memory, 1, -1, -1)
 
     def ms_per_decode(self, sequences: int, context: int, steps: int) -> float:
         """Median milliseconds of a decode of one token per sequence, greedy choice included."""

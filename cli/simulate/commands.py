@@ -41,8 +41,9 @@ def simulate(
     is modelled, and how exact it is.
     """
     from cli.simulate.run import SimulateOptions, run_scenarios
+    from shared.compute.acceptance_record import RecordError
     from shared.planning.profile import ProfileError
     from shared.scenario.scenario import ScenarioError
 
-    with cli_errors(ScenarioError, ProfileError, AssertionError):
+    with cli_errors(ScenarioError, ProfileError, RecordError, AssertionError):
         run_scenarios(SimulateOptions(scenarios, only, profile, seed, settle, measure, trace, out, quiet))

@@ -15,6 +15,7 @@ from loadgen.commands.exit import progress_console
 from loadgen.metrics.summary import Window
 from loadgen.run.drive import RunState
 from loadgen.run.outcome import RunOutcome
+from shared.compute.acceptance_record import Replay, read_record
 from shared.planning.policies import POLICY_NAMES
 from shared.planning.profile import Profile, read_profile
 from shared.planning.windows import WINDOW_NAMES
@@ -50,16 +51,25 @@ def run_scenarios(options: SimulateOptions) -> None:
     """Run every policy of every scenario. Raises ScenarioError, ProfileError, CommandError."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     profile = read_profile(options.profile) if options.profile else None
-    scenarios = [(path.stem, read_simulated(path)) for path in options.scenarios]
+    scenarios = [(path, read_simulated(path)) for path in options.scenarios]
     runs = [
-        (name, _simulation(options, scenario, policy, profile))
-        for name, scenario in scenarios
+        (
+            path.stem,
+            replace(_simulation(options, scenario, policy, profile), replays=_replays(path, scenario)),
+        )
+        for path, scenario in scenarios
         for policy in _policies(options.only, scenario)
     ]
     table = _Table()
     for name, simulation in runs:
         _run(options, name, simulation, table)
     table.print()
+
+
+def _replays(path: Path, scenario: SimulatedScenario) -> dict[str, Replay]:
+    """The recordings that the scenario's devices name. Raises RecordError."""
+    named = {group.recording for group in scenario.devices if group.recording}
+    return {name: Replay(read_record(path.parent / name)) for name in sorted(named)}
 
 
 def _policies(only: str, scenario: SimulatedScenario) -> list[PolicyConfig]:

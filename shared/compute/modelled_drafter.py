@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from shared.compute.acceptance_record import Replay
 from shared.compute.drafter import DraftRequest, DraftResult, NoCapacity
 from shared.compute.modelled import Chain, choose, guesses_right, modelled_vocabulary
 
@@ -34,7 +35,9 @@ class ModelledDrafter:
         capacity: int = 8,
         kv_tokens: int = 1 << 20,
         stop_every: int = 0,
+        replay: Replay | None = None,
     ) -> None:
+        """replay: where the drafter is right, in place of alpha."""
         self.vocabulary = modelled_vocabulary(vocab)
         self.vocab = vocab
         self.capacity = capacity
@@ -43,7 +46,9 @@ class ModelledDrafter:
         self._draft_s = draft_ms / 1e3
         self._kv_tokens = kv_tokens
         self._stop_every = stop_every
+        self._replay = replay
         self._caches: dict[str, Chain] = {}
+        self._first: dict[str, int] = {}  # position of the first token that a session's drafts may have
         self._works: dict[str, _Work] = {}
 
     def start(self, request: DraftRequest) -> None:
@@ -57,6 +62,7 @@ class ModelledDrafter:
         if others + len(request.ids) + request.k > self._kv_tokens:
             raise NoCapacity(f"{self._kv_tokens} KV tokens do not hold {len(request.ids)} more")
         chain = self._caches.setdefault(request.session, Chain())
+        self._first.setdefault(request.session, len(request.ids))
         # The last id is always fed again, since the first guess is made after it.
         chain.cut(chain.common(request.ids[:-1]))
         self._works[request.session] = _Work(request, [], 0.0)
@@ -87,6 +93,7 @@ class ModelledDrafter:
     def forget(self, session: str) -> None:
         """Free everything held for a session. Unknown sessions are ignored."""
         self._caches.pop(session, None)
+        self._first.pop(session, None)
         self._works.pop(session, None)
 
     def set_threads(self, threads: int) -> None:
@@ -96,6 +103,7 @@ class ModelledDrafter:
     def close(self) -> None:
         """Forget all sessions."""
         self._caches.clear()
+        self._first.clear()
         self._works.clear()
 
     def sessions(self) -> frozenset[str]:
@@ -123,9 +131,14 @@ class ModelledDrafter:
     def _guess(self, request: DraftRequest, chain: Chain) -> int:
         """The next drafted token after the cached ones."""
         token = choose(chain.states[-1], request.sampling, self._stop_every)
-        if guesses_right(request.sampling.seed, len(chain.tokens), self._alpha):
+        if self._is_right(request, len(chain.tokens)):
             return token
         return (token + 1) % request.sampling.vocab
+
+    def _is_right(self, request: DraftRequest, position: int) -> bool:
+        if self._replay is not None:
+            return self._replay.is_right(request.sampling, position - self._first[request.session])
+        return guesses_right(request.sampling.seed, position, self._alpha)
 
     def _finish(self, work: _Work) -> DraftResult:
         del self._works[work.request.session]

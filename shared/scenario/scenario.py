@@ -45,12 +45,23 @@ class LinkSpec(_Strict):
 
 
 class Devices(_Strict):
-    """A group of devices, drawn from the same ranges. draft: time per drafted token."""
+    """A group of devices, drawn from the same ranges. draft: time per drafted token.
+
+    Drafts are right with probability alpha at each position, or where a recording of `outrider record` says so: its
+    path, from the scenario's folder.
+    """
 
     count: Annotated[int, Field(ge=1, le=100_000)] = 1
-    alpha: Share
+    alpha: Share | None = None
+    recording: str = ""
     draft: Time
     link: LinkSpec = LinkSpec()
+
+    @model_validator(mode="after")
+    def _check_acceptance(self) -> Self:
+        if (self.alpha is None) == (not self.recording):
+            raise ValueError("alpha or recording: give one of them")
+        return self
 
 
 class ScenarioWorkload(_Strict):
@@ -129,13 +140,14 @@ class Scenario(_Strict):
                 width, loss = links.random(2).tolist()
                 device = DeviceSpec(
                     name=f"device-{len(fleet)}",
-                    alpha=group.alpha.at(alpha),
+                    alpha=group.alpha.at(alpha) if group.alpha else 0.0,
                     draft_ms=group.draft.ms_at(draft, verify_ms),
                     delay_ms=group.link.delay.ms_at(delay, verify_ms),
                     jitter_ms=group.link.jitter.ms_at(jitter, verify_ms),
                     seed=int(rng.integers(1, 1 << 31)),
                     kbit_s=group.link.bandwidth.at(width) if group.link.bandwidth else 0.0,
                     loss=group.link.loss.at(loss),
+                    recording=group.recording,
                 )
                 fleet.append(device)
         return tuple(fleet)
@@ -146,7 +158,10 @@ S = TypeVar("S", bound=Scenario)
 
 @dataclass(frozen=True, slots=True)
 class DeviceSpec:
-    """A device of a scenario. delay_ms, jitter_ms: of one direction, as in LinkSpec. kbit_s: 0 = unlimited."""
+    """A device of a scenario. delay_ms, jitter_ms: of one direction, as in LinkSpec. kbit_s: 0 = unlimited.
+
+    recording: replaces alpha; "" = none.
+    """
 
     name: str
     alpha: float
@@ -156,6 +171,7 @@ class DeviceSpec:
     seed: int
     kbit_s: float = 0.0
     loss: float = 0.0
+    recording: str = ""
 
 
 def read_scenario(path: Path) -> Scenario:

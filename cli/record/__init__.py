@@ -1,0 +1,1 @@
+"""`outrider record`: what a draft model does along its target's texts."""

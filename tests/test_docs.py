@@ -31,6 +31,7 @@ BUILDS = sorted(
 )
 FOLDERS = (
     "cli",
+    "simulator",
     "services",
     "shared",
     "loadgen",

@@ -21,9 +21,10 @@ from shared.planning.windows.window import MAX_K, Decision, Load, RoundOutcome
 GAIN: Final = 1.05  # predicted ratio of tokens per second that a change of length must bring
 KS: Final = np.arange(MAX_K + 1)
 DECIDE_EVERY: Final = 8  # batches of a verifier between two decisions
-PROBE_EVERY: Final = (
-    32  # batches; where k = 0, all sessions of such a batch draft a token, so that α is learnt
-)
+# Where k = 0, all sessions of one batch draft a token now and then, so that α is learnt: after so many batches, and
+# after twice as many each time that it changes nothing.
+FIRST_PROBE: Final = 32
+MAX_PROBE: Final = 1024
 MAX_ALPHA: Final = 0.999
 
 
@@ -31,6 +32,8 @@ MAX_ALPHA: Final = 0.999
 class _Length:
     k: int
     decided_at: int  # the verifier's step
+    probe_at: int
+    probe_pause: int = FIRST_PROBE
 
 
 class Goodput:
@@ -47,10 +50,21 @@ class Goodput:
     def decide(self, session: SessionView, load: Load) -> Decision:
         """The verifier's length, decided anew every few batches."""
         length = self._lengths.get(load.verifier)
-        if length is None or not 0 <= load.step - length.decided_at < DECIDE_EVERY:
-            k = best_length(load, None if length is None else length.k)
-            length = self._lengths[load.verifier] = _Length(k, load.step)
-        return Decision.draft(length.k or int(load.step % PROBE_EVERY == 0))
+        if length is None:
+            length = _Length(best_length(load, None), load.step, load.step + FIRST_PROBE)
+            self._lengths[load.verifier] = length
+        elif not 0 <= load.step - length.decided_at < DECIDE_EVERY:
+            self._decide(length, load)
+        return Decision.draft(length.k or int(load.step == length.probe_at))
+
+    def _decide(self, length: _Length, load: Load) -> None:
+        k = best_length(load, length.k)
+        if k != length.k or load.step < length.decided_at:  # a restarted verifier begins anew
+            length.probe_at, length.probe_pause = load.step + FIRST_PROBE, FIRST_PROBE
+        elif load.step > length.probe_at:
+            length.probe_pause = min(2 * length.probe_pause, MAX_PROBE)
+            length.probe_at = load.step + length.probe_pause
+        length.k, length.decided_at = k, load.step
 
     def forget(self, session: str) -> None:
         """Nothing is held of a session."""

@@ -6,7 +6,7 @@ import pytest
 from shared.planning.cost import Packed
 from shared.planning.views import SessionView
 from shared.planning.windows import WINDOW_NAMES, UnknownWindow, make_window
-from shared.planning.windows.goodput import PROBE_EVERY, predicted_rates
+from shared.planning.windows.goodput import DECIDE_EVERY, predicted_rates
 from shared.planning.windows.window import MAX_K, Decision, Load, RoundOutcome
 
 
@@ -89,10 +89,20 @@ def test_goodput_drafts_further_the_surer_and_not_at_all_where_it_does_not_pay()
     assert k(0.3, draft_ms=40.0) == 0
 
 
-def test_goodput_keeps_its_length_unless_another_is_clearly_better_and_probes_all_at_once() -> None:
-    window, poor = make_window("goodput"), view(alpha=0.05, draft_ms=40.0)
+def test_goodput_keeps_its_length_for_a_while_and_then_takes_a_clearly_better_one() -> None:
+    window, poor, sure = make_window("goodput"), view(alpha=0.05, draft_ms=40.0), view(alpha=0.95)
     assert window.decide(poor, load(poor, step=1)).k == 0
-    assert window.decide(poor, load(poor, step=PROBE_EVERY)).k == 1
-    sure = view(alpha=0.95)
-    assert window.decide(sure, load(sure, step=PROBE_EVERY + 1)).k == 0  # decided a moment ago
-    assert window.decide(sure, load(sure, step=PROBE_EVERY + 9)).k > 1
+    assert window.decide(sure, load(sure, step=1 + DECIDE_EVERY - 1)).k == 0
+    assert window.decide(sure, load(sure, step=1 + DECIDE_EVERY)).k > 1
+
+
+def test_goodput_probes_ever_less_often_and_all_sessions_at_once() -> None:
+    window, a, b = make_window("goodput"), *(view(name, 0.05, 40.0) for name in "ab")
+    probes = []
+    for step in range(400):
+        lengths = {window.decide(one, load(a, b, step=step)).k for one in (a, b)}
+        assert len(lengths) == 1
+        probes += [step] if lengths == {1} else []
+    pauses = np.diff(probes)
+    assert len(probes) >= 3
+    assert (pauses[1:] > 1.5 * pauses[:-1]).all()

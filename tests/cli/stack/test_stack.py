@@ -1,6 +1,8 @@
 """A local stack: exclusive start, processes that are given up, and proof that servers belong to it."""
 
 import asyncio
+import errno
+import io
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -146,6 +148,31 @@ async def test_a_device_whose_restart_is_refused_is_given_up_alone(
         assert not watching.done()
         await stack.stop()
     assert stack.given_up == {"draft-worker-1": "draft-worker-1 ended with code 2: no GGUF model"}
+    await watching
+
+
+class FullDisk(io.StringIO):
+    """A stream whose disk is full."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+async def test_devices_end_alone_on_a_full_disk_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither a message nor the state file can be written."""
+    stack = fake_stack(monkeypatch, tmp_path)
+    async with asyncio.timeout(LIMIT_S):
+        await stack.start()
+        await stack.wait_ready()
+        watching = asyncio.create_task(stack.watch())
+        monkeypatch.setattr("sys.stderr", FullDisk())
+        monkeypatch.setattr("cli.stack.stack.write_state", lambda *_: FullDisk().write(""))
+        await request_page(stack, "draft-worker-0", "/end/4")
+        await request_page(stack, "draft-worker-1", "/end/1")
+        while not (watching.done() or (stack.given_up and stack.processes["draft-worker-1"].restarts)):
+            await asyncio.sleep(0.02)
+        assert not watching.done()
+        await stack.stop()
     await watching
 
 

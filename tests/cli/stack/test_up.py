@@ -1,5 +1,6 @@
 """`outrider up` and `down`: which processes they stop, and invalid options."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -9,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import main as cli
-from cli.stack.up import run_down
+from cli.stack.stack import LocalStack, StackOptions
+from cli.stack.up import run_down, run_up
 from shared.runtime.stack_state import claim, start_of, write_state
 from tests.shared.runtime.test_stack_state import state
 
@@ -43,6 +45,26 @@ def test_down_ends_nobody_else(tmp_path: Path, held: bool) -> None:
         assert bystander.poll() is None
         bystander.kill()
     lock.release()
+
+
+async def test_a_stack_is_stopped_though_no_line_can_be_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stopped: list[LocalStack] = []
+
+    async def stop(stack: LocalStack) -> None:
+        stopped.append(stack)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(LocalStack, "claim", lambda _: None)
+    monkeypatch.setattr(LocalStack, "stop", stop)
+    monkeypatch.setattr("cli.stack.up.Console.status", full)
+    monkeypatch.setattr("cli.stack.up.Console.print", full)
+    with pytest.raises(OSError, match="No space left"):
+        await run_up(StackOptions(modelled=True, state_dir=tmp_path))
+    assert len(stopped) == 1
 
 
 def test_down_ends_the_stack_that_runs(tmp_path: Path) -> None:

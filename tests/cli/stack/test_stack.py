@@ -14,7 +14,7 @@ import pytest
 
 from cli.command.errors import CommandError, ProcessFailed
 from cli.stack.ports import Claim
-from cli.stack.stack import LocalStack, Ports
+from cli.stack.stack import LocalStack, Ports, access_of
 from shared.broker.connections import Connections
 from shared.runtime.stack_state import StateError, read_state, state_file
 from tests.cli.stack.fakes import SERVICE, fake_stack, python
@@ -199,6 +199,21 @@ async def test_of_two_in_one_folder_one_runs(monkeypatch: pytest.MonkeyPatch, tm
         pass  # the folder is free again
 
 
+async def test_passwords_are_prepared_after_the_change_before(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stack = fake_stack(monkeypatch, tmp_path)
+    stack.options = replace(stack.options, listen="127.0.0.1")
+    access = access_of(tmp_path)
+    async with access.locked():
+        starting = asyncio.create_task(stack.start())
+        await asyncio.sleep(0.1)
+        assert not access.acl_file.exists()
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+    await stack.stop()
+
+
 async def test_a_port_in_use_is_named_before_anything_starts(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -248,6 +263,19 @@ async def test_a_web_server_is_not_a_broker(monkeypatch: pytest.MonkeyPatch, tmp
             ProcessFailed, match=rf"port {ports.broker} is not this stack's broker: .*HTTP/1.1"
         ):
             async with fake_stack(monkeypatch, tmp_path, ports=ports):
+                pass
+
+
+async def test_a_broker_that_never_answers_is_waited_for_within_a_limit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("cli.stack.proof.BROKER_TIMEOUT_S", 0.2)
+    stack = fake_stack(monkeypatch, tmp_path)
+    broker = stack.processes["broker"]
+    broker.spec = replace(broker.spec, argv=python("import time; time.sleep(600)"))
+    async with asyncio.timeout(10):
+        with pytest.raises(ProcessFailed, match=r"the broker does not answer on port \d+ within 0.2 s"):
+            async with stack:
                 pass
 
 

@@ -85,6 +85,24 @@ def test_a_port_out_of_range_is_named(option: str, value: str) -> None:
     assert option in found.output
 
 
+@pytest.mark.parametrize("given", [(7001, 7002, 7003), (0, 0, 0)])
+def test_the_options_choose_the_ports(
+    given: tuple[int, int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[StackOptions] = []
+
+    async def run_up(options: StackOptions) -> None:
+        seen.append(options)
+
+    monkeypatch.setattr("cli.stack.up.run_up", run_up)
+    names = ("--port", "--broker-port", "--health-port")
+    ports = [word for name, port in zip(names, given, strict=True) for word in (name, str(port))]
+    found = CliRunner().invoke(cli.app, ["up", "--modelled", *ports, "--state", str(tmp_path)])
+    assert found.exit_code == 0
+    chosen = (seen[0].ports.gateway, seen[0].ports.broker, seen[0].ports.health)
+    assert chosen == given if all(given) else all(chosen)
+
+
 @pytest.mark.parametrize(
     "command", [["up", "--modelled"], ["down"], ["devices", "list"], ["devices", "add", "x"]]
 )

@@ -14,7 +14,8 @@ import pytest
 
 from cli.command.errors import CommandError, ProcessFailed
 from cli.stack.ports import Claim
-from cli.stack.stack import LocalStack, Ports, access_of
+from cli.stack.processes import BACKOFF_S, MAX_DEATHS
+from cli.stack.stack import UNREADY_STOP_S, LocalStack, Ports, access_of
 from shared.broker.connections import Connections
 from shared.runtime.stack_state import StateError, read_state, state_file
 from tests.cli.stack.fakes import SERVICE, fake_stack, python
@@ -77,6 +78,11 @@ async def test_what_dies_three_times_before_it_is_ready_is_told_with_its_signal(
                 pass
     assert all(process.pid == 0 for process in stack.processes.values())
     assert not state_file(tmp_path).exists()
+
+
+def test_pauses_before_giving_up_leave_room_within_ten_seconds() -> None:
+    """A stack that cannot start ends within ten seconds; the rest is for starting the process three times."""
+    assert sum(BACKOFF_S[: MAX_DEATHS - 1]) + UNREADY_STOP_S <= 3
 
 
 async def test_it_is_noticed_while_another_service_still_loads(

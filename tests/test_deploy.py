@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from cli.stack.access import Access
 from services.gateway.gateway import LAST_WRITE_S
 from shared.broker.access import CORE
 from shared.runtime import settings
@@ -97,6 +98,17 @@ def test_each_role_comes_with_its_own_user_and_password(role: str) -> None:
     assert [(mount["mountPath"], mount["readOnly"]) for mount in mounts] == [(f"/access/{role}", True)]
     volumes = [volume for volume in COMPOSE["services"][role]["volumes"] if "/access" in volume]
     assert volumes == [f"access-{role}:/access/{role}:ro"]
+
+
+async def test_passwords_are_made_in_volumes_alone(tmp_path: Path) -> None:
+    """Everything else is read-only in compose's `access`, the lock's folder too."""
+    access = Access(tmp_path / "access")
+    async with access.locked():
+        access.prepare()
+    mounts = {Path(volume.split(":")[1]) for volume in COMPOSE["services"]["access"]["volumes"]}
+    made = {Path("/") / file.relative_to(tmp_path) for file in tmp_path.rglob("*") if file.is_file()}
+    assert len(made) > len(mounts)
+    assert {file.parent for file in made} == mounts
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -39,8 +39,11 @@ class Access:
         return self.folder / user / "password"
 
     def locked(self) -> AbstractAsyncContextManager[None]:
-        """Exclude other processes that change the folder. Entering raises StateError, OSError."""
-        return locked(self.folder / ".lock")
+        """Exclude other processes that change the folder. Entering raises StateError, OSError.
+
+        The lock is in the operator's own folder: in a container only the folders of the users can be written.
+        """
+        return locked(self.folder / OPERATOR / ".lock")
 
     def prepare(self) -> None:
         """Create missing passwords and write the access list. Raises OSError, DeviceListError."""

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -135,7 +136,7 @@ class Supervised:
         self.deaths.append(
             f"{self.spec.name} ended unexpectedly with {exit_reason(code)}: {self.last_words(1)}"
         )
-        print(f"{self.deaths[-1]}; restarting it (log: {self.log_file})", file=sys.stderr, flush=True)
+        note(f"{self.deaths[-1]}; restarting it (log: {self.log_file})")
 
     async def _wait(self) -> int:
         """Wait for the current incarnation to exit; returns its code. Raises RuntimeError before `start`."""
@@ -180,6 +181,12 @@ def exit_reason(code: int) -> str:
         return f"signal {-code}"
     words = signal.strsignal(-code)
     return f"{name} ({words.lower()})" if words else name
+
+
+def note(line: str) -> None:
+    """Print a line to stderr. It is lost on a full disk or a closed stream, which must not end the stack."""
+    with suppress(OSError, ValueError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def _die_with_parent() -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 from types import TracebackType
 from typing import Final
 
@@ -10,7 +9,7 @@ import aiohttp
 
 from cli.command.errors import ProcessFailed
 from cli.stack.ports import HOST, Ports, check
-from cli.stack.processes import STOP_S, Supervised
+from cli.stack.processes import STOP_S, Supervised, note
 from cli.stack.proof import BROKER_POLL_S, broker_is_ours, not_ready_reason
 from cli.stack.specs import StackOptions, access_of, claims, specs
 from shared.runtime.ids import Ids
@@ -163,11 +162,11 @@ class LocalStack:
                 raise
             self.given_up[process.spec.name] = str(error)
             process.deaths.append(str(error))
-            print(f"{error}; it is given up, the others go on", file=sys.stderr, flush=True)
+            note(f"{error}; it is given up, the others go on")
             try:
                 self._write_state()
             except OSError as full:
-                print(f"{state_file(self.options.state_dir)}: {full}", file=sys.stderr, flush=True)
+                note(f"{state_file(self.options.state_dir)}: {full}")
 
     async def _confirm_broker(self, process: Supervised) -> None:
         """Mark the broker's process as ready once it answers on its port. Raises ProcessFailed if another one does."""

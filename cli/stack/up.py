@@ -41,8 +41,10 @@ async def run_up(options: StackOptions) -> None:
             console.print(f"logs in {options.state_dir}/logs; try `outrider chat`; Ctrl-C stops the stack")
             await _first(asyncio.create_task(stack.watch()), stop)
     finally:
-        console.print("stopping")
-        await stack.stop()
+        try:
+            console.print("stopping")
+        finally:  # also when the line cannot be written
+            await stack.stop()
 
 
 def run_down(state_dir: Path) -> str:

@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 import uvloop
@@ -71,7 +72,8 @@ def main(name: str, run: Callable[[asyncio.Event], Awaitable[None]]) -> None:
         code = next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), None)
         if code is None:
             raise
-        print(f"{name}: {words(error)}", file=sys.stderr, flush=True)
+        with suppress(OSError, ValueError):  # a full disk or a closed terminal must not change the code
+            print(f"{name}: {words(error)}", file=sys.stderr, flush=True)
         raise SystemExit(code) from None
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli.devices import devices
-from cli.devices.commands import place_of
+from cli.devices.commands import place_of, prepare_
 from cli.devices.devices import Place
 from cli.stack.access import Access
 from cli.stack.stack import access_of
@@ -66,6 +66,27 @@ async def test_a_change_waits_for_the_one_before(access: Access) -> None:
     _, remark = await asyncio.wait_for(adding, 10)
     assert [device.name for device in access.devices()] == ["pi"]
     assert "no broker runs here" in remark
+
+
+async def test_a_removal_waits_for_the_change_before(access: Access) -> None:
+    place = Place(access, "", "redis://10.0.0.1:1/0")
+    await devices.add(place, "pi", "")
+    async with access.locked():
+        removing = asyncio.create_task(devices.remove(place, "pi"))
+        await asyncio.sleep(0.1)
+        assert [device.name for device in access.devices()] == ["pi"]
+    await asyncio.wait_for(removing, 10)
+    assert access.devices() == ()
+
+
+async def test_preparing_a_folder_waits_for_the_change_before(access: Access) -> None:
+    access.acl_file.unlink()
+    async with access.locked():
+        preparing = asyncio.create_task(asyncio.to_thread(prepare_, access.folder))
+        await asyncio.sleep(0.1)
+        assert not access.acl_file.exists()
+    await asyncio.wait_for(preparing, 10)
+    assert access.acl_file.exists()
 
 
 def test_only_this_folder_s_own_broker_is_told(tmp_path: Path, access: Access) -> None:

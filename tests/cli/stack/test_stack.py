@@ -1,6 +1,8 @@
 """A local stack: exclusive start, processes that are given up, and proof that servers belong to it."""
 
 import asyncio
+import errno
+import io
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +14,8 @@ import pytest
 
 from cli.command.errors import CommandError, ProcessFailed
 from cli.stack.ports import Claim
-from cli.stack.stack import LocalStack, Ports
+from cli.stack.processes import BACKOFF_S, MAX_DEATHS
+from cli.stack.stack import UNREADY_STOP_S, LocalStack, Ports, access_of
 from shared.broker.connections import Connections
 from shared.runtime.stack_state import StateError, read_state, state_file
 from tests.cli.stack.fakes import SERVICE, fake_stack, python
@@ -75,6 +78,11 @@ async def test_what_dies_three_times_before_it_is_ready_is_told_with_its_signal(
                 pass
     assert all(process.pid == 0 for process in stack.processes.values())
     assert not state_file(tmp_path).exists()
+
+
+def test_pauses_before_giving_up_leave_room_within_ten_seconds() -> None:
+    """A stack that cannot start ends within ten seconds; the rest is for starting the process three times."""
+    assert sum(BACKOFF_S[: MAX_DEATHS - 1]) + UNREADY_STOP_S <= 3
 
 
 async def test_it_is_noticed_while_another_service_still_loads(
@@ -149,6 +157,31 @@ async def test_a_device_whose_restart_is_refused_is_given_up_alone(
     await watching
 
 
+class FullDisk(io.StringIO):
+    """A stream whose disk is full."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+async def test_devices_end_alone_on_a_full_disk_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither a message nor the state file can be written."""
+    stack = fake_stack(monkeypatch, tmp_path)
+    async with asyncio.timeout(LIMIT_S):
+        await stack.start()
+        await stack.wait_ready()
+        watching = asyncio.create_task(stack.watch())
+        monkeypatch.setattr("sys.stderr", FullDisk())
+        monkeypatch.setattr("cli.stack.stack.write_state", lambda *_: FullDisk().write(""))
+        await request_page(stack, "draft-worker-0", "/end/4")
+        await request_page(stack, "draft-worker-1", "/end/1")
+        while not (watching.done() or (stack.given_up and stack.processes["draft-worker-1"].restarts)):
+            await asyncio.sleep(0.02)
+        assert not watching.done()
+        await stack.stop()
+    await watching
+
+
 async def test_a_part_of_the_core_that_ends_for_good_ends_the_stack(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -170,6 +203,21 @@ async def test_of_two_in_one_folder_one_runs(monkeypatch: pytest.MonkeyPatch, tm
     assert read_state(tmp_path) is None
     async with asyncio.timeout(LIMIT_S), fake_stack(monkeypatch, tmp_path):
         pass  # the folder is free again
+
+
+async def test_passwords_are_prepared_after_the_change_before(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stack = fake_stack(monkeypatch, tmp_path)
+    stack.options = replace(stack.options, listen="127.0.0.1")
+    access = access_of(tmp_path)
+    async with access.locked():
+        starting = asyncio.create_task(stack.start())
+        await asyncio.sleep(0.1)
+        assert not access.acl_file.exists()
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+    await stack.stop()
 
 
 async def test_a_port_in_use_is_named_before_anything_starts(
@@ -221,6 +269,19 @@ async def test_a_web_server_is_not_a_broker(monkeypatch: pytest.MonkeyPatch, tmp
             ProcessFailed, match=rf"port {ports.broker} is not this stack's broker: .*HTTP/1.1"
         ):
             async with fake_stack(monkeypatch, tmp_path, ports=ports):
+                pass
+
+
+async def test_a_broker_that_never_answers_is_waited_for_within_a_limit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("cli.stack.proof.BROKER_TIMEOUT_S", 0.2)
+    stack = fake_stack(monkeypatch, tmp_path)
+    broker = stack.processes["broker"]
+    broker.spec = replace(broker.spec, argv=python("import time; time.sleep(600)"))
+    async with asyncio.timeout(10):
+        with pytest.raises(ProcessFailed, match=r"the broker does not answer on port \d+ within 0.2 s"):
+            async with stack:
                 pass
 
 

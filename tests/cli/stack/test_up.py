@@ -1,5 +1,6 @@
 """`outrider up` and `down`: which processes they stop, and invalid options."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -9,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import main as cli
-from cli.stack.up import run_down
+from cli.stack.stack import LocalStack, StackOptions
+from cli.stack.up import run_down, run_up
 from shared.runtime.stack_state import claim, start_of, write_state
 from tests.shared.runtime.test_stack_state import state
 
@@ -45,6 +47,26 @@ def test_down_ends_nobody_else(tmp_path: Path, held: bool) -> None:
     lock.release()
 
 
+async def test_a_stack_is_stopped_though_no_line_can_be_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stopped: list[LocalStack] = []
+
+    async def stop(stack: LocalStack) -> None:
+        stopped.append(stack)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(LocalStack, "claim", lambda _: None)
+    monkeypatch.setattr(LocalStack, "stop", stop)
+    monkeypatch.setattr("cli.stack.up.Console.status", full)
+    monkeypatch.setattr("cli.stack.up.Console.print", full)
+    with pytest.raises(OSError, match="No space left"):
+        await run_up(StackOptions(modelled=True, state_dir=tmp_path))
+    assert len(stopped) == 1
+
+
 def test_down_ends_the_stack_that_runs(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True
@@ -61,6 +83,24 @@ def test_a_port_out_of_range_is_named(option: str, value: str) -> None:
     found = CliRunner(env={"TERMINAL_WIDTH": "200"}).invoke(cli.app, ["up", "--modelled", option, value])
     assert found.exit_code == 2
     assert option in found.output
+
+
+@pytest.mark.parametrize("given", [(7001, 7002, 7003), (0, 0, 0)])
+def test_the_options_choose_the_ports(
+    given: tuple[int, int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[StackOptions] = []
+
+    async def run_up(options: StackOptions) -> None:
+        seen.append(options)
+
+    monkeypatch.setattr("cli.stack.up.run_up", run_up)
+    names = ("--port", "--broker-port", "--health-port")
+    ports = [word for name, port in zip(names, given, strict=True) for word in (name, str(port))]
+    found = CliRunner().invoke(cli.app, ["up", "--modelled", *ports, "--state", str(tmp_path)])
+    assert found.exit_code == 0
+    chosen = (seen[0].ports.gateway, seen[0].ports.broker, seen[0].ports.health)
+    assert chosen == given if all(given) else all(chosen)
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,19 @@ async def test_a_request_ends_at_done_even_if_the_server_continues(end: bytes) -
     assert record.fault == ("" if end == DONE else "stream")
 
 
+async def test_a_body_that_does_not_end_after_done_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of thousands of requests would leave as many connections and tasks behind."""
+    monkeypatch.setattr("loadgen.client.streaming.BODY_END_S", 0.05)
+    async with (
+        speaks(sse(said("a", "stop")) + DONE, stays_open=True) as url,
+        Client(url, plain=True) as client,
+    ):
+        assert (await client.chat(requests(1)[0])).fault == ""
+        async with asyncio.timeout(5):
+            while client._ending_bodies:
+                await asyncio.sleep(0.01)
+
+
 async def test_done_ends_a_stream_without_a_finish_reason_but_not_one_without_tokens() -> None:
     assert (await record_from(sse(said("a")) + DONE)).fault == ""
     assert (await record_from(sse(said("a")))).fault == "cut"

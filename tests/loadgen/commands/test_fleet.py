@@ -46,3 +46,35 @@ async def test_a_broker_that_goes_leaves_what_was_seen(
     assert out.exists() == bool(seen)
     if seen:
         assert len(json.loads(out.read_text())["looks"]) == 2
+
+
+async def test_a_folder_as_out_is_refused_before_devices_join(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def joined(*_: Any) -> Sequence[FleetSample]:
+        raise BrokerAway("devices join")
+
+    monkeypatch.setattr(command, "run_fleet", joined)
+    monkeypatch.setattr(logs, "configure", lambda *_, **__: None)
+    assert await run(tmp_path) == 2
+    assert f"--out {tmp_path} is a folder" in capsys.readouterr().err
+
+
+async def test_samples_that_cannot_be_written_are_kept_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (temporary := tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    out = tmp_path / "fleet.json"
+
+    async def blocked(*given: Any) -> Sequence[FleetSample]:
+        shown: Callable[[FleetSample], None] = given[-1]
+        shown(sample(1.0))
+        out.mkdir()
+        raise BrokerAway("the broker is away")
+
+    monkeypatch.setattr(command, "run_fleet", blocked)
+    monkeypatch.setattr(logs, "configure", lambda *_, **__: None)
+    assert await run(out) == 2
+    (kept,) = temporary.glob("*/fleet.json")
+    assert len(json.loads(kept.read_text())["looks"]) == 1

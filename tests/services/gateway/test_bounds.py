@@ -158,7 +158,7 @@ async def test_only_so_many_wait() -> None:
         waiting = [asyncio.create_task(taken.run(INLINE_CHARS + 1, lambda: 1)) for _ in range(2)]
         await asyncio.sleep(0)
         with refused("too_busy", 503):
-            await taken.run(INLINE_CHARS + 1, lambda: 1)
+            await asyncio.wait_for(taken.run(INLINE_CHARS + 1, lambda: 1), 5)
         finishing = asyncio.create_task(taken.finish(INLINE_CHARS + 1, lambda: 2))  # not refused
         waiting[0].cancel()  # its client has gone
         await asyncio.sleep(0)
@@ -166,6 +166,19 @@ async def test_only_so_many_wait() -> None:
         await asyncio.sleep(0)
         recorder.hold.set()
         assert await asyncio.gather(*waiting[1:], finishing) == [1, 3, 2]
+
+
+async def test_the_settings_limit_how_many_wait() -> None:
+    recorder = Recorder()
+    recorder.hold.clear()
+    taken = Intake.of(settings_for_tests(max_long_requests=1), recorder)
+    waiting = asyncio.create_task(taken.run(INLINE_CHARS + 1, lambda: 1))
+    await asyncio.sleep(0)
+    with refused("too_busy", 503):
+        await asyncio.wait_for(taken.run(INLINE_CHARS + 1, lambda: 2), 5)
+    recorder.hold.set()
+    assert await waiting == 1
+    recorder.close()
 
 
 async def test_a_chat_of_many_empty_messages_is_refused_before_any_of_it_is_rendered(
@@ -176,6 +189,7 @@ async def test_a_chat_of_many_empty_messages_is_refused_before_any_of_it_is_rend
 
     async with running_stack() as stack:
         monkeypatch.setattr(TargetTokenizer, "encode_chat", rendered)
+        monkeypatch.setattr(TargetTokenizer, "encode", rendered)
         empty = {"role": "user", "content": ""}
         for count, code in ((2049, "too_many_messages"), (20_000, "too_many_values")):
             status, body = await stack.chat(messages=[empty] * count)
@@ -272,11 +286,13 @@ async def test_a_refused_request_gives_its_place_back() -> None:
         assert (await stack.complete())[0] == 200
 
 
-async def test_while_its_body_comes_a_request_has_its_place() -> None:
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
+async def test_while_its_body_comes_a_request_has_its_place(path: str) -> None:
     """So nobody holds the memory of more bodies than places."""
     async with running_stack(key_concurrency=1) as stack:
         _, writer = await asyncio.open_connection("127.0.0.1", stack.gateway.port)
-        writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+        writer.write(head.encode() + b"{")
         async with asyncio.timeout(5):
             while (await stack.complete())[0] != 429:
                 await asyncio.sleep(0.01)

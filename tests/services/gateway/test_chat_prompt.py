@@ -25,6 +25,7 @@ from services.gateway.tokenizer import load_tokenizer
 from shared.compute.modelled import STOP
 from shared.runtime.settings import GatewaySettings
 from tests.services.gateway.stack import running_stack
+from tests.services.gateway.test_tokenizer import write_folder
 from tests.services.gateway.tokenizers_for_tests import CORPUS, TEMPLATE, byte_bpe
 
 START, END = "<|start|>", "<|end|>"
@@ -255,6 +256,14 @@ def test_the_setting(allowed: bool) -> None:
     tokenizer = tokenizer_of(GatewaySettings(model_dir="", special_tokens_in_text=allowed))
     assert (STOP in tokenizer.encode_chat(user("a <stop> b"))) == allowed
     assert STOP in tokenizer.encode("a <stop> b")  # of /v1/completions, whose caller writes the whole prompt
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_the_setting_with_a_model_folder(allowed: bool, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, chat_template="{{ messages[0].content }}")
+    tokenizer = tokenizer_of(GatewaySettings(model_dir=str(folder), special_tokens_in_text=allowed))
+    (eos,) = tokenizer.encode("<eos>")
+    assert (eos in tokenizer.encode_chat(user("a <eos> b"))) == allowed
 
 
 async def test_a_chat_over_http() -> None:

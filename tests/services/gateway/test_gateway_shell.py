@@ -86,6 +86,19 @@ async def test_health_and_metrics_have_a_port_of_their_own(unused_tcp_port: int)
             assert response.status == 503
 
 
+async def test_the_settings_limit_the_time_for_headers_and_between_requests() -> None:
+    async with running_stack(header_timeout_s=0.1) as stack:
+        reader, writer = await asyncio.open_connection("127.0.0.1", stack.gateway.port)
+        writer.write(b"GET / HT")
+        assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 408 ")
+        writer.close()
+    async with running_stack(idle_timeout_s=0.1) as stack:
+        reader, writer = await asyncio.open_connection("127.0.0.1", stack.gateway.port)
+        writer.write(b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+
+
 def test_without_a_model_folder_the_stand_in_is_used() -> None:
     assert tokenizer_of(GatewaySettings(model_dir="")).vocabulary.hash == modelled_vocabulary(49152)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from services.scheduler.effects import PlaceSession, ReadHead, Stage
-from shared.protocol.messages import Draft, Submit, Verdict
+from shared.protocol.messages import Draft, Open, Submit, Verdict
 from shared.protocol.session import SessionHead
 from tests.services.scheduler.desk import Desk
 
@@ -57,6 +57,16 @@ def test_its_device_may_be_gone() -> None:
     assert desk.row("s").next_k == 0
     desk.fleet(trusted=True)
     assert desk.did(PlaceSession) == [PlaceSession("s", 3, "v", "d:1")]
+
+
+@pytest.mark.parametrize("verifier", ["v", ""], ids=["placed", "not placed yet"])
+def test_a_device_asked_for_stays_the_only_one(verifier: str) -> None:
+    desk = resumed(adopted(device_wanted="mine", device="mine:1" if verifier else "", verifier=verifier))
+    desk.fleet(trusted=True)  # that device is gone, and another is there
+    assert desk.session("s").device == ""
+    assert desk.sent(Open) == []
+    desk.fleet(("d:1", "mine:2"), trusted=True)
+    assert [device for device, _ in desk.sent(Open)] == ["mine:2"]
 
 
 def test_a_pending_draft_is_the_next_row() -> None:

@@ -6,7 +6,6 @@ from typing import Final
 from services.draft_worker.metrics import Metrics
 from shared.compute.modelled_drafter import ModelledDrafter
 from shared.compute.modelled_target import ModelledTarget
-from shared.planning.cost import CostLaw
 from shared.runtime.settings import (
     DraftWorkerSettings,
     GatewaySettings,
@@ -17,6 +16,7 @@ from shared.runtime.settings import (
 from shared.scenario.scenario import DeviceSpec
 from simulator import services
 from simulator.link import LinkModel
+from simulator.pass_cost import PassCost
 from simulator.simulation import Simulation
 from simulator.stack import SimulatedStack
 
@@ -26,6 +26,7 @@ VOCAB: Final = 49152
 def build(simulation: Simulation, device_metrics: Metrics) -> SimulatedStack:
     """The stack, not started. device_metrics: of all devices together."""
     core, stack = simulation.scenario.core, SimulatedStack(simulation.seed)
+    feed = simulation.scenario.feed.low
     hop = LinkModel(delay_s=core.hop.ms_at(0.0, 0.0) / 1e3)
     stack.add("scheduler", services.scheduler(_scheduler_settings(simulation)), hop)
     for n in range(core.gateways):
@@ -37,13 +38,19 @@ def build(simulation: Simulation, device_metrics: Metrics) -> SimulatedStack:
         stack.add(verifier.name, services.verifier(verifier, target), hop)
     for device in simulation.devices:
         settings = _device_settings(device, simulation.trace)
-        replay = simulation.replays.get(device.recording)
-        drafter = partial(ModelledDrafter, device.alpha, draft_ms=device.draft_ms, vocab=VOCAB, replay=replay)
+        drafter = partial(
+            ModelledDrafter,
+            device.alpha,
+            draft_ms=device.draft_ms,
+            feed_share=feed,
+            vocab=VOCAB,
+            replay=simulation.replays.get(device.recording),
+        )
         stack.add(device.name, services.draft_worker(settings, drafter, device_metrics), hop)
     return stack
 
 
-def _target(kv_tokens: int, law: CostLaw) -> ModelledTarget:
+def _target(kv_tokens: int, law: PassCost) -> ModelledTarget:
     return ModelledTarget(VOCAB, kv_tokens=kv_tokens, cost_ms=law.cost_ms)
 
 

@@ -15,9 +15,11 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from shared.compute.modelled_drafter import FEED_SHARE
 from shared.planning.server_laws import PackedLaw, ServerLaw
-from shared.scenario.quantity import Quantity, Seconds, Time
+from shared.scenario.quantity import Quantity, Seconds, Share, Time
 from shared.scenario.scenario import Scenario, read_as
+from simulator.pass_cost import PassCost
 
 
 class _Strict(BaseModel):
@@ -54,9 +56,9 @@ class Core(_Strict):
     prefill_tokens: Annotated[int, Field(ge=16, le=65536)] = 512
 
     @property
-    def verify_ms(self) -> float:
-        """Milliseconds of a pass of one row with one token: the unit `verify` of the scenario's times."""
-        return self.server.pass_law.cost_ms([(1, 128)])
+    def pass_cost(self) -> PassCost:
+        """The cost of a pass by the server's law."""
+        return PassCost(self.server.server())
 
 
 class Kill(_Strict):
@@ -76,10 +78,15 @@ class Away(_Strict):
 
 
 class SimulatedScenario(Scenario):
-    """A scenario with what only a simulation needs. load: options of `loadgen run` by name."""
+    """A scenario with what only a simulation needs.
+
+    load: options of `loadgen run` by name. feed: a device's time for each further token of a decode, as a share of the
+    time for the first: of a prompt, or of the two tokens that follow a draft of which all was accepted.
+    """
 
     core: Core = Core()
     load: dict[str, Any] | None = None
+    feed: Share = Quantity(FEED_SHARE, FEED_SHARE)
     faults: tuple[Kill | Away, ...] = ()
 
     def processes(self) -> list[str]:

@@ -6,9 +6,10 @@ from functools import cached_property
 
 from loadgen.run.runner import RunPlan
 from shared.compute.acceptance_record import Replay
-from shared.planning.cost import CostLaw
+from shared.planning.problem import PackedServer
 from shared.planning.profile import Profile
 from shared.scenario.scenario import DeviceSpec, PolicyConfig
+from simulator.pass_cost import PassCost
 from simulator.scenario import SimulatedScenario
 
 
@@ -32,9 +33,9 @@ class Simulation:
     replays: Mapping[str, Replay] = field(default_factory=dict)
 
     @property
-    def law(self) -> CostLaw:
-        """The law of a verifier's pass: the profile's, or the scenario's."""
-        return self.profile.pass_law if self.profile else self.scenario.core.server.pass_law
+    def law(self) -> PassCost:
+        """The cost of a verifier's pass: the profile's, or the scenario's."""
+        return PassCost(PackedServer(self.profile.pass_law)) if self.profile else self.scenario.core.pass_cost
 
     @cached_property
     def devices(self) -> tuple[DeviceSpec, ...]:

@@ -98,7 +98,7 @@ def _simulation(
     seed = options.seed or scenario.seed
     plan = load_plan(scenario.load, seed, MODEL) if scenario.load is not None else None
     return Simulation(
-        scenario,
+        scenario.model_copy(update={"seed": seed}),  # of its devices and users
         policy,
         seed,
         plan,

@@ -9,6 +9,7 @@ import numpy as np
 
 from loadgen.client.chat_client import ChatClient
 from loadgen.request import ChatRequest, Record
+from loadgen.workload.schedule import SEEDS
 from shared.scenario.quantity import Quantity
 from shared.scenario.scenario import Scenario
 
@@ -161,6 +162,7 @@ class _User:
             self.model,
             self.prompts[number],
             self.scenario.workload.answer,
+            seed=int(np.random.default_rng([self.scenario.seed, self.number, turn]).integers(SEEDS)),
             device=self.device,
             raw=True,
             ignore_eos=True,

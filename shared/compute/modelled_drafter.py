@@ -23,7 +23,7 @@ class _Work:
 class ModelledDrafter:
     """Drafter that drafts the target's own token with probability alpha at each position, else a wrong one.
 
-    One decode takes draft_ms · (1 + 0.7 · further sequences + 0.2 · further tokens).
+    One decode takes draft_ms · (1 + 0.7 · further sequences + feed_share · further tokens).
     """
 
     def __init__(
@@ -31,6 +31,7 @@ class ModelledDrafter:
         alpha: float = 0.8,
         *,
         draft_ms: float = 8.0,
+        feed_share: float = FEED_SHARE,
         vocab: int = 49152,
         capacity: int = 8,
         kv_tokens: int = 1 << 20,
@@ -44,6 +45,7 @@ class ModelledDrafter:
         self.threads = 1
         self._alpha = alpha
         self._draft_s = draft_ms / 1e3
+        self._feed_share = feed_share
         self._kv_tokens = kv_tokens
         self._stop_every = stop_every
         self._replay = replay
@@ -88,7 +90,7 @@ class ModelledDrafter:
             return 0.0
         rows = len(self._works)
         tokens = sum(max(1, len(self._next_tokens(work))) for work in self._works.values())
-        return self._draft_s * (1 + ROW_SHARE * (rows - 1) + FEED_SHARE * (tokens - rows))
+        return self._draft_s * (1 + ROW_SHARE * (rows - 1) + self._feed_share * (tokens - rows))
 
     def forget(self, session: str) -> None:
         """Free everything held for a session. Unknown sessions are ignored."""

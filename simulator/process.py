@@ -1,9 +1,13 @@
 """A service as a process: it lives, dies with all its tasks, and is started again."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context, ContextVar
+from typing import Any, Final, TypeVar
+
+from simulator.process_clock import TRUE, ProcessClock
+
+T = TypeVar("T")
 
 RESTART_S: Final = 0.3
 
@@ -13,11 +17,23 @@ _incarnation: ContextVar["Incarnation | None"] = ContextVar("incarnation", defau
 
 
 class Incarnation:
-    """One life of a process: its tasks. After its death none of its calls has an effect or returns."""
+    """One life of a process: its tasks. After its death none of its calls has an effect or returns.
 
-    def __init__(self) -> None:
+    clock: the process's own; a SeededLoop shows it, a plain virtual loop has one clock for all.
+    """
+
+    def __init__(self, clock: ProcessClock = TRUE) -> None:
         self.alive = True
+        self.clock = clock
         self.tasks: set[asyncio.Task[Any]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run `work` as a task of this life, as a request that the process serves; it dies with the process."""
+        token = _incarnation.set(self)
+        try:
+            return asyncio.create_task(work)
+        finally:
+            _incarnation.reset(token)
 
     def kill(self) -> None:
         """End it as SIGKILL would: no task can clean up anything outside the process."""
@@ -44,6 +60,7 @@ class Process:
         start: Callable[[Incarnation], Run],
         restart_s: float = RESTART_S,
         delay_s: float = 0.0,
+        clock: ProcessClock = TRUE,
     ) -> None:
         """delay_s: from the start of the simulation to the first life."""
         self.name = name
@@ -52,6 +69,7 @@ class Process:
         self.returns = True
         self.errors: list[BaseException] = []
         self.incarnation = Incarnation()
+        self.clock = clock
         self.restart_s = restart_s
         self._start, self._delay_s = start, delay_s
 
@@ -61,7 +79,7 @@ class Process:
             await asyncio.sleep(self._delay_s)
         while self.returns and not self.stop.is_set():
             self.lives += 1
-            self.incarnation = Incarnation()
+            self.incarnation = Incarnation(self.clock)
             _incarnation.set(self.incarnation)
             task = asyncio.create_task(self._life(self.incarnation), name=self.name)
             _incarnation.set(None)
@@ -81,6 +99,16 @@ class Process:
             for task in left:
                 task.cancel()
             await asyncio.sleep(0)
+
+
+def current_incarnation() -> Incarnation | None:
+    """The life to which the running code belongs; None outside of all processes."""
+    return _incarnation.get()
+
+
+def owner_of(context: Context) -> Incarnation | None:
+    """The life to which a callback with this context belongs."""
+    return context.get(_incarnation)
 
 
 def owned_task(

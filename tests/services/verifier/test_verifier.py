@@ -383,8 +383,6 @@ def test_a_deployment_record_that_somebody_deleted_is_written_again() -> None:
 
 
 def test_a_broker_without_memory_only_delays_the_deployment_record() -> None:
-    """Also for a verifier that starts then."""
-
     async def scenario() -> None:
         async with Bench() as bench:
             await bench.session("s")

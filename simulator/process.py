@@ -19,11 +19,12 @@ _incarnation: ContextVar["Incarnation | None"] = ContextVar("incarnation", defau
 class Incarnation:
     """One life of a process: its tasks. After its death none of its calls has an effect or returns.
 
-    clock: the process's own; a SeededLoop shows it, a plain virtual loop has one clock for all.
+    stop: set to let it end as SIGTERM would. clock: its own, in a SeededLoop; a plain virtual loop has one for all.
     """
 
     def __init__(self, clock: ProcessClock = TRUE) -> None:
         self.alive = True
+        self.stop = asyncio.Event()
         self.clock = clock
         self.tasks: set[asyncio.Task[Any]] = set()
 
@@ -49,7 +50,7 @@ class Incarnation:
 
 
 class Process:
-    """A service that is started again, restart_s after each death. start: makes the service of one life.
+    """A service that is started again, restart_s after each end of a life. start: makes the service of one life.
 
     returns: False = it stays dead. errors: what lives raised that were not killed.
     """
@@ -73,6 +74,11 @@ class Process:
         self.restart_s = restart_s
         self._start, self._delay_s = start, delay_s
 
+    def end(self) -> None:
+        """Let the current life end in order, and begin no other."""
+        self.stop.set()
+        self.incarnation.stop.set()
+
     async def live(self) -> None:
         """One incarnation after another, until stop is set."""
         if self._delay_s:
@@ -92,7 +98,7 @@ class Process:
                 await asyncio.sleep(self.restart_s)
 
     async def _life(self, incarnation: Incarnation) -> None:
-        await self._start(incarnation)(self.stop)
+        await self._start(incarnation)(incarnation.stop)
 
     async def _remove(self, incarnation: Incarnation) -> None:
         while left := [task for task in incarnation.tasks if not task.done()]:

@@ -18,6 +18,7 @@ from simulator.services import Factory, Service, Surroundings
 from simulator.virtual_loop import VirtualLoop
 
 STOP_S: Final = 30.0  # of virtual time, for all processes to stop
+STREAM_LIMIT: Final = 4096
 DIRECT: Final = LinkModel()
 
 
@@ -28,8 +29,17 @@ class SimulatedStack:
     outage: of the broker. cuts: of the link of one process alone.
     """
 
-    def __init__(self, seed: int, faults: Sequence[Fault] = (), count_calls: bool = False) -> None:
-        """faults: at numbered calls. count_calls: number calls and messages even of processes without faults."""
+    def __init__(
+        self,
+        seed: int,
+        faults: Sequence[Fault] = (),
+        count_calls: bool = False,
+        stream_limit: int = STREAM_LIMIT,
+    ) -> None:
+        """faults: at numbered calls. count_calls: number calls and messages even of processes without faults.
+
+        stream_limit: entries of a work stream.
+        """
         self.server = MemoryServer(_true_time)
         self.outage = Outage()
         self.cuts: dict[str, Outage] = {}
@@ -41,6 +51,7 @@ class SimulatedStack:
         self._faults = tuple(faults)
         self._counted = {fault.process for fault in faults}
         self._count_all = count_calls
+        self._stream_limit = stream_limit
         self._lives: dict[str, asyncio.Task[None]] = {}
 
     def add(
@@ -65,7 +76,10 @@ class SimulatedStack:
             crossed = SimulatedLink(link, ids, incarnation, counter, (self.outage, cut))
             registry = self.registries[name] = CollectorRegistry()
             given = Surroundings(
-                MemoryBroker(self.server, link=crossed), SimulatedCompute(crossed), ids, registry
+                MemoryBroker(self.server, stream_limit=self._stream_limit, link=crossed),
+                SimulatedCompute(crossed),
+                ids,
+                registry,
             )
             service = self.services[name] = factory(given)
             return service.run
@@ -90,7 +104,7 @@ class SimulatedStack:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for process in self.processes.values():
-            process.stop.set()
+            process.end()
         _, running = await asyncio.wait(self._lives.values(), timeout=STOP_S)
         for task in running:
             task.cancel()

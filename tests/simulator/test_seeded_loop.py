@@ -9,7 +9,7 @@ import pytest
 
 from shared.broker.memory_broker import MemoryBroker, MemoryServer
 from shared.protocol.messages import Cancel
-from simulator.process import Incarnation, Process, owned_task
+from simulator.process import Incarnation, Process, current_incarnation, owned_task
 from simulator.process_clock import ProcessClock
 from simulator.seeded_loop import Livelock, SeededLoop, run_seeded
 from simulator.services import Factory, Surroundings
@@ -35,7 +35,7 @@ async def processes(
     lives = [asyncio.create_task(process.live()) for process in made]
     await asyncio.sleep(0.25)  # less than a process takes to start again
     for process in made:
-        process.stop.set()
+        process.end()
         assert not process.errors
     await asyncio.gather(*lives)
 
@@ -150,6 +150,50 @@ def test_waiting_for_nobody_and_waiting_for_ever_at_one_instant_are_errors() -> 
         run_seeded(nobody(), 1)
     with pytest.raises(Livelock, match="spin"):
         run_seeded(spin(), 1)
+
+
+def test_a_suspended_process_stands_still_while_the_others_go_on() -> None:
+    seen: list[tuple[str, float]] = []
+
+    async def run(name: str) -> None:
+        loop, life = asyncio.get_running_loop(), current_incarnation()
+        assert isinstance(loop, SeededLoop)
+        assert life is not None
+        for step in range(3):
+            if name == "a" and step == 1:
+                loop.pause(life, 0.1)
+            await asyncio.sleep(0.01)
+            seen.append((name, round(loop.time(), 3)))
+
+    run_seeded(processes(run), 1)
+    assert [at for name, at in seen if name == "a"] == [0.01, 0.11, 0.12]
+    assert [at for name, at in seen if name == "b"] == [0.01, 0.02, 0.03]
+
+
+def test_a_life_that_is_stopped_ends_in_order_and_another_begins() -> None:
+    ended: list[int] = []
+
+    async def main() -> Process:
+        def start(incarnation: Incarnation) -> Callable[[asyncio.Event], Awaitable[None]]:
+            async def run(stop: asyncio.Event) -> None:
+                await stop.wait()
+                await asyncio.sleep(0.1)
+                ended.append(process.lives)
+
+            return run
+
+        process = Process("a", start)
+        living = asyncio.create_task(process.live())
+        await asyncio.sleep(1.0)
+        process.incarnation.stop.set()
+        await asyncio.sleep(1.0)
+        process.end()
+        await living
+        return process
+
+    process = run_seeded(main(), 1)
+    assert ended == [1, 2]
+    assert process.lives == 2
 
 
 # --- clocks ---

@@ -132,13 +132,13 @@ class Scenario:
     def breaks(self, gateway: str) -> bool:
         """Whether streams of a gateway may end with an error.
 
-        They may when it cannot reach the broker for longer than the grace, or the broker loses its data. Cuts between
-        which the gateway may not have noticed that the broker was there count as one.
+        They may when it cannot reach the broker for longer than the grace, when it is suspended, or when the broker
+        loses its data. Absences between which the gateway may not have noticed that the broker was there count as one.
         """
         start = end = own_s = 0.0
-        for cut in sorted(
-            (cut for cut in self.cuts if cut.process in ("", gateway)), key=lambda cut: cut.at_s
-        ):
+        of_all: list[Cut | Pause] = [*self.cuts, *self.pauses]
+        cuts = [cut for cut in of_all if cut.process in ("", gateway)]
+        for cut in sorted(cuts, key=lambda cut: cut.at_s):
             if cut.at_s > end + NOTICED_S:
                 start, own_s = cut.at_s, 0.0
             end = max(end, cut.at_s + cut.for_s)

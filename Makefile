@@ -8,7 +8,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check unit coverage test test-browser load setup models lint bench pair exactness gpu-bench soak fleet compose-test k8s-access k8s-validate pins clean distclean demo-model
+.PHONY: help demo check unit coverage test test-browser load setup models lint bench pair exactness gpu-bench soak fleet fuzz-sim compose-test k8s-access k8s-validate pins clean distclean demo-model
 
 help: ## list of targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | while IFS='|' read -r t h; do printf '  make %-11s %s\n' "$$t" "$$h"; done
@@ -77,6 +77,9 @@ soak: demo-model ## eight users for an hour: texts, memory, the broker's keys (M
 
 fleet: setup ## a thousand emulated devices for six minutes: texts, memory, the broker (MINUTES=6)
 	@$(BIN)/python -m tests.soak.fleet --minutes $(or $(MINUTES),6)
+
+fuzz-sim: setup ## seeds of faults on virtual time for MINUTES=10, judged and shrunk (FUZZ="--jobs 2 --first 0")
+	@$(BIN)/python -m tests.harness.fuzz --minutes $(or $(MINUTES),10) $(FUZZ)
 
 gpu-bench: ## the verifier's cost law on a CUDA GPU, with the python3 on the path
 	@python3 -m cli.bench.verifier.gpu

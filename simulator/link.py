@@ -4,7 +4,7 @@ A link's messages may overtake each other only as far as its jitter allows, as o
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any, Final, TypeVar
@@ -57,9 +57,10 @@ class SimulatedLink:
         ids: Ids,
         incarnation: Incarnation,
         faults: FaultCounter | None = None,
-        outage: Outage | None = None,
+        outages: Sequence[Outage] = (),
     ) -> None:
-        self._incarnation, self._faults, self._outage = incarnation, faults, outage or Outage()
+        """outages: of the broker, and of this process's own link."""
+        self._incarnation, self._faults, self._outages = incarnation, faults, outages
         self._ids, self._duplicates = ids, model.duplicates
         self._out, self._in = _Direction(model.drawn(ids)), _Direction(model.drawn(ids))
         self._kinds: dict[
@@ -83,7 +84,7 @@ class SimulatedLink:
             kind = self._kinds[asyncio.current_task()] = self._faults.call(operation)
         if kind == "die":
             await self._incarnation.die()
-        if kind == "away" or (self._outage.down and operation != COMPUTE):
+        if kind == "away" or (operation != COMPUTE and self._is_down()):
             raise BrokerAway("cut before")
         if kind == "delay":
             await self._pass(DELAY_S)
@@ -93,7 +94,7 @@ class SimulatedLink:
         kind = None if self._faults is None else self._kinds.pop(asyncio.current_task(), None)
         if kind == "die_after":
             await self._incarnation.die()
-        if kind == "away_after" or (self._outage.down and operation != COMPUTE):
+        if kind == "away_after" or (operation != COMPUTE and self._is_down()):
             raise BrokerAway("cut after")
         if kind == "delay_after":
             await self._pass(DELAY_S)
@@ -104,6 +105,9 @@ class SimulatedLink:
         if self._duplicates and self._ids.jitter(0.0, 1.0) < self._duplicates:
             copies += 1
         return copies
+
+    def _is_down(self) -> bool:
+        return any(outage.down for outage in self._outages)
 
     async def _pass(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

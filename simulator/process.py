@@ -1,9 +1,13 @@
 """A service as a process: it lives, dies with all its tasks, and is started again."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context, ContextVar
+from typing import Any, Final, TypeVar
+
+from simulator.process_clock import TRUE, ProcessClock
+
+T = TypeVar("T")
 
 RESTART_S: Final = 0.3
 
@@ -13,11 +17,24 @@ _incarnation: ContextVar["Incarnation | None"] = ContextVar("incarnation", defau
 
 
 class Incarnation:
-    """One life of a process: its tasks. After its death none of its calls has an effect or returns."""
+    """One life of a process: its tasks. After its death none of its calls has an effect or returns.
 
-    def __init__(self) -> None:
+    stop: set to let it end as SIGTERM would. clock: its own, in a SeededLoop; a plain virtual loop has one for all.
+    """
+
+    def __init__(self, clock: ProcessClock = TRUE) -> None:
         self.alive = True
+        self.stop = asyncio.Event()
+        self.clock = clock
         self.tasks: set[asyncio.Task[Any]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run `work` as a task of this life, as a request that the process serves; it dies with the process."""
+        token = _incarnation.set(self)
+        try:
+            return asyncio.create_task(work)
+        finally:
+            _incarnation.reset(token)
 
     def kill(self) -> None:
         """End it as SIGKILL would: no task can clean up anything outside the process."""
@@ -33,7 +50,7 @@ class Incarnation:
 
 
 class Process:
-    """A service that is started again, restart_s after each death. start: makes the service of one life.
+    """A service that is started again, restart_s after each end of a life. start: makes the service of one life.
 
     returns: False = it stays dead. errors: what lives raised that were not killed.
     """
@@ -44,6 +61,7 @@ class Process:
         start: Callable[[Incarnation], Run],
         restart_s: float = RESTART_S,
         delay_s: float = 0.0,
+        clock: ProcessClock = TRUE,
     ) -> None:
         """delay_s: from the start of the simulation to the first life."""
         self.name = name
@@ -52,8 +70,14 @@ class Process:
         self.returns = True
         self.errors: list[BaseException] = []
         self.incarnation = Incarnation()
+        self.clock = clock
         self.restart_s = restart_s
         self._start, self._delay_s = start, delay_s
+
+    def end(self) -> None:
+        """Let the current life end in order, and begin no other."""
+        self.stop.set()
+        self.incarnation.stop.set()
 
     async def live(self) -> None:
         """One incarnation after another, until stop is set."""
@@ -61,7 +85,7 @@ class Process:
             await asyncio.sleep(self._delay_s)
         while self.returns and not self.stop.is_set():
             self.lives += 1
-            self.incarnation = Incarnation()
+            self.incarnation = Incarnation(self.clock)
             _incarnation.set(self.incarnation)
             task = asyncio.create_task(self._life(self.incarnation), name=self.name)
             _incarnation.set(None)
@@ -74,13 +98,23 @@ class Process:
                 await asyncio.sleep(self.restart_s)
 
     async def _life(self, incarnation: Incarnation) -> None:
-        await self._start(incarnation)(self.stop)
+        await self._start(incarnation)(incarnation.stop)
 
     async def _remove(self, incarnation: Incarnation) -> None:
         while left := [task for task in incarnation.tasks if not task.done()]:
             for task in left:
                 task.cancel()
             await asyncio.sleep(0)
+
+
+def current_incarnation() -> Incarnation | None:
+    """The life to which the running code belongs; None outside of all processes."""
+    return _incarnation.get()
+
+
+def owner_of(context: Context) -> Incarnation | None:
+    """The life to which a callback with this context belongs."""
+    return context.get(_incarnation)
 
 
 def owned_task(

@@ -12,9 +12,13 @@ from shared.runtime.ids import Ids
 from simulator.faults import Fault, FaultCounter
 from simulator.link import LinkModel, Outage, SimulatedCompute, SimulatedLink
 from simulator.process import Incarnation, Process, Run, owned_task
+from simulator.process_clock import TRUE, ProcessClock
+from simulator.seeded_loop import SeededLoop
 from simulator.services import Factory, Service, Surroundings
+from simulator.virtual_loop import VirtualLoop
 
 STOP_S: Final = 30.0  # of virtual time, for all processes to stop
+STREAM_LIMIT: Final = 4096
 DIRECT: Final = LinkModel()
 
 
@@ -22,12 +26,23 @@ class SimulatedStack:
     """Processes on one broker. Use as `async with stack`, on a virtual loop; `add` them before.
 
     services: the service of each process's current life. counters: calls and messages of each process, where counted.
+    outage: of the broker. cuts: of the link of one process alone.
     """
 
-    def __init__(self, seed: int, faults: Sequence[Fault] = (), count_calls: bool = False) -> None:
-        """faults: at numbered calls. count_calls: number calls and messages even of processes without faults."""
-        self.server = MemoryServer()
+    def __init__(
+        self,
+        seed: int,
+        faults: Sequence[Fault] = (),
+        count_calls: bool = False,
+        stream_limit: int = STREAM_LIMIT,
+    ) -> None:
+        """faults: at numbered calls. count_calls: number calls and messages even of processes without faults.
+
+        stream_limit: entries of a work stream.
+        """
+        self.server = MemoryServer(_true_time)
         self.outage = Outage()
+        self.cuts: dict[str, Outage] = {}
         self.processes: dict[str, Process] = {}
         self.services: dict[str, Service] = {}
         self.counters: dict[str, FaultCounter] = {}
@@ -36,32 +51,50 @@ class SimulatedStack:
         self._faults = tuple(faults)
         self._counted = {fault.process for fault in faults}
         self._count_all = count_calls
+        self._stream_limit = stream_limit
         self._lives: dict[str, asyncio.Task[None]] = {}
 
-    def add(self, name: str, factory: Factory, link: LinkModel = DIRECT, delay_s: float = 0.0) -> None:
-        """Add a process. link: to the broker, each way. delay_s: until it starts for the first time."""
+    def add(
+        self,
+        name: str,
+        factory: Factory,
+        link: LinkModel = DIRECT,
+        delay_s: float = 0.0,
+        clock: ProcessClock = TRUE,
+    ) -> None:
+        """Add a process. link: to the broker, each way. delay_s: until it starts for the first time.
+
+        clock: its own; only a SeededLoop has it.
+        """
+        cut = self.cuts[name] = Outage()
         counter = None
         if self._count_all or name in self._counted:
             counter = self.counters[name] = FaultCounter(name, self._faults)
 
         def start(incarnation: Incarnation) -> Run:
             ids = Ids(self._seeds.bits(32) + 1)
-            crossed = SimulatedLink(link, ids, incarnation, counter, self.outage)
+            crossed = SimulatedLink(link, ids, incarnation, counter, (self.outage, cut))
             registry = self.registries[name] = CollectorRegistry()
             given = Surroundings(
-                MemoryBroker(self.server, link=crossed), SimulatedCompute(crossed), ids, registry
+                MemoryBroker(self.server, stream_limit=self._stream_limit, link=crossed),
+                SimulatedCompute(crossed),
+                ids,
+                registry,
             )
             service = self.services[name] = factory(given)
             return service.run
 
-        self.processes[name] = Process(name, start, delay_s=delay_s)
+        self.processes[name] = Process(name, start, delay_s=delay_s, clock=clock)
 
     def of(self, kind: type[Any]) -> Iterable[Any]:
         """The current services of one class."""
         return (service for service in self.services.values() if isinstance(service, kind))
 
     async def __aenter__(self) -> "SimulatedStack":
-        asyncio.get_running_loop().set_task_factory(owned_task)
+        loop = asyncio.get_running_loop()
+        if not isinstance(loop, SeededLoop) and any(p.clock != TRUE for p in self.processes.values()):
+            raise ValueError("processes with clocks of their own need a SeededLoop")
+        loop.set_task_factory(owned_task)
         self._lives = {
             name: asyncio.create_task(process.live(), name=name) for name, process in self.processes.items()
         }
@@ -71,7 +104,7 @@ class SimulatedStack:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for process in self.processes.values():
-            process.stop.set()
+            process.end()
         _, running = await asyncio.wait(self._lives.values(), timeout=STOP_S)
         for task in running:
             task.cancel()
@@ -86,3 +119,9 @@ class SimulatedStack:
         for process in self.processes.values():
             if process.errors:
                 raise AssertionError(f"{process.name} raised {process.errors[0]!r}") from process.errors[0]
+
+
+def _true_time() -> float:
+    """The broker's clock: that of the simulation, whichever process's call it serves."""
+    loop = asyncio.get_running_loop()
+    return loop.true_time() if isinstance(loop, VirtualLoop) else loop.time()

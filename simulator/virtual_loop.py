@@ -26,7 +26,7 @@ class _Clock(selectors.SelectSelector):
 
     def select(self, timeout: float | None = None) -> list[Any]:
         if timeout is None:
-            raise Deadlock("no timer is set and no callback is ready" + _waiting_tasks())
+            raise Deadlock("no timer is set and no callback is ready" + waiting_tasks())
         if timeout > 0:
             self.now += timeout
         return []
@@ -43,6 +43,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Virtual seconds since the loop was made."""
         return self._clock.now
 
+    def true_time(self) -> float:
+        """Virtual seconds since the loop was made, whoever asks."""
+        return self._clock.now
+
 
 def run_virtual(main: Coroutine[Any, Any, T]) -> T:
     """asyncio.run on a virtual loop."""
@@ -50,7 +54,7 @@ def run_virtual(main: Coroutine[Any, Any, T]) -> T:
         return runner.run(main)
 
 
-def _waiting_tasks() -> str:
+def waiting_tasks() -> str:
     """One line for each waiting task: its name and the innermost line of code that waits."""
     lines = []
     for task in sorted(asyncio.all_tasks(asyncio.get_event_loop()), key=lambda task: task.get_name()):

@@ -21,7 +21,7 @@ from services.verifier.retry import Retry
 from services.verifier.sessions import VerifiedSessions
 from services.verifier.step import Answer, Step, plan_step, run_step, undo_step
 from services.verifier.step_times import StepTimes
-from shared.broker.contract import Broker, BrokerAway, CommitRow, Entry
+from shared.broker.contract import Broker, BrokerAway, BrokerFull, CommitRow, Entry
 from shared.compute.compute import Compute
 from shared.compute.target import TargetModel
 from shared.protocol.keys import Keys
@@ -113,7 +113,7 @@ class Verifier:
         await self.sessions.drop_all()
         self._term = 0
         self._generation = await self._broker.presence.next_generation()
-        await self._broker.records.put(self._keys.deployment, self._deployment())
+        await self._publish_deployment()
         await self._broker.streams.make_groups([self._stream])
         await self._presence.announce()  # so that a ready verifier is listed as alive
         self._registered_in = data
@@ -126,9 +126,16 @@ class Verifier:
             try:
                 if not await self._broker.records.get(self._keys.deployment):
                     log.warning("the deployment's record was deleted, it is written again")
-                    await self._broker.records.put(self._keys.deployment, self._deployment())
+                    await self._publish_deployment()
             except BrokerAway as error:
                 log.debug("deployment not looked up", why=str(error))
+
+    async def _publish_deployment(self) -> None:
+        """Write the deployment record. Raises BrokerAway, also when the broker's memory is full: try again later."""
+        try:
+            await self._broker.records.put(self._keys.deployment, self._deployment())
+        except BrokerFull as error:
+            raise BrokerAway(str(error)) from error
 
     async def _deregister(self) -> None:
         """Delete our heartbeat, so that sessions move to another verifier at once."""

@@ -1,5 +1,6 @@
-"""The data of an in-memory broker: keys that expire, and streams with one consumer group. Time is the loop's.
+"""The data of an in-memory broker: keys that expire, and streams with one consumer group.
 
+Time is the loop's, unless a clock is given.
 No method awaits, so each is atomic like a Lua script. Sessions are the business of memory_scripts.py.
 """
 
@@ -63,7 +64,9 @@ class Stream:
 class MemoryServer:
     """One broker, shared by the MemoryBroker of every service in this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        """clock: the server's own, in seconds; None = that of the running loop."""
+        self._clock = clock or _loop_time
         self.full = False  # no memory left: new sessions, records and spans are refused
         self._lives = 0
         self._numbers = 0  # of stream entries; never given twice, not even after a wipe
@@ -79,7 +82,7 @@ class MemoryServer:
 
     def now_ms(self) -> int:
         """The broker's clock."""
-        return round(asyncio.get_running_loop().time() * 1000)
+        return round(self._clock() * 1000)
 
     def wipe(self) -> None:
         """Lose all data, as a restart without persistence does. Waiting readers get BrokerAway."""
@@ -102,7 +105,7 @@ class MemoryServer:
 
     def purge(self) -> None:
         """Delete expired keys. Called before each operation."""
-        now = asyncio.get_running_loop().time()
+        now = self._clock()
         while self._expiry_heap and self._expiry_heap[0][0] <= now:
             _, key = heapq.heappop(self._expiry_heap)
             if self._expires.get(key, now + 1) <= now:
@@ -135,14 +138,14 @@ class MemoryServer:
     def expire(self, key: str, ttl_s: float) -> None:
         """Let a key expire in ttl_s, if it exists."""
         if key in self._values:
-            self._expires[key] = asyncio.get_running_loop().time() + ttl_s
+            self._expires[key] = self._clock() + ttl_s
             heapq.heappush(self._expiry_heap, (self._expires[key], key))
 
     def ttl(self, key: str) -> float:
         """Seconds until a key expires; -1 = never, -2 = no such key."""
         if key not in self._values:
             return -2
-        return self._expires[key] - asyncio.get_running_loop().time() if key in self._expires else -1
+        return self._expires[key] - self._clock() if key in self._expires else -1
 
     def next_number(self, counter: str) -> int:
         """The next number of a counter. It starts at the clock, so that no number is repeated after a wipe."""
@@ -224,3 +227,7 @@ class MemoryServer:
             for name in names:
                 if future in self._waiting.get(name, ()):
                     self._waiting[name].remove(future)
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()

@@ -39,6 +39,8 @@ class Presence:
         try:
             await self._sink.beat(heartbeat, HEARTBEAT_TTL_S)
         except LeaseLost:
+            if self._make().generation > heartbeat.generation:
+                return  # the newer one is ours: this beat was under way when we registered again
             raise Superseded(f"a newer {heartbeat.role} has the name {heartbeat.name!r}") from None
 
     async def beat(self) -> None:

@@ -12,8 +12,8 @@ from dataclasses import replace
 import structlog
 
 from tests.harness.cases import PLAIN, TWO_VERIFIERS, mixture, single_faults
+from tests.harness.judge import play
 from tests.harness.scenario import Scenario
-from tests.harness.world import play
 
 
 def scenarios(mixtures: int, first: int) -> Iterator[Scenario]:

@@ -8,8 +8,8 @@ from typing import Final
 
 from shared.planning.policies import POLICY_NAMES
 from simulator.faults import AT_BROKER, AT_COMPUTE, AT_MESSAGE, Fault
+from tests.harness.judge import play
 from tests.harness.scenario import Scenario
-from tests.harness.world import names, play
 
 # What each kind of fault is enumerated on: small, so that thousands can be played.
 PLAIN: Final = Scenario(tokens=12)
@@ -67,12 +67,7 @@ def mixture(seed: int) -> Scenario:
         spread_s=rng.choice([0.01, 0.5]),
         seed=seed + 1,
     )
-    processes = [
-        "scheduler",
-        "gateway",
-        *names("verifier", scenario.verifiers),
-        *names("device", scenario.devices),
-    ]
+    processes = scenario.names()
     faults = tuple(
         Fault(
             rng.choice(processes),

@@ -1,26 +1,24 @@
-"""The simulator's stack under faults: `play` runs a scenario and checks every text, log and cache afterwards.
+"""The simulator's stack under faults: its processes, its users, and what befalls them. judge.py judges it.
 
 A process that dies is started again after a moment, with nothing but its name.
 """
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections import Counter
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-from services.gateway.session import Emitted, Failed, SessionRequest
-from services.gateway.sessions import Unavailable
-from services.gateway.stream import Stream
-from services.scheduler.core import Core
-from services.scheduler.scheduler import Scheduler
-from services.verifier.verifier import Verifier
-from shared.broker.contract import UnknownSession
+from services.gateway.session import Emitted, SessionRequest
+from services.gateway.sessions import GatewaySessions, Unavailable
+from shared.broker.contract import BrokerFull, UnknownSession
 from shared.broker.memory_broker import MemoryBroker
 from shared.compute.modelled import STOP, expected_text
 from shared.compute.modelled_drafter import ModelledDrafter
 from shared.compute.modelled_target import ModelledTarget
 from shared.protocol.keys import Keys
+from shared.protocol.messages import Control
 from shared.runtime.settings import (
     DraftWorkerSettings,
     GatewaySettings,
@@ -31,222 +29,268 @@ from shared.runtime.settings import (
 from shared.speculative.params import SamplingParams
 from simulator import services
 from simulator.link import LinkModel
-from simulator.process import Incarnation
+from simulator.process_clock import TRUE, ProcessClock
+from simulator.seeded_loop import SeededLoop
+from simulator.services import Factory
 from simulator.stack import SimulatedStack
-from simulator.virtual_loop import run_virtual
-from tests.harness.scenario import Scenario, User
+from tests.harness.scenario import Cut, Death, Full, Pause, Scenario, Stop, Switch, User, names
 
 VOCAB: Final = 500
-RECOVERED_S: Final = 5.0
 WARM_S: Final = 1.2  # by then everybody has registered, and the scheduler knows
 LONGEST_S: Final = 300.0  # of virtual time, for all sessions to end
-FREE_S: Final = 200.0  # after that, for everything to be freed
+LATER_TOKENS: Final = 8  # of users who come after all faults
+READY_S: Final = 60.0  # for all processes that live to be ready again
 
 
 class World:
-    """One scenario under way."""
+    """One scenario under way. met: what befell it, by kind. ended_s: virtual time at the end."""
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
-        self.rng = random.Random(scenario.seed)  # no secrets
         self.keys = Keys()
-        self.stack = SimulatedStack(scenario.seed, scenario.faults, count_calls=True)
+        self.stack = SimulatedStack(
+            scenario.seed, scenario.faults, count_calls=True, stream_limit=scenario.stream_limit
+        )
         self.server = self.stack.server
         self.broker = MemoryBroker(self.server)
         self.targets: dict[str, ModelledTarget] = {}
         self.drafters: dict[str, ModelledDrafter] = {}
-        link = LinkModel(jitter_s=scenario.latency_s)
-        settings = load(
-            SchedulerSettings, name="scheduler", policy=scenario.policy, k=scenario.k, move_timeout_s=1.0
-        )
-        self.stack.add("scheduler", services.scheduler(settings), link)
-        gateway = load(GatewaySettings, name="gateway", request_timeout_s=LONGEST_S)
-        self.stack.add("gateway", services.gateway(gateway), link)
-        for name in names("verifier", scenario.verifiers):
-            verifier = load(VerifierSettings, name=name, target="modelled")
-            self.stack.add(name, services.verifier(verifier, partial(self._target, name)), link)
-        for name in names("device", scenario.devices):
-            device = load(DraftWorkerSettings, name=name, drafter="modelled")
-            self.stack.add(name, services.draft_worker(device, partial(self._drafter, name)), link)
+        self.met: Counter[str] = Counter()
+        self.users: list[User] = []
+        self.ended_s = 0.0
+        self._cut_now: Counter[str] = Counter()  # cuts under way, by process
+        self._clocks = {clock.process: ProcessClock(clock.offset_s, clock.rate) for clock in scenario.clocks}
+        self._add_core()
+        for name in (name for name in scenario.names() if name.startswith("device")):
+            device = load(DraftWorkerSettings, name=name, drafter="modelled", trace=scenario.trace)
+            self._add(
+                name, services.draft_worker(device, partial(self._drafter, name)), scenario.device_delay_s
+            )
+
+    def _add_core(self) -> None:
+        scenario = self.scenario
+        for name in names("scheduler", scenario.schedulers):
+            settings = load(
+                SchedulerSettings,
+                name=name,
+                policy=scenario.policy,
+                k=scenario.k,
+                move_timeout_s=1.0,
+                max_rows=scenario.max_rows,
+                prefill_tokens=scenario.prefill_tokens,
+                trace=scenario.trace,
+            )
+            self._add(name, services.scheduler(settings))
+        for name in names("gateway", scenario.gateways):
+            gateway = load(GatewaySettings, name=name, request_timeout_s=LONGEST_S, trace=scenario.trace)
+            self._add(name, services.gateway(gateway))
+        for name in (name for name in scenario.names() if name.startswith("verifier")):
+            verifier = load(VerifierSettings, name=name, target="modelled", trace=scenario.trace)
+            self._add(name, services.verifier(verifier, partial(self._target, name)))
+
+    def _add(self, name: str, factory: Factory, delay_s: float = 0.0) -> None:
+        scenario = self.scenario
+        link = LinkModel(delay_s, scenario.latency_s, loss=scenario.loss, duplicates=scenario.duplicates)
+        self.stack.add(name, factory, link, clock=self._clocks.get(name, TRUE))
 
     def _target(self, name: str) -> ModelledTarget:
+        scenario = self.scenario
         self.targets[name] = ModelledTarget(
             VOCAB,
-            kv_tokens=self.scenario.kv_tokens,
+            kv_tokens=scenario.kv_tokens,
             page_tokens=8,
-            prefix_sharing=self.scenario.sharing,
-            stop_every=self.scenario.stop_every,
+            prefix_sharing=scenario.sharing,
+            stop_every=scenario.stop_every,
         )
         return self.targets[name]
 
     def _drafter(self, name: str) -> ModelledDrafter:
+        scenario = self.scenario
         self.drafters[name] = ModelledDrafter(
-            self.scenario.alpha, vocab=VOCAB, stop_every=self.scenario.stop_every
+            scenario.alpha,
+            vocab=VOCAB,
+            stop_every=scenario.stop_every,
+            draft_ms=scenario.draft_ms,
+            capacity=scenario.draft_sessions,
         )
         return self.drafters[name]
 
+    def history(self) -> list[Any]:
+        """All that the processes did, for the comparison of two runs."""
+        counted = {name: (counter.calls, counter.messages) for name, counter in self.stack.counters.items()}
+        got = [(user.session, user.tokens, user.end, user.ended_at) for user in self.users]
+        return [counted, got, self.ended_s, sorted(self.met.items())]
+
     # --- users --------------------------------------------------------------------------------------
-    def users(self) -> list[User]:
+    def _user(self, number: int, rng: random.Random, later: bool) -> User:
         """Half of each prompt is alike, so that there is something to share."""
-        scenario, users = self.scenario, []
-        for _ in range(scenario.users):
-            common = tuple(1 + i % (VOCAB - 1) for i in range(scenario.prompt // 2))
-            own = tuple(self.rng.randrange(1, VOCAB) for _ in range(scenario.prompt - len(common)))
-            sampling = SamplingParams(seed=self.rng.getrandbits(32), vocab=VOCAB)
-            expected = expected_text(common + own, sampling, scenario.tokens, scenario.stop_every)
-            users.append(User(common + own, sampling, expected))
-        return users
+        scenario = self.scenario
+        common = tuple(1 + i % (VOCAB - 1) for i in range(scenario.prompt // 2))
+        prompt = common + tuple(rng.randrange(1, VOCAB) for _ in range(scenario.prompt - len(common)))
+        sampling = SamplingParams(seed=rng.getrandbits(32), vocab=VOCAB)
+        limit = min(scenario.tokens, LATER_TOKENS) if later else scenario.tokens
+        expected = expected_text(prompt, sampling, limit, scenario.stop_every)
+        user = User(number, prompt, sampling, limit, expected, later)
+        if rng.random() < scenario.wishes:
+            user.device = f"device-{rng.randrange(max(1, scenario.devices))}"
+        if rng.random() < scenario.leavers and not later:
+            user.leaves_after = rng.randrange(len(user.expected))
+        return user
 
-    async def use(self, user: User, after_s: float) -> None:
-        """Ask as soon as it is possible, read to the end. When the gateway dies, that is the end."""
-        await asyncio.sleep(after_s)
-        ask = SessionRequest(user.prompt, user.sampling, self.scenario.tokens, (STOP,))
-        while (opened := await self._open(ask)) is None:
-            await asyncio.sleep(0.1)
-        stream, life = opened
-        user.session = stream.members[0].spec.session
-        events = aiter(stream)
-        while not user.end:
-            step = asyncio.ensure_future(anext(events))
-            while not step.done() and life.alive:
-                await asyncio.wait([step], timeout=1.0)
-            if not step.done():
-                step.cancel()
-                user.gateway_died, user.end = True, "gateway died"
-                return
-            event = step.result()
-            match event:
-                case Emitted():
-                    user.tokens += event.tokens
-                    user.end = event.finish
-                case Failed():
-                    user.end = f"{event.reason}: {event.message}"
+    async def wave(self, count: int, later: bool = False) -> list[User]:
+        """Users that come within `spread_s`; all have ended. Each draws from a stream of its own.
 
-    async def _open(self, ask: SessionRequest) -> tuple[Stream, Incarnation] | None:
-        gateway = self.stack.services.get("gateway")
-        if not isinstance(gateway, services.Gateway):
-            return None
-        life = self.stack.processes["gateway"].incarnation
-        try:
-            return await gateway.sessions.open(ask), life
-        except Unavailable:
-            return None
-        except asyncio.CancelledError:  # the gateway died under us
-            if life.alive:
-                raise
-            return None
-
-    # --- from start to end --------------------------------------------------------------------------
-    async def play(self) -> list[User]:
-        """Run the scenario; its users. Raises AssertionError when anything is not as it has to be."""
-        async with self.stack:
-            failing = asyncio.create_task(self._fail_processes())
-            users = await self._wave(WARM_S)
-            await failing
-            await self._judge(users, self.scenario.breaks)
-            if self.scenario.breaks:
-                users = await self._wave(RECOVERED_S)
-                await self._judge(users)
-            await self._freed()
-        return users
-
-    async def _wave(self, after_s: float) -> list[User]:
-        """Users that come within `spread_s`; all have ended."""
-        users = self.users()
+        Raises AssertionError when one does not end.
+        """
+        rngs = [random.Random(f"{self.scenario.seed} {later} {number}") for number in range(count)]
+        users = [self._user(number, rng, later) for number, rng in enumerate(rngs)]
+        self.users += users
         try:
             async with asyncio.timeout(LONGEST_S):
                 await asyncio.gather(
-                    *(self.use(user, after_s + self.rng.random() * self.scenario.spread_s) for user in users)
+                    *(
+                        self._use(user, rng.random() * self.scenario.spread_s)
+                        for user, rng in zip(users, rngs, strict=True)
+                    )
                 )
         except TimeoutError:
-            raise AssertionError(f"not all ended: {[(u.end, len(u.tokens)) for u in users]}") from None
+            self.stack.raise_if_failed()
+            stuck = [(user.session, user.end, len(user.tokens)) for user in users]
+            raise AssertionError(f"not all ended: {stuck}") from None
         return users
 
-    async def _fail_processes(self) -> None:
-        """Let processes die and the broker go away, a while after the first user has come."""
-        await asyncio.sleep(WARM_S + 0.25)
-        for name in self.scenario.gone:
-            self.stack.processes[name].returns = False
-            self.stack.processes[name].incarnation.kill()
-        if self.scenario.outage_s or self.scenario.wiped:
-            self.stack.outage.down = True
-            if self.scenario.wiped:
-                self.server.wipe()
-            await asyncio.sleep(self.scenario.outage_s)
-            self.stack.outage.down = False
+    async def _use(self, user: User, after_s: float) -> None:
+        """Ask as soon as it is possible, read to the end. When the gateway dies, that is the end."""
+        await asyncio.sleep(after_s)
+        turn = user.number
+        while not user.end:
+            name = (open_gateways := names("gateway", self.scenario.gateways))[turn % len(open_gateways)]
+            gateway, life = self.stack.services.get(name), self.stack.processes[name].incarnation
+            if isinstance(gateway, services.Gateway) and life.alive:
+                user.gateway = name
+                serving = life.spawn(self._serve(gateway.sessions, user))
+                await asyncio.wait([serving])
+                if not serving.cancelled():
+                    serving.result()
+                elif user.session:
+                    user.gateway_ended, user.end = True, "gateway died"
+            if not user.end:
+                turn += 1
+                await asyncio.sleep(0.1)
+        user.ended_at = asyncio.get_running_loop().time()
+        with suppress(UnknownSession):
+            user.log = await self.broker.sessions.load(user.session)
 
-    async def _judge(self, users: Sequence[User], breaks: bool = False) -> None:
-        """Each user has the text, all of it, once; who was cut off has the beginning of it. So has the log."""
-        self.stack.raise_if_failed()
-        for user in users:
-            cut = user.gateway_died or (breaks and user.end.startswith("broker:"))
-            got = tuple(user.tokens)
-            try:
-                log = (await self.broker.sessions.load(user.session)).committed
-            except UnknownSession:
-                assert self.scenario.wiped
-                log = got
-            message = f"{user.session} ({user.end}): {got}, log {log}, expected {user.expected}"
-            if cut:
-                assert got == user.expected[: len(got)], message
-                assert log == user.expected[: len(log)], message
+    async def _serve(self, sessions: GatewaySessions, user: User) -> None:
+        """What a gateway does for a request, in its process."""
+        logprobs = 2 if self.scenario.logprobs else -1
+        ask = SessionRequest(
+            user.prompt, user.sampling, user.max_tokens, (STOP,), logprobs=logprobs, device=user.device
+        )
+        try:
+            stream = await sessions.open(ask)
+        except Unavailable:
+            return
+        user.session = stream.members[0].spec.session
+        while not user.end:
+            if user.leaves_after is not None and len(user.tokens) >= user.leaves_after:
+                user.end = "left"
+                break
+            event = await anext(stream)
+            if isinstance(event, Emitted):
+                assert 0 <= event.accepted <= min(event.drafted, len(event.tokens)), event
+                user.tokens += event.tokens
+                user.logprobs += event.logprobs
+                user.drafted += event.drafted
+                user.end = event.finish
             else:
-                assert got == log == user.expected, message
-                assert user.end == ("stop" if STOP in user.expected else "length"), message
+                user.end = f"{event.reason}: {event.message}"
+        stream.close()
 
-    async def _freed(self) -> None:
-        """Nothing is left anywhere: not in a cache, not in a service's state, not in the broker."""
+    # --- what befalls -------------------------------------------------------------------------------
+    async def befall(self, began: float) -> None:
+        """Let everything happen that has a time. began: time of the loop from which the times count."""
+        scenario = self.scenario
+        await asyncio.gather(
+            *(self._die(began + death.at_s, death) for death in scenario.deaths),
+            *(self._stop(began + stop.at_s, stop) for stop in scenario.stops),
+            *(self._cut(began + cut.at_s, cut) for cut in scenario.cuts),
+            *(self._pause(began + pause.at_s, pause) for pause in scenario.pauses),
+            *(self._fill(began + full.at_s, full) for full in scenario.fulls),
+            *(self._switch(began + switch.at_s, switch) for switch in scenario.switches),
+        )
+
+    async def _die(self, at: float, death: Death) -> None:
+        await _sleep_until(at)
+        process = self.stack.processes[death.process]
+        if death.back_s is None:
+            process.returns = False
+        else:
+            process.restart_s = death.back_s
+        process.incarnation.kill()
+        self.met["death"] += 1
+
+    async def _stop(self, at: float, stop: Stop) -> None:
+        await _sleep_until(at)
+        process, service = self.stack.processes[stop.process], self.stack.services.get(stop.process)
+        if process.incarnation.alive and not process.incarnation.stop.is_set():
+            process.restart_s = stop.back_s
+            if isinstance(service, services.Gateway):
+                service.sessions.shut_down()
+            process.incarnation.stop.set()
+            self.met["stop"] += 1
+
+    async def _pause(self, at: float, pause: Pause) -> None:
+        await _sleep_until(at)
         loop = asyncio.get_running_loop()
-        end = loop.time() + FREE_S
-        while (left := await self.leftovers()) and loop.time() < end:
-            await asyncio.sleep(1.0)
-        assert not left, f"left behind: {left}"
+        assert isinstance(loop, SeededLoop), "a pause needs an order"
+        loop.pause(self.stack.processes[pause.process].incarnation, pause.for_s)
+        await asyncio.sleep(pause.for_s)
+        self.met["pause"] += 1
 
-    async def leftovers(self) -> dict[str, Any]:
-        """What is still held, by where."""
-        keys, streams = self.keys, [self.keys.submit, self.keys.draft, self.keys.verdicts]
-        gone = self.scenario.gone  # what a process that is gone for good has not read stays
-        all_verifiers = names("verifier", self.scenario.verifiers)
-        streams += [self.keys.staged(name) for name in all_verifiers if name not in gone]
-        left: dict[str, Any] = {"live": await self.broker.sessions.live()}
-        left |= {stream: self.server.length(stream) for stream in streams}
-        lasting = {
-            *streams,
-            *map(self.keys.staged, gone),
-            keys.live,
-            keys.generation,
-            keys.term,
-            keys.policy,
-            keys.deployment,
-        }
-        left["keys without expiry"] = self.server.keys_without_expiry() - lasting
-        caches: dict[str, ModelledTarget | ModelledDrafter] = {**self.targets, **self.drafters}
-        for name, service in self.stack.services.items():
-            if name in gone:
-                continue
-            if name in caches:
-                left[f"{name} cache"] = set(caches[name].sessions())
-            match service:
-                case Verifier():
-                    left[f"{name} sessions"] = len(service.sessions)
-                case Scheduler(core=Core() as core):
-                    left[name] = set(core.sessions)
-                case services.Gateway():
-                    left[name] = len(service.sessions)
-        return {where: what for where, what in left.items() if what}
+    async def _fill(self, at: float, full: Full) -> None:
+        await _sleep_until(at)
+        self.server.full = True
+        await asyncio.sleep(full.for_s)
+        self.server.full = False
+        self.met["full"] += 1
+
+    async def _cut(self, at: float, cut: Cut) -> None:
+        await _sleep_until(at)
+        outage = self.stack.cuts[cut.process] if cut.process else self.stack.outage
+        self._cut_now[cut.process] += 1
+        outage.down = True
+        if cut.wiped:
+            self.server.wipe()
+        await asyncio.sleep(cut.for_s)
+        self._cut_now[cut.process] -= 1
+        outage.down = self._cut_now[cut.process] > 0
+        self.met["wipe" if cut.wiped else "cut"] += 1
+
+    async def _switch(self, at: float, switch: Switch) -> None:
+        await _sleep_until(at)
+        with suppress(BrokerFull):
+            await self.broker.streams.push(self.keys.submit, Control(switch.policy, switch.k))
+            self.met["switch"] += 1
+
+    async def ready(self) -> None:
+        """Wait until every process that lives is ready. Raises AssertionError when it takes too long."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + READY_S
+        while waiting := [name for name in self.stack.processes if not self._is_ready(name)]:
+            self.stack.raise_if_failed()
+            if loop.time() > end:
+                raise AssertionError(f"not ready {READY_S} s after all faults: {waiting}")
+            await asyncio.sleep(0.1)
+
+    def _is_ready(self, name: str) -> bool:
+        if name in self.scenario.gone:
+            return True
+        service, life = self.stack.services.get(name), self.stack.processes[name].incarnation
+        of = service.sessions if isinstance(service, services.Gateway) else service
+        ready: bool = life.alive and of is not None and of.not_ready_reason() is None  # type: ignore[attr-defined]
+        return ready
 
 
-def names(kind: str, count: int) -> list[str]:
-    """device-0, device-1, ..."""
-    return [f"{kind}-{i}" for i in range(count)]
-
-
-def play(scenario: Scenario) -> World:
-    """Play a scenario under virtual time; raises AssertionError when it does not come out right."""
-
-    async def main() -> World:
-        world = World(scenario)
-        await world.play()
-        return world
-
-    return run_virtual(main())
+async def _sleep_until(at: float) -> None:
+    await asyncio.sleep(max(0.0, at - asyncio.get_running_loop().time()))

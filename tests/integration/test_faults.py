@@ -14,8 +14,8 @@ import structlog
 from shared.planning.policies import POLICY_NAMES
 from simulator.faults import Fault
 from tests.harness.cases import PLAIN, TWO_VERIFIERS, few, mixture, sampled, single_faults
-from tests.harness.scenario import Scenario
-from tests.harness.world import play
+from tests.harness.judge import play
+from tests.harness.scenario import Cut, Death, Scenario
 
 
 @pytest.fixture(autouse=True)
@@ -101,16 +101,20 @@ def test_the_second_death_is_survived_like_the_first(role: str) -> None:
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_who_does_not_come_back_is_done_without(gone: tuple[str, ...], verifiers: int) -> None:
-    play(Scenario(users=4, tokens=30, verifiers=verifiers, gone=gone))
+    play(
+        Scenario(
+            users=4, tokens=30, verifiers=verifiers, deaths=tuple(Death(name, back_s=None) for name in gone)
+        )
+    )
 
 
 @pytest.mark.parametrize("outage_s", [0.5, 2.0, 4.5])
 def test_a_broker_away_for_less_than_the_grace_only_pauses(outage_s: float) -> None:
-    play(Scenario(users=4, tokens=30, outage_s=outage_s))
+    play(Scenario(users=4, tokens=30, cuts=(Cut(for_s=outage_s),)))
 
 
 @pytest.mark.parametrize(
     ("outage_s", "wiped"), [(8.0, False), (30.0, False), (0.0, True), (2.0, True), (8.0, True)]
 )
 def test_a_broker_lost_ends_streams_and_new_ones_are_served(outage_s: float, wiped: bool) -> None:
-    play(Scenario(users=4, tokens=60, outage_s=outage_s, wiped=wiped))
+    play(Scenario(users=4, tokens=60, cuts=(Cut(for_s=outage_s, wiped=wiped),)))

@@ -380,3 +380,20 @@ def test_a_deployment_record_that_somebody_deleted_is_written_again() -> None:
             assert written["target"] == "modelled"
 
     run_virtual(scenario())
+
+
+def test_a_broker_without_memory_only_delays_the_deployment_record() -> None:
+    async def scenario() -> None:
+        async with Bench() as bench:
+            await bench.session("s")
+            await bench.ask(row("s", 40))
+            bench.server.drop(KEYS.deployment)
+            bench.server.full = True
+            await asyncio.sleep(3 * DEPLOYMENT_S)
+            assert await bench.broker.records.get(KEYS.deployment) == {}
+            assert not bench.task.done()
+            bench.server.full = False
+            await asyncio.sleep(2 * DEPLOYMENT_S)
+            assert await bench.broker.records.get(KEYS.deployment)
+
+    run_virtual(scenario())

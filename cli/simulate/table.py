@@ -12,6 +12,8 @@ from cli.simulate.planned_run import PlannedRun
 from cli.simulate.sweep_field import POLICY, K
 
 TEXTS: Final = ("policy", "class")
+WIDTH: Final = 80
+CAPTION: Final = "TTFT, TPOT: medians in ms; good: share of requests within the limits of goodput"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +39,23 @@ def print_tables(console: Console, rows: Sequence[TableRow]) -> None:
 def table(scenario: str, rows: Sequence[TableRow]) -> Table:
     """One row per run: swept fields, then metrics. A cell that is too wide continues in the next line."""
     cells = [_cells(row) for row in rows]
-    headings = [heading for heading in cells[0] if any(row[heading] for row in cells)]
-    rendered = Table(title=scenario, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in headings:
+    shown = [heading for heading in cells[0] if any(row[heading] for row in cells)]
+    needed = sum(max(len(heading), *(len(row[heading]) for row in cells)) for heading in shown)
+    gap = 1 if needed + 2 * (len(shown) - 1) <= WIDTH else 0  # beside the column that divides two others
+    rendered = Table(
+        title=scenario,
+        caption=CAPTION,
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, gap, 0, 0),
+    )
+    for heading in shown:
         rendered.add_column(heading, justify="left" if heading in TEXTS else "right", overflow="fold")
     for row in cells:
-        rendered.add_row(*(row[heading] for heading in headings))
+        rendered.add_row(*(row[heading] for heading in shown))
     return rendered
 
 
@@ -56,8 +69,8 @@ def _cells(row: TableRow) -> dict[str, str]:
         },
         "policy": str(row.run.simulation.policy.policy) if K in row.run.fields else row.run.policy,
         "tok/s": _number(metrics["output_throughput"], 1),
-        "TTFT ms": _number(metrics["median_ttft_scheduled_ms"]),
-        "TPOT ms": _number(metrics["median_tpot_ms"], 1),
+        "TTFT": _number(metrics["median_ttft_scheduled_ms"]),
+        "TPOT": _number(metrics["median_tpot_ms"], 1),
         "good": _percent(good_share(metrics)),
         "α": _number(stack["alpha"], 2) if stack["drafted_tokens"] else "",
         "busy": _percent(stack["verifier_utilisation"]),

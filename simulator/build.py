@@ -17,6 +17,7 @@ from shared.scenario.scenario import DeviceSpec
 from simulator import services
 from simulator.link import LinkModel
 from simulator.pass_cost import PassCost
+from simulator.scenario import Core
 from simulator.simulation import Simulation
 from simulator.stack import SimulatedStack
 
@@ -34,7 +35,7 @@ def build(simulation: Simulation, device_metrics: Metrics) -> SimulatedStack:
         stack.add(gateway.name, services.gateway(gateway), hop)
     for n in range(core.verifiers):
         verifier = isolated(VerifierSettings, name=f"verifier-{n}", target="modelled", trace=simulation.trace)
-        target = partial(_target, core.kv_tokens, simulation.law)
+        target = partial(_target, core, simulation.law)
         stack.add(verifier.name, services.verifier(verifier, target), hop)
     for device in simulation.devices:
         settings = _device_settings(device, simulation.trace)
@@ -50,8 +51,8 @@ def build(simulation: Simulation, device_metrics: Metrics) -> SimulatedStack:
     return stack
 
 
-def _target(kv_tokens: int, law: PassCost) -> ModelledTarget:
-    return ModelledTarget(VOCAB, kv_tokens=kv_tokens, cost_ms=law.cost_ms)
+def _target(core: Core, law: PassCost) -> ModelledTarget:
+    return ModelledTarget(VOCAB, kv_tokens=core.kv_tokens, max_context=core.context, cost_ms=law.cost_ms)
 
 
 def _scheduler_settings(simulation: Simulation) -> SchedulerSettings:

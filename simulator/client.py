@@ -17,13 +17,17 @@ GONE_S: Final = 1.0
 class SimulatedClient:
     """Sends requests to the gateways in turn. vocab: of the modelled target.
 
-    wrong: answers that are not the modelled target's own text, each as a line.
+    wrong: answers that are not the modelled target's own text, each as a line. session_ids: of requests in flight.
+    progressed_at: when a request began, got tokens or ended. on_end: called with every record that has ended.
     """
 
     def __init__(self, gateways: Callable[[], Sequence[GatewaySessions]], vocab: int) -> None:
         """gateways: those that live now."""
         self.in_flight: dict[str, Record] = {}
         self.wrong: list[str] = []
+        self.session_ids: dict[str, str] = {}
+        self.progressed_at = 0.0
+        self.on_end: Callable[[Record], None] | None = None
         self._gateways, self._vocab = gateways, vocab
         self._sent = 0
 
@@ -34,15 +38,20 @@ class SimulatedClient:
     async def complete(self, record: Record) -> None:
         """Send the record's request and read its answer into the record."""
         self.in_flight[record.request.id] = record
+        self.progressed_at = self.now()
         try:
             await self._complete(record)
         except asyncio.CancelledError:
             record.fail("stopped", "the run ended first")
             raise
         finally:
+            self.progressed_at = self.now()
             record.ended = record.ended or self.now()
             self.in_flight.pop(record.request.id, None)
+            self.session_ids.pop(record.request.id, None)
             self._check(record)
+            if self.on_end:
+                self.on_end(record)
 
     async def _complete(self, record: Record) -> None:
         request, gateways = record.request, self._gateways()
@@ -56,6 +65,7 @@ class SimulatedClient:
         except Unavailable as error:
             record.fail("http_503", str(error))
             return
+        self.session_ids[request.id] = stream.members[0].spec.session
         try:
             async for event in stream:
                 if not isinstance(event, Emitted):
@@ -86,7 +96,8 @@ class SimulatedClient:
         )
 
     def _record(self, record: Record, event: Emitted) -> None:
-        record.chunks.append(Chunk(self.now(), "", event.tokens, event.accepted))
+        self.progressed_at = self.now()
+        record.chunks.append(Chunk(self.progressed_at, "", event.tokens, event.accepted))
         record.drafted_tokens += event.drafted
         record.accepted_tokens += event.accepted
         record.rounds += event.drafted > 0

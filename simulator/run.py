@@ -27,18 +27,23 @@ from simulator.fault_schedule import let_happen
 from simulator.services import Gateway
 from simulator.simulation import Simulation
 from simulator.stack import SimulatedStack
+from simulator.stall import raise_if_stalled
 from simulator.virtual_loop import run_virtual
 
 READY_S: Final = 60.0  # limit of virtual time for all processes to be ready
 KNOWN_S: Final = 2.5  # by then the scheduler has seen every heartbeat
 PROMPTS: Final = 64  # different prompts, at least one per device
 MODEL: Final = "modelled"
+OBSERVED_S: Final = 0.1  # virtual seconds between looks at a run
 
 Observer = Callable[[RunState, SimulatedClient], None]
 
 
 def simulate(simulation: Simulation, state: RunState, observer: Observer | None = None) -> RunOutcome:
-    """Run it on a virtual clock. observer: called every virtual second. Raises AssertionError when a process fails."""
+    """Run it on a virtual clock. observer: called every OBSERVED_S; state.started is 0 while processes start.
+
+    Raises AssertionError when a process fails, Stalled or Deadlock when nothing goes on, UsersError.
+    """
     return run_virtual(_Run(simulation, state).run(observer))
 
 
@@ -56,17 +61,18 @@ class _Run:
         self.stack = build(self.simulation, Metrics(self.device_registry))
         self.client = SimulatedClient(self._gateways, VOCAB)
         async with self.stack:
-            await self._ready()
+            await self._ready(observer)
             before, busy_before = self._scrape(), self.client.now()
             loading = asyncio.create_task(self._load())
             failing = asyncio.create_task(
                 let_happen(self.simulation.scenario.faults, self.stack, self.client.now())
             )
             while not loading.done():
-                await asyncio.wait({loading}, timeout=1.0)
+                await asyncio.wait({loading}, timeout=OBSERVED_S)
                 self.stack.raise_if_failed()
                 if observer is not None and self.state.started:
                     observer(self.state, self.client)
+                raise_if_stalled(self.simulation, self.stack, self.client)
             failing.cancel()
             await asyncio.gather(failing, return_exceptions=True)
             loading.result()
@@ -92,12 +98,14 @@ class _Run:
     def _gateways(self) -> Sequence[Any]:
         return [gateway.sessions for gateway in self.stack.of(Gateway) if gateway.sessions.address]
 
-    async def _ready(self) -> None:
+    async def _ready(self, observer: Observer | None) -> None:
         """Wait until all processes are registered and known to the scheduler."""
         async with asyncio.timeout(READY_S):
             while list(self._not_ready()):
                 self.stack.raise_if_failed()
-                await asyncio.sleep(0.1)
+                if observer is not None:
+                    observer(self.state, self.client)
+                await asyncio.sleep(OBSERVED_S)
         await asyncio.sleep(KNOWN_S)
 
     def _not_ready(self) -> Iterator[str]:
@@ -126,9 +134,10 @@ class _Run:
             source.draw(rng, scenario.workload.prompt, ()).prompt for _ in range(max(len(devices), PROMPTS))
         ]
         self.state.started = self.client.now()
+        self.client.on_end = self.state.records.append  # for observers, until it is known what counts
         users = await use(self.client, MODEL, scenario, devices, prompts, settle_s, measure_s)
         self.users = users
-        self.state.records += users.counted()
+        self.state.records = users.counted()
         self.state.started, self.state.last_due = users.start, users.end
 
     # --- metrics ------------------------------------------------------------------------------------
@@ -157,5 +166,6 @@ class _Run:
         sent = {kind: sum(gateway.totals[kind] for gateway in self._gateways()) for kind in received}
         differing = [kind for kind in received if sent[kind] != received[kind]]
         return problems + [
-            f"the gateways sent {sent[kind]} {kind}, the client received {received[kind]}" for kind in differing
+            f"the gateways sent {sent[kind]} {kind}, the client received {received[kind]}"
+            for kind in differing
         ]

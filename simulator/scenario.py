@@ -10,15 +10,16 @@ Faults, at seconds after the first request is due:
       - {at: 20 s, broker_away: 3 s}
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from shared.compute.modelled_drafter import FEED_SHARE
 from shared.planning.server_laws import PackedLaw, ServerLaw
 from shared.scenario.quantity import Quantity, Seconds, Share, Time
-from shared.scenario.scenario import Scenario, read_as
+from shared.scenario.scenario import Scenario, checked, read_fields
 from simulator.pass_cost import PassCost
 
 
@@ -36,8 +37,8 @@ class Core(_Strict):
     """The core and its modelled verifiers.
 
     server: the law of a verifier's pass, in the words of `outrider plan`; a profile replaces it. hop: one way between
-    any process and the broker; a device's own link comes on top. kv_tokens: of each verifier. max_rows, prefill_tokens:
-    limits of a batch.
+    any process and the broker; a device's own link comes on top. context: tokens of prompt and answer that the model
+    takes. kv_tokens: of each verifier. max_rows, prefill_tokens: limits of a batch.
     """
 
     verifiers: Annotated[int, Field(ge=1, le=1000)] = 1
@@ -51,6 +52,7 @@ class Core(_Strict):
         kv_bytes_per_token=12288.0,
     )
     hop: Annotated[Time, AfterValidator(_one_time)] = Quantity(0.25, 0.25, "ms")
+    context: Annotated[int, Field(ge=16, le=1 << 24)] = 8192
     kv_tokens: Annotated[int, Field(ge=256, le=1 << 30)] = 1 << 20
     max_rows: Annotated[int, Field(ge=1, le=512)] = 64
     prefill_tokens: Annotated[int, Field(ge=16, le=65536)] = 512
@@ -77,6 +79,22 @@ class Away(_Strict):
     wiped: bool = False
 
 
+def _kind(fault: Any) -> str | None:
+    """The tag of a fault, by the field that only one kind has."""
+    has = fault.__contains__ if isinstance(fault, dict) else partial(hasattr, fault)
+    return next((f"<{name}>" for name in ("kill", "broker_away") if has(name)), None)
+
+
+Fault = Annotated[
+    Annotated[Kill, Tag("<kill>")] | Annotated[Away, Tag("<broker_away>")],
+    Discriminator(
+        _kind,
+        custom_error_type="fault",
+        custom_error_message="give kill or broker_away, like {at: 10 s, kill: verifier-0, back: 2 s}",
+    ),
+]
+
+
 class SimulatedScenario(Scenario):
     """A scenario with what only a simulation needs.
 
@@ -87,26 +105,42 @@ class SimulatedScenario(Scenario):
     core: Core = Core()
     load: dict[str, Any] | None = None
     feed: Share = Quantity(FEED_SHARE, FEED_SHARE)
-    faults: tuple[Kill | Away, ...] = ()
+    faults: tuple[Fault, ...] = ()
 
     def processes(self) -> list[str]:
         """Names of the core's processes and of the devices."""
         named = ["scheduler"]
         named += [f"gateway-{n}" for n in range(self.core.gateways)]
         named += [f"verifier-{n}" for n in range(self.core.verifiers)]
-        return named + [f"device-{n}" for n in range(sum(group.count for group in self.devices))]
+        return named + self.device_names()
+
+    def device_names(self) -> list[str]:
+        """Names of the devices, as `fleet` gives them."""
+        return [f"device-{n}" for n in range(sum(group.count for group in self.devices))]
+
+    def _names(self) -> str:
+        """The names of the processes in short."""
+        roles = (
+            ("gateway", self.core.gateways),
+            ("verifier", self.core.verifiers),
+            ("device", len(self.device_names())),
+        )
+        return ", ".join(["scheduler", *(f"{role}-{n}" for role, count in roles for n in _ends(count))])
 
     @model_validator(mode="after")
     def _check_faults(self) -> Self:
         known = set(self.processes())
         for n, fault in enumerate(self.faults):
             if isinstance(fault, Kill) and fault.kill not in known:
-                raise ValueError(
-                    f"faults.{n}.kill: no process {fault.kill!r}; there are scheduler, gateway-0, device-0 …"
-                )
+                raise ValueError(f"faults.{n}.kill: no process {fault.kill!r}; there are {self._names()}")
         return self
+
+
+def _ends(count: int) -> list[str]:
+    """0, or 0 … n as one word."""
+    return ["0"] if count == 1 else [f"0 … {count - 1}"]
 
 
 def read_simulated(path: Path) -> SimulatedScenario:
     """Read a simulation's scenario. Raises ScenarioError, OSError."""
-    return read_as(SimulatedScenario, path)
+    return checked(SimulatedScenario, read_fields(path), path)

@@ -103,9 +103,11 @@ class SimulatedStack:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for process in self.processes.values():
-            process.end()
-        _, running = await asyncio.wait(self._lives.values(), timeout=STOP_S)
+        running = set(self._lives.values())
+        if error is None:
+            for process in self.processes.values():
+                process.end()
+            _, running = await asyncio.wait(running, timeout=STOP_S)
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)

@@ -1,5 +1,6 @@
 """`outrider simulate`: its options. Heavy libraries are imported inside the command."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -27,23 +28,51 @@ def simulate(
             help="Costs of `outrider calibrate`, instead of the scenario's server.",
         ),
     ] = None,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIELD=VALUE,...",
+            help="A field of the scenario, policy, k or seed, and its values: load.rate=1,2,4. May be repeated: every "
+            "combination runs. Finished runs are not repeated.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random; 0 = the scenario's.")] = 0,
     settle: Settle = 0,
     measure: Measure = 0,
     trace: Annotated[bool, typer.Option(help="Collect a timeline, which `loadgen report` draws.")] = False,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=0, max=1024, help="Runs at the same time; 0 = one per core.")
+    ] = 0,
     out: OutFolder = STATE / "simulate",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """Run the deployed services on virtual time: modelled target and drafts, emulated links, real scheduling.
 
     Each policy's result goes to OUT/SCENARIO/POLICY.json in loadgen's form: `loadgen report` draws it and `loadgen
-    compare` compares it with a live run. The same seed gives the same bytes. docs/simulator.md says what is real, what
-    is modelled, and how exact it is.
+    compare` compares it with a live run. A sweep's goes to OUT/SCENARIO/sweep.json and .png. The same seed gives the
+    same bytes. docs/simulator.md says what is real, what is modelled, and how exact it is.
     """
-    from cli.simulate.run import SimulateOptions, run_scenarios
-    from shared.compute.acceptance_record import RecordError
+    from cli.simulate.options import SimulateOptions
+    from cli.simulate.run import run_scenarios
+    from loadgen.run.scenario_users import UsersError
     from shared.planning.profile import ProfileError
     from shared.scenario.scenario import ScenarioError
+    from simulator.stall import Stalled
+    from simulator.virtual_loop import Deadlock
 
-    with cli_errors(ScenarioError, ProfileError, RecordError, AssertionError):
-        run_scenarios(SimulateOptions(scenarios, only, profile, seed, settle, measure, trace, out, quiet))
+    with cli_errors(ScenarioError, ProfileError, UsersError, Stalled, Deadlock, AssertionError):
+        run_scenarios(
+            SimulateOptions(
+                scenarios,
+                only,
+                profile,
+                seed,
+                settle,
+                measure,
+                trace,
+                sweep or (),
+                jobs or len(os.sched_getaffinity(0)),
+                out,
+                quiet,
+            )
+        )

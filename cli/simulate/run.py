@@ -1,194 +1,112 @@
-"""Runs scenarios on virtual time, one policy after the other, with progress, a table and result files."""
+"""Runs scenarios on virtual time: here one after the other, or several at a time in processes of their own."""
 
+import asyncio
 import logging
-import time
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import structlog
 from rich.console import Console
-from rich.table import Table
 
 from cli.command.errors import CommandError
+from cli.simulate.options import SimulateOptions
+from cli.simulate.planned_run import PlannedRun, plan_runs
+from cli.simulate.pool import run_in_processes
+from cli.simulate.progress import RunProgress
+from cli.simulate.sweep_field import parse_sweep
+from cli.simulate.sweep_result import write_sweep
+from cli.simulate.table import TableRow, print_tables
 from loadgen.commands.exit import progress_console
 from loadgen.metrics.summary import Window
 from loadgen.run.drive import RunState
-from loadgen.run.outcome import RunOutcome
-from shared.compute.acceptance_record import Replay, read_record
-from shared.planning.policies import POLICY_NAMES
-from shared.planning.profile import Profile, read_profile
-from shared.planning.windows import WINDOW_NAMES
-from shared.scenario.scenario import PolicyConfig
-from simulator.client import SimulatedClient
-from simulator.load import load_plan
 from simulator.results import write_simulated
-from simulator.run import MODEL, simulate
+from simulator.run import simulate
 from simulator.run_class import classify
-from simulator.scenario import SimulatedScenario, read_simulated
-from simulator.simulation import Simulation
-
-COLUMNS: Final = ("scenario", "policy", "tok/s", "TTFT ms", "TPOT ms", "α", "busy", "class", "× real")
-PROGRESS_S: Final = 2.0  # wall-clock seconds between lines of progress
-
-
-@dataclass(frozen=True, slots=True)
-class SimulateOptions:
-    """Options of `outrider simulate`. seed, settle_s, measure_s: 0 = the scenario's."""
-
-    scenarios: list[Path]
-    only: str
-    profile: Path | None
-    seed: int
-    settle_s: float
-    measure_s: float
-    trace: bool
-    out: Path
-    quiet: bool
 
 
 def run_scenarios(options: SimulateOptions) -> None:
-    """Run every policy of every scenario. Raises ScenarioError, ProfileError, CommandError."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    profile = read_profile(options.profile) if options.profile else None
-    scenarios = [(path, read_simulated(path)) for path in options.scenarios]
-    runs = [
-        (
-            path.stem,
-            replace(_simulation(options, scenario, policy, profile), replays=_replays(path, scenario)),
-        )
-        for path, scenario in scenarios
-        for policy in _policies(options.only, scenario)
-    ]
-    table = _Table()
-    for name, simulation in runs:
-        _run(options, name, simulation, table)
-    table.print()
+    """Run all that the options describe, and print a table of it.
+
+    Raises ScenarioError, ProfileError, CommandError; KeyboardInterrupt after the results so far are shown.
+    """
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    fields = parse_sweep(options.sweep)
+    runs = plan_runs(options, fields)
+    rows: list[TableRow] = []
+    failed: list[str] = []
+    try:
+        if fields or (options.jobs > 1 and len(runs) > 1):
+            asyncio.run(run_in_processes(options, runs, rows, failed))
+        else:
+            _run_here(options, runs, rows)
+    except KeyboardInterrupt:
+        _report_stop(options, runs, rows)
+        raise
+    finally:
+        _show(rows, [run for run in runs if run.fields], bool(fields))
+    problems = [*failed, *(problem for row in rows for problem in _problems(row))]
+    if problems:
+        raise CommandError("; ".join(problems))
 
 
-def _replays(path: Path, scenario: SimulatedScenario) -> dict[str, Replay]:
-    """The recordings that the scenario's devices name. Raises RecordError."""
-    named = {group.recording for group in scenario.devices if group.recording}
-    return {name: Replay(read_record(path.parent / name)) for name in sorted(named)}
+def _run_here(options: SimulateOptions, runs: Sequence[PlannedRun], rows: list[TableRow]) -> None:
+    """Run one after the other in this process. rows: gets those that have ended."""
+    for run in runs:
+        state = RunState()
+        with RunProgress(progress_console(), run.name, options.quiet) as progress:
+            outcome = simulate(run.simulation, state, progress)
+        start, end = (state.started + end for end in outcome.body["window"].values())
+        run_class = classify(state.records, Window(start, min(end, state.last_due)))  # while requests arrive
+        outcome = replace(outcome, body={**outcome.body, "class": run_class})
+        write_simulated(outcome, _config(run), state, run.result)
+        rows.append(TableRow(run, outcome.body, progress.speed))
 
 
-def _policies(only: str, scenario: SimulatedScenario) -> list[PolicyConfig]:
-    """The policies to run. Raises CommandError."""
-    if not only:
-        return list(scenario.policies)
-    given = []
-    for word in only.replace(",", " ").split():
-        name, _, k = word.partition(":")
-        name, _, window = name.partition("+")
-        if name not in POLICY_NAMES or window not in ("", *WINDOW_NAMES) or (k and not k.isdigit()):
-            raise CommandError(
-                f"--only {word!r}: POLICY, POLICY:K or POLICY+WINDOW; policies are {', '.join(POLICY_NAMES)}, "
-                f"window controllers {', '.join(WINDOW_NAMES)}"
-            )
-        own = next(
-            (policy for policy in scenario.policies if policy.policy == name), PolicyConfig(policy=name)
-        )
-        given.append(own.model_copy(update={"k": int(k or own.k), "window": window or own.window}))
-    return given
-
-
-def _simulation(
-    options: SimulateOptions, scenario: SimulatedScenario, policy: PolicyConfig, profile: Profile | None
-) -> Simulation:
-    seed = options.seed or scenario.seed
-    plan = load_plan(scenario.load, seed, MODEL) if scenario.load is not None else None
-    return Simulation(
-        scenario.model_copy(update={"seed": seed}),  # of its devices and users
-        policy,
-        seed,
-        plan,
-        profile,
-        str(options.profile.resolve()) if options.profile else "",
-        options.settle_s,
-        options.measure_s,
-        options.trace,
-    )
-
-
-def _run(options: SimulateOptions, name: str, simulation: Simulation, table: "_Table") -> None:
-    state, began = RunState(), time.perf_counter()
-    progress = _Progress(progress_console(), f"{name} {simulation.policy}", options.quiet)
-    outcome = simulate(simulation, state, progress)
-    took_s = time.perf_counter() - began
-    file = options.out / name / f"{str(simulation.policy).replace(' ', '-')}.json"
-    run_class = classify(
-        state.records, Window(*(state.started + end for end in outcome.body["window"].values()))
-    )
-    outcome = replace(outcome, body={**outcome.body, "class": run_class})
-    write_simulated(outcome, _config(simulation, name), state, file)
-    table.add(name, str(simulation.policy), outcome, run_class, progress.virtual_s / took_s)
-    for problem in outcome.problems:
-        raise CommandError(f"{name} {simulation.policy}: {problem}")
-
-
-def _config(simulation: Simulation, name: str) -> dict[str, Any]:
+def _config(run: PlannedRun) -> dict[str, Any]:
     """The configuration to repeat the run."""
+    simulation = run.simulation
+    scenario = simulation.scenario.model_dump(mode="json", exclude={"policies", "seed"})
+    if simulation.settle_s:
+        scenario["settle"] = f"{simulation.settle_s:g} s"
+    if simulation.measure_s:
+        scenario["measure"] = f"{simulation.measure_s:g} s"
+    goodput = simulation.plan.config["goodput"] if simulation.plan else ""
     return {
         "simulated": True,
-        "scenario": name,
-        "policy": str(simulation.policy),
-        "label": str(simulation.policy),
+        "scenario": run.scenario,
+        "policy": run.policy,
+        "label": f"{run.policy}, {run.scenario}",
         "seed": simulation.seed,
-        "settle": simulation.settle_s,
-        "measure": simulation.measure_s,
+        "goodput": goodput,
         "profile": simulation.profile.model_dump(mode="json", by_alias=True) if simulation.profile else None,
-        **simulation.scenario.model_dump(mode="json", exclude={"policies", "seed"}),
+        **scenario,
     }
 
 
-class _Progress:
-    """Lines of progress: virtual time, requests, and how much faster than real time it runs."""
-
-    def __init__(self, console: Console, name: str, quiet: bool) -> None:
-        self.virtual_s = 0.0
-        self._console, self._name, self._quiet = console, name, quiet
-        self._began = self._shown = time.perf_counter()
-
-    def __call__(self, state: RunState, client: SimulatedClient) -> None:
-        self.virtual_s = client.now()
-        now = time.perf_counter()
-        if self._quiet or now < self._shown + PROGRESS_S:
-            return
-        self._shown = now
-        speed = self.virtual_s / (now - self._began)
-        done = f"{len(state.records)} of {state.total}" if state.total else str(len(state.records))
-        self._console.print(
-            f"{self._name}: {client.now() - state.started:.0f} s of virtual time, {done} requests done, "
-            f"{len(client.in_flight)} in flight, {speed:.1f} × real time",
-            soft_wrap=True,
-            highlight=False,
-        )
+def _show(rows: Sequence[TableRow], swept: Sequence[PlannedRun], is_sweep: bool) -> None:
+    """Print the tables; write the result and the picture of a sweep."""
+    print_tables(Console(), rows)
+    if not is_sweep:
+        return
+    for scenario in dict.fromkeys(row.run.scenario for row in rows):
+        of_one = [row for row in rows if row.run.scenario == scenario]
+        total = sum(run.scenario == scenario for run in swept)
+        written = write_sweep(of_one, total)
+        print(f"written to {' and '.join(map(str, written))}")
 
 
-class _Table:
-    """One row per run."""
+def _report_stop(options: SimulateOptions, runs: Sequence[PlannedRun], rows: Sequence[TableRow]) -> None:
+    """Say what is kept and how to go on."""
+    how = "the same command goes on with the others" if options.sweep else "the others have no result"
+    progress_console().print(
+        f"stopped: {len(rows)} of {len(runs)} runs are done and kept in {options.out}; {how}",
+        soft_wrap=True,
+        highlight=False,
+    )
 
-    def __init__(self) -> None:
-        self._table = Table()
-        for heading in COLUMNS:
-            is_text = heading in ("scenario", "policy", "class")
-            self._table.add_column(heading, justify="left" if is_text else "right", no_wrap=True)
 
-    def add(self, name: str, policy: str, outcome: RunOutcome, run_class: str, speed: float) -> None:
-        """Add a run."""
-        metrics, stack = outcome.metrics, outcome.body["stack"]
-        self._table.add_row(
-            name,
-            policy,
-            f"{metrics['output_throughput']:.1f}",
-            f"{metrics['median_ttft_scheduled_ms']:.0f}",
-            f"{metrics['median_tpot_ms']:.1f}",
-            f"{stack['alpha']:.2f}" if stack["drafted_tokens"] else "–",
-            f"{stack['verifier_utilisation']:.0%}",
-            run_class,
-            f"{speed:.1f}",
-        )
-
-    def print(self) -> None:
-        """Print it to stdout."""
-        Console().print(self._table)
+def _problems(row: TableRow) -> list[str]:
+    """Why a run is not valid or what it was expected to be and is not."""
+    reasons = [*row.body["problems"], *row.body["failed_assertions"]]
+    return [f"{row.run.name}: {reason}" for reason in reasons]

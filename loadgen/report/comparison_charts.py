@@ -24,7 +24,7 @@ from loadgen.report.chart import (
 from loadgen.report.formatting import format_number, percent
 from loadgen.results.result_reader import Crossover, LoadedResult, Result, SweepPoint, number
 
-Repeats = Mapping[str, Mapping[float, Sequence[float]]]  # by policy, by rate or users
+Repeats = Mapping[str, Mapping[float, Sequence[float]]]  # by policy, by rate, users or level
 
 # Title, unit, and the metrics that are its bars with their names.
 COMPARED: Final = (
@@ -73,7 +73,7 @@ def _compared(runs: Sequence[LoadedResult], title: str, unit: str, names: Mappin
 
 
 def sweep(loaded: LoadedResult) -> list[Chart]:
-    """Metrics over the rate, or over users if no rate was given, with a line per policy."""
+    """Metrics over the rate, the users or another field that was swept, with a line per policy."""
     result = loaded.result
     of: list[tuple[str, str, str, Callable[[SweepPoint], float | None]]] = [
         (name, title, unit, partial(_metric_of, name)) for name, title, unit in SWEPT
@@ -93,8 +93,7 @@ def sweep(loaded: LoadedResult) -> list[Chart]:
 def _against(
     result: Result, name: str, title: str, unit: str, value: Callable[[SweepPoint], float | None]
 ) -> Chart | None:
-    by_rate = all(point.rate is not None for point in result.points)
-    found = _by_policy(result.points, by_rate, value)
+    found = _by_policy(result.points, value)
     if not found:
         return None
     values = [y for by_x in found.values() for ys in by_x.values() for y in ys]
@@ -106,7 +105,7 @@ def _against(
         traces += _policy(policy, by_x, colours[policy], knees.get(policy), logarithmic)
     caption = _caption(found, traces, crossings)
     drawn = layout(
-        axis("requests/s" if by_rate else "users", rangemode="tozero"),
+        axis(result.axis, rangemode="tozero"),
         _logarithmic(unit, values) if logarithmic else axis(unit, rangemode="tozero"),
         shapes=[_upright(crossing.level) for crossing in crossings],
     )
@@ -126,13 +125,11 @@ def _caption(found: Repeats, traces: Sequence[Trace], crossings: Sequence[Crosso
     return " ".join(filter(None, parts))
 
 
-def _by_policy(
-    points: Sequence[SweepPoint], by_rate: bool, value: Callable[[SweepPoint], float | None]
-) -> Repeats:
-    """Measured values by policy and by rate or users."""
+def _by_policy(points: Sequence[SweepPoint], value: Callable[[SweepPoint], float | None]) -> Repeats:
+    """Measured values by policy and by rate, users or level."""
     found: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for point in points:
-        x, y = point.rate if by_rate else point.concurrency, value(point)
+        x, y = point.x, value(point)
         if x is not None and y is not None:
             found[point.policy][x].append(y)
     return found

@@ -156,6 +156,7 @@ def _origins(results: Sequence[LoadedResult]) -> list[str]:
             one.label if len(results) > 1 else "",
             str(result.config.get("model") or ""),
             one.policy,
+            "simulated" if result.config.get("simulated") else "",
             str(result.config.get("url") or ""),
             result.date,
             f"commit {result.git}" if result.git else "",

@@ -35,6 +35,9 @@ DEFINITIONS: Final = {
     "Accepted / drafted": "Of all drafted tokens. α differs: accepted / (accepted + rejected), of the tokens that "
     "the verifier checked.",
     "Fairness": "Jain's index of users' token rates; 1: all are equal.",
+    "Class": "Of a simulated run. Stable: the number of requests in the system does not grow while requests arrive. "
+    "Backlogged: it grows, or requests fail. Overloaded: it grows because fewer requests end than arrive, or more than "
+    "5 % fail.",
 }
 MAX_FAILURES: Final = 20
 
@@ -53,6 +56,13 @@ def banners(all_loaded: Sequence[LoadedResult]) -> list[Banner]:
         if failed := number(result.metrics, "failed"):
             completed = number(result.metrics, "completed") or 0
             found.append(Banner("warn", f"{failed:.0f} of {failed + completed:.0f} requests failed{of}."))
+        if result.run_class == "overloaded":
+            found.append(
+                Banner(
+                    "warn",
+                    f"Overloaded{of}: requests arrive faster than they end, so latencies grow with time.",
+                )
+            )
         found += [Banner("warn", why) for why in one.missing]
     return found
 
@@ -96,11 +106,13 @@ def cards(run: LoadedResult) -> list[Card]:
         ("Fairness", number(metrics, "jain"), "", f"worst user {of('worst_user_tokens_per_s')} tokens/s"),
         ("Dispatch delay", number(metrics, "p99_dispatch_ms"), "ms", "p99, the load generator's own"),
     ]
-    return [
+    measured = [
         Card(name, format_number(value), unit, more)
         for name, value, unit, more in values
         if value is not None
     ]
+    run_class = run.result.run_class
+    return measured + ([Card("Class", run_class, "", "of the run")] if run_class else [])
 
 
 def _speculation_cards(run: LoadedResult) -> list[tuple[str, float | None, str, str]]:
@@ -160,7 +172,8 @@ def comparison(runs: Sequence[LoadedResult]) -> Table:
 
 
 def _state(run: LoadedResult) -> str:
-    return "not valid" if not run.result.valid else "partial" if run.result.partial else "valid"
+    state = "not valid" if not run.result.valid else "partial" if run.result.partial else "valid"
+    return f"{state}, {run.result.run_class}" if run.result.run_class else state
 
 
 def speculation(runs: Sequence[LoadedResult]) -> Table | None:
@@ -219,7 +232,7 @@ def failures(runs: Sequence[LoadedResult]) -> Table | None:
 
 def sweep_points(one: LoadedResult) -> Table:
     """A row per point of a sweep, and its knees and crossovers."""
-    by = "requests/s" if any(point.rate is not None for point in one.result.points) else "users"
+    by, classes = one.result.axis, any(point.run_class for point in one.result.points)
     headings = [
         "policy",
         by,
@@ -232,15 +245,17 @@ def sweep_points(one: LoadedResult) -> Table:
         "failed",
         "τ",
         "busy %",
+        *(["class"] if classes else []),
         "file",
     ]
-    return Table(headings, [_point_row(point) for point in one.result.points], before=_knees(one, by))
+    rows = [_point_row(point, classes) for point in one.result.points]
+    return Table(headings, rows, before=_knees(one, by))
 
 
-def _point_row(point: SweepPoint) -> list[str]:
+def _point_row(point: SweepPoint, classes: bool) -> list[str]:
     return [
         point.policy or "–",
-        format_number(point.rate if point.rate is not None else point.concurrency),
+        format_number(point.x) if point.value is None else str(point.value),
         str(point.repeat),
         *(format_number(number(point.metrics, name)) for name in ("output_throughput", "request_goodput")),
         *(format_number(number(point.metrics, f"{which}_ttft_scheduled_ms")) for which in ("median", "p99")),
@@ -248,6 +263,7 @@ def _point_row(point: SweepPoint) -> list[str]:
         format_number(number(point.metrics, "failed"), digits=0),
         format_number(point.stack.tau),
         format_number(percent(point.stack.verifier_utilisation)),
+        *([point.run_class] if classes else []),
         point.file,
     ]
 

@@ -55,15 +55,26 @@ Metrics = dict[str, Any]
 
 
 class SweepPoint(Part):
-    """One run of a sweep, at a rate (requests/s) or with a number of users."""
+    """One run of a sweep, at a rate (requests/s), with a number of users, or at a level of another field.
+
+    run_class: stable, backlogged or overloaded; "" = not known.
+    """
 
     policy: str = ""
     rate: float | None = None
     concurrency: float | None = None
+    level: float | None = None
+    value: Any = None
+    run_class: str = Field(default="", alias="class")
     repeat: int = 0
     metrics: Metrics = Field(alias="figures")
     stack: Stack = Stack()
     file: str = ""
+
+    @property
+    def x(self) -> float | None:
+        """Its place on a chart's horizontal axis; None if its level is not a number."""
+        return next((x for x in (self.rate, self.concurrency, self.level) if x is not None), None)
 
 
 class Crossover(Part):
@@ -74,7 +85,10 @@ class Crossover(Part):
 
 
 class Result(Part):
-    """A result file of either kind; fields of the other kind are empty."""
+    """A result file of either kind; fields of the other kind are empty.
+
+    run_class: stable, backlogged or overloaded; "" = not known.
+    """
 
     version: Literal[1] = Field(alias="schema")
     kind: Literal["load", "sweep"]
@@ -86,6 +100,7 @@ class Result(Part):
     valid: bool = True
     problems: list[str] = []
     failed_assertions: list[str] = []
+    run_class: str = Field(default="", alias="class")
     window: CountedWindow = CountedWindow(start=0.0, end=0.0)
     metrics: Metrics = Field(default={}, alias="figures")
     by_kind: dict[str, Metrics] = {}
@@ -95,6 +110,13 @@ class Result(Part):
     points: list[SweepPoint] = []
     knees: dict[str, float | None] = {}
     crossovers: list[Crossover] = []
+
+    @property
+    def axis(self) -> str:
+        """What the points of a sweep differ in: requests/s, users, or the name of a field."""
+        if any(point.rate is not None for point in self.points):
+            return "requests/s"
+        return "users" if "axis" not in self.config else str(self.config["axis"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Progress of a run: a live table in a terminal, plain lines elsewhere."""
 
 from collections import deque
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from rich.console import Console, RenderableType
@@ -19,8 +20,11 @@ TERMINAL_S: Final = 0.25
 class Progress:
     """Shows a run's progress. Use as a context and call it every `every_s` seconds."""
 
-    def __init__(self, console: Console, quiet: bool = False) -> None:
-        self._console, self._quiet = console, quiet
+    def __init__(
+        self, console: Console, quiet: bool = False, more: Callable[[], Mapping[str, str]] = dict
+    ) -> None:
+        """more: further columns by heading."""
+        self._console, self._quiet, self._more = console, quiet, more
         self.every_s = TERMINAL_S if console.is_terminal else PLAIN_S
         self._live = Live(console=console, transient=True) if console.is_terminal and not quiet else None
         self._state: RunState | None = None
@@ -43,7 +47,7 @@ class Progress:
         if state is not self._state:
             self._state, self._seen, self._tokens, self._errors = state, 0, 0, 0
             self._speeds.clear()
-        columns = self._columns(state, client)
+        columns = {**self._columns(state, client), **self._more()}
         if self._live:
             self._live.update(_table(columns))
         else:

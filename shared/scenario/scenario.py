@@ -1,5 +1,6 @@
 """A scenario: the schema of its file, and its devices."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Self, TypeVar
@@ -12,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     ValidationError,
     model_validator,
 )
@@ -22,6 +24,18 @@ from shared.scenario.quantity import Bandwidth, Quantity, Seconds, Share, Time
 
 NONE: Final = Quantity(0.0, 0.0, "ms")
 LOSSLESS: Final = Quantity(0.0, 0.0)
+MESSAGES: Final = {  # of pydantic's errors, where its own would not help
+    "extra_forbidden": "no such field",
+    "missing": "it is missing",
+    "tuple_type": "give a list, like [a, b]",
+    "model_type": "give fields, like {name: value}",
+    "model_attributes_type": "give fields, like {name: value}",
+    "dict_type": "give fields, like {name: value}",
+}
+SIMULATED: Final = (
+    "load",
+    "faults",
+)  # sections of a simulation alone: without them a live run would be another one
 
 
 class ScenarioError(ValueError):
@@ -53,7 +67,7 @@ class Devices(_Strict):
 
     count: Annotated[int, Field(ge=1, le=100_000)] = 1
     alpha: Share | None = None
-    recording: str = ""
+    recording: Annotated[str, PlainSerializer(lambda path: Path(path).name)] = ""
     draft: Time
     link: LinkSpec = LinkSpec()
 
@@ -117,7 +131,10 @@ def _parse_policy(value: Any) -> Any:
 
 
 class Scenario(_Strict):
-    """A scenario. settle: cut at the beginning of each run; measure: counted after it."""
+    """A scenario. settle: cut at the beginning of each run; measure: counted after it.
+
+    core: of `outrider simulate`, which models it (simulator/scenario.py); a live run has a core of its own.
+    """
 
     about: str
     seed: Annotated[int, Field(ge=1)] = 1
@@ -128,6 +145,7 @@ class Scenario(_Strict):
     ]
     settle: Seconds = Quantity(2.0, 2.0, "s")
     measure: Seconds = Quantity(10.0, 10.0, "s")
+    core: Any = None
 
     def fleet(self, verify_ms: float) -> tuple["DeviceSpec", ...]:
         """The devices, drawn from the ranges with the seed. verify_ms: duration of a pass of one row with one token."""
@@ -176,19 +194,48 @@ class DeviceSpec:
 
 def read_scenario(path: Path) -> Scenario:
     """Read a scenario's file. Raises ScenarioError, OSError."""
-    return read_as(Scenario, path)
+    data = read_fields(path)
+    for section in SIMULATED:
+        if data.get(section) is not None:
+            raise ScenarioError(
+                f"{path}: {section}: only `outrider simulate` knows {section}; leave it out here"
+            )
+    scenario = checked(Scenario, data, path)
+    if any(group.recording for group in scenario.devices):
+        raise ScenarioError(
+            f"{path}: devices: recording: only `outrider simulate` replays one; give alpha here"
+        )
+    return scenario
 
 
-def read_as(kind: type[S], path: Path) -> S:
-    """Read a scenario's file as this kind of scenario. Raises ScenarioError, OSError."""
+def read_fields(path: Path) -> dict[str, Any]:
+    """The fields of a scenario's file, not checked; recordings as absolute paths. Raises ScenarioError, OSError."""
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return kind.model_validate(data)
+    except UnicodeDecodeError as error:
+        raise ScenarioError(f"{path}: not UTF-8: {error}") from None
     except yaml.YAMLError as error:
-        raise ScenarioError(f"{path}: not YAML: {error}") from None
+        raise ScenarioError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        kind = "empty" if data is None else f"a {type(data).__name__}"
+        raise ScenarioError(f"{path}: {kind}; a scenario has fields, such as about, devices and policies")
+    for group in data.get("devices") or ():
+        if isinstance(group, dict) and isinstance(group.get("recording"), str) and group["recording"]:
+            group["recording"] = str((path.parent / group["recording"]).resolve())
+    return data
+
+
+def checked(kind: type[S], data: Mapping[str, Any], source: object) -> S:
+    """A scenario of this kind with these fields. source: where they come from. Raises ScenarioError."""
+    try:
+        return kind.model_validate(data)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in e['loc'])}: {str(e['msg']).removeprefix('Value error, ')}"
-            for e in error.errors(include_url=False)
-        )
-        raise ScenarioError(f"{path}: {problems}") from None
+        problems = "; ".join(map(_problem, error.errors(include_url=False)))
+        raise ScenarioError(f"{source}: {problems}") from None
+
+
+def _problem(error: Any) -> str:
+    """One error of a field: its place, without <tags> of a choice between kinds, and what is wrong."""
+    place = ".".join(str(part) for part in error["loc"] if not str(part).startswith("<"))
+    message = MESSAGES.get(error["type"]) or str(error["msg"]).removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message

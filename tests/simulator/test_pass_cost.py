@@ -31,6 +31,7 @@ def test_the_papers_scenario_has_the_papers_laws() -> None:
     scenario = shipped("dip-sd-paper")
     assert scenario.core.pass_cost == PassCost(PaddedServer(paper_setting.SERVER, paper_setting.MEMORY_BYTES))
     (group,) = scenario.devices
+    assert group.alpha is not None
     assert (group.count, group.alpha.low) == (14, paper_setting.ALPHA)
     assert group.draft.ms_at(0, 0) == pytest.approx(paper_setting.draft_ms())
     assert 2 * group.link.delay.ms_at(0, 0) == paper_setting.COMM_MS

@@ -112,6 +112,7 @@ def test_templates_mark_only_our_own_text_as_safe() -> None:
         ({"valid": False, "problems": ["nobody came"]}, "nobody came", "banner bad"),
         ({"failed_assertions": ["p99 < 5: it is 7"]}, "p99 < 5: it is 7", "banner bad"),
         ({"partial": True}, "ended early", "banner warn"),
+        ({"class": "overloaded"}, "requests arrive faster than they end", "banner warn"),
     ],
 )
 def test_problems_are_banners(tmp_path: Path, change: dict[str, Any], message: str, kind: str) -> None:

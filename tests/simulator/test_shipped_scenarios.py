@@ -1,0 +1,40 @@
+"""The scenarios of this repository: all can be simulated and are listed; live commands read those without a load."""
+
+from pathlib import Path
+
+import pytest
+
+from shared.scenario.scenario import ScenarioError, read_scenario
+from simulator.load import plan_of
+from simulator.run import MODEL
+from simulator.scenario import read_simulated
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / "scenarios").glob("*.yaml"))
+PAGE = (ROOT / "docs" / "simulator.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_it_can_be_simulated_and_is_listed(file: Path) -> None:
+    scenario = read_simulated(file)
+    plan_of(scenario, scenario.seed, MODEL)
+    assert f"`{file.stem}`" in PAGE
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_live_command_reads_it_or_says_why_not(file: Path) -> None:
+    scenario = read_simulated(file)
+    if scenario.load is None and not scenario.faults:
+        assert read_scenario(file).devices == scenario.devices
+    else:
+        with pytest.raises(ScenarioError, match="only `outrider simulate` knows"):
+            read_scenario(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "devices", "verifiers"),
+    [("dsd-fleet", 80, 20), ("thousand", 1000, 16), ("tenthousand", 10_000, 160)],
+)
+def test_fleets_have_their_sizes(name: str, devices: int, verifiers: int) -> None:
+    scenario = read_simulated(ROOT / "scenarios" / f"{name}.yaml")
+    assert (len(scenario.device_names()), scenario.core.verifiers) == (devices, verifiers)

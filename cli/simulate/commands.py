@@ -2,12 +2,17 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from cli.command.cli_errors import cli_errors
 from cli.command.options import STATE, Measure, OutFolder, Settle
+
+SWEEP: Final = (
+    "A field of the scenario, policy, k or seed, and its values: load.rate=1,2,4. May be repeated: every combination "
+    "runs. Finished runs are not repeated."
+)
 
 
 def simulate(
@@ -17,24 +22,18 @@ def simulate(
     only: Annotated[
         str,
         typer.Option(
-            metavar="POLICY,...", help="These policies, POLICY or POLICY:K; empty = all of the scenario's."
+            metavar="POLICY,...", help="These policies, POLICY, POLICY:K or POLICY+WINDOW; empty = all."
         ),
     ] = "",
     profile: Annotated[
         Path | None,
         typer.Option(
-            dir_okay=False,
-            exists=True,
-            help="Costs of `outrider calibrate`, instead of the scenario's server.",
+            dir_okay=False, exists=True, help="Costs of `outrider calibrate`, in place of the server."
         ),
     ] = None,
     sweep: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="FIELD=VALUE,...",
-            help="A field of the scenario, policy, k or seed, and its values: load.rate=1,2,4. May be repeated: every "
-            "combination runs. Finished runs are not repeated.",
-        ),
+        typer.Option(metavar="FIELD=VALUE,...", help=SWEEP),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random; 0 = the scenario's.")] = 0,
     settle: Settle = 0,

@@ -32,10 +32,8 @@ MESSAGES: Final = {  # of pydantic's errors, where its own would not help
     "model_attributes_type": "give fields, like {name: value}",
     "dict_type": "give fields, like {name: value}",
 }
-SIMULATED: Final = (
-    "load",
-    "faults",
-)  # sections of a simulation alone: without them a live run would be another one
+# Fields of a simulation alone: without them a live run would be another one.
+SIMULATED: Final = ("load", "faults", "feed")
 
 
 class ScenarioError(ValueError):

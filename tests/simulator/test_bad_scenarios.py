@@ -31,7 +31,7 @@ def error_of(folder: Path, text: str) -> str:
         ("[1, 2]", "a list; a scenario has fields"),
         ("a: [b", "not YAML: "),
         (GOOD.replace("[{count: 2, alpha: 0.8, draft: 10 ms}]", "{count: 2}"), "devices: give a list"),
-        (GOOD.replace("alpha: 0.8, ", ""), "devices.0.alpha: it is missing"),
+        (GOOD.replace("alpha: 0.8, ", ""), "devices.0: alpha or recording: give one of them"),
         (GOOD.replace("10 ms", "10"), "devices.0.draft: a time needs a unit"),
         (GOOD.replace("fixed-k", "fixed"), "policies.0.policy: no such policy; known are autoregressive"),
         (f"{GOOD}core: 4", "core: give fields, like {name: value}"),

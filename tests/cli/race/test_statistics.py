@@ -1,11 +1,11 @@
 """Rows of a race, metrics as they are read, and texts that are not the target's."""
 
 import pytest
-from cli.race.users import Users
 
 from cli.race.race import RaceRun, read_metrics
 from cli.race.statistics import ceiling, rows
 from loadgen.request import ChatRequest, Chunk, Record
+from loadgen.run.scenario_users import Users
 from shared.planning.cost import Packed
 
 

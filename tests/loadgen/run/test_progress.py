@@ -25,7 +25,7 @@ def ended(name: str, error: str = "") -> Record:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [10.0]
-    monkeypatch.setattr("loadgen.run.progress.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr(Client, "now", lambda _: now[0])
     return now
 
 

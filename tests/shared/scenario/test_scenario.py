@@ -15,9 +15,9 @@ policies: [outrider, {policy: fixed-k, k: 2}]
 """
 
 
-@pytest.mark.parametrize("file", sorted(FOLDER.glob("*.yaml")), ids=lambda file: file.stem)
-def test_every_scenario_of_ours_is_read(file: Path) -> None:
-    scenario = read_scenario(file)
+@pytest.mark.parametrize("name", ["churn", "heterogeneous", "jittery", "paper-m14-a78", "thousand"])
+def test_scenarios_of_the_race_are_read(name: str) -> None:
+    scenario = read_scenario(FOLDER / f"{name}.yaml")
     assert scenario.about
     assert {"autoregressive", "dip-sd", "outrider"} <= {config.policy for config in scenario.policies}
 
@@ -69,7 +69,7 @@ def test_quantities(text: object, quantity: Quantity) -> None:
         (
             "about: a test",
             "workload: {stay: 3 s}",
-            "about: Field required; workload: stay and away go together",
+            "about: it is missing; workload: stay and away go together",
         ),
         ("about: a test", "about: [", "not YAML"),
     ],

@@ -9,6 +9,7 @@ import typer
 from cli.command.cli_errors import cli_errors
 from cli.command.options import STATE, Measure, OutFolder, Settle
 
+ONLY: Final = "These policies, POLICY, POLICY:K or POLICY+WINDOW; empty = all of the scenario's."
 SWEEP: Final = (
     "A field of the scenario, policy, k or seed, and its values: load.rate=1,2,4. May be repeated: every combination "
     "runs. Finished runs are not repeated."
@@ -19,22 +20,14 @@ def simulate(
     scenarios: Annotated[
         list[Path], typer.Argument(help="Scenario files, see scenarios/.", exists=True, dir_okay=False)
     ],
-    only: Annotated[
-        str,
-        typer.Option(
-            metavar="POLICY,...", help="These policies, POLICY, POLICY:K or POLICY+WINDOW; empty = all."
-        ),
-    ] = "",
+    only: Annotated[str, typer.Option(metavar="POLICY,...", help=ONLY)] = "",
     profile: Annotated[
         Path | None,
         typer.Option(
             dir_okay=False, exists=True, help="Costs of `outrider calibrate`, in place of the server."
         ),
     ] = None,
-    sweep: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FIELD=VALUE,...", help=SWEEP),
-    ] = None,
+    sweep: Annotated[list[str] | None, typer.Option(metavar="FIELD=VALUE,...", help=SWEEP)] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random; 0 = the scenario's.")] = 0,
     settle: Settle = 0,
     measure: Measure = 0,

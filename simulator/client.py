@@ -2,16 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from loadgen.request import ChatRequest, Chunk, Record
 from services.gateway.session import Emitted, SessionRequest
 from services.gateway.sessions import GatewaySessions, Unavailable
 from shared.compute.modelled import STOP, expected_text
 from shared.speculative.params import SamplingParams
-
-POLL_S: Final = 0.1  # between checks whether a stream's gateway has died
-GONE_S: Final = 1.0
+from simulator.process import Incarnation
 
 
 class SimulatedClient:
@@ -20,8 +17,10 @@ class SimulatedClient:
     wrong: answers that are not the modelled target's own text, each as a line.
     """
 
-    def __init__(self, gateways: Callable[[], Sequence[GatewaySessions]], vocab: int) -> None:
-        """gateways: those that live now."""
+    def __init__(
+        self, gateways: Callable[[], Sequence[tuple[GatewaySessions, Incarnation]]], vocab: int
+    ) -> None:
+        """gateways: those that live now, and their lives."""
         self.in_flight: dict[str, Record] = {}
         self.wrong: list[str] = []
         self._gateways, self._vocab = gateways, vocab
@@ -45,14 +44,28 @@ class SimulatedClient:
             self._check(record)
 
     async def _complete(self, record: Record) -> None:
-        request, gateways = record.request, self._gateways()
+        gateways = self._gateways()
         if not gateways:
             record.fail("connect", "no gateway is up")
             return
         self._sent += 1
-        gateway = gateways[self._sent % len(gateways)]
+        gateway, life = gateways[self._sent % len(gateways)]
+        connection = asyncio.ensure_future(self._read(record, gateway))
+        life.at_death[connection] = None
         try:
-            stream = await gateway.open(self._session_request(request))
+            await connection
+        except asyncio.CancelledError:
+            if life.alive or not connection.cancelled():
+                raise
+            record.fail("cut", "the gateway died")
+        finally:
+            connection.cancel()
+            life.at_death.pop(connection, None)
+
+    async def _read(self, record: Record, gateway: GatewaySessions) -> None:
+        """Send the request and read its answer, as long as the connection lasts."""
+        try:
+            stream = await gateway.open(self._session_request(record.request))
         except Unavailable as error:
             record.fail("http_503", str(error))
             return

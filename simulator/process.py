@@ -13,16 +13,21 @@ _incarnation: ContextVar["Incarnation | None"] = ContextVar("incarnation", defau
 
 
 class Incarnation:
-    """One life of a process: its tasks. After its death none of its calls has an effect or returns."""
+    """One life of a process: its tasks. After its death none of its calls has an effect or returns.
+
+    tasks, at_death: in order, since the order of sets is another one in every Python process. at_death: tasks of
+    others to cancel, such as those that hold a connection to it.
+    """
 
     def __init__(self) -> None:
         self.alive = True
-        self.tasks: set[asyncio.Task[Any]] = set()
+        self.tasks: dict[asyncio.Task[Any], None] = {}
+        self.at_death: dict[asyncio.Task[Any], None] = {}
 
     def kill(self) -> None:
         """End it as SIGKILL would: no task can clean up anything outside the process."""
         self.alive = False
-        for task in self.tasks:
+        for task in (*self.tasks, *self.at_death):
             task.cancel()
 
     async def die(self) -> None:
@@ -90,6 +95,6 @@ def owned_task(
     task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, context=context, **kwargs)
     owner = _incarnation.get()
     if owner is not None:
-        owner.tasks.add(task)
-        task.add_done_callback(owner.tasks.discard)
+        owner.tasks[task] = None
+        task.add_done_callback(lambda done: owner.tasks.pop(done, None))
     return task

@@ -55,7 +55,9 @@ def test_policies_see_the_same_arrivals_lengths_and_luck() -> None:
 
 def test_users_of_equal_devices_do_not_share_their_luck() -> None:
     """Without a load, users send prompts of one length: their drafts must not be right at the same positions."""
-    what = scenario(workload={"prompt": 16, "answer": 60}, devices=[{"count": 2, "alpha": 0.5, "draft": "5 ms"}])
+    what = scenario(
+        workload={"prompt": 16, "answer": 60}, devices=[{"count": 2, "alpha": 0.5, "draft": "5 ms"}]
+    )
     whole = [record for record in run(what, k=3).records if record.completion_tokens == 60]
     by_user: dict[str, dict[Place, bool]] = {"u0": {}, "u1": {}}
     for (request, position), right in rejected(whole, 3).items():
@@ -69,7 +71,9 @@ def test_users_of_equal_devices_do_not_share_their_luck() -> None:
 
 
 def test_turns_of_a_user_do_not_repeat_their_luck() -> None:
-    what = scenario(workload={"prompt": 16, "answer": 30}, devices=[{"count": 1, "alpha": 0.5, "draft": "5 ms"}])
+    what = scenario(
+        workload={"prompt": 16, "answer": 30}, devices=[{"count": 1, "alpha": 0.5, "draft": "5 ms"}]
+    )
     seeds = [record.request.seed for record in run(what, k=3).records]
     assert len(seeds) > 4
     assert len(set(seeds)) == len(seeds)

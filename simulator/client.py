@@ -2,16 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from loadgen.request import ChatRequest, Chunk, Record
 from services.gateway.session import Emitted, SessionRequest
 from services.gateway.sessions import GatewaySessions, Unavailable
 from shared.compute.modelled import STOP, expected_text
 from shared.speculative.params import SamplingParams
-
-POLL_S: Final = 0.1  # between checks whether a stream's gateway has died
-GONE_S: Final = 1.0
+from simulator.process import Incarnation
 
 
 class SimulatedClient:
@@ -21,8 +18,10 @@ class SimulatedClient:
     progressed_at: when a request began, got tokens or ended. on_end: called with every record that has ended.
     """
 
-    def __init__(self, gateways: Callable[[], Sequence[GatewaySessions]], vocab: int) -> None:
-        """gateways: those that live now."""
+    def __init__(
+        self, gateways: Callable[[], Sequence[tuple[GatewaySessions, Incarnation]]], vocab: int
+    ) -> None:
+        """gateways: those that live now, and their lives."""
         self.in_flight: dict[str, Record] = {}
         self.wrong: list[str] = []
         self.session_ids: dict[str, str] = {}
@@ -54,18 +53,30 @@ class SimulatedClient:
                 self.on_end(record)
 
     async def _complete(self, record: Record) -> None:
-        request, gateways = record.request, self._gateways()
+        gateways = self._gateways()
         if not gateways:
             record.fail("connect", "no gateway is up")
             return
         self._sent += 1
-        gateway = gateways[self._sent % len(gateways)]
+        gateway, life = gateways[self._sent % len(gateways)]
+        connection = life.spawn(self._read(record, gateway))  # it dies with the gateway
         try:
-            stream = await gateway.open(self._session_request(request))
+            await connection
+        except asyncio.CancelledError:
+            if life.alive or not connection.cancelled():
+                raise
+            record.fail("cut", "the gateway died")
+        finally:
+            connection.cancel()
+
+    async def _read(self, record: Record, gateway: GatewaySessions) -> None:
+        """Send the request and read its answer, as long as the connection lasts."""
+        try:
+            stream = await gateway.open(self._session_request(record.request))
         except Unavailable as error:
             record.fail("http_503", str(error))
             return
-        self.session_ids[request.id] = stream.members[0].spec.session
+        self.session_ids[record.request.id] = stream.members[0].spec.session
         try:
             async for event in stream:
                 if not isinstance(event, Emitted):

@@ -19,14 +19,15 @@ _incarnation: ContextVar["Incarnation | None"] = ContextVar("incarnation", defau
 class Incarnation:
     """One life of a process: its tasks. After its death none of its calls has an effect or returns.
 
-    stop: set to let it end as SIGTERM would. clock: its own, in a SeededLoop; a plain virtual loop has one for all.
+    tasks: in order, since the order of sets is another one in every Python process. stop: set to let it end as SIGTERM
+    would. clock: its own, in a SeededLoop; a plain virtual loop has one for all.
     """
 
     def __init__(self, clock: ProcessClock = TRUE) -> None:
         self.alive = True
         self.stop = asyncio.Event()
         self.clock = clock
-        self.tasks: set[asyncio.Task[Any]] = set()
+        self.tasks: dict[asyncio.Task[Any], None] = {}
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run `work` as a task of this life, as a request that the process serves; it dies with the process."""
@@ -39,7 +40,7 @@ class Incarnation:
     def kill(self) -> None:
         """End it as SIGKILL would: no task can clean up anything outside the process."""
         self.alive = False
-        for task in self.tasks:
+        for task in tuple(self.tasks):
             task.cancel()
 
     async def die(self) -> None:
@@ -124,6 +125,6 @@ def owned_task(
     task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, context=context, **kwargs)
     owner = _incarnation.get()
     if owner is not None:
-        owner.tasks.add(task)
-        task.add_done_callback(owner.tasks.discard)
+        owner.tasks[task] = None
+        task.add_done_callback(lambda done: owner.tasks.pop(done, None))
     return task

@@ -17,6 +17,7 @@ from loadgen.run.runner import drive
 from loadgen.run.scenario_users import Users, use
 from loadgen.workload.prompt_source import Synthetic
 from services.draft_worker.metrics import Metrics
+from services.gateway.sessions import GatewaySessions
 from shared.broker.memory_server import Stream
 from shared.protocol import wire
 from shared.protocol.keys import Keys
@@ -24,6 +25,7 @@ from shared.protocol.messages import Span
 from simulator.build import VOCAB, build
 from simulator.client import SimulatedClient
 from simulator.fault_schedule import let_happen
+from simulator.process import Incarnation
 from simulator.services import Gateway
 from simulator.simulation import Simulation
 from simulator.stack import SimulatedStack
@@ -95,8 +97,12 @@ class _Run:
             body["trace_start_us"] = 1e6 * self.state.started
         return replace(outcome, metrics=figures, body=body, spans=spans)
 
-    def _gateways(self) -> Sequence[Any]:
-        return [gateway.sessions for gateway in self.stack.of(Gateway) if gateway.sessions.address]
+    def _gateways(self) -> list[tuple[GatewaySessions, Incarnation]]:
+        return [
+            (gateway.sessions, life)
+            for gateway, life in self.stack.living(Gateway)
+            if gateway.sessions.address
+        ]
 
     async def _ready(self, observer: Observer | None) -> None:
         """Wait until all processes are registered and known to the scheduler."""
@@ -163,7 +169,7 @@ class _Run:
             "accepted": sum(record.accepted_tokens for record in records),
             "rounds": sum(record.rounds for record in records),
         }
-        sent = {kind: sum(gateway.totals[kind] for gateway in self._gateways()) for kind in received}
+        sent = {kind: sum(gateway.totals[kind] for gateway, _ in self._gateways()) for kind in received}
         differing = [kind for kind in received if sent[kind] != received[kind]]
         return problems + [
             f"the gateways sent {sent[kind]} {kind}, the client received {received[kind]}"

@@ -1,9 +1,9 @@
 """A whole stack in one event loop: every service in a process of its own, around one in-memory broker."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Any, Final
+from typing import Final, TypeVar
 
 from prometheus_client import CollectorRegistry
 
@@ -17,6 +17,7 @@ from simulator.seeded_loop import SeededLoop
 from simulator.services import Factory, Service, Surroundings
 from simulator.virtual_loop import VirtualLoop
 
+T = TypeVar("T")
 STOP_S: Final = 30.0  # of virtual time, for all processes to stop
 STREAM_LIMIT: Final = 4096
 DIRECT: Final = LinkModel()
@@ -86,9 +87,12 @@ class SimulatedStack:
 
         self.processes[name] = Process(name, start, delay_s=delay_s, clock=clock)
 
-    def of(self, kind: type[Any]) -> Iterable[Any]:
-        """The current services of one class."""
-        return (service for service in self.services.values() if isinstance(service, kind))
+    def living(self, kind: type[T]) -> Iterator[tuple[T, Incarnation]]:
+        """The services of one class whose processes live, and their lives."""
+        for name, service in self.services.items():
+            life = self.processes[name].incarnation
+            if isinstance(service, kind) and life.alive:
+                yield service, life
 
     async def __aenter__(self) -> "SimulatedStack":
         loop = asyncio.get_running_loop()

@@ -78,8 +78,8 @@ def _lines(waiting: list[Record], stack: SimulatedStack, client: SimulatedClient
 def _sessions(stack: SimulatedStack) -> dict[str, ScheduledSession]:
     """All sessions that a living scheduler with the lease knows."""
     found: dict[str, ScheduledSession] = {}
-    for scheduler in stack.of(Scheduler):
-        if scheduler.core is not None and stack.processes[scheduler.name].incarnation.alive:
+    for scheduler, _ in stack.living(Scheduler):
+        if scheduler.core is not None:
             found |= scheduler.core.sessions
     return found
 

@@ -22,10 +22,7 @@ def simulate(
     ],
     only: Annotated[str, typer.Option(metavar="POLICY,...", help=ONLY)] = "",
     profile: Annotated[
-        Path | None,
-        typer.Option(
-            dir_okay=False, exists=True, help="Costs of `outrider calibrate`, in place of the server."
-        ),
+        Path | None, typer.Option(dir_okay=False, exists=True, help="Costs of `outrider calibrate`.")
     ] = None,
     sweep: Annotated[list[str] | None, typer.Option(metavar="FIELD=VALUE,...", help=SWEEP)] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random; 0 = the scenario's.")] = 0,

@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -56,7 +56,7 @@ async def open_loop(
     state.started = client.now() + LEAD_S
     state.total = len(schedule)
     state.last_due = state.started + (schedule[-1].at if schedule else 0.0)
-    in_flight: set[asyncio.Task[Any]] = set()
+    in_flight: dict[asyncio.Task[Any], None] = {}  # in order: that of a set differs from process to process
     yielded = state.started
     for planned in schedule:
         due = state.started + planned.at
@@ -67,8 +67,8 @@ async def open_loop(
             break
         task = asyncio.create_task(_send(client, planned.request, state, due))
         state.sent += 1
-        in_flight.add(task)
-        task.add_done_callback(in_flight.discard)
+        in_flight[task] = None
+        task.add_done_callback(in_flight.pop)
     await _drain(in_flight, state, drain_s)
 
 
@@ -102,7 +102,7 @@ async def closed_loop(
             record = await _send(client, request, state, due)
             due = record.ended + max(think_s, FAILED_PAUSE_S if record.error else 0.0)
 
-    users = {asyncio.create_task(user()) for _ in range(concurrency)}
+    users = [asyncio.create_task(user()) for _ in range(concurrency)]
     await _wait(users, state.stop, seconds)
     await _drain(users, state, drain_s)
 
@@ -119,19 +119,21 @@ async def _send(client: ChatClient, request: ChatRequest, state: RunState, due: 
     return record
 
 
-async def _drain(tasks: set[asyncio.Task[Any]], state: RunState, drain_s: float) -> None:
-    """Wait up to drain_s, or until the run is stopped, for requests in flight; then cancel the rest."""
-    left = {task for task in tasks if not task.done()}
+async def _drain(tasks: Iterable[asyncio.Task[Any]], state: RunState, drain_s: float) -> None:
+    """Wait up to drain_s, or until the run is stopped, for requests in flight; then cancel the rest, in order."""
+    ended, left = list[asyncio.Task[Any]](), list[asyncio.Task[Any]]()
+    for task in tasks:
+        (ended if task.done() else left).append(task)
     if not state.stop.is_set():
         await _wait(left, state.stop, drain_s)
     for task in left:
         task.cancel()
     await asyncio.gather(*left, return_exceptions=True)
-    for task in tasks - left:
+    for task in ended:
         task.result()  # raises what a fault of our own raised
 
 
-async def _wait(tasks: set[asyncio.Task[Any]], stop: asyncio.Event, seconds: float | None) -> None:
+async def _wait(tasks: Collection[asyncio.Task[Any]], stop: asyncio.Event, seconds: float | None) -> None:
     """Until all tasks have ended, stop is set, or `seconds` have passed."""
     if not tasks:
         return

@@ -55,11 +55,11 @@ class WholeRun:
 
     def total(self, name: str, **labels: str) -> int:
         """Sum of a counter over all processes."""
-        wanted = labels.items()
+        requested = labels.items()
         found = (
             value
             for (metric, of), value in self.counted.values.items()
-            if metric == name and wanted <= set(of)
+            if metric == name and requested <= set(of)
         )
         return round(sum(found))
 

@@ -14,6 +14,7 @@ A round is the time from one verdict at the client to the next:
 The gateway reads the verdict one hop after its commit, round after round, so that hop cancels out.
 """
 
+import asyncio
 from itertools import pairwise
 from math import sqrt
 from typing import Any
@@ -21,7 +22,15 @@ from typing import Any
 import pytest
 
 from loadgen.request import Record
+from loadgen.run.drive import LEAD_S
+from services.scheduler.scheduler import Scheduler
+from shared.broker.memory_broker import MemoryBroker
+from shared.protocol.keys import Keys
+from shared.protocol.messages import Control
+from simulator.scenario import SimulatedScenario
+from simulator.stack import SimulatedStack
 from tests.simulator.runs import run, scenario
+from tests.simulator.whole_run import play
 
 K = 3
 ALPHA = 0.8
@@ -41,7 +50,13 @@ def one_user(
     **link: Any,
 ) -> Record:
     """The only request of a run."""
-    what = scenario(
+    (record,) = run(alone(hop_ms, alpha, answer, **link), policy, k).records
+    return record
+
+
+def alone(hop_ms: float = 0.0, alpha: float = ALPHA, answer: int = 600, **link: Any) -> SimulatedScenario:
+    """A scenario of one request."""
+    return scenario(
         core={
             "hop": f"{hop_ms} ms",
             "server": {"law": "packed", **PASS_MS, "memory_bytes": 8e9, "kv_bytes_per_token": 1.0},
@@ -50,8 +65,6 @@ def one_user(
         feed=FEED,
         load={"requests": 1, "prompt-tokens": PROMPT, "answer-tokens": answer},
     )
-    (record,) = run(what, policy, k).records
-    return record
 
 
 def drafted_rounds(record: Record) -> list[tuple[float, int, bool]]:
@@ -81,6 +94,17 @@ def test_the_first_token_is_the_sum_of_its_parts(hop_ms: float) -> None:
     pass_ms = PASS_MS["beta_ms"] + PASS_MS["per_token_ms"] * PROMPT
     took_ms = 1e3 * (record.chunks[0].at - record.scheduled)
     assert took_ms == pytest.approx(TTFT_HOPS * hop_ms + pass_ms, abs=MICROSECOND)
+
+
+def test_between_passes_of_a_busy_verifier_lie_two_hops() -> None:
+    """It commits and is answered; meanwhile the next batch has come. Three users in turn keep it busy."""
+    what = alone(hop_ms=2.0, answer=40)
+    load = {"concurrency": 3, "requests": 3, "prompt-tokens": PROMPT, "answer-tokens": 40}
+    records = run(what.model_copy(update={"load": load}), "autoregressive").records
+    passes = sorted(chunk.at for record in records for chunk in record.chunks)[6:]
+    pass_ms = PASS_MS["beta_ms"] + PASS_MS["per_token_ms"]
+    for before, now in list(pairwise(passes))[: -2 * len(records)]:
+        assert 1e3 * (now - before) == pytest.approx(pass_ms + 2 * 2.0, abs=MICROSECOND)
 
 
 @pytest.mark.slow
@@ -142,3 +166,37 @@ def test_configured_bandwidth_is_paid() -> None:
     """A slower line delays every round by its bytes: those of a verdict and of a draft, some hundred each."""
     slow, fast = (drafted_rounds(one_user(bandwidth=width))[5][0] for width in ("16 kbit", "1000000 kbit"))
     assert 20.0 < slow - fast < 200.0
+
+
+def test_another_k_applies_within_a_session() -> None:
+    """A window is no property of a conversation: a new k holds from the round after the next."""
+
+    async def change(stack: SimulatedStack) -> None:
+        await asyncio.sleep(3.0)
+        await MemoryBroker(stack.server).streams.push(Keys().submit, Control("fixed-k", 8))
+
+    run = play(alone(alpha=0.95), "fixed-k", K, change)
+    (record,) = run.records
+    changed = run.state.started - LEAD_S + 3.0
+    before = [chunk.accepted for chunk in record.chunks if chunk.at < changed]
+    after = [chunk.accepted for chunk in record.chunks if chunk.at > changed]
+    assert max(before) == K >= after[0]
+    assert max(after[2:]) == 8
+
+
+def test_a_devices_delay_is_the_links_without_drafts_and_passes() -> None:
+    """A round takes 105 ms and more, of which the link and the hops on it take 44."""
+    seen: dict[str, float] = {}
+
+    async def look(stack: SimulatedStack) -> None:
+        await asyncio.sleep(8.0)
+        (scheduler,) = (scheduler for scheduler, _ in stack.living(Scheduler))
+        assert scheduler.core is not None
+        (estimate,) = scheduler.core.devices().values()
+        (beat,) = await MemoryBroker(stack.server).presence.alive("draft_worker")
+        seen.update(learnt_ms=1e3 * estimate.link_s.value, reported_ms=beat.rtt_us / 1e3)
+
+    play(alone(hop_ms=2.0), "fixed-k", K, look)
+    assert seen["reported_ms"] == pytest.approx(2 * LINK_MS + 2 * 2.0, abs=MICROSECOND)
+    # The scheduler counts from the verdict's arrival, which is the device's as well: a hop after the commit.
+    assert seen["learnt_ms"] == pytest.approx(2 * LINK_MS + 2 * 2.0, abs=MICROSECOND)

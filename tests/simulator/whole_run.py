@@ -1,7 +1,7 @@
 """A scenario's stack under its load and faults, looked into when all requests have ended."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -34,6 +34,8 @@ from simulator.virtual_loop import run_virtual
 KNOWN_S: Final = 3.0
 FREED_S: Final = 200.0  # of virtual time, for everything to be freed
 
+Beside = Callable[[SimulatedStack], Coroutine[Any, Any, None]]
+
 
 @dataclass(slots=True)
 class WholeRun:
@@ -64,14 +66,14 @@ class WholeRun:
         return round(sum(found))
 
 
-def play(what: SimulatedScenario, policy: str, k: int = 3) -> WholeRun:
-    """Run a scenario that has a load."""
+def play(what: SimulatedScenario, policy: str, k: int = 3, beside: Beside | None = None) -> WholeRun:
+    """Run a scenario that has a load. beside: runs beside the load, from its start."""
     assert what.load is not None
     plan = load_plan(what.load, what.seed, MODEL)
-    return run_virtual(_play(Simulation(what, PolicyConfig(policy=policy, k=k), what.seed, plan)))
+    return run_virtual(_play(Simulation(what, PolicyConfig(policy=policy, k=k), what.seed, plan), beside))
 
 
-async def _play(simulation: Simulation) -> WholeRun:
+async def _play(simulation: Simulation, beside: Beside | None) -> WholeRun:
     assert simulation.plan is not None
     devices = CollectorRegistry()
     stack, state = build(simulation, Metrics(devices)), RunState()
@@ -79,8 +81,11 @@ async def _play(simulation: Simulation) -> WholeRun:
     async with stack:
         await asyncio.sleep(KNOWN_S)
         failing = asyncio.create_task(let_happen(simulation.scenario.faults, stack, client.now()))
+        acting = asyncio.create_task(beside(stack)) if beside else None
         await drive(simulation.plan, client, state)
         await failing
+        if acting:
+            await acting
         ended = client.now()
         while (left := leftovers(stack)) and client.now() < ended + FREED_S:
             await asyncio.sleep(1.0)

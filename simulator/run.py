@@ -24,6 +24,7 @@ from shared.protocol.messages import Span
 from simulator.build import VOCAB, build
 from simulator.client import SimulatedClient
 from simulator.fault_schedule import let_happen
+from simulator.seeded_loop import run_seeded
 from simulator.services import Gateway
 from simulator.simulation import Simulation
 from simulator.stack import SimulatedStack
@@ -39,7 +40,8 @@ Observer = Callable[[RunState, SimulatedClient], None]
 
 def simulate(simulation: Simulation, state: RunState, observer: Observer | None = None) -> RunOutcome:
     """Run it on a virtual clock. observer: called every virtual second. Raises AssertionError when a process fails."""
-    return run_virtual(_Run(simulation, state).run(observer))
+    run = _Run(simulation, state).run(observer)
+    return run_virtual(run) if simulation.order is None else run_seeded(run, simulation.order)
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ def simulated(order: int | None) -> dict[str, Any]:
     simulation = Simulation(SCENARIO, policy, seed=1, settle_s=1.0, measure_s=4.0, order=order)
     outcome = simulate(simulation, RunState())
     assert not outcome.problems
-    return outcome.metrics
+    return dict(outcome.metrics)
 
 
 def test_an_order_repeats_and_changes_little() -> None:

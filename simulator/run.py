@@ -26,6 +26,7 @@ from simulator.build import VOCAB, build
 from simulator.client import SimulatedClient
 from simulator.fault_schedule import let_happen
 from simulator.process import Incarnation
+from simulator.seeded_loop import run_seeded
 from simulator.services import Gateway
 from simulator.simulation import Simulation
 from simulator.stack import SimulatedStack
@@ -46,7 +47,8 @@ def simulate(simulation: Simulation, state: RunState, observer: Observer | None 
 
     Raises AssertionError when a process fails, Stalled or Deadlock when nothing goes on, UsersError.
     """
-    return run_virtual(_Run(simulation, state).run(observer))
+    run = _Run(simulation, state).run(observer)
+    return run_virtual(run) if simulation.order is None else run_seeded(run, simulation.order)
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ class Simulation:
 
     plan: the load, None = a user per device. profile_file: of `profile`; the scheduler reads it. settle_s, measure_s:
     without a plan only; 0 = the scenario's. trace: collect spans. replays: recordings by the name in the scenario.
+    order: seed of the order of events of different processes at one instant; None = asyncio's order, for figures.
     """
 
     scenario: SimulatedScenario
@@ -31,6 +32,7 @@ class Simulation:
     measure_s: float = 0.0
     trace: bool = False
     replays: Mapping[str, Replay] = field(default_factory=dict)
+    order: int | None = None
 
     @property
     def law(self) -> PassCost:

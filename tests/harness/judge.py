@@ -3,7 +3,7 @@
 - Text: everybody gets the target's own text, once, in order; the log has the same. Who was cut off (their gateway died,
   or the broker was away for longer than the grace) has the beginning of it. Nobody else gets an error.
 - Liveness: everybody ends, and the processes are ready again after the last fault. Users who come then are served
-  within a minute.
+  within a minute, with drafts where the policy asks for them in every round.
 - Nothing is left: no live session, no cache, no state in a service, no entry in a work stream, no dead letter.
 - Keys: those that do not expire are known and do not grow; once all processes have stopped, all others go.
 """
@@ -30,6 +30,7 @@ SERVED_S: Final = 60.0  # for users who come after all faults
 FREE_S: Final = 200.0  # after the last user, for everything to be freed
 EXPIRED_S: Final = limits.TRACE_KEPT_S + 600.0  # after the last process, for all keys to expire
 LATER_USERS: Final = 2
+ALWAYS_DRAFTING: Final = ("fixed-k", "cyclic-k")
 
 
 def play(scenario: Scenario) -> World:
@@ -55,6 +56,8 @@ async def _play(scenario: Scenario) -> World:
         users = await world.wave(LATER_USERS, later=True)
         assert loop.time() - began < SERVED_S, f"served only {loop.time() - began:.0f} s after all faults"
         _judge(world, users)
+        if _must_draft(scenario):
+            assert any(user.drafted for user in users), f"no drafts after all faults, of {scenario.policy}"
         await _judge_freed(world)
     _judge_tasks()
     await _judge_expired(world)
@@ -99,6 +102,27 @@ def _judge_user(scenario: Scenario, user: User) -> None:
         assert got == user.expected, "text" + message
         assert user.end == ("stop" if STOP in user.expected else "length"), "end" + message
     assert len(user.logprobs) == (len(got) if scenario.logprobs else 0), "number of logprobs" + message
+
+
+def _must_draft(scenario: Scenario) -> bool:
+    """Whether users who come after all faults get drafts for sure.
+
+    The policy always asks for them, a quick device is there, and no fault at a numbered call can befall them.
+    """
+    there = any(f"device-{n}" not in scenario.gone for n in range(scenario.devices))
+    quick = (
+        scenario.latency_s <= 0.005
+        and not scenario.device_delay_s
+        and scenario.draft_ms <= 8
+        and not scenario.loss
+    )
+    asked = (
+        scenario.policy in ALWAYS_DRAFTING
+        and scenario.k > 0
+        and scenario.tokens >= 4
+        and not scenario.stop_every
+    )
+    return asked and there and quick and not (scenario.switches or scenario.faults or scenario.wishes)
 
 
 async def _judge_freed(world: World) -> None:

@@ -13,7 +13,8 @@ from cli.simulate.sweep_field import POLICY, K
 
 TEXTS: Final = ("policy", "class")
 WIDTH: Final = 80
-CAPTION: Final = "TTFT, TPOT: medians in ms; good: share of requests within the limits of goodput"
+CAPTION: Final = "TTFT, TPOT: medians, ms"
+GOOD: Final = "; good: within the limits of goodput"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def table(scenario: str, rows: Sequence[TableRow]) -> Table:
     gap = 1 if needed + 2 * (len(shown) - 1) <= WIDTH else 0  # beside the column that divides two others
     rendered = Table(
         title=scenario,
-        caption=CAPTION,
+        caption=CAPTION + (GOOD if "good" in shown else ""),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,

@@ -35,9 +35,8 @@ DEFINITIONS: Final = {
     "Accepted / drafted": "Of all drafted tokens. α differs: accepted / (accepted + rejected), of the tokens that "
     "the verifier checked.",
     "Fairness": "Jain's index of users' token rates; 1: all are equal.",
-    "Class": "Of a simulated run. Stable: the number of requests in the system does not grow while requests arrive. "
-    "Backlogged: it grows, or requests fail. Overloaded: it grows because fewer requests end than arrive, or more than "
-    "5 % fail.",
+    "Class": "Of a simulated run. Stable: no backlog grows while requests arrive. Backlogged: one grows for a time, or "
+    "requests fail. Overloaded: one grows throughout, or more than 5 % of the requests fail.",
 }
 MAX_FAILURES: Final = 20
 

@@ -6,11 +6,12 @@ docs/notes/fault-seeds.md says what a seed chooses and what is judged.
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
+import structlog
 
 from services.gateway.session import GatewaySession
 from services.verifier.sessions import VerifiedSessions
@@ -26,6 +27,13 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 QUICK: Final = 200
 SLOW: Final = 1000
 BLOCK: Final = 20  # seeds of one test
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """Playing a scenario silences the log, which other tests read."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,9 @@ def simulate(
         Path | None, typer.Option(dir_okay=False, exists=True, help="Costs of `outrider calibrate`.")
     ] = None,
     sweep: Annotated[list[str] | None, typer.Option(metavar="FIELD=VALUE,...", help=SWEEP)] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random; 0 = the scenario's.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=1 << 31, help="Seed of everything random; 0 = the scenario's.")
+    ] = 0,
     settle: Settle = 0,
     measure: Measure = 0,
     trace: Annotated[bool, typer.Option(help="Collect a timeline, which `loadgen report` draws.")] = False,

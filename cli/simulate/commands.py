@@ -26,22 +26,22 @@ def simulate(
     ] = None,
     sweep: Annotated[list[str] | None, typer.Option(metavar="FIELD=VALUE,...", help=SWEEP)] = None,
     seed: Annotated[
-        int, typer.Option(min=0, max=1 << 31, help="Seed of everything random; 0 = the scenario's.")
+        int, typer.Option(min=0, max=1 << 31, help="Of everything random; 0 = the scenario's.")
     ] = 0,
     settle: Settle = 0,
     measure: Measure = 0,
     trace: Annotated[bool, typer.Option(help="Collect a timeline, which `loadgen report` draws.")] = False,
     jobs: Annotated[
-        int, typer.Option("--jobs", "-j", min=0, max=1024, help="Runs at the same time; 0 = one per core.")
+        int, typer.Option("--jobs", "-j", min=0, max=1024, help="Runs at a time; 0 = all cores.")
     ] = 0,
     out: OutFolder = STATE / "simulate",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """Run the deployed services on virtual time: modelled target and drafts, emulated links, real scheduling.
 
-    Each policy's result goes to OUT/SCENARIO/POLICY.json in loadgen's form: `loadgen report` draws it and `loadgen
-    compare` compares it with a live run. A sweep's goes to OUT/SCENARIO/sweep.json and .png. The same seed gives the
-    same bytes. docs/simulator.md says what is real, what is modelled, and how exact it is.
+    Each policy's result goes to OUT/SCENARIO/POLICY.json in loadgen's form, for `loadgen report` and `loadgen compare`
+    (with a live run); a sweep's to OUT/SCENARIO/sweep.json and .png. docs/simulator.md says what is real, what is
+    modelled, and how exact it is. The same seed gives the same bytes.
     """
     from cli.simulate.options import SimulateOptions
     from cli.simulate.run import run_scenarios

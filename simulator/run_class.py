@@ -14,7 +14,7 @@ RunClass = Literal["stable", "backlogged", "overloaded"]
 CHANCE: Final = 1.5  # times the growth that chance makes at load one: a stable queue stays below
 LASTING: Final = 0.2  # share of the growth that each half of an overload brings; a burst brings most at once
 FALLING: Final = 0.25  # times the limit: a backlog that shrinks by this at the end is being worked off
-MIN_REQUESTS: Final = 3  # requests due in an eighth of the run; with fewer nothing can be said
+MIN_PER_EIGHTH: Final = 3  # requests due in an eighth of the run; with fewer nothing can be said
 OVERLOADED_FAILED: Final = 0.05  # share of requests that failed
 
 
@@ -50,7 +50,7 @@ def _backlog(records: Sequence[Record]) -> tuple[Floats, float]:
     span = float(np.ptp(due))
     eighths = np.searchsorted(float(due.min()) + span * np.arange(1, 8) / 8, due, side="right")
     parts = [took[eighths == n] for n in range(2, 8)]
-    if span <= 0 or min(map(len, parts)) < MIN_REQUESTS:
+    if span <= 0 or min(map(len, parts)) < MIN_PER_EIGHTH:
         return np.empty(0), 0.0
     rate = (len(due) - 1) / span
     ends = [np.concatenate(parts[:2]), np.concatenate(parts[-2:])]

@@ -27,7 +27,7 @@ UNWRITTEN_S = 1.5  # a device writes its timeline once a second, so its last spa
 
 
 @dataclass(frozen=True, slots=True)
-class LoadedStack:
+class LoadedRun:
     """A loaded run with its broker, and the time from which on and until which it is looked at."""
 
     outcome: RunOutcome
@@ -52,7 +52,7 @@ class LoadedStack:
 
 
 @pytest.fixture(params=["fixed-k", "cyclic-k", "outrider"])
-def loaded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> LoadedStack:
+def loaded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> LoadedRun:
     """Six devices on one verifier that is busy for most of the time, under open load."""
     servers: list[WatchedServer] = []
 
@@ -71,10 +71,10 @@ def loaded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> L
     outcome = simulate(Simulation(what, config, what.seed, plan, trace=True), state)
     assert outcome.problems == []
     end = max(record.ended for record in state.records) - UNWRITTEN_S
-    return LoadedStack(outcome, state, servers[0], state.started, end)
+    return LoadedRun(outcome, state, servers[0], state.started, end)
 
 
-def assert_little(loaded: LoadedStack, key: str, stays: Iterable[tuple[float, float]]) -> None:
+def assert_little(loaded: LoadedRun, key: str, stays: Iterable[tuple[float, float]]) -> None:
     per_s, stay_s, count = loaded.law(stays)
     assert count >= 20
     assert loaded.mean(key) == pytest.approx(per_s * stay_s, abs=2 * MICROSECOND * per_s)
@@ -82,7 +82,7 @@ def assert_little(loaded: LoadedStack, key: str, stays: Iterable[tuple[float, fl
 
 
 @pytest.mark.slow
-def test_littles_law(loaded: LoadedStack) -> None:
+def test_littles_law(loaded: LoadedRun) -> None:
     records = loaded.state.records
     assert_little(loaded, KEYS.live, [(record.scheduled, record.ended) for record in records])
 

@@ -57,11 +57,11 @@ class WholeRun:
 
     def total(self, name: str, **labels: str) -> int:
         """Sum of a counter over all processes."""
-        requested = labels.items()
+        required = labels.items()
         found = (
             value
             for (metric, of), value in self.counted.values.items()
-            if metric == name and requested <= set(of)
+            if metric == name and required <= set(of)
         )
         return round(sum(found))
 

@@ -51,19 +51,9 @@ def simulate(
     from simulator.stall import Stalled
     from simulator.virtual_loop import Deadlock
 
+    at_once, swept = jobs or len(os.sched_getaffinity(0)), sweep or ()
+    options = SimulateOptions(
+        scenarios, only, profile, seed, settle, measure, trace, swept, at_once, out, quiet
+    )
     with cli_errors(ScenarioError, ProfileError, UsersError, Stalled, Deadlock, AssertionError):
-        run_scenarios(
-            SimulateOptions(
-                scenarios,
-                only,
-                profile,
-                seed,
-                settle,
-                measure,
-                trace,
-                sweep or (),
-                jobs or len(os.sched_getaffinity(0)),
-                out,
-                quiet,
-            )
-        )
+        run_scenarios(options)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
 
+from shared.runtime.service import collect_seldom
 from tests.harness.outcome import Outcome, outcome_of, read_scenario
 from tests.harness.scenario import Scenario
 from tests.harness.seeds import scenario_of
@@ -92,7 +93,7 @@ def _outcomes(first: int, number: int, limit_s: float, jobs: int) -> Iterator[tu
     end = time.monotonic() + limit_s
     seeds = iter(range(first, first + number)) if number else count(first)
     running: set[Future[tuple[int, Outcome]]] = set()
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(jobs, initializer=collect_seldom) as pool:
         try:
             while True:
                 while len(running) < AHEAD * jobs and time.monotonic() < end:

@@ -7,7 +7,7 @@ import asyncio
 import random
 from collections import Counter
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final
 
 from services.gateway.session import Emitted, SessionRequest
@@ -62,7 +62,7 @@ class World:
         self._clocks = {clock.process: ProcessClock(clock.offset_s, clock.rate) for clock in scenario.clocks}
         self._add_core()
         for name in (name for name in scenario.names() if name.startswith("device")):
-            device = load(DraftWorkerSettings, name=name, drafter="modelled", trace=scenario.trace)
+            device = _settings(DraftWorkerSettings, name=name, drafter="modelled", trace=scenario.trace)
             self._add(
                 name, services.draft_worker(device, partial(self._drafter, name)), scenario.device_delay_s
             )
@@ -70,7 +70,7 @@ class World:
     def _add_core(self) -> None:
         scenario = self.scenario
         for name in names("scheduler", scenario.schedulers):
-            settings = load(
+            settings = _settings(
                 SchedulerSettings,
                 name=name,
                 policy=scenario.policy,
@@ -82,10 +82,10 @@ class World:
             )
             self._add(name, services.scheduler(settings))
         for name in names("gateway", scenario.gateways):
-            gateway = load(GatewaySettings, name=name, request_timeout_s=LONGEST_S, trace=scenario.trace)
+            gateway = _settings(GatewaySettings, name=name, request_timeout_s=LONGEST_S, trace=scenario.trace)
             self._add(name, services.gateway(gateway))
         for name in (name for name in scenario.names() if name.startswith("verifier")):
-            verifier = load(VerifierSettings, name=name, target="modelled", trace=scenario.trace)
+            verifier = _settings(VerifierSettings, name=name, target="modelled", trace=scenario.trace)
             self._add(name, services.verifier(verifier, partial(self._target, name)))
 
     def _add(self, name: str, factory: Factory, delay_s: float = 0.0) -> None:
@@ -290,6 +290,11 @@ class World:
         of = service.sessions if isinstance(service, services.Gateway) else service
         ready: bool = life.alive and of is not None and of.not_ready_reason() is None  # type: ignore[attr-defined]
         return ready
+
+
+_settings = cache(
+    load
+)  # they are read from the environment and files, which takes longer than a process's start
 
 
 async def _sleep_until(at: float) -> None:

@@ -4,7 +4,7 @@ L is the broker's: the mean number of entries in a stream, or of live sessions. 
 client's records and of the timeline that the services write. Without hops the two must agree to the microsecond.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import pytest
@@ -56,8 +56,8 @@ def loaded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> L
     """Six devices on one verifier that is busy for most of the time, under open load."""
     servers: list[WatchedServer] = []
 
-    def watched() -> WatchedServer:
-        servers.append(WatchedServer())
+    def watched(clock: Callable[[], float]) -> WatchedServer:
+        servers.append(WatchedServer(clock))
         return servers[-1]
 
     monkeypatch.setattr("simulator.stack.MemoryServer", watched)

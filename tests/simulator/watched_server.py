@@ -67,8 +67,9 @@ class _Live(set[str]):
 class WatchedServer(MemoryServer):
     """levels: by stream, and by the key of the live sessions. Streams that are cut at a length are not watched."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """clock: see MemoryServer."""
+        super().__init__(clock)
         self.levels: dict[str, Level] = defaultdict(Level)
 
     def make(self, key: str, new: Callable[[], T], kind: type[T]) -> T:

@@ -80,10 +80,12 @@ class _Run:
             failing.cancel()
             await asyncio.gather(failing, return_exceptions=True)
             loading.result()
-            counted = Delta(before, self._scrape())
+            after = self._scrape()
+            counted = Delta(before, after)
             metrics = stack_metrics(counted, self.client.now() - busy_before)
             problems, spans = self._problems(), self._spans()
-        return self._outcome(metrics, problems, spans)
+        outcome = self._outcome(metrics, problems, spans)
+        return replace(outcome, body={**outcome.body, "predicted_tokens_per_s": _predicted(after)})
 
     def _outcome(self, stack: dict[str, Any], problems: list[str], spans: Sequence[Span]) -> RunOutcome:
         """The outcome of the plan's load, or of one user per device in the measured interval."""
@@ -177,3 +179,12 @@ class _Run:
             f"the gateways sent {sent[kind]} {kind}, the client received {received[kind]}"
             for kind in differing
         ]
+
+
+def _predicted(scrape: Scrape) -> float:
+    """Tokens per second of all sessions by the plans in force; 0.0 without one."""
+    return sum(
+        value
+        for (name, labels), value in scrape.values.items()
+        if name == "outrider_scheduler_tokens_per_second" and ("what", "predicted") in labels
+    )

@@ -140,7 +140,7 @@ class ComputeLoop:
         )
         spent_s = loop.time() - began
         self.busy_us += round(spent_s * 1e6)
-        self._metrics.busy_seconds.inc(spent_s)
+        self._metrics.busy_seconds.add(spent_s)
         return results
 
     def _finish(self, result: DraftResult) -> Finished:
@@ -151,8 +151,8 @@ class ComputeLoop:
         if result.tokens:
             if alone:
                 self._speeds.append(result.draft_us // len(result.tokens))
-            self._metrics.drafts.inc()
-            self._metrics.drafted.inc(len(result.tokens))
-            self._metrics.draft_seconds.inc(result.draft_us / 1e6)
+            self._metrics.drafts.add(1)
+            self._metrics.drafted.add(len(result.tokens))
+            self._metrics.draft_seconds.add(result.draft_us / 1e6)
             self._metrics.wait.observe(started - since)
         return Finished(result, round((started - since) * 1e6), started, now)

@@ -60,7 +60,7 @@ class Outbox:
             self._line.put_back([item for item in due[sent:] if self._is_useful(item[1])])
         now = asyncio.get_running_loop().time()
         for since, message in due[:sent]:
-            self._metrics.link_bytes.labels("out").inc(len(wire.encode(message)))
+            self._metrics.link_bytes.add(len(wire.encode(message)), "out")
             if isinstance(message, Draft):
                 self._timeline.sent(message, since, now)
         if sent < len(due):

@@ -209,7 +209,7 @@ class Scheduler:
 
     async def _handle_entry(self, core: Core, entry: Entry, now: float, again: bool = False) -> bool:
         """Handle one entry. Returns False when it was dead-lettered, which also acknowledges it."""
-        self.metrics.bytes_in.labels(entry.stream).inc(len(entry.data))
+        self.metrics.bytes_in.add(len(entry.data), entry.stream)
         try:
             core.handle(wire.decode(entry.data), entry.id, now, again)
         except (wire.WireError, UnexpectedMessage) as error:

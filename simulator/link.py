@@ -66,15 +66,26 @@ class SimulatedLink:
             asyncio.Task[Any] | None, str | None
         ] = {}  # the fault of each task's call under way
 
+    @property
+    def may_fail(self) -> bool:
+        """Whether calls are counted for faults, or the broker cannot be reached."""
+        return self._faults is not None or self._outage.down
+
     async def before(self, operation: str, sent: int) -> None:
         """See BrokerLink.before."""
-        await self._pass(self._out.transfer_s(sent))
-        await self.fail_before(operation)
+        await asyncio.sleep(self._out.transfer_s(sent))
+        if not self._incarnation.alive:
+            raise asyncio.CancelledError
+        if self.may_fail:
+            await self.fail_before(operation)
 
     async def after(self, operation: str, received: int) -> None:
         """See BrokerLink.after."""
-        await self.fail_after(operation)
-        await self._pass(self._in.transfer_s(received))
+        if self.may_fail:
+            await self.fail_after(operation)
+        await asyncio.sleep(self._in.transfer_s(received))
+        if not self._incarnation.alive:
+            raise asyncio.CancelledError
 
     async def fail_before(self, operation: str) -> None:
         """Count a call, and let it fail before it has an effect if a fault or an outage says so."""
@@ -120,6 +131,8 @@ class SimulatedCompute(InlineCompute):
 
     async def run(self, fn: Callable[[], T], cost_s: float = 0.0) -> T:
         """See Compute.run."""
+        if not self._link.may_fail:
+            return await super().run(fn, cost_s)
         await self._link.fail_before(COMPUTE)
         answer = await super().run(fn, cost_s)
         await self._link.fail_after(COMPUTE)

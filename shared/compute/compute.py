@@ -59,7 +59,8 @@ class InlineCompute:
     async def run(self, fn: Callable[[], T], cost_s: float = 0.0) -> T:
         """Run fn; a modelled cost is slept first."""
         async with self._turn:
-            await asyncio.sleep(max(cost_s, 0.0))
+            if cost_s > 0:
+                await asyncio.sleep(cost_s)
             return fn()
 
     def close(self) -> None:

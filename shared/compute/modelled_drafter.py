@@ -56,7 +56,8 @@ class ModelledDrafter:
         )
         if others + len(request.ids) + request.k > self._kv_tokens:
             raise NoCapacity(f"{self._kv_tokens} KV tokens do not hold {len(request.ids)} more")
-        chain = self._caches.setdefault(request.session, Chain())
+        chain = self._caches[request.session] if known else Chain()
+        self._caches[request.session] = chain
         # The last id is always fed again, since the first guess is made after it.
         chain.cut(chain.common(request.ids[:-1]))
         self._works[request.session] = _Work(request, [], 0.0)
@@ -81,7 +82,7 @@ class ModelledDrafter:
         if not self._works:
             return 0.0
         rows = len(self._works)
-        tokens = sum(max(1, len(self._next_tokens(work))) for work in self._works.values())
+        tokens = sum(max(1, self._width(work)) for work in self._works.values())
         return self._draft_s * (1 + ROW_SHARE * (rows - 1) + FEED_SHARE * (tokens - rows))
 
     def forget(self, session: str) -> None:
@@ -101,6 +102,11 @@ class ModelledDrafter:
     def sessions(self) -> frozenset[str]:
         """Sessions with anything cached."""
         return frozenset(self._caches)
+
+    def _width(self, work: _Work) -> int:
+        """The number of tokens that the next decode feeds for a request."""
+        left = len(work.request.ids) - len(self._caches[work.request.session].tokens)
+        return min(left, CHUNK) if left > 0 else len(work.drafted) + left
 
     def _next_tokens(self, work: _Work) -> list[int]:
         """Tokens that the next decode feeds for a request: the next chunk of its ids, or its last guess."""

@@ -8,6 +8,7 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry
 
 from shared.broker.memory_broker import MemoryBroker, MemoryServer
+from shared.protocol import wire
 from shared.runtime.ids import Ids
 from simulator.faults import Fault, FaultCounter
 from simulator.link import LinkModel, Outage, SimulatedCompute, SimulatedLink
@@ -24,9 +25,14 @@ class SimulatedStack:
     services: the service of each process's current life. counters: calls and messages of each process, where counted.
     """
 
-    def __init__(self, seed: int, faults: Sequence[Fault] = (), count_calls: bool = False) -> None:
-        """faults: at numbered calls. count_calls: number calls and messages even of processes without faults."""
-        self.server = MemoryServer()
+    def __init__(
+        self, seed: int, faults: Sequence[Fault] = (), count_calls: bool = False, decode: bool = True
+    ) -> None:
+        """faults: at numbered calls. count_calls: number calls and messages even of processes without faults.
+
+        decode: whether readers decode and check messages, rather than get the objects that were sent.
+        """
+        self.server = MemoryServer(wire.encode if decode else wire.encode_carried)
         self.outage = Outage()
         self.processes: dict[str, Process] = {}
         self.services: dict[str, Service] = {}

@@ -32,8 +32,8 @@ from cli.command.bench_main import bench_main
 from cli.command.errors import CommandError
 from cli.command.options import STATE
 from loadgen.measuring.arms import measure_arms
-from loadgen.measuring.progress import Steps
 from loadgen.measuring.intervals import mean_ratio
+from loadgen.measuring.progress import Steps
 from loadgen.measuring.result import write_measurement
 from loadgen.measuring.table import interval, table
 from loadgen.request import Record

@@ -13,6 +13,8 @@ from operator import itemgetter
 from typing import TypeVar
 
 from shared.broker.contract import BrokerAway, Entry
+from shared.protocol import wire
+from shared.protocol.messages import Message
 
 T = TypeVar("T")
 _number = itemgetter(0)
@@ -61,9 +63,13 @@ class Stream:
 
 
 class MemoryServer:
-    """One broker, shared by the MemoryBroker of every service in this process."""
+    """One broker, shared by the MemoryBroker of every service in this process.
 
-    def __init__(self) -> None:
+    encode: how messages become bytes. With `wire.encode_carried` their readers need not decode them.
+    """
+
+    def __init__(self, encode: Callable[[Message], bytes] = wire.encode) -> None:
+        self.encode = encode
         self.full = False  # no memory left: new sessions, records and spans are refused
         self._lives = 0
         self._numbers = 0  # of stream entries; never given twice, not even after a wipe

@@ -67,25 +67,32 @@ class SimulatedLink:
         ] = {}  # the fault of each task's call under way
 
     @property
+    def alive(self) -> bool:
+        """Whether the process at this end lives."""
+        return self._incarnation.alive
+
+    def out_s(self, size: int) -> float:
+        """Seconds until a message of `size` bytes, sent now, is at the broker."""
+        return self._out.transfer_s(size)
+
+    def in_s(self, size: int) -> float:
+        """Seconds until a message of `size` bytes that the broker sends now is here."""
+        return self._in.transfer_s(size)
+
+    @property
     def may_fail(self) -> bool:
         """Whether calls are counted for faults, or the broker cannot be reached."""
-        return self._faults is not None or self._outage.down
+        return self._faults is not None or self._is_down()
 
     async def before(self, operation: str, sent: int) -> None:
         """See BrokerLink.before."""
-        await asyncio.sleep(self._out.transfer_s(sent))
-        if not self._incarnation.alive:
-            raise asyncio.CancelledError
-        if self.may_fail:
-            await self.fail_before(operation)
+        await self._pass(self._out.transfer_s(sent))
+        await self.fail_before(operation)
 
     async def after(self, operation: str, received: int) -> None:
         """See BrokerLink.after."""
-        if self.may_fail:
-            await self.fail_after(operation)
-        await asyncio.sleep(self._in.transfer_s(received))
-        if not self._incarnation.alive:
-            raise asyncio.CancelledError
+        await self.fail_after(operation)
+        await self._pass(self._in.transfer_s(received))
 
     async def fail_before(self, operation: str) -> None:
         """Count a call, and let it fail before it has an effect if a fault or an outage says so."""
@@ -94,7 +101,7 @@ class SimulatedLink:
             kind = self._kinds[asyncio.current_task()] = self._faults.call(operation)
         if kind == "die":
             await self._incarnation.die()
-        if kind == "away" or (self._outage.down and operation != COMPUTE):
+        if kind == "away" or (operation != COMPUTE and self._is_down()):
             raise BrokerAway("cut before")
         if kind == "delay":
             await self._pass(DELAY_S)
@@ -104,7 +111,7 @@ class SimulatedLink:
         kind = None if self._faults is None else self._kinds.pop(asyncio.current_task(), None)
         if kind == "die_after":
             await self._incarnation.die()
-        if kind == "away_after" or (self._outage.down and operation != COMPUTE):
+        if kind == "away_after" or (operation != COMPUTE and self._is_down()):
             raise BrokerAway("cut after")
         if kind == "delay_after":
             await self._pass(DELAY_S)
@@ -115,6 +122,9 @@ class SimulatedLink:
         if self._duplicates and self._ids.jitter(0.0, 1.0) < self._duplicates:
             copies += 1
         return copies
+
+    def _is_down(self) -> bool:
+        return self._outage.down
 
     async def _pass(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from shared.broker.memory_broker import MemoryBroker, MemoryServer
 from shared.protocol import wire
 from shared.runtime.ids import Ids
+from simulator.connection import SimulatedConnection
 from simulator.faults import Fault, FaultCounter
 from simulator.link import LinkModel, Outage, SimulatedCompute, SimulatedLink
 from simulator.process import Incarnation, Process, Run, owned_task
@@ -54,9 +55,9 @@ class SimulatedStack:
             ids = Ids(self._seeds.bits(32) + 1)
             crossed = SimulatedLink(link, ids, incarnation, counter, self.outage)
             registry = self.registries[name] = CollectorRegistry()
-            given = Surroundings(
-                MemoryBroker(self.server, link=crossed), SimulatedCompute(crossed), ids, registry
-            )
+            connection = SimulatedConnection(self.server, crossed)
+            broker = MemoryBroker(self.server, link=crossed, connection=connection)
+            given = Surroundings(broker, SimulatedCompute(crossed), ids, registry)
             service = self.services[name] = factory(given)
             return service.run
 

@@ -160,7 +160,7 @@ def measure_here(case: Case) -> dict[str, float]:
 
 def measure_apart(arm: Arm) -> dict[str, float]:
     """Measure an arm in a process of its own, which imports the arm's checkout. Raises CommandError."""
-    done = subprocess.run(  # -P: this folder must not hide the package `simulator`
+    done = subprocess.run(  # noqa: S603  # -P: this folder must not hide the package `simulator`
         [sys.executable, "-P", __file__, "--case", json.dumps(asdict(arm.case))],
         env={**os.environ, "PYTHONPATH": arm.checkout, "PYTHONHASHSEED": "0"},
         capture_output=True,

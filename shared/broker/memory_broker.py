@@ -99,11 +99,13 @@ class MemoryBroker:
         shard: str = "s0",
         stream_limit: int = 4096,
         link: BrokerLink | None = None,
+        connection: MemoryConnection | None = None,
     ) -> None:
+        """connection: over the link, None = an ordinary one."""
         link = link or Direct()
         keys, clock = Keys(shard), ClockOffset()
         scripts = MemoryScripts(server, keys, stream_limit, link.copies)
-        connection = MemoryConnection(server, link)
+        connection = connection or MemoryConnection(server, link)
         self.streams = MemoryStreams(connection, scripts, clock)
         self.sessions = MemorySessionLogs(connection, scripts, keys)
         self.lease = MemoryLease(connection, scripts)

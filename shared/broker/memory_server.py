@@ -211,8 +211,8 @@ class MemoryServer:
         """Waiting reads, counted once per stream."""
         return sum(map(len, self._waiting.values()))
 
-    async def wait(self, names: Sequence[str], limit_s: float) -> None:
-        """Wait until an entry is added to one of these streams, limit_s at most."""
+    def notify(self, names: Sequence[str], limit_s: float) -> asyncio.Future[bool]:
+        """A future that is done when an entry is added to one of these streams, after limit_s at the latest."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bool] = loop.create_future()
 
@@ -220,13 +220,18 @@ class MemoryServer:
             if not future.done():
                 future.set_result(False)
 
-        timer = loop.call_later(limit_s, time_out)
-        for name in names:
-            self._waiting[name].append(future)
-        try:
-            await future
-        finally:
+        def clean(_: asyncio.Future[bool]) -> None:
             timer.cancel()
             for name in names:
                 if future in self._waiting.get(name, ()):
                     self._waiting[name].remove(future)
+
+        timer = loop.call_later(limit_s, time_out)
+        for name in names:
+            self._waiting[name].append(future)
+        future.add_done_callback(clean)
+        return future
+
+    async def wait(self, names: Sequence[str], limit_s: float) -> None:
+        """Wait until an entry is added to one of these streams, limit_s at most."""
+        await self.notify(names, limit_s)

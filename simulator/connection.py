@@ -1,0 +1,103 @@
+"""A simulated process's connection to the broker: an operation is two timers, and wakes its caller once.
+
+MemoryConnection wakes the caller after each hop, so that a fault can befall every await. Here the hops are callbacks of
+the loop, while the link's calls cannot fail. Times, effects and errors are the same.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from shared.broker.contract import BrokerAway, Entry
+from shared.broker.memory_link import MemoryConnection, data_bytes
+from shared.broker.memory_server import MemoryServer
+from simulator.link import SimulatedLink
+
+T = TypeVar("T")
+
+
+class SimulatedConnection(MemoryConnection):
+    """The connection of one incarnation."""
+
+    def __init__(self, server: MemoryServer, link: SimulatedLink) -> None:
+        super().__init__(server, link)
+        self._crossed = link
+
+    async def do(
+        self, operation: str, act: Callable[[], T], sent: int = 0, received: Callable[[T], int] | None = None
+    ) -> T:
+        """See MemoryConnection.do."""
+        if self._crossed.may_fail:
+            return await super().do(operation, act, sent, received)
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+        loop.call_later(self._crossed.out_s(sent), self._arrive, done, act, received)
+        return await done
+
+    async def read(
+        self, operation: str, new: Callable[[], list[Entry]], streams: Sequence[str], block_s: float
+    ) -> list[Entry]:
+        """See MemoryConnection.read."""
+        if self._crossed.may_fail:
+            return await super().read(operation, new, streams, block_s)
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[list[Entry]] = loop.create_future()
+        out_s = self._crossed.out_s(0)
+        loop.call_later(out_s, self._look, done, new, streams, loop.time() + out_s + block_s)
+        return await done
+
+    def _arrive(
+        self, done: asyncio.Future[T], act: Callable[[], T], received: Callable[[T], int] | None
+    ) -> None:
+        """At the broker: take effect, and send the answer."""
+        if self._is_over(done):
+            return
+        try:
+            result = self._act(act)
+        except Exception as error:  # whatever the broker refuses
+            done.set_exception(error)
+        else:
+            self._answer(done, result, received(result) if received else 0)
+
+    def _look(
+        self, done: asyncio.Future[list[Entry]], new: Callable[[], list[Entry]], streams: Sequence[str], until: float
+    ) -> None:
+        """At the broker: send new entries, or wait for some."""
+        if self._is_over(done):
+            return
+        try:
+            entries = self._act(new)
+        except Exception as error:  # whatever the broker refuses
+            done.set_exception(error)
+            return
+        left_s = until - asyncio.get_running_loop().time()
+        if entries or left_s <= 0:
+            self._answer(done, entries, data_bytes(entries))
+            return
+
+        def come(waiting: asyncio.Future[bool]) -> None:
+            if (error := waiting.exception()) is None:
+                self._look(done, new, streams, until)
+            elif not done.done():
+                done.set_exception(error)
+
+        self.server.notify(streams, left_s).add_done_callback(come)
+
+    def _answer(self, done: asyncio.Future[T], result: T, size: int) -> None:
+        asyncio.get_running_loop().call_later(self._crossed.in_s(size), self._return, done, result)
+
+    def _return(self, done: asyncio.Future[T], result: T) -> None:
+        if not self._crossed.alive:
+            done.cancel()
+        elif not done.done():
+            done.set_result(result)
+
+    def _is_over(self, done: asyncio.Future[Any]) -> bool:
+        """Whether the caller has been cancelled or died, or the broker is out of reach, which the caller is told."""
+        if done.done():
+            return True
+        if not self._crossed.alive:
+            done.cancel()
+        elif self._crossed.may_fail:
+            done.set_exception(BrokerAway("cut before"))
+        return done.done()

@@ -82,7 +82,7 @@ class SimulatedLink:
     @property
     def may_fail(self) -> bool:
         """Whether calls are counted for faults, or the broker cannot be reached."""
-        return self._faults is not None or self._is_down()
+        return self._faults is not None or self._outage.down
 
     async def before(self, operation: str, sent: int) -> None:
         """See BrokerLink.before."""

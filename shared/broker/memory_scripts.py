@@ -78,7 +78,7 @@ class MemoryScripts:
         """send.lua"""
         for _ in range(self._copies(inbox, data)):
             self._server.add(inbox, data, limits.INBOX_CAP)
-            if self._server.ttl(inbox) < 0:
+            if not self._server.expires(inbox):
                 self._server.expire(inbox, limits.INBOX_KEPT_S)
 
     def open(self, device: str, message: Open) -> bool:

@@ -150,6 +150,10 @@ class MemoryServer:
             return -2
         return self._expires[key] - asyncio.get_running_loop().time() if key in self._expires else -1
 
+    def expires(self, key: str) -> bool:
+        """Whether a key has an expiry."""
+        return key in self._expires
+
     def next_number(self, counter: str) -> int:
         """The next number of a counter. It starts at the clock, so that no number is repeated after a wipe."""
         number = (self.get(counter, int) or self.now_ms()) + 1
@@ -159,7 +163,7 @@ class MemoryServer:
     # --- streams ------------------------------------------------------------------------------------
     def stream(self, name: str) -> Stream:
         """A stream, created where missing."""
-        return self.make(name, Stream, Stream)
+        return self.get(name, Stream) or self.make(name, Stream, Stream)
 
     def length(self, name: str) -> int:
         """Entries of a stream, 0 when there is none."""

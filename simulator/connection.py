@@ -27,22 +27,24 @@ class SimulatedConnection(MemoryConnection):
         self, operation: str, act: Callable[[], T], sent: int = 0, received: Callable[[T], int] | None = None
     ) -> T:
         """See MemoryConnection.do."""
-        if self._crossed.may_fail:
+        link = self._crossed
+        if link.counts_calls or link.outage.down:
             return await super().do(operation, act, sent, received)
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
-        loop.call_later(self._crossed.out_s(sent), self._arrive, done, act, received)
+        loop.call_later(link.outward.transfer_s(sent), self._arrive, done, act, received)
         return await done
 
     async def read(
         self, operation: str, new: Callable[[], list[Entry]], streams: Sequence[str], block_s: float
     ) -> list[Entry]:
         """See MemoryConnection.read."""
-        if self._crossed.may_fail:
+        link = self._crossed
+        if link.counts_calls or link.outage.down:
             return await super().read(operation, new, streams, block_s)
         loop = asyncio.get_running_loop()
         done: asyncio.Future[list[Entry]] = loop.create_future()
-        out_s = self._crossed.out_s(0)
+        out_s = link.outward.transfer_s(0)
         loop.call_later(out_s, self._look, done, new, streams, loop.time() + out_s + block_s)
         return await done
 
@@ -84,10 +86,10 @@ class SimulatedConnection(MemoryConnection):
         self.server.notify(streams, left_s).add_done_callback(come)
 
     def _answer(self, done: asyncio.Future[T], result: T, size: int) -> None:
-        asyncio.get_running_loop().call_later(self._crossed.in_s(size), self._return, done, result)
+        asyncio.get_running_loop().call_later(self._crossed.inward.transfer_s(size), self._return, done, result)
 
     def _return(self, done: asyncio.Future[T], result: T) -> None:
-        if not self._crossed.alive:
+        if not self._crossed.incarnation.alive:
             done.cancel()
         elif not done.done():
             done.set_result(result)
@@ -96,8 +98,8 @@ class SimulatedConnection(MemoryConnection):
         """Whether the caller has been cancelled or died, or the broker is out of reach, which the caller is told."""
         if done.done():
             return True
-        if not self._crossed.alive:
+        if not self._crossed.incarnation.alive:
             done.cancel()
-        elif self._crossed.may_fail:
+        elif self._crossed.outage.down:
             done.set_exception(BrokerAway("cut before"))
         return done.done()

@@ -4,7 +4,7 @@ A link's messages may overtake each other only as far as its jitter allows, as o
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from math import inf
 from typing import Any, Final, TypeVar
@@ -59,40 +59,24 @@ class SimulatedLink:
         faults: FaultCounter | None = None,
         outage: Outage | None = None,
     ) -> None:
-        self._incarnation, self._faults, self._outage = incarnation, faults, outage or Outage()
+        self.incarnation, self.outage = incarnation, outage or Outage()
+        self._faults = faults
+        self.counts_calls = faults is not None
         self._ids, self._duplicates = ids, model.duplicates
-        self._out, self._in = _Direction(model.drawn(ids)), _Direction(model.drawn(ids))
+        self.outward, self.inward = Direction(model.drawn(ids)), Direction(model.drawn(ids))
         self._kinds: dict[
             asyncio.Task[Any] | None, str | None
         ] = {}  # the fault of each task's call under way
 
-    @property
-    def alive(self) -> bool:
-        """Whether the process at this end lives."""
-        return self._incarnation.alive
-
-    def out_s(self, size: int) -> float:
-        """Seconds until a message of `size` bytes, sent now, is at the broker."""
-        return self._out.transfer_s(size)
-
-    def in_s(self, size: int) -> float:
-        """Seconds until a message of `size` bytes that the broker sends now is here."""
-        return self._in.transfer_s(size)
-
-    @property
-    def may_fail(self) -> bool:
-        """Whether calls are counted for faults, or the broker cannot be reached."""
-        return self._faults is not None or self._outage.down
-
     async def before(self, operation: str, sent: int) -> None:
         """See BrokerLink.before."""
-        await self._pass(self._out.transfer_s(sent))
+        await self._pass(self.outward.transfer_s(sent))
         await self.fail_before(operation)
 
     async def after(self, operation: str, received: int) -> None:
         """See BrokerLink.after."""
         await self.fail_after(operation)
-        await self._pass(self._in.transfer_s(received))
+        await self._pass(self.inward.transfer_s(received))
 
     async def fail_before(self, operation: str) -> None:
         """Count a call, and let it fail before it has an effect if a fault or an outage says so."""
@@ -100,7 +84,7 @@ class SimulatedLink:
         if self._faults is not None:
             kind = self._kinds[asyncio.current_task()] = self._faults.call(operation)
         if kind == "die":
-            await self._incarnation.die()
+            await self.incarnation.die()
         if kind == "away" or (operation != COMPUTE and self._is_down()):
             raise BrokerAway("cut before")
         if kind == "delay":
@@ -110,7 +94,7 @@ class SimulatedLink:
         """Let the call fail after its effect."""
         kind = None if self._faults is None else self._kinds.pop(asyncio.current_task(), None)
         if kind == "die_after":
-            await self._incarnation.die()
+            await self.incarnation.die()
         if kind == "away_after" or (operation != COMPUTE and self._is_down()):
             raise BrokerAway("cut after")
         if kind == "delay_after":
@@ -124,11 +108,11 @@ class SimulatedLink:
         return copies
 
     def _is_down(self) -> bool:
-        return self._outage.down
+        return self.outage.down
 
     async def _pass(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
-        if not self._incarnation.alive:
+        if not self.incarnation.alive:
             raise asyncio.CancelledError
 
 
@@ -139,18 +123,19 @@ class SimulatedCompute(InlineCompute):
         super().__init__()
         self._link = link
 
-    async def run(self, fn: Callable[[], T], cost_s: float = 0.0) -> T:
+    def run(self, fn: Callable[[], T], cost_s: float = 0.0) -> Coroutine[Any, Any, T]:
         """See Compute.run."""
-        if not self._link.may_fail:
-            return await super().run(fn, cost_s)
+        return self._run_failing(fn, cost_s) if self._link.counts_calls else super().run(fn, cost_s)
+
+    async def _run_failing(self, fn: Callable[[], T], cost_s: float) -> T:
         await self._link.fail_before(COMPUTE)
         answer = await super().run(fn, cost_s)
         await self._link.fail_after(COMPUTE)
         return answer
 
 
-class _Direction:
-    """One direction: messages share its bandwidth in order."""
+class Direction:
+    """One direction of a link: messages share its bandwidth in order."""
 
     def __init__(self, link: Link) -> None:
         self._link = link

@@ -2,9 +2,9 @@
 
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from shared.runtime.tally import Tally
+from shared.runtime.tally import Tally, TallyHistogram
 
 
 class SessionCounts(Protocol):
@@ -31,7 +31,7 @@ class Metrics:
         self.busy_seconds = Tally(
             "outrider_device_busy_seconds", "Time with a decode running, in seconds", registry=registry
         )
-        self.wait = Histogram(
+        self.wait = TallyHistogram(
             "outrider_device_draft_wait_seconds",
             "Time from a verdict's arrival to the start of drafting, in seconds",
             buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2),

@@ -4,11 +4,11 @@ from collections import Counter
 from functools import partial
 from typing import Final, get_args
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client import Counter as Count
 
 from shared.planning.views import Phase
-from shared.runtime.tally import Tally
+from shared.runtime.tally import Tally, TallyHistogram
 
 PREFIX: Final = "outrider_scheduler_"
 WAITS_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -102,5 +102,5 @@ class Metrics:
         """A gauge by verifier. Label what: "predicted" by the plan in force, or "realised" recently."""
         return Gauge(PREFIX + name, text, ("verifier", *labels), registry=self.registry)
 
-    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
-        return Histogram(PREFIX + name, text, buckets=buckets, registry=self.registry)
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> TallyHistogram:
+        return TallyHistogram(PREFIX + name, text, buckets, registry=self.registry)

@@ -163,7 +163,8 @@ class MemoryServer:
     # --- streams ------------------------------------------------------------------------------------
     def stream(self, name: str) -> Stream:
         """A stream, created where missing."""
-        return self.get(name, Stream) or self.make(name, Stream, Stream)
+        value = self._values.get(name)
+        return value if isinstance(value, Stream) else self.make(name, Stream, Stream)
 
     def length(self, name: str) -> int:
         """Entries of a stream, 0 when there is none."""

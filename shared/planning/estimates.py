@@ -43,7 +43,8 @@ class Acceptance:
     @property
     def alpha(self) -> float:
         """The probability that a drafted token is accepted."""
-        return (self.prior_weight * self.expected + self.accepted) / (self.prior_weight + self.seen)
+        seen = self.accepted + self.rejected
+        return (self.prior_weight * self.expected + self.accepted) / (self.prior_weight + seen)
 
     @property
     def seen(self) -> float:

@@ -125,8 +125,11 @@ def _values(message: Any) -> tuple[Any, ...]:
     return _VALUES[type(message)](message)
 
 
+_packer: Final = msgpack.Packer(default=_values)  # for one thread; to make one takes longer than to use it
+
+
 def _pack(array: tuple[Any, ...], source: Any) -> bytes:
-    data = _VERSION + bytes(msgpack.packb(array, default=_values))
+    data = _VERSION + _packer.pack(array)
     if len(data) > limits.MAX_MESSAGE_BYTES:
         raise WireError(f"{type(source).__name__} of {len(data)} bytes; at most {limits.MAX_MESSAGE_BYTES}")
     return data

@@ -1,11 +1,14 @@
 """Counters of the paths that every message takes. Counting one takes a tenth of the time of Prometheus's own."""
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 
 class Tally(Collector):
@@ -28,3 +31,26 @@ class Tally(Collector):
         for labels, count in self._counts.items():
             family.add_metric([str(label) for label in labels], count)
         yield family
+
+
+class TallyHistogram(Collector):
+    """A histogram for one thread, likewise. buckets: their upper ends, ascending."""
+
+    def __init__(
+        self, name: str, text: str, buckets: tuple[float, ...], *, registry: CollectorRegistry
+    ) -> None:
+        self._name, self._text, self._ends = name, text, buckets
+        self._counts = [0] * (len(buckets) + 1)
+        self._sum = 0.0
+        registry.register(self)
+
+    def observe(self, value: float) -> None:
+        """Count a value."""
+        self._counts[bisect_left(self._ends, value)] += 1
+        self._sum += value
+
+    def collect(self) -> Iterator[Metric]:
+        """One family: the values up to each end, and their sum."""
+        ends = [*map(floatToGoString, self._ends), "+Inf"]
+        buckets = list(zip(ends, accumulate(map(float, self._counts)), strict=True))
+        yield HistogramMetricFamily(self._name, self._text, buckets=buckets, sum_value=self._sum)

@@ -43,10 +43,10 @@ class SimulatedConnection(MemoryConnection):
         if link.counts_calls or link.outage.down:
             return await super().read(operation, new, streams, block_s)
         loop = asyncio.get_running_loop()
-        done: asyncio.Future[list[Entry]] = loop.create_future()
         out_s = link.outward.transfer_s(0)
-        loop.call_later(out_s, self._look, done, new, streams, loop.time() + out_s + block_s)
-        return await done
+        reading = _Reading(loop.create_future(), new, streams, loop.time() + out_s + block_s)
+        loop.call_later(out_s, self._look, reading)
+        return await reading.done
 
     def _arrive(
         self, done: asyncio.Future[T], act: Callable[[], T], received: Callable[[T], int] | None
@@ -61,29 +61,20 @@ class SimulatedConnection(MemoryConnection):
         else:
             self._answer(done, result, received(result) if received else 0)
 
-    def _look(
-        self, done: asyncio.Future[list[Entry]], new: Callable[[], list[Entry]], streams: Sequence[str], until: float
-    ) -> None:
+    def _look(self, reading: "_Reading") -> None:
         """At the broker: send new entries, or wait for some."""
-        if self._is_over(done):
+        if self._is_over(reading.done):
             return
         try:
-            entries = self._act(new)
+            entries = self._act(reading.new)
         except Exception as error:  # whatever the broker refuses
-            done.set_exception(error)
+            reading.done.set_exception(error)
             return
-        left_s = until - asyncio.get_running_loop().time()
-        if entries or left_s <= 0:
-            self._answer(done, entries, data_bytes(entries))
-            return
-
-        def come(waiting: asyncio.Future[bool]) -> None:
-            if (error := waiting.exception()) is None:
-                self._look(done, new, streams, until)
-            elif not done.done():
-                done.set_exception(error)
-
-        self.server.notify(streams, left_s).add_done_callback(come)
+        loop = asyncio.get_running_loop()
+        if entries or loop.time() >= reading.until:
+            self._answer(reading.done, entries, data_bytes(entries))
+        else:
+            reading.wait(self.server, loop, self._look)
 
     def _answer(self, done: asyncio.Future[T], result: T, size: int) -> None:
         asyncio.get_running_loop().call_later(self._crossed.inward.transfer_s(size), self._return, done, result)
@@ -103,3 +94,39 @@ class SimulatedConnection(MemoryConnection):
         elif self._crossed.outage.down:
             done.set_exception(BrokerAway("cut before"))
         return done.done()
+
+
+class _Reading:
+    """A read at the broker. until: when it ends without entries. A waiter of the server while there are none."""
+
+    __slots__ = ("_look", "_loop", "_server", "_timer", "done", "new", "streams", "until")
+
+    def __init__(
+        self, done: asyncio.Future[list[Entry]], new: Callable[[], list[Entry]], streams: Sequence[str], until: float
+    ) -> None:
+        self.done, self.new, self.streams, self.until = done, new, streams, until
+        self._timer: asyncio.TimerHandle | None = None
+
+    def wait(
+        self, server: MemoryServer, loop: asyncio.AbstractEventLoop, look: Callable[["_Reading"], None]
+    ) -> None:
+        """Look again when an entry has come or the time is over."""
+        self._server, self._loop, self._look = server, loop, look
+        self._timer = loop.call_at(self.until, self.wake)
+        server.add_waiter(self.streams, self)
+
+    def wake(self) -> None:
+        """See Waiter.wake."""
+        self._stop_waiting()
+        self._loop.call_soon(self._look, self)
+
+    def fail(self, error: Exception) -> None:
+        """See Waiter.fail."""
+        self._stop_waiting()
+        if not self.done.done():
+            self.done.set_exception(error)
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._server.drop_waiter(self.streams, self)

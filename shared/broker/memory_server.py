@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from shared.broker.contract import BrokerAway, Entry
 from shared.protocol import wire
@@ -62,6 +62,33 @@ class Stream:
             del self.entries[at]
 
 
+class Waiter(Protocol):
+    """A read that waits for entries. It may be called more than once."""
+
+    def wake(self) -> None:
+        """An entry was added."""
+        ...
+
+    def fail(self, error: Exception) -> None:
+        """There will be none."""
+        ...
+
+
+class _Sleeper:
+    """A waiter on whose future a task waits."""
+
+    def __init__(self, woken: asyncio.Future[None]) -> None:
+        self.woken = woken
+
+    def wake(self) -> None:
+        if not self.woken.done():
+            self.woken.set_result(None)
+
+    def fail(self, error: Exception) -> None:
+        if not self.woken.done():
+            self.woken.set_exception(error)
+
+
 class MemoryServer:
     """One broker, shared by the MemoryBroker of every service in this process.
 
@@ -76,7 +103,7 @@ class MemoryServer:
         self._values: dict[str, object] = {}
         self._expires: dict[str, float] = {}
         self._expiry_heap: list[tuple[float, str]] = []  # heap over _expires, with outdated entries
-        self._waiting: dict[str, list[asyncio.Future[bool]]] = defaultdict(list)
+        self._waiting: dict[str, list[Waiter]] = defaultdict(list)
 
     @property
     def run_id(self) -> str:
@@ -92,9 +119,8 @@ class MemoryServer:
         self._lives += 1
         for data in (self._values, self._expires, self._expiry_heap):
             data.clear()
-        for waiting in [future for futures in self._waiting.values() for future in futures]:
-            if not waiting.done():
-                waiting.set_exception(BrokerAway("the broker was restarted"))
+        for waiter in [waiter for waiters in self._waiting.values() for waiter in waiters]:
+            waiter.fail(BrokerAway("the broker was restarted"))
 
     def keys_without_expiry(self) -> set[str]:
         """Keys that never expire."""
@@ -178,9 +204,8 @@ class MemoryServer:
         stream.entries.append((self._numbers, data))
         if cap is not None and len(stream.entries) > cap:
             del stream.entries[:-cap]
-        for future in self._waiting.pop(name, ()):
-            if not future.done():
-                future.set_result(True)
+        for waiter in self._waiting.pop(name, ()):
+            waiter.wake()
 
     def deliver(self, name: str, consumer: str, count: int) -> list[Entry]:
         """Deliver new entries of a work stream; they are pending from now on."""
@@ -216,27 +241,26 @@ class MemoryServer:
         """Waiting reads, counted once per stream."""
         return sum(map(len, self._waiting.values()))
 
-    def notify(self, names: Sequence[str], limit_s: float) -> asyncio.Future[bool]:
-        """A future that is done when an entry is added to one of these streams, after limit_s at the latest."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[bool] = loop.create_future()
-
-        def time_out() -> None:
-            if not future.done():
-                future.set_result(False)
-
-        def clean(_: asyncio.Future[bool]) -> None:
-            timer.cancel()
-            for name in names:
-                if future in self._waiting.get(name, ()):
-                    self._waiting[name].remove(future)
-
-        timer = loop.call_later(limit_s, time_out)
+    def add_waiter(self, names: Sequence[str], waiter: Waiter) -> None:
+        """Wake the waiter once an entry is added to one of these streams."""
         for name in names:
-            self._waiting[name].append(future)
-        future.add_done_callback(clean)
-        return future
+            self._waiting[name].append(waiter)
+
+    def drop_waiter(self, names: Sequence[str], waiter: Waiter) -> None:
+        """The opposite of add_waiter."""
+        for name in names:
+            waiting = self._waiting.get(name)
+            if waiting and waiter in waiting:
+                waiting.remove(waiter)
 
     async def wait(self, names: Sequence[str], limit_s: float) -> None:
         """Wait until an entry is added to one of these streams, limit_s at most."""
-        await self.notify(names, limit_s)
+        loop = asyncio.get_running_loop()
+        waiter = _Sleeper(loop.create_future())
+        timer = loop.call_later(limit_s, waiter.wake)
+        self.add_waiter(names, waiter)
+        try:
+            await waiter.woken
+        finally:
+            timer.cancel()
+            self.drop_waiter(names, waiter)

@@ -75,11 +75,11 @@ def expected_text(
     stop_ids: Sequence[int] = (STOP,),
 ) -> tuple[int, ...]:
     """The first n tokens after a prompt, or fewer, up to and including the first of stop_ids."""
-    chain = Chain(prompt)
+    state = Chain(prompt).states[-1]
     text: list[int] = []
     while len(text) < n and not (text and text[-1] in stop_ids):
-        text.append(choose(chain.states[-1], sampling, stop_every))
-        chain.feed(text[-1:])
+        text.append(choose(state, sampling, stop_every))
+        state = extend(state, text[-1])
     return tuple(text)
 
 

@@ -77,7 +77,9 @@ class SimulatedConnection(MemoryConnection):
             reading.wait(self.server, loop, self._look)
 
     def _answer(self, done: asyncio.Future[T], result: T, size: int) -> None:
-        asyncio.get_running_loop().call_later(self._crossed.inward.transfer_s(size), self._return, done, result)
+        asyncio.get_running_loop().call_later(
+            self._crossed.inward.transfer_s(size), self._return, done, result
+        )
 
     def _return(self, done: asyncio.Future[T], result: T) -> None:
         if not self._crossed.incarnation.alive:
@@ -102,7 +104,11 @@ class _Reading:
     __slots__ = ("_look", "_loop", "_server", "_timer", "done", "new", "streams", "until")
 
     def __init__(
-        self, done: asyncio.Future[list[Entry]], new: Callable[[], list[Entry]], streams: Sequence[str], until: float
+        self,
+        done: asyncio.Future[list[Entry]],
+        new: Callable[[], list[Entry]],
+        streams: Sequence[str],
+        until: float,
     ) -> None:
         self.done, self.new, self.streams, self.until = done, new, streams, until
         self._timer: asyncio.TimerHandle | None = None

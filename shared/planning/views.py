@@ -11,7 +11,9 @@ Phase = Literal["prefill", "prefilling", "drafting", "ready", "verifying", "bloc
 LATE_S: Final = 0.02  # a draft is late only after this much beyond the expected time, even on a steady link
 
 
-@dataclass(slots=True)  # not frozen: that takes four times as long to make, and each change of a session makes one
+@dataclass(
+    slots=True
+)  # not frozen: that takes four times as long to make, and each change of a session makes one
 class SessionView:
     """One session as a policy sees it, never changed.
 

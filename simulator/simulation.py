@@ -15,7 +15,8 @@ class Simulation:
     """A scenario under one policy.
 
     plan: the load, None = a user per device. profile_file: of `profile`; the scheduler reads it. settle_s, measure_s:
-    without a plan only; 0 = the scenario's. trace: collect spans.
+    without a plan only; 0 = the scenario's. trace: collect spans. decode: readers decode and check each message, as
+    separate processes do; the result is the same, later.
     """
 
     scenario: SimulatedScenario
@@ -27,6 +28,7 @@ class Simulation:
     settle_s: float = 0.0
     measure_s: float = 0.0
     trace: bool = False
+    decode: bool = False
 
     @property
     def law(self) -> CostLaw:

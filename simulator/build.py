@@ -26,7 +26,7 @@ VOCAB: Final = 49152
 
 def build(simulation: Simulation, device_metrics: Metrics) -> SimulatedStack:
     """The stack, not started. device_metrics: of all devices together."""
-    core, stack = simulation.scenario.core, SimulatedStack(simulation.seed)
+    core, stack = simulation.scenario.core, SimulatedStack(simulation.seed, decode=simulation.decode)
     feed = simulation.scenario.feed.low
     hop = LinkModel(delay_s=core.hop.ms_at(0.0, 0.0) / 1e3)
     stack.add("scheduler", services.scheduler(_scheduler_settings(simulation)), hop)

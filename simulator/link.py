@@ -4,7 +4,7 @@ A link's messages may overtake each other only as far as its jitter allows, as o
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any, Final, TypeVar
@@ -60,22 +60,24 @@ class SimulatedLink:
         outages: Sequence[Outage] = (),
     ) -> None:
         """outages: of the broker, and of this process's own link."""
-        self._incarnation, self._faults, self._outages = incarnation, faults, outages
+        self.incarnation = incarnation
+        self._faults, self._outages = faults, outages
+        self.counts_calls = faults is not None
         self._ids, self._duplicates = ids, model.duplicates
-        self._out, self._in = _Direction(model.drawn(ids)), _Direction(model.drawn(ids))
+        self.outward, self.inward = Direction(model.drawn(ids)), Direction(model.drawn(ids))
         self._kinds: dict[
             asyncio.Task[Any] | None, str | None
         ] = {}  # the fault of each task's call under way
 
     async def before(self, operation: str, sent: int) -> None:
         """See BrokerLink.before."""
-        await self._pass(self._out.transfer_s(sent))
+        await self._pass(self.outward.transfer_s(sent))
         await self.fail_before(operation)
 
     async def after(self, operation: str, received: int) -> None:
         """See BrokerLink.after."""
         await self.fail_after(operation)
-        await self._pass(self._in.transfer_s(received))
+        await self._pass(self.inward.transfer_s(received))
 
     async def fail_before(self, operation: str) -> None:
         """Count a call, and let it fail before it has an effect if a fault or an outage says so."""
@@ -83,8 +85,8 @@ class SimulatedLink:
         if self._faults is not None:
             kind = self._kinds[asyncio.current_task()] = self._faults.call(operation)
         if kind == "die":
-            await self._incarnation.die()
-        if kind == "away" or (operation != COMPUTE and self._is_down()):
+            await self.incarnation.die()
+        if kind == "away" or (operation != COMPUTE and self.is_down()):
             raise BrokerAway("cut before")
         if kind == "delay":
             await self._pass(DELAY_S)
@@ -93,8 +95,8 @@ class SimulatedLink:
         """Let the call fail after its effect."""
         kind = None if self._faults is None else self._kinds.pop(asyncio.current_task(), None)
         if kind == "die_after":
-            await self._incarnation.die()
-        if kind == "away_after" or (operation != COMPUTE and self._is_down()):
+            await self.incarnation.die()
+        if kind == "away_after" or (operation != COMPUTE and self.is_down()):
             raise BrokerAway("cut after")
         if kind == "delay_after":
             await self._pass(DELAY_S)
@@ -106,12 +108,13 @@ class SimulatedLink:
             copies += 1
         return copies
 
-    def _is_down(self) -> bool:
+    def is_down(self) -> bool:
+        """Whether the broker is out of reach."""
         return any(outage.down for outage in self._outages)
 
     async def _pass(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
-        if not self._incarnation.alive:
+        if not self.incarnation.alive:
             raise asyncio.CancelledError
 
 
@@ -122,16 +125,19 @@ class SimulatedCompute(InlineCompute):
         super().__init__()
         self._link = link
 
-    async def run(self, fn: Callable[[], T], cost_s: float = 0.0) -> T:
+    def run(self, fn: Callable[[], T], cost_s: float = 0.0) -> Coroutine[Any, Any, T]:
         """See Compute.run."""
+        return self._run_failing(fn, cost_s) if self._link.counts_calls else super().run(fn, cost_s)
+
+    async def _run_failing(self, fn: Callable[[], T], cost_s: float) -> T:
         await self._link.fail_before(COMPUTE)
         answer = await super().run(fn, cost_s)
         await self._link.fail_after(COMPUTE)
         return answer
 
 
-class _Direction:
-    """One direction: messages share its bandwidth in order."""
+class Direction:
+    """One direction of a link: messages share its bandwidth in order."""
 
     def __init__(self, link: Link) -> None:
         self._link = link

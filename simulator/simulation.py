@@ -20,6 +20,7 @@ class Simulation:
     plan: the load, None = a user per device. profile_file: of `profile`; the scheduler reads it. settle_s, measure_s:
     without a plan only; 0 = the scenario's. trace: collect spans. replays: recordings by the name in the scenario.
     order: seed of the order of events of different processes at one instant; None = asyncio's order, for figures.
+    decode: readers decode and check each message, as separate processes do; the result is the same, later.
     """
 
     scenario: SimulatedScenario
@@ -33,6 +34,7 @@ class Simulation:
     trace: bool = False
     replays: Mapping[str, Replay] = field(default_factory=dict)
     order: int | None = None
+    decode: bool = False
 
     @property
     def law(self) -> PassCost:

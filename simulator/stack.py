@@ -8,7 +8,10 @@ from typing import Final, TypeVar
 from prometheus_client import CollectorRegistry
 
 from shared.broker.memory_broker import MemoryBroker, MemoryServer
+from shared.broker.memory_link import MemoryConnection
+from shared.protocol import wire
 from shared.runtime.ids import Ids
+from simulator.connection import SimulatedConnection
 from simulator.faults import Fault, FaultCounter
 from simulator.link import LinkModel, Outage, SimulatedCompute, SimulatedLink
 from simulator.process import Incarnation, Process, Run, owned_task
@@ -36,12 +39,14 @@ class SimulatedStack:
         faults: Sequence[Fault] = (),
         count_calls: bool = False,
         stream_limit: int = STREAM_LIMIT,
+        decode: bool = True,
     ) -> None:
         """faults: at numbered calls. count_calls: number calls and messages even of processes without faults.
 
-        stream_limit: entries of a work stream.
+        stream_limit: entries of a work stream. decode: whether readers decode and check messages, rather than get the
+        objects that were sent.
         """
-        self.server = MemoryServer(_true_time)
+        self.server = MemoryServer(_true_time, wire.encode if decode else wire.encode_carried)
         self.outage = Outage()
         self.cuts: dict[str, Outage] = {}
         self.processes: dict[str, Process] = {}
@@ -76,12 +81,11 @@ class SimulatedStack:
             ids = Ids(self._seeds.bits(32) + 1)
             crossed = SimulatedLink(link, ids, incarnation, counter, (self.outage, cut))
             registry = self.registries[name] = CollectorRegistry()
-            given = Surroundings(
-                MemoryBroker(self.server, stream_limit=self._stream_limit, link=crossed),
-                SimulatedCompute(crossed),
-                ids,
-                registry,
+            connection = _connection(self.server, crossed)
+            broker = MemoryBroker(
+                self.server, stream_limit=self._stream_limit, link=crossed, connection=connection
             )
+            given = Surroundings(broker, SimulatedCompute(crossed), ids, registry)
             service = self.services[name] = factory(given)
             return service.run
 
@@ -131,3 +135,10 @@ def _true_time() -> float:
     """The broker's clock: that of the simulation, whichever process's call it serves."""
     loop = asyncio.get_running_loop()
     return loop.true_time() if isinstance(loop, VirtualLoop) else loop.time()
+
+
+def _connection(server: MemoryServer, link: SimulatedLink) -> MemoryConnection:
+    """The quick connection, but where processes take turns: its callbacks do not know whose turn it is."""
+    if isinstance(asyncio.get_running_loop(), SeededLoop):
+        return MemoryConnection(server, link)
+    return SimulatedConnection(server, link)

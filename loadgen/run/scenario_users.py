@@ -14,6 +14,7 @@ from shared.scenario.quantity import Quantity
 from shared.scenario.scenario import Scenario
 
 STRIDE: Final = 5  # from one prompt of a user to the next
+FAILED_PAUSE_S: Final = 0.5
 FIRST_S: Final = 60.0  # limit for every user's first token
 
 
@@ -102,11 +103,15 @@ async def use(
     prompts: Sequence[str | tuple[int, ...]],
     settle_s: float,
     measure_s: float,
+    failures: bool = False,
 ) -> Users:
-    """Run all users for settle_s, then count for measure_s. Raises UsersError when a request fails."""
+    """Run all users for settle_s, then count for measure_s.
+
+    failures: a user whose request fails sends the next one after a pause. Otherwise it raises UsersError.
+    """
     users = Users()
     tasks = [
-        asyncio.create_task(_User(client, users, n, device, model, scenario, prompts).run())
+        asyncio.create_task(_User(client, users, n, device, model, scenario, prompts, failures).run())
         for n, device in enumerate(devices)
     ]
     try:
@@ -139,6 +144,7 @@ class _User:
     model: str
     scenario: Scenario
     prompts: Sequence[str | tuple[int, ...]]
+    failures: bool
 
     async def run(self) -> None:
         """Send requests, leave and return, until cancelled."""
@@ -171,8 +177,10 @@ class _User:
         record = Record(request, now, now)
         self.users.add(self.number, number, record)
         await self.client.complete(record)
-        if record.error:
+        if record.error and not self.failures:
             raise UsersError(f"{request.id}: {record.error}")
+        if record.error:
+            await asyncio.sleep(FAILED_PAUSE_S)
 
 
 def _drawn(rng: np.random.Generator, seconds: Quantity) -> float:

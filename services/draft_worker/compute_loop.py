@@ -74,12 +74,15 @@ class ComputeLoop:
         self._awake.set()
 
     async def turn(self) -> Turn:
-        """Wait for work, apply the orders, and run one decode."""
+        """Wait for work, apply the orders, and decode until a request is finished or there is something else to do."""
         if not self._busy and not self._orders:
             self._awake.clear()
             await self._awake.wait()
+        self._awake.clear()
         refused = await self._apply()
-        results = await self._step() if self._busy else []
+        results: Sequence[DraftResult] = ()
+        while self._busy and not results and not self._awake.is_set():
+            results = await self._step()
         return Turn([self._finish(result) for result in results], refused)
 
     async def calibrate(self) -> None:
@@ -140,7 +143,7 @@ class ComputeLoop:
         )
         spent_s = loop.time() - began
         self.busy_us += round(spent_s * 1e6)
-        self._metrics.busy_seconds.inc(spent_s)
+        self._metrics.busy_seconds.add(spent_s)
         return results
 
     def _finish(self, result: DraftResult) -> Finished:
@@ -151,8 +154,8 @@ class ComputeLoop:
         if result.tokens:
             if alone:
                 self._speeds.append(result.draft_us // len(result.tokens))
-            self._metrics.drafts.inc()
-            self._metrics.drafted.inc(len(result.tokens))
-            self._metrics.draft_seconds.inc(result.draft_us / 1e6)
+            self._metrics.drafts.add(1)
+            self._metrics.drafted.add(len(result.tokens))
+            self._metrics.draft_seconds.add(result.draft_us / 1e6)
             self._metrics.wait.observe(started - since)
         return Finished(result, round((started - since) * 1e6), started, now)

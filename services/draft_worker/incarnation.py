@@ -98,7 +98,7 @@ class Incarnation:
         """Read the inbox once."""
         for entry in await self._streams.read_inbox(self._inbox, self._after, READ, BLOCK_S):
             self._after = entry.id
-            self._metrics.link_bytes.labels("in").inc(len(entry.data))
+            self._metrics.link_bytes.add(len(entry.data), "in")
             self._arrivals.put(entry, len(entry.data))
 
     async def _handle(self) -> None:
@@ -112,7 +112,7 @@ class Incarnation:
         except wire.WireError as error:
             await self._dead_letter(entry, str(error))
             return
-        self._metrics.messages.labels(type(message).__name__.lower()).inc()
+        self._metrics.messages.add(1, type(message).__name__.lower())
         self._do(self.sessions.receive(message, asyncio.get_running_loop().time()))
 
     async def _compute(self) -> None:

@@ -9,7 +9,7 @@ from typing import Final, Generic, TypeVar
 from shared.runtime.ids import Ids
 
 T = TypeVar("T")
-TICK_S: Final = 1e-6  # a sleep may end early by this much, due to rounding
+TICK_S: Final = 1e-6  # a timer may be early by this much, due to rounding
 RESEND_TIMEOUT_S: Final = 0.2  # TCP's minimum retransmission time-out; doubled for each further loss
 MAX_RESENDS: Final = 6
 
@@ -55,7 +55,10 @@ class DelayLine(Generic[T]):
         if self._items:
             due = max(due, self._items[-1][0])
         self._items.append((due, item))
-        self._changed.set()
+        if due > now + TICK_S:
+            asyncio.get_running_loop().call_at(due, self._changed.set)
+        else:
+            self._changed.set()
 
     def put_back(self, items: list[T]) -> None:
         """Return taken items to the front, due at once."""
@@ -66,13 +69,10 @@ class DelayLine(Generic[T]):
         """Wait for and take all due items; [] once the line is closed and empty."""
         loop = asyncio.get_running_loop()
         while not self._items or self._items[0][0] > loop.time() + TICK_S:
-            if self._items:
-                await asyncio.sleep(self._items[0][0] - loop.time())
-            elif self._closed:
+            if self._closed and not self._items:
                 return []
-            else:
-                self._changed.clear()
-                await self._changed.wait()
+            self._changed.clear()
+            await self._changed.wait()
         due, now = [], loop.time() + TICK_S
         while self._items and self._items[0][0] <= now:
             due.append(self._items.popleft()[1])

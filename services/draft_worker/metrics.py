@@ -2,7 +2,9 @@
 
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from shared.runtime.tally import Tally, TallyHistogram
 
 
 class SessionCounts(Protocol):
@@ -21,15 +23,15 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._held: dict[str, SessionCounts] = {}  # by device
-        self.drafts = Counter("outrider_device_drafts", "Finished drafts", registry=registry)
-        self.drafted = Counter("outrider_device_drafted_tokens", "Tokens drafted", registry=registry)
-        self.draft_seconds = Counter(
+        self.drafts = Tally("outrider_device_drafts", "Finished drafts", registry=registry)
+        self.drafted = Tally("outrider_device_drafted_tokens", "Tokens drafted", registry=registry)
+        self.draft_seconds = Tally(
             "outrider_device_draft_seconds", "Compute time of finished drafts, in seconds", registry=registry
         )
-        self.busy_seconds = Counter(
+        self.busy_seconds = Tally(
             "outrider_device_busy_seconds", "Time with a decode running, in seconds", registry=registry
         )
-        self.wait = Histogram(
+        self.wait = TallyHistogram(
             "outrider_device_draft_wait_seconds",
             "Time from a verdict's arrival to the start of drafting, in seconds",
             buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2),
@@ -41,8 +43,8 @@ class Metrics:
             "outrider_device_kv_tokens", "Prompt and committed tokens of the sessions held", registry=registry
         )
         kv_tokens.set_function(lambda: sum(held.tokens for held in self._held.values()))
-        self.messages = Counter(
-            "outrider_device_messages", "Messages read, by kind", ["kind"], registry=registry
+        self.messages = Tally(
+            "outrider_device_messages", "Messages read, by kind", ("kind",), registry=registry
         )
         self.refused = Counter(
             "outrider_device_refused", "Messages refused, by reason", ["reason"], registry=registry
@@ -50,8 +52,8 @@ class Metrics:
         self.full = Counter(
             "outrider_device_broker_full", "Messages that a full stream refused", registry=registry
         )
-        self.link_bytes = Counter(
-            "outrider_device_link_bytes", "Bytes of messages, by direction", ["direction"], registry=registry
+        self.link_bytes = Tally(
+            "outrider_device_link_bytes", "Bytes of messages, by direction", ("direction",), registry=registry
         )
 
     def track(self, device: str, held: SessionCounts) -> None:

@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from math import isfinite
-from typing import Final
+from typing import Final, NamedTuple
 
 from services.draft_worker.link import DelayLine, Link
 from services.draft_worker.metrics import Metrics
@@ -16,6 +15,14 @@ from shared.runtime.ids import Ids
 
 Reply = Draft | Resync
 FLUSH_S: Final = 2.0  # limit for sending the last messages
+
+
+class _Waiting(NamedTuple):
+    """A message that waits for the link, since when, and its bytes."""
+
+    since: float
+    message: Reply
+    size: int
 
 
 class Outbox:
@@ -34,13 +41,12 @@ class Outbox:
         self._streams, self._stream, self._ids, self._metrics = streams, stream, ids, metrics
         self._is_useful = is_useful
         self._timeline = timeline
-        self._line: DelayLine[tuple[float, Reply]] = DelayLine(link)  # (put when, what)
-        self._sized = isfinite(link.bytes_per_s)
+        self._line: DelayLine[_Waiting] = DelayLine(link)
 
     def put(self, message: Reply) -> None:
         """Queue a message; it is sent as soon as the link allows."""
-        size = len(wire.encode(message)) if self._sized else 0
-        self._line.put((asyncio.get_running_loop().time(), message), size)
+        size = len(wire.encode(message))
+        self._line.put(_Waiting(asyncio.get_running_loop().time(), message, size), size)
 
     def clear(self) -> None:
         """Drop all unsent messages."""
@@ -55,14 +61,14 @@ class Outbox:
         due = await self._line.take()
         sent = 0
         try:
-            sent = await self._streams.push_many(self._stream, [message for _, message in due])
+            sent = await self._streams.push_many(self._stream, [item.message for item in due])
         finally:  # after an error it is unknown whether messages arrived; duplicates do no harm
-            self._line.put_back([item for item in due[sent:] if self._is_useful(item[1])])
+            self._line.put_back([item for item in due[sent:] if self._is_useful(item.message)])
         now = asyncio.get_running_loop().time()
-        for since, message in due[:sent]:
-            self._metrics.link_bytes.labels("out").inc(len(wire.encode(message)))
-            if isinstance(message, Draft):
-                self._timeline.sent(message, since, now)
+        for item in due[:sent]:
+            self._metrics.link_bytes.add(item.size, "out")
+            if isinstance(item.message, Draft):
+                self._timeline.sent(item.message, item.since, now)
         if sent < len(due):
             self._metrics.full.inc()
             await asyncio.sleep(self._ids.jitter(0.005, 0.02))

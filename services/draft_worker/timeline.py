@@ -18,6 +18,8 @@ class Timeline:
 
     def drafted(self, draft: Draft, finished: Finished) -> None:
         """Record a computed draft."""
+        if not self._on:
+            return
         arrived = finished.started - finished.wait_us / 1e6
         self._add(draft, "wait", arrived, finished.started)
         self._add(draft, "draft", finished.started, finished.ended)

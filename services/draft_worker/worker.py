@@ -161,7 +161,8 @@ class DraftWorker:
             self._check(deployment)
         if self._serving is not None:
             self._serving.query_silent()
-        await self._broker.streams.trace(self._timeline.take())
+        if spans := self._timeline.take():
+            await self._broker.streams.trace(spans)
         await pause(self._over, HEARTBEAT_S)
 
     def _heartbeat(self) -> Heartbeat:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from shared.protocol.messages import Heartbeat
@@ -14,6 +15,7 @@ def address(heartbeat: Heartbeat) -> str:
     return f"{heartbeat.name}:{heartbeat.generation}"
 
 
+@lru_cache(maxsize=1 << 16)  # asked for several times in each round
 def name_of(address: str) -> str:
     """The name part of an address."""
     return address.rpartition(":")[0]
@@ -49,13 +51,14 @@ def choose_device(
     only: name of the only device that may see this session's prompt; "" = any. load: sessions of a device, by its
     address. refused: addresses that take no session now.
     """
+    beats: Iterable[Heartbeat] = fleet.devices.values()
+    if only:
+        beats = [fleet.devices[only]] if only in fleet.devices else []
     room = {
         address(beat): beat
-        for beat in fleet.devices.values()
+        for beat in beats
         if load(address(beat)) < beat.capacity and address(beat) not in refused
     }
-    if only:
-        return next((device for device in room if name_of(device) == only), "")
     return max(room, key=lambda device: _spare(room[device], load(device)), default="")
 
 

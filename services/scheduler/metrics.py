@@ -4,10 +4,11 @@ from collections import Counter
 from functools import partial
 from typing import Final, get_args
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client import Counter as Count
 
 from shared.planning.views import Phase
+from shared.runtime.tally import Tally, TallyHistogram
 
 PREFIX: Final = "outrider_scheduler_"
 WAITS_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -26,7 +27,7 @@ class Metrics:
         self.active = self._gauge("active", "1 while this scheduler holds the lease, else 0")
         self.alpha = self._gauge("alpha", "Acceptance probability of all sessions, as a fading average")
 
-        self.batches = self._count("batches", "Staged batches, by verifier", "verifier")
+        self.batches = self._tally("batches", "Staged batches, by verifier", "verifier")
         self.rows = self._histogram("batch_rows", "Rows per staged batch", LENGTHS)
         self.lengths = self._histogram("draft_length", "Drafted tokens per decoding row", LENGTHS)
         self.wait = self._histogram(
@@ -34,10 +35,10 @@ class Metrics:
             "Time from a ready session or a received draft to its staged row, in seconds",
             WAITS_S,
         )
-        self.rounds = self._count("rounds", "Verified rounds, by whether they had a draft", "drafted")
-        self.drafted = self._count("drafted_tokens", "Verified drafted tokens")
-        self.accepted = self._count("accepted_tokens", "Accepted drafted tokens")
-        self.positions = self._count(
+        self.rounds = self._tally("rounds", "Verified rounds, by whether they had a draft", "drafted")
+        self.drafted = self._tally("drafted_tokens", "Verified drafted tokens")
+        self.accepted = self._tally("accepted_tokens", "Accepted drafted tokens")
+        self.positions = self._tally(
             "positions", "Verified drafted tokens, by position from 1 and outcome", "position", "outcome"
         )
         self.prefill = self._count("prefill_tokens", "Staged prefill and rebuild tokens")
@@ -54,7 +55,7 @@ class Metrics:
         self.ends = self._count("ends", "Ended sessions, by finish", "finish")
         self.full = self._count("refusals", "Batches refused because the verifier's stream was full")
         self.recoveries = self._count("recoveries", "Recoveries of the state from the broker")
-        self.bytes_in = self._count("received_bytes", "Bytes of messages read, by stream", "stream")
+        self.bytes_in = self._tally("received_bytes", "Bytes of messages read, by stream", "stream")
 
         self._add_plans()
 
@@ -65,12 +66,12 @@ class Metrics:
 
     def observe_round(self, drafted: int, accepted: int) -> None:
         """Count one verified round and its draft positions."""
-        self.rounds.labels("yes" if drafted else "no").inc()
-        self.drafted.inc(drafted)
-        self.accepted.inc(accepted)
+        self.rounds.add(1, "yes" if drafted else "no")
+        self.drafted.add(drafted)
+        self.accepted.add(accepted)
         for position in range(min(drafted, accepted + 1)):  # positions after a rejection were not verified
             outcome = "accepted" if position < accepted else "rejected"
-            self.positions.labels(str(position + 1), outcome).inc()
+            self.positions.add(1, position + 1, outcome)
 
     def _add_plans(self) -> None:
         """Metrics of planning and of the plan in force."""
@@ -91,6 +92,9 @@ class Metrics:
     def _count(self, name: str, text: str, *labels: str) -> Count:
         return Count(PREFIX + name, text, labels, registry=self.registry)
 
+    def _tally(self, name: str, text: str, *labels: str) -> Tally:
+        return Tally(PREFIX + name, text, labels, registry=self.registry)
+
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(PREFIX + name, text, registry=self.registry)
 
@@ -98,5 +102,5 @@ class Metrics:
         """A gauge by verifier. Label what: "predicted" by the plan in force, or "realised" recently."""
         return Gauge(PREFIX + name, text, ("verifier", *labels), registry=self.registry)
 
-    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
-        return Histogram(PREFIX + name, text, buckets=buckets, registry=self.registry)
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> TallyHistogram:
+        return TallyHistogram(PREFIX + name, text, buckets, registry=self.registry)

@@ -31,12 +31,15 @@ class Performer:
         """Perform effects kind by kind. Answers from the broker may lead to more effects, which are performed too."""
         while effects and self._in_force(core):
             learnt = False
-            for kind in fx.ORDER:
-                some = [effect for effect in effects if type(effect) is kind]
+            by_kind: dict[type[fx.Effect], list[fx.Effect]] = {}
+            for effect in effects:
+                by_kind.setdefault(type(effect), []).append(effect)
+            for kind in sorted(by_kind, key=fx.ORDER.index):
+                some = by_kind[kind]
                 if kind is fx.Stage or len(some) == 1:
                     for effect in some:  # batches keep their order
                         learnt |= await self.perform(core, effect)
-                elif some:
+                else:
                     learnt |= any(await asyncio.gather(*(self.perform(core, effect) for effect in some)))
             effects = core.tick(asyncio.get_running_loop().time()) if learnt else ()
 

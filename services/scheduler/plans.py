@@ -87,6 +87,8 @@ def mark_requested(state: State, request: PlanRequest, now: float) -> None:
 def update_metrics(state: State, now: float) -> None:
     """Update the metrics: plan age, predicted throughput and realised throughput."""
     metrics = state.metrics
+    if state.estimates.alpha.seen:
+        metrics.alpha.set(state.estimates.alpha.value)
     for verifier in state.verifiers.values():
         verifier.throughput.fade(now)
         throughput, name = verifier.throughput, verifier.name

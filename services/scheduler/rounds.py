@@ -161,7 +161,11 @@ def _observe_draft(state: State, session: ScheduledSession, draft: Draft, now: f
 
 def _complete_batch(state: State, verdict: Verdict, now: float) -> None:
     """A batch's first verdict completes it; its first verdict with a time gives the pass's cost."""
-    for verifier in state.verifiers.values():
+    session = state.sessions.get(verdict.session)
+    own = state.verifiers.get(session.verifier) if session else None
+    # A session that has ended or moved no longer names the verifier.
+    candidates = [own] if own and own.in_flight.knows(verdict.batch) else state.verifiers.values()
+    for verifier in candidates:
         if verifier.in_flight.complete(verdict.batch, now):
             state.dirty.add(verifier.name)
         if verdict.verify_us and (done := verifier.in_flight.pop_measured(verdict.batch)):
@@ -179,7 +183,6 @@ def _on_committed(state: State, session: ScheduledSession, verdict: Verdict, now
         session.acceptance.observe(verdict.drafted, verdict.accepted)
         if verdict.drafted:
             state.estimates.accepted(session.row_device or session.device, session.acceptance.alpha)
-            state.metrics.alpha.set(state.estimates.alpha.value)
         state.metrics.observe_round(verdict.drafted, verdict.accepted)
         if state.window is not None:
             round_s = now - session.advanced_at if session.advanced_at else 0.0

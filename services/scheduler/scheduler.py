@@ -197,7 +197,8 @@ class Scheduler:
         wake = core.next_wake()
         block_s = MAX_READ_S if wake is None else min(MAX_READ_S, max(0.0, wake - loop.time()))
         entries = await self._broker.streams.read_group(self._streams, CONSUMER, READ_COUNT, block_s)
-        submitted = any(entry.stream == self._keys.submit for entry in entries)
+        submit = self._keys.submit
+        submitted = any(entry.stream == submit for entry in entries)
         if submitted and loop.time() > self._fleet_read_at + FLEET_FRESH_S:
             await self._refresh_fleet()
         if core is not self.core:
@@ -214,7 +215,7 @@ class Scheduler:
 
     async def _handle_entry(self, core: Core, entry: Entry, now: float, again: bool = False) -> bool:
         """Handle one entry. Returns False when it was dead-lettered, which also acknowledges it."""
-        self.metrics.bytes_in.labels(entry.stream).inc(len(entry.data))
+        self.metrics.bytes_in.add(len(entry.data), entry.stream)
         try:
             core.handle(wire.decode(entry.data), entry.id, now, again)
         except (wire.WireError, UnexpectedMessage) as error:
@@ -229,8 +230,9 @@ class Scheduler:
         if core is not self.core:
             return
         ids: dict[str, list[str]] = {}
+        draft = self._keys.draft
         for entry in entries:
-            if entry.stream != self._keys.draft or not core.holds(entry.id):
+            if entry.stream != draft or not core.holds(entry.id):
                 ids.setdefault(entry.stream, []).append(entry.id)
         await asyncio.gather(*(self._broker.streams.ack(stream, some) for stream, some in ids.items()))
 

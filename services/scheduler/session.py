@@ -79,20 +79,21 @@ class ScheduledSession:
 
     def view(self, can_draft: bool, device: DeviceEstimate) -> SessionView:
         """The session as a view for policies."""
+        acceptance = self.acceptance
         return SessionView(
             session=self.id,
             joined=self.joined,
             phase=self.phase,
             since=self.since,
             length=self.length,
-            remaining=self.remaining,
-            drafted=self.drafted,
+            remaining=self.max_tokens - self.length + self.prompt_len,
+            drafted=len(self.held.draft.tokens) if self.held else 0,
             can_draft=can_draft,
             device=self.device,
-            alpha=self.acceptance.alpha,
-            seen=self.acceptance.seen,
-            expected_alpha=self.acceptance.expected,
-            prior_weight=self.acceptance.prior_weight,
+            alpha=acceptance.alpha,
+            seen=acceptance.seen,
+            expected_alpha=acceptance.expected,
+            prior_weight=acceptance.prior_weight,
             draft_s_per_token=device.draft_s.value,
             link_s=device.link_s.value,
             spread_s=device.spread_s.value,

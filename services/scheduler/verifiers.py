@@ -44,10 +44,15 @@ class InFlightBatches:
     def __init__(self) -> None:
         self._batches: dict[int, InFlightBatch] = {}
         self._unmeasured: tuple[int, Pass] | None = None
+        self._completed = 0  # number of the batch completed last
         self._completed_at = 0.0
 
     def __len__(self) -> int:
         return len(self._batches)
+
+    def knows(self, batch: int) -> bool:
+        """Whether the batch is in flight, or was the last to be completed."""
+        return batch in self._batches or batch == self._completed
 
     def add(self, batch: int, staged: InFlightBatch) -> None:
         """Add a staged batch."""
@@ -64,7 +69,7 @@ class InFlightBatches:
                 staged.rows, now - max(staged.staged_at, self._completed_at), staged.decodes, staged.arrivals
             ),
         )
-        self._completed_at = now
+        self._completed, self._completed_at = batch, now
         for earlier in [number for number in self._batches if number < batch]:
             del self._batches[earlier]
         return True

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from services.verifier.step_times import StepTimes
 from shared.broker.contract import CommitOutcome
 from shared.protocol.messages import Verdict
+from shared.runtime.tally import Tally
 
 SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
@@ -18,19 +19,19 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         name = "outrider_verifier"
         self.batches = Counter(f"{name}_batches", "Completed batches", registry=registry)
-        self.rounds = Counter(
+        self.rounds = Tally(
             f"{name}_rounds",
             "Rows that committed tokens, by whether they had a draft",
-            ["drafted"],
+            ("drafted",),
             registry=registry,
         )
-        self.emitted = Counter(f"{name}_emitted_tokens", "Tokens committed", registry=registry)
-        self.drafted = Counter(f"{name}_drafted_tokens", "Drafted tokens verified", registry=registry)
-        self.accepted = Counter(f"{name}_accepted_tokens", "Drafted tokens accepted", registry=registry)
-        self.at_position = Counter(
+        self.emitted = Tally(f"{name}_emitted_tokens", "Tokens committed", registry=registry)
+        self.drafted = Tally(f"{name}_drafted_tokens", "Drafted tokens verified", registry=registry)
+        self.accepted = Tally(f"{name}_accepted_tokens", "Drafted tokens accepted", registry=registry)
+        self.at_position = Tally(
             f"{name}_draft_position",
             "Verified drafted tokens, by position in their draft (from 0) and fate",
-            ["position", "fate"],
+            ("position", "fate"),
             registry=registry,
         )
         self.queue = Histogram(
@@ -53,8 +54,8 @@ class Metrics:
         self.not_run = Counter(
             f"{name}_rows_not_run", "Rows that committed no tokens, by status", ["status"], registry=registry
         )
-        self.outcomes = Counter(
-            f"{name}_outcomes", "Rows in commits, by outcome", ["outcome"], registry=registry
+        self.outcomes = Tally(
+            f"{name}_outcomes", "Rows in commits, by outcome", ("outcome",), registry=registry
         )
         self.refused = Counter(
             f"{name}_refused_messages", "Refused messages, by reason", ["reason"], registry=registry
@@ -79,7 +80,7 @@ class Metrics:
         self.batches.inc()
         self.phase.labels("commit").observe(commit_s)
         for verdict, outcome in zip(verdicts, outcomes, strict=True):
-            self.outcomes.labels(outcome.outcome).inc()
+            self.outcomes.add(1, outcome.outcome)
             if verdict.status != "ok":
                 self.not_run.labels(verdict.status).inc()
             elif outcome.outcome == "committed":
@@ -91,11 +92,11 @@ class Metrics:
         self.pages.labels("free").set(pages - used)
 
     def _count(self, verdict: Verdict) -> None:
-        self.rounds.labels("yes" if verdict.drafted else "no").inc()
-        self.emitted.inc(len(verdict.tokens))
-        self.drafted.inc(verdict.drafted)
-        self.accepted.inc(verdict.accepted)
+        self.rounds.add(1, "yes" if verdict.drafted else "no")
+        self.emitted.add(len(verdict.tokens))
+        self.drafted.add(verdict.drafted)
+        self.accepted.add(verdict.accepted)
         for position in range(verdict.accepted):
-            self.at_position.labels(str(position), "accepted").inc()
+            self.at_position.add(1, position, "accepted")
         if verdict.accepted < verdict.drafted and not verdict.finish:
-            self.at_position.labels(str(verdict.accepted), "rejected").inc()
+            self.at_position.add(1, verdict.accepted, "rejected")

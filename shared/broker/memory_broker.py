@@ -1,6 +1,7 @@
 """The broker in memory, for tests and simulation: the behaviour of RedisBroker without a process.
 
-Messages pass as bytes through `wire`, as they do there. contract.py describes every method.
+Messages pass as bytes through `wire`, as they do there; MemoryServer says what a simulation may leave out.
+contract.py describes every method.
 """
 
 import asyncio
@@ -13,7 +14,6 @@ from shared.broker.memory_scripts import MemoryScripts
 from shared.broker.memory_server import MemoryServer
 from shared.broker.memory_session_logs import MemorySessionLogs
 from shared.broker.memory_streams import MemoryStreams
-from shared.protocol import wire
 from shared.protocol.keys import Keys
 from shared.protocol.messages import Heartbeat, Role, StagedBatch
 
@@ -36,7 +36,7 @@ class MemoryLease:
         await self._connection.do("release_lease", lambda: self._scripts.release(holder, term))
 
     async def stage(self, verifier: str, batch: StagedBatch, drafts: Sequence[str], holder: str) -> None:
-        data = wire.encode(batch)
+        data = self._connection.server.encode(batch)
         await self._connection.do(
             "stage", lambda: self._scripts.stage(verifier, data, drafts, holder), len(data)
         )
@@ -58,7 +58,7 @@ class MemoryHeartbeats:
 
     async def beat(self, heartbeat: Heartbeat, ttl_s: float) -> None:
         loop = asyncio.get_running_loop()
-        sent, data = loop.time(), wire.encode(heartbeat)
+        sent, data = loop.time(), self._server.encode(heartbeat)
         broker_us = await self._connection.do(
             "beat", lambda: self._scripts.beat(heartbeat, data, ttl_s), len(data)
         )
@@ -99,11 +99,13 @@ class MemoryBroker:
         shard: str = "s0",
         stream_limit: int = 4096,
         link: BrokerLink | None = None,
+        connection: MemoryConnection | None = None,
     ) -> None:
+        """connection: over the link, None = an ordinary one."""
         link = link or Direct()
         keys, clock = Keys(shard), ClockOffset()
         scripts = MemoryScripts(server, keys, stream_limit, link.copies)
-        connection = MemoryConnection(server, link)
+        connection = connection or MemoryConnection(server, link)
         self.streams = MemoryStreams(connection, scripts, clock)
         self.sessions = MemorySessionLogs(connection, scripts, keys)
         self.lease = MemoryLease(connection, scripts)

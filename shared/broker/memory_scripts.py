@@ -78,7 +78,7 @@ class MemoryScripts:
         """send.lua"""
         for _ in range(self._copies(inbox, data)):
             self._server.add(inbox, data, limits.INBOX_CAP)
-            if self._server.ttl(inbox) < 0:
+            if not self._server.expires(inbox):
                 self._server.expire(inbox, limits.INBOX_KEPT_S)
 
     def open(self, device: str, message: Open) -> bool:
@@ -88,7 +88,7 @@ class MemoryScripts:
             return False
         with suppress(wire.WireError):  # too large for a message
             whole = replace(message, spec=log.spec, committed=tuple(log.ids))
-            self.send(self._keys.inbox(device), wire.encode(whole))
+            self.send(self._keys.inbox(device), self._server.encode(whole))
         return True
 
     def ack(self, stream: str, ids: Sequence[str]) -> None:
@@ -331,15 +331,17 @@ class MemoryScripts:
         self._server.expire(self._keys.session(session), limits.LOG_KEPT_S)
 
     def _send_to_scheduler(self, verdict: Verdict) -> None:
-        self._add_work(self._keys.verdicts, wire.encode(replace(verdict, tokens=(), logprobs=())))
+        self._add_work(self._keys.verdicts, self._server.encode(replace(verdict, tokens=(), logprobs=())))
 
     def _send_copies(self, row: CommitRow, log: Log, verdict: Verdict, full: bytes = b"") -> None:
         if row.gateway:
-            self.send(self._keys.reply(row.gateway), full or wire.encode(verdict))
+            self.send(self._keys.reply(row.gateway), full or self._server.encode(verdict))
         if row.device and _deferred(verdict):
             log.untold = verdict.base_len if log.untold is None else log.untold
         elif row.device:
-            self.send(self._keys.inbox(row.device), wire.encode(_for_device(verdict, log)))
+            copy = _for_device(verdict, log)
+            data = full if full and copy is verdict else self._server.encode(copy)
+            self.send(self._keys.inbox(row.device), data)
             log.untold = None
         self._send_to_scheduler(verdict)
 
@@ -354,7 +356,7 @@ def _for_device(verdict: Verdict, log: Log) -> Verdict:
     """The device's copy: all tokens that the device has not had yet, without log-probabilities."""
     behind = 0 if log.untold is None else verdict.base_len - log.untold
     if log.untold is None or not 0 < behind <= 2 * limits.BLOCK_TOKENS:
-        return replace(verdict, logprobs=())
+        return replace(verdict, logprobs=()) if verdict.logprobs else verdict
     tokens = tuple(log.ids[log.untold - log.prompt_len :])
     return replace(verdict, logprobs=(), base_len=log.untold, tokens=tokens)
 

@@ -11,9 +11,11 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from shared.broker.contract import BrokerAway, Entry
+from shared.protocol import wire
+from shared.protocol.messages import Message
 
 T = TypeVar("T")
 _number = itemgetter(0)
@@ -61,19 +63,52 @@ class Stream:
             del self.entries[at]
 
 
-class MemoryServer:
-    """One broker, shared by the MemoryBroker of every service in this process."""
+class Waiter(Protocol):
+    """A read that waits for entries. It may be called more than once."""
 
-    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+    def wake(self) -> None:
+        """An entry was added."""
+        ...
+
+    def fail(self, error: Exception) -> None:
+        """There will be none."""
+        ...
+
+
+class _Sleeper:
+    """A waiter on whose future a task waits."""
+
+    def __init__(self, woken: asyncio.Future[None]) -> None:
+        self.woken = woken
+
+    def wake(self) -> None:
+        if not self.woken.done():
+            self.woken.set_result(None)
+
+    def fail(self, error: Exception) -> None:
+        if not self.woken.done():
+            self.woken.set_exception(error)
+
+
+class MemoryServer:
+    """One broker, shared by the MemoryBroker of every service in this process.
+
+    encode: how messages become bytes. With `wire.encode_carried` their readers need not decode them.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] | None = None, encode: Callable[[Message], bytes] = wire.encode
+    ) -> None:
         """clock: the server's own, in seconds; None = that of the running loop."""
         self._clock = clock or _loop_time
+        self.encode = encode
         self.full = False  # no memory left: new sessions, records and spans are refused
         self._lives = 0
         self._numbers = 0  # of stream entries; never given twice, not even after a wipe
         self._values: dict[str, object] = {}
         self._expires: dict[str, float] = {}
         self._expiry_heap: list[tuple[float, str]] = []  # heap over _expires, with outdated entries
-        self._waiting: dict[str, list[asyncio.Future[bool]]] = defaultdict(list)
+        self._waiting: dict[str, list[Waiter]] = defaultdict(list)
 
     @property
     def run_id(self) -> str:
@@ -89,9 +124,8 @@ class MemoryServer:
         self._lives += 1
         for data in (self._values, self._expires, self._expiry_heap):
             data.clear()
-        for waiting in [future for futures in self._waiting.values() for future in futures]:
-            if not waiting.done():
-                waiting.set_exception(BrokerAway("the broker was restarted"))
+        for waiter in [waiter for waiters in self._waiting.values() for waiter in waiters]:
+            waiter.fail(BrokerAway("the broker was restarted"))
 
     def keys_without_expiry(self) -> set[str]:
         """Keys that never expire."""
@@ -147,6 +181,10 @@ class MemoryServer:
             return -2
         return self._expires[key] - self._clock() if key in self._expires else -1
 
+    def expires(self, key: str) -> bool:
+        """Whether a key has an expiry."""
+        return key in self._expires
+
     def next_number(self, counter: str) -> int:
         """The next number of a counter. It starts at the clock, so that no number is repeated after a wipe."""
         number = (self.get(counter, int) or self.now_ms()) + 1
@@ -156,7 +194,8 @@ class MemoryServer:
     # --- streams ------------------------------------------------------------------------------------
     def stream(self, name: str) -> Stream:
         """A stream, created where missing."""
-        return self.make(name, Stream, Stream)
+        value = self._values.get(name)
+        return value if isinstance(value, Stream) else self.make(name, Stream, Stream)
 
     def length(self, name: str) -> int:
         """Entries of a stream, 0 when there is none."""
@@ -170,9 +209,8 @@ class MemoryServer:
         stream.entries.append((self._numbers, data))
         if cap is not None and len(stream.entries) > cap:
             del stream.entries[:-cap]
-        for future in self._waiting.pop(name, ()):
-            if not future.done():
-                future.set_result(True)
+        for waiter in self._waiting.pop(name, ()):
+            waiter.wake()
 
     def deliver(self, name: str, consumer: str, count: int) -> list[Entry]:
         """Deliver new entries of a work stream; they are pending from now on."""
@@ -208,25 +246,29 @@ class MemoryServer:
         """Waiting reads, counted once per stream."""
         return sum(map(len, self._waiting.values()))
 
+    def add_waiter(self, names: Sequence[str], waiter: Waiter) -> None:
+        """Wake the waiter once an entry is added to one of these streams."""
+        for name in names:
+            self._waiting[name].append(waiter)
+
+    def drop_waiter(self, names: Sequence[str], waiter: Waiter) -> None:
+        """The opposite of add_waiter."""
+        for name in names:
+            waiting = self._waiting.get(name)
+            if waiting and waiter in waiting:
+                waiting.remove(waiter)
+
     async def wait(self, names: Sequence[str], limit_s: float) -> None:
         """Wait until an entry is added to one of these streams, limit_s at most."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[bool] = loop.create_future()
-
-        def time_out() -> None:
-            if not future.done():
-                future.set_result(False)
-
-        timer = loop.call_later(limit_s, time_out)
-        for name in names:
-            self._waiting[name].append(future)
+        waiter = _Sleeper(loop.create_future())
+        timer = loop.call_later(limit_s, waiter.wake)
+        self.add_waiter(names, waiter)
         try:
-            await future
+            await waiter.woken
         finally:
             timer.cancel()
-            for name in names:
-                if future in self._waiting.get(name, ()):
-                    self._waiting[name].remove(future)
+            self.drop_waiter(names, waiter)
 
 
 def _loop_time() -> float:

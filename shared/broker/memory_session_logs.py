@@ -19,7 +19,7 @@ class MemorySessionLogs:
         self._connection, self._scripts, self._keys = connection, scripts, keys
 
     async def submit(self, spec: SessionSpec, message: Submit) -> bool:
-        packed, data = wire.encode_spec(spec), wire.encode(message)
+        packed, data = wire.encode_spec(spec), self._connection.server.encode(message)
         return await self._connection.do(
             "submit", lambda: self._scripts.submit(spec, packed, data), len(packed) + len(data)
         )
@@ -42,7 +42,7 @@ class MemorySessionLogs:
 
     async def end(self, session: str, close: Close, verifier: str, device: str, gateway: str) -> bool:
         check_close(close)
-        data = wire.encode(close)
+        data = self._connection.server.encode(close)
         inboxes = [self._keys.inbox(device)] if device else []
         inboxes += [self._keys.reply(gateway)] if gateway else []
         return await self._connection.do(
@@ -51,7 +51,7 @@ class MemorySessionLogs:
 
     async def commit(self, verifier: str, entry_id: str, rows: Sequence[CommitRow]) -> list[CommitOutcome]:
         check_rows(rows)
-        packed = [(row, wire.encode(row.verdict)) for row in rows]
+        packed = [(row, self._connection.server.encode(row.verdict)) for row in rows]
         return await self._connection.do(
             "commit",
             lambda: self._scripts.commit(verifier, entry_id, packed),

@@ -24,7 +24,7 @@ class MemoryStreams:
             raise self._scripts.no_room(stream)
 
     async def push_many(self, stream: str, messages: Sequence[Message]) -> int:
-        packed = [wire.encode(message) for message in messages]
+        packed = [self._server.encode(message) for message in messages]
         if not packed:
             return 0
         return await self._connection.do(
@@ -32,7 +32,7 @@ class MemoryStreams:
         )
 
     async def send(self, inbox: str, message: Message) -> None:
-        data = wire.encode(message)
+        data = self._server.encode(message)
         await self._connection.do("send", lambda: self._scripts.send(inbox, data), len(data))
 
     async def make_groups(self, streams: Sequence[str]) -> None:

@@ -54,13 +54,25 @@ class InlineCompute:
     """Runs functions inline, one at a time, after sleeping the modelled cost on the running loop (virtual or real)."""
 
     def __init__(self) -> None:
-        self._turn = asyncio.Lock()
+        self._last: asyncio.Future[None] | None = None  # done when the latest call is over
 
     async def run(self, fn: Callable[[], T], cost_s: float = 0.0) -> T:
         """Run fn; a modelled cost is slept first."""
-        async with self._turn:
-            await asyncio.sleep(max(cost_s, 0.0))
+        before = self._last if self._last is not None and not self._last.done() else None
+        if before is None and cost_s <= 0:
             return fn()
+        over = self._last = asyncio.get_running_loop().create_future()
+        try:
+            if before is not None:
+                await asyncio.wait([before])
+            if cost_s > 0:
+                await asyncio.sleep(cost_s)
+            return fn()
+        finally:
+            if before is None or before.done():
+                over.set_result(None)
+            else:  # cancelled before its turn
+                before.add_done_callback(lambda _: over.set_result(None))
 
     def close(self) -> None:
         """Nothing to close."""

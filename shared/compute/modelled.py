@@ -6,6 +6,7 @@ computes the right text of a session in microseconds.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final
 
 from shared.speculative.noise import mix
@@ -33,15 +34,19 @@ class Chain:
 
     def feed(self, tokens: Iterable[int]) -> None:
         """Append tokens."""
+        state = self.states[-1]
         for token in tokens:
+            state = mix(state ^ token)  # extend(), without the call
             self.tokens.append(token)
-            self.states.append(extend(self.states[-1], token))
+            self.states.append(state)
 
     def common(self, ids: Sequence[int]) -> int:
         """Length of the longest common prefix of the tokens and `ids`."""
-        pairs = zip(self.tokens, ids, strict=False)
         shorter = min(len(self.tokens), len(ids))
-        return next((i for i, (cached, token) in enumerate(pairs) if cached != token), shorter)
+        if self.tokens[:shorter] == list(ids[:shorter]):  # nearly always
+            return shorter
+        pairs = zip(self.tokens, ids, strict=False)
+        return next(i for i, (cached, token) in enumerate(pairs) if cached != token)
 
     def cut(self, length: int) -> None:
         """Keep the first `length` tokens."""
@@ -51,7 +56,7 @@ class Chain:
 
 def choose(state: int, sampling: SamplingParams, stop_every: int = 0) -> int:
     """The target's token in this state. STOP about once in `stop_every` tokens; never if that is 0."""
-    bits = mix(state ^ mix(sampling.seed))
+    bits = mix(state ^ _mixed(sampling.seed))
     if stop_every and bits % stop_every == 0:
         return STOP
     return 1 + (bits >> 8) % (sampling.vocab - 1)
@@ -59,7 +64,7 @@ def choose(state: int, sampling: SamplingParams, stop_every: int = 0) -> int:
 
 def guesses_right(seed: int, position: int, alpha: float) -> bool:
     """Whether the drafter is right at a position: with probability alpha, the same under every policy."""
-    return mix(mix(seed ^ _DRAFTER_KEY) ^ position) < alpha * 2.0**64
+    return mix(_mixed(seed ^ _DRAFTER_KEY) ^ position) < alpha * 2.0**64
 
 
 def expected_text(
@@ -70,12 +75,18 @@ def expected_text(
     stop_ids: Sequence[int] = (STOP,),
 ) -> tuple[int, ...]:
     """The first n tokens after a prompt, or fewer, up to and including the first of stop_ids."""
-    chain = Chain(prompt)
+    state = Chain(prompt).states[-1]
     text: list[int] = []
     while len(text) < n and not (text and text[-1] in stop_ids):
-        text.append(choose(chain.states[-1], sampling, stop_every))
-        chain.feed(text[-1:])
+        text.append(choose(state, sampling, stop_every))
+        state = extend(state, text[-1])
     return tuple(text)
+
+
+@lru_cache(maxsize=1 << 16)
+def _mixed(seed: int) -> int:
+    """mix(seed), which is needed for every token of a session."""
+    return mix(seed)
 
 
 def modelled_vocabulary(vocab: int) -> str:

@@ -1,5 +1,6 @@
 """A draft model with a modelled cost that guesses the modelled target's token with a set probability."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shared.compute.acceptance_record import Replay
@@ -13,11 +14,19 @@ FEED_SHARE = 0.2  # cost of each further token of a sequence, relative to the fi
 
 @dataclass(slots=True)
 class _Work:
-    """A request under way: its drafted tokens and the time spent."""
+    """A request under way: its cache, its drafted tokens and the time spent."""
 
     request: DraftRequest
+    chain: Chain
     drafted: list[int]
-    spent_s: float
+    spent_s: float = 0.0
+
+    def next_tokens(self) -> Sequence[int]:
+        """Tokens that the next decode feeds: the next chunk of the request's ids, or the last guess."""
+        cached, ids = len(self.chain.tokens), self.request.ids
+        if cached < len(ids):
+            return ids[cached : cached + CHUNK]
+        return self.drafted[cached - len(ids) :]
 
 
 class ModelledDrafter:
@@ -63,11 +72,12 @@ class ModelledDrafter:
         )
         if others + len(request.ids) + request.k > self._kv_tokens:
             raise NoCapacity(f"{self._kv_tokens} KV tokens do not hold {len(request.ids)} more")
-        chain = self._caches.setdefault(request.session, Chain())
+        chain = self._caches[request.session] if known else Chain()
+        self._caches[request.session] = chain
         self._first.setdefault(request.session, len(request.ids))
         # The last id is always fed again, since the first guess is made after it.
         chain.cut(chain.common(request.ids[:-1]))
-        self._works[request.session] = _Work(request, [], 0.0)
+        self._works[request.session] = _Work(request, chain, [])
 
     def step(self) -> list[DraftResult]:
         """Run one decode; returns the requests that it finished."""
@@ -75,8 +85,7 @@ class ModelledDrafter:
         finished = []
         for work in list(self._works.values()):
             work.spent_s += cost
-            self._advance(work)
-            if self._done(work):
+            if self._advance(work):
                 finished.append(self._finish(work))
         return finished
 
@@ -89,7 +98,9 @@ class ModelledDrafter:
         if not self._works:
             return 0.0
         rows = len(self._works)
-        tokens = sum(max(1, len(self._next_tokens(work))) for work in self._works.values())
+        tokens = 0
+        for work in self._works.values():
+            tokens += len(work.next_tokens()) or 1
         return self._draft_s * (1 + ROW_SHARE * (rows - 1) + self._feed_share * (tokens - rows))
 
     def forget(self, session: str) -> None:
@@ -112,23 +123,15 @@ class ModelledDrafter:
         """Sessions with anything cached."""
         return frozenset(self._caches)
 
-    def _next_tokens(self, work: _Work) -> list[int]:
-        """Tokens that the next decode feeds for a request: the next chunk of its ids, or its last guess."""
-        cached = len(self._caches[work.request.session].tokens)
-        ids = work.request.ids
-        if cached < len(ids):
-            return list(ids[cached : cached + CHUNK])
-        return work.drafted[cached - len(ids) :]
-
-    def _advance(self, work: _Work) -> None:
-        chain = self._caches[work.request.session]
-        chain.feed(self._next_tokens(work))
-        if len(chain.tokens) >= len(work.request.ids) and len(work.drafted) < work.request.k:
-            work.drafted.append(self._guess(work.request, chain))
-
-    def _done(self, work: _Work) -> bool:
-        caught_up = len(self._caches[work.request.session].tokens) >= len(work.request.ids)
-        return caught_up and len(work.drafted) >= work.request.k
+    def _advance(self, work: _Work) -> bool:
+        """One decode of a request. Returns whether it is finished."""
+        chain, request, drafted = work.chain, work.request, work.drafted
+        chain.feed(work.next_tokens())
+        if len(chain.tokens) < len(request.ids):
+            return False
+        if len(drafted) < request.k:
+            drafted.append(self._guess(request, chain))
+        return len(drafted) >= request.k
 
     def _guess(self, request: DraftRequest, chain: Chain) -> int:
         """The next drafted token after the cached ones."""

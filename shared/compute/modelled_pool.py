@@ -57,8 +57,10 @@ class ModelledPool:
         """Let other sessions share the full pages of `prefix`, which this session has fed."""
         for i in range(len(prefix) // self.page_tokens if self._sharing else 0):
             page = self._held[session][i]
+            if page in self._content:
+                continue
             tokens = tuple(prefix[: (i + 1) * self.page_tokens])
-            if tokens not in self._index and page not in self._content:
+            if tokens not in self._index:
                 self._index[tokens] = page
                 self._content[page] = tokens
 
@@ -72,7 +74,8 @@ class ModelledPool:
         """
         self._enter(session)
         needed = -(-length // self.page_tokens) - len(self._held.get(session, ()))
-        victims = self._victims(session, needed - len(self._free), protect)
+        missing = needed - len(self._free)
+        victims = self._victims(session, missing, protect) if missing > 0 else []
         if victims is None:
             return False
         for victim in victims:

@@ -74,9 +74,12 @@ class ModelledTarget:
     def keep(self, session: str, length: int, path: Sequence[int] = ()) -> None:
         """Roll back to the first `length` tokens, followed by the accepted draft nodes of `path`."""
         cache = self._caches[session]
-        accepted = [cache.tokens[length + node] for node in path]
-        cache.cut(length)
-        cache.feed(accepted)
+        if tuple(path) == tuple(range(len(path))):  # of a chain: what is accepted lies where it belongs
+            cache.cut(length + len(path))
+        else:
+            accepted = [cache.tokens[length + node] for node in path]
+            cache.cut(length)
+            cache.feed(accepted)
         self._pool.shrink(session, len(cache.tokens))
 
     def forget(self, session: str) -> None:
@@ -110,13 +113,14 @@ class ModelledTarget:
             raise ValueError(f"{row.session}: row starts at {row.start}, cached {self.cached(row.session)}")
         if row.start + len(row.tokens) > self._pool.room(row.session):
             raise ValueError(f"{row.session}: row of {len(row.tokens)} tokens beyond its pages")
-        if any(not 0 <= token < self.vocab for token in row.tokens):
+        if row.tokens and not 0 <= min(row.tokens) <= max(row.tokens) < self.vocab:
             raise ValueError(f"{row.session}: token beyond the vocabulary of {self.vocab}")
         cache.feed(row.tokens)
         self._pool.offer(row.session, cache.prompt[: min(len(cache.prompt), row.start + row.committed)])
         if not row.choose:
             return Choices(())
-        states = _states(row, cache.states[row.start + row.committed])
+        chain = cache.states[row.start + row.committed :]
+        states = _states(row, chain[0]) if row.parents else chain
         tokens = tuple(choose(state, row.sampling, self._stop_every) for state in states)
         if row.logprobs < 0:
             return Choices(tokens)
@@ -124,11 +128,9 @@ class ModelledTarget:
 
 
 def _states(row: TargetRow, root: int) -> list[int]:
-    """The state after the last committed token and after every drafted one: [1 + drafts]."""
-    draft = row.tokens[row.committed :]
-    parents = row.parents or range(-1, len(draft) - 1)
+    """The state after the last committed token and after every node of a draft's tree: [1 + drafts]."""
     states = [root]
-    for token, parent in zip(draft, parents, strict=True):
+    for token, parent in zip(row.tokens[row.committed :], row.parents, strict=True):
         states.append(extend(states[parent + 1], token))
     return states
 

@@ -9,9 +9,8 @@ from math import inf
 from typing import ClassVar, Final
 
 import numpy as np
-import numpy.typing as npt
 
-from shared.planning.cost import Packed, Row
+from shared.planning.cost import Packed, Row, Shape
 from shared.planning.least_squares import nonnegative
 
 # The cost law before any measurement: a small model on a few cores. The first passes correct its scale.
@@ -44,7 +43,8 @@ class Acceptance:
     @property
     def alpha(self) -> float:
         """The probability that a drafted token is accepted."""
-        return (self.prior_weight * self.expected + self.accepted) / (self.prior_weight + self.seen)
+        seen = self.accepted + self.rejected
+        return (self.prior_weight * self.expected + self.accepted) / (self.prior_weight + seen)
 
     @property
     def seen(self) -> float:
@@ -148,26 +148,33 @@ class _Passes:
     def __init__(self, prior: Packed, weight: float, decay: float) -> None:
         self.count = 0
         self._prior, self._weight, self._decay = prior, weight / len(self.SHAPES), decay
-        self._gram: npt.NDArray[np.float64] = np.zeros((3, 3))
-        self._moment: npt.NDArray[np.float64] = np.zeros(3)
-        self._scale: npt.NDArray[np.float64] = np.zeros(2)  # Σ observed / prior, and the number of passes
+        # Lists, not arrays: NumPy's calls take longer than the sums of three terms.
+        self._gram = [[0.0] * 3 for _ in range(3)]
+        self._moment = [0.0] * 3
+        self._scale = 0.0  # Σ observed / prior
+        self._passes = 0.0
 
-    def observe(self, rows: Sequence[Row], verify_ms: float) -> None:
-        """Add a pass over these rows."""
-        x = np.array([1.0, sum(n for n, _ in rows), sum(c for _, c in rows)]) / verify_ms
-        self._gram = self._decay * self._gram + np.outer(x, x)
-        self._moment = self._decay * self._moment + x
-        self._scale = self._decay * self._scale + [verify_ms / self._prior.cost_ms(rows), 1.0]
+    def observe(self, shape: Shape, verify_ms: float) -> None:
+        """Add a pass of this shape."""
+        keep = self._decay
+        x = [1.0 / verify_ms, shape.new / verify_ms, shape.cached / verify_ms]
+        self._gram = [
+            [keep * old + a * b for old, b in zip(line, x, strict=True)]
+            for line, a in zip(self._gram, x, strict=True)
+        ]
+        self._moment = [keep * old + a for old, a in zip(self._moment, x, strict=True)]
+        self._scale = keep * self._scale + verify_ms / float(self._prior.pass_ms(shape))
+        self._passes = keep * self._passes + 1.0
         self.count += 1
 
     def law(self) -> Packed:
         """The law fitted to the passes, of which there must be one."""
         prior = self._prior
-        scale = self._scale[0] / self._scale[1]
+        scale = self._scale / self._passes
         theta = scale * np.array([prior.beta_ms, prior.per_token_ms, prior.per_context_ms])
         shapes = self.SHAPES / (self.SHAPES @ theta)[:, None]
         gram, moment = self._weight * shapes.T @ shapes, self._weight * shapes.sum(axis=0)
-        return Packed(*nonnegative(self._gram + gram, self._moment + moment))
+        return Packed(*nonnegative(np.array(self._gram) + gram, np.array(self._moment) + moment))
 
 
 class VerifyCost:
@@ -198,11 +205,12 @@ class VerifyCost:
         """Add a pass: its rows, its time, and the number of drafts that arrived while it ran."""
         if verify_ms <= 0:
             return
-        self._all.observe(rows, verify_ms)
-        if sum(new for new, _ in rows) >= self.MIN_TOKENS:
-            self._wide.observe(rows, verify_ms)
+        shape = Shape.of(rows)
+        self._all.observe(shape, verify_ms)
+        if shape.new >= self.MIN_TOKENS:
+            self._wide.observe(shape, verify_ms)
             if arrivals == 0:
-                self._undisturbed.observe(rows, verify_ms)
+                self._undisturbed.observe(shape, verify_ms)
             elif self._law is not None:
                 unexplained = verify_ms - self._law.cost_ms(rows)
                 self._unexplained = (

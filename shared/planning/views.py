@@ -11,9 +11,10 @@ Phase = Literal["prefill", "prefilling", "drafting", "ready", "verifying", "bloc
 LATE_S: Final = 0.02  # a draft is late only after this much beyond the expected time, even on a steady link
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SessionView:
-    """One session as a policy sees it.
+    """One session as a policy sees it. Nobody changes one; each change of a session makes another, and frozen ones
+    would take four times as long to make.
 
     joined: order of arrival. since: when its phase began. length: its tokens so far. remaining: tokens that it may
     still emit. drafted: tokens of the draft in hand, when ready. can_draft: it has a live device that has caught up.

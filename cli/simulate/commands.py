@@ -71,8 +71,13 @@ def simulate(
                 measure,
                 trace,
                 sweep or (),
-                jobs or len(os.sched_getaffinity(0)),
+                jobs or _cores(),
                 out,
                 quiet,
             )
         )
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

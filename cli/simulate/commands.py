@@ -51,9 +51,14 @@ def simulate(
     from simulator.stall import Stalled
     from simulator.virtual_loop import Deadlock
 
-    at_once, swept = jobs or len(os.sched_getaffinity(0)), sweep or ()
+    at_once, swept = jobs or _cores(), sweep or ()
     options = SimulateOptions(
         scenarios, only, profile, seed, settle, measure, trace, swept, at_once, out, quiet
     )
     with cli_errors(ScenarioError, ProfileError, UsersError, Stalled, Deadlock, AssertionError):
         run_scenarios(options)
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

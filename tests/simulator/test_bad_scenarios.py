@@ -99,9 +99,9 @@ def test_bytes_that_are_no_text_are_an_error(tmp_path: Path) -> None:
 
 
 def test_a_trace_without_requests_in_time_is_an_error(tmp_path: Path) -> None:
-    trace = tmp_path / "trace.csv"
-    trace.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n", encoding="utf-8")
-    assert error_of(tmp_path, f"{GOOD}load: {{trace: {trace}}}")
+    trace = Path(__file__).resolve().parents[1] / "loadgen" / "traces" / "azure.csv"
+    error = error_of(tmp_path, f"{GOOD}load: {{trace: {trace}, duration: 0}}")
+    assert error == "load: no request arrives: the trace has none within duration"
 
 
 def test_metrics_of_the_services_can_be_asserted(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from services.verifier.sessions import VerifiedSessions
 from shared.broker.memory_server import MemoryServer
 from shared.compute.modelled_drafter import ModelledDrafter
 from shared.protocol.messages import Verdict
+from tests.harness import fuzz
 from tests.harness.outcome import Outcome, outcome_of, read_scenario
 from tests.harness.scenario import Cut, Death, Full, Scenario
 from tests.harness.seeds import scenario_of
@@ -189,6 +190,40 @@ def test_errors_are_alike_whatever_their_numbers_and_names() -> None:
     )
     assert kind("AssertionError: text: s0-a") != kind("AssertionError: text is not the log: s0-a")
     assert kind("Livelock: 3 turns at 0.5 s") == kind("Livelock: 4 turns at 7.0 s")
+
+
+# --- the command ---
+
+
+def test_the_command_plays_seeds_in_processes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        sys, "argv", ["fuzz", "--first", "40", "--count", "3", "--jobs", "2", "--minutes", "5"]
+    )
+    assert fuzz.main() == 0
+    assert "3 seeds in" in capsys.readouterr().out
+
+
+def test_a_failure_is_printed_shrunk_and_plays_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A pool that holds no prompt is not a fault, but it fails."""
+    impossible = Scenario(kv_tokens=16, users=3, verifiers=2, deaths=(Death("device-0"),), order=1)
+    monkeypatch.setattr(sys, "argv", ["fuzz", "--scenario", repr(impossible), "--shrink-s", "20"])
+    assert fuzz.main() == 1
+    printed = capsys.readouterr().out
+    assert "again: python -m tests.harness.fuzz --scenario" in printed
+    smallest = read_scenario(printed.split('--scenario "')[1].split('"')[0])
+    assert (smallest.users, smallest.verifiers, smallest.deaths, smallest.kv_tokens) == (1, 1, (), 16)
+    assert outcome_of(smallest).error
+
+
+@pytest.mark.parametrize("argv", [["--jobs", "0"], ["--minutes", "0"], ["--count", "-1"]])
+def test_a_wrong_option_is_refused(argv: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["fuzz", *argv])
+    with pytest.raises(SystemExit, match="2"):
+        fuzz.main()
 
 
 # --- the judge is not blind ---

@@ -24,7 +24,7 @@ SCENARIO = SimulatedScenario.model_validate(
         ],
         "workload": {"prompt": 40, "answer": 60, "stay": "1..3 s", "away": "0..1 s"},
         "policies": ["fixed-k"],
-        "faults": [{"at": "2 s", "kill": "device-1", "back": "1 s"}, {"at": "3 s", "broker_away": "1 s"}],
+        "faults": [{"at": "2 s", "kill": "device-1", "back": "1 s"}],
     }
 )
 

@@ -41,11 +41,7 @@ def test_a_call_that_raises_lets_the_next_one_run() -> None:
     async def play() -> int:
         compute = InlineCompute()
         failed = asyncio.create_task(compute.run(lambda: 1 // 0, 1.0))
-<<<<<<< HEAD
-        await asyncio.sleep(0)
-=======
         await asyncio.sleep(0)  # so that it is the first
->>>>>>> speed
         answer = await compute.run(lambda: 7, 1.0)
         assert isinstance(failed.exception(), ZeroDivisionError)
         return answer

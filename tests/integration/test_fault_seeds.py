@@ -25,7 +25,7 @@ from tests.harness.seeds import scenario_of
 from tests.harness.shrink import shrink, simpler_ones
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-QUICK: Final = 200
+QUICK: Final = 60
 SLOW: Final = 1000
 BLOCK: Final = 20  # seeds of one test
 

@@ -10,6 +10,16 @@ from cli.command.cli_errors import cli_errors
 from cli.command.options import STATE, Measure, OutFolder, Settle
 
 
+Sweep = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FIELD=VALUE,...",
+        help="A field of the scenario, policy, k or seed, and its values: load.rate=1,2,4. May be repeated: every "
+        "combination runs. Finished runs are not repeated.",
+    ),
+]
+
+
 def simulate(
     scenarios: Annotated[
         list[Path], typer.Argument(help="Scenario files, see scenarios/.", exists=True, dir_okay=False)
@@ -28,14 +38,7 @@ def simulate(
             help="Costs of `outrider calibrate`, instead of the scenario's server.",
         ),
     ] = None,
-    sweep: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FIELD=VALUE,...",
-            help="A field of the scenario, policy, k or seed, and its values: load.rate=1,2,4. May be repeated: every "
-            "combination runs. Finished runs are not repeated.",
-        ),
-    ] = None,
+    sweep: Sweep = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random; 0 = the scenario's.")] = 0,
     settle: Settle = 0,
     measure: Measure = 0,

@@ -140,7 +140,10 @@ def _load(options: RunOptions, workload: Workload) -> Sequence[ScheduledRequest]
     if options.trace is not None:
         trace = read_trace(options.trace, options.time_scale)
         until = float("inf") if options.duration_s is None else options.duration_s
-        return trace_schedule(workload, options.seed, [a for a in trace[: options.requests] if a.at < until])
+        arrivals = [arrival for arrival in trace[: options.requests] if arrival.at < until]
+        if not arrivals:
+            raise OptionError("no request arrives: the trace has none within --duration")
+        return trace_schedule(workload, options.seed, arrivals)
     stages: Sequence[RateStage]
     if options.stages:
         stages, count = parse_stages(options.stages), options.requests

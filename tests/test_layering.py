@@ -68,7 +68,7 @@ CALLS = {
     "to_thread": [],
     "run_in_executor": ["shared/compute/compute.py"],
     "utcnow": [],
-    "now": ["services/gateway/wall_clock.py", "cli/*", "loadgen/*"],  # datetime's
+    "now": ["services/gateway/wall_clock.py", "cli/*", "simulator/*", "loadgen/*"],  # datetime's
 }
 # What a person types. Torch and llama.cpp load inside the command that needs them, or in a process of their own.
 TOOLS = ("cli/*", "loadgen/*")

@@ -9,7 +9,6 @@ import typer
 from cli.command.cli_errors import cli_errors
 from cli.command.options import STATE, Measure, OutFolder, Settle
 
-
 Sweep = Annotated[
     list[str] | None,
     typer.Option(

@@ -116,15 +116,13 @@ def _must_draft(scenario: Scenario) -> bool:
         and scenario.draft_ms <= 8
         and not scenario.loss
     )
-    requests_drafts = (
+    requested = (
         scenario.policy in ALWAYS_DRAFTING
         and scenario.k > 0
         and scenario.tokens >= 4
         and not scenario.stop_every
     )
-    return (
-        requests_drafts and there and quick and not (scenario.switches or scenario.faults or scenario.wishes)
-    )
+    return requested and there and quick and not (scenario.switches or scenario.faults or scenario.wishes)
 
 
 async def _judge_freed(world: World) -> None:

@@ -74,15 +74,12 @@ class ComputeLoop:
         self._awake.set()
 
     async def turn(self) -> Turn:
-        """Wait for work, apply the orders, and decode until a request is finished or there is something else to do."""
+        """Wait for work, apply the orders, and run one decode."""
         if not self._busy and not self._orders:
             self._awake.clear()
             await self._awake.wait()
-        self._awake.clear()
         refused = await self._apply()
-        results: Sequence[DraftResult] = ()
-        while self._busy and not results and not self._awake.is_set():
-            results = await self._step()
+        results = await self._step() if self._busy else []
         return Turn([self._finish(result) for result in results], refused)
 
     async def calibrate(self) -> None:

@@ -60,6 +60,7 @@ class InlineCompute:
         """Run fn; a modelled cost is slept first."""
         before = self._last if self._last is not None and not self._last.done() else None
         if before is None and cost_s <= 0:
+            await asyncio.sleep(0)  # a loop of such calls must let others run
             return fn()
         over = self._last = asyncio.get_running_loop().create_future()
         try:

@@ -53,6 +53,7 @@ class SimulatedStack:
         self.services: dict[str, Service] = {}
         self.counters: dict[str, FaultCounter] = {}
         self.registries: dict[str, CollectorRegistry] = {}
+        self._made_in: dict[str, Incarnation] = {}
         self._seeds = Ids(seed)
         self._faults = tuple(faults)
         self._counted = {fault.process for fault in faults}
@@ -87,6 +88,7 @@ class SimulatedStack:
             )
             given = Surroundings(broker, SimulatedCompute(crossed), ids, registry)
             service = self.services[name] = factory(given)
+            self._made_in[name] = incarnation
             return service.run
 
         self.processes[name] = Process(name, start, delay_s=delay_s, clock=clock)
@@ -94,7 +96,7 @@ class SimulatedStack:
     def living(self, kind: type[T]) -> Iterator[tuple[T, Incarnation]]:
         """The services of one class whose processes live, and their lives."""
         for name, service in self.services.items():
-            life = self.processes[name].incarnation
+            life = self._made_in[name]  # not yet the process's next one, which has no service before it runs
             if isinstance(service, kind) and life.alive:
                 yield service, life
 

@@ -157,7 +157,7 @@ class _Passes:
     def observe(self, shape: Shape, verify_ms: float) -> None:
         """Add a pass of this shape."""
         keep = self._decay
-        x = [1.0 / verify_ms, shape.new / verify_ms, shape.cached / verify_ms]
+        x = [1.0 / verify_ms, float(shape.new) / verify_ms, float(shape.cached) / verify_ms]
         self._gram = [
             [keep * old + a * b for old, b in zip(line, x, strict=True)]
             for line, a in zip(self._gram, x, strict=True)

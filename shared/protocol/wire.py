@@ -129,7 +129,7 @@ _packer: Final = msgpack.Packer(default=_values)  # for one thread; to make one 
 
 
 def _pack(array: tuple[Any, ...], source: Any) -> bytes:
-    data = _VERSION + _packer.pack(array)
+    data: bytes = _VERSION + _packer.pack(array)
     if len(data) > limits.MAX_MESSAGE_BYTES:
         raise WireError(f"{type(source).__name__} of {len(data)} bytes; at most {limits.MAX_MESSAGE_BYTES}")
     return data

@@ -12,7 +12,7 @@ import pytest
 from loadgen.run.drive import RunState
 from loadgen.run.outcome import RunOutcome
 from shared.protocol.keys import Keys
-from shared.protocol.messages import Span
+from shared.protocol.messages import Message, Span
 from shared.scenario.scenario import PolicyConfig
 from simulator.load import load_plan
 from simulator.run import MODEL, simulate
@@ -56,8 +56,8 @@ def loaded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> L
     """Six devices on one verifier that is busy for most of the time, under open load."""
     servers: list[WatchedServer] = []
 
-    def watched(clock: Callable[[], float]) -> WatchedServer:
-        servers.append(WatchedServer(clock))
+    def watched(clock: Callable[[], float], encode: Callable[[Message], bytes]) -> WatchedServer:
+        servers.append(WatchedServer(clock, encode))
         return servers[-1]
 
     monkeypatch.setattr("simulator.stack.MemoryServer", watched)

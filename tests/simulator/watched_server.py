@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from shared.broker.memory_server import MemoryServer, Stream
 from shared.protocol.keys import Keys
+from shared.protocol.messages import Message
 
 T = TypeVar("T")
 
@@ -67,9 +68,9 @@ class _Live(set[str]):
 class WatchedServer(MemoryServer):
     """levels: by stream, and by the key of the live sessions. Streams that are cut at a length are not watched."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        """clock: see MemoryServer."""
-        super().__init__(clock)
+    def __init__(self, clock: Callable[[], float], encode: Callable[[Message], bytes]) -> None:
+        """See MemoryServer."""
+        super().__init__(clock, encode)
         self.levels: dict[str, Level] = defaultdict(Level)
 
     def make(self, key: str, new: Callable[[], T], kind: type[T]) -> T:

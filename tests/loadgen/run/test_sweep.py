@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loadgen.client.streaming import Client
+from loadgen.client.chat_client import ChatClient
 from loadgen.metrics.knee import LoadPoint, crossover, knee_of_rates, knee_of_users
 from loadgen.mock_server import Mock
 from loadgen.results.output import OutputError
@@ -33,7 +33,7 @@ class Nobody:
 
     every_s = 0.05
 
-    def __call__(self, state: RunState, client: Client) -> None: ...
+    def __call__(self, state: RunState, client: ChatClient) -> None: ...
 
 
 def under_rates(*served_at: float) -> list[LoadPoint]:

@@ -1,6 +1,7 @@
 """InlineCompute: one call at a time, in their order, whoever is cancelled."""
 
 import asyncio
+from functools import partial
 
 from shared.compute.compute import InlineCompute
 from simulator.virtual_loop import run_virtual
@@ -10,11 +11,12 @@ def test_calls_run_one_at_a_time_and_in_order() -> None:
     async def play() -> list[tuple[str, float]]:
         compute, loop = InlineCompute(), asyncio.get_running_loop()
         ran: list[tuple[str, float]] = []
+
+        def note(name: str) -> None:
+            ran.append((name, loop.time()))
+
         calls = (("a", 2.0), ("b", 0.0), ("c", 1.0), ("d", 0.0))
-        tasks = [
-            asyncio.create_task(compute.run(lambda name=name: ran.append((name, loop.time())), cost_s))
-            for name, cost_s in calls
-        ]
+        tasks = [asyncio.create_task(compute.run(partial(note, name), cost_s)) for name, cost_s in calls]
         await asyncio.wait(tasks)
         return ran
 
@@ -25,10 +27,11 @@ def test_a_cancelled_call_neither_runs_nor_lets_others_overtake() -> None:
     async def play() -> list[tuple[str, float]]:
         compute, loop = InlineCompute(), asyncio.get_running_loop()
         ran: list[tuple[str, float]] = []
-        first, waiting, last = (
-            asyncio.create_task(compute.run(lambda name=name: ran.append((name, loop.time())), 2.0))
-            for name in "abc"
-        )
+
+        def note(name: str) -> None:
+            ran.append((name, loop.time()))
+
+        first, waiting, last = (asyncio.create_task(compute.run(partial(note, name), 2.0)) for name in "abc")
         await asyncio.sleep(0.5)
         waiting.cancel()
         await asyncio.wait([first, waiting, last])

@@ -80,9 +80,9 @@ def test_goodput_is_the_argmax_over_all_lengths() -> None:
 
 
 def test_goodput_drafts_further_the_surer_and_not_at_all_where_it_does_not_pay() -> None:
-    def k(alpha: float, **more: float) -> int:
-        window = make_window("goodput")
-        return window.decide(view(alpha=alpha, **more), load(view(alpha=alpha, **more))).k
+    def k(alpha: float, draft_ms: float = 5.0, link_ms: float = 4.0) -> int:
+        one = view("a", alpha, draft_ms, link_ms)
+        return make_window("goodput").decide(one, load(one)).k
 
     assert 0 < k(0.6) < k(0.95)
     assert k(0.6, link_ms=300.0) == 0

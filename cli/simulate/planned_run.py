@@ -178,7 +178,7 @@ def _simulation(
         raise ScenarioError(f"{source}: {error}") from None
     profile_file = str(options.profile.resolve()) if options.profile else ""
     return Simulation(
-        scenario,
+        scenario.model_copy(update={"seed": seed}),  # of its devices and users
         policy,
         seed,
         plan,

@@ -9,7 +9,7 @@ from typing import Final, Generic, TypeVar
 from shared.runtime.ids import Ids
 
 T = TypeVar("T")
-TICK_S: Final = 1e-6  # a timer may be early by this much, due to rounding
+TICK_S: Final = 1e-6  # rounding of times
 RESEND_TIMEOUT_S: Final = 0.2  # TCP's minimum retransmission time-out; doubled for each further loss
 MAX_RESENDS: Final = 6
 
@@ -55,10 +55,8 @@ class DelayLine(Generic[T]):
         if self._items:
             due = max(due, self._items[-1][0])
         self._items.append((due, item))
-        if due > now + TICK_S:
-            asyncio.get_running_loop().call_at(due, self._changed.set)
-        else:
-            self._changed.set()
+        if len(self._items) == 1:
+            self._wake_at(due)
 
     def put_back(self, items: list[T]) -> None:
         """Return taken items to the front, due at once."""
@@ -72,6 +70,8 @@ class DelayLine(Generic[T]):
             if self._closed and not self._items:
                 return []
             self._changed.clear()
+            if self._items:
+                self._wake_at(self._items[0][0])  # behind an earlier item, or woken too early: uvloop rounds to 1 ms
             await self._changed.wait()
         due, now = [], loop.time() + TICK_S
         while self._items and self._items[0][0] <= now:
@@ -84,6 +84,9 @@ class DelayLine(Generic[T]):
     def clear(self) -> None:
         """Drop all items."""
         self._items.clear()
+
+    def _wake_at(self, due: float) -> None:
+        asyncio.get_running_loop().call_at(due, self._changed.set)
 
     def close(self) -> None:
         """Close the line: no more items will be put in."""

@@ -6,6 +6,7 @@ import pytest
 
 from services.draft_worker.link import MAX_RESENDS, RESEND_TIMEOUT_S, DelayLine, Link
 from shared.runtime.ids import Ids
+from shared.runtime.service import FineLoop
 from simulator.virtual_loop import run_virtual
 
 
@@ -31,6 +32,19 @@ def test_a_delay_is_a_delay() -> None:
     seen = run_virtual(arrivals(Link(Ids(1), 0.02), 5, 0.001))
     assert [n for n, _ in seen] == list(range(5))
     assert [took for _, took in seen] == pytest.approx([0.02] * 5, abs=1e-6)
+
+
+def test_a_single_message_arrives_though_timers_are_early() -> None:
+    async def cross() -> None:
+        line = DelayLine[int](Link(Ids(1), jitter_s=0.005))
+        for n in range(50):
+            taking = asyncio.create_task(line.take())
+            await asyncio.sleep(0.0007)
+            line.put(n)  # wakes nobody but by its own timer
+            assert await asyncio.wait_for(taking, 10) == [n]
+
+    with asyncio.Runner(loop_factory=FineLoop) as runner:
+        runner.run(cross())
 
 
 def test_jitter_comes_on_top_and_keeps_the_order() -> None:

@@ -70,8 +70,8 @@ class DelayLine(Generic[T]):
             if self._closed and not self._items:
                 return []
             self._changed.clear()
-            if self._items:
-                self._wake_at(self._items[0][0])  # behind an earlier item, or woken too early: uvloop rounds to 1 ms
+            if self._items:  # behind an earlier item, or woken too early: uvloop rounds to 1 ms
+                self._wake_at(self._items[0][0])
             await self._changed.wait()
         due, now = [], loop.time() + TICK_S
         while self._items and self._items[0][0] <= now:

@@ -16,6 +16,7 @@ from shared.protocol.messages import StagedRow, Verdict
 from shared.protocol.session import SessionLog
 
 IDLE_S: Final = 60.0  # a session without a row for this long is looked up in its log
+PRESSED_IDLE_S: Final = 5.0  # the same while sessions wait for KV pages, which an ended one may hold
 SWEPT_AT_ONCE: Final = 16
 
 Logs = Mapping[str, SessionLog]
@@ -42,6 +43,7 @@ class VerifiedSessions:
         self._last_row: dict[str, float] = {}  # when, on the loop's clock
         self._joined = 0
         self._swept = 0.0
+        self._pressed = False
 
     def __len__(self) -> int:
         return len(self._known)
@@ -111,13 +113,18 @@ class VerifiedSessions:
         """Drop all sessions, after the broker has lost its data."""
         await self.drop(list(self._known))
 
+    def press(self) -> None:
+        """Look up idle sessions sooner: a row found no pages, and a Close may have been lost."""
+        self._pressed = True
+
     async def sweep(self) -> None:
         """Look up long-idle sessions in their logs, so that a lost Close does not hold their pages forever."""
         now = asyncio.get_running_loop().time()
-        if now - self._swept < IDLE_S / 2:
+        idle_s = PRESSED_IDLE_S if self._pressed else IDLE_S
+        if now - self._swept < idle_s / 2:
             return
-        self._swept = now
-        idle = [session for session, at in self._last_row.items() if now - at > IDLE_S]
+        self._swept, self._pressed = now, False
+        idle = [session for session, at in self._last_row.items() if now - at > idle_s]
         for session in idle[:SWEPT_AT_ONCE]:
             try:
                 head = await self._session_logs.head(session)

@@ -215,11 +215,19 @@ class Verifier:
                 await self._ack(entry, retry)
 
     async def _split(self, entry: Entry, batch: StagedBatch, retry: Retry) -> None:
-        """Split a batch that has crashed the process before: each row becomes a batch with its own delivery count."""
+        """Split a batch that has crashed the process before: each row becomes a batch with its own delivery count.
+
+        Rows for which the stream has no room are refused, and their sessions staged again. Waiting for room would be
+        for ever, since only this process makes any.
+        """
         log.error("batch delivered too often, its rows are run alone", entry=entry.id, rows=len(batch.rows))
-        for row in batch.rows:
-            await retry(partial(self._broker.streams.push, self._stream, replace(batch, rows=(row,))))
-        await self._ack(entry, retry)
+        alone = [replace(batch, rows=(row,)) for row in batch.rows]
+        added = await retry(partial(self._broker.streams.push_many, self._stream, alone))
+        if left := batch.rows[added:]:
+            refused = [(row, refusal(row, "no_pages", "no room to run the row alone")) for row in left]
+            await self._commit(entry, refused, retry)
+        else:
+            await self._ack(entry, retry)
 
     async def _dead_letter(self, entry: Entry, batch: StagedBatch, reader: Reader, retry: Retry) -> None:
         """Dead-letter a batch whose single row crashes the process, and end its session with an error."""
@@ -259,6 +267,8 @@ class Verifier:
             lambda: (plan_step(target, rows, sessions, self._bounds, feed_tokens), target.pages())
         )
         self._record_pages(pages)
+        if any(verdict.status == "no_pages" for _, verdict in step.answers):
+            self.sessions.press()
         return step
 
     async def _run_step(self, step: Step) -> list[Answer]:

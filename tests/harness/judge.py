@@ -87,6 +87,7 @@ def _judge_user(scenario: Scenario, user: User) -> None:
     cut |= user.end.startswith("draining:") and any(stop.process == user.gateway for stop in scenario.stops)
     if not user.later and scenario.breaks(user.gateway):
         cut |= user.end.startswith(("broker:", "cancel:"))
+        cut |= scenario.wiped and user.end == "error: unknown session"  # a verifier missed the log first
     text = None if log is None else log.committed
     message = f": {user.session} ({user.end}): {got}, log {text}, expected {user.expected}"
     if log is None:

@@ -18,9 +18,10 @@ from services.verifier.sessions import VerifiedSessions
 from shared.broker.memory_server import MemoryServer
 from shared.compute.modelled_drafter import ModelledDrafter
 from shared.protocol.messages import Verdict
+from simulator.faults import Fault
 from tests.harness import fuzz
 from tests.harness.outcome import Outcome, outcome_of, read_scenario
-from tests.harness.scenario import Cut, Death, Full, Scenario
+from tests.harness.scenario import Clock, Cut, Death, Full, Pause, Scenario
 from tests.harness.seeds import scenario_of
 from tests.harness.shrink import shrink, simpler_ones
 
@@ -87,6 +88,63 @@ def test_a_verifier_starts_while_the_broker_has_no_memory() -> None:
     """It ended with an error, since the deployment's record was refused."""
     deaths, fulls = (Death("verifier-0", 0.5),), (Full(0.25, 3.0),)
     assert not outcome_of(Scenario(order=1, deaths=deaths, fulls=fulls)).error
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        Scenario(  # seed 6046: a verifier split a batch and waited for room that it alone makes
+            policy="greedy-batch",
+            tokens=11,
+            prompt=1,
+            devices=0,
+            stream_limit=4,
+            spread_s=0.0,
+            latency_s=0.03,
+            loss=0.02,
+            duplicates=0.3,
+            seed=6047,
+            order=6046,
+            faults=(Fault("verifier-0", 81, "die_after"), Fault("verifier-0", 94, "die")),
+        ),
+        Scenario(  # seed 3407: lost Closes held the whole pool for a minute
+            policy="cyclic-k",
+            users=7,
+            tokens=13,
+            prompt=94,
+            devices=1,
+            kv_tokens=256,
+            draft_ms=40.0,
+            prefill_tokens=16,
+            stream_limit=4,
+            wishes=0.5,
+            latency_s=0.005,
+            seed=3408,
+            order=3407,
+            deaths=(Death("gateway", 2.142), Death("device-0", 0.732, None)),
+            pauses=(Pause("scheduler", 0.821, 0.979),),
+            clocks=(Clock("verifier-0", 71595.436, 0.9879),),
+        ),
+        Scenario(  # seed 8510: the judge's fault, the first error after a wipe was the verifier's
+            policy="greedy-batch",
+            users=1,
+            tokens=1,
+            prompt=1,
+            schedulers=2,
+            verifiers=3,
+            devices=1,
+            spread_s=1.0,
+            latency_s=0.03,
+            seed=8511,
+            order=8510,
+            cuts=(Cut(0.624, 0.0, wiped=True),),
+            clocks=(Clock("scheduler-0", 71911.988, 0.9913),),
+        ),
+    ],
+    ids=["6046", "3407", "8510"],
+)
+def test_what_seeds_found_is_mended(scenario: Scenario) -> None:
+    assert not outcome_of(scenario).error
 
 
 # --- what a seed is ---

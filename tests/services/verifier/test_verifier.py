@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from services.verifier.sessions import PRESSED_IDLE_S
 from services.verifier.verifier import DEPLOYMENT_S
 from shared.broker.contract import BrokerAway
 from shared.broker.memory_broker import MemoryBroker
@@ -226,6 +227,43 @@ async def test_a_row_that_kills_is_found_and_its_session_told() -> None:
     assert deaths == 2 * MAX_DELIVERIES - 1
     assert await bench.broker.streams.length(KEYS.dead) == 1
     await bench.__aexit__()
+
+
+@on_bench
+async def test_rows_of_a_split_batch_that_the_stream_cannot_take_are_refused() -> None:
+    """The verifier waited for ever for room in the stream that it alone reads (fault seeds 4667 and 6046)."""
+    bench = Bench(Poison("bad", Killed))
+    bench.own = MemoryBroker(bench.server, stream_limit=2)
+    for name in ("a", "bad", "c"):
+        await bench.session(name)
+    await bench.stage(row("a", 40), row("bad", 40), row("c", 40))
+    while await bench.broker.streams.length(STAGED):
+        try:
+            await asyncio.wait_for(asyncio.shield(bench.task), 1.0)
+        except TimeoutError:
+            continue
+        except (Killed, BaseExceptionGroup):
+            bench.target = Poison("bad", Killed)
+            bench.start()
+    verdicts = {verdict.session: verdict.status for verdict in await bench.verdicts(3)}
+    assert verdicts == {"a": "ok", "bad": "no_pages", "c": "no_pages"}
+    await bench.__aexit__()
+
+
+@on_bench
+async def test_pages_of_a_session_whose_close_was_lost_are_freed_soon_when_others_wait() -> None:
+    """They were kept for a minute (fault seeds 3407 and 6692)."""
+    async with Bench(ModelledTarget(VOCAB, kv_tokens=64, page_tokens=16, prefix_sharing=False)) as bench:
+        for name in "ab":
+            await bench.session(name)
+        await bench.ask(row("a", 40))
+        await bench.broker.sessions.end("a", Close("a", 1, "cancel"), "", "", "")
+        waited = 0.0
+        while (verdict := (await bench.ask(row("b", 40)))[0]).status == "no_pages":
+            await asyncio.sleep(0.1)
+            waited += 0.1
+        assert verdict.status == "ok"
+        assert PRESSED_IDLE_S - 1.0 < waited < 2 * PRESSED_IDLE_S
 
 
 @on_bench

@@ -79,7 +79,8 @@ class Scheduler:
         self._broker = broker
         self._ids = ids
         self._keys = Keys(settings.shard)
-        self._streams = (self._keys.submit, self._keys.draft, self._keys.verdicts)
+        # Read and handled in this order: a draft that came together with the verdict it follows would be dropped.
+        self._streams = (self._keys.submit, self._keys.verdicts, self._keys.draft)
         self._performer = Performer(broker, self._keys, lambda core: core is self.core, lambda: self._holder)
         self._estimates = _estimates(settings.profile)
         self._devices = KnownDevices(settings.devices_file)

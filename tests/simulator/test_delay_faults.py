@@ -1,5 +1,6 @@
 """A fault that changes links' delay in mid-run: rounds take as much longer as the links do, from then on."""
 
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -10,7 +11,7 @@ from tests.simulator.runs import run, scenario
 GROUP = {"alpha": 0.8, "draft": "5 ms", "link": {"delay": "20 ms"}}
 
 
-def rounds_ms(faults: list[dict[str, object]], groups: int = 1) -> list[tuple[float, float]]:
+def rounds_ms(faults: Sequence[Mapping[str, object]], groups: int = 1) -> list[tuple[float, float]]:
     """Median times between two pieces of text, by user: before second 5 and after second 6."""
     found = run(
         scenario(

@@ -10,8 +10,7 @@ from shared.planning.views import SessionView
 from shared.planning.windows.window import MAX_K, Decision, Load, RoundOutcome
 from shared.speculative.survival import to_byte
 
-DOUBT: Final = 0.7
-STOP_BELOW: Final = to_byte(1 - DOUBT)
+STOP_BELOW: Final = to_byte(0.3)  # 1 - 0.7
 
 
 class Threshold:

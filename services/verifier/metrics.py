@@ -28,6 +28,12 @@ class Metrics:
         self.emitted = Tally(f"{name}_emitted_tokens", "Tokens committed", registry=registry)
         self.drafted = Tally(f"{name}_drafted_tokens", "Drafted tokens verified", registry=registry)
         self.accepted = Tally(f"{name}_accepted_tokens", "Drafted tokens accepted", registry=registry)
+        self.fused = Tally(
+            f"{name}_fused_tokens",
+            "Tokens that the verifier drafted itself, by fate: accepted, rejected",
+            ("fate",),
+            registry=registry,
+        )
         self.at_position = Tally(
             f"{name}_draft_position",
             "Verified drafted tokens, by position in their draft (from 0) and fate",
@@ -96,6 +102,8 @@ class Metrics:
         self.emitted.add(len(verdict.tokens))
         self.drafted.add(verdict.drafted)
         self.accepted.add(verdict.accepted)
+        self.fused.add(verdict.fused_accepted, "accepted")
+        self.fused.add(verdict.fused_drafted - verdict.fused_accepted, "rejected")
         for position in range(verdict.accepted):
             self.at_position.add(1, position, "accepted")
         if verdict.accepted < verdict.drafted and not verdict.finish:

@@ -40,7 +40,9 @@ def cells(folder: Path, best: int = 2) -> list[Path]:
     took = 100.0 * 1.2 ** np.abs(np.arange(len(ARMS)) - best)
     files = [folder / f"{number}.npz" for number in range(2 * HELD_OUT)]
     for number, file in enumerate(files):
-        write_cell(file, np.tile(took[:, None], SESSIONS), np.ones((9, SESSIONS), bool), np.arange(9) % 7, number)
+        write_cell(
+            file, np.tile(took[:, None], SESSIONS), np.ones((9, SESSIONS), bool), np.arange(9) % 7, number
+        )
     return files
 
 
@@ -52,8 +54,8 @@ def test_a_cell_is_the_same_whenever_it_is_drawn() -> None:
 
 def test_a_label_is_the_time_of_the_sessions_that_are_there_for_each_of_their_tokens(tmp_path: Path) -> None:
     took = np.outer(np.arange(1.0, len(ARMS) + 1), [100.0, 200.0, 900.0])
-    write_cell(tmp_path / "0.npz", took, np.array([[True, True, False]]), np.array([0]))
-    (found,) = _of_one(tmp_path / "0.npz").log_costs
+    write_cell(tmp_path / "one.npz", took, np.array([[True, True, False]]), np.array([0]))
+    (found,) = _of_one(tmp_path / "one.npz").log_costs
     of_arms = np.log(300.0 * np.arange(1, len(ARMS) + 1) / 20.0)
     assert found[list(ARMS)] == pytest.approx(of_arms)
     assert found[3] == pytest.approx((found[2] + found[4]) / 2)  # between two arms
@@ -62,8 +64,8 @@ def test_a_label_is_the_time_of_the_sessions_that_are_there_for_each_of_their_to
 def test_failed_requests_are_left_out_under_every_arm(tmp_path: Path) -> None:
     took = np.full((len(ARMS), 2), 100.0)
     took[3, 1] = np.nan
-    write_cell(tmp_path / "0.npz", took, np.array([[True, True], [False, True]]), np.array([0, 0]))
-    found = _of_one(tmp_path / "0.npz")
+    write_cell(tmp_path / "one.npz", took, np.array([[True, True], [False, True]]), np.array([0, 0]))
+    found = _of_one(tmp_path / "one.npz")
     assert len(found.log_costs) == 1
     assert found.log_costs == pytest.approx(np.log(10.0))
 
@@ -102,7 +104,9 @@ def test_the_same_examples_and_seed_give_the_same_network(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_a_tiny_sweep_trains_resumes_and_gives_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tiny_sweep_trains_resumes_and_gives_the_same_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("cli.train_awc.cell.REQUESTS", 3)
     for number in range(HELD_OUT):
         cell = draw_cell(number, 1, ())
@@ -117,7 +121,11 @@ def test_a_tiny_sweep_trains_resumes_and_gives_the_same_file(tmp_path: Path, mon
     train(options, Console(quiet=True))
     assert (tmp_path / WEIGHTS).read_bytes() == first
     assert read_weights(tmp_path / WEIGHTS).choices == CHOICES
-    assert set(json.loads((tmp_path / REPORT).read_text())["held_out_regret"]) >= {"awc", "goodput", "static_4"}
+    assert set(json.loads((tmp_path / REPORT).read_text())["held_out_regret"]) >= {
+        "awc",
+        "goodput",
+        "static_4",
+    }
 
 
 def _of_one(file: Path) -> Examples:

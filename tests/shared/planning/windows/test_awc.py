@@ -163,7 +163,11 @@ def test_changed_weights_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"schema": 0}, "another version"), ({"features": ["link"]}, "another version"), ({"low": []}, "sha256")],
+    [
+        ({"schema": 0}, "another version"),
+        ({"features": ["link"]}, "another version"),
+        ({"low": []}, "sha256"),
+    ],
 )
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path, change: dict, words: str) -> None:
     path = tmp_path / "weights.json"

@@ -8,6 +8,7 @@ from services.scheduler.session import HeldDraft, ScheduledSession
 from services.scheduler.state import DEVICE_RETRY_S, FIRST_PENALTY_S, MAX_MISSES, MAX_PENALTY_S, State
 from shared.planning.windows.window import RoundOutcome
 from shared.protocol.messages import Close, Draft, Resync, Verdict
+from shared.speculative.survival import error_in as survival_error
 
 RETRY_S: Final = 0.02  # a row is retried after this when the verifier had no free pages
 MIN_CHUNK: Final = 16
@@ -22,14 +23,15 @@ def on_draft(state: State, entry: str, draft: Draft, now: float) -> None:
         if session is not None and reason == "late":
             _take_late(state, session, draft, now)
         return
-    if len(draft.tokens) > session.allowed_k:
-        state.metrics.dropped.labels("draft", "oversized").inc()
+    if hostile := _hostility(session, draft):
+        state.metrics.dropped.labels("draft", hostile).inc()
         put_on_probation(session, now)
         state.enter(session, "ready", now)
         return
     session.penalty_s = FIRST_PENALTY_S
     _observe_draft(state, session, draft, now)
     session.drafts += 1
+    state.metrics.spared.add(session.allowed_k - len(draft.tokens))
     session.caught_up = True
     session.adopted = False
     if session.verifier in state.verifiers:
@@ -138,6 +140,13 @@ def _drop_reason(session: ScheduledSession | None, draft: Draft) -> str:
     if draft.base_len < session.length or session.phase != "drafting":
         return "late"
     return ""
+
+
+def _hostility(session: ScheduledSession, draft: Draft) -> str:
+    """What no honest device would send; "" when there is nothing of it."""
+    if len(draft.tokens) > session.allowed_k:
+        return "oversized"
+    return "survival" if survival_error(draft.survival, len(draft.tokens)) else ""
 
 
 def _take_late(state: State, session: ScheduledSession, draft: Draft, now: float) -> None:

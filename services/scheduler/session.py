@@ -44,6 +44,7 @@ class ScheduledSession:
     round: int = 0
     advanced_at: float = 0.0  # when its last tokens were committed; 0 = none yet
     batch: int = 0  # number of the batch that holds the row under way
+    survival: bytes = b""  # of the draft in that row
     row_device: str = ""  # device named in that row; it receives the verdict
     allowed_k: int = 0  # maximum length of the device's current draft
     draft_requested_at: float = 0.0  # when the device was asked for a draft

@@ -107,18 +107,21 @@ def take_row(state: State, session: ScheduledSession, feed_to: int, now: float) 
         state.metrics.wait.observe(now - session.since)
     else:
         state.metrics.prefill.inc(feed_to - session.cached)
+    next_k, stop_below = state.next_draft(session, now) if last else (0, 0)
     row = StagedRow(
         session=session.id,
         epoch=session.epoch,
         round=session.round,
         base_len=session.length,
         feed_to=feed_to,
-        next_k=state.next_length(session, now) if last else 0,
+        next_k=next_k,
+        stop_below=stop_below,
         device=session.device,
         gateway=session.gateway,
         tokens=held.draft.tokens if held else (),
         parents=held.draft.parents if held else (),
     )
+    session.survival = held.draft.survival if held else b""
     if held is not None:  # staging acknowledges its entry
         state.holding.discard(held.entry)
         session.held = None
@@ -140,11 +143,15 @@ def on_refused(state: State, effect: Stage, now: float) -> None:
         if session is None or session.batch != effect.batch.batch:
             continue
         if entry:
-            draft = Draft(
-                row.session, row.epoch, row.round, row.base_len, row.device, row.tokens, row.parents
-            )
-            state.hold_draft(session, HeldDraft(entry, draft))
+            state.hold_draft(session, HeldDraft(entry, _draft_of(row, session.survival)))
         state.enter(session, "ready" if session.phase == "verifying" else "prefill", now)
+
+
+def _draft_of(row: StagedRow, survival: bytes) -> Draft:
+    """The draft in a row."""
+    return Draft(
+        row.session, row.epoch, row.round, row.base_len, row.device, row.tokens, survival, row.parents
+    )
 
 
 def wait_span(state: State, session: ScheduledSession, now: float) -> Span:

@@ -208,18 +208,23 @@ class State:
         """Whether the session's device is alive, has caught up, and is not on probation."""
         return session.caught_up and now >= session.draft_after and self.fleet.has_device(session.device)
 
-    def next_length(self, session: ScheduledSession, now: float) -> int:
-        """Draft length k of the round after the row that is being staged, which itself commits at least one token."""
+    def next_draft(self, session: ScheduledSession, now: float) -> tuple[int, int]:
+        """Draft length k of the round after the row that is being staged, and the survival byte to stop below.
+
+        The row itself commits at least one token.
+        """
         if not self.can_draft(session, now):
-            return 0
+            return 0, 0
         view = session.view(True, self.estimates.device(session.device))
         verifier = self.verifiers.get(session.verifier)
+        stop_below = 0
         if self.window is not None and verifier is not None:
             decision = self.window.decide(view, verifier.load())
             k = decision.k if decision.mode == "distributed" else 0
+            stop_below = decision.stop_below
         else:
             k = self.policy.next_length(view, verifier.plan if verifier else None, now)
-        return max(0, min(k, session.remaining - 2, limits.MAX_DRAFT))
+        return max(0, min(k, session.remaining - 2, limits.MAX_DRAFT)), stop_below
 
     def verdict_wait_s(self, session: ScheduledSession) -> float:
         """Limit for the session's verdict: longer for a busy verifier, doubled after each miss."""

@@ -194,6 +194,7 @@ def verify_row(row: StagedRow, session: VerifiedSession, fed: TargetRow, choices
         drafted=len(draft),
         accepted=min(accepted, len(tokens)),
         next_k=0 if finish else row.next_k,
+        stop_below=row.stop_below,
         finish=finish,
         cached_len=row.base_len + accepted,
     )
@@ -217,7 +218,7 @@ def refusal(row: StagedRow, status: Status, message: str) -> Verdict:
 
 def already_committed(row: StagedRow) -> Verdict:
     """An "ok" without tokens for a row behind the log: `commit` fills in the tokens from the log."""
-    return _verdict(row, next_k=row.next_k)
+    return _verdict(row, next_k=row.next_k, stop_below=row.stop_below)
 
 
 def _verdict(  # copies the row's fields; the keyword arguments are its outcome
@@ -228,6 +229,7 @@ def _verdict(  # copies the row's fields; the keyword arguments are its outcome
     drafted: int = 0,
     accepted: int = 0,
     next_k: int = 0,
+    stop_below: int = 0,
     finish: Finish = "",
     status: Status = "ok",
     cached_len: int = 0,
@@ -244,6 +246,7 @@ def _verdict(  # copies the row's fields; the keyword arguments are its outcome
         drafted=drafted,
         accepted=accepted,
         next_k=next_k,
+        stop_below=stop_below,
         finish=finish,
         status=status,
         cached_len=cached_len,

@@ -1,7 +1,8 @@
 """A drafter that replays recorded texts with modelled speed and acceptance, for emulated devices with a real verifier.
 
-At each position it drafts the target's recorded token with probability alpha, else another one. Which positions are
-wrong depends only on the seed and the position, so that all policies see the same drafts.
+At each position it drafts the target's recorded token with probability alpha, else another one, and says that it is as
+sure as that. Which positions are wrong depends only on the seed and the position, so that all policies see the same
+drafts.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import Final
 
 from shared.compute.drafter import DraftRequest, DraftResult, NoCapacity
 from shared.compute.modelled import guesses_right
+from shared.speculative.survival import Survival
 
 FEED_SHARE: Final = 0.1  # cost of a prompt token of a new session, relative to a drafted token
 
@@ -28,6 +30,15 @@ class Recordings:
         return next((n for n, text in enumerate(self.texts) if text[: len(beginning)] == beginning), None)
 
 
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A request under way, the survival of the tokens that it will draft, and its duration in seconds."""
+
+    request: DraftRequest
+    survival: bytes
+    seconds: float
+
+
 class ReplayDrafter:
     """Drafter that replays recorded texts. Requests are served in order, each completely in one step."""
 
@@ -40,7 +51,7 @@ class ReplayDrafter:
         self._alpha, self._seed = alpha, seed
         self._draft_s = draft_ms / 1e3
         self._text_of: dict[str, int | None] = {}  # by session
-        self._works: dict[str, tuple[DraftRequest, float]] = {}  # with the duration in seconds
+        self._works: dict[str, _Work] = {}
 
     def start(self, request: DraftRequest) -> None:
         """Start a request, replacing one of the same session. Raises NoCapacity."""
@@ -50,17 +61,19 @@ class ReplayDrafter:
         if new:
             self._text_of[request.session] = self._recordings.of(request.ids)
         fed = len(request.ids) if new else 0
-        self._works[request.session] = request, self._draft_s * (request.k + FEED_SHARE * fed)
+        survival = self._survival(request)
+        seconds = self._draft_s * (len(survival) + FEED_SHARE * fed)
+        self._works[request.session] = _Work(request, survival, seconds)
 
     def step(self) -> list[DraftResult]:
         """Run one decode; returns the requests that it finished."""
         if not self._works:
             return []
         session = next(iter(self._works))
-        request, seconds = self._works.pop(session)
-        base = len(request.ids)
-        tokens = tuple(self._token(session, base + i, request.sampling.vocab) for i in range(request.k))
-        return [DraftResult(session, base, tokens, round(seconds * 1e6))]
+        work = self._works.pop(session)
+        base, vocab = len(work.request.ids), work.request.sampling.vocab
+        tokens = tuple(self._token(session, base + i, vocab) for i in range(len(work.survival)))
+        return [DraftResult(session, base, tokens, work.survival, round(work.seconds * 1e6))]
 
     def busy(self) -> bool:
         """Whether any request is under way."""
@@ -68,7 +81,7 @@ class ReplayDrafter:
 
     def cost_s(self) -> float:
         """Modelled seconds of the next step."""
-        return next((seconds for _, seconds in self._works.values()), 0.0)
+        return next((work.seconds for work in self._works.values()), 0.0)
 
     def forget(self, session: str) -> None:
         """Free everything held for a session. Unknown sessions are ignored."""
@@ -82,6 +95,14 @@ class ReplayDrafter:
         """Forget all sessions."""
         self._text_of.clear()
         self._works.clear()
+
+    def _survival(self, request: DraftRequest) -> bytes:
+        """Survival bytes of the tokens to draft: k, or fewer where the request stops."""
+        survival = Survival(request.stop_below)
+        for _ in range(request.k):
+            if not survival.add(self._alpha):
+                break
+        return bytes(survival.bytes)
 
     def _token(self, session: str, position: int, vocab: int) -> int:
         """The recorded token or another one; beyond the recording any token."""

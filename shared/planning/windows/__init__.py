@@ -14,6 +14,7 @@ DEFAULT_K: Final = 4
 REGISTRY: Final = {  # name: file in this package; its `make` takes k and returns the controller
     "static": "static",
     "backoff": "backoff",
+    "threshold": "threshold",
     "ema": "ema",
     "goodput": "goodput",
 }

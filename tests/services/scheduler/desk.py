@@ -130,7 +130,9 @@ class Desk:
             "tokens": tuple(range(tokens)),
             "draft_us": 10_000 * tokens,
         }
-        return Draft(**{**fields, **other})  # type: ignore[arg-type]  # a test's own fields
+        fields |= other
+        fields.setdefault("survival", bytes(len(fields["tokens"])))  # type: ignore[arg-type]
+        return Draft(**fields)  # type: ignore[arg-type]  # a test's own fields
 
     def resync(self, name: str, reason: ResyncReason, device: str = "") -> Resync:
         s = self.core.sessions[name]

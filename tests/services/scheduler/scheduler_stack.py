@@ -148,7 +148,17 @@ class Stack:
             tokens = (5,) * message.next_k
             m = message
             await self.broker.streams.push(
-                KEYS.draft, Draft(m.session, m.epoch, m.round + 1, m.length, "d:1", tokens, draft_us=5000)
+                KEYS.draft,
+                Draft(
+                    m.session,
+                    m.epoch,
+                    m.round + 1,
+                    m.length,
+                    "d:1",
+                    tokens,
+                    bytes(len(tokens)),
+                    draft_us=5000,
+                ),
             )
 
     async def submit(self, *names: str, prompt: int = 20, tokens: int = 30) -> None:

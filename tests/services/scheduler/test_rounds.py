@@ -120,6 +120,26 @@ def test_an_oversized_draft_costs_the_device_its_turn() -> None:
     assert desk.dropped("draft", "oversized") == 1
 
 
+@pytest.mark.parametrize("survival", [b"", bytes(5), bytes((9, 9, 9, 10))])
+def test_survival_that_does_not_fit_its_draft_costs_the_device_its_turn(survival: bytes) -> None:
+    desk = Desk()
+    desk.start("s")
+    desk.take(desk.draft("s", survival=survival))
+    row = desk.row("s")
+    assert (row.tokens, row.next_k) == ((), 0)  # on probation
+    assert desk.dropped("draft", "survival") == 1
+
+
+def test_an_empty_draft_is_an_answer_and_its_tokens_are_spared() -> None:
+    desk = Desk()
+    desk.start("s")
+    (entry,) = desk.take(desk.draft("s", tokens=0))
+    row = desk.row("s")
+    assert (row.tokens, row.next_k) == ((), 4)  # no probation
+    assert not desk.core.holds(entry)
+    assert desk.count("spared_tokens") == 4
+
+
 def test_a_second_draft_and_a_redelivered_one_are_harmless() -> None:
     desk = Desk()
     desk.start("a", "b")

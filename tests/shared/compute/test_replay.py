@@ -33,6 +33,15 @@ def test_its_luck_is_the_seeds_and_the_positions_alone() -> None:
     assert draft(other, 0, 100, 64) != whole
 
 
+def test_it_is_as_sure_as_its_rate_and_stops_there() -> None:
+    drafter = ReplayDrafter(RECORDINGS, 0.5, draft_ms=10, seed=1)
+    draft(drafter, 0, 100, 1)
+    drafter.start(DraftRequest("s", TEXTS[0][:101], 16, SAMPLING, stop_below=60))
+    assert drafter.cost_s() == pytest.approx(0.03)
+    (result,) = drafter.step()
+    assert (len(result.tokens), list(result.survival)) == (3, [128, 64, 32])
+
+
 def test_it_takes_its_time_and_more_for_a_new_prompt() -> None:
     drafter = ReplayDrafter(RECORDINGS, 0.5, draft_ms=10, seed=1)
     drafter.start(DraftRequest("s", TEXTS[1][:100], 4, SAMPLING))

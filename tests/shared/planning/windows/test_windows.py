@@ -51,6 +51,10 @@ def test_the_oracle_is_refused_by_name() -> None:
         make_window("oracle")
 
 
+def test_threshold_leaves_it_to_the_device_to_stop() -> None:
+    assert rounds("threshold", 4, [(4, 0)]) == Decision("distributed", MAX_K, stop_below=76)
+
+
 def test_backoff_jumps_between_the_bounds() -> None:
     assert rounds("backoff", 4, []).k == 4
     assert rounds("backoff", 4, [(4, 1)]).k == 1

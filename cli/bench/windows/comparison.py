@@ -16,29 +16,29 @@ MEASURES: Final = ("speed", "throughput")
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class Metrics:
     """speed: tokens per second of one user, 1 / TPOT, mean over requests. throughput: tokens per second of all."""
 
     speed: float
     throughput: float
 
     @classmethod
-    def mean(cls, some: Sequence["Figures"]) -> "Figures":
+    def mean(cls, some: Sequence["Metrics"]) -> "Metrics":
         """The mean over seeds."""
         return cls(*(fmean(getattr(one, measure) for one in some) for measure in MEASURES))
 
 
 @dataclass(frozen=True, slots=True)
 class CellResult:
-    """A cell's figures by controller, means over seeds. rate: requests per second."""
+    """A cell's metrics by controller, means over seeds. rate: requests per second."""
 
     cell: Cell
     rate: float
-    figures: Mapping[str, Figures]
+    metrics: Mapping[str, Metrics]
 
     def ratio(self, controller: str, measure: str, base: str = BASELINE) -> float:
-        """A controller's figure over that of another."""
-        ours, theirs = (getattr(self.figures[name], measure) for name in (controller, base))
+        """A controller's metric over that of another."""
+        ours, theirs = (getattr(self.metrics[name], measure) for name in (controller, base))
         return float(ours / theirs)
 
     def regret(self, controller: str, measure: str) -> float:
@@ -46,12 +46,12 @@ class CellResult:
         return 1 - self.ratio(controller, measure, ORACLE)
 
 
-def figures_of(run: CellRun) -> Figures:
-    """The figures of a finished run. Raises OSError, ValueError."""
+def metrics_of(run: CellRun) -> Metrics:
+    """The metrics of a finished run. Raises OSError, ValueError."""
     body = json.loads(run.run.result.read_text(encoding="utf-8"))
     with (run.run.result.parent / body["requests_file"]).open(encoding="utf-8") as lines:
         records = [record_of(json.loads(line)) for line in lines]
-    return Figures(mean_speed(records, Window(**body["window"])), float(body["figures"]["output_throughput"]))
+    return Metrics(mean_speed(records, Window(**body["window"])), float(body["figures"]["output_throughput"]))
 
 
 def mean_speed(records: Iterable[Record], window: Window) -> float:
@@ -62,13 +62,13 @@ def mean_speed(records: Iterable[Record], window: Window) -> float:
 
 def results_of(runs: Iterable[CellRun]) -> list[CellResult]:
     """One result per cell, in the order of the runs."""
-    found: dict[Cell, dict[str, list[Figures]]] = defaultdict(lambda: defaultdict(list))
+    found: dict[Cell, dict[str, list[Metrics]]] = defaultdict(lambda: defaultdict(list))
     rates: dict[Cell, float] = {}
     for run in runs:
-        found[run.cell][run.controller].append(figures_of(run))
+        found[run.cell][run.controller].append(metrics_of(run))
         rates[run.cell] = run.rate
     return [
-        CellResult(cell, rates[cell], {name: Figures.mean(some) for name, some in by_name.items()})
+        CellResult(cell, rates[cell], {name: Metrics.mean(some) for name, some in by_name.items()})
         for cell, by_name in found.items()
     ]
 
@@ -84,7 +84,7 @@ def summary(results: Sequence[CellResult], controller: str) -> dict[str, Any]:
             f"{measure}_least": ratios[worst],
             f"{measure}_least_at": str(worst),
         }
-        if all(ORACLE in result.figures for result in results):
+        if all(ORACLE in result.metrics for result in results):
             regrets = {result.cell: result.regret(controller, measure) for result in results}
             worst = max(regrets, key=lambda cell: regrets[cell])
             row |= {
@@ -105,7 +105,7 @@ def as_rows(results: Sequence[CellResult]) -> list[dict[str, Any]]:
             "rate": result.rate,
             **{
                 name: {measure: round(getattr(figures, measure), 3) for measure in MEASURES}
-                for name, figures in result.figures.items()
+                for name, figures in result.metrics.items()
             },
         }
         for result in results

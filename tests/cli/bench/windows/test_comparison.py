@@ -3,14 +3,14 @@
 import pytest
 
 from cli.bench.windows.cells import Cell
-from cli.bench.windows.comparison import CellResult, Figures, mean_speed, summary
+from cli.bench.windows.comparison import CellResult, Metrics, mean_speed, summary
 from loadgen.metrics.summary import Window
 from loadgen.request import ChatRequest, Chunk, Record
 
 
 def result(rtt_ms: float, **speeds: float) -> CellResult:
     return CellResult(
-        Cell("pair", rtt_ms, 1.0), 2.0, {name: Figures(speed, 10 * speed) for name, speed in speeds.items()}
+        Cell("pair", rtt_ms, 1.0), 2.0, {name: Metrics(speed, 10 * speed) for name, speed in speeds.items()}
     )
 
 

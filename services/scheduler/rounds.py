@@ -178,7 +178,7 @@ def _complete_batch(state: State, verdict: Verdict, now: float) -> None:
         if verifier.in_flight.complete(verdict.batch, now):
             state.dirty.add(verifier.name)
         if verdict.verify_us and (done := verifier.in_flight.pop_measured(verdict.batch)):
-            verifier.costs.observe(done, verdict.verify_us / 1000)
+            verifier.costs.observe(done.with_fused(verdict.pass_fused), verdict.verify_us / 1000)
 
 
 def _on_committed(state: State, session: ScheduledSession, verdict: Verdict, now: float) -> None:
@@ -195,7 +195,14 @@ def _on_committed(state: State, session: ScheduledSession, verdict: Verdict, now
         state.metrics.observe_round(verdict.drafted, verdict.accepted)
         if state.window is not None:
             round_s = now - session.advanced_at if session.advanced_at else 0.0
-            outcome = RoundOutcome(session.allowed_k, verdict.drafted, verdict.accepted, round_s)
+            outcome = RoundOutcome(
+                session.allowed_k,
+                verdict.drafted,
+                verdict.accepted,
+                round_s,
+                verdict.fused_drafted,
+                verdict.fused_accepted,
+            )
             state.window.observe(session.id, outcome)
         session.advanced_at = now
         if session.verifier in state.verifiers:
@@ -217,4 +224,5 @@ def _on_committed(state: State, session: ScheduledSession, verdict: Verdict, now
         )
         state.enter(session, "drafting", now, now + state.draft_wait_s(session))
     else:
+        session.allowed_k = 0
         state.enter(session, "ready", now)

@@ -9,6 +9,7 @@ from services.scheduler.session import HeldDraft, ScheduledSession
 from services.scheduler.state import State
 from services.scheduler.verifiers import InFlightBatch, VerifierState
 from shared.planning.cost import Row
+from shared.planning.windows.window import Decision
 from shared.protocol.messages import Draft, Span, StagedBatch, StagedRow
 
 MAX_BATCHES_AHEAD: Final = 2  # at a verifier: one in its pass and one waiting, so that no hop leaves it idle
@@ -107,15 +108,16 @@ def take_row(state: State, session: ScheduledSession, feed_to: int, now: float) 
         state.metrics.wait.observe(now - session.since)
     else:
         state.metrics.prefill.inc(feed_to - session.cached)
-    next_k, stop_below = state.next_draft(session, now) if last else (0, 0)
+    draft = state.next_draft(session, now) if last else Decision.draft(0)
     row = StagedRow(
         session=session.id,
         epoch=session.epoch,
         round=session.round,
         base_len=session.length,
         feed_to=feed_to,
-        next_k=next_k,
-        stop_below=stop_below,
+        next_k=draft.k if draft.mode == "distributed" else 0,
+        stop_below=draft.stop_below,
+        free=draft.k if draft.mode == "fused" and held is None else 0,
         device=session.device,
         gateway=session.gateway,
         tokens=held.draft.tokens if held else (),

@@ -151,7 +151,7 @@ class StagedRow:
     The verifier feeds the committed tokens that it has not cached, up to `feed_to`, and then the draft. With
     feed_to == base_len it samples and commits; a smaller feed_to is a chunk of prefill or rebuild, with the status
     `prefilled`. next_k, stop_below: length of the device's next draft, and where it stops sooner; copied into the
-    verdict.
+    verdict. free: most tokens that the verifier may draft itself and add to a row without a draft.
     """
 
     session: SessionId
@@ -165,6 +165,7 @@ class StagedRow:
     tokens: Drafted = ()
     parents: Parents = ()
     stop_below: SurvivalByte = 0
+    free: DraftLength = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +194,8 @@ class Verdict:
     status ok: `tokens` (including the corrected or bonus token) are committed from base_len on, and length == base_len
     + len(tokens). prefilled, need_prefill: cached_len is the number of cached tokens. no_pages, stale, error: the row
     was not run; `message` has the reason. The device drafts next_k tokens, but none after one whose survival is below
-    stop_below; 0 = it drafts them all.
+    stop_below; 0 = it drafts them all. drafted, accepted: of the device's draft; fused_drafted, fused_accepted: of
+    the verifier's own. pass_fused: tokens of the latter in the whole pass.
     """
 
     session: SessionId
@@ -214,6 +216,9 @@ class Verdict:
     queue_us: Micros = 0  # from reading the batch to its forward pass
     verify_us: Micros = 0  # the forward pass, including the acceptance rule
     message: Text = ""
+    fused_drafted: DraftLength = 0
+    fused_accepted: DraftLength = 0
+    pass_fused: Counter = 0
 
 
 @dataclass(frozen=True, slots=True)

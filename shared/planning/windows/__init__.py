@@ -17,6 +17,7 @@ REGISTRY: Final = {  # name: file in this package; its `make` takes k and return
     "threshold": "threshold",
     "ema": "ema",
     "goodput": "goodput",
+    "fused": "fused",
 }
 WINDOW_NAMES: Final = tuple(REGISTRY)
 SIMULATED_NAMES: Final = ("oracle",)  # of `outrider simulate` alone, in simulator/

@@ -35,7 +35,12 @@ KEPT_TO = {
     "accelerate": ["services/verifier/*"],
     "llama_cpp": ["services/draft_worker/*", "cli/models/*"],
     "scipy": ["shared/planning/solvers/paper/milp.py", "loadgen/measuring/intervals.py"],
-    "matplotlib": ["cli/plan/*", "cli/race/picture.py", "cli/simulate/picture.py"],
+    "matplotlib": [
+        "cli/bench/windows/picture.py",
+        "cli/plan/*",
+        "cli/race/picture.py",
+        "cli/simulate/picture.py",
+    ],
     "plotly": ["loadgen/report/*"],
     "redis": ["shared/broker/*", "cli/bench/orchestration.py"],
     "aiohttp": [

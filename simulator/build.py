@@ -16,7 +16,7 @@ from shared.runtime.settings import (
 from shared.scenario.scenario import DeviceSpec
 from simulator import services
 from simulator.link import LinkModel
-from simulator.pass_cost import PassCost
+from simulator.pass_cost import RowsCost
 from simulator.scenario import Core
 from simulator.simulation import Simulation
 from simulator.stack import SimulatedStack
@@ -28,7 +28,7 @@ def build(simulation: Simulation, device_metrics: Metrics) -> SimulatedStack:
     """The stack, not started. device_metrics: of all devices together."""
     core, stack = simulation.scenario.core, SimulatedStack(simulation.seed, decode=simulation.decode)
     feed = simulation.scenario.feed.low
-    hop = LinkModel(delay_s=core.hop.ms_at(0.0, 0.0) / 1e3)
+    hop = LinkModel(delay_s=simulation.hop_ms / 1e3)
     stack.add("scheduler", services.scheduler(_scheduler_settings(simulation)), hop)
     for n in range(core.gateways):
         gateway = isolated(GatewaySettings, name=f"gateway-{n}", trace=simulation.trace)
@@ -51,7 +51,7 @@ def build(simulation: Simulation, device_metrics: Metrics) -> SimulatedStack:
     return stack
 
 
-def _target(core: Core, law: PassCost) -> ModelledTarget:
+def _target(core: Core, law: RowsCost) -> ModelledTarget:
     return ModelledTarget(VOCAB, kv_tokens=core.kv_tokens, max_context=core.context, cost_ms=law.cost_ms)
 
 

@@ -153,10 +153,7 @@ class _Run:
         settle_s = self.simulation.settle_s or scenario.settle.at(0)
         measure_s = self.simulation.measure_s or scenario.measure.at(0)
         devices = [device.name for device in self.simulation.devices]
-        rng, source = np.random.default_rng(self.simulation.seed), Synthetic()
-        prompts = [
-            source.draw(rng, scenario.workload.prompt, ()).prompt for _ in range(max(len(devices), PROMPTS))
-        ]
+        prompts = self.simulation.prompts or self._random_prompts(max(len(devices), PROMPTS))
         self.state.started = self.client.now()
         self.client.on_end = self.state.records.append  # for observers, until it is known what counts
         what = (MODEL, scenario, devices, prompts)
@@ -164,6 +161,10 @@ class _Run:
         self.users = users
         self.state.records = users.counted()
         self.state.started, self.state.last_due = users.start, users.end
+
+    def _random_prompts(self, count: int) -> list[tuple[int, ...] | str]:
+        rng, source = np.random.default_rng(self.simulation.seed), Synthetic()
+        return [source.draw(rng, self.simulation.scenario.workload.prompt, ()).prompt for _ in range(count)]
 
     # --- metrics ------------------------------------------------------------------------------------
     def _spans(self) -> list[Span]:

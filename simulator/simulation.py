@@ -1,15 +1,15 @@
 """What to simulate: a scenario under one policy."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from loadgen.run.runner import RunPlan
 from shared.compute.acceptance_record import Replay
 from shared.planning.problem import PackedServer
-from shared.planning.profile import Profile
+from shared.planning.profile import Profile, ServingCosts
 from shared.scenario.scenario import DeviceSpec, PolicyConfig
-from simulator.pass_cost import PassCost
+from simulator.pass_cost import PassCost, RowsCost, Scaled
 from simulator.scenario import SimulatedScenario
 
 
@@ -20,6 +20,8 @@ class Simulation:
     plan: the load, None = a user per device. profile_file: of `profile`; the scheduler reads it. settle_s, measure_s:
     without a plan only; 0 = the scenario's. trace: collect spans. replays: recordings by the name in the scenario.
     order: seed of the order of events of different processes at one instant; None = asyncio's order, for figures.
+    serving: costs of a live stack, in place of the scenario's hop; None = not measured.
+    prompts: of the users of a run without a plan; () = random ones of the workload's length.
     decode: readers decode and check each message, as separate processes do; the result is the same, later.
     """
 
@@ -35,11 +37,22 @@ class Simulation:
     replays: Mapping[str, Replay] = field(default_factory=dict)
     order: int | None = None
     decode: bool = False
+    prompts: Sequence[tuple[int, ...]] = ()
+    serving: ServingCosts | None = None
+
+    @cached_property
+    def law(self) -> RowsCost:
+        """The cost of a verifier's pass: the profile's, or the scenario's; of a stack that serves where that is known."""
+        profile, serving = self.profile, self.serving
+        if serving is not None:
+            alone = profile.pass_table if profile is not None else self.scenario.core.pass_cost
+            return Scaled(alone, serving.pass_scale)
+        return PassCost(PackedServer(profile.pass_law)) if profile else self.scenario.core.pass_cost
 
     @property
-    def law(self) -> PassCost:
-        """The cost of a verifier's pass: the profile's, or the scenario's."""
-        return PassCost(PackedServer(self.profile.pass_law)) if self.profile else self.scenario.core.pass_cost
+    def hop_ms(self) -> float:
+        """One way between a process and the broker."""
+        return self.serving.hop_ms if self.serving else self.scenario.core.hop.ms_at(0.0, 0.0)
 
     @cached_property
     def devices(self) -> tuple[DeviceSpec, ...]:

@@ -58,11 +58,13 @@ class SimulatedLink:
         incarnation: Incarnation,
         faults: FaultCounter | None = None,
         outages: Sequence[Outage] = (),
+        message_s: float = 0.0,
     ) -> None:
-        """outages: of the broker, and of this process's own link."""
+        """outages: of the broker, and of this process's own link. message_s: of its code, for each message read."""
         self.incarnation = incarnation
         self._faults, self._outages = faults, outages
         self.counts_calls = faults is not None
+        self.message_s = message_s
         self._ids, self._duplicates = ids, model.duplicates
         self.outward, self.inward = Direction(model.drawn(ids)), Direction(model.drawn(ids))
         self._kinds: dict[
@@ -107,6 +109,11 @@ class SimulatedLink:
         if self._duplicates and self._ids.jitter(0.0, 1.0) < self._duplicates:
             copies += 1
         return copies
+
+    async def handle(self, messages: int) -> None:
+        """Take the time of the process's code for these messages."""
+        if messages and self.message_s:
+            await self._pass(messages * self.message_s)
 
     def is_down(self) -> bool:
         """Whether the broker is out of reach."""

@@ -77,14 +77,12 @@ class _Run:
     async def run(self, observer: Observer | None) -> RunOutcome:
         """From the start of all processes to their end."""
         self.stack = build(self.simulation, Metrics(self.device_registry))
-        self.client = SimulatedClient(self._gateways, VOCAB)
+        self.client = SimulatedClient(self._gateways, VOCAB, self.simulation.request_ms / 1e3)
         async with self.stack:
             await self._ready(observer)
             before, busy_before = self._scrape(), self.client.now()
             loading = asyncio.create_task(self._load())
-            failing = asyncio.create_task(
-                let_happen(self.simulation.scenario.faults, self.stack, self.client.now())
-            )
+            failing = asyncio.create_task(let_happen(self.simulation.scenario, self.stack, self.client.now()))
             while not loading.done():
                 await asyncio.wait({loading}, timeout=OBSERVED_S)
                 self.stack.raise_if_failed()

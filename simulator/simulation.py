@@ -6,7 +6,7 @@ from functools import cached_property
 
 from loadgen.run.runner import RunPlan
 from shared.compute.acceptance_record import Replay
-from shared.planning.problem import PackedServer
+from shared.planning.problem import PackedServer, Server
 from shared.planning.profile import Profile, ServingCosts
 from shared.scenario.scenario import DeviceSpec, PolicyConfig
 from simulator.pass_cost import PassCost, RowsCost, Scaled
@@ -43,16 +43,30 @@ class Simulation:
     @cached_property
     def law(self) -> RowsCost:
         """The cost of a verifier's pass: the profile's, or the scenario's; of a stack that serves where that is known."""
-        profile, serving = self.profile, self.serving
-        if serving is not None:
-            alone = profile.pass_table if profile is not None else self.scenario.core.pass_cost
-            return Scaled(alone, serving.pass_scale)
-        return PassCost(PackedServer(profile.pass_law)) if profile else self.scenario.core.pass_cost
+        if self.serving is None:
+            return PassCost(self.server)
+        alone = self.profile.pass_table if self.profile is not None else PassCost(self.server)
+        return Scaled(alone, self.serving.pass_scale)
+
+    @property
+    def server(self) -> Server:
+        """The verifier as planners know it: the law of its passes alone."""
+        return PackedServer(self.profile.pass_law) if self.profile else self.scenario.core.server.server()
 
     @property
     def hop_ms(self) -> float:
         """One way between a process and the broker."""
         return self.serving.hop_ms if self.serving else self.scenario.core.hop.ms_at(0.0, 0.0)
+
+    @property
+    def message_ms(self) -> float:
+        """Of a process's own code for each message that it reads."""
+        return self.serving.message_ms if self.serving else 0.0
+
+    @property
+    def request_ms(self) -> float:
+        """Of HTTP and tokenizer for each request."""
+        return self.serving.request_ms if self.serving else 0.0
 
     @cached_property
     def devices(self) -> tuple[DeviceSpec, ...]:

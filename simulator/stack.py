@@ -12,6 +12,7 @@ from shared.broker.memory_link import MemoryConnection
 from shared.protocol import wire
 from shared.runtime.ids import Ids
 from simulator.connection import SimulatedConnection
+from simulator.device_delays import DeviceDelays
 from simulator.faults import Fault, FaultCounter
 from simulator.link import LinkModel, Outage, SimulatedCompute, SimulatedLink
 from simulator.process import Incarnation, Process, Run, owned_task
@@ -30,7 +31,7 @@ class SimulatedStack:
     """Processes on one broker. Use as `async with stack`, on a virtual loop; `add` them before.
 
     services: the service of each process's current life. counters: calls and messages of each process, where counted.
-    outage: of the broker. cuts: of the link of one process alone.
+    outage: of the broker. cuts: of the link of one process alone. delays: of the links that devices emulate.
     """
 
     def __init__(
@@ -40,15 +41,17 @@ class SimulatedStack:
         count_calls: bool = False,
         stream_limit: int = STREAM_LIMIT,
         decode: bool = True,
+        message_s: float = 0.0,
     ) -> None:
         """faults: at numbered calls. count_calls: number calls and messages even of processes without faults.
 
         stream_limit: entries of a work stream. decode: whether readers decode and check messages, rather than get the
-        objects that were sent.
+        objects that were sent. message_s: of a process's own code for each message that it reads.
         """
         self.server = MemoryServer(_true_time, wire.encode if decode else wire.encode_carried)
         self.outage = Outage()
         self.cuts: dict[str, Outage] = {}
+        self.delays = DeviceDelays({})
         self.processes: dict[str, Process] = {}
         self.services: dict[str, Service] = {}
         self.counters: dict[str, FaultCounter] = {}
@@ -58,7 +61,7 @@ class SimulatedStack:
         self._faults = tuple(faults)
         self._counted = {fault.process for fault in faults}
         self._count_all = count_calls
-        self._stream_limit = stream_limit
+        self._stream_limit, self._message_s = stream_limit, message_s
         self._lives: dict[str, asyncio.Task[None]] = {}
 
     def add(
@@ -80,7 +83,7 @@ class SimulatedStack:
 
         def start(incarnation: Incarnation) -> Run:
             ids = Ids(self._seeds.bits(32) + 1)
-            crossed = SimulatedLink(link, ids, incarnation, counter, (self.outage, cut))
+            crossed = SimulatedLink(link, ids, incarnation, counter, (self.outage, cut), self._message_s)
             registry = self.registries[name] = CollectorRegistry()
             connection = _connection(self.server, crossed)
             broker = MemoryBroker(

@@ -88,7 +88,11 @@ def show(console: Console, cells: Sequence[Compared], result: Mapping[str, Any])
     }
     console.print(table(order, ranks, "policies", RANKS))
     serving = result["serving"]
-    console.print(f"passes × {serving['pass_scale']:.3f}, hop {serving['hop_ms']:.2f} ms, fitted to the tuning runs")
+    console.print(
+        f"serving costs: passes × {serving['pass_scale']:.3f}, hop {serving['hop_ms']:.2f} ms, a message "
+        f"{serving['message_ms']:.2f} ms, a request {serving['request_ms']:.1f} ms; fitted on "
+        f"{', '.join(serving['fitted_on'])}"
+    )
 
 
 def _row(cell: Mapping[str, Any]) -> dict[str, Any]:

@@ -126,8 +126,8 @@ class _Validation:
         def simulate(cell: Cell, costs: ServingCosts) -> tuple[Figures, dict[str, Any]]:
             return simulate_cell(cell, self.core, texts[cell.name], costs)
 
-        costs = fit(runs, simulate, lambda _: None)
-        step.advance(f"passes × {costs.pass_scale:.3f}, hop {costs.hop_ms:.2f} ms")
+        costs = fit(runs, simulate)
+        step.advance()
         if self.core.profile is not None:
             profile = self.core.profile.model_copy(update={"serving": costs})
             write_profile(self.options.out / "profile.json", profile)

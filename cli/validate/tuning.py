@@ -1,23 +1,29 @@
-"""Fits the serving costs: how much longer a pass takes while the stack serves, and what a hop takes.
+"""Fits the serving costs: what a simulation has to know of a live stack beyond passes by themselves.
 
-Both are fitted to live runs of one scenario, the tuning one, by simulating the same. The scenarios that are validated
-have no part in it.
+They are fitted to live runs of one scenario, the tuning one, by simulating the same. The scenarios that are validated
+have no part in it. Four numbers are chosen so that passes, rounds and first tokens take as long as live ones: the
+factor of passes, a hop, a message, a request. A round and a first token cross different numbers of hops and messages,
+which tells these apart. A hop is half a commit at most, and that is measured.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from math import exp, log
+from math import log
 from statistics import fmean
 from typing import Any, Final
+
+import numpy as np
 
 from cli.validate.cell import Cell, LiveRepeat
 from cli.validate.figures import Figures
 from shared.planning.profile import ServingCosts
 
-FIRST_HOP_MS: Final = 0.25
-STEP_MS: Final = 0.25  # of the second trial
+START: Final = (1.0, 0.3, 0.5, 1.0)  # pass_scale, hop_ms, message_ms, request_ms
+LEAST: Final = (0.3, 0.02, 0.0, 0.0)
+MOST: Final = (5.0, 20.0, 50.0, 200.0)
+STEPS: Final = (0.03, 0.4, 0.4, 0.5)  # of derivatives, as shares: a run's figures are smooth only over larger ones
 TRIALS: Final = 6
-CLOSE: Final = 0.002  # rounds on average as long as live ones
+FIRST_WEIGHT: Final = 0.5  # of first tokens: there are fewer of them than of rounds
 
 Simulate = Callable[[Cell, ServingCosts], tuple[Figures, dict[str, Any]]]
 
@@ -30,39 +36,35 @@ class Tuned:
     live: LiveRepeat
 
 
-def fit(runs: Sequence[Tuned], simulate: Simulate, on_trial: Callable[[ServingCosts], None]) -> ServingCosts:
-    """Serving costs with which passes, and rounds on average, take as long as live. on_trial: after each trial.
+def fit(runs: Sequence[Tuned], simulate: Simulate) -> ServingCosts:
+    """The serving costs with the least squares of log(simulated / live)."""
+    from scipy.optimize import least_squares  # slow to load
 
-    The hop is found by the secant method; each trial also corrects the pass.
-    """
     names = tuple(run.cell.name for run in runs)
-    costs = ServingCosts(pass_scale=1.0, hop_ms=FIRST_HOP_MS, fitted_on=names)
-    before: tuple[float, float] | None = None  # hop, and by how much rounds were too long
-    for _ in range(TRIALS):
-        passes, rounds = _off(runs, costs, simulate)
-        on_trial(costs)
-        scale = costs.pass_scale / exp(passes)
-        if abs(rounds) < CLOSE and abs(passes) < CLOSE:
-            return costs
-        hop, before = _next_hop(costs.hop_ms, rounds, before), (costs.hop_ms, rounds)
-        costs = costs.model_copy(update={"pass_scale": scale, "hop_ms": hop})
-    return costs
+    most = list(MOST)
+    most[1] = max(2 * LEAST[1], fmean(run.live.stack["mean_commit_ms"] for run in runs) / 2)
+    start = np.minimum(START, 0.9 * np.array(most))
+
+    def residuals(values: "np.ndarray") -> list[float]:
+        costs = _costs(values, names)
+        return [off for run in runs for off in _off(run, *simulate(run.cell, costs))]
+
+    found = least_squares(
+        residuals, start, bounds=(LEAST, most), x_scale=np.abs(start), diff_step=STEPS, max_nfev=TRIALS
+    )
+    return _costs(found.x, names)
 
 
-def _off(runs: Sequence[Tuned], costs: ServingCosts, simulate: Simulate) -> tuple[float, float]:
-    """Mean logarithms of simulated / live: of the mean pass, and of the mean round."""
-    passes, rounds = [], []
-    for run in runs:
-        figures, stack = simulate(run.cell, costs)
-        passes.append(log(stack["mean_pass_ms"] / run.live.stack["mean_pass_ms"]))
-        rounds.append(log(figures.round.mean / run.live.figures.round.mean))
-    return fmean(passes), fmean(rounds)
+def _costs(values: "np.ndarray", names: tuple[str, ...]) -> ServingCosts:
+    scale, hop_ms, message_ms, request_ms = (float(value) for value in values)
+    return ServingCosts(
+        pass_scale=scale, hop_ms=hop_ms, message_ms=message_ms, request_ms=request_ms, fitted_on=names
+    )
 
 
-def _next_hop(hop_ms: float, off: float, before: tuple[float, float] | None) -> float:
-    if before is None:
-        return max(0.0, hop_ms - STEP_MS if off > 0 else hop_ms + STEP_MS)
-    slope = (off - before[1]) / (hop_ms - before[0]) if hop_ms != before[0] else 0.0
-    if slope <= 0:  # chance is larger than the step
-        return max(0.0, hop_ms - STEP_MS if off > 0 else hop_ms + STEP_MS)
-    return max(0.0, hop_ms - off / slope)
+def _off(run: Tuned, simulated: Figures, stack: dict[str, Any]) -> Iterator[float]:
+    """log(simulated / live) of the mean pass, the mean round and the median first token."""
+    live = run.live.figures
+    yield log(stack["mean_pass_ms"] / run.live.stack["mean_pass_ms"])
+    yield log(simulated.round.mean / live.round.mean)
+    yield FIRST_WEIGHT * log(simulated.ttft.p50 / live.ttft.p50)

@@ -102,6 +102,7 @@ def stack_metrics(delta: Delta, duration_s: float) -> dict[str, Any]:
     pass_s = sum(
         delta.total("outrider_verifier_phase_seconds_sum", phase=phase) for phase in ("prepare", "forward")
     )
+    commit_s = delta.total("outrider_verifier_phase_seconds_sum", phase="commit")
     verifying_s = delta.total("outrider_verifier_phase_seconds_sum")
     verifiers = delta.after.processes.get("outrider_verifier_batches_total", 0)
     return {
@@ -116,6 +117,7 @@ def stack_metrics(delta: Delta, duration_s: float) -> dict[str, Any]:
         "emitted_tokens": emitted,
         "link_bytes_per_emitted_token": _share(link, emitted),
         "mean_pass_ms": 1e3 * _share(pass_s, batches),
+        "mean_commit_ms": 1e3 * _share(commit_s, batches),
         "mean_pass_tokens": _share(delta.total("outrider_verifier_fed_tokens_total"), batches),
         "verifier_utilisation": _share(verifying_s, duration_s * verifiers),
     }

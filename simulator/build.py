@@ -17,7 +17,6 @@ from shared.runtime.settings import (
 from shared.scenario.scenario import DeviceSpec
 from simulator import services
 from simulator.device_delays import DeviceDelays
-from simulator.link import LinkModel
 from simulator.oracle import Oracle, TrueCosts
 from simulator.pass_cost import RowsCost
 from simulator.scenario import Core
@@ -30,11 +29,10 @@ VOCAB: Final = 49152
 
 def build(simulation: Simulation, device_metrics: Metrics) -> SimulatedStack:
     """The stack, not started. device_metrics: of all devices together."""
-    core, message_s = simulation.scenario.core, simulation.message_ms / 1e3
-    stack = SimulatedStack(simulation.seed, decode=simulation.decode, message_s=message_s)
+    core, stack = simulation.scenario.core, SimulatedStack(simulation.seed, decode=simulation.decode)
     stack.delays = DeviceDelays({device.name: device.delay_ms / 1e3 for device in simulation.devices})
     feed = simulation.scenario.feed.low
-    hop = LinkModel(delay_s=simulation.hop_ms / 1e3)
+    hop, device_hop = simulation.hops
     oracle = partial(_oracle, simulation, stack) if simulation.policy.window == Oracle.name else None
     stack.add("scheduler", services.scheduler(_scheduler_settings(simulation), oracle), hop)
     for n in range(core.gateways):
@@ -54,7 +52,9 @@ def build(simulation: Simulation, device_metrics: Metrics) -> SimulatedStack:
             vocab=VOCAB,
             replay=simulation.replays.get(device.recording),
         )
-        stack.add(device.name, services.draft_worker(settings, drafter, device_metrics, stack.delays), hop)
+        stack.add(
+            device.name, services.draft_worker(settings, drafter, device_metrics, stack.delays), device_hop
+        )
     return stack
 
 

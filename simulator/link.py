@@ -27,7 +27,8 @@ class LinkModel:
     """One direction between a process and the broker.
 
     delay_s: fixed; jitter_s: mean of an exponential delay. bytes_per_s: rate. loss: share of messages that are resent
-    after TCP's time-out. duplicates: share of added messages that arrive twice.
+    after TCP's time-out. duplicates: share of added messages that arrive twice. message_s: of the process's own code
+    for each message that it reads.
     """
 
     delay_s: float = 0.0
@@ -35,6 +36,7 @@ class LinkModel:
     bytes_per_s: float = inf
     loss: float = 0.0
     duplicates: float = 0.0
+    message_s: float = 0.0
 
     def drawn(self, ids: Ids) -> Link:
         """The law of the delays, with its random numbers."""
@@ -58,13 +60,12 @@ class SimulatedLink:
         incarnation: Incarnation,
         faults: FaultCounter | None = None,
         outages: Sequence[Outage] = (),
-        message_s: float = 0.0,
     ) -> None:
-        """outages: of the broker, and of this process's own link. message_s: of its code, for each message read."""
+        """outages: of the broker, and of this process's own link."""
         self.incarnation = incarnation
         self._faults, self._outages = faults, outages
         self.counts_calls = faults is not None
-        self.message_s = message_s
+        self.message_s = model.message_s
         self._ids, self._duplicates = ids, model.duplicates
         self.outward, self.inward = Direction(model.drawn(ids)), Direction(model.drawn(ids))
         self._kinds: dict[

@@ -9,6 +9,7 @@ from shared.compute.acceptance_record import Replay
 from shared.planning.problem import PackedServer, Server
 from shared.planning.profile import Profile, ServingCosts
 from shared.scenario.scenario import DeviceSpec, PolicyConfig
+from simulator.link import LinkModel
 from simulator.pass_cost import PassCost, RowsCost, Scaled
 from simulator.scenario import SimulatedScenario
 
@@ -42,7 +43,7 @@ class Simulation:
 
     @cached_property
     def law(self) -> RowsCost:
-        """The cost of a verifier's pass: the profile's, or the scenario's; of a stack that serves where that is known."""
+        """The cost of a verifier's pass, by the profile or the scenario; with serving costs that of a stack at work."""
         if self.serving is None:
             return PassCost(self.server)
         alone = self.profile.pass_table if self.profile is not None else PassCost(self.server)
@@ -59,9 +60,18 @@ class Simulation:
         return self.serving.hop_ms if self.serving else self.scenario.core.hop.ms_at(0.0, 0.0)
 
     @property
-    def message_ms(self) -> float:
-        """Of a process's own code for each message that it reads."""
-        return self.serving.message_ms if self.serving else 0.0
+    def hops(self) -> tuple[LinkModel, LinkModel]:
+        """The ways to the broker of a process of the core and of a device, whose own link comes on top.
+
+        Of a live stack half of a hop is chance: without it, users would go on in step who do not live.
+        """
+        hop_s, costs = self.hop_ms / 1e3, self.serving
+        if costs is None:
+            return LinkModel(hop_s), LinkModel(hop_s)
+        core, device = (
+            LinkModel(hop_s / 2, hop_s / 2, message_s=ms / 1e3) for ms in (costs.message_ms, costs.device_ms)
+        )
+        return core, device
 
     @property
     def request_ms(self) -> float:

@@ -41,12 +41,11 @@ class SimulatedStack:
         count_calls: bool = False,
         stream_limit: int = STREAM_LIMIT,
         decode: bool = True,
-        message_s: float = 0.0,
     ) -> None:
         """faults: at numbered calls. count_calls: number calls and messages even of processes without faults.
 
         stream_limit: entries of a work stream. decode: whether readers decode and check messages, rather than get the
-        objects that were sent. message_s: of a process's own code for each message that it reads.
+        objects that were sent.
         """
         self.server = MemoryServer(_true_time, wire.encode if decode else wire.encode_carried)
         self.outage = Outage()
@@ -61,7 +60,7 @@ class SimulatedStack:
         self._faults = tuple(faults)
         self._counted = {fault.process for fault in faults}
         self._count_all = count_calls
-        self._stream_limit, self._message_s = stream_limit, message_s
+        self._stream_limit = stream_limit
         self._lives: dict[str, asyncio.Task[None]] = {}
 
     def add(
@@ -83,7 +82,7 @@ class SimulatedStack:
 
         def start(incarnation: Incarnation) -> Run:
             ids = Ids(self._seeds.bits(32) + 1)
-            crossed = SimulatedLink(link, ids, incarnation, counter, (self.outage, cut), self._message_s)
+            crossed = SimulatedLink(link, ids, incarnation, counter, (self.outage, cut))
             registry = self.registries[name] = CollectorRegistry()
             connection = _connection(self.server, crossed)
             broker = MemoryBroker(

@@ -25,7 +25,9 @@ class Compared:
 
     def errors(self) -> dict[str, float]:
         """simulated / live − 1 by metric."""
-        return {name: _off(metric.of(self.simulated), metric.of(self.live)) for name, metric in METRICS.items()}
+        return {
+            name: _off(metric.of(self.simulated), metric.of(self.live)) for name, metric in METRICS.items()
+        }
 
     def live_errors(self) -> dict[str, float]:
         """The last repeat / the first − 1 by metric: how far live is from live; nan with one repeat."""

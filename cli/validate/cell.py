@@ -21,8 +21,8 @@ UNSTEADY: Final = 0.05  # a run counts if the calibrations before and after it d
 class LiveRepeat(BaseModel):
     """One live run.
 
-    probes_ms: from pass to pass of fixed batches, before and after. stack: what the services counted. wrong: answers that
-    are not the target's text.
+    probes_ms: from pass to pass of fixed batches, before and after. stack: what the services counted. wrong: answers
+    that are not the target's text.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
@@ -93,6 +93,8 @@ class Cell:
 
     def _key(self) -> str:
         """Of all that a live run depends on."""
-        fields = self.fields.model_dump(mode="json", exclude={"about", "policies", "settle", "measure", "core"})
+        fields = self.fields.model_dump(
+            mode="json", exclude={"about", "policies", "settle", "measure", "core"}
+        )
         parts = [fields, str(self.policy), self.settle_s, self.measure_s, self.about, hardware()]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -19,7 +19,9 @@ def validate(
     tuning: Annotated[
         Path,
         typer.Option(
-            exists=True, dir_okay=False, help="Scenario on which serving costs are fitted; not one of the others."
+            exists=True,
+            dir_okay=False,
+            help="Scenario on which serving costs are fitted; not one of the others.",
         ),
     ] = TUNING,
     tuned: Annotated[

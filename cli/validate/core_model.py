@@ -20,7 +20,6 @@ from shared.scenario.quantity import Quantity
 from shared.scenario.scenario import DeviceSpec
 from simulator.build import VOCAB
 from simulator.scenario import SimulatedScenario
-from simulator.simulation import Simulation
 
 Ids = tuple[int, ...]
 MODELLED_PROMPTS: Final = 32
@@ -96,7 +95,6 @@ class Core:
             core = core.model_copy(update={"server": modelled_law(scenario)})
         return {
             "scenario": scenario.model_copy(update={"core": core, "feed": Quantity(feed, feed)}),
-            "seed": scenario.seed,
             "profile": self.profile,
             "profile_file": str(self.profile_file.resolve()) if self.profile_file else "",
             "prompts": tuple(tuple(token % VOCAB for token in prompt) for prompt in texts.prompts),
@@ -122,7 +120,9 @@ def modelled_law(scenario: SimulatedScenario) -> PackedLaw:
     """The law of a modelled core: a live one has no cost of cached tokens. Raises CommandError."""
     law = scenario.core.server
     if not isinstance(law, PackedLaw):
-        raise CommandError("core.server.law: a modelled core has a packed law; change it or leave out --modelled")
+        raise CommandError(
+            "core.server.law: a modelled core has a packed law; change it or leave out --modelled"
+        )
     return law.model_copy(update={"per_context_ms": 0.0})
 
 

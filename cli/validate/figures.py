@@ -90,7 +90,10 @@ def mean_of(runs: Sequence[Figures]) -> Figures:
     def spread(name: str) -> Spread:
         spreads: list[Spread] = [getattr(run, name) for run in runs]
         return Spread(
-            **{field: float(np.mean([getattr(one, field) for one in spreads])) for field in Spread.model_fields}
+            **{
+                field: float(np.mean([getattr(one, field) for one in spreads]))
+                for field in Spread.model_fields
+            }
         )
 
     return Figures(

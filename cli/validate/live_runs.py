@@ -40,7 +40,9 @@ class LiveRuns:
         devices = [device.name for device in self.core.devices(fields)]
         options = self.core.stack(fields, self.file, self.texts)
         async with live_scenario(options, fields, devices, self.texts.prompts) as live:
-            await live.run(self.cells[-1].policy, 0.0, WARM_UP_S)  # what is learnt first, no policy pays alone
+            await live.run(
+                self.cells[-1].policy, 0.0, WARM_UP_S
+            )  # what is learnt first, no policy pays alone
             before_ms = await live.probe_ms()
             for repeat in range(repeats):
                 for cell in self.cells[:: -1 if repeat % 2 else 1]:

@@ -21,9 +21,16 @@ def draw(path: Path, cells: Sequence[Compared]) -> None:
     scenarios = list(dict.fromkeys(cell.scenario for cell in cells))
     for panel, name in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
         metric = METRICS[name]
-        values = [value for cell in cells for value in (metric.of(cell.live), metric.of(cell.simulated)) if value > 0]
+        values = [
+            value
+            for cell in cells
+            for value in (metric.of(cell.live), metric.of(cell.simulated))
+            if value > 0
+        ]
         ends = [min(values, default=1.0) * 0.9, max(values, default=1.0) * 1.1]
-        panel.fill_between(ends, [e * (1 - BAND) for e in ends], [e * (1 + BAND) for e in ends], color="#dddddd")
+        panel.fill_between(
+            ends, [e * (1 - BAND) for e in ends], [e * (1 + BAND) for e in ends], color="#dddddd"
+        )
         panel.plot(ends, ends, color="#888888", linewidth=1)
         for number, scenario in enumerate(scenarios):
             of = [cell for cell in cells if cell.scenario == scenario]

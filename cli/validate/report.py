@@ -90,7 +90,8 @@ def show(console: Console, cells: Sequence[Compared], result: Mapping[str, Any])
     serving = result["serving"]
     console.print(
         f"serving costs: passes × {serving['pass_scale']:.3f}, hop {serving['hop_ms']:.2f} ms, a message "
-        f"{serving['message_ms']:.2f} ms, a request {serving['request_ms']:.1f} ms; fitted on "
+        f"{serving['message_ms']:.2f} ms, on a device {serving['device_ms']:.2f} ms, a request "
+        f"{serving['request_ms']:.1f} ms; fitted on "
         f"{', '.join(serving['fitted_on'])}"
     )
 

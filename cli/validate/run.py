@@ -29,6 +29,7 @@ from shared.scenario.scenario import read_scenario
 from simulator.scenario import read_simulated
 
 TUNING_REPEATS: Final = 1
+SEEDS: Final = 4  # of each simulated cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +90,11 @@ class _Validation:
         texts = await self.core.texts(scenario)
         return _Planned(cells, LiveRuns(cells, path, self.core, texts, self.options.out))
 
-    async def _run_live(
-        self, tuning: Sequence[_Planned], planned: Sequence[_Planned], steps: Steps
-    ) -> None:
+    async def _run_live(self, tuning: Sequence[_Planned], planned: Sequence[_Planned], steps: Steps) -> None:
         """Run what is missing. Raises CommandError when something is and may not run."""
-        repeats = {id(one): TUNING_REPEATS for one in tuning} | {id(one): self.options.repeats for one in planned}
+        repeats = {id(one): TUNING_REPEATS for one in tuning} | {
+            id(one): self.options.repeats for one in planned
+        }
         every = [*tuning, *planned]
         missing = {id(one): one.live.missing(repeats[id(one)]) for one in every}
         if not self.options.live:
@@ -117,7 +118,9 @@ class _Validation:
         """Fitted to the tuning runs and written with the profile, or the profile's own. Raises CommandError."""
         if not tuning:
             if self.core.profile is None or self.core.profile.serving is None:
-                raise CommandError("--tuning: the profile has no serving costs; name a scenario to fit them on")
+                raise CommandError(
+                    "--tuning: the profile has no serving costs; name a scenario to fit them on"
+                )
             return self.core.profile.serving
         texts = {cell.name: one.texts for one in tuning for cell in one.cells}
         runs = [Tuned(cell, self._kept(cell)[0]) for one in tuning for cell in one.cells]
@@ -133,14 +136,12 @@ class _Validation:
             write_profile(self.options.out / "profile.json", profile)
         return costs
 
-    def _simulate(
-        self, planned: Sequence[_Planned], serving: ServingCosts, steps: Steps
-    ) -> list[Compared]:
+    def _simulate(self, planned: Sequence[_Planned], serving: ServingCosts, steps: Steps) -> list[Compared]:
         step = steps.step("simulated", sum(len(one.cells) for one in planned))
         compared = []
         for one in planned:
             for cell in one.cells:
-                simulated, _ = simulate_cell(cell, self.core, one.texts, serving)
+                simulated, _ = simulate_cell(cell, self.core, one.texts, serving, SEEDS)
                 runs = tuple(run.figures for run in self._kept(cell))
                 compared.append(Compared(cell.scenario, str(cell.policy), mean_of(runs), simulated, runs))
                 step.advance(cell.name)

@@ -4,7 +4,7 @@ from typing import Any
 
 from cli.validate.cell import Cell
 from cli.validate.core_model import Core, Texts
-from cli.validate.figures import Figures, figures
+from cli.validate.figures import Figures, figures, mean_of
 from loadgen.metrics.summary import Window
 from loadgen.run.drive import RunState
 from shared.planning.profile import ServingCosts
@@ -13,11 +13,22 @@ from simulator.simulation import Simulation
 
 
 def simulate_cell(
-    cell: Cell, core: Core, texts: Texts, serving: ServingCosts
+    cell: Cell, core: Core, texts: Texts, serving: ServingCosts, seeds: int = 1
 ) -> tuple[Figures, dict[str, Any]]:
-    """Figures of the cell, and what the services counted."""
+    """Figures of the cell, means over as many seeds, and what the services counted with the last of them.
+
+    A seed draws the chance of messages. Requests, and where drafts are right, are the scenario's, as live.
+    """
+    runs = [_simulate(cell, core, texts, serving, seed) for seed in range(1, 1 + seeds)]
+    return mean_of([run for run, _ in runs]), runs[-1][1]
+
+
+def _simulate(
+    cell: Cell, core: Core, texts: Texts, serving: ServingCosts, seed: int
+) -> tuple[Figures, dict[str, Any]]:
     simulation = Simulation(
         policy=cell.policy,
+        seed=seed,
         settle_s=cell.settle_s,
         measure_s=cell.measure_s,
         serving=serving,

@@ -1,9 +1,9 @@
 """Fits the serving costs: what a simulation has to know of a live stack beyond passes by themselves.
 
 They are fitted to live runs of one scenario, the tuning one, by simulating the same. The scenarios that are validated
-have no part in it. Four numbers are chosen so that passes, rounds and first tokens take as long as live ones: the
-factor of passes, a hop, a message, a request. A round and a first token cross different numbers of hops and messages,
-which tells these apart. A hop is half a commit at most, and that is measured.
+have no part in it. Five numbers are chosen so that passes, rounds and first tokens take as long as live ones: the
+factor of passes, a hop, a message in the core and on a device, a request. Rounds with drafts, rounds without and first
+tokens cross different numbers of these, which tells them apart. A hop is half a commit at most, which is measured.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,10 +18,16 @@ from cli.validate.cell import Cell, LiveRepeat
 from cli.validate.figures import Figures
 from shared.planning.profile import ServingCosts
 
-START: Final = (1.0, 0.3, 0.5, 1.0)  # pass_scale, hop_ms, message_ms, request_ms
-LEAST: Final = (0.3, 0.02, 0.0, 0.0)
-MOST: Final = (5.0, 20.0, 50.0, 200.0)
-STEPS: Final = (0.03, 0.4, 0.4, 0.5)  # of derivatives, as shares: a run's figures are smooth only over larger ones
+START: Final = (1.0, 0.3, 0.2, 1.0, 1.0)  # pass_scale, hop_ms, message_ms, device_ms, request_ms
+LEAST: Final = (0.3, 0.02, 0.0, 0.0, 0.0)
+MOST: Final = (5.0, 20.0, 50.0, 50.0, 200.0)
+STEPS: Final = (
+    0.03,
+    0.5,
+    0.5,
+    0.5,
+    2.0,
+)  # of derivatives, as shares: a run's figures are smooth only over larger ones
 TRIALS: Final = 6
 FIRST_WEIGHT: Final = 0.5  # of first tokens: there are fewer of them than of rounds
 
@@ -56,9 +62,14 @@ def fit(runs: Sequence[Tuned], simulate: Simulate) -> ServingCosts:
 
 
 def _costs(values: "np.ndarray", names: tuple[str, ...]) -> ServingCosts:
-    scale, hop_ms, message_ms, request_ms = (float(value) for value in values)
+    scale, hop_ms, message_ms, device_ms, request_ms = (float(value) for value in values)
     return ServingCosts(
-        pass_scale=scale, hop_ms=hop_ms, message_ms=message_ms, request_ms=request_ms, fitted_on=names
+        pass_scale=scale,
+        hop_ms=hop_ms,
+        message_ms=message_ms,
+        device_ms=device_ms,
+        request_ms=request_ms,
+        fitted_on=names,
     )
 
 

@@ -95,7 +95,9 @@ class ReplayDrafter:
         ids = request.ids
         cached = self._cached.get(request.session, ())
         common = next((i for i, (a, b) in enumerate(zip(cached, ids, strict=False)) if a != b), len(cached))
-        fed = len(ids) - min(common, len(ids) - 1)  # the last one is always fed: the first guess is made after it
+        fed = len(ids) - min(
+            common, len(ids) - 1
+        )  # the last one is always fed: the first guess is made after it
         chunks = -(-fed // CHUNK)
         return chunks + max(0, request.k - 1) + FEED_SHARE * (fed - chunks)
 

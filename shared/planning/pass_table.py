@@ -46,7 +46,9 @@ class PassTable:
         """Milliseconds of one pass over these rows; 0.0 without rows."""
         if not rows:
             return 0.0
-        return self._of_tokens(sum(new for new, _ in rows)) + self.law.per_context_ms * sum(c for _, c in rows)
+        return self._of_tokens(sum(new for new, _ in rows)) + self.law.per_context_ms * sum(
+            c for _, c in rows
+        )
 
     def _of_tokens(self, count: int) -> float:
         at = bisect_left(self.tokens, count)

@@ -97,14 +97,16 @@ class BrokerCosts(StrictModel):
 class ServingCosts(StrictModel):
     """What a simulation needs beyond passes by themselves, fitted to a live stack by `outrider validate`.
 
-    pass_scale: a pass while processes of the stack share its cores / the same pass alone. hop_ms: one way between a
-    process and the broker. message_ms: of a process's own code for each message that it reads. request_ms: of HTTP and
-    tokenizer for each request. fitted_on: runs, by scenario and policy.
+    pass_scale: a pass while processes of the stack share its cores / the same pass alone. hop_ms: mean of one way
+    between a process and the broker. message_ms, device_ms: of a process's own code for each message that it reads, in
+    the core and on a device, whose timers are part of it. request_ms: of HTTP and tokenizer for each request.
+    fitted_on: runs, by scenario and policy.
     """
 
     pass_scale: Positive
     hop_ms: Milliseconds
     message_ms: Milliseconds
+    device_ms: Milliseconds
     request_ms: Milliseconds
     fitted_on: Annotated[tuple[str, ...], Field(min_length=1)]
 

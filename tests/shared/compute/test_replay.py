@@ -14,7 +14,12 @@ SAMPLING = SamplingParams(seed=3, vocab=5000)
 
 
 def draft(
-    drafter: ReplayDrafter, text: int, base: int, k: int, session: str = "s", sampling: SamplingParams = SAMPLING
+    drafter: ReplayDrafter,
+    text: int,
+    base: int,
+    k: int,
+    session: str = "s",
+    sampling: SamplingParams = SAMPLING,
 ) -> tuple[int, ...]:
     drafter.start(DraftRequest(session, TEXTS[text][:base], k, sampling))
     (result,) = drafter.step()

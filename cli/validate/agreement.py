@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from cli.validate.figures import METRICS, Figures
+from cli.validate.run_metrics import METRICS, RunMetrics
 
 T_95: Final = 2.0  # Student's t for some dozens of slices
 
@@ -19,9 +19,9 @@ class Compared:
 
     scenario: str
     policy: str
-    live: Figures
-    simulated: Figures
-    repeats: tuple[Figures, ...]
+    live: RunMetrics
+    simulated: RunMetrics
+    repeats: tuple[RunMetrics, ...]
 
     def errors(self) -> dict[str, float]:
         """simulated / live − 1 by metric."""

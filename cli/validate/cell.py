@@ -9,7 +9,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cli.command.errors import CommandError
-from cli.validate.figures import Figures
+from cli.validate.run_metrics import RunMetrics
 from loadgen.results.output import replacing
 from loadgen.results.result_file import hardware
 from shared.scenario.scenario import PolicyConfig
@@ -27,7 +27,7 @@ class LiveRepeat(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
-    figures: Figures
+    metrics: RunMetrics
     probes_ms: tuple[float, float]
     stack: dict[str, Any]
     wrong: tuple[str, ...] = ()

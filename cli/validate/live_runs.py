@@ -7,8 +7,8 @@ from typing import Final
 
 from cli.validate.cell import Cell, LiveRepeat
 from cli.validate.core_model import Core, Texts
-from cli.validate.figures import figures
 from cli.validate.live import LiveScenario, live_scenario
+from cli.validate.run_metrics import metrics_of
 from loadgen.metrics.summary import Window
 from loadgen.run.scenario_users import Users
 
@@ -61,7 +61,7 @@ class LiveRuns:
             after_ms = await live.probe_ms()
             runs.append(
                 LiveRepeat(
-                    figures=figures(users.counted(), Window(users.start, users.end)),
+                    metrics=metrics_of(users.counted(), Window(users.start, users.end)),
                     probes_ms=(before_ms, after_ms),
                     stack={name: value for name, value in stack.items() if isinstance(value, float | int)},
                     wrong=self._wrong(users),

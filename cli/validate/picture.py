@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from cli.validate.agreement import Compared
-from cli.validate.figures import METRICS
+from cli.validate.run_metrics import METRICS
 
 PANELS: Final = ("throughput", "TTFT p50", "TPOT p50", "round p50")
 BAND: Final = 0.05

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from cli.validate.agreement import Compared, errors_over, ranking
 from cli.validate.cell import LiveRepeat
-from cli.validate.figures import METRICS, Figures
+from cli.validate.run_metrics import METRICS, RunMetrics
 from loadgen.measuring.table import table
 from shared.planning.profile import ServingCosts
 
@@ -50,13 +50,13 @@ def _cell(cell: Compared, runs: Sequence[LiveRepeat]) -> dict[str, Any]:
         "busy": [run.stack["verifier_utilisation"] for run in runs],
         "drift": [run.drift for run in runs],
         "steady": all(run.steady for run in runs),
-        "requests": [run.figures.requests for run in runs],
+        "requests": [run.metrics.requests for run in runs],
         "wrong_texts": sum(len(run.wrong) for run in runs),
     }
 
 
-def _values(figures: Figures) -> dict[str, float]:
-    return {name: metric.of(figures) for name, metric in METRICS.items()}
+def _values(metrics: RunMetrics) -> dict[str, float]:
+    return {name: metric.of(metrics) for name, metric in METRICS.items()}
 
 
 def show(console: Console, cells: Sequence[Compared], result: Mapping[str, Any]) -> None:

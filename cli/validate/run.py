@@ -16,10 +16,10 @@ from cli.validate import picture, report
 from cli.validate.agreement import Compared
 from cli.validate.cell import Cell, LiveRepeat
 from cli.validate.core_model import MODELLED, Core, Texts, check_policies
-from cli.validate.figures import Figures, mean_of
 from cli.validate.live_runs import LiveRuns
 from cli.validate.options import ValidateOptions
 from cli.validate.profile_check import differences
+from cli.validate.run_metrics import RunMetrics, mean_of
 from cli.validate.simulated import simulate_cell
 from cli.validate.tuning import Tuned, fit
 from loadgen.measuring.progress import Steps
@@ -81,11 +81,9 @@ class _Validation:
         read_scenario(path)  # refuses what a live run has not
         scenario = read_simulated(path)
         check_policies(scenario, path)
-        settle_s = self.options.settle_s or scenario.settle.at(0)
-        measure_s = self.options.measure_s or scenario.measure.at(0)
+        times_s = self.options.times_s(scenario)
         cells = tuple(
-            Cell(path.stem, scenario, policy, settle_s, measure_s, self.core.about)
-            for policy in scenario.policies
+            Cell(path.stem, scenario, policy, *times_s, self.core.about) for policy in scenario.policies
         )
         texts = await self.core.texts(scenario)
         return _Planned(cells, LiveRuns(cells, path, self.core, texts, self.options.out))
@@ -110,7 +108,7 @@ class _Validation:
                 await one.live.run(
                     repeats[id(one)],
                     lambda cell, run, step=step: step.advance(  # type: ignore[misc]
-                        f"{cell.policy} {run.figures.tokens_per_s:.1f} tok/s"
+                        f"{cell.policy} {run.metrics.tokens_per_s:.1f} tok/s"
                     ),
                 )
 
@@ -126,7 +124,7 @@ class _Validation:
         runs = [Tuned(cell, self._kept(cell)[0]) for one in tuning for cell in one.cells]
         step = steps.step("fitting the serving costs", 1)
 
-        def simulate(cell: Cell, costs: ServingCosts) -> tuple[Figures, dict[str, Any]]:
+        def simulate(cell: Cell, costs: ServingCosts) -> tuple[RunMetrics, dict[str, Any]]:
             return simulate_cell(cell, self.core, texts[cell.name], costs)
 
         costs = fit(runs, simulate)
@@ -142,7 +140,7 @@ class _Validation:
         for one in planned:
             for cell in one.cells:
                 simulated, _ = simulate_cell(cell, self.core, one.texts, serving, SEEDS)
-                runs = tuple(run.figures for run in self._kept(cell))
+                runs = tuple(run.metrics for run in self._kept(cell))
                 compared.append(Compared(cell.scenario, str(cell.policy), mean_of(runs), simulated, runs))
                 step.advance(cell.name)
         return compared

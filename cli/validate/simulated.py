@@ -4,7 +4,7 @@ from typing import Any
 
 from cli.validate.cell import Cell
 from cli.validate.core_model import Core, Texts
-from cli.validate.figures import Figures, figures, mean_of
+from cli.validate.run_metrics import RunMetrics, mean_of, metrics_of
 from loadgen.metrics.summary import Window
 from loadgen.run.drive import RunState
 from shared.planning.profile import ServingCosts
@@ -14,8 +14,8 @@ from simulator.simulation import Simulation
 
 def simulate_cell(
     cell: Cell, core: Core, texts: Texts, serving: ServingCosts, seeds: int = 1
-) -> tuple[Figures, dict[str, Any]]:
-    """Figures of the cell, means over as many seeds, and what the services counted with the last of them.
+) -> tuple[RunMetrics, dict[str, Any]]:
+    """Metrics of the cell, means over as many seeds, and what the services counted with the last of them.
 
     A seed draws the chance of messages. Requests, and where drafts are right, are the scenario's, as live.
     """
@@ -25,7 +25,7 @@ def simulate_cell(
 
 def _simulate(
     cell: Cell, core: Core, texts: Texts, serving: ServingCosts, seed: int
-) -> tuple[Figures, dict[str, Any]]:
+) -> tuple[RunMetrics, dict[str, Any]]:
     simulation = Simulation(
         policy=cell.policy,
         seed=seed,
@@ -36,4 +36,4 @@ def _simulate(
     )
     state = RunState()
     outcome = simulate(simulation, state)
-    return figures(state.records, Window(state.started, state.last_due)), dict(outcome.body["stack"])
+    return metrics_of(state.records, Window(state.started, state.last_due)), dict(outcome.body["stack"])

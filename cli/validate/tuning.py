@@ -15,12 +15,12 @@ from typing import Any, Final
 import numpy as np
 
 from cli.validate.cell import Cell, LiveRepeat
-from cli.validate.figures import Figures
+from cli.validate.run_metrics import RunMetrics
 from shared.planning.profile import ServingCosts
 
 START: Final = (1.0, 0.3, 0.2, 1.0, 1.0)  # pass_scale, hop_ms, message_ms, device_ms, request_ms
-LEAST: Final = (0.3, 0.02, 0.0, 0.0, 0.0)
-MOST: Final = (5.0, 20.0, 50.0, 50.0, 200.0)
+MIN: Final = (0.3, 0.02, 0.0, 0.0, 0.0)
+MAX: Final = (5.0, 20.0, 50.0, 50.0, 200.0)
 STEPS: Final = (
     0.03,
     0.5,
@@ -31,7 +31,7 @@ STEPS: Final = (
 TRIALS: Final = 6
 FIRST_WEIGHT: Final = 0.5  # of first tokens: there are fewer of them than of rounds
 
-Simulate = Callable[[Cell, ServingCosts], tuple[Figures, dict[str, Any]]]
+Simulate = Callable[[Cell, ServingCosts], tuple[RunMetrics, dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +47,16 @@ def fit(runs: Sequence[Tuned], simulate: Simulate) -> ServingCosts:
     from scipy.optimize import least_squares  # slow to load
 
     names = tuple(run.cell.name for run in runs)
-    most = list(MOST)
-    most[1] = max(2 * LEAST[1], fmean(run.live.stack["mean_commit_ms"] for run in runs) / 2)
-    start = np.minimum(START, 0.9 * np.array(most))
+    maxima = list(MAX)
+    maxima[1] = max(2 * MIN[1], fmean(run.live.stack["mean_commit_ms"] for run in runs) / 2)
+    start = np.minimum(START, 0.9 * np.array(maxima))
 
     def residuals(values: "np.ndarray") -> list[float]:
         costs = _costs(values, names)
         return [off for run in runs for off in _off(run, *simulate(run.cell, costs))]
 
     found = least_squares(
-        residuals, start, bounds=(LEAST, most), x_scale=np.abs(start), diff_step=STEPS, max_nfev=TRIALS
+        residuals, start, bounds=(MIN, maxima), x_scale=np.abs(start), diff_step=STEPS, max_nfev=TRIALS
     )
     return _costs(found.x, names)
 
@@ -73,9 +73,9 @@ def _costs(values: "np.ndarray", names: tuple[str, ...]) -> ServingCosts:
     )
 
 
-def _off(run: Tuned, simulated: Figures, stack: dict[str, Any]) -> Iterator[float]:
+def _off(run: Tuned, simulated: RunMetrics, stack: dict[str, Any]) -> Iterator[float]:
     """log(simulated / live) of the mean pass, the mean round and the median first token."""
-    live = run.live.figures
+    live = run.live.metrics
     yield log(stack["mean_pass_ms"] / run.live.stack["mean_pass_ms"])
     yield log(simulated.round.mean / live.round.mean)
     yield FIRST_WEIGHT * log(simulated.ttft.p50 / live.ttft.p50)

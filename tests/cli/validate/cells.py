@@ -3,7 +3,7 @@
 from typing import Any
 
 from cli.validate.cell import Cell, LiveRepeat
-from cli.validate.figures import Figures, Spread
+from cli.validate.run_metrics import RunMetrics, Spread
 from shared.scenario.scenario import PolicyConfig
 from simulator.scenario import SimulatedScenario
 
@@ -34,7 +34,7 @@ def repeat(
     def spread(ms: float) -> Spread:
         return Spread(mean=ms, p50=ms, p95=ms)
 
-    seen = Figures(
+    seen = RunMetrics(
         tokens_per_s=30.0,
         ttft=spread(ttft_ms),
         tpot=spread(round_ms / 3),
@@ -43,4 +43,4 @@ def repeat(
         rates=(30.0, 31.0),
     )
     stack = {"mean_pass_ms": pass_ms, "mean_commit_ms": commit_ms, "verifier_utilisation": 0.4}
-    return LiveRepeat(figures=seen, probes_ms=(50.0, 50.0 * (1 + drift)), stack=stack)
+    return LiveRepeat(metrics=seen, probes_ms=(50.0, 50.0 * (1 + drift)), stack=stack)

@@ -5,13 +5,13 @@ from math import isnan, nan
 import pytest
 
 from cli.validate.agreement import Compared, errors_over, interval, kendall_tau, ranking
-from cli.validate.figures import METRICS, Figures, Spread, mean_of
+from cli.validate.run_metrics import METRICS, RunMetrics, Spread, mean_of
 
 
-def run(rate: float, ms: float = 100.0, noise: float = 0.01) -> Figures:
+def run(rate: float, ms: float = 100.0, noise: float = 0.01) -> RunMetrics:
     spread = Spread(mean=ms, p50=ms, p95=2 * ms)
     slices = (rate * (1 - noise), rate, rate * (1 + noise))
-    return Figures(tokens_per_s=rate, ttft=spread, tpot=spread, round=spread, requests=10, rates=slices)
+    return RunMetrics(tokens_per_s=rate, ttft=spread, tpot=spread, round=spread, requests=10, rates=slices)
 
 
 def compared(policy: str, live: float, simulated: float, noise: float = 0.01) -> Compared:

@@ -13,7 +13,7 @@ def test_what_is_kept_is_read_again(tmp_path: Path) -> None:
     cell().keep(tmp_path, runs)
     kept = cell().kept(tmp_path)
     assert kept[0] == runs[0]
-    assert str(kept[1].figures.round.p50) == "nan"
+    assert str(kept[1].metrics.round.p50) == "nan"
     assert cell(k=2).kept(tmp_path) == []
 
 

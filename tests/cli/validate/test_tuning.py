@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cli.validate.cell import Cell
-from cli.validate.figures import Figures
+from cli.validate.run_metrics import RunMetrics
 from cli.validate.tuning import Tuned, fit
 from shared.planning.profile import ServingCosts
 from tests.cli.validate.cells import cell, repeat
@@ -25,10 +25,10 @@ def figures_of(one: Cell, costs: ServingCosts) -> tuple[float, float, float]:
     return pass_ms, round_ms, ttft_ms
 
 
-def simulate(one: Cell, costs: ServingCosts) -> tuple[Figures, dict[str, Any]]:
+def simulate(one: Cell, costs: ServingCosts) -> tuple[RunMetrics, dict[str, Any]]:
     pass_ms, round_ms, ttft_ms = figures_of(one, costs)
     run = repeat(round_ms, ttft_ms, pass_ms)
-    return run.figures, dict(run.stack)
+    return run.metrics, dict(run.stack)
 
 
 def tuned(k: int) -> Tuned:

@@ -27,8 +27,8 @@ class Spread(_Stored):
     p95: float
 
 
-class Figures(_Stored):
-    """Figures of one run.
+class RunMetrics(_Stored):
+    """Metrics of one run.
 
     ttft: from when a request was due. round: between the pieces of a stream, each the tokens of one verification.
     rates: tokens/s of all users in consecutive slices of about SLICE_S.
@@ -48,7 +48,7 @@ class Metric:
 
     name: str
     unit: str
-    of: Callable[[Figures], float]
+    of: Callable[[RunMetrics], float]
 
 
 METRICS: Final[Mapping[str, Metric]] = {
@@ -68,13 +68,13 @@ METRICS: Final[Mapping[str, Metric]] = {
 }
 
 
-def figures(records: Sequence[Record], window: Window) -> Figures:
-    """Figures of what falls into the counted interval (`Users.counted`)."""
+def metrics_of(records: Sequence[Record], window: Window) -> RunMetrics:
+    """Metrics of what falls into the counted interval (`Users.counted`)."""
     good = [record for record in records if answered(record)]
     first = [record for record in good if record.scheduled > window.start]
     edges = np.linspace(window.start, window.end, 1 + max(1, round((window.end - window.start) / SLICE_S)))
     tokens = tokens_between(good, edges)
-    return Figures(
+    return RunMetrics(
         tokens_per_s=float(tokens.sum()) / (window.end - window.start),
         ttft=_spread([ttft_ms(record) for record in first]),
         tpot=_spread([tpot_ms(record) for record in good]),
@@ -84,7 +84,7 @@ def figures(records: Sequence[Record], window: Window) -> Figures:
     )
 
 
-def mean_of(runs: Sequence[Figures]) -> Figures:
+def mean_of(runs: Sequence[RunMetrics]) -> RunMetrics:
     """The means of repeats; `rates` of all of them."""
 
     def spread(name: str) -> Spread:
@@ -96,7 +96,7 @@ def mean_of(runs: Sequence[Figures]) -> Figures:
             }
         )
 
-    return Figures(
+    return RunMetrics(
         tokens_per_s=float(np.mean([run.tokens_per_s for run in runs])),
         ttft=spread("ttft"),
         tpot=spread("tpot"),

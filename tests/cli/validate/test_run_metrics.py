@@ -1,10 +1,10 @@
-"""Figures of a run, from records made by hand."""
+"""Metrics of a run, from records made by hand."""
 
 from math import isnan
 
 import pytest
 
-from cli.validate.figures import figures, mean_of
+from cli.validate.run_metrics import mean_of, metrics_of
 from loadgen.metrics.summary import Window
 from loadgen.request import ChatRequest, Chunk, Record
 
@@ -18,7 +18,7 @@ def record(due: float, at: list[float], tokens: int = 2) -> Record:
 
 def test_rates_first_tokens_and_rounds() -> None:
     records = [record(0.0, [0.5, 1.0, 1.5, 2.0]), record(1.0, [1.2, 1.4, 3.9])]
-    seen = figures(records, Window(0.0, 4.0))
+    seen = metrics_of(records, Window(0.0, 4.0))
     assert seen.tokens_per_s == pytest.approx(14 / 4)
     assert seen.rates == (pytest.approx(10 / 2), pytest.approx(4 / 2))  # the edge belongs to the later slice
     assert seen.ttft.p50 == pytest.approx(200.0)  # the other was under way when the interval began
@@ -31,14 +31,14 @@ def test_rates_first_tokens_and_rounds() -> None:
 def test_a_failed_request_and_an_empty_run() -> None:
     failed = record(0.5, [1.0])
     failed.fail("cut", "gone")
-    seen = figures([failed], Window(0.0, 2.0))
+    seen = metrics_of([failed], Window(0.0, 2.0))
     assert seen.tokens_per_s == 0.0
     assert isnan(seen.ttft.p50)
 
 
 def test_means_of_repeats_keep_all_slices() -> None:
-    one = figures([record(0.1, [1.0, 2.0])], Window(0.0, 4.0))
-    two = figures([record(0.1, [1.0, 2.0], tokens=4)], Window(0.0, 4.0))
+    one = metrics_of([record(0.1, [1.0, 2.0])], Window(0.0, 4.0))
+    two = metrics_of([record(0.1, [1.0, 2.0], tokens=4)], Window(0.0, 4.0))
     both = mean_of([one, two])
     assert both.tokens_per_s == pytest.approx((one.tokens_per_s + two.tokens_per_s) / 2)
     assert (len(both.rates), both.requests) == (4, 2)

@@ -4,6 +4,8 @@ from functools import partial
 from typing import Final
 
 from services.draft_worker.metrics import Metrics
+from shared.compute.core_drafter import CoreDrafter, LookupDrafter
+from shared.compute.modelled_core_drafter import ModelledCoreDrafter
 from shared.compute.modelled_drafter import ModelledDrafter
 from shared.compute.modelled_target import ModelledTarget
 from shared.planning.windows import SIMULATED_NAMES
@@ -41,7 +43,7 @@ def build(simulation: Simulation, device_metrics: Metrics) -> SimulatedStack:
     for n in range(core.verifiers):
         verifier = isolated(VerifierSettings, name=f"verifier-{n}", target="modelled", trace=simulation.trace)
         target = partial(_target, core, simulation.law)
-        stack.add(verifier.name, services.verifier(verifier, target), hop)
+        stack.add(verifier.name, services.verifier(verifier, target, partial(_core_drafter, core)), hop)
     for device in simulation.devices:
         settings = _device_settings(device, simulation.trace)
         drafter = partial(
@@ -60,6 +62,11 @@ def build(simulation: Simulation, device_metrics: Metrics) -> SimulatedStack:
 
 def _target(core: Core, law: RowsCost) -> ModelledTarget:
     return ModelledTarget(VOCAB, kv_tokens=core.kv_tokens, max_context=core.context, cost_ms=law.cost_ms)
+
+
+def _core_drafter(core: Core) -> CoreDrafter:
+    """Lookups, which find nothing in modelled text, or what stands for them."""
+    return ModelledCoreDrafter(core.fused.alpha, core.fused.match) if core.fused else LookupDrafter()
 
 
 def _oracle(simulation: Simulation, stack: SimulatedStack) -> Oracle:

@@ -39,7 +39,13 @@ KEPT_TO = {
         "loadgen/measuring/intervals.py",
         "cli/validate/tuning.py",
     ],
-    "matplotlib": ["cli/plan/*", "cli/race/picture.py", "cli/simulate/picture.py", "cli/validate/picture.py"],
+    "matplotlib": [
+        "cli/bench/windows/picture.py",
+        "cli/plan/*",
+        "cli/race/picture.py",
+        "cli/simulate/picture.py",
+        "cli/validate/picture.py",
+    ],
     "plotly": ["loadgen/report/*"],
     "redis": ["shared/broker/*", "cli/bench/orchestration.py"],
     "aiohttp": [

@@ -114,6 +114,8 @@ def stack_metrics(delta: Delta, duration_s: float) -> dict[str, Any]:
         "drafted_tokens": drafted,
         "accepted_tokens": accepted,
         "wasted_tokens": drafted - accepted,
+        "fused_drafted_tokens": delta.total("outrider_verifier_fused_tokens_total"),
+        "fused_accepted_tokens": delta.total("outrider_verifier_fused_tokens_total", fate="accepted"),
         "emitted_tokens": emitted,
         "link_bytes_per_emitted_token": _share(link, emitted),
         "mean_pass_ms": 1e3 * _share(pass_s, batches),

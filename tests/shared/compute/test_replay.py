@@ -74,6 +74,15 @@ def test_it_takes_as_long_as_the_modelled_drafter(prompt: int) -> None:
         ids = (*ids[0], *ours.tokens[:accepted], 4999), tuple(texts.tokens)
 
 
+def test_it_is_as_sure_as_its_rate_and_stops_there() -> None:
+    drafter = ReplayDrafter(RECORDINGS, 0.5, draft_ms=10)
+    draft(drafter, 0, 100, 1)
+    drafter.start(DraftRequest("s", TEXTS[0][:101], 16, SAMPLING, stop_below=60))
+    assert drafter.cost_s() == pytest.approx(0.03)
+    (result,) = drafter.step()
+    assert (len(result.tokens), list(result.survival)) == (3, [128, 64, 32])
+
+
 def test_sessions_wait_for_each_other_and_are_bounded() -> None:
     drafter = ReplayDrafter(RECORDINGS, 1.0, draft_ms=10, capacity=2)
     for session in ("a", "b"):

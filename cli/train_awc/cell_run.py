@@ -7,11 +7,13 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import structlog
 
-from cli.train_awc.arm import Arm
+from cli.train_awc.arm import Arm, Look
 from cli.train_awc.cell import ARMS, Cell, draw_cell
 from loadgen.request import Record
 from loadgen.run.drive import RunState
@@ -21,21 +23,24 @@ from simulator.load import plan_of
 from simulator.run import MODEL, simulate
 from simulator.simulation import Simulation
 
+Arrays = dict[str, npt.NDArray[Any]]
 
-def run_cell(cell: Cell) -> dict[str, np.ndarray]:
+
+def run_cell(cell: Cell) -> Arrays:
     """Simulate the cell under every arm.
 
     Returns took_ms [arms, requests] (NaN: failed), tokens [requests], and of all looks: features [L, F], predicted
     [L, MAX_K + 1], arm [L], present [L, requests].
     """
-    took, tokens, looks, arm_of = [], np.empty(0), [], []
+    took, tokens, arm_of = [], np.empty(0), []
+    looks: list[Look] = []
     for arm, k in enumerate(ARMS):
         seen, records = _run_arm(cell, k)
         took.append([1e3 * (one.ended - one.scheduled) if not one.fault else np.nan for one in records])
         tokens = np.array([one.request.max_tokens for one in records], dtype=float)
         looks += seen
         arm_of += [arm] * len(seen)
-    present = np.zeros((len(looks), len(tokens)), dtype=bool)
+    present = np.zeros((len(looks), len(tokens)), dtype=np.bool_)
     for row, look in enumerate(looks):
         present[row, list(look.requests)] = True
     return {
@@ -48,7 +53,7 @@ def run_cell(cell: Cell) -> dict[str, np.ndarray]:
     }
 
 
-def _run_arm(cell: Cell, k: int) -> tuple[Sequence, list[Record]]:
+def _run_arm(cell: Cell, k: int) -> tuple[list[Look], list[Record]]:
     """One simulation: the arm's looks, and the records in order of arrival."""
     scenario, arm = cell.scenario, Arm("distributed" if k else "none", k)
     recordings = {group.recording for group in scenario.devices if group.recording}
@@ -66,11 +71,11 @@ def _run_arm(cell: Cell, k: int) -> tuple[Sequence, list[Record]]:
     return arm.looks, sorted(state.records, key=lambda record: record.scheduled)
 
 
-def write_arrays(path: Path, arrays: dict[str, np.ndarray], digest: str) -> None:
+def write_arrays(path: Path, arrays: Arrays, digest: str) -> None:
     """Write a cell's file atomically. Raises OSError."""
     partial = path.with_suffix(".part")
     with partial.open("wb") as file:
-        np.savez_compressed(file, digest=np.array(digest), **arrays)
+        np.savez_compressed(file, allow_pickle=False, digest=np.array(digest), **arrays)
     partial.replace(path)
 
 

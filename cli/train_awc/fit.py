@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 
 from cli.train_awc.dataset import CHOICES, Examples, Floats
-from shared.planning.windows.cost_network import CostNetwork
+from shared.planning.windows.cost_network import ARRAYS, CostNetwork
 from shared.planning.windows.sensors import FEATURES
 
 HIDDEN: Final = 24
@@ -51,12 +51,13 @@ def fit(examples: Examples, seed: int, about: Mapping[str, Any], epochs: int = E
         second = first + torch.relu(first @ layers[1].T)
         losses = torch.nn.functional.huber_loss(second @ layers[2].T, target, reduction="none", delta=HUBER)
         optimiser.zero_grad()
-        (weights * losses).sum().backward()
+        (weights * losses).sum().backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
     low, high = examples.features.min(axis=0), examples.features.max(axis=0)
-    arrays = [low, high, mean, scale, *(layer.detach().numpy() for layer in layers)]
-    return CostNetwork(CHOICES, *(np.asarray(one, dtype=np.float32) for one in arrays), about)
+    found = (low, high, mean, scale, *(layer.detach().numpy() for layer in layers))
+    arrays = {name: np.asarray(one, dtype=np.float32) for name, one in zip(ARRAYS, found, strict=True)}
+    return CostNetwork(CHOICES, **arrays, about=about)
 
 
 def judge(network: CostNetwork, examples: Examples) -> dict[str, float]:

@@ -11,6 +11,8 @@ from shared.planning.cost import Packed
 from shared.planning.views import SessionView
 from shared.planning.windows.awc import DECIDE_EVERY, Awc
 from shared.planning.windows.cost_network import (
+    ARRAYS,
+    Choice,
     CostNetwork,
     WeightsError,
     predicted_of,
@@ -22,7 +24,7 @@ from shared.planning.windows.sensors import FEATURES, Sensors
 from shared.planning.windows.window import MAX_K, Decision, Load, RoundOutcome
 
 COUNT = len(FEATURES)
-CHOICES = (("none", 0), *(("distributed", k) for k in range(1, MAX_K + 1)))
+CHOICES: tuple[Choice, ...] = (("none", 0), *(("distributed", k) for k in range(1, MAX_K + 1)))
 
 
 def view(session: str = "a", alpha: float = 0.8, draft_ms: float = 5.0, link_ms: float = 4.0) -> SessionView:
@@ -42,12 +44,13 @@ def network(favoured: int | None = None, by: float = 1.0, low: float = -99.0) ->
     enter[0, -1] = 1.0  # the bias alone: the first hidden unit is 1
     if favoured is not None:
         leave[favoured, 0] = -by
-    arrays = [np.full(COUNT, low), np.full(COUNT, 99.0), np.zeros(COUNT), np.ones(COUNT), enter, inner, leave]
-    return CostNetwork(CHOICES, *(one.astype(np.float32) for one in arrays), {})
+    found = (np.full(COUNT, low), np.full(COUNT, 99.0), np.zeros(COUNT), np.ones(COUNT), enter, inner, leave)
+    arrays = {name: one.astype(np.float32) for name, one in zip(ARRAYS, found, strict=True)}
+    return CostNetwork(CHOICES, **arrays, about={})
 
 
-def feature(name: str, sensors: Sensors, *sessions: SessionView, **loaded: float) -> float:
-    reading = sensors.read(sessions[0], load(*sessions, **loaded), 4)
+def feature(name: str, sensors: Sensors, *sessions: SessionView, verifier: str = "v") -> float:
+    reading = sensors.read(sessions[0], load(*sessions, verifier=verifier), 4)
     return float(reading.features[FEATURES.index(name)])
 
 
@@ -82,7 +85,7 @@ def test_trend_is_the_growth_of_the_number_of_sessions() -> None:
     sensors = Sensors()
     assert feature("trend", sensors, view()) == 0.0
     assert feature("trend", sensors, *(view(name) for name in "abcd")) == pytest.approx(np.log(4))
-    assert feature("trend", sensors, view("a"), verifier="another") == 0.0  # type: ignore[arg-type]
+    assert feature("trend", sensors, view("a"), verifier="another") == 0.0
 
 
 def test_it_takes_the_choice_of_least_predicted_cost() -> None:
@@ -169,7 +172,7 @@ def test_changed_weights_are_refused(tmp_path: Path) -> None:
         ({"low": []}, "sha256"),
     ],
 )
-def test_weights_that_do_not_fit_are_refused(tmp_path: Path, change: dict, words: str) -> None:
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path, change: dict[str, object], words: str) -> None:
     path = tmp_path / "weights.json"
     write_weights(path, network())
     path.write_text(json.dumps(json.loads(path.read_text()) | change))

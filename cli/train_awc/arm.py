@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shared.planning.views import SessionView
-from shared.planning.windows.awc import DECIDE_EVERY, Course
+from shared.planning.windows.awc import DECIDE_EVERY, Setpoint
 from shared.planning.windows.sensors import FloatArray, Sensors
 from shared.planning.windows.window import Decision, Load, Mode, RoundOutcome
 
@@ -29,7 +29,7 @@ class Arm:
         self.looks: list[Look] = []
         self._mode, self._k = mode, k
         self._sensors = Sensors()
-        self._courses: dict[str, Course] = {}
+        self._setpoints: dict[str, Setpoint] = {}
 
     def observe(self, session: str, outcome: RoundOutcome) -> None:
         """Average the round."""
@@ -41,14 +41,14 @@ class Arm:
 
     def decide(self, session: SessionView, load: Load) -> Decision:
         """The arm's choice; a look every few batches."""
-        course = self._courses.get(load.verifier)
-        if course is None:
-            course = self._courses[load.verifier] = Course.begin(self._mode, self._k, load.step)
+        setpoint = self._setpoints.get(load.verifier)
+        if setpoint is None:
+            setpoint = self._setpoints[load.verifier] = Setpoint.begin(self._mode, self._k, load.step)
             self._look(session, load)
-        elif load.step - course.decided_at >= DECIDE_EVERY:
-            course.turn(self._mode, self._k, load.step)
+        elif load.step - setpoint.decided_at >= DECIDE_EVERY:
+            setpoint.turn(self._mode, self._k, load.step)
             self._look(session, load)
-        return course.decision(load.step)
+        return setpoint.decision(load.step)
 
     def _look(self, session: SessionView, load: Load) -> None:
         reading = self._sensors.read(session, load, self._k)

@@ -86,8 +86,8 @@ def _regret(examples: Examples, chosen: Floats) -> float:
 def _best_of_cells(examples: Examples) -> float:
     worse = examples.log_costs - examples.log_costs.min(axis=1, keepdims=True)
     cells = np.unique(examples.cell)
-    least = [
+    regrets = [
         (examples.weights[at, None] * worse[at]).sum(axis=0).min() / examples.weights[at].sum()
         for at in (examples.cell == cell for cell in cells)
     ]
-    return float(np.expm1(np.mean(least)))
+    return float(np.expm1(np.mean(regrets)))

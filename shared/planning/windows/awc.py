@@ -31,7 +31,7 @@ logger = structlog.get_logger()
 
 
 @dataclass(slots=True)
-class Course:
+class Setpoint:
     """Where a verifier's draft length is, and where it goes.
 
     mode, target: the last decision. k: the present length. decided_at, moved_at: the verifier's steps. probe_at,
@@ -47,8 +47,8 @@ class Course:
     probe_pause: int = FIRST_PROBE
 
     @classmethod
-    def begin(cls, mode: Mode, k: int, step: int) -> "Course":
-        """A course that has arrived."""
+    def begin(cls, mode: Mode, k: int, step: int) -> "Setpoint":
+        """A setpoint that has arrived."""
         return cls(mode, k, k, step, step, step + FIRST_PROBE)
 
     def turn(self, mode: Mode, k: int, step: int) -> None:
@@ -80,7 +80,7 @@ class Awc:
     name: str = "awc"
     warned: set[str] = field(default_factory=set)
     _sensors: Sensors = field(default_factory=Sensors)
-    _courses: dict[str, Course] = field(default_factory=dict)
+    _setpoints: dict[str, Setpoint] = field(default_factory=dict)
 
     def observe(self, session: str, outcome: RoundOutcome) -> None:
         """Average the round."""
@@ -92,24 +92,24 @@ class Awc:
 
     def decide(self, session: SessionView, load: Load) -> Decision:
         """The verifier's length, decided anew every few batches."""
-        course = self._courses.get(load.verifier)
-        if course is None or load.step < course.decided_at:  # a restarted verifier begins anew
+        setpoint = self._setpoints.get(load.verifier)
+        if setpoint is None or load.step < setpoint.decided_at:  # a restarted verifier begins anew
             mode, k = self.choose(session, load, None)
-            course = self._courses[load.verifier] = Course.begin(mode, k, load.step)
-        elif load.step - course.decided_at >= DECIDE_EVERY:
-            course.turn(*self.choose(session, load, course), load.step)
-        return course.decision(load.step)
+            setpoint = self._setpoints[load.verifier] = Setpoint.begin(mode, k, load.step)
+        elif load.step - setpoint.decided_at >= DECIDE_EVERY:
+            setpoint.turn(*self.choose(session, load, setpoint), load.step)
+        return setpoint.decision(load.step)
 
-    def choose(self, session: SessionView, load: Load, course: Course | None) -> tuple[Mode, int]:
+    def choose(self, session: SessionView, load: Load, setpoint: Setpoint | None) -> tuple[Mode, int]:
         """Mode and draft length of least predicted cost, or the present ones if that is hardly less."""
-        reading = self._sensors.read(session, load, course.k if course else 0)
+        reading = self._sensors.read(session, load, setpoint.k if setpoint else 0)
         if self._is_outside(reading):
-            k = best_length(load, course.target if course else None)
+            k = best_length(load, setpoint.target if setpoint else None)
             return ("distributed" if k else "none"), k
         choices = self.network.choices
         costs = self.network.log_costs(reading.features, predicted_of(choices, reading.predicted))
         best = int(costs.argmin())
-        present = (course.mode, course.target) if course else None
+        present = (setpoint.mode, setpoint.target) if setpoint else None
         if present in choices and costs[choices.index(present)] - costs[best] < GAIN:
             return present
         return choices[best]

@@ -109,10 +109,10 @@ def _check_shapes(path: Path, network: CostNetwork) -> None:
     features, hidden, count = len(FEATURES), len(network.inner), len(network.choices)
     of_features = {getattr(network, name).shape for name in ("low", "high", "mean", "scale")}
     found = (of_features, network.enter.shape, network.inner.shape, network.exit.shape)
-    wanted = ({(features,)}, (hidden, features + 1), (hidden, hidden), (count, hidden))
+    expected = ({(features,)}, (hidden, features + 1), (hidden, hidden), (count, hidden))
     lengths_fit = all(0 <= k <= MAX_K for _, k in network.choices)
     finite = all(np.isfinite(getattr(network, name)).all() for name in ARRAYS)
-    if found != wanted or not (lengths_fit and finite and network.scale.all()):
+    if found != expected or not (lengths_fit and finite and network.scale.all()):
         raise WeightsError(
             f"{path}: its arrays do not fit together; make a new one with `outrider train-awc`"
         )

@@ -20,7 +20,7 @@ FloatArray = npt.NDArray[np.float32]
 FAST: Final = 0.25  # weight of the newest round in a session's fast averages
 SLOW: Final = 0.02  # weight of the newest look in the slow average of the number of sessions
 SHAPE: Final = (0, 1, 2, 4, 8, 16)  # draft lengths at which the prediction itself is a feature
-LEAST: Final = 1e-3  # of a ratio whose logarithm is taken
+MIN_RATIO: Final = 1e-3  # of a ratio whose logarithm is taken
 FEATURES: Final = (
     "link",  # log of the mean link's time
     "draft",  # log of the mean time of a drafted token
@@ -129,7 +129,7 @@ class Sensors:
         tokens = sum(rounds.tokens for rounds in seen) / len(seen)
         new = load.rows * tokens
         pass_ms = load.law.beta_ms + load.law.per_token_ms * new + load.law.per_context_ms * load.cached
-        tpot = log(max(round_ms / tokens / unit_ms, LEAST))
+        tpot = log(max(round_ms / tokens / unit_ms, MIN_RATIO))
         return {
             "excess": tpot + log(unit_ms) - predicted,
             "tpot": tpot,
@@ -145,9 +145,9 @@ def _of_devices(drafting: Sequence[SessionView], unit_ms: float) -> dict[str, fl
     slowest_ms = 1e3 * max(view.link_s + 4 * view.draft_s_per_token for view in drafting)
     alpha = sum(view.alpha for view in drafting) / count
     return {
-        "link": log(max(link_ms / unit_ms, LEAST)),
-        "draft": log(max(draft_ms / unit_ms, LEAST)),
-        "uneven": log(max(slowest_ms, LEAST) / max(link_ms + 4 * draft_ms, LEAST)),
+        "link": log(max(link_ms / unit_ms, MIN_RATIO)),
+        "draft": log(max(draft_ms / unit_ms, MIN_RATIO)),
+        "uneven": log(max(slowest_ms, MIN_RATIO) / max(link_ms + 4 * draft_ms, MIN_RATIO)),
         "alpha": alpha,
         "alpha_spread": sqrt(sum((view.alpha - alpha) ** 2 for view in drafting) / count),
     }
@@ -158,7 +158,7 @@ def _of_load(load: Load, views: Sequence[SessionView], unit_ms: float) -> dict[s
     count = len(views)
     waiting = sum(view.phase in ("prefill", "prefilling") for view in views)
     return {
-        "per_token": log(max(load.law.per_token_ms / unit_ms, LEAST)),
+        "per_token": log(max(load.law.per_token_ms / unit_ms, MIN_RATIO)),
         "context": load.law.per_context_ms * load.cached / unit_ms,
         "sessions": log(count),
         "rows": log(load.rows / count),

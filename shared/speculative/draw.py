@@ -44,7 +44,9 @@ def draw_sure(logits: npt.NDArray[np.floating], params: SamplingParams, position
     What top-k and top-p cut off counts too. So it says how sure the model is, not how likely the draw was.
     """
     if params.temperature == 0.0:
-        plain = np.asarray(logits[: params.vocab])  # in float32 where it is: exact enough, and many times as fast
+        plain = np.asarray(
+            logits[: params.vocab]
+        )  # in float32 where it is: exact enough, and many times as fast
         token = int(np.argmax(plain))
         return token, 1 / float(np.exp(plain - plain[token]).sum())
     scores = _scores(logits, params)

@@ -68,14 +68,14 @@ class ModelDrafter:
         self, rows: Sequence[TargetRow], drafts: dict[str, list[int]], requests: Sequence[DraftRequest]
     ) -> list[TargetRow]:
         """One pass over the rows, and the rows of the next one."""
-        asked = {request.session: request.k for request in requests}
+        requested = {request.session: request.k for request in requests}
         following = []
         for row, choices in zip(rows, self._model.forward(rows), strict=True):
             if not row.choose:
                 continue
             (token,) = choices.tokens
             drafts[row.session].append(token)
-            if len(drafts[row.session]) < asked[row.session]:
+            if len(drafts[row.session]) < requested[row.session]:
                 end = row.start + len(row.tokens)
                 following.append(TargetRow(row.session, end, (token,), 1, True, row.sampling))
         return following

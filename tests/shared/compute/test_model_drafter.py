@@ -33,9 +33,9 @@ def test_it_drafts_for_all_sessions_of_a_batch_and_follows_them(sharing: bool) -
     lengths = {"a": 8, "b": 13, "c": 9}
     done = dict.fromkeys(lengths, 0)
     for turn, k in enumerate((3, 1, 5, 2, 4)):
-        asked = [name for name in lengths if (turn + ord(name)) % 3]  # not every session has a row every time
-        drafts = drafter.draft([request(name, lengths[name], done[name], k) for name in asked])
-        for name, draft in zip(asked, drafts, strict=True):
+        named = [name for name in lengths if (turn + ord(name)) % 3]  # not every session has a row every time
+        drafts = drafter.draft([request(name, lengths[name], done[name], k) for name in named])
+        for name, draft in zip(named, drafts, strict=True):
             text, _ = text_of(name, lengths[name])
             start = lengths[name] + done[name]
             assert draft == text[start : start + k]

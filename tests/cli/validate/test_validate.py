@@ -17,7 +17,6 @@ policies: [greedy-batch, {policy: fixed-k, k: 3}]
 settle: 1 s
 measure: 3 s
 """
-PROFILE = ROOT / "docs/results/profile-smollm2-bfloat16.json"
 
 
 def validated(folder: Path, *options: str, small: str = SMALL) -> Result:
@@ -51,10 +50,10 @@ def test_no_live_needs_kept_runs(tmp_path: Path) -> None:
     assert "--no-live: tuning, small: not all live runs are kept" in done.stderr
 
 
-def test_tuned_needs_serving_costs(tmp_path: Path) -> None:
-    done = validated(tmp_path, "--modelled", "--tuned", "--no-live")
+def test_tuned_needs_a_profile_with_serving_costs(tmp_path: Path) -> None:
+    done = validated(tmp_path, "--modelled", "--tuned")
     assert done.exit_code == 1
-    assert "not all live runs are kept" in done.stderr
+    assert "--tuned: a modelled core has no profile" in done.stderr
 
 
 def test_unknown_profiles_are_refused(tmp_path: Path) -> None:

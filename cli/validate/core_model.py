@@ -14,7 +14,7 @@ from cli.stack.stack import Ports, StackOptions
 from loadgen.workload.prompt_source import Synthetic
 from shared.compute.modelled_drafter import FEED_SHARE as MODELLED_FEED
 from shared.compute.replay import FEED_SHARE as REPLAYED_FEED
-from shared.planning.profile import Profile
+from shared.planning.profile import Profile, ServingCosts
 from shared.planning.server_laws import PackedLaw
 from shared.scenario.quantity import Quantity
 from shared.scenario.scenario import DeviceSpec
@@ -50,6 +50,11 @@ class Core:
     def about(self) -> str:
         """Model and kind, for the cells that are kept."""
         return f"{self.name} {self.dtype}" if self.folder else MODELLED
+
+    @property
+    def serving(self) -> ServingCosts | None:
+        """The profile's own serving costs."""
+        return self.profile.serving if self.profile else None
 
     def devices(self, scenario: SimulatedScenario) -> tuple[DeviceSpec, ...]:
         """The scenario's devices."""

@@ -74,8 +74,12 @@ def _costs(values: "np.ndarray", names: tuple[str, ...]) -> ServingCosts:
 
 
 def _off(run: Tuned, simulated: RunMetrics, stack: dict[str, Any]) -> Iterator[float]:
-    """log(simulated / live) of the mean pass, the mean round and the median first token."""
+    """log(simulated / live) of the mean pass, the mean round and the median first token; 0.0 where there was none."""
     live = run.live.metrics
-    yield log(stack["mean_pass_ms"] / run.live.stack["mean_pass_ms"])
-    yield log(simulated.round.mean / live.round.mean)
-    yield FIRST_WEIGHT * log(simulated.ttft.p50 / live.ttft.p50)
+    yield _log_ratio(stack["mean_pass_ms"], run.live.stack["mean_pass_ms"])
+    yield _log_ratio(simulated.round.mean, live.round.mean)
+    yield FIRST_WEIGHT * _log_ratio(simulated.ttft.p50, live.ttft.p50)
+
+
+def _log_ratio(simulated: float, live: float) -> float:
+    return log(simulated / live) if simulated > 0 and live > 0 else 0.0  # nan is neither

@@ -61,3 +61,10 @@ def test_a_hop_is_half_a_commit_at_most() -> None:
         for k in (0, 4)
     ]
     assert fit(runs, simulate).hop_ms <= 0.15
+
+
+def test_runs_without_a_first_token_do_not_count_for_it() -> None:
+    runs = [tuned(k) for k in (0, 1, 3, 6)]
+    short = repeat(figures_of(cell(3), TRUE)[1], float("nan"), figures_of(cell(3), TRUE)[0], commit_ms=2.5)
+    found = fit([*runs, Tuned(cell(3), short)], simulate)
+    assert found.pass_scale == pytest.approx(TRUE.pass_scale, rel=0.01)

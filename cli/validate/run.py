@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Final
 
 import structlog
@@ -135,8 +136,10 @@ class _Validation:
         compared = []
         for one in planned:
             for cell in one.cells:
-                simulated, _ = simulate_cell(cell, self.core, one.texts, serving, SEEDS)
-                runs = tuple(run.metrics for run in self._kept(cell))
+                kept = self._kept(cell)
+                costs = serving.at(fmean(run.probe_ms for run in kept))
+                simulated, _ = simulate_cell(cell, self.core, one.texts, costs, SEEDS)
+                runs = tuple(run.metrics for run in kept)
                 compared.append(Compared(cell.scenario, str(cell.policy), mean_of(runs), simulated, runs))
                 step.advance(cell.name)
         return compared

@@ -46,22 +46,22 @@ def fit(runs: Sequence[Tuned], simulate: Simulate) -> ServingCosts:
     """The serving costs with the least squares of log(simulated / live)."""
     from scipy.optimize import least_squares  # slow to load
 
-    names = tuple(run.cell.name for run in runs)
+    names, probe_ms = tuple(run.cell.name for run in runs), fmean(run.live.probe_ms for run in runs)
     maxima = list(MAX)
     maxima[1] = max(2 * MIN[1], fmean(run.live.stack["mean_commit_ms"] for run in runs) / 2)
     start = np.minimum(START, 0.9 * np.array(maxima))
 
     def residuals(values: "np.ndarray") -> list[float]:
-        costs = _costs(values, names)
-        return [off for run in runs for off in _off(run, *simulate(run.cell, costs))]
+        costs = _costs(values, probe_ms, names)
+        return [off for run in runs for off in _off(run, *simulate(run.cell, costs.at(run.live.probe_ms)))]
 
     found = least_squares(
         residuals, start, bounds=(MIN, maxima), x_scale=np.abs(start), diff_step=STEPS, max_nfev=TRIALS
     )
-    return _costs(found.x, names)
+    return _costs(found.x, probe_ms, names)
 
 
-def _costs(values: "np.ndarray", names: tuple[str, ...]) -> ServingCosts:
+def _costs(values: "np.ndarray", probe_ms: float, names: tuple[str, ...]) -> ServingCosts:
     scale, hop_ms, message_ms, device_ms, request_ms = (float(value) for value in values)
     return ServingCosts(
         pass_scale=scale,
@@ -69,6 +69,7 @@ def _costs(values: "np.ndarray", names: tuple[str, ...]) -> ServingCosts:
         message_ms=message_ms,
         device_ms=device_ms,
         request_ms=request_ms,
+        probe_ms=probe_ms,
         fitted_on=names,
     )
 

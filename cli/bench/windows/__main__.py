@@ -10,6 +10,7 @@ throughput that of all users; regret is the share of the oracle's figure that a 
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -51,7 +52,7 @@ COLUMNS: Final = {
 }
 
 
-def run_all(runs: list[CellRun], options: SimulateOptions) -> None:
+def run_all(runs: Sequence[CellRun], options: SimulateOptions) -> None:
     """Run what is not finished. Raises CommandError when a run has no valid result."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     rows: list[TableRow] = []
@@ -91,19 +92,31 @@ def main(
     )
     options = SimulateOptions([], jobs=jobs, out=runs)
     planned = grid.runs(options)
-    run_all(planned, replace(options, sweep=("",)))
+    try:
+        run_all(planned, replace(options, sweep=("",)))
+    finally:
+        report(grid, planned, out)
+
+
+def report(grid: Grid, planned: Sequence[CellRun], out: Path) -> None:
+    """Write and print what is said of the cells that are finished. Raises OSError."""
     results = results_of(planned)
-    rows = [summary(results, name) for name in names]
+    if not results:
+        return
+    rows = [summary(results, name) for name in grid.controllers]
     config: dict[str, Any] = {
-        "scenario": scenario.name,
+        "scenario": grid.scenario.name,
         "recordings": [path.name for path in grid.recordings],
         "seeds": grid.seeds,
         "duration": grid.duration,
     }
-    write_measurement(out, "windows", config, {"summary": rows, "cells": as_rows(results)})
-    draw(out.with_suffix(".png"), results, names)
+    cells = len({run.cell for run in planned})
+    body = {"summary": rows, "cells": as_rows(results), "cells_missing": cells - len(results)}
+    write_measurement(out, "windows", config, body)
+    draw(out.with_suffix(".png"), results, grid.controllers)
     console = Console()
-    console.print(table(rows, COLUMNS, "over k = 4, and missed of the oracle's"))
+    title = f"over k = 4, and missed of the oracle's, {len(results)} of {cells} cells"
+    console.print(table(rows, COLUMNS, title))
     console.print(f"written to {out} and {out.with_suffix('.png')}", soft_wrap=True)
 
 

@@ -19,9 +19,8 @@ from shared.runtime.settings import (
 from shared.scenario.scenario import DeviceSpec
 from simulator import services
 from simulator.device_delays import DeviceDelays
-from simulator.link import LinkModel
 from simulator.oracle import Oracle, TrueCosts
-from simulator.pass_cost import PassCost
+from simulator.pass_cost import RowsCost
 from simulator.scenario import Core
 from simulator.simulation import Simulation
 from simulator.stack import SimulatedStack
@@ -35,9 +34,10 @@ def build(simulation: Simulation, device_metrics: Metrics) -> SimulatedStack:
     core, stack = simulation.scenario.core, SimulatedStack(simulation.seed, decode=simulation.decode)
     stack.delays = DeviceDelays({device.name: device.delay_ms / 1e3 for device in simulation.devices})
     feed = simulation.scenario.feed.low
-    hop = LinkModel(delay_s=core.hop.ms_at(0.0, 0.0) / 1e3)
-    oracle = partial(_oracle, simulation, stack) if simulation.policy.window == Oracle.name else None
-    stack.add("scheduler", services.scheduler(_scheduler_settings(simulation), oracle), hop)
+    hop, device_hop = simulation.hops
+    is_oracle = simulation.policy.window == Oracle.name
+    window = partial(_oracle, simulation, stack) if is_oracle else simulation.window
+    stack.add("scheduler", services.scheduler(_scheduler_settings(simulation), window), hop)
     for n in range(core.gateways):
         gateway = isolated(GatewaySettings, name=f"gateway-{n}", trace=simulation.trace)
         stack.add(gateway.name, services.gateway(gateway), hop)
@@ -55,11 +55,13 @@ def build(simulation: Simulation, device_metrics: Metrics) -> SimulatedStack:
             vocab=VOCAB,
             replay=simulation.replays.get(device.recording),
         )
-        stack.add(device.name, services.draft_worker(settings, drafter, device_metrics, stack.delays), hop)
+        stack.add(
+            device.name, services.draft_worker(settings, drafter, device_metrics, stack.delays), device_hop
+        )
     return stack
 
 
-def _target(core: Core, law: PassCost) -> ModelledTarget:
+def _target(core: Core, law: RowsCost) -> ModelledTarget:
     return ModelledTarget(VOCAB, kv_tokens=core.kv_tokens, max_context=core.context, cost_ms=law.cost_ms)
 
 
@@ -70,9 +72,8 @@ def _core_drafter(core: Core) -> CoreDrafter:
 
 def _oracle(simulation: Simulation, stack: SimulatedStack) -> Oracle:
     devices = {device.name: device for device in simulation.devices}
-    hop_ms = simulation.scenario.core.hop.ms_at(0.0, 0.0)
     truth = Truth(simulation.devices, simulation.replays, specs_at(stack.server))
-    return Oracle(truth, TrueCosts(devices, stack.delays, simulation.law.server, hop_ms))
+    return Oracle(truth, TrueCosts(devices, stack.delays, simulation.server, simulation.hop_ms))
 
 
 def _scheduler_settings(simulation: Simulation) -> SchedulerSettings:

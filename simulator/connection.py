@@ -41,7 +41,9 @@ class SimulatedConnection(MemoryConnection):
         """See MemoryConnection.read."""
         link = self._crossed
         if link.counts_calls or link.is_down():
-            return await super().read(operation, new, streams, block_s)
+            read = await super().read(operation, new, streams, block_s)
+            await link.handle(len(read))
+            return read
         loop = asyncio.get_running_loop()
         out_s = link.outward.transfer_s(0)
         reading = _Reading(loop.create_future(), new, streams, loop.time() + out_s + block_s)
@@ -72,13 +74,14 @@ class SimulatedConnection(MemoryConnection):
             return
         loop = asyncio.get_running_loop()
         if entries or loop.time() >= reading.until:
-            self._answer(reading.done, entries, data_bytes(entries))
+            handling_s = len(entries) * self._crossed.message_s
+            self._answer(reading.done, entries, data_bytes(entries), handling_s)
         else:
             reading.wait(self.server, loop, self._look)
 
-    def _answer(self, done: asyncio.Future[T], result: T, size: int) -> None:
+    def _answer(self, done: asyncio.Future[T], result: T, size: int, handling_s: float = 0.0) -> None:
         asyncio.get_running_loop().call_later(
-            self._crossed.inward.transfer_s(size), self._return, done, result
+            self._crossed.inward.transfer_s(size) + handling_s, self._return, done, result
         )
 
     def _return(self, done: asyncio.Future[T], result: T) -> None:

@@ -27,7 +27,8 @@ class LinkModel:
     """One direction between a process and the broker.
 
     delay_s: fixed; jitter_s: mean of an exponential delay. bytes_per_s: rate. loss: share of messages that are resent
-    after TCP's time-out. duplicates: share of added messages that arrive twice.
+    after TCP's time-out. duplicates: share of added messages that arrive twice. message_s: of the process's own code
+    for each message that it reads.
     """
 
     delay_s: float = 0.0
@@ -35,6 +36,7 @@ class LinkModel:
     bytes_per_s: float = inf
     loss: float = 0.0
     duplicates: float = 0.0
+    message_s: float = 0.0
 
     def drawn(self, ids: Ids) -> Link:
         """The law of the delays, with its random numbers."""
@@ -63,6 +65,7 @@ class SimulatedLink:
         self.incarnation = incarnation
         self._faults, self._outages = faults, outages
         self.counts_calls = faults is not None
+        self.message_s = model.message_s
         self._ids, self._duplicates = ids, model.duplicates
         self.outward, self.inward = Direction(model.drawn(ids)), Direction(model.drawn(ids))
         self._kinds: dict[
@@ -107,6 +110,11 @@ class SimulatedLink:
         if self._duplicates and self._ids.jitter(0.0, 1.0) < self._duplicates:
             copies += 1
         return copies
+
+    async def handle(self, messages: int) -> None:
+        """Take the time of the process's code for these messages."""
+        if messages and self.message_s:
+            await self._pass(messages * self.message_s)
 
     def is_down(self) -> bool:
         """Whether the broker is out of reach."""

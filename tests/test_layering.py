@@ -24,6 +24,7 @@ KEPT_TO = {
         "cli/calibrate/*",
         "cli/models/*",
         "cli/reference.py",
+        "cli/train_awc/*",
     ],
     "transformers": [
         "services/verifier/*",
@@ -34,12 +35,17 @@ KEPT_TO = {
     ],
     "accelerate": ["services/verifier/*"],
     "llama_cpp": ["services/draft_worker/*", "cli/models/*"],
-    "scipy": ["shared/planning/solvers/paper/milp.py", "loadgen/measuring/intervals.py"],
+    "scipy": [
+        "shared/planning/solvers/paper/milp.py",
+        "loadgen/measuring/intervals.py",
+        "cli/validate/tuning.py",
+    ],
     "matplotlib": [
         "cli/bench/windows/picture.py",
         "cli/plan/*",
         "cli/race/picture.py",
         "cli/simulate/picture.py",
+        "cli/validate/picture.py",
     ],
     "plotly": ["loadgen/report/*"],
     "redis": ["shared/broker/*", "cli/bench/orchestration.py"],

@@ -37,7 +37,7 @@ async def run_in_processes(
     """
     _write_scenarios(runs)
     by_run = {run.result: TableRow(run, _body(run)) for run in runs if run.fields and is_finished(run)}
-    waiting = deque(_groups([run for run in runs if run.result not in by_run], options.jobs))
+    waiting = deque(groups_of([run for run in runs if run.result not in by_run], options.jobs))
     progress = PoolProgress(progress_console(), len(runs), len(by_run), options.quiet)
 
     async def work() -> None:
@@ -58,7 +58,7 @@ async def run_in_processes(
         rows += (by_run[run.result] for run in runs if run.result in by_run)
 
 
-def _groups(runs: Sequence[PlannedRun], jobs: int) -> list[list[PlannedRun]]:
+def groups_of(runs: Sequence[PlannedRun], jobs: int) -> list[list[PlannedRun]]:
     """The runs of each process: all of a scenario file and seed, or one each if that would leave processes idle."""
     by_file: dict[Path, list[PlannedRun]] = {}
     for run in runs:

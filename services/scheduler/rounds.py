@@ -181,6 +181,14 @@ def _complete_batch(state: State, verdict: Verdict, now: float) -> None:
             verifier.costs.observe(done.with_fused(verdict.pass_fused), verdict.verify_us / 1000)
 
 
+def _calibrate(state: State, session: ScheduledSession, verdict: Verdict) -> None:
+    """Count how the tokens of a draft fared that its device was so sure of. The end of a text may hide some."""
+    if verdict.drafted and session.temperature is not None and not verdict.finish:
+        device = state.estimates.device(session.row_device or session.device)
+        calibration = device.calibration(session.temperature)
+        calibration.observe(session.survival[: verdict.drafted], verdict.accepted)
+
+
 def _on_committed(state: State, session: ScheduledSession, verdict: Verdict, now: float) -> None:
     """Tokens were committed: the device drafts next if the verdict gave it a draft length, else the row is ready."""
     advanced = verdict.length > session.length
@@ -192,6 +200,7 @@ def _on_committed(state: State, session: ScheduledSession, verdict: Verdict, now
         session.acceptance.observe(verdict.drafted, verdict.accepted)
         if verdict.drafted:
             state.estimates.accepted(session.row_device or session.device, session.acceptance.alpha)
+        _calibrate(state, session, verdict)
         state.metrics.observe_round(verdict.drafted, verdict.accepted)
         if state.window is not None:
             round_s = now - session.advanced_at if session.advanced_at else 0.0

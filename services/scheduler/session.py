@@ -28,6 +28,7 @@ class ScheduledSession:
     device_wanted: str
     length: int  # committed length
     opened_at: float
+    temperature: float | None = None  # None = not known, of a session read from its log
     epoch: int = 0
     verifier: str = ""  # name; "" = not placed
     device: str = ""  # address; "" = served without drafts
@@ -99,6 +100,7 @@ class ScheduledSession:
             link_s=device.link_s.value,
             spread_s=device.spread_s.value,
             requested=self.allowed_k if self.phase == "drafting" else 0,
+            survival=device.survival_curve(self.temperature),
         )
 
     def close(self, finish: Finish, message: str = "") -> Close:

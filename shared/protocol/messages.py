@@ -22,6 +22,7 @@ Token = Annotated[int, Field(strict=True, ge=0, le=limits.MAX_TOKEN_ID)]
 Position = Annotated[int, Field(strict=True, ge=0, le=limits.MAX_POSITION)]
 Counter = Annotated[int, Field(strict=True, ge=0, le=(1 << 53) - 1)]
 Micros = Annotated[int, Field(strict=True, ge=0, le=limits.MAX_DURATION_US)]
+Temperature = Annotated[float, Field(strict=True, ge=0, le=limits.MAX_TEMPERATURE)]
 DraftLength = Annotated[int, Field(strict=True, ge=0, le=limits.MAX_DRAFT)]
 Drafted = Annotated[tuple[Token, ...], Field(max_length=limits.MAX_DRAFT)]
 SurvivalByte = Annotated[int, Field(strict=True, ge=0, le=255)]  # in 255ths, see speculative/survival.py
@@ -71,6 +72,7 @@ class Submit:
     deadline_ms: Counter  # remaining
     gateway: Address
     device: Name = ""  # the only device that may draft; "" = any
+    temperature: Temperature = 0.0
 
 
 @dataclass(frozen=True, slots=True)

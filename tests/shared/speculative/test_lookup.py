@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +25,7 @@ from shared.speculative.lookup import MAX_MATCH, MIN_MATCH, continuation
     ],
 )
 def test_worked_examples(ids: tuple[int, ...], k: int, draft: tuple[int, ...]) -> None:
-    assert continuation(ids, k) == draft
+    assert continuation(np.array(ids), k) == draft
 
 
 def by_trying(ids: Sequence[int], k: int) -> tuple[int, ...]:
@@ -42,4 +43,4 @@ def by_trying(ids: Sequence[int], k: int) -> tuple[int, ...]:
 
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=60), st.integers(0, 8))
 def test_it_is_the_longest_occurrence_and_of_those_the_latest(ids: list[int], k: int) -> None:
-    assert continuation(ids, k) == by_trying(ids, k)
+    assert continuation(np.array(ids), k) == by_trying(ids, k)

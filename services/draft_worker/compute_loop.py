@@ -1,4 +1,7 @@
-"""The drafter's loop: takes orders, runs one decode per turn, returns finished drafts. Sole user of the drafter."""
+"""The drafter's loop: takes orders, decodes, returns finished drafts. Sole user of the drafter.
+
+A turn is one decode of a real drafter, and all decodes of a modelled one until something is finished or ordered.
+"""
 
 import asyncio
 from collections import deque
@@ -7,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.draft_worker.metrics import Metrics
+from services.draft_worker.pace import Pace
 from services.draft_worker.sessions import Forget, Start
 from shared.compute.compute import Compute
 from shared.compute.drafter import Drafter, DraftRequest, DraftResult, NoCapacity
@@ -52,6 +56,7 @@ class ComputeLoop:
         self._crowded: set[str] = set()  # sessions under way that shared a decode
         self._busy = False
         self._awake = asyncio.Event()
+        self._pace = Pace()
 
     @property
     def us_per_token(self) -> int:
@@ -70,11 +75,12 @@ class ComputeLoop:
         self.wake()
 
     def wake(self) -> None:
-        """Wake a waiting turn."""
+        """Wake a waiting turn, and let a sleeping one end with its decode."""
         self._awake.set()
+        self._pace.hurry()
 
     async def turn(self) -> Turn:
-        """Wait for work, apply the orders, and run one decode."""
+        """Wait for work, apply the orders, and decode."""
         if not self._busy and not self._orders:
             self._awake.clear()
             await self._awake.wait()
@@ -135,13 +141,21 @@ class ComputeLoop:
             self._crowded |= self._begun.keys()
         loop = asyncio.get_running_loop()
         began = loop.time()
-        results, self._busy = await self._compute.run(
-            lambda: (self._drafter.step(), self._drafter.busy()), self._drafter.cost_s()
-        )
+        costs_s = self._drafter.costs_s()
+        decodes = await self._pace.sleep(costs_s) if costs_s else 1
+        results, self._busy = await self._compute.run(lambda: self._decode(decodes))
         spent_s = loop.time() - began
         self.busy_us += round(spent_s * 1e6)
         self._metrics.busy_seconds.add(spent_s)
         return results
+
+    def _decode(self, decodes: int) -> tuple[Sequence[DraftResult], bool]:
+        """On the compute thread: decode, at most so often. Returns what is finished, and whether there is more work."""
+        results: list[DraftResult] = []
+        while decodes and not results:
+            results = self._drafter.step()
+            decodes -= 1
+        return results, self._drafter.busy()
 
     def _finish(self, result: DraftResult) -> Finished:
         now = asyncio.get_running_loop().time()

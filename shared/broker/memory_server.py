@@ -93,14 +93,14 @@ class _Sleeper:
 class MemoryServer:
     """One broker, shared by the MemoryBroker of every service in this process.
 
-    encode: how messages become bytes. With `wire.encode_carried` their readers need not decode them.
+    clock: its own, in seconds. encode: how messages become bytes. With `wire.encode_carried` their readers need not decode them.
     """
 
     def __init__(
         self, clock: Callable[[], float] | None = None, encode: Callable[[Message], bytes] = wire.encode
     ) -> None:
         """clock: the server's own, in seconds; None = that of the running loop."""
-        self._clock = clock or _loop_time
+        self.clock = clock or _loop_time
         self.encode = encode
         self.full = False  # no memory left: new sessions, records and spans are refused
         self._lives = 0
@@ -117,7 +117,7 @@ class MemoryServer:
 
     def now_ms(self) -> int:
         """The broker's clock."""
-        return round(self._clock() * 1000)
+        return round(self.clock() * 1000)
 
     def wipe(self) -> None:
         """Lose all data, as a restart without persistence does. Waiting readers get BrokerAway."""
@@ -139,7 +139,7 @@ class MemoryServer:
 
     def purge(self) -> None:
         """Delete expired keys. Called before each operation."""
-        now = self._clock()
+        now = self.clock()
         while self._expiry_heap and self._expiry_heap[0][0] <= now:
             _, key = heapq.heappop(self._expiry_heap)
             if self._expires.get(key, now + 1) <= now:
@@ -172,14 +172,14 @@ class MemoryServer:
     def expire(self, key: str, ttl_s: float) -> None:
         """Let a key expire in ttl_s, if it exists."""
         if key in self._values:
-            self._expires[key] = self._clock() + ttl_s
+            self._expires[key] = self.clock() + ttl_s
             heapq.heappush(self._expiry_heap, (self._expires[key], key))
 
     def ttl(self, key: str) -> float:
         """Seconds until a key expires; -1 = never, -2 = no such key."""
         if key not in self._values:
             return -2
-        return self._expires[key] - self._clock() if key in self._expires else -1
+        return self._expires[key] - self.clock() if key in self._expires else -1
 
     def expires(self, key: str) -> bool:
         """Whether a key has an expiry."""

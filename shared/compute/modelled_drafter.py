@@ -28,6 +28,15 @@ class _Work:
             return ids[cached : cached + CHUNK]
         return self.drafted[cached - len(ids) :]
 
+    def decodes(self) -> list[int]:
+        """How many tokens each decode feeds until the request is finished."""
+        left = len(self.request.ids) - len(self.chain.tokens)
+        to_draft = self.request.k - len(self.drafted)
+        if left <= 0:
+            return [1] * max(to_draft, 1)
+        chunks = [min(CHUNK, left - fed) for fed in range(0, left, CHUNK)]
+        return chunks + [1] * (to_draft - 1)  # the last chunk's decode drafts the first token
+
 
 class ModelledDrafter:
     """Drafter that drafts the target's own token with probability alpha at each position, else a wrong one.
@@ -81,7 +90,7 @@ class ModelledDrafter:
 
     def step(self) -> list[DraftResult]:
         """Run one decode; returns the requests that it finished."""
-        cost = self.cost_s()
+        cost = self._cost_s()
         finished = []
         for work in list(self._works.values()):
             work.spent_s += cost
@@ -93,10 +102,17 @@ class ModelledDrafter:
         """Whether any request is under way."""
         return bool(self._works)
 
-    def cost_s(self) -> float:
+    def costs_s(self) -> Sequence[float]:
+        """Modelled seconds of the next steps: of a request that is alone, of all; else of one."""
+        if not self._works or not self._draft_s:
+            return ()
+        if len(self._works) > 1:
+            return [self._cost_s()]
+        (work,) = self._works.values()
+        return [self._draft_s * (1 + self._feed_share * (tokens - 1)) for tokens in work.decodes()]
+
+    def _cost_s(self) -> float:
         """Modelled seconds of the next step."""
-        if not self._works:
-            return 0.0
         rows = len(self._works)
         tokens = 0
         for work in self._works.values():

@@ -104,9 +104,7 @@ class SimulatedConnection(MemoryConnection):
         self.server.drop_waiter(reading.streams, reading)
 
     # --- answers ------------------------------------------------------------------------------------
-    def _answer(
-        self, done: asyncio.Future[T], result: T, received: Callable[[T], int] | None
-    ) -> None:
+    def _answer(self, done: asyncio.Future[T], result: T, received: Callable[[T], int] | None) -> None:
         inward = self._crossed.inward
         delay_s = inward.delay_s
         if delay_s is None:

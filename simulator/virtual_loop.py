@@ -13,6 +13,7 @@ import selectors
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
+from functools import partial
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Any, Final, TypeVar, TypeVarTuple
@@ -67,12 +68,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     _ready: deque[Any]
     _stopping: bool
 
+    get_debug = staticmethod(bool)  # never; each future asks, and calls of Python take longer
+
     def __init__(self) -> None:
         super().__init__(selectors.SelectSelector())  # which is never asked
         self._now = 0.0
         self._timers: list[Any] = []  # a heap
         self._numbers = count()
         self._dead_timers = 0
+        self.create_future = partial(asyncio.Future, loop=self)  # type: ignore[method-assign]  # likewise
 
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
@@ -94,7 +98,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self, delay: float, callback: Callable[[*Args], object], *args: *Args, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """See AbstractEventLoop.call_later."""
-        return self.call_at(self.time() + delay, callback, *args, context=context)
+        # As call_at, without the call.
+        context = copy_context() if context is None else context
+        timer = _Timer((self._now + delay, next(self._numbers), callback, args, context, self))
+        heappush(self._timers, timer)
+        return timer  # type: ignore[return-value]  # likewise
 
     def call_at(
         self, when: float, callback: Callable[[*Args], object], *args: *Args, context: Context | None = None

@@ -1,8 +1,9 @@
 """When the parts of one step began and ended, and what is derived from it: verdict stamps and timeline spans."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
+from shared.protocol.changes import changed
 from shared.protocol.messages import Span, StagedBatch, Verdict
 
 
@@ -18,7 +19,7 @@ class StepTimes:
     def stamp(self, verdict: Verdict, batch: int) -> Verdict:
         """The verdict with its batch, the time it waited for the pass, and the time of the pass if it has tokens."""
         queue_us, verify_us = _us(self.started - self.read_at), _us(self.ended - self.started)
-        return replace(verdict, batch=batch, queue_us=queue_us, verify_us=verify_us if verdict.tokens else 0)
+        return changed(verdict, batch=batch, queue_us=queue_us, verify_us=verify_us if verdict.tokens else 0)
 
     def spans(self, name: str, batch: StagedBatch, idle_since: float) -> list[Span]:
         """One idle span up to the forward pass, and one verify span per row (OUTRIDER_TRACE=1)."""

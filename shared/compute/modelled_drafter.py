@@ -20,13 +20,14 @@ class _Work:
     chain: Chain
     drafted: list[int]
     spent_s: float = 0.0
+    is_fed: bool = False  # whether all of the request's ids are cached
 
     def next_tokens(self) -> Sequence[int]:
         """Tokens that the next decode feeds: the next chunk of the request's ids, or the last guess."""
-        cached, ids = len(self.chain.tokens), self.request.ids
-        if cached < len(ids):
-            return ids[cached : cached + CHUNK]
-        return self.drafted[cached - len(ids) :]
+        if self.is_fed:
+            return self.drafted[-1:]
+        cached = len(self.chain.tokens)
+        return self.request.ids[cached : cached + CHUNK]
 
     def decodes(self) -> list[int]:
         """How many tokens each decode feeds until the request is finished."""
@@ -92,7 +93,7 @@ class ModelledDrafter:
         """Run one decode; returns the requests that it finished."""
         cost = self._cost_s()
         finished = []
-        for work in list(self._works.values()):
+        for work in tuple(self._works.values()):
             work.spent_s += cost
             if self._advance(work):
                 finished.append(self._finish(work))
@@ -113,10 +114,9 @@ class ModelledDrafter:
 
     def _cost_s(self) -> float:
         """Modelled seconds of the next step."""
-        rows = len(self._works)
-        tokens = 0
+        rows, tokens = len(self._works), 0
         for work in self._works.values():
-            tokens += len(work.next_tokens()) or 1
+            tokens += 1 if work.is_fed else len(work.next_tokens())
         return self._draft_s * (1 + ROW_SHARE * (rows - 1) + self._feed_share * (tokens - rows))
 
     def forget(self, session: str) -> None:
@@ -143,8 +143,10 @@ class ModelledDrafter:
         """One decode of a request. Returns whether it is finished."""
         chain, request, drafted = work.chain, work.request, work.drafted
         chain.feed(work.next_tokens())
-        if len(chain.tokens) < len(request.ids):
-            return False
+        if not work.is_fed:
+            work.is_fed = len(chain.tokens) == len(request.ids)
+            if not work.is_fed:
+                return False
         if len(drafted) < request.k:
             drafted.append(self._guess(request, chain))
         return len(drafted) >= request.k

@@ -6,6 +6,7 @@ from typing import Final
 from services.draft_worker.metrics import Metrics
 from shared.compute.modelled_drafter import ModelledDrafter
 from shared.compute.modelled_target import ModelledTarget
+from shared.planning.windows import SIMULATED_NAMES
 from shared.runtime.settings import (
     DraftWorkerSettings,
     GatewaySettings,
@@ -15,11 +16,14 @@ from shared.runtime.settings import (
 )
 from shared.scenario.scenario import DeviceSpec
 from simulator import services
+from simulator.device_delays import DeviceDelays
 from simulator.link import LinkModel
+from simulator.oracle import Oracle, TrueCosts
 from simulator.pass_cost import PassCost
 from simulator.scenario import Core
 from simulator.simulation import Simulation
 from simulator.stack import SimulatedStack
+from simulator.truth import Truth, specs_at
 
 VOCAB: Final = 49152
 
@@ -27,9 +31,11 @@ VOCAB: Final = 49152
 def build(simulation: Simulation, device_metrics: Metrics) -> SimulatedStack:
     """The stack, not started. device_metrics: of all devices together."""
     core, stack = simulation.scenario.core, SimulatedStack(simulation.seed, decode=simulation.decode)
+    stack.delays = DeviceDelays({device.name: device.delay_ms / 1e3 for device in simulation.devices})
     feed = simulation.scenario.feed.low
     hop = LinkModel(delay_s=core.hop.ms_at(0.0, 0.0) / 1e3)
-    stack.add("scheduler", services.scheduler(_scheduler_settings(simulation)), hop)
+    oracle = partial(_oracle, simulation, stack) if simulation.policy.window == Oracle.name else None
+    stack.add("scheduler", services.scheduler(_scheduler_settings(simulation), oracle), hop)
     for n in range(core.gateways):
         gateway = isolated(GatewaySettings, name=f"gateway-{n}", trace=simulation.trace)
         stack.add(gateway.name, services.gateway(gateway), hop)
@@ -47,12 +53,19 @@ def build(simulation: Simulation, device_metrics: Metrics) -> SimulatedStack:
             vocab=VOCAB,
             replay=simulation.replays.get(device.recording),
         )
-        stack.add(device.name, services.draft_worker(settings, drafter, device_metrics), hop)
+        stack.add(device.name, services.draft_worker(settings, drafter, device_metrics, stack.delays), hop)
     return stack
 
 
 def _target(core: Core, law: PassCost) -> ModelledTarget:
     return ModelledTarget(VOCAB, kv_tokens=core.kv_tokens, max_context=core.context, cost_ms=law.cost_ms)
+
+
+def _oracle(simulation: Simulation, stack: SimulatedStack) -> Oracle:
+    devices = {device.name: device for device in simulation.devices}
+    hop_ms = simulation.scenario.core.hop.ms_at(0.0, 0.0)
+    truth = Truth(simulation.devices, simulation.replays, specs_at(stack.server))
+    return Oracle(truth, TrueCosts(devices, stack.delays, simulation.law.server, hop_ms))
 
 
 def _scheduler_settings(simulation: Simulation) -> SchedulerSettings:
@@ -63,7 +76,7 @@ def _scheduler_settings(simulation: Simulation) -> SchedulerSettings:
         policy=policy.policy,
         k=policy.k,
         batches=policy.batches,
-        window=policy.window,
+        window="" if policy.window in SIMULATED_NAMES else policy.window,
         max_rows=core.max_rows,
         prefill_tokens=core.prefill_tokens,
         profile=simulation.profile_file,

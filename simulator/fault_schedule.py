@@ -1,22 +1,25 @@
 """Lets a scenario's faults happen at their times."""
 
 import asyncio
-from collections.abc import Iterable
 
-from simulator.scenario import Away, Kill
+from simulator.scenario import Away, Delay, Kill, SimulatedScenario
 from simulator.stack import SimulatedStack
 
 
-async def let_happen(faults: Iterable[Kill | Away], stack: SimulatedStack, started: float) -> None:
+async def let_happen(scenario: SimulatedScenario, stack: SimulatedStack, started: float) -> None:
     """Let all faults happen. started: time of the loop from which their times count."""
     loop = asyncio.get_running_loop()
-    for fault in sorted(faults, key=lambda fault: fault.at.low):
+    for fault in sorted(scenario.faults, key=lambda fault: fault.at.low):
         await asyncio.sleep(max(0.0, started + fault.at.low - loop.time()))
-        if isinstance(fault, Kill):
-            _kill(fault, stack)
-        else:
-            _cut(fault, stack)
-            loop.call_later(fault.broker_away.low, _reconnect, stack)
+        match fault:
+            case Kill():
+                _kill(fault, stack)
+            case Away():
+                _cut(fault, stack)
+                loop.call_later(fault.broker_away.low, _reconnect, stack)
+            case Delay():
+                delay_s = fault.delay.ms_at(0.0, 0.0) / 1e3
+                stack.delays.change(scenario.devices_of(fault.devices), delay_s)
 
 
 def _kill(fault: Kill, stack: SimulatedStack) -> None:

@@ -82,9 +82,7 @@ class _Run:
             await self._ready(observer)
             before, busy_before = self._scrape(), self.client.now()
             loading = asyncio.create_task(self._load())
-            failing = asyncio.create_task(
-                let_happen(self.simulation.scenario.faults, self.stack, self.client.now())
-            )
+            failing = asyncio.create_task(let_happen(self.simulation.scenario, self.stack, self.client.now()))
             while not loading.done():
                 await asyncio.wait({loading}, timeout=OBSERVED_S)
                 self.stack.raise_if_failed()

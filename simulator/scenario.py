@@ -8,6 +8,7 @@ Faults, at seconds after the first request is due:
     faults:
       - {at: 10 s, kill: verifier-0, back: 2 s}
       - {at: 20 s, broker_away: 3 s}
+      - {at: 30 s, delay: 100 ms, devices: 0}
 """
 
 from functools import partial
@@ -79,18 +80,26 @@ class Away(_Strict):
     wiped: bool = False
 
 
+class Delay(_Strict):
+    """The links' delay, each way, is another one from then on. devices: number of their group; None = all."""
+
+    at: Seconds
+    delay: Annotated[Time, AfterValidator(_one_time)]
+    devices: Annotated[int, Field(ge=0)] | None = None
+
+
 def _kind(fault: Any) -> str | None:
     """The tag of a fault, by the field that only one kind has."""
     has = fault.__contains__ if isinstance(fault, dict) else partial(hasattr, fault)
-    return next((f"<{name}>" for name in ("kill", "broker_away") if has(name)), None)
+    return next((f"<{name}>" for name in ("kill", "broker_away", "delay") if has(name)), None)
 
 
 Fault = Annotated[
-    Annotated[Kill, Tag("<kill>")] | Annotated[Away, Tag("<broker_away>")],
+    Annotated[Kill, Tag("<kill>")] | Annotated[Away, Tag("<broker_away>")] | Annotated[Delay, Tag("<delay>")],
     Discriminator(
         _kind,
         custom_error_type="fault",
-        custom_error_message="give kill or broker_away, like {at: 10 s, kill: verifier-0, back: 2 s}",
+        custom_error_message="give kill, broker_away or delay, like {at: 10 s, kill: verifier-0, back: 2 s}",
     ),
 ]
 
@@ -118,6 +127,14 @@ class SimulatedScenario(Scenario):
         """Names of the devices, as `fleet` gives them."""
         return [f"device-{n}" for n in range(sum(group.count for group in self.devices))]
 
+    def devices_of(self, group: int | None) -> list[str]:
+        """Names of the devices of one group; None = of all."""
+        names = self.device_names()
+        if group is None:
+            return names
+        first = sum(other.count for other in self.devices[:group])
+        return names[first : first + self.devices[group].count]
+
     def _names(self) -> str:
         """The names of the processes in short."""
         roles = (
@@ -133,6 +150,9 @@ class SimulatedScenario(Scenario):
         for n, fault in enumerate(self.faults):
             if isinstance(fault, Kill) and fault.kill not in known:
                 raise ValueError(f"faults.{n}.kill: no process {fault.kill!r}; there are {self._names()}")
+            if isinstance(fault, Delay) and (fault.devices or 0) >= len(self.devices):
+                last = len(self.devices) - 1
+                raise ValueError(f"faults.{n}.devices: no group {fault.devices}; there are 0 to {last}")
         return self
 
 

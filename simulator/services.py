@@ -20,6 +20,7 @@ from shared.broker.contract import Broker
 from shared.compute.compute import Compute, InlineCompute
 from shared.compute.drafter import Drafter
 from shared.compute.target import TargetModel
+from shared.planning.windows.window import Window
 from shared.runtime.ids import Ids
 from shared.runtime.settings import (
     DraftWorkerSettings,
@@ -28,6 +29,7 @@ from shared.runtime.settings import (
     VerifierSettings,
 )
 from shared.runtime.watch import BrokerWatch
+from simulator.device_delays import DeviceDelays
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +70,11 @@ def gateway(settings: GatewaySettings) -> Factory:
     return lambda given: Gateway(settings, given.broker, given.ids)
 
 
-def scheduler(settings: SchedulerSettings) -> Factory:
-    """A scheduler's factory. Its planner takes no virtual time."""
-    return lambda given: Scheduler(settings, given.broker, given.ids, given.registry, InlineCompute())
+def scheduler(settings: SchedulerSettings, window: Callable[[], Window] | None = None) -> Factory:
+    """A scheduler's factory. Its planner takes no virtual time. window: a controller that no setting can name."""
+    return lambda given: Scheduler(
+        settings, given.broker, given.ids, given.registry, InlineCompute(), window() if window else None
+    )
 
 
 def verifier(settings: VerifierSettings, target: Callable[[], TargetModel]) -> Factory:
@@ -79,9 +83,19 @@ def verifier(settings: VerifierSettings, target: Callable[[], TargetModel]) -> F
 
 
 def draft_worker(
-    settings: DraftWorkerSettings, drafter: Callable[[], Drafter], metrics: Metrics | None = None
+    settings: DraftWorkerSettings,
+    drafter: Callable[[], Drafter],
+    metrics: Metrics | None = None,
+    delays: DeviceDelays | None = None,
 ) -> Factory:
-    """A device's factory. metrics: shared by many devices; None = its own."""
-    return lambda given: DraftWorker(
-        settings, given.broker, drafter(), given.compute, given.ids, metrics or Metrics(given.registry)
-    )
+    """A device's factory. metrics: shared by many devices; None = its own. delays: of its link, in place of the
+    settings'."""
+
+    def start(given: Surroundings) -> DraftWorker:
+        own = metrics or Metrics(given.registry)
+        worker = DraftWorker(settings, given.broker, drafter(), given.compute, given.ids, own)
+        if delays is not None:
+            delays.follow(settings.name, worker.link)
+        return worker
+
+    return start

@@ -12,6 +12,7 @@ from shared.broker.memory_link import MemoryConnection
 from shared.protocol import wire
 from shared.runtime.ids import Ids
 from simulator.connection import SimulatedConnection
+from simulator.device_delays import DeviceDelays
 from simulator.faults import Fault, FaultCounter
 from simulator.link import LinkModel, Outage, SimulatedCompute, SimulatedLink
 from simulator.process import Incarnation, Process, Run, owned_task
@@ -30,7 +31,7 @@ class SimulatedStack:
     """Processes on one broker. Use as `async with stack`, on a virtual loop; `add` them before.
 
     services: the service of each process's current life. counters: calls and messages of each process, where counted.
-    outage: of the broker. cuts: of the link of one process alone.
+    outage: of the broker. cuts: of the link of one process alone. delays: of the links that devices emulate.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class SimulatedStack:
         self.server = MemoryServer(_true_time, wire.encode if decode else wire.encode_carried)
         self.outage = Outage()
         self.cuts: dict[str, Outage] = {}
+        self.delays = DeviceDelays({})
         self.processes: dict[str, Process] = {}
         self.services: dict[str, Service] = {}
         self.counters: dict[str, FaultCounter] = {}

@@ -7,7 +7,7 @@ from loadgen.request import Record
 from services.scheduler.scheduler import Scheduler
 from services.scheduler.session import ScheduledSession
 from simulator.client import SimulatedClient
-from simulator.scenario import Kill
+from simulator.scenario import Away, Delay, Fault, Kill
 from simulator.simulation import Simulation
 from simulator.stack import SimulatedStack
 
@@ -30,11 +30,18 @@ def silence_limit_s(simulation: Simulation, prompt_tokens: int) -> float:
     scenario, law = simulation.scenario, simulation.law
     chunk = scenario.core.prefill_tokens
     reading_ms = law.cost_ms([(chunk, scenario.core.context)]) * prompt_tokens / chunk
-    pauses = [
-        (fault.back.low if fault.back else 0.0) if isinstance(fault, Kill) else fault.broker_away.low
-        for fault in scenario.faults
-    ]
-    return SILENCE_S + max(pauses, default=0.0) + reading_ms / 1e3
+    return SILENCE_S + max(map(_pause_s, scenario.faults), default=0.0) + reading_ms / 1e3
+
+
+def _pause_s(fault: Fault) -> float:
+    """Seconds for which a fault may silence everybody."""
+    match fault:
+        case Kill(back=back):
+            return back.low if back else 0.0
+        case Away(broker_away=away):
+            return away.low
+        case Delay(delay=delay):
+            return delay.ms_at(0.0, 0.0) / 1e3
 
 
 def raise_if_stalled(simulation: Simulation, stack: SimulatedStack, client: SimulatedClient) -> None:

@@ -12,7 +12,7 @@ from cli.simulate.sweep_field import EVERY, POLICY, SEED, K, SweepField, with_va
 from shared.compute.acceptance_record import RecordError, Replay, read_record
 from shared.planning.policies import POLICY_NAMES, make_policy
 from shared.planning.profile import Profile, read_profile
-from shared.planning.windows import WINDOW_NAMES
+from shared.planning.windows import SIMULATED_NAMES, WINDOW_NAMES
 from shared.scenario.scenario import PolicyConfig, ScenarioError, checked, read_fields
 from simulator.load import plan_of
 from simulator.run import MODEL
@@ -151,11 +151,11 @@ def _policy(word: str, scenario: SimulatedScenario) -> PolicyConfig:
     """POLICY, POLICY+WINDOW or either with :K, as the scenario configures it if it does. Raises CommandError."""
     whole, _, text = word.partition(":")
     name, _, window = whole.partition("+")
-    known = name in POLICY_NAMES and window in ("", *WINDOW_NAMES)
+    known = name in POLICY_NAMES and window in ("", *WINDOW_NAMES, *SIMULATED_NAMES)
     if not known or (text and not (text.isdecimal() and int(text) <= 64)):
         raise CommandError(
             f"policy {word!r}: give POLICY, POLICY:K or POLICY+WINDOW; policies are {', '.join(POLICY_NAMES)}, "
-            f"window controllers {', '.join(WINDOW_NAMES)}"
+            f"window controllers {', '.join((*WINDOW_NAMES, *SIMULATED_NAMES))}"
         )
     k = int(text or 0)
     configured = [one for one in scenario.policies if (one.policy, one.window) == (name, window)]

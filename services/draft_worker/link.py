@@ -15,11 +15,11 @@ RESEND_TIMEOUT_S: Final = 0.2  # TCP's minimum retransmission time-out; doubled 
 MAX_RESENDS: Final = 6
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Link:
-    """One direction of a link. delay_s: fixed delay; jitter_s: mean of an exponential delay; bytes_per_s: rate.
+    """One direction of a link. delay_s: fixed delay; it may change, for messages sent later. bytes_per_s: rate.
 
-    loss: share of messages that are lost and resent after TCP's time-out.
+    jitter_s: mean of an exponential delay. loss: share of messages that are lost and resent after TCP's time-out.
     """
 
     ids: Ids

@@ -55,7 +55,7 @@ class DraftWorker:
         self._explain = explain or explain_by_hash(drafter.vocabulary)
         self._name = settings.name or ROLE
         self._keys = Keys(settings.shard)
-        self._link = link_of(settings, ids)
+        self.link = link_of(settings, ids)
         self._rtt_s = 0.0
         self._metrics = metrics
         self._timeline = Timeline(self._name, settings.trace)
@@ -136,7 +136,7 @@ class DraftWorker:
             self._computing,
             self._broker.streams,
             self._keys,
-            self._link,
+            self.link,
             self._ids,
             self._metrics,
             self._timeline,
@@ -156,7 +156,7 @@ class DraftWorker:
         loop = asyncio.get_running_loop()
         sent_at = loop.time()
         deployment = await self._broker.records.get(self._keys.deployment)
-        self._rtt_s = loop.time() - sent_at + 2 * (self._link.delay_s + self._link.jitter_s)
+        self._rtt_s = loop.time() - sent_at + 2 * (self.link.delay_s + self.link.jitter_s)
         if deployment:
             self._check(deployment)
         if self._serving is not None:

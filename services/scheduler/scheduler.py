@@ -26,6 +26,7 @@ from shared.planning.estimates import DEFAULT_HOP_MS
 from shared.planning.policies import UnknownPolicy, make_policy
 from shared.planning.profile import ProfileError, read_profile
 from shared.planning.windows import UnknownWindow, make_window
+from shared.planning.windows.window import Window
 from shared.protocol import wire
 from shared.protocol.keys import Keys
 from shared.protocol.limits import HEARTBEAT_S, HEARTBEAT_TTL_S, LEASE_TTL_S
@@ -58,13 +59,15 @@ class Scheduler:
         ids: Ids,
         registry: CollectorRegistry,
         planning: Compute,
+        window: Window | None = None,
     ) -> None:
+        """window: a controller in place of the settings'."""
         try:
             make_policy(settings.policy)
         except UnknownPolicy as error:
             raise SettingsError(f"OUTRIDER_POLICY={error}") from None
         try:
-            self._window = make_window(settings.window, settings.k) if settings.window else None
+            self._window = window or (make_window(settings.window, settings.k) if settings.window else None)
         except UnknownWindow as error:
             raise SettingsError(f"OUTRIDER_WINDOW={error}") from None
         self.name = settings.name or "scheduler"
@@ -76,7 +79,8 @@ class Scheduler:
         self._broker = broker
         self._ids = ids
         self._keys = Keys(settings.shard)
-        self._streams = (self._keys.submit, self._keys.draft, self._keys.verdicts)
+        # Read and handled in this order: a draft that came together with the verdict it follows would be dropped.
+        self._streams = (self._keys.submit, self._keys.verdicts, self._keys.draft)
         self._performer = Performer(broker, self._keys, lambda core: core is self.core, lambda: self._holder)
         self._estimates = _estimates(settings.profile)
         self._devices = KnownDevices(settings.devices_file)

@@ -230,7 +230,8 @@ class State:
         view = session.view(True, self.estimates.device(session.device))
         verifier = self.verifiers.get(session.verifier)
         if self.window is not None and verifier is not None:
-            k = self.window.decide(view, verifier.load()).k
+            decision = self.window.decide(view, verifier.load())
+            k = decision.k if decision.mode == "distributed" else 0
         else:
             k = self.policy.next_length(view, verifier.plan if verifier else None, now)
         return max(0, min(k, session.remaining - 2, limits.MAX_DRAFT))

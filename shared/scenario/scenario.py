@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from shared.planning.policies import POLICY_NAMES
-from shared.planning.windows import WINDOW_NAMES
+from shared.planning.windows import SIMULATED_NAMES, WINDOW_NAMES
 from shared.scenario.quantity import Bandwidth, Quantity, Seconds, Share, Time
 
 NONE: Final = Quantity(0.0, 0.0, "ms")
@@ -102,8 +102,10 @@ def _check_policy(policy: str) -> str:
 
 
 def _check_window(window: str) -> str:
-    if window and window not in WINDOW_NAMES:
-        raise ValueError(f"no such window controller; known are {', '.join(WINDOW_NAMES)}")
+    if window and window not in (*WINDOW_NAMES, *SIMULATED_NAMES):
+        raise ValueError(
+            f"no such window controller; known are {', '.join((*WINDOW_NAMES, *SIMULATED_NAMES))}"
+        )
     return window
 
 
@@ -203,6 +205,9 @@ def read_scenario(path: Path) -> Scenario:
         raise ScenarioError(
             f"{path}: devices: recording: only `outrider simulate` replays one; give alpha here"
         )
+    for policy in scenario.policies:
+        if policy.window in SIMULATED_NAMES:
+            raise ScenarioError(f"{path}: policies: window: only `outrider simulate` knows {policy.window}")
     return scenario
 
 

@@ -41,11 +41,13 @@ def shipped(name: str) -> SimulatedScenario:
     return read_simulated(SCENARIOS / f"{name}.yaml")
 
 
-def run(what: SimulatedScenario, policy: str = "fixed-k", k: int = 4, batches: int = 2) -> Simulated:
+def run(
+    what: SimulatedScenario, policy: str = "fixed-k", k: int = 4, batches: int = 2, window: str = ""
+) -> Simulated:
     """Run a scenario under a policy. The outcome must be valid."""
     plan = load_plan(what.load, what.seed, MODEL) if what.load is not None else None
     state = RunState()
-    config = PolicyConfig(policy=policy, k=k, batches=batches)
+    config = PolicyConfig(policy=policy, k=k, batches=batches, window=window)
     outcome = simulate(Simulation(what, config, what.seed, plan), state)
     assert outcome.problems == [], outcome.problems
     return Simulated(outcome, sorted(state.records, key=lambda record: record.request.id))

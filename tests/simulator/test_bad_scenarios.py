@@ -39,8 +39,8 @@ def error_of(folder: Path, text: str) -> str:
         (f"{GOOD}core: {{hop: 1 verify}}", "core.hop: one time in ms or s"),
         (f"{GOOD}core: {{server: {{law: packed}}}}", "core.server.packed.beta_ms: it is missing"),
         (f"{GOOD}faults: {{at: 3 s}}", "faults: give a list"),
-        (f"{GOOD}faults: [{{at: 3 s}}]", "faults.0: give kill or broker_away"),
-        (f"{GOOD}faults: [outage]", "faults.0: give kill or broker_away"),
+        (f"{GOOD}faults: [{{at: 3 s}}]", "faults.0: give kill, broker_away or delay"),
+        (f"{GOOD}faults: [outage]", "faults.0: give kill, broker_away or delay"),
         (f"{GOOD}faults: [{{at: 3, kill: device-0}}]", "faults.0.at: seconds, like 3 s"),
         (f"{GOOD}faults: [{{at: 3 s, kill: device-0, back: 2 ms}}]", "faults.0.back: seconds, like 3 s"),
         (f"{GOOD}faults: [{{at: 3 s, broker_away: 2}}]", "faults.0.broker_away: seconds, like 3 s"),
@@ -48,6 +48,12 @@ def error_of(folder: Path, text: str) -> str:
         (
             f"{GOOD}faults: [{{at: 3 s, kill: device-2}}]",
             "faults.0.kill: no process 'device-2'; there are scheduler, gateway-0, verifier-0, device-0 … 1",
+        ),
+        (f"{GOOD}faults: [{{at: 3 s, delay: 2}}]", "faults.0.delay: a time needs a unit"),
+        (f"{GOOD}faults: [{{at: 3 s, delay: 1..2 ms}}]", "faults.0.delay: one time in ms or s"),
+        (
+            f"{GOOD}faults: [{{at: 3 s, delay: 2 ms, devices: 1}}]",
+            "faults.0.devices: no group 1; there are 0 to 0",
         ),
         (f"{GOOD}load: 3", "load: give fields"),
         (f"{GOOD}load: {{rte: 1}}", "load.rte: no such option; there are answer-tokens, "),
@@ -118,6 +124,14 @@ def test_live_commands_refuse_what_only_a_simulation_knows(tmp_path: Path, secti
     path.write_text(f"{GOOD}{section}\n", encoding="utf-8")
     name = section.partition(":")[0]
     with pytest.raises(ScenarioError, match=f"{name}: only `outrider simulate` knows {name}"):
+        read_scenario(path)
+
+
+def test_live_commands_refuse_a_controller_that_only_a_simulation_knows(tmp_path: Path) -> None:
+    path = tmp_path / "simulated.yaml"
+    path.write_text(GOOD.replace("[fixed-k]", "[{policy: fixed-k, window: oracle}]"), encoding="utf-8")
+    read_simulated(path)
+    with pytest.raises(ScenarioError, match="window: only `outrider simulate` knows oracle"):
         read_scenario(path)
 
 

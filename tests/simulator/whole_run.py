@@ -80,7 +80,7 @@ async def _play(simulation: Simulation, beside: Beside | None) -> WholeRun:
     client = SimulatedClient(lambda: [(g.sessions, life) for g, life in stack.living(Gateway)], VOCAB)
     async with stack:
         await asyncio.sleep(KNOWN_S)
-        failing = asyncio.create_task(let_happen(simulation.scenario.faults, stack, client.now()))
+        failing = asyncio.create_task(let_happen(simulation.scenario, stack, client.now()))
         acting = asyncio.create_task(beside(stack)) if beside else None
         await drive(simulation.plan, client, state)
         await failing

@@ -18,6 +18,7 @@ REGISTRY: Final = {  # name: file in this package; its `make` takes k and return
     "goodput": "goodput",
 }
 WINDOW_NAMES: Final = tuple(REGISTRY)
+SIMULATED_NAMES: Final = ("oracle",)  # of `outrider simulate` alone, in simulator/
 
 
 class UnknownWindow(ValueError):
@@ -26,6 +27,10 @@ class UnknownWindow(ValueError):
 
 def make_window(name: str, k: int = 0) -> "Window":
     """Make a window controller by name. k: its first draft length, 0 = DEFAULT_K. Raises UnknownWindow."""
+    if name in SIMULATED_NAMES:
+        raise UnknownWindow(
+            f"{name!r}: only a simulation knows what drafts will be; known are {', '.join(REGISTRY)}"
+        )
     if name not in REGISTRY:
         raise UnknownWindow(f"{name!r}: no such window controller; known are {', '.join(REGISTRY)}")
     module = import_module(f"{__name__}.{REGISTRY[name]}")

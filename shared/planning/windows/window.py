@@ -12,8 +12,8 @@ from typing import Final, Literal, Protocol
 from shared.planning.cost import Packed
 from shared.planning.views import SessionView
 
-# distributed: the device drafts. none: nobody drafts.
-Mode = Literal["distributed", "none"]
+# distributed: the device drafts. fused: the core drafts, beside the target. none: nobody drafts.
+Mode = Literal["distributed", "fused", "none"]
 MAX_K: Final = 16  # no controller drafts further
 
 
@@ -45,15 +45,26 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Who drafts next, and how many tokens; k = 0 if and only if the mode is `none`."""
+    """Who drafts next, and how many tokens; k = 0 if and only if the mode is `none`.
+
+    A device's draft is for the row after the one that is being staged, the core's is for that row itself. stop_below: a
+    device stops at the token whose survival falls below this byte (shared/speculative/survival.py); 0 = it drafts all
+    k.
+    """
 
     mode: Mode
     k: int
+    stop_below: int = 0
 
     @classmethod
-    def draft(cls, k: int) -> "Decision":
+    def draft(cls, k: int, stop_below: int = 0) -> "Decision":
         """The device drafts k tokens, or nobody drafts."""
-        return cls("distributed" if k else "none", k)
+        return cls("distributed", k, stop_below) if k else cls("none", 0)
+
+    @classmethod
+    def fuse(cls, k: int) -> "Decision":
+        """The core drafts k tokens, or nobody drafts."""
+        return cls("fused" if k else "none", k)
 
 
 @dataclass(frozen=True, slots=True)

@@ -252,3 +252,25 @@ def test_a_look_at_the_fleet_that_is_answered_late_undoes_no_later_one() -> None
             assert scheduler.metrics.moves.labels("device")._value.get() == 0
 
     on_a_stack(play)
+
+
+def test_a_draft_that_is_read_together_with_its_verdict_is_used() -> None:
+    """As after any pause of the scheduler: here it waits for a fleet to place another session on."""
+
+    async def play(stack: Stack) -> None:
+        link = LateNews()
+        scheduler = stack.scheduler(link=link, policy="fixed-k", k=2)
+        async with running(scheduler.run(asyncio.Event())):
+            await stack.submit("s", tokens=60)
+            await asyncio.sleep(0.4)
+            link.late_s = 0.2
+            await stack.submit("t")
+            await link.requested.wait()
+            link.late_s = 0.0
+            await stack.finished("s", "t")
+        dropped = scheduler.metrics.registry.get_sample_value
+        reasons = ("ahead", "late")
+        names = "outrider_scheduler_dropped_messages_total"
+        assert [dropped(names, {"kind": "draft", "reason": reason}) or 0 for reason in reasons] == [0, 0]
+
+    on_a_stack(play)

@@ -46,6 +46,11 @@ def test_an_unknown_controller_is_refused_by_name() -> None:
         make_window("awk")
 
 
+def test_the_oracle_is_refused_by_name() -> None:
+    with pytest.raises(UnknownWindow, match="'oracle': only a simulation knows what drafts will be"):
+        make_window("oracle")
+
+
 def test_backoff_jumps_between_the_bounds() -> None:
     assert rounds("backoff", 4, []).k == 4
     assert rounds("backoff", 4, [(4, 1)]).k == 1

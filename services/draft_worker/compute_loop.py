@@ -14,6 +14,7 @@ from services.draft_worker.pace import Pace
 from services.draft_worker.sessions import Forget, Start
 from shared.compute.compute import Compute
 from shared.compute.drafter import Drafter, DraftRequest, DraftResult, NoCapacity
+from shared.runtime.bell import Bell
 from shared.speculative.params import SamplingParams
 
 CALIBRATIONS: Final = 3  # drafts measured at the start
@@ -55,7 +56,7 @@ class ComputeLoop:
         self._speeds: deque[int] = deque(maxlen=REMEMBERED)  # microseconds per token
         self._crowded: set[str] = set()  # sessions under way that shared a decode
         self._busy = False
-        self._awake = asyncio.Event()
+        self._awake = Bell()
         self._pace = Pace()
 
     @property
@@ -76,13 +77,12 @@ class ComputeLoop:
 
     def wake(self) -> None:
         """Wake a waiting turn, and let a sleeping one end with its decode."""
-        self._awake.set()
+        self._awake.ring()
         self._pace.hurry()
 
     async def turn(self) -> Turn:
         """Wait for work, apply the orders, and decode."""
         if not self._busy and not self._orders:
-            self._awake.clear()
             await self._awake.wait()
         refused = await self._apply()
         results = await self._step() if self._busy else []

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final, Generic, TypeVar
 
+from shared.runtime.bell import Bell
 from shared.runtime.ids import Ids
 
 T = TypeVar("T")
@@ -130,7 +131,7 @@ class DelayLine(Generic[T]):
     def __init__(self, link: Link) -> None:
         self._instant = link.is_instant
         self._crossing: _Crossing[T] = _Crossing(link)
-        self._changed = asyncio.Event()
+        self._changed = Bell()
         self._closed = False
 
     def __len__(self) -> int:
@@ -140,7 +141,7 @@ class DelayLine(Generic[T]):
         """Put in an item of `size` bytes."""
         due = self._crossing.append(item, size, asyncio.get_running_loop().time())
         if self._instant:
-            self._changed.set()
+            self._changed.ring()
         elif len(self._crossing) == 1:
             self._wake_at(due)
 
@@ -148,7 +149,7 @@ class DelayLine(Generic[T]):
         """Return taken items to the front, due at once."""
         if items:
             self._crossing.put_back(items)
-            self._changed.set()
+            self._changed.ring()
 
     async def take(self) -> list[T]:
         """Wait for and take all due items; [] once the line is closed and empty."""
@@ -156,7 +157,6 @@ class DelayLine(Generic[T]):
         while not (due := self._crossing.take(loop.time())):
             if self._closed and not self._crossing:
                 return []
-            self._changed.clear()
             if self._crossing:  # behind an earlier item, or woken too early: uvloop rounds to 1 ms
                 self._wake_at(self._crossing.next_at())
             await self._changed.wait()
@@ -169,7 +169,7 @@ class DelayLine(Generic[T]):
     def close(self) -> None:
         """Close the line: no more items will be put in."""
         self._closed = True
-        self._changed.set()
+        self._changed.ring()
 
     def _wake_at(self, due: float) -> None:
-        asyncio.get_running_loop().call_at(due, self._changed.set)
+        asyncio.get_running_loop().call_at(due, self._changed.ring)

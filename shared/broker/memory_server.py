@@ -93,7 +93,8 @@ class _Sleeper:
 class MemoryServer:
     """One broker, shared by the MemoryBroker of every service in this process.
 
-    clock: its own, in seconds. encode: how messages become bytes. With `wire.encode_carried` their readers need not decode them.
+    clock: its own, in seconds. encode: how messages become bytes. With `wire.encode_carried` their readers need not
+    decode them.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ async def pause(event: asyncio.Event, seconds: float) -> None:
     loop = asyncio.get_running_loop()
     woken = loop.create_future()
     timer = loop.call_later(seconds, _wake, woken)
-    waiters = event._waiters  # type: ignore[attr-defined]  # the same from Python 3.11 to 3.14
+    waiters = event._waiters  # the same from Python 3.11 to 3.14
     waiters.append(woken)
     try:
         await woken

@@ -80,12 +80,16 @@ def _backlog_by_pace(records: Sequence[Record]) -> tuple[Floats, float]:
         return np.empty(0), 0.0
     rate = (len(due) - 1) / float(np.ptp(due))
     tokens = np.mean([len(r.tokens) - len(r.chunks[0].tokens) for r in begun])
-    backlog = rate * (np.array([part.mean() for part in firsts]) + tokens * spent.sum(axis=0) / got.sum(axis=0))
+    backlog = rate * (
+        np.array([part.mean() for part in firsts]) + tokens * spent.sum(axis=0) / got.sum(axis=0)
+    )
     variance = float(len(due))
     for end in (slice(0, 2), slice(4, 6)):
         first, s, g = np.concatenate(firsts[end]), spent[:, end].sum(axis=1), got[:, end].sum(axis=1)
         residues = s - g * s.sum() / g.sum()
-        variance += rate**2 * (first.var(ddof=1) / len(first) + tokens**2 * (residues**2).sum() / g.sum() ** 2)
+        variance += rate**2 * (
+            first.var(ddof=1) / len(first) + tokens**2 * (residues**2).sum() / g.sum() ** 2
+        )
     return backlog, CHANCE * float(np.sqrt(variance))
 
 

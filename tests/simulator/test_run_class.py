@@ -71,15 +71,15 @@ def in_turn(load: float, requests: int, seed: int, pass_s: float = 0.05, tokens:
 
 @pytest.mark.parametrize(("load", "requests"), [(0.5, 300), (0.8, 300), (0.8, 1000)])
 def test_turns_below_load_one_are_stable(load: float, requests: int) -> None:
-    found = Counter(classify(run, arriving(run)) for run in (in_turn(load, requests, n) for n in range(20)))
-    assert found["stable"] >= 19
+    found = Counter(classify(run, arriving(run)) for run in (in_turn(load, requests, n) for n in range(6)))
+    assert found["stable"] >= 5
 
 
 @pytest.mark.parametrize(("load", "requests"), [(1.5, 300), (2.5, 300), (2.5, 100)])
 def test_turns_above_load_one_are_an_overload(load: float, requests: int) -> None:
     """Those that come late share the server with fewer in the end: from arrival to end they take no longer."""
-    found = Counter(classify(run, arriving(run)) for run in (in_turn(load, requests, n) for n in range(20)))
-    assert found["overloaded"] >= 18
+    found = Counter(classify(run, arriving(run)) for run in (in_turn(load, requests, n) for n in range(6)))
+    assert found["overloaded"] >= 5
 
 
 @pytest.mark.parametrize("requests", [100, 400, 1000])

@@ -4,6 +4,8 @@ from functools import partial
 from typing import Final
 
 from services.draft_worker.metrics import Metrics
+from shared.compute.core_drafter import CoreDrafter, LookupDrafter
+from shared.compute.modelled_core_drafter import ModelledCoreDrafter
 from shared.compute.modelled_drafter import ModelledDrafter
 from shared.compute.modelled_target import ModelledTarget
 from shared.planning.windows import SIMULATED_NAMES
@@ -17,9 +19,8 @@ from shared.runtime.settings import (
 from shared.scenario.scenario import DeviceSpec
 from simulator import services
 from simulator.device_delays import DeviceDelays
-from simulator.link import LinkModel
 from simulator.oracle import Oracle, TrueCosts
-from simulator.pass_cost import PassCost
+from simulator.pass_cost import RowsCost
 from simulator.scenario import Core
 from simulator.simulation import Simulation
 from simulator.stack import SimulatedStack
@@ -33,7 +34,7 @@ def build(simulation: Simulation, device_metrics: Metrics) -> SimulatedStack:
     core, stack = simulation.scenario.core, SimulatedStack(simulation.seed, decode=simulation.decode)
     stack.delays = DeviceDelays({device.name: device.delay_ms / 1e3 for device in simulation.devices})
     feed = simulation.scenario.feed.low
-    hop = LinkModel(delay_s=core.hop.ms_at(0.0, 0.0) / 1e3)
+    hop, device_hop = simulation.hops
     oracle = partial(_oracle, simulation, stack) if simulation.policy.window == Oracle.name else None
     stack.add("scheduler", services.scheduler(_scheduler_settings(simulation), oracle), hop)
     for n in range(core.gateways):
@@ -42,7 +43,7 @@ def build(simulation: Simulation, device_metrics: Metrics) -> SimulatedStack:
     for n in range(core.verifiers):
         verifier = isolated(VerifierSettings, name=f"verifier-{n}", target="modelled", trace=simulation.trace)
         target = partial(_target, core, simulation.law)
-        stack.add(verifier.name, services.verifier(verifier, target), hop)
+        stack.add(verifier.name, services.verifier(verifier, target, partial(_core_drafter, core)), hop)
     for device in simulation.devices:
         settings = _device_settings(device, simulation.trace)
         drafter = partial(
@@ -53,19 +54,25 @@ def build(simulation: Simulation, device_metrics: Metrics) -> SimulatedStack:
             vocab=VOCAB,
             replay=simulation.replays.get(device.recording),
         )
-        stack.add(device.name, services.draft_worker(settings, drafter, device_metrics, stack.delays), hop)
+        stack.add(
+            device.name, services.draft_worker(settings, drafter, device_metrics, stack.delays), device_hop
+        )
     return stack
 
 
-def _target(core: Core, law: PassCost) -> ModelledTarget:
+def _target(core: Core, law: RowsCost) -> ModelledTarget:
     return ModelledTarget(VOCAB, kv_tokens=core.kv_tokens, max_context=core.context, cost_ms=law.cost_ms)
+
+
+def _core_drafter(core: Core) -> CoreDrafter:
+    """Lookups, which find nothing in modelled text, or what stands for them."""
+    return ModelledCoreDrafter(core.fused.alpha, core.fused.match) if core.fused else LookupDrafter()
 
 
 def _oracle(simulation: Simulation, stack: SimulatedStack) -> Oracle:
     devices = {device.name: device for device in simulation.devices}
-    hop_ms = simulation.scenario.core.hop.ms_at(0.0, 0.0)
     truth = Truth(simulation.devices, simulation.replays, specs_at(stack.server))
-    return Oracle(truth, TrueCosts(devices, stack.delays, simulation.law.server, hop_ms))
+    return Oracle(truth, TrueCosts(devices, stack.delays, simulation.server, simulation.hop_ms))
 
 
 def _scheduler_settings(simulation: Simulation) -> SchedulerSettings:

@@ -19,15 +19,18 @@ class SimulatedClient:
     """
 
     def __init__(
-        self, gateways: Callable[[], Sequence[tuple[GatewaySessions, Incarnation]]], vocab: int
+        self,
+        gateways: Callable[[], Sequence[tuple[GatewaySessions, Incarnation]]],
+        vocab: int,
+        request_s: float = 0.0,
     ) -> None:
-        """gateways: those that live now, and their lives."""
+        """gateways: those that live now, and their lives. request_s: from the send to a session's opening."""
         self.in_flight: dict[str, Record] = {}
         self.wrong: list[str] = []
         self.session_ids: dict[str, str] = {}
         self.progressed_at = 0.0
         self.on_end: Callable[[Record], None] | None = None
-        self._gateways, self._vocab = gateways, vocab
+        self._gateways, self._vocab, self._request_s = gateways, vocab, request_s
         self._sent = 0
 
     def now(self) -> float:
@@ -71,6 +74,8 @@ class SimulatedClient:
 
     async def _read(self, record: Record, gateway: GatewaySessions) -> None:
         """Send the request and read its answer, as long as the connection lasts."""
+        if self._request_s:
+            await asyncio.sleep(self._request_s)
         try:
             stream = await gateway.open(self._session_request(record.request))
         except Unavailable as error:

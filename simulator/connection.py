@@ -44,7 +44,9 @@ class SimulatedConnection(MemoryConnection):
         """See MemoryConnection.read."""
         link = self._crossed
         if link.counts_calls or link.is_down():
-            return await super().read(operation, new, streams, block_s)
+            read = await super().read(operation, new, streams, block_s)
+            await link.handle(len(read))
+            return read
         out_s = link.outward.transfer_s(0)
         done: asyncio.Future[list[Entry]] = self._loop.create_future()
         reading = _Reading(self, done, new, streams, self._loop.time() + out_s + block_s)
@@ -74,7 +76,7 @@ class SimulatedConnection(MemoryConnection):
             reading.done.set_exception(error)
             return
         if entries or self._loop.time() >= reading.until:
-            self._answer(reading.done, entries, data_bytes)
+            self._answer(reading.done, entries, data_bytes, len(entries) * self._crossed.message_s)
         else:
             self._wait(reading)
 
@@ -104,12 +106,16 @@ class SimulatedConnection(MemoryConnection):
         self.server.drop_waiter(reading.streams, reading)
 
     # --- answers ------------------------------------------------------------------------------------
-    def _answer(self, done: asyncio.Future[T], result: T, received: Callable[[T], int] | None) -> None:
+    def _answer(
+        self,
+        done: asyncio.Future[T],
+        result: T,
+        received: Callable[[T], int] | None,
+        handling_s: float = 0.0,
+    ) -> None:
         inward = self._crossed.inward
-        delay_s = inward.delay_s
-        if delay_s is None:
-            delay_s = inward.transfer_s(received(result) if received else 0)
-        self._loop.call_later(delay_s, self._return, done, result)
+        size = received(result) if received and not inward.is_fixed else 0
+        self._loop.call_later(inward.transfer_s(size) + handling_s, self._return, done, result)
 
     def _return(self, done: asyncio.Future[T], result: T) -> None:
         if not self._crossed.incarnation.alive:

@@ -27,7 +27,8 @@ class LinkModel:
     """One direction between a process and the broker.
 
     delay_s: fixed; jitter_s: mean of an exponential delay. bytes_per_s: rate. loss: share of messages that are resent
-    after TCP's time-out. duplicates: share of added messages that arrive twice.
+    after TCP's time-out. duplicates: share of added messages that arrive twice. message_s: of the process's own code
+    for each message that it reads.
     """
 
     delay_s: float = 0.0
@@ -35,6 +36,7 @@ class LinkModel:
     bytes_per_s: float = inf
     loss: float = 0.0
     duplicates: float = 0.0
+    message_s: float = 0.0
 
     def drawn(self, ids: Ids) -> Link:
         """The law of the delays, with its random numbers."""
@@ -63,6 +65,7 @@ class SimulatedLink:
         self.incarnation = incarnation
         self._faults, self._outages = faults, outages
         self.counts_calls = faults is not None
+        self.message_s = model.message_s
         self._ids, self._duplicates = ids, model.duplicates
         self.outward, self.inward = Direction(model.drawn(ids)), Direction(model.drawn(ids))
         self._kinds: dict[
@@ -108,6 +111,11 @@ class SimulatedLink:
             copies += 1
         return copies
 
+    async def handle(self, messages: int) -> None:
+        """Take the time of the process's code for these messages."""
+        if messages and self.message_s:
+            await self._pass(messages * self.message_s)
+
     def is_down(self) -> bool:
         """Whether the broker is out of reach."""
         for outage in self._outages:  # noqa: SIM110  # a generator takes three times as long
@@ -145,13 +153,14 @@ class Direction:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._free_at = 0.0
-        # Of every message alike; None = they differ.
-        self.delay_s = None if link.jitter_s or link.loss or link.bytes_per_s != inf else link.delay_s
+        self.is_fixed = (
+            not (link.jitter_s or link.loss) and link.bytes_per_s == inf
+        )  # every message takes as long
 
     def transfer_s(self, size: int) -> float:
         """Seconds until a message of `size` bytes, sent now, has arrived."""
-        if self.delay_s is not None:
-            return self.delay_s
+        if self.is_fixed:
+            return self._link.delay_s
         delay_s = self._link.draw_s()
         if self._link.bytes_per_s == inf or not size:
             return delay_s

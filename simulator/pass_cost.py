@@ -2,9 +2,30 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from shared.planning.cost import Row
 from shared.planning.problem import Server
+
+
+class RowsCost(Protocol):
+    """What a pass over some rows takes."""
+
+    def cost_ms(self, rows: Sequence[Row]) -> float:
+        """Milliseconds of one pass over these rows; 0.0 without rows."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """Passes that take `factor` times as long."""
+
+    alone: RowsCost
+    factor: float
+
+    def cost_ms(self, rows: Sequence[Row]) -> float:
+        """Milliseconds of one pass over these rows; 0.0 without rows."""
+        return self.factor * self.alone.cost_ms(rows)
 
 
 @dataclass(frozen=True, slots=True)

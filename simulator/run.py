@@ -77,7 +77,7 @@ class _Run:
     async def run(self, observer: Observer | None) -> RunOutcome:
         """From the start of all processes to their end."""
         self.stack = build(self.simulation, Metrics(self.device_registry))
-        self.client = SimulatedClient(self._gateways, VOCAB)
+        self.client = SimulatedClient(self._gateways, VOCAB, self.simulation.request_ms / 1e3)
         async with self.stack:
             await self._ready(observer)
             before, busy_before = self._scrape(), self.client.now()
@@ -151,10 +151,7 @@ class _Run:
         settle_s = self.simulation.settle_s or scenario.settle.at(0)
         measure_s = self.simulation.measure_s or scenario.measure.at(0)
         devices = [device.name for device in self.simulation.devices]
-        rng, source = np.random.default_rng(self.simulation.seed), Synthetic()
-        prompts = [
-            source.draw(rng, scenario.workload.prompt, ()).prompt for _ in range(max(len(devices), PROMPTS))
-        ]
+        prompts = self.simulation.prompts or self._random_prompts(max(len(devices), PROMPTS))
         self.state.started = self.client.now()
         self.client.on_end = self.state.records.append  # for observers, until it is known what counts
         what = (MODEL, scenario, devices, prompts)
@@ -162,6 +159,10 @@ class _Run:
         self.users = users
         self.state.records = users.counted()
         self.state.started, self.state.last_due = users.start, users.end
+
+    def _random_prompts(self, count: int) -> list[tuple[int, ...] | str]:
+        rng, source = np.random.default_rng(self.simulation.seed), Synthetic()
+        return [source.draw(rng, self.simulation.scenario.workload.prompt, ()).prompt for _ in range(count)]
 
     # --- metrics ------------------------------------------------------------------------------------
     def _spans(self) -> list[Span]:

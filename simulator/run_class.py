@@ -39,7 +39,7 @@ def classify(records: Sequence[Record], window: Window) -> RunClass:
 
 
 def _growth(backlog: Floats, limit: float) -> RunClass:
-    """The class of a backlog in the last six eighths of a run [6], or none []. limit: how far chance may let it grow."""
+    """The class of a backlog in the last six eighths of a run [6], or []. limit: how far chance may let it grow."""
     if len(backlog) == 0 or backlog[-2:].mean() - backlog[:2].mean() <= limit:
         return "stable"
     halves = np.diff([backlog[part : part + 2].mean() for part in (0, 2, 4)])

@@ -34,12 +34,23 @@ def _one_time(value: Quantity) -> Quantity:
     return value
 
 
+class FusedDrafts(_Strict):
+    """What the core itself drafts, in place of lookups. match: share of rows for which it has a draft.
+
+    alpha: the probability that a token of it is right.
+    """
+
+    alpha: Annotated[float, Field(ge=0, le=1)]
+    match: Annotated[float, Field(ge=0, le=1)]
+
+
 class Core(_Strict):
     """The core and its modelled verifiers.
 
     server: the law of a verifier's pass, in the words of `outrider plan`; a profile replaces it. hop: one way between
     any process and the broker; a device's own link comes on top. context: tokens of prompt and answer that the model
-    takes. kv_tokens: of each verifier. max_rows, prefill_tokens: limits of a batch.
+    takes. kv_tokens: of each verifier. max_rows, prefill_tokens: limits of a batch. fused: the core's own drafts, for
+    window controllers that ask for them; without it there are none, since modelled text never repeats.
     """
 
     verifiers: Annotated[int, Field(ge=1, le=1000)] = 1
@@ -57,6 +68,7 @@ class Core(_Strict):
     kv_tokens: Annotated[int, Field(ge=256, le=1 << 30)] = 1 << 20
     max_rows: Annotated[int, Field(ge=1, le=512)] = 64
     prefill_tokens: Annotated[int, Field(ge=16, le=65536)] = 512
+    fused: FusedDrafts | None = None
 
     @property
     def pass_cost(self) -> PassCost:

@@ -18,6 +18,7 @@ from services.scheduler.scheduler import Scheduler
 from services.verifier.verifier import Verifier
 from shared.broker.contract import Broker
 from shared.compute.compute import Compute, InlineCompute
+from shared.compute.core_drafter import CoreDrafter, LookupDrafter
 from shared.compute.drafter import Drafter
 from shared.compute.target import TargetModel
 from shared.planning.windows.window import Window
@@ -77,9 +78,15 @@ def scheduler(settings: SchedulerSettings, window: Callable[[], Window] | None =
     )
 
 
-def verifier(settings: VerifierSettings, target: Callable[[], TargetModel]) -> Factory:
-    """A verifier's factory."""
-    return lambda given: Verifier(settings, given.broker, target(), given.compute, given.ids, given.registry)
+def verifier(
+    settings: VerifierSettings,
+    target: Callable[[], TargetModel],
+    drafter: Callable[[], CoreDrafter] = LookupDrafter,
+) -> Factory:
+    """A verifier's factory. drafter: the core's own."""
+    return lambda given: Verifier(
+        settings, given.broker, target(), given.compute, given.ids, given.registry, drafter=drafter()
+    )
 
 
 def draft_worker(

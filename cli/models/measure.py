@@ -17,8 +17,9 @@ import numpy.typing as npt
 from cli.command.errors import ModelError
 from loadgen.measuring.timing import times_s
 from shared.compute.acceptance_record import TAIL, RecordedText
-from shared.speculative.draw import draw
+from shared.speculative.draw import draw, draw_sure
 from shared.speculative.params import SamplingParams
+from shared.speculative.survival import to_byte
 
 CONTEXT: Final = 1024
 EXCLUDED: Final = 1e4  # below all other logits: never drawn
@@ -93,11 +94,9 @@ class Drawn:
 
 def _drawn(logits: npt.NDArray[np.float32], params: SamplingParams, position: int) -> Drawn:
     scores = logits[: params.vocab].astype(np.float64)
-    token = draw(scores, params, position)
-    weights = np.exp((scores - scores.max()) / (params.temperature or 1.0))
-    confidence = round(255 * float(weights[token] / weights.sum()))
+    token, probability = draw_sure(scores, params, position)
     scores[token] = scores.min() - EXCLUDED
-    return Drawn(token, draw(scores, params, position), confidence)
+    return Drawn(token, draw(scores, params, position), to_byte(probability))
 
 
 class DraftModel:

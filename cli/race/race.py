@@ -101,7 +101,7 @@ class Race:
             polling.cancel()
             await asyncio.gather(polling, return_exceptions=True)
         after = await self._scheduler_metrics()
-        await self._wait_until_drained()
+        await wait_until_drained(self.admin)
         samples.append((users.end, after))
 
         def mean(name: str) -> float:
@@ -161,14 +161,15 @@ class Race:
         async with aiohttp.ClientSession() as session, session.get(url) as response:
             return read_metrics(await response.text(), "outrider_scheduler_")
 
-    async def _wait_until_drained(self) -> None:
-        """Wait until no session is left. Raises CommandError."""
-        try:
-            async with asyncio.timeout(DRAIN_S):
-                while (await self.admin.status())["sessions"]:
-                    await asyncio.sleep(0.05)
-        except TimeoutError:
-            raise CommandError(f"sessions remain {DRAIN_S:.0f} s after their users have left") from None
+
+async def wait_until_drained(admin: Admin) -> None:
+    """Wait until no session is left. Raises CommandError."""
+    try:
+        async with asyncio.timeout(DRAIN_S):
+            while (await admin.status())["sessions"]:
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise CommandError(f"sessions remain {DRAIN_S:.0f} s after their users have left") from None
 
 
 def read_metrics(text: str, prefix: str) -> dict[str, float]:

@@ -188,6 +188,7 @@ def _simulation(
         options.measure_s,
         options.trace,
         _replays(scenario, source),
+        serving=profile.serving if profile else None,
     )
 
 

@@ -98,6 +98,11 @@ def stack_metrics(delta: Delta, duration_s: float) -> dict[str, Any]:
     rounds = delta.total("outrider_scheduler_rounds_total", drafted="yes")
     emitted = delta.total("outrider_verifier_emitted_tokens_total")
     link = delta.total("outrider_device_link_bytes_total")
+    batches = delta.total("outrider_verifier_batches_total")
+    pass_s = sum(
+        delta.total("outrider_verifier_phase_seconds_sum", phase=phase) for phase in ("prepare", "forward")
+    )
+    commit_s = delta.total("outrider_verifier_phase_seconds_sum", phase="commit")
     verifying_s = delta.total("outrider_verifier_phase_seconds_sum")
     verifiers = delta.after.processes.get("outrider_verifier_batches_total", 0)
     return {
@@ -109,8 +114,13 @@ def stack_metrics(delta: Delta, duration_s: float) -> dict[str, Any]:
         "drafted_tokens": drafted,
         "accepted_tokens": accepted,
         "wasted_tokens": drafted - accepted,
+        "fused_drafted_tokens": delta.total("outrider_verifier_fused_tokens_total"),
+        "fused_accepted_tokens": delta.total("outrider_verifier_fused_tokens_total", fate="accepted"),
         "emitted_tokens": emitted,
         "link_bytes_per_emitted_token": _share(link, emitted),
+        "mean_pass_ms": 1e3 * _share(pass_s, batches),
+        "mean_commit_ms": 1e3 * _share(commit_s, batches),
+        "mean_pass_tokens": _share(delta.total("outrider_verifier_fed_tokens_total"), batches),
         "verifier_utilisation": _share(verifying_s, duration_s * verifiers),
     }
 

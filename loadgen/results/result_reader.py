@@ -46,6 +46,8 @@ class Stack(Part):
     drafted_tokens: float | None = None
     accepted_tokens: float | None = None
     wasted_tokens: float | None = None
+    fused_drafted_tokens: float | None = None
+    fused_accepted_tokens: float | None = None
     emitted_tokens: float | None = None
     link_bytes_per_emitted_token: float | None = None
     verifier_utilisation: float | None = None

@@ -1,4 +1,4 @@
-"""The users of a scenario. Each sends its next request when it has its answer; some leave and return."""
+"""The users of a scenario. Each sends its next request after its answer, or after a pause; some leave and return."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from loadgen.workload.schedule import SEEDS
 from shared.scenario.quantity import Quantity
 from shared.scenario.scenario import Scenario
 
+THINK: Final = 1  # a user's stream of random numbers for pauses
 STRIDE: Final = 5  # from one prompt of a user to the next
 FAILED_PAUSE_S: Final = 0.5
 FIRST_S: Final = 60.0  # limit for every user's first token
@@ -149,6 +150,7 @@ class _User:
     async def run(self) -> None:
         """Send requests, leave and return, until cancelled."""
         rng, work, turn = np.random.default_rng([self.scenario.seed, self.number]), self.scenario.workload, 0
+        pauses = np.random.default_rng([self.scenario.seed, self.number, turn, THINK])
         while True:
             stay_s = _drawn(rng, work.stay) if work.stay else None
             try:
@@ -156,6 +158,8 @@ class _User:
                     while True:
                         await self._request(turn)
                         turn += 1
+                        if work.think:
+                            await asyncio.sleep(_drawn(pauses, work.think))
             except TimeoutError:
                 turn += 1
                 if work.away:

@@ -106,7 +106,7 @@ async def run(stop: asyncio.Event) -> None:
 
 def _drafter(device: DeviceSpec, recordings: Recordings | None, settings: DraftWorkerSettings) -> Drafter:
     if recordings is not None:
-        return ReplayDrafter(recordings, device.alpha, device.draft_ms, device.seed)
+        return ReplayDrafter(recordings, device.alpha, device.draft_ms)
     return ModelledDrafter(
         device.alpha,
         draft_ms=device.draft_ms,

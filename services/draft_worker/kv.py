@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from shared.compute.drafter import DraftRequest, NoCapacity
+from shared.speculative.survival import Survival
 
 SHORT: Final = 16  # a draft with at most this many tokens to feed is fed whole, before any prefill
 PREFILL_ALONE: Final = 64  # prefill tokens in a decode without drafts; bounds a new draft's wait
@@ -49,13 +50,23 @@ Change = Cut | Copy
 
 @dataclass(slots=True)
 class Work:
-    """A request under way. k may be smaller than requested, when the cache or the context is too small."""
+    """A request under way. k may be smaller than requested: cache or context are too small, or it has stopped."""
 
     request: DraftRequest
     track: Track
     k: int
     drafted: list[int] = field(default_factory=list)
     spent_us: int = 0
+    survival: Survival = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.survival = Survival(self.request.stop_below)
+
+    def add(self, token: int, probability: float) -> None:
+        """Add a drafted token, which the model drew with this probability."""
+        self.drafted.append(token)
+        if not self.survival.add(probability):
+            self.k = len(self.drafted)
 
     @property
     def missing(self) -> int:

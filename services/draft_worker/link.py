@@ -89,7 +89,7 @@ class Delivery(Generic[T]):
 
     def __init__(self, link: Link, deliver: Callable[[T], None]) -> None:
         """deliver: must not raise."""
-        self._deliver, self._instant = deliver, link.is_instant
+        self._deliver, self._link = deliver, link
         self._crossing: _Crossing[T] = _Crossing(link)
         self._closed = False
 
@@ -97,7 +97,7 @@ class Delivery(Generic[T]):
         """Put in an item of `size` bytes."""
         if self._closed:
             return
-        if self._instant:
+        if self._link.is_instant and not self._crossing:
             self._deliver(item)
             return
         due = self._crossing.append(item, size, asyncio.get_running_loop().time())
@@ -129,7 +129,7 @@ class DelayLine(Generic[T]):
     """A FIFO queue whose items can be taken once they, and those before them, have crossed the link."""
 
     def __init__(self, link: Link) -> None:
-        self._instant = link.is_instant
+        self._link = link
         self._crossing: _Crossing[T] = _Crossing(link)
         self._changed = Bell()
         self._closed = False
@@ -140,7 +140,7 @@ class DelayLine(Generic[T]):
     def put(self, item: T, size: int = 0) -> None:
         """Put in an item of `size` bytes."""
         due = self._crossing.append(item, size, asyncio.get_running_loop().time())
-        if self._instant:
+        if self._link.is_instant:
             self._changed.ring()
         elif len(self._crossing) == 1:
             self._wake_at(due)

@@ -28,7 +28,7 @@ from services.draft_worker.kv import (
 from services.draft_worker.llama_log import keep_errors, reason
 from shared.compute.drafter import DraftRequest, DraftResult
 from shared.protocol.vocabulary import Entry, Vocabulary, VocabularyError, added, byte_level, sentencepiece
-from shared.speculative.draw import draw
+from shared.speculative.draw import draw_sure
 
 log = structlog.get_logger()
 
@@ -176,7 +176,7 @@ class LlamaDrafter:
                 logits = np.ctypeslib.as_array(
                     llama.llama_get_logits_ith(self._context, at), shape=(self._rows,)
                 )
-                work.drafted.append(draw(logits, work.request.sampling, len(work.track.held)))
+                work.add(*draw_sure(logits, work.request.sampling, len(work.track.held)))
 
     def _change(self, changes: Sequence[Change]) -> None:
         for change in changes:
@@ -197,7 +197,8 @@ class LlamaDrafter:
 
 def _result(work: Work, error: str = "") -> DraftResult:
     request = work.request
-    return DraftResult(request.session, len(request.ids), tuple(work.drafted), work.spent_us, error)
+    survival = bytes(work.survival.bytes)
+    return DraftResult(request.session, len(request.ids), tuple(work.drafted), survival, work.spent_us, error)
 
 
 def _load(path: Path) -> Any:

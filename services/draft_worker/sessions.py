@@ -134,12 +134,12 @@ class DraftSessions:
             return self.refused(result.session)
         if session.lost or result.base_len != len(session.ids):
             return []  # a newer request has replaced it
-        session.requested_k = -1
+        requested_k, session.requested_k = session.requested_k, -1
         effects: list[Effect] = []
         if not session.ready:
             session.ready = True
             effects.append(self._resync(session, "ready"))
-        if result.tokens:
+        if requested_k > 0:  # also without tokens: the scheduler waits
             effects.append(SendToScheduler(self._draft(session, result, wait_us)))
         return effects
 
@@ -222,14 +222,15 @@ class DraftSessions:
         idle = verdict.next_k == 0 and session.requested_k < 0
         if idle and len(session.ids) - session.requested_length < CATCH_UP:
             return []
-        return self._request_draft(session, verdict.next_k, now)
+        return self._request_draft(session, verdict.next_k, now, verdict.stop_below)
 
-    def _request_draft(self, session: DraftSession, k: int, now: float) -> list[Effect]:
+    def _request_draft(self, session: DraftSession, k: int, now: float, stop_below: int = 0) -> list[Effect]:
         """Request a draft of k tokens after all committed ones; k = 0: only feed them."""
         session.requested_k, session.requested_length = k, len(session.ids)
         if k > 0:
             session.drafted_length = len(session.ids)
-        return [Start(DraftRequest(session.id, tuple(session.ids), k, session.sampling), now)]
+        request = DraftRequest(session.id, tuple(session.ids), k, session.sampling, stop_below)
+        return [Start(request, now)]
 
     def _mark_lost(self, session: DraftSession) -> SendToScheduler:
         session.lost, session.requested_k = True, -1
@@ -267,6 +268,7 @@ class DraftSessions:
             result.base_len,
             self.address,
             result.tokens,
+            result.survival,
             draft_us=result.draft_us,
             wait_us=wait_us,
         )

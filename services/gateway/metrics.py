@@ -38,7 +38,8 @@ class Metrics:
         )
         self.tokens = Counter(
             "outrider_gateway_tokens",
-            "Tokens of ended requests, by kind: prompt, completion, drafted, accepted",
+            "Tokens of ended requests, by kind: prompt, completion, drafted, accepted, fused_drafted, "
+            "fused_accepted",
             ["kind"],
             registry=registry,
         )
@@ -58,6 +59,8 @@ class Metrics:
         self.tokens.labels("completion").inc(usage.completion_tokens)
         self.tokens.labels("drafted").inc(usage.drafted_tokens)
         self.tokens.labels("accepted").inc(usage.accepted_tokens)
+        self.tokens.labels("fused_drafted").inc(usage.fused_drafted_tokens)
+        self.tokens.labels("fused_accepted").inc(usage.fused_accepted_tokens)
         self.rounds.inc(usage.rounds)
         if timer.first_at is not None:
             self.ttft.observe(timer.first_at - timer.began_at)

@@ -6,7 +6,7 @@ the session log.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from shared.protocol.messages import Close, Finish, TokenLogprobs, Verdict
@@ -30,7 +30,10 @@ class SessionRequest:
 
 @dataclass(frozen=True, slots=True)
 class Emitted:
-    """Committed tokens, in order. The first `accepted` of them are accepted drafts, of `drafted` in that round."""
+    """Committed tokens, in order. The first `accepted` of them are accepted drafts, of `drafted` in that round.
+
+    fused_drafted, fused_accepted: the same of a round in which the core drafted itself, in place of a device.
+    """
 
     index: int  # which of the sessions opened together
     tokens: tuple[int, ...]
@@ -38,6 +41,8 @@ class Emitted:
     drafted: int = 0
     accepted: int = 0
     finish: Finish = ""  # "stop" or "length"; any other end is a Failed
+    fused_drafted: int = 0
+    fused_accepted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,16 @@ class GatewaySession:
         if with_logprobs and len(verdict.logprobs) != len(verdict.tokens):
             return False
         logprobs = verdict.logprobs[skip:] if with_logprobs else ()
-        self._advance(tokens, logprobs, verdict.drafted, max(verdict.accepted - skip, 0), verdict.finish)
+        emitted = Emitted(
+            self.index,
+            tokens,
+            logprobs,
+            verdict.drafted if tokens else 0,
+            min(max(verdict.accepted - skip, 0), len(tokens)),
+            fused_drafted=verdict.fused_drafted if tokens else 0,
+            fused_accepted=min(max(verdict.fused_accepted - skip, 0), len(tokens)),
+        )
+        self._advance(emitted, verdict.finish)
         return True
 
     def catch_up(self, log: SessionLog) -> None:
@@ -87,11 +101,12 @@ class GatewaySession:
             return
         have = self.length - len(self.spec.prompt)
         message = "the session ended with an error" if log.head.finish == "error" else ""
-        self._advance(log.committed[have:], log.logprobs[have:], 0, 0, log.head.finish, message)
+        missed = Emitted(self.index, log.committed[have:], log.logprobs[have:])
+        self._advance(missed, log.head.finish, message)
 
     def close(self, close: Close) -> None:
         """Handle a Close; all tokens of the session have been delivered."""
-        self._advance((), (), 0, 0, close.finish or "error", close.message)
+        self._advance(Emitted(self.index, ()), close.finish or "error", close.message)
 
     def fail(self, reason: Reason, message: str) -> None:
         """End the session here with an error."""
@@ -99,22 +114,14 @@ class GatewaySession:
             self.finished = True
             self._deliver(Failed(self.index, reason, message))
 
-    def _advance(
-        self,
-        tokens: tuple[int, ...],
-        logprobs: tuple[TokenLogprobs, ...],
-        drafted: int,
-        accepted: int,
-        finish: Finish,
-        message: str = "",
-    ) -> None:
+    def _advance(self, emitted: Emitted, finish: Finish, message: str = "") -> None:
+        """Deliver tokens, and the end that comes with them."""
         if self.finished:
             return
-        self.length += len(tokens)
+        self.length += len(emitted.tokens)
         natural: Finish = finish if finish in ("stop", "length") else ""
-        if tokens or natural:
-            accepted = min(accepted, len(tokens))
-            self._deliver(Emitted(self.index, tokens, logprobs, drafted if tokens else 0, accepted, natural))
+        if emitted.tokens or natural:
+            self._deliver(replace(emitted, finish=natural))
         if natural:
             self.finished = True
         elif finish:

@@ -139,7 +139,13 @@ class GatewaySessions:
         """Submit a session, retrying while the broker is away: a repeated submit is a no-op there."""
         spec = session.spec
         message = Submit(
-            spec.session, len(spec.prompt), spec.max_tokens, spec.deadline_ms, spec.gateway, spec.device
+            spec.session,
+            len(spec.prompt),
+            spec.max_tokens,
+            spec.deadline_ms,
+            spec.gateway,
+            spec.device,
+            spec.sampling.temperature,
         )
         for pause_s in (*SUBMIT_PAUSES_S, None):
             try:

@@ -9,17 +9,24 @@ from services.gateway.session import Emitted
 
 @dataclass(slots=True)
 class Usage:
-    """Sums over the events of one or more sessions. rounds: verifications that had a draft."""
+    """Sums over the events of one or more sessions. rounds: verifications that had a device's draft.
+
+    fused_drafted_tokens, fused_accepted_tokens: of drafts that the core made itself; the others do not count them.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     drafted_tokens: int = 0
     accepted_tokens: int = 0
     rounds: int = 0
+    fused_drafted_tokens: int = 0
+    fused_accepted_tokens: int = 0
     round_tokens: int = 0  # tokens emitted in those rounds, including the corrected or bonus token
 
     def add(self, event: Emitted) -> None:
         """Count one event's speculation. The responder counts completion tokens, since it may cut the text."""
+        self.fused_drafted_tokens += event.fused_drafted
+        self.fused_accepted_tokens += event.fused_accepted
         if event.drafted:
             self.drafted_tokens += event.drafted
             self.accepted_tokens += event.accepted
@@ -42,6 +49,8 @@ class Usage:
                 "accepted_tokens": self.accepted_tokens,
                 "rounds": self.rounds,
                 "tau": self.tau,
+                "fused_drafted_tokens": self.fused_drafted_tokens,
+                "fused_accepted_tokens": self.fused_accepted_tokens,
             },
         }
 

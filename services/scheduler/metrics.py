@@ -38,6 +38,9 @@ class Metrics:
         self.rounds = self._tally("rounds", "Verified rounds, by whether they had a draft", "drafted")
         self.drafted = self._tally("drafted_tokens", "Verified drafted tokens")
         self.accepted = self._tally("accepted_tokens", "Accepted drafted tokens")
+        self.spared = self._tally(
+            "spared_tokens", "Tokens that devices were to draft and did not, unsure or without room"
+        )
         self.positions = self._tally(
             "positions", "Verified drafted tokens, by position from 1 and outcome", "position", "outcome"
         )

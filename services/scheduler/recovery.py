@@ -27,6 +27,7 @@ def on_submit(state: State, submit: Submit, now: float, again: bool) -> None:
         deadline_at=now + submit.deadline_ms / 1000,
         gateway=submit.gateway,
         device_wanted=submit.device,
+        temperature=submit.temperature,
         length=submit.prompt_len,
         opened_at=now,
     )

@@ -8,6 +8,7 @@ from services.scheduler.session import HeldDraft, ScheduledSession
 from services.scheduler.state import DEVICE_RETRY_S, FIRST_PENALTY_S, MAX_MISSES, MAX_PENALTY_S, State
 from shared.planning.windows.window import RoundOutcome
 from shared.protocol.messages import Close, Draft, Resync, Verdict
+from shared.speculative.survival import error_in as survival_error
 
 RETRY_S: Final = 0.02  # a row is retried after this when the verifier had no free pages
 MIN_CHUNK: Final = 16
@@ -22,14 +23,15 @@ def on_draft(state: State, entry: str, draft: Draft, now: float) -> None:
         if session is not None and reason == "late":
             _take_late(state, session, draft, now)
         return
-    if len(draft.tokens) > session.allowed_k:
-        state.metrics.dropped.labels("draft", "oversized").inc()
+    if hostile := _hostility(session, draft):
+        state.metrics.dropped.labels("draft", hostile).inc()
         put_on_probation(session, now)
         state.enter(session, "ready", now)
         return
     session.penalty_s = FIRST_PENALTY_S
     _observe_draft(state, session, draft, now)
     session.drafts += 1
+    state.metrics.spared.add(session.allowed_k - len(draft.tokens))
     session.caught_up = True
     session.adopted = False
     if session.verifier in state.verifiers:
@@ -140,6 +142,13 @@ def _drop_reason(session: ScheduledSession | None, draft: Draft) -> str:
     return ""
 
 
+def _hostility(session: ScheduledSession, draft: Draft) -> str:
+    """What no honest device would send; "" when there is nothing of it."""
+    if len(draft.tokens) > session.allowed_k:
+        return "oversized"
+    return "survival" if survival_error(draft.survival, len(draft.tokens)) else ""
+
+
 def _take_late(state: State, session: ScheduledSession, draft: Draft, now: float) -> None:
     """A late draft misses its round, but it proves that the device works and updates its speed estimate."""
     session.caught_up = True
@@ -169,7 +178,15 @@ def _complete_batch(state: State, verdict: Verdict, now: float) -> None:
         if verifier.in_flight.complete(verdict.batch, now):
             state.dirty.add(verifier.name)
         if verdict.verify_us and (done := verifier.in_flight.pop_measured(verdict.batch)):
-            verifier.costs.observe(done, verdict.verify_us / 1000)
+            verifier.costs.observe(done.with_fused(verdict.pass_fused), verdict.verify_us / 1000)
+
+
+def _calibrate(state: State, session: ScheduledSession, verdict: Verdict) -> None:
+    """Count how the tokens of a draft fared that its device was so sure of. The end of a text may hide some."""
+    if verdict.drafted and session.temperature is not None and not verdict.finish:
+        device = state.estimates.device(session.row_device or session.device)
+        calibration = device.calibration(session.temperature)
+        calibration.observe(session.survival[: verdict.drafted], verdict.accepted)
 
 
 def _on_committed(state: State, session: ScheduledSession, verdict: Verdict, now: float) -> None:
@@ -183,10 +200,18 @@ def _on_committed(state: State, session: ScheduledSession, verdict: Verdict, now
         session.acceptance.observe(verdict.drafted, verdict.accepted)
         if verdict.drafted:
             state.estimates.accepted(session.row_device or session.device, session.acceptance.alpha)
+        _calibrate(state, session, verdict)
         state.metrics.observe_round(verdict.drafted, verdict.accepted)
         if state.window is not None:
             round_s = now - session.advanced_at if session.advanced_at else 0.0
-            outcome = RoundOutcome(session.allowed_k, verdict.drafted, verdict.accepted, round_s)
+            outcome = RoundOutcome(
+                session.allowed_k,
+                verdict.drafted,
+                verdict.accepted,
+                round_s,
+                verdict.fused_drafted,
+                verdict.fused_accepted,
+            )
             state.window.observe(session.id, outcome)
         session.advanced_at = now
         if session.verifier in state.verifiers:
@@ -208,4 +233,5 @@ def _on_committed(state: State, session: ScheduledSession, verdict: Verdict, now
         )
         state.enter(session, "drafting", now, now + state.draft_wait_s(session))
     else:
+        session.allowed_k = 0
         state.enter(session, "ready", now)

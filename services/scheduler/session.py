@@ -28,6 +28,7 @@ class ScheduledSession:
     device_wanted: str
     length: int  # committed length
     opened_at: float
+    temperature: float | None = None  # None = not known, of a session read from its log
     epoch: int = 0
     verifier: str = ""  # name; "" = not placed
     device: str = ""  # address; "" = served without drafts
@@ -44,6 +45,7 @@ class ScheduledSession:
     round: int = 0
     advanced_at: float = 0.0  # when its last tokens were committed; 0 = none yet
     batch: int = 0  # number of the batch that holds the row under way
+    survival: bytes = b""  # of the draft in that row
     row_device: str = ""  # device named in that row; it receives the verdict
     allowed_k: int = 0  # maximum length of the device's current draft
     draft_requested_at: float = 0.0  # when the device was asked for a draft
@@ -98,6 +100,7 @@ class ScheduledSession:
             link_s=device.link_s.value,
             spread_s=device.spread_s.value,
             requested=self.allowed_k if self.phase == "drafting" else 0,
+            survival=device.survival_curve(self.temperature),
         )
 
     def close(self, finish: Finish, message: str = "") -> Close:

@@ -9,6 +9,7 @@ from services.scheduler.session import HeldDraft, ScheduledSession
 from services.scheduler.state import State
 from services.scheduler.verifiers import InFlightBatch, VerifierState
 from shared.planning.cost import Row
+from shared.planning.windows.window import Decision
 from shared.protocol.messages import Draft, Span, StagedBatch, StagedRow
 
 MAX_BATCHES_AHEAD: Final = 2  # at a verifier: one in its pass and one waiting, so that no hop leaves it idle
@@ -110,18 +111,22 @@ def take_row(state: State, session: ScheduledSession, feed_to: int, now: float) 
         state.metrics.wait.observe(now - session.since)
     else:
         state.metrics.prefill.inc(feed_to - session.cached)
+    draft = state.next_draft(session, now) if last else Decision.draft(0)
     row = StagedRow(
         session=session.id,
         epoch=session.epoch,
         round=session.round,
         base_len=session.length,
         feed_to=feed_to,
-        next_k=state.next_length(session, now) if last else 0,
+        next_k=draft.k if draft.mode == "distributed" else 0,
+        stop_below=draft.stop_below,
+        free=draft.k if draft.mode == "fused" and held is None else 0,
         device=session.device,
         gateway=session.gateway,
         tokens=held.draft.tokens if held else (),
         parents=held.draft.parents if held else (),
     )
+    session.survival = held.draft.survival if held else b""
     if held is not None:  # staging acknowledges its entry
         state.holding.discard(held.entry)
         session.held = None
@@ -144,11 +149,15 @@ def on_refused(state: State, effect: Stage, now: float) -> None:
         if session is None or session.batch != effect.batch.batch:
             continue
         if entry:
-            draft = Draft(
-                row.session, row.epoch, row.round, row.base_len, row.device, row.tokens, row.parents
-            )
-            state.hold_draft(session, HeldDraft(entry, draft))
+            state.hold_draft(session, HeldDraft(entry, _draft_of(row, session.survival)))
         state.enter(session, "ready" if session.phase == "verifying" else "prefill", now)
+
+
+def _draft_of(row: StagedRow, survival: bytes) -> Draft:
+    """The draft in a row."""
+    return Draft(
+        row.session, row.epoch, row.round, row.base_len, row.device, row.tokens, survival, row.parents
+    )
 
 
 def wait_span(state: State, session: ScheduledSession, now: float) -> Span:

@@ -20,7 +20,7 @@ from shared.planning.estimates import (
 )
 from shared.planning.policy import Policy
 from shared.planning.views import Phase
-from shared.planning.windows.window import Window
+from shared.planning.windows.window import Decision, Window
 from shared.protocol import limits
 
 FIRST_PENALTY_S: Final = 0.5
@@ -223,18 +223,24 @@ class State:
         """Whether the session's device is alive, has caught up, and is not on probation."""
         return session.caught_up and now >= session.draft_after and self.fleet.has_device(session.device)
 
-    def next_length(self, session: ScheduledSession, now: float) -> int:
-        """Draft length k of the round after the row that is being staged, which itself commits at least one token."""
-        if not self.can_draft(session, now):
-            return 0
-        view = session.view(True, self.estimates.device(session.device))
+    def next_draft(self, session: ScheduledSession, now: float) -> Decision:
+        """Who drafts how far: a device for the round after the row that is being staged, the core for that row.
+
+        No draft is longer than what can be accepted of it: the row itself commits at least one token.
+        """
+        can_draft = self.can_draft(session, now)
         verifier = self.verifiers.get(session.verifier)
+        if not can_draft and self.window is None:
+            return Decision.draft(0)
+        view = session.view(can_draft, self.estimates.device(session.device))
         if self.window is not None and verifier is not None:
             decision = self.window.decide(view, verifier.load())
-            k = decision.k if decision.mode == "distributed" else 0
         else:
-            k = self.policy.next_length(view, verifier.plan if verifier else None, now)
-        return max(0, min(k, session.remaining - 2, limits.MAX_DRAFT))
+            decision = Decision.draft(self.policy.next_length(view, verifier.plan if verifier else None, now))
+        if decision.mode == "fused":
+            return Decision.fuse(max(0, min(decision.k, session.remaining - 1, limits.MAX_DRAFT)))
+        k = max(0, min(decision.k, session.remaining - 2, limits.MAX_DRAFT)) if can_draft else 0
+        return Decision.draft(k, decision.stop_below)
 
     def verdict_wait_s(self, session: ScheduledSession) -> float:
         """Limit for the session's verdict: longer for a busy verifier, doubled after each miss."""

@@ -1,7 +1,7 @@
 """The scheduler's view of one verifier: its cohort, its staged batches, its pass costs and its plan."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 
 from services.scheduler.debounce import Debounce
@@ -36,6 +36,11 @@ class Pass:
     took_s: float
     decodes: bool
     arrivals: int = 0
+
+    def with_fused(self, tokens: int) -> "Pass":
+        """The same with so many more tokens, which the verifier drafted itself, in any of its rows."""
+        (new, cached), *others = self.rows
+        return replace(self, rows=((new + tokens, cached), *others)) if tokens else self
 
 
 class InFlightBatches:

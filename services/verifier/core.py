@@ -7,6 +7,8 @@ are answered without the model. Each row is checked on its own. `step.py` applie
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from shared.compute.core_drafter import CoreDrafter
+from shared.compute.drafter import DraftRequest
 from shared.compute.target import Choices, TargetRow
 from shared.protocol import limits
 from shared.protocol.messages import Finish, StagedRow, Status, TokenLogprobs, Verdict
@@ -140,16 +142,29 @@ def useful_draft(row: StagedRow, session: VerifiedSession) -> tuple[tuple[int, .
     return (row.tokens, row.parents) if len(row.tokens) <= useful else ((), ())
 
 
-def target_row(row: StagedRow, session: VerifiedSession, cached: int, spare: int) -> TargetRow | None:
+def core_draft(row: StagedRow, session: VerifiedSession, drafter: CoreDrafter) -> tuple[int, ...]:
+    """The verifier's own draft for a row without one: at most `free` tokens, and one less than may be emitted."""
+    k = min(row.free, session.remaining - 1)
+    if row.tokens or k <= 0 or row.feed_to < row.base_len:
+        return ()
+    return drafter.draft(DraftRequest(row.session, session.ids, k, session.spec.sampling))[:k]
+
+
+def target_row(
+    row: StagedRow, session: VerifiedSession, cached: int, spare: int, fused: tuple[int, ...] = ()
+) -> TargetRow | None:
     """The model's input for a row, given `cached` tokens and a budget of 1 + `spare` tokens.
 
-    None: nothing to feed, or no budget left in this batch. A row that is cut short samples no token.
+    None: nothing to feed, or no budget left in this batch. A row that is cut short samples no token. fused: the
+    verifier's own draft, for a row without one.
     """
     missing = row.feed_to - cached
     fed = min(missing, 1 + spare)
     if missing <= 0 or (fed < missing and spare == 0):
         return None
     tokens, parents = useful_draft(row, session) if fed == missing else ((), ())
+    if fused and fed == missing:
+        tokens = fused
     return TargetRow(
         session=row.session,
         start=cached,
@@ -187,13 +202,17 @@ def verify_row(row: StagedRow, session: VerifiedSession, fed: TargetRow, choices
     logprobs: tuple[TokenLogprobs, ...] = ()
     if choices.logprobs:
         logprobs = tuple(choices.logprobs[i] for i in committed_choices[: len(tokens)])
+    counts = len(draft), min(accepted, len(tokens))
+    (drafted, right), fused = (counts, (0, 0)) if row.tokens else ((0, 0), counts)
     verdict = _verdict(
         row,
         tokens=tokens,
         logprobs=logprobs,
-        drafted=len(draft),
-        accepted=min(accepted, len(tokens)),
+        drafted=drafted,
+        accepted=right,
+        fused=fused,
         next_k=0 if finish else row.next_k,
+        stop_below=row.stop_below,
         finish=finish,
         cached_len=row.base_len + accepted,
     )
@@ -217,7 +236,7 @@ def refusal(row: StagedRow, status: Status, message: str) -> Verdict:
 
 def already_committed(row: StagedRow) -> Verdict:
     """An "ok" without tokens for a row behind the log: `commit` fills in the tokens from the log."""
-    return _verdict(row, next_k=row.next_k)
+    return _verdict(row, next_k=row.next_k, stop_below=row.stop_below)
 
 
 def _verdict(  # copies the row's fields; the keyword arguments are its outcome
@@ -227,7 +246,9 @@ def _verdict(  # copies the row's fields; the keyword arguments are its outcome
     logprobs: tuple[TokenLogprobs, ...] = (),
     drafted: int = 0,
     accepted: int = 0,
+    fused: tuple[int, int] = (0, 0),
     next_k: int = 0,
+    stop_below: int = 0,
     finish: Finish = "",
     status: Status = "ok",
     cached_len: int = 0,
@@ -244,8 +265,11 @@ def _verdict(  # copies the row's fields; the keyword arguments are its outcome
         drafted=drafted,
         accepted=accepted,
         next_k=next_k,
+        stop_below=stop_below,
         finish=finish,
         status=status,
         cached_len=cached_len,
         message=message,
+        fused_drafted=fused[0],
+        fused_accepted=fused[1],
     )

@@ -10,6 +10,7 @@ from shared.broker.contract import CommitOutcome
 from shared.protocol.messages import Verdict
 from shared.runtime.tally import Tally
 
+NAME: Final = "outrider_verifier"
 SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
@@ -17,54 +18,63 @@ class Metrics:
     """Metrics of one verifier."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        name = "outrider_verifier"
-        self.batches = Counter(f"{name}_batches", "Completed batches", registry=registry)
+        self.batches = Counter(f"{NAME}_batches", "Completed batches", registry=registry)
         self.rounds = Tally(
-            f"{name}_rounds",
+            f"{NAME}_rounds",
             "Rows that committed tokens, by whether they had a draft",
             ("drafted",),
             registry=registry,
         )
-        self.emitted = Tally(f"{name}_emitted_tokens", "Tokens committed", registry=registry)
-        self.drafted = Tally(f"{name}_drafted_tokens", "Drafted tokens verified", registry=registry)
-        self.accepted = Tally(f"{name}_accepted_tokens", "Drafted tokens accepted", registry=registry)
-        self.at_position = Tally(
-            f"{name}_draft_position",
-            "Verified drafted tokens, by position in their draft (from 0) and fate",
-            ("position", "fate"),
-            registry=registry,
-        )
+        self.emitted = Tally(f"{NAME}_emitted_tokens", "Tokens committed", registry=registry)
+        self._add_drafts(registry)
         self.queue = Histogram(
-            f"{name}_queue_seconds",
+            f"{NAME}_queue_seconds",
             "Time from reading a batch to its forward pass, in seconds",
             buckets=SECONDS,
             registry=registry,
         )
         self.phase = Histogram(
-            f"{name}_phase_seconds",
+            f"{NAME}_phase_seconds",
             "Time of a batch in seconds, by phase: load (session logs), prepare (KV pages), "
             "forward (with acceptance rule), commit",
             ["phase"],
             buckets=SECONDS,
             registry=registry,
         )
-        self.fed = Counter(f"{name}_fed_tokens", "Tokens fed through the model", registry=registry)
-        self.pages = Gauge(f"{name}_kv_pages", "KV pages, by use: used, free", ["use"], registry=registry)
-        self.sessions = Gauge(f"{name}_sessions", "Known sessions", registry=registry)
+        self.fed = Counter(f"{NAME}_fed_tokens", "Tokens fed through the model", registry=registry)
+        self.pages = Gauge(f"{NAME}_kv_pages", "KV pages, by use: used, free", ["use"], registry=registry)
+        self.sessions = Gauge(f"{NAME}_sessions", "Known sessions", registry=registry)
         self.not_run = Counter(
-            f"{name}_rows_not_run", "Rows that committed no tokens, by status", ["status"], registry=registry
+            f"{NAME}_rows_not_run", "Rows that committed no tokens, by status", ["status"], registry=registry
         )
         self.outcomes = Tally(
-            f"{name}_outcomes", "Rows in commits, by outcome", ("outcome",), registry=registry
+            f"{NAME}_outcomes", "Rows in commits, by outcome", ("outcome",), registry=registry
         )
         self.refused = Counter(
-            f"{name}_refused_messages", "Refused messages, by reason", ["reason"], registry=registry
+            f"{NAME}_refused_messages", "Refused messages, by reason", ["reason"], registry=registry
         )
         self.forward_errors = Counter(
-            f"{name}_forward_errors", "Forward passes that raised", registry=registry
+            f"{NAME}_forward_errors", "Forward passes that raised", registry=registry
         )
         self.link_bytes = Counter(
-            f"{name}_link_bytes", "Bytes of messages read from the broker", registry=registry
+            f"{NAME}_link_bytes", "Bytes of messages read from the broker", registry=registry
+        )
+
+    def _add_drafts(self, registry: CollectorRegistry) -> None:
+        """Metrics of drafts and their fate."""
+        self.drafted = Tally(f"{NAME}_drafted_tokens", "Drafted tokens verified", registry=registry)
+        self.accepted = Tally(f"{NAME}_accepted_tokens", "Drafted tokens accepted", registry=registry)
+        self.fused = Tally(
+            f"{NAME}_fused_tokens",
+            "Tokens that the verifier drafted itself, by fate: accepted, rejected",
+            ("fate",),
+            registry=registry,
+        )
+        self.at_position = Tally(
+            f"{NAME}_draft_position",
+            "Verified drafted tokens, by position in their draft (from 0) and fate",
+            ("position", "fate"),
+            registry=registry,
         )
 
     def step(self, times: StepTimes) -> None:
@@ -96,6 +106,8 @@ class Metrics:
         self.emitted.add(len(verdict.tokens))
         self.drafted.add(verdict.drafted)
         self.accepted.add(verdict.accepted)
+        self.fused.add(verdict.fused_accepted, "accepted")
+        self.fused.add(verdict.fused_drafted - verdict.fused_accepted, "rejected")
         for position in range(verdict.accepted):
             self.at_position.add(1, position, "accepted")
         if verdict.accepted < verdict.drafted and not verdict.finish:

@@ -11,6 +11,7 @@ from services.verifier.retry import Retry
 from services.verifier.step import keep_common_prefix
 from shared.broker.contract import CommitOutcome, SessionLogs, UnknownSession
 from shared.compute.compute import Compute
+from shared.compute.core_drafter import CoreDrafter
 from shared.compute.target import TargetModel
 from shared.protocol.messages import StagedRow, Verdict
 from shared.protocol.session import SessionLog
@@ -30,12 +31,14 @@ class VerifiedSessions:
         verifier: str,
         session_logs: SessionLogs,
         target: TargetModel,
+        drafter: CoreDrafter,
         compute: Compute,
         metrics: Metrics,
     ) -> None:
         self._verifier = verifier
         self._session_logs = session_logs
         self._target = target
+        self._drafter = drafter
         self._bounds = Bounds(target.vocab, target.max_context, target.pool_tokens)
         self._compute = compute
         self._metrics = metrics
@@ -105,6 +108,7 @@ class VerifiedSessions:
         def forget() -> None:
             for session in sessions:
                 self._target.forget(session)
+                self._drafter.forget(session)
 
         await self._compute.run(forget)
         self._metrics.sessions.set(len(self._known))

@@ -7,11 +7,13 @@ thread; the rules are in core.py.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from services.verifier.core import (
     Bounds,
     VerifiedRow,
     VerifiedSession,
+    core_draft,
     fed_only,
     refusal,
     target_row,
@@ -19,6 +21,7 @@ from services.verifier.core import (
     verdict_without_pass,
     verify_row,
 )
+from shared.compute.core_drafter import CoreDrafter
 from shared.compute.target import Choices, TargetModel, TargetRow
 from shared.protocol.messages import StagedRow, Verdict
 
@@ -46,6 +49,11 @@ class Step:
         """The model's input, one row of different sessions each."""
         return [one.fed for one in self.passing]
 
+    @property
+    def fused(self) -> int:
+        """Tokens that the verifier drafted itself."""
+        return sum(len(one.fed.tokens) - one.fed.committed for one in self.passing if not one.row.tokens)
+
     def outcome(self, choices: Sequence[Choices]) -> list[VerifiedRow]:
         """The verdicts on the rows that went through the model. choices: one per row of `inputs`."""
         return [
@@ -56,6 +64,7 @@ class Step:
 
 def plan_step(
     target: TargetModel,
+    drafter: CoreDrafter,
     rows: Sequence[StagedRow],
     sessions: Mapping[str, VerifiedSession | None],
     bounds: Bounds,
@@ -63,23 +72,28 @@ def plan_step(
 ) -> Step:
     """Plan a batch and reserve its KV. sessions: of all rows; None where there is no log.
 
-    Of several rows of one session the first counts. The batch feeds at most `feed_tokens` committed tokens beyond one
-    per row. Rows go in order of session age and only earlier rows are protected from eviction, so that a younger
-    session never takes an older one's room.
+    drafter: for rows that may have `free` tokens, which never cost a row its place for want of KV. Of several rows of
+    one session the first counts. The batch feeds at most `feed_tokens` committed tokens beyond one per row. Rows go in
+    order of session age and only earlier rows are protected from eviction, so that a younger session never takes an
+    older one's room.
     """
     valid, answers = _split_valid(rows, sessions, bounds)
     passing: list[PassRow] = []
     spare = feed_tokens
     protect: list[str] = []
     for row, session in sorted(valid, key=lambda pair: pair[1].joined):
+        fused = core_draft(row, session, drafter)
         length = row.feed_to + len(useful_draft(row, session)[0])
         protect.append(row.session)
-        if not target.admit(row.session, session.spec.prompt, protect, length):
+        admit = partial(target.admit, row.session, session.spec.prompt, protect)
+        if fused and not admit(length + len(fused)):
+            fused = ()
+        if not fused and not admit(length):
             protect.pop()
             answers.append((row, refusal(row, "no_pages", f"no KV pages for {length} tokens")))
             continue
         cached = target.cached(row.session)
-        fed = target_row(row, session, cached, spare)
+        fed = target_row(row, session, cached, spare, fused)
         if fed is None:
             answers.append((row, fed_only(row, cached)))
         else:

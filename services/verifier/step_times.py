@@ -16,10 +16,19 @@ class StepTimes:
     started: float
     ended: float
 
-    def stamp(self, verdict: Verdict, batch: int) -> Verdict:
-        """The verdict with its batch, the time it waited for the pass, and the time of the pass if it has tokens."""
+    def stamp(self, verdict: Verdict, batch: int, fused: int) -> Verdict:
+        """The verdict with its batch, the time it waited for the pass, and the time of the pass if it has tokens.
+
+        fused: tokens of the pass that the verifier drafted itself.
+        """
         queue_us, verify_us = _us(self.started - self.read_at), _us(self.ended - self.started)
-        return changed(verdict, batch=batch, queue_us=queue_us, verify_us=verify_us if verdict.tokens else 0)
+        return changed(
+            verdict,
+            batch=batch,
+            queue_us=queue_us,
+            verify_us=verify_us if verdict.tokens else 0,
+            pass_fused=fused,
+        )
 
     def spans(self, name: str, batch: StagedBatch, idle_since: float) -> list[Span]:
         """One idle span up to the forward pass, and one verify span per row (OUTRIDER_TRACE=1)."""

@@ -23,6 +23,7 @@ from services.verifier.step import Answer, Step, plan_step, run_step, undo_step
 from services.verifier.step_times import StepTimes
 from shared.broker.contract import Broker, BrokerAway, BrokerFull, CommitRow, Entry
 from shared.compute.compute import Compute
+from shared.compute.core_drafter import CoreDrafter, LookupDrafter
 from shared.compute.target import TargetModel
 from shared.protocol.keys import Keys
 from shared.protocol.limits import MAX_DELIVERIES, PROTOCOL_VERSION
@@ -53,11 +54,16 @@ class Verifier:
         ids: Ids,
         registry: CollectorRegistry,
         vocabulary_blocks: str = "",
+        drafter: CoreDrafter | None = None,
     ) -> None:
+        """drafter: for rows that may have tokens of the core's own; None = lookups in the session itself."""
         self.name = settings.name or "verifier"
         self.watch = BrokerWatch(broker)
         self.metrics = Metrics(registry)
-        self.sessions = VerifiedSessions(self.name, broker.sessions, target, compute, self.metrics)
+        self._drafter = drafter or LookupDrafter()
+        self.sessions = VerifiedSessions(
+            self.name, broker.sessions, target, self._drafter, compute, self.metrics
+        )
         self._settings = settings
         self._broker = broker
         self._target = target
@@ -253,7 +259,7 @@ class Verifier:
         answers = [*step.answers, *await self._run_step(step)]
         times = StepTimes(inbound.read_at, begun, started, ended=loop.time())
         self._busy_s += times.ended - begun
-        stamped = [(row, times.stamp(verdict, batch.batch)) for row, verdict in answers]
+        stamped = [(row, times.stamp(verdict, batch.batch, step.fused)) for row, verdict in answers]
         await self._commit(inbound.entry, stamped, retry)
         self.metrics.step(times)
         idle_since, self._idle_since = self._idle_since, times.ended
@@ -264,7 +270,10 @@ class Verifier:
         """Plan a step, and record the KV pages in use before its pass."""
         target, feed_tokens = self._target, self._settings.feed_tokens
         step, pages = await self._compute.run(
-            lambda: (plan_step(target, rows, sessions, self._bounds, feed_tokens), target.pages())
+            lambda: (
+                plan_step(target, self._drafter, rows, sessions, self._bounds, feed_tokens),
+                target.pages(),
+            )
         )
         self._record_pages(pages)
         if any(verdict.status == "no_pages" for _, verdict in step.answers):

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from shared.speculative.noise import mix
 from shared.speculative.params import SamplingParams
+from shared.speculative.survival import from_byte
 
 SCHEMA: Final = 1
 TAIL: Final = 15  # confidences kept after a miss, so that drafts of up to 16 tokens are known
@@ -76,6 +77,19 @@ class Replay:
         """Whether the draft at a position of a session's answer is right. Longer answers begin the text again."""
         text = self._text(sampling)
         return text.hits[at % len(text.hits)]
+
+    def confidence(self, sampling: SamplingParams, at: int, beyond: int = 0) -> float:
+        """The draft's probability of its token at a position of a session's answer, on the target's path.
+
+        beyond: of the token that it drafts so many positions later, where it misses at that position. A record keeps
+        TAIL of those; further ones are as the last, and those of a miss without any as the miss.
+        """
+        text = self._text(sampling)
+        place = at % len(text.hits)
+        if beyond == 0:
+            return from_byte(text.confidence[place])
+        tail = text.tails.get(place) or text.confidence[place : place + 1]
+        return from_byte(tail[min(beyond, len(tail)) - 1])
 
     def _text(self, sampling: SamplingParams) -> RecordedText:
         texts = self._by_temperature.get(sampling.temperature)

@@ -13,24 +13,30 @@ class NoCapacity(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class DraftRequest:
-    """Draft k tokens after `ids`, the whole prompt and all committed tokens. k = 0: only feed ids (prefill)."""
+    """Draft k tokens after `ids`, the whole prompt and all committed tokens. k = 0: only feed ids (prefill).
+
+    stop_below: draft none after a token whose survival is below this byte; 0 = all k.
+    """
 
     session: str
     ids: Sequence[int]
     k: int
     sampling: SamplingParams
+    stop_below: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class DraftResult:
-    """Result of a request: its k tokens (fewer at the context's end) and its computing time in µs.
+    """Result of a request: its k tokens (fewer at the context's end, or where it stopped), and computing time in µs.
 
+    survival: one byte per token (shared/speculative/survival.py).
     error: why it failed, "" = it did not. The session of a failed request is forgotten.
     """
 
     session: str
     base_len: int
     tokens: tuple[int, ...]
+    survival: bytes
     draft_us: int
     error: str = ""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from shared.compute.acceptance_record import Replay
 from shared.compute.drafter import DraftRequest, DraftResult, NoCapacity
 from shared.compute.modelled import Chain, choose, guesses_right, modelled_vocabulary
+from shared.speculative.survival import Survival
 
 CHUNK = 64  # maximum tokens of one request in a decode
 ROW_SHARE = 0.7  # cost of each further sequence in a decode, relative to the first (llama.cpp on a CPU)
@@ -14,13 +15,16 @@ FEED_SHARE = 0.2  # cost of each further token of a sequence, relative to the fi
 
 @dataclass(slots=True)
 class _Work:
-    """A request under way: its cache, its drafted tokens and the time spent."""
+    """A request under way: its cache, its drafted tokens and the time spent. missed: where its first wrong one is."""
 
     request: DraftRequest
     chain: Chain
     drafted: list[int]
+    survival: Survival
     spent_s: float = 0.0
     is_fed: bool = False  # whether all of the request's ids are cached
+    missed: int | None = None
+    stopped: bool = False
 
     def next_tokens(self) -> Sequence[int]:
         """Tokens that the next decode feeds: the next chunk of the request's ids, or the last guess."""
@@ -41,6 +45,8 @@ class _Work:
 
 class ModelledDrafter:
     """Drafter that drafts the target's own token with probability alpha at each position, else a wrong one.
+
+    It says that it is as sure of each token as alpha, or as the replayed record was there.
 
     One decode takes draft_ms · (1 + 0.7 · further sequences + feed_share · further tokens).
     """
@@ -87,7 +93,7 @@ class ModelledDrafter:
         self._first.setdefault(request.session, len(request.ids))
         # The last id is always fed again, since the first guess is made after it.
         chain.cut(chain.common(request.ids[:-1]))
-        self._works[request.session] = _Work(request, chain, [])
+        self._works[request.session] = _Work(request, chain, [], Survival(request.stop_below))
 
     def step(self) -> list[DraftResult]:
         """Run one decode; returns the requests that it finished."""
@@ -104,12 +110,12 @@ class ModelledDrafter:
         return bool(self._works)
 
     def costs_s(self) -> Sequence[float]:
-        """Modelled seconds of the next steps: of a request that is alone, of all; else of one."""
+        """Modelled seconds of the next steps: of a request that is alone, all that it needs; else one."""
         if not self._works or not self._draft_s:
             return ()
-        if len(self._works) > 1:
+        work = next(iter(self._works.values()))
+        if len(self._works) > 1 or work.request.stop_below:  # it may stop after any token
             return [self._cost_s()]
-        (work,) = self._works.values()
         return [self._draft_s * (1 + self._feed_share * (tokens - 1)) for tokens in work.decodes()]
 
     def _cost_s(self) -> float:
@@ -147,23 +153,41 @@ class ModelledDrafter:
             work.is_fed = len(chain.tokens) == len(request.ids)
             if not work.is_fed:
                 return False
-        if len(drafted) < request.k:
-            drafted.append(self._guess(request, chain))
-        return len(drafted) >= request.k
+        if len(drafted) < request.k and not work.stopped:
+            self._guess(work)
+        return len(drafted) >= request.k or work.stopped
 
-    def _guess(self, request: DraftRequest, chain: Chain) -> int:
-        """The next drafted token after the cached ones."""
+    def _guess(self, work: _Work) -> None:
+        """Draft a token after the cached ones."""
+        chain, request = work.chain, work.request
+        position = len(chain.tokens)
         token = choose(chain.states[-1], request.sampling, self._stop_every)
-        if self._is_right(request, len(chain.tokens)):
-            return token
-        return (token + 1) % request.sampling.vocab
+        if not self._is_right(request, position):
+            token = (token + 1) % request.sampling.vocab
+            work.missed = position if work.missed is None else work.missed
+        work.drafted.append(token)
+        work.stopped = not work.survival.add(self._probability(work, position))
 
     def _is_right(self, request: DraftRequest, position: int) -> bool:
         if self._replay is not None:
             return self._replay.is_right(request.sampling, position - self._first[request.session])
         return guesses_right(request.sampling.seed, position, self._alpha)
 
+    def _probability(self, work: _Work, position: int) -> float:
+        """How sure the drafter is of the token that it drafted at a position."""
+        if self._replay is None:
+            return self._alpha
+        first = self._first[work.request.session]
+        missed = position if work.missed is None else work.missed
+        return self._replay.confidence(work.request.sampling, missed - first, position - missed)
+
     def _finish(self, work: _Work) -> DraftResult:
         del self._works[work.request.session]
         request = work.request
-        return DraftResult(request.session, len(request.ids), tuple(work.drafted), round(work.spent_s * 1e6))
+        return DraftResult(
+            request.session,
+            len(request.ids),
+            tuple(work.drafted),
+            bytes(work.survival.bytes),
+            round(work.spent_s * 1e6),
+        )

@@ -10,6 +10,7 @@ from typing import ClassVar, Final
 
 import numpy as np
 
+from shared.planning.calibration import OWN_WORD, Calibration
 from shared.planning.cost import Packed, Row, Shape
 from shared.planning.least_squares import nonnegative
 
@@ -100,7 +101,7 @@ class DeviceEstimate:
 
     draft_s: seconds per drafted token. link_s: both directions of the link, with queueing. spread_s: standard deviation
     of link_s, about. delay_s: propagation delay alone, the minimum of link_s (min-RTT, as in BBR). alpha: mean over its
-    sessions; None before the first.
+    sessions; None before the first. greedy, sampled: what its survival bytes are worth at temperature 0 and above.
     """
 
     draft_s: Mean = field(default_factory=lambda: Mean(0.01))
@@ -108,6 +109,8 @@ class DeviceEstimate:
     delay_s: WindowMin = field(default_factory=WindowMin)
     alpha: Mean | None = None
     spread_s: Mean = field(default_factory=lambda: Mean(0.0, weight=0.08))
+    greedy: Calibration = field(default_factory=Calibration)
+    sampled: Calibration = field(default_factory=Calibration)
 
     def expect(self, draft_s: float, link_s: float) -> None:
         """Take the device's own report, until there are observations. Raises ValueError for impossible figures."""
@@ -133,6 +136,14 @@ class DeviceEstimate:
         self.delay_s.observe(link_s)
         if not 0 <= draft_s <= turnaround_s + CLOCK_SLACK_S:
             raise ValueError(f"{draft_s} s of drafting in {turnaround_s} s")
+
+    def calibration(self, temperature: float) -> Calibration:
+        """Of its drafts at this temperature."""
+        return self.sampled if temperature > 0 else self.greedy
+
+    def survival_curve(self, temperature: float | None) -> tuple[float, ...]:
+        """What its survival bytes are worth, see Calibration.curve. temperature: None = not known."""
+        return OWN_WORD if temperature is None else self.calibration(temperature).curve
 
     def turnaround_s(self, k: int) -> float:
         """Expected seconds from a verdict to the draft of k tokens."""

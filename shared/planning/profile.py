@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from shared.planning.cost import Packed
+from shared.planning.pass_table import PassTable
 from shared.planning.server_laws import Milliseconds, PackedLaw, PaddedLaw, Positive, Size, StrictModel
 
 SCHEMA: Final = 1
@@ -93,6 +94,23 @@ class BrokerCosts(StrictModel):
     users: Annotated[tuple[AtUsers, ...], Field(min_length=1)]
 
 
+class ServingCosts(StrictModel):
+    """What a simulation needs beyond passes by themselves, fitted to a live stack by `outrider validate`.
+
+    pass_scale: a pass while processes of the stack share its cores / the same pass alone. hop_ms: mean of one way
+    between a process and the broker. message_ms, device_ms: of a process's own code for each message that it reads, in
+    the core and on a device, whose timers are part of it. request_ms: of HTTP and tokenizer for each request.
+    fitted_on: runs, by scenario and policy.
+    """
+
+    pass_scale: Positive
+    hop_ms: Milliseconds
+    message_ms: Milliseconds
+    device_ms: Milliseconds
+    request_ms: Milliseconds
+    fitted_on: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
 class Profile(StrictModel):
     """The file. `server` and `padded` are the laws of the running system: their beta_ms includes broker.batch_ms.
 
@@ -118,6 +136,7 @@ class Profile(StrictModel):
     broker: BrokerCosts | None = None
     alpha: dict[float, Share] | None = None
     passes: dict[str, Positive] = Field(default_factory=dict)
+    serving: ServingCosts | None = None
 
     @model_validator(mode="after")
     def _parts_add_up(self) -> Self:
@@ -137,6 +156,11 @@ class Profile(StrictModel):
         """The packed law of a pass by itself."""
         law = self.server
         return Packed(self.pass_beta_ms.packed, law.per_token_ms, law.per_context_ms)
+
+    @property
+    def pass_table(self) -> PassTable:
+        """Passes by themselves as they were measured. Raises ValueError when none was."""
+        return PassTable.of(self.passes, self.pass_law)
 
     @property
     def hop_ms(self) -> float | None:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from shared.planning.calibration import OWN_WORD
+
 # prefill: the next chunk waits to be staged; prefilling: that chunk is at the verifier.
 # drafting: the device drafts; ready: the row may be staged; verifying: staged, without a verdict yet.
 # blocked: the verifier had no free pages; the session becomes ready again by itself.
@@ -22,7 +24,8 @@ class SessionView:
 
     Estimates: alpha; draft_s_per_token of the device; link_s from verdict to device and draft back; spread_s, the part
     of link_s that varies; seen, the session's own observations behind alpha; expected_alpha, the prior of alpha;
-    prior_weight, the observations that this prior counts for.
+    prior_weight, the observations that this prior counts for; survival, what the device's survival bytes are worth
+    (calibration.py).
     """
 
     session: str
@@ -42,6 +45,7 @@ class SessionView:
     expected_alpha: float = 0.7
     prior_weight: float = 16.0
     requested: int = 0
+    survival: tuple[float, ...] = OWN_WORD
 
     @property
     def due(self) -> float:

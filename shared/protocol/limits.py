@@ -2,7 +2,7 @@
 
 from typing import Final
 
-PROTOCOL_VERSION: Final = 3  # first byte of every message
+PROTOCOL_VERSION: Final = 4  # first byte of every message
 
 MAX_MESSAGE_BYTES: Final = 1 << 20
 EMPTY_LOG_BYTES: Final = 3  # msgpack of an Open's two log fields when both are empty
@@ -12,6 +12,7 @@ MAX_ROWS: Final = 512  # rows in one staged batch
 MAX_POSITION: Final = (1 << 20) - 1  # absolute position of a token in its session
 MAX_TOP_LOGPROBS: Final = 20
 MAX_STOP_IDS: Final = 64
+MAX_TEMPERATURE: Final = 100.0
 MAX_DURATION_US: Final = 3_600_000_000  # one hour
 MAX_DELIVERIES: Final = 3  # a batch delivered this often is run row by row
 

@@ -22,8 +22,11 @@ Token = Annotated[int, Field(strict=True, ge=0, le=limits.MAX_TOKEN_ID)]
 Position = Annotated[int, Field(strict=True, ge=0, le=limits.MAX_POSITION)]
 Counter = Annotated[int, Field(strict=True, ge=0, le=(1 << 53) - 1)]
 Micros = Annotated[int, Field(strict=True, ge=0, le=limits.MAX_DURATION_US)]
+Temperature = Annotated[float, Field(strict=True, ge=0, le=limits.MAX_TEMPERATURE)]
 DraftLength = Annotated[int, Field(strict=True, ge=0, le=limits.MAX_DRAFT)]
 Drafted = Annotated[tuple[Token, ...], Field(max_length=limits.MAX_DRAFT)]
+SurvivalByte = Annotated[int, Field(strict=True, ge=0, le=255)]  # in 255ths, see speculative/survival.py
+Survivals = Annotated[bytes, Field(strict=True, max_length=limits.MAX_DRAFT)]
 Parent = Annotated[int, Field(strict=True, ge=-1, lt=limits.MAX_DRAFT)]
 Parents = Annotated[tuple[Parent, ...], Field(max_length=limits.MAX_DRAFT)]
 Tokens = Annotated[tuple[Token, ...], Field(max_length=limits.MAX_POSITION)]
@@ -69,6 +72,7 @@ class Submit:
     deadline_ms: Counter  # remaining
     gateway: Address
     device: Name = ""  # the only device that may draft; "" = any
+    temperature: Temperature = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,11 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """Device → scheduler: tokens drafted after base_len. parents: () = a chain; else parents[i] < i, -1 = root."""
+    """Device → scheduler: tokens drafted after base_len. Who was told next_k > 0 answers, with no tokens if need be.
+
+    survival: one byte per token, how likely the device thinks it that this token and those before it are accepted.
+    parents: () = a chain; else parents[i] < i, -1 = root.
+    """
 
     session: SessionId
     epoch: Counter
@@ -117,6 +125,7 @@ class Draft:
     base_len: Position
     device: Address
     tokens: Drafted
+    survival: Survivals
     parents: Parents = ()
     draft_us: Micros = 0  # compute time
     wait_us: Micros = 0  # from the verdict's arrival to the start of drafting
@@ -143,7 +152,8 @@ class StagedRow:
 
     The verifier feeds the committed tokens that it has not cached, up to `feed_to`, and then the draft. With
     feed_to == base_len it samples and commits; a smaller feed_to is a chunk of prefill or rebuild, with the status
-    `prefilled`. next_k: length of the device's next draft, copied into the verdict.
+    `prefilled`. next_k, stop_below: length of the device's next draft, and where it stops sooner; copied into the
+    verdict. free: most tokens that the verifier may draft itself and add to a row without a draft.
     """
 
     session: SessionId
@@ -156,6 +166,8 @@ class StagedRow:
     gateway: Address
     tokens: Drafted = ()
     parents: Parents = ()
+    stop_below: SurvivalByte = 0
+    free: DraftLength = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +195,9 @@ class Verdict:
 
     status ok: `tokens` (including the corrected or bonus token) are committed from base_len on, and length == base_len
     + len(tokens). prefilled, need_prefill: cached_len is the number of cached tokens. no_pages, stale, error: the row
-    was not run; `message` has the reason.
+    was not run; `message` has the reason. The device drafts next_k tokens, but none after one whose survival is below
+    stop_below; 0 = it drafts them all. drafted, accepted: of the device's draft; fused_drafted, fused_accepted: of
+    the verifier's own. pass_fused: tokens of the latter in the whole pass.
     """
 
     session: SessionId
@@ -196,6 +210,7 @@ class Verdict:
     drafted: DraftLength = 0
     accepted: DraftLength = 0
     next_k: DraftLength = 0
+    stop_below: SurvivalByte = 0
     finish: Finish = ""
     status: Status = "ok"
     cached_len: Position = 0
@@ -203,6 +218,9 @@ class Verdict:
     queue_us: Micros = 0  # from reading the batch to its forward pass
     verify_us: Micros = 0  # the forward pass, including the acceptance rule
     message: Text = ""
+    fused_drafted: DraftLength = 0
+    fused_accepted: DraftLength = 0
+    pass_fused: Counter = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,12 +79,13 @@ class Devices(_Strict):
 class ScenarioWorkload(_Strict):
     """Every device has one user, who sends the next request after each answer.
 
-    prompt, answer: tokens. stay: time after which a user leaves, even during an answer. away: time until the next user
-    comes. Without them no user leaves.
+    prompt, answer: tokens. think: pause between an answer and the next request, drawn each time. stay: time after which
+    a user leaves, even during an answer. away: time until the next user comes. Without them no user leaves.
     """
 
     prompt: Annotated[int, Field(ge=1, le=100_000)] = 128
     answer: Annotated[int, Field(ge=2, le=100_000)] = 384
+    think: Seconds | None = None
     stay: Seconds | None = None
     away: Seconds | None = None
 

@@ -32,11 +32,32 @@ Ids = npt.NDArray[np.int64]
 
 def draw(logits: npt.NDArray[np.floating], params: SamplingParams, position: int) -> int:
     """Draw the token at the absolute position, given the model's raw logits there. logits: [>= V], finite."""
-    scores = np.asarray(logits[: params.vocab], dtype=np.float64)
     if params.temperature == 0.0:
-        return int(np.argmax(scores))
-    scores = (scores - scores.max()) / params.temperature  # log p up to a constant
+        return int(np.argmax(np.asarray(logits[: params.vocab], dtype=np.float64)))
+    scores = _scores(logits, params)
+    return _sample(scores, np.exp(scores), params, position)
+
+
+def draw_sure(logits: npt.NDArray[np.floating], params: SamplingParams, position: int) -> tuple[int, float]:
+    """As `draw`, with the model's probability of that token: the softmax at the temperature, at 0 the plain one.
+
+    What top-k and top-p cut off counts too. So it says how sure the model is, not how likely the draw was.
+    """
+    scores = _scores(logits, params)
     weights = np.exp(scores)
+    greedy = params.temperature == 0.0
+    token = int(np.argmax(scores)) if greedy else _sample(scores, weights, params, position)
+    return token, float(weights[token] / weights.sum())
+
+
+def _scores(logits: npt.NDArray[np.floating], params: SamplingParams) -> F64:
+    """log p up to a constant, 0 for the most likely token. [V]"""
+    scores = np.asarray(logits[: params.vocab], dtype=np.float64)
+    scaled: F64 = (scores - scores.max()) / (params.temperature or 1.0)
+    return scaled
+
+
+def _sample(scores: F64, weights: F64, params: SamplingParams, position: int) -> int:
     ordered, limit = candidates(scores, weights, params)
     return pick(scores, weights, ordered, limit, position_key(params.seed, position))
 

@@ -75,12 +75,13 @@ async def run(models: Path, out: Path) -> int:
     columns = (TextColumn("{task.description:<44}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task("cells", total=len(cells))
-        for sharing, group in groupby(cells, key=lambda cell: cell.sharing):
+        for (sharing, window), group in groupby(cells, key=lambda cell: cell.stack):
             missing = [cell for cell in group if json.dumps(cell.key()) not in done]
-            progress.advance(bar, sum(cell.sharing == sharing for cell in cells) - len(missing))
+            progress.advance(bar, sum(cell.stack == (sharing, window) for cell in cells) - len(missing))
             if not missing:
                 continue
-            async with LocalStack(options(models, sharing, out.parent / "exactness")) as stack:
+            state_dir = out.parent / "exactness"
+            async with LocalStack(options(models, sharing, state_dir, OUTRIDER_WINDOW=window)) as stack:
                 for cell in missing:
                     progress.update(bar, description=" ".join(f"{value}" for value in cell.key().values()))
                     outcome = await run_cell(stack, cell, CASES)

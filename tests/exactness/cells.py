@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 Killed = Literal["", "draft_worker", "verifier", "scheduler", "connections"]
 KINDS: tuple[Killed, ...] = ("draft_worker", "verifier", "scheduler", "connections")
+WINDOWS = ("threshold", "fused")  # devices that stop by themselves; the core's own drafts
 SERVED: tuple[tuple[str, int], ...] = (
     ("autoregressive", 0),
     ("greedy-batch", 0),
@@ -17,13 +18,22 @@ SERVED: tuple[tuple[str, int], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One run over all cases. killed: what is killed twice during generation; "" = nothing."""
+    """One run over all cases. killed: what is killed twice during generation; "" = nothing.
+
+    window: the controller that sets draft lengths; "" = the policy does.
+    """
 
     sharing: bool
     policy: str
     k: int
     users: int
     killed: Killed = ""
+    window: str = ""
+
+    @property
+    def stack(self) -> tuple[bool, str]:
+        """What a stack is started with: prefix sharing and the window controller."""
+        return self.sharing, self.window
 
     def key(self) -> dict[str, Any]:
         """The cell as an object of the result file."""
@@ -31,7 +41,7 @@ class Cell:
 
 
 def all_cells() -> Iterator[Cell]:
-    """All cells; first those with prefix sharing, then those without, since each setting needs its own stack."""
+    """All cells, those of one stack after another."""
     for sharing in (True, False):
         for users in (8, 1):
             for policy, k in SERVED:
@@ -39,6 +49,10 @@ def all_cells() -> Iterator[Cell]:
         for killed in KINDS:
             yield Cell(sharing, "cyclic-k" if sharing else "fixed-k", 4, 8, killed)
             yield Cell(sharing, "outrider", 0, 8, killed)
+    for window in WINDOWS:
+        yield Cell(True, "fixed-k", 4, 1, window=window)
+        for killed in ("", *KINDS):
+            yield Cell(True, "fixed-k", 4, 8, killed, window)
 
 
 def sample() -> list[Cell]:
@@ -56,4 +70,6 @@ def sample() -> list[Cell]:
         Cell(False, "cyclic-k", 4, 1, "connections"),
         Cell(True, "dip-sd", 0, 8),
         Cell(False, "outrider", 0, 8, "scheduler"),
+        Cell(True, "fixed-k", 4, 8, "draft_worker", "threshold"),
+        Cell(True, "fixed-k", 4, 8, "verifier", "fused"),
     ]

@@ -119,6 +119,7 @@ def _must_draft(scenario: Scenario) -> bool:
     )
     requested = (
         scenario.policy in ALWAYS_DRAFTING
+        and not scenario.window
         and scenario.k > 0
         and scenario.tokens >= 4
         and not scenario.stop_every
@@ -159,6 +160,7 @@ def _held(world: World, name: str, service: Any) -> dict[str, Any]:
         case Verifier():
             held |= {"sessions": len(service.sessions), "rows": len(service.sessions._last_row)}
             used, _ = world.targets[name].pages()
+            held["core drafts"] = set(world.core_drafters[name].sessions())
             held["pages"] = 0 if world.scenario.sharing else used
         case Scheduler(core=Core() as core):
             state = core._state

@@ -114,6 +114,7 @@ class Scenario:
     loss: float = 0.0  # share of messages that are resent after TCP's time-out
     duplicates: float = 0.0  # share of added messages that arrive twice
     seed: int = 1
+    window: str = ""  # the controller that sets draft lengths; "" = the policy does
     order: int | None = None  # seed of the order of events at one instant; None = asyncio's order
     faults: tuple[Fault, ...] = ()
     deaths: tuple[Death, ...] = ()

@@ -9,6 +9,8 @@ from tests.harness.scenario import SAFE_GATEWAY_CUT_S, Clock, Cut, Death, Full, 
 
 SMALL_SHARE: Final = 0.7  # of the seeds
 EVENTS_S: Final = 4.0  # deaths, cuts and switches begin within this time
+# Drawn last, so that a seed's other draws are what they were without window controllers.
+WINDOWS: Final = ("", "", "", "", "threshold", "fused", "fused", "ema", "goodput")
 FULL_SHARE: Final = 0.1  # of the seeds
 SHORT_CUT_S: Final = 4.0  # clearly less than the grace
 ROOM: Final = 32  # KV tokens that a session needs beside its own
@@ -53,7 +55,7 @@ def scenario_of(seed: int, small: bool = False) -> Scenario:
         seed=seed + 1,
         order=seed if rng.random() < 0.85 else None,
     )
-    return _disturbed(plain, rng, small)
+    return _disturbed(plain, rng, small).with_(window=rng.choice(WINDOWS))
 
 
 def _disturbed(plain: Scenario, rng: random.Random, small: bool) -> Scenario:

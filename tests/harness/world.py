@@ -15,6 +15,7 @@ from services.gateway.sessions import GatewaySessions, Unavailable
 from shared.broker.contract import BrokerFull, UnknownSession
 from shared.broker.memory_broker import MemoryBroker
 from shared.compute.modelled import STOP, expected_text
+from shared.compute.modelled_core_drafter import ModelledCoreDrafter
 from shared.compute.modelled_drafter import ModelledDrafter
 from shared.compute.modelled_target import ModelledTarget
 from shared.protocol.keys import Keys
@@ -36,6 +37,7 @@ from simulator.stack import SimulatedStack
 from tests.harness.scenario import Cut, Death, Full, Pause, Scenario, Stop, Switch, User, names
 
 VOCAB: Final = 500
+CORE_MATCH: Final = 0.7  # share of rows for which the core has a draft, where it may draft
 WARM_S: Final = 1.2  # by then everybody has registered, and the scheduler knows
 LONGEST_S: Final = 300.0  # of virtual time, for all sessions to end
 LATER_TOKENS: Final = 8  # of users who come after all faults
@@ -55,6 +57,7 @@ class World:
         self.broker = MemoryBroker(self.server)
         self.targets: dict[str, ModelledTarget] = {}
         self.drafters: dict[str, ModelledDrafter] = {}
+        self.core_drafters: dict[str, ModelledCoreDrafter] = {}
         self.met: Counter[str] = Counter()
         self.users: list[User] = []
         self.ended_s = 0.0
@@ -75,6 +78,7 @@ class World:
                 name=name,
                 policy=scenario.policy,
                 k=scenario.k,
+                window=scenario.window,
                 move_timeout_s=1.0,
                 max_rows=scenario.max_rows,
                 prefill_tokens=scenario.prefill_tokens,
@@ -86,7 +90,10 @@ class World:
             self._add(name, services.gateway(gateway))
         for name in (name for name in scenario.names() if name.startswith("verifier")):
             verifier = _settings(VerifierSettings, name=name, target="modelled", trace=scenario.trace)
-            self._add(name, services.verifier(verifier, partial(self._target, name)))
+            self._add(
+                name,
+                services.verifier(verifier, partial(self._target, name), partial(self._core_drafter, name)),
+            )
 
     def _add(self, name: str, factory: Factory, delay_s: float = 0.0) -> None:
         scenario = self.scenario
@@ -103,6 +110,12 @@ class World:
             stop_every=scenario.stop_every,
         )
         return self.targets[name]
+
+    def _core_drafter(self, name: str) -> ModelledCoreDrafter:
+        """Of this verifier: as good as the devices, in most rows."""
+        scenario = self.scenario
+        self.core_drafters[name] = ModelledCoreDrafter(scenario.alpha, CORE_MATCH, scenario.stop_every)
+        return self.core_drafters[name]
 
     def _drafter(self, name: str) -> ModelledDrafter:
         scenario = self.scenario

@@ -1,8 +1,8 @@
 """Texts of a real stack equal those of the target alone: a sample of `make exactness`, with kills of all roles."""
 
 import random
-from collections.abc import AsyncIterator
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -11,24 +11,20 @@ from cli.stack.stack import LocalStack
 from tests.exactness.cells import Cell, sample
 from tests.exactness.runner import CASES, options, run_cell
 
+place = attrgetter("stack")
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 
-@pytest.fixture(params=[True, False], ids=["sharing", "no-sharing"])
-async def stack(
-    request: pytest.FixtureRequest, models_dir: Path, tmp_path: Path
-) -> AsyncIterator[LocalStack]:
-    async with LocalStack(options(models_dir, request.param, tmp_path)) as running:
-        yield running
+BY_STACK = {key: list(cells) for key, cells in groupby(sorted(sample(), key=place), key=place)}
 
 
-async def test_text_is_the_targets_own(stack: LocalStack) -> None:
-    sharing = stack.options.env["OUTRIDER_PREFIX_SHARING"] == "true"
-    cells = {key: list(group) for key, group in groupby(sample(), key=lambda cell: cell.sharing)}[sharing]
-    for number, cell in enumerate(cells):
-        outcome = await run_cell(stack, cell, some_cases(cell, number))
-        assert outcome.different == [], cell
-        assert outcome.kills == (2 if cell.killed else 0), cell
+@pytest.mark.parametrize(("sharing", "window"), BY_STACK)
+async def test_text_is_the_targets_own(models_dir: Path, tmp_path: Path, sharing: bool, window: str) -> None:
+    async with LocalStack(options(models_dir, sharing, tmp_path, OUTRIDER_WINDOW=window)) as stack:
+        for number, cell in enumerate(BY_STACK[sharing, window]):
+            outcome = await run_cell(stack, cell, some_cases(cell, number))
+            assert outcome.different == [], cell
+            assert outcome.kills == (2 if cell.killed else 0), cell
 
 
 def some_cases(cell: Cell, number: int) -> list[dict[str, object]]:

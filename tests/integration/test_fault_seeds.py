@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 import structlog
 
-from services.gateway.session import GatewaySession
+from services.gateway.session import Emitted, GatewaySession
 from services.verifier.sessions import VerifiedSessions
 from shared.broker.memory_server import MemoryServer
 from shared.compute.modelled_drafter import ModelledDrafter
@@ -289,7 +289,7 @@ def test_a_wrong_option_is_refused(argv: list[str], monkeypatch: pytest.MonkeyPa
 
 def repeated_verdicts_count_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     def apply(self: GatewaySession, verdict: Verdict) -> bool:
-        self._advance(verdict.tokens, verdict.logprobs, 0, 0, verdict.finish)
+        self._advance(Emitted(self.index, verdict.tokens, verdict.logprobs), verdict.finish)
         return True
 
     monkeypatch.setattr(GatewaySession, "apply", apply)

@@ -104,6 +104,7 @@ local function answer(row, verdict, prompt_len, length, finish)
   verdict[VERDICT.base_len], verdict[VERDICT.length] = prompt_len + from, length
   verdict[VERDICT.tokens], verdict[VERDICT.logprobs] = tokens, logprobs
   verdict[VERDICT.drafted], verdict[VERDICT.accepted] = 0, 0
+  verdict[VERDICT.fused_drafted], verdict[VERDICT.fused_accepted] = 0, 0
   verdict[VERDICT.finish] = finish
   if finish ~= '' then
     verdict[VERDICT.next_k] = 0

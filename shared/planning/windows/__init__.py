@@ -14,8 +14,10 @@ DEFAULT_K: Final = 4
 REGISTRY: Final = {  # name: file in this package; its `make` takes k and returns the controller
     "static": "static",
     "backoff": "backoff",
+    "threshold": "threshold",
     "ema": "ema",
     "goodput": "goodput",
+    "fused": "fused",
 }
 WINDOW_NAMES: Final = tuple(REGISTRY)
 SIMULATED_NAMES: Final = ("oracle",)  # of `outrider simulate` alone, in simulator/

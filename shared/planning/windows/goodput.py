@@ -6,9 +6,12 @@ verifier, argmax over k of Σ u(k) / T(k). u(k) = (1 - α^(k+1)) / (1 - α) are 
     T(k) = max over sessions (link + k · draft) + pass(rows · (k + 1) new tokens)        T(0) = pass(rows)
 
 All sessions get one length because a round's costs are shared: alone, each would let the others wait for its longer
-draft. Acceptance, speeds and the law of a pass are the scheduler's estimates.
+draft. Acceptance, speeds and the law of a pass are the scheduler's estimates. Who does not draft learns nothing about
+acceptance. So where k = 0 seems best, drafting goes on as long as it would pay if α were HOPE deviations better than
+estimated; what is learnt meanwhile makes the deviation small.
 """
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
@@ -21,8 +24,9 @@ from shared.planning.windows.window import MAX_K, Decision, Load, RoundOutcome
 GAIN: Final = 1.05  # predicted ratio of tokens per second that a change of length must bring
 KS: Final = np.arange(MAX_K + 1)
 DECIDE_EVERY: Final = 8  # batches of a verifier between two decisions
-# Where k = 0, all sessions of one batch draft a token now and then, so that α is learnt: after so many batches, and
-# after twice as many each time that it changes nothing.
+HOPE: Final = 1.0  # standard deviations of α that are hoped for where no draft seems to pay
+# Where k = 0 even so, all sessions of one batch draft a token now and then, so that α is learnt: after so many batches,
+# and after twice as many each time that it changes nothing.
 FIRST_PROBE: Final = 32
 MAX_PROBE: Final = 1024
 MAX_ALPHA: Final = 0.999
@@ -51,14 +55,14 @@ class Goodput:
         """The verifier's length, decided anew every few batches."""
         length = self._lengths.get(load.verifier)
         if length is None:
-            length = _Length(best_length(load, None), load.step, load.step + FIRST_PROBE)
+            length = _Length(hopeful_length(load, None), load.step, load.step + FIRST_PROBE)
             self._lengths[load.verifier] = length
         elif not 0 <= load.step - length.decided_at < DECIDE_EVERY:
             self._decide(length, load)
         return Decision.draft(length.k or int(load.step == length.probe_at))
 
     def _decide(self, length: _Length, load: Load) -> None:
-        k = best_length(load, length.k)
+        k = hopeful_length(load, length.k)
         if k != length.k or load.step < length.decided_at:  # a restarted verifier begins anew
             length.probe_at, length.probe_pause = load.step + FIRST_PROBE, FIRST_PROBE
         elif load.step > length.probe_at:
@@ -70,18 +74,26 @@ class Goodput:
         """Nothing is held of a session."""
 
 
-def best_length(load: Load, present: int | None) -> int:
-    """The length with the highest predicted rate, or the present one if that is hardly better."""
-    rates = predicted_rates(load)
+def hopeful_length(load: Load, present: int | None) -> int:
+    """The best length by what is known; where that is 0, the best one by what can be hoped for."""
+    return best_length(load, present) or best_length(load, 0, HOPE)
+
+
+def best_length(load: Load, present: int | None, hope: float = 0.0) -> int:
+    """The length with the highest predicted rate, or the present one if that is hardly better. hope: of α."""
+    rates = predicted_rates(load, hope)
     best = int(rates.argmax())
     return best if present is None or rates[best] > GAIN * rates[present] else present
 
 
-def predicted_rates(load: Load) -> np.ndarray:
-    """Expected tokens per millisecond of all sessions together for k = 0 to MAX_K, [MAX_K + 1]."""
+def predicted_rates(load: Load, hope: float = 0.0) -> np.ndarray:
+    """Expected tokens per millisecond of all sessions together for k = 0 to MAX_K, [MAX_K + 1].
+
+    hope: standard deviations by which each α is better than estimated.
+    """
     drafting = [view for view in load.sessions if view.can_draft]
     others = len(load.sessions) - len(drafting)
-    tokens = _expected_tokens(drafting) + others
+    tokens = _expected_tokens(drafting, hope) + others
     link_ms, draft_ms = (np.array(values) * 1e3 for values in _times(drafting))
     away_ms = (link_ms[:, None] + draft_ms[:, None] * KS).max(axis=0, initial=0.0)
     away_ms[0] = 0.0
@@ -92,11 +104,16 @@ def predicted_rates(load: Load) -> np.ndarray:
     return rates
 
 
-def _expected_tokens(drafting: Collection[SessionView]) -> np.ndarray:
+def _expected_tokens(drafting: Collection[SessionView], hope: float) -> np.ndarray:
     """Σ u(k), [MAX_K + 1]."""
-    alpha = np.minimum([view.alpha for view in drafting], MAX_ALPHA)[:, None]
+    alpha = np.minimum([view.alpha + hope * _deviation(view) for view in drafting], MAX_ALPHA)[:, None]
     total: np.ndarray = ((1 - alpha ** (KS + 1)) / (1 - alpha)).sum(axis=0)
     return total
+
+
+def _deviation(view: SessionView) -> float:
+    """Standard deviation of α after the session's own observations and those that its prior counts for."""
+    return math.sqrt(view.alpha * (1 - view.alpha) / (view.prior_weight + view.seen))
 
 
 def _times(drafting: Collection[SessionView]) -> tuple[list[float], list[float]]:

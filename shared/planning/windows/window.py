@@ -71,13 +71,16 @@ class Decision:
 class RoundOutcome:
     """A verified round.
 
-    k: the draft length that was decided. drafted, accepted: tokens. round_s: seconds since the round before, 0 = none.
+    k: the draft length that was decided. drafted, accepted: tokens of the device's draft. round_s: seconds since the
+    round before, 0 = none. fused_drafted, fused_accepted: tokens of the core's own draft.
     """
 
     k: int
     drafted: int
     accepted: int
     round_s: float
+    fused_drafted: int = 0
+    fused_accepted: int = 0
 
 
 class Window(Protocol):
@@ -90,7 +93,10 @@ class Window(Protocol):
         ...
 
     def decide(self, session: SessionView, load: Load) -> Decision:
-        """The draft of the session's round after the row that is being staged."""
+        """The draft of the session's round after the row that is being staged, or of that row itself if fused.
+
+        Asked for sessions that cannot draft as well (can_draft): the core can draft for them.
+        """
         ...
 
     def forget(self, session: str) -> None:

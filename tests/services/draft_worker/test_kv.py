@@ -104,6 +104,17 @@ def test_sessions_and_context_are_bounded() -> None:
     assert book.close("unknown") == []
 
 
+def test_a_draft_stops_after_the_token_that_is_too_unsure() -> None:
+    book = KvBook(64, 1, 64)
+    work, _ = book.admit(DraftRequest("s", [1, 2, 3], 4, SAMPLING, stop_below=128))
+    feed(work)
+    work.add(5, 0.9)
+    assert not work.done
+    work.add(6, 0.5)  # survives with 0.45
+    assert work.done
+    assert bytes(work.survival.bytes) == bytes((230, 115))
+
+
 def test_a_request_needs_tokens() -> None:
     with pytest.raises(ValueError, match="without tokens"):
         KvBook(10, 1, 10).admit(request("a", [], 1))

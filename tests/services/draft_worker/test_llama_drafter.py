@@ -150,6 +150,22 @@ def test_a_draft_equals_a_plain_decode(drafter: LlamaDrafter, plain: Plain, samp
 
 
 @pytest.mark.model
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_it_says_how_sure_it_is_and_stops_there(drafter: LlamaDrafter, temperature: float) -> None:
+    ids, sampling = ids_of(40, seed=5), SamplingParams(5, V, temperature)
+    drafter.start(DraftRequest("a", ids, 8, sampling))
+    whole = finish(drafter)["a"]
+    assert len(whole.survival) == 8
+    assert list(whole.survival) == sorted(whole.survival, reverse=True)
+    first = whole.survival[0]
+    assert first > 0
+    drafter.start(DraftRequest("a", ids, 8, sampling, stop_below=first))
+    stopped = finish(drafter)["a"]
+    kept = sum(byte >= first for byte in whole.survival) + 1  # and the first that falls below
+    assert (stopped.tokens, stopped.survival) == (whole.tokens[:kept], whole.survival[:kept])
+
+
+@pytest.mark.model
 def test_sessions_rollbacks_and_interleavings_do_not_show(drafter: LlamaDrafter, plain: Plain) -> None:
     """Sessions start, are verified (a part of the draft, then another token), restart and end at any step."""
     rng = random.Random(5)

@@ -75,7 +75,14 @@ class Lame:
     def step(self) -> list[DraftResult]:
         request = self.waiting.pop()
         return [
-            DraftResult("probe", len(request.ids), (7,) * (request.k // 2), 1, "llama_decode answered -3")
+            DraftResult(
+                "probe",
+                len(request.ids),
+                (7,) * (request.k // 2),
+                bytes(request.k // 2),
+                1,
+                "llama_decode answered -3",
+            )
         ]
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -22,6 +23,7 @@ from shared.protocol.session import SessionSpec
 from shared.speculative.params import SamplingParams
 
 DEVICE = "d:7"
+SURVIVAL = bytes((250, 240, 90, 20))
 PROMPT = (1, 2, 3)
 
 
@@ -52,7 +54,7 @@ def opened(committed: tuple[int, ...] = ()) -> DraftSessions:
     """A machine whose session "s" has its log and has caught up."""
     sessions = machine()
     start(sessions.receive(open_of(committed), 0.0), 3 + len(committed), 0)
-    done = sessions.finished(DraftResult("s", 3 + len(committed), (), 10), 0)
+    done = sessions.finished(DraftResult("s", 3 + len(committed), (), b"", 10), 0)
     assert done == [SendToScheduler(Resync("s", 1, DEVICE, 3 + len(committed), "ready"))]
     return sessions
 
@@ -74,8 +76,21 @@ def test_a_verdict_starts_a_draft_and_the_draft_is_sent() -> None:
     effect = start(sessions.receive(verdict(3, (9,)), 2.5), 4, 4)
     assert effect.request.ids == (*PROMPT, 9)
     assert effect.since == 2.5
-    (said,) = sessions.finished(DraftResult("s", 4, (5, 6, 7, 8), 800), 30)
-    assert said == SendToScheduler(Draft("s", 1, 6, 4, DEVICE, (5, 6, 7, 8), (), 800, 30))
+    (said,) = sessions.finished(DraftResult("s", 4, (5, 6, 7, 8), SURVIVAL, 800), 30)
+    assert said == SendToScheduler(Draft("s", 1, 6, 4, DEVICE, (5, 6, 7, 8), SURVIVAL, (), 800, 30))
+
+
+def test_a_verdict_says_where_the_draft_stops() -> None:
+    (effect,) = opened().receive(replace(verdict(3, (9,)), stop_below=77), 0.0)
+    assert isinstance(effect, Start)
+    assert effect.request.stop_below == 77
+
+
+def test_who_was_asked_answers_with_no_tokens_as_well() -> None:
+    sessions = opened()
+    sessions.receive(verdict(3, (9,)), 0.0)
+    (said,) = sessions.finished(DraftResult("s", 4, (), b"", 10), 0)
+    assert said == SendToScheduler(Draft("s", 1, 6, 4, DEVICE, (), b"", (), 10))
 
 
 def test_next_k_zero_is_fed_many_at_a_time_and_says_nothing() -> None:
@@ -83,7 +98,7 @@ def test_next_k_zero_is_fed_many_at_a_time_and_says_nothing() -> None:
     for length in range(3, 2 + CATCH_UP):
         assert sessions.receive(verdict(length, (9,), next_k=0), 0.0) == []
     start(sessions.receive(verdict(2 + CATCH_UP, (9,), next_k=0), 0.0), 3 + CATCH_UP, 0)
-    assert sessions.finished(DraftResult("s", 3 + CATCH_UP, (), 10), 0) == []
+    assert sessions.finished(DraftResult("s", 3 + CATCH_UP, (), b"", 10), 0) == []
     assert sessions.receive(verdict(3 + CATCH_UP, (9,), next_k=0), 0.0) == []
 
 
@@ -99,7 +114,7 @@ def test_a_draft_that_overtook_the_prefill_is_sent_after_ready() -> None:
     start(sessions.receive(verdict(3, (9,)), 0.0), 4, 4)
     said = [
         effect.message
-        for effect in sessions.finished(DraftResult("s", 4, (5,), 10), 0)
+        for effect in sessions.finished(DraftResult("s", 4, (5,), b"\xff", 10), 0)
         if isinstance(effect, SendToScheduler)
     ]
     assert [type(message) for message in said] == [Resync, Draft]
@@ -145,7 +160,7 @@ def test_a_verdict_that_contradicts_has_the_log_sent_anew() -> None:
     sessions.receive(verdict(3, (9,)), 0.0)
     effects = sessions.receive(verdict(3, (8, 7)), 0.0)
     assert effects == [CountRefusal("conflict"), SendToScheduler(Resync("s", 1, DEVICE, 4, "gap"))]
-    assert sessions.finished(DraftResult("s", 4, (5,), 10), 0) == []  # drafted after what was wrong
+    assert sessions.finished(DraftResult("s", 4, (5,), b"\xff", 10), 0) == []  # drafted after what was wrong
     start(sessions.receive(open_of((8, 7)), 0.0), 5, 0)
 
 
@@ -153,8 +168,8 @@ def test_a_result_that_was_overtaken_is_not_sent() -> None:
     sessions = opened()
     sessions.receive(verdict(3, (9,)), 0.0)
     sessions.receive(verdict(4, (8,)), 0.0)
-    assert sessions.finished(DraftResult("s", 4, (5,), 10), 0) == []
-    assert sessions.finished(DraftResult("unknown", 4, (5,), 10), 0) == []
+    assert sessions.finished(DraftResult("s", 4, (5,), b"\xff", 10), 0) == []
+    assert sessions.finished(DraftResult("unknown", 4, (5,), b"\xff", 10), 0) == []
 
 
 def test_unknown_sessions_are_reported_lost_once() -> None:
@@ -181,7 +196,7 @@ def test_a_verdict_with_a_finish_frees() -> None:
 def test_a_second_open_answers_ready_again() -> None:
     sessions = opened()
     start(sessions.receive(open_of(epoch=2), 0.0), 3, 0)
-    assert sessions.finished(DraftResult("s", 3, (), 10), 0) == [
+    assert sessions.finished(DraftResult("s", 3, (), b"", 10), 0) == [
         SendToScheduler(Resync("s", 2, DEVICE, 3, "ready"))
     ]
     assert sessions.receive(open_of(), 0.0) == [CountRefusal("stale")]
@@ -192,7 +207,7 @@ def test_a_second_open_does_not_disturb_a_draft_under_way() -> None:
     sessions = opened()
     sessions.receive(verdict(3, (9,)), 0.0)
     assert sessions.receive(open_of((9,)), 0.0) == []
-    effects = sessions.finished(DraftResult("s", 4, (5,), 10), 0)
+    effects = sessions.finished(DraftResult("s", 4, (5,), b"\xff", 10), 0)
     assert [type(effect.message) for effect in effects if isinstance(effect, SendToScheduler)] == [
         Resync,
         Draft,
@@ -210,7 +225,7 @@ def test_no_room_is_said_and_the_session_dropped() -> None:
 def test_a_failed_request_is_given_back() -> None:
     sessions = opened()
     sessions.receive(verdict(3, (9,)), 0.0)
-    effects = sessions.finished(DraftResult("s", 4, (), 10, "no KV cell is free"), 0)
+    effects = sessions.finished(DraftResult("s", 4, (), b"", 10, "no KV cell is free"), 0)
     assert effects == [SendToScheduler(Resync("s", 1, DEVICE, 4, "no_capacity")), Forget("s")]
 
 
@@ -282,7 +297,7 @@ def test_silent_sessions_are_asked_about_and_asked_for_again() -> None:
 
 def test_only_fresh_messages_are_worth_a_second_try() -> None:
     sessions = opened()
-    draft = Draft("s", 1, 1, 3, DEVICE, (5,))
+    draft = Draft("s", 1, 1, 3, DEVICE, (5,), bytes(1))
     assert sessions.is_current(draft)
     sessions.receive(verdict(3, (9,)), 0.0)
     assert not sessions.is_current(draft)

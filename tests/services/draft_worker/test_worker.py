@@ -205,10 +205,11 @@ def test_another_vocabulary_or_version_is_refused(change: dict[str, str], why: s
     play(scene)
 
 
-def test_a_core_that_comes_back_with_another_vocabulary_ends_the_device() -> None:
+@pytest.mark.parametrize("change", [{"vocabulary": "other"}, {"protocol": "3"}, {"protocol": "5"}])
+def test_a_core_that_comes_back_as_another_ends_the_device(change: dict[str, str]) -> None:
     async def scene(world: World) -> None:
         await world.start()
-        await world.broker.records.put(KEYS.deployment, DEPLOYMENT | {"vocabulary": "other"})
+        await world.broker.records.put(KEYS.deployment, DEPLOYMENT | change)
         await asyncio.wait([world.task], timeout=5)
         with pytest.RaisesGroup(Refused, flatten_subgroups=True):
             await world.task

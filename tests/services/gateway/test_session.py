@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.gateway.session import Emitted, Event, Failed, GatewaySession
+from services.gateway.usage import Usage
 from shared.protocol.messages import Close, Verdict
 from shared.protocol.session import SessionHead, SessionLog, SessionSpec
 from shared.speculative.params import SamplingParams
@@ -55,6 +56,24 @@ def test_an_overlap_keeps_the_accepted_part_that_is_new() -> None:
     own.apply(verdict(0, 2))
     own.apply(verdict(0, 5, drafted=4, accepted=4))
     assert events[-1] == Emitted(0, TEXT[2:5], drafted=4, accepted=2)
+
+
+def test_what_the_core_drafted_is_told_apart() -> None:
+    own, events = session()
+    own.apply(verdict(0, 2))
+    own.apply(verdict(0, 5, fused_drafted=4, fused_accepted=4))
+    (*_, emitted) = events
+    assert emitted == Emitted(0, TEXT[2:5], fused_drafted=4, fused_accepted=2)
+    usage = Usage()
+    usage.add(emitted)
+    assert usage.json()["speculative"] == {
+        "drafted_tokens": 0,
+        "accepted_tokens": 0,
+        "rounds": 0,
+        "tau": None,
+        "fused_drafted_tokens": 4,
+        "fused_accepted_tokens": 2,
+    }
 
 
 def test_a_repeat_is_nothing() -> None:

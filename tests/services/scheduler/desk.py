@@ -12,6 +12,7 @@ from services.scheduler.metrics import Metrics
 from services.scheduler.session import ScheduledSession
 from services.scheduler.state import Config, Estimates
 from shared.planning.policies import make_policy
+from shared.planning.windows import make_window
 from shared.protocol.messages import (
     Draft,
     Finish,
@@ -47,10 +48,12 @@ class Desk:
         trace: bool = False,
         devices: Sequence[str | Heartbeat] = ("d:1",),
         verifiers: Sequence[str] = ("v:1",),
+        window: str = "",
     ) -> None:
         config = Config("scheduler", 1, max_rows, prefill_tokens, 2.0, k, 2, trace)
         self.metrics = Metrics(CollectorRegistry())
-        self.core = Core(config, make_policy(policy, k), Estimates(), self.metrics)
+        controller = make_window(window, k) if window else None
+        self.core = Core(config, make_policy(policy, k), Estimates(), self.metrics, controller)
         self.now = 100.0
         self.effects: list[Effect] = []
         self._entries = 0
@@ -130,7 +133,9 @@ class Desk:
             "tokens": tuple(range(tokens)),
             "draft_us": 10_000 * tokens,
         }
-        return Draft(**{**fields, **other})  # type: ignore[arg-type]  # a test's own fields
+        fields |= other
+        fields.setdefault("survival", bytes(len(fields["tokens"])))  # type: ignore[arg-type]
+        return Draft(**fields)  # type: ignore[arg-type]  # a test's own fields
 
     def resync(self, name: str, reason: ResyncReason, device: str = "") -> Resync:
         s = self.core.sessions[name]

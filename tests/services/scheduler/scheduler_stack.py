@@ -10,9 +10,11 @@ from prometheus_client import CollectorRegistry
 from services.scheduler.scheduler import CONSUMER, Scheduler
 from shared.broker.contract import BrokerAway, CommitRow, Entry, UnknownSession
 from shared.broker.memory_broker import MemoryBroker, MemoryServer
+from shared.broker.memory_scripts import Beat
 from shared.compute.compute import InlineCompute
 from shared.protocol import wire
 from shared.protocol.keys import Keys
+from shared.protocol.limits import PROTOCOL_VERSION
 from shared.protocol.messages import (
     Draft,
     Heartbeat,
@@ -77,10 +79,15 @@ class Stack:
         self.widest = 0
         self.batches = 0
         self.longest_draft = 0
+        self.device_version = PROTOCOL_VERSION
 
     async def beat(self, role: Role, name: str) -> None:
         while True:
-            await self.broker.presence.beat(Heartbeat(role, name, 1, capacity=64), 4.0)
+            heartbeat = Heartbeat(role, name, 1, capacity=64)
+            await self.broker.presence.beat(heartbeat, 4.0)
+            if role == "draft_worker" and self.device_version != PROTOCOL_VERSION:
+                theirs = bytes([self.device_version]) + wire.encode(heartbeat)[1:]
+                self.server.put(KEYS.alive(role, name), Beat(1, theirs))
             await asyncio.sleep(1.0)
 
     async def verifier(self) -> None:
@@ -148,7 +155,17 @@ class Stack:
             tokens = (5,) * message.next_k
             m = message
             await self.broker.streams.push(
-                KEYS.draft, Draft(m.session, m.epoch, m.round + 1, m.length, "d:1", tokens, draft_us=5000)
+                KEYS.draft,
+                Draft(
+                    m.session,
+                    m.epoch,
+                    m.round + 1,
+                    m.length,
+                    "d:1",
+                    tokens,
+                    bytes(len(tokens)),
+                    draft_us=5000,
+                ),
             )
 
     async def submit(self, *names: str, prompt: int = 20, tokens: int = 30) -> None:

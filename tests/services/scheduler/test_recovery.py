@@ -30,7 +30,7 @@ def verdict(length: int, next_k: int) -> Verdict:
 
 
 def draft(base_len: int) -> Draft:
-    return Draft("s", 3, 8, base_len, "d:1", (1, 2, 3))
+    return Draft("s", 3, 8, base_len, "d:1", (1, 2, 3), bytes(3))
 
 
 def resumed(desk: Desk) -> Desk:

@@ -6,7 +6,8 @@ import pytest
 
 from services.scheduler.core import UnexpectedMessage
 from services.scheduler.effects import AckDraft, End, PlaceSession, ReadHead, SendToDevice, Stage
-from shared.protocol.messages import Cancel, Close, Open, Resync, ResyncReason
+from shared.planning.calibration import BIN, OWN_WORD, REFIT_EVERY
+from shared.protocol.messages import Cancel, Close, Open, Resync, ResyncReason, Submit
 from tests.services.scheduler.desk import Desk, beat
 
 
@@ -118,6 +119,42 @@ def test_an_oversized_draft_costs_the_device_its_turn() -> None:
     row = desk.row("s")
     assert (row.tokens, row.next_k) == ((), 0)  # on probation
     assert desk.dropped("draft", "oversized") == 1
+
+
+@pytest.mark.parametrize("survival", [b"", bytes(5), bytes((9, 9, 9, 10))])
+def test_survival_that_does_not_fit_its_draft_costs_the_device_its_turn(survival: bytes) -> None:
+    desk = Desk()
+    desk.start("s")
+    desk.take(desk.draft("s", survival=survival))
+    row = desk.row("s")
+    assert (row.tokens, row.next_k) == ((), 0)  # on probation
+    assert desk.dropped("draft", "survival") == 1
+
+
+def test_an_empty_draft_is_an_answer_and_its_tokens_are_spared() -> None:
+    desk = Desk()
+    desk.start("s")
+    (entry,) = desk.take(desk.draft("s", tokens=0))
+    row = desk.row("s")
+    assert (row.tokens, row.next_k) == ((), 4)  # no probation
+    assert not desk.core.holds(entry)
+    assert desk.count("spared_tokens") == 4
+
+
+@pytest.mark.parametrize(("temperature", "kind"), [(0.0, "greedy"), (0.7, "sampled")])
+def test_survival_bytes_are_calibrated_by_what_is_accepted(temperature: float, kind: str) -> None:
+    """A device that is sure of four tokens, of which the core accepts one."""
+    desk = Desk()
+    desk.take(Submit("s", 10, 400, 60_000, "g:1", temperature=temperature))
+    desk.take(desk.verdict(desk.row("s")))
+    for _ in range(2 * REFIT_EVERY):
+        desk.take(desk.draft("s", survival=bytes((250, 240, 230, 220))))
+        desk.take(desk.verdict(desk.row("s"), emitted=2, accepted=1))
+    estimate = desk.core.devices()["d"]
+    curve = getattr(estimate, kind).curve
+    assert curve[250 // BIN] > 0.4 > curve[220 // BIN]
+    other = estimate.greedy if kind == "sampled" else estimate.sampled
+    assert other.curve == OWN_WORD
 
 
 def test_a_second_draft_and_a_redelivered_one_are_harmless() -> None:

@@ -75,6 +75,19 @@ def test_bad_bytes_are_dead_letters_and_nobody_else_is_affected() -> None:
     on_a_stack(play)
 
 
+def test_a_device_of_another_protocol_version_that_runs_on_drafts_for_nobody() -> None:
+    async def play(stack: Stack) -> None:
+        stack.device_version = 3
+        await asyncio.sleep(2.0)
+        async with running(stack.scheduler(policy="fixed-k").run(asyncio.Event())):
+            await stack.submit("s")
+            await stack.finished("s")
+            await stack.idle()
+        assert stack.longest_draft == 0
+
+    on_a_stack(play)
+
+
 def test_cancel_ends_a_session() -> None:
     async def play(stack: Stack) -> None:
         async with running(stack.scheduler().run(asyncio.Event())):

@@ -379,6 +379,12 @@ class World:
         tokens = verdict.next_k + (3 if self.befalls(0.03) else 0)
         address = device.address
         draft = Draft(
-            verdict.session, verdict.epoch, verdict.round + 1, verdict.length, address, (7,) * tokens
+            verdict.session,
+            verdict.epoch,
+            verdict.round + 1,
+            verdict.length,
+            address,
+            (7,) * tokens,
+            bytes(tokens),
         )
         self.at(0.01 * tokens, lambda: self.to_scheduler(draft) if device.address == address else None)

@@ -66,6 +66,18 @@ def test_a_bad_row_alone_is_refused(bad: StagedRow, status: str, says: str) -> N
     assert says in verdict.message
 
 
+def test_the_verdict_tells_the_device_how_far_to_draft_and_where_to_stop() -> None:
+    requested, one = replace(row(5), stop_below=77), session(9)
+    choices = Choices((11,))
+    fed = target_row(requested, one, 4, 0)
+    assert fed is not None
+    verdict = verify_row(requested, one, fed, choices).verdict
+    assert (verdict.next_k, verdict.stop_below) == (3, 77)
+    behind = verdict_without_pass(replace(requested, base_len=4, feed_to=4), one, BOUNDS)
+    assert behind is not None
+    assert (behind.next_k, behind.stop_below) == (3, 77)
+
+
 def test_a_session_that_no_log_knows_is_refused() -> None:
     verdict = verdict_without_pass(GOOD, None, BOUNDS)
     assert verdict is not None

@@ -1,7 +1,11 @@
 """One verification step on a modelled target: which rows pass, their verdicts, and what stays cached."""
 
+from dataclasses import replace
+
 from services.verifier.core import Bounds, VerifiedSession
 from services.verifier.step import Step, plan_step, run_step, undo_step
+from shared.compute.core_drafter import CoreDrafter, LookupDrafter
+from shared.compute.drafter import DraftRequest
 from shared.compute.modelled import expected_text
 from shared.compute.modelled_target import ModelledTarget
 from shared.protocol.messages import StagedRow
@@ -29,9 +33,26 @@ def row(name: str, base_len: int, *tokens: int, epoch: int = 1, feed_to: int | N
     return StagedRow(name, epoch, 1, base_len, fed, 4, "d:1", "g:1", tokens)
 
 
-def plan(kv: ModelledTarget, *rows: StagedRow, feed_tokens: int = 64) -> Step:
+def plan(
+    kv: ModelledTarget, *rows: StagedRow, feed_tokens: int = 64, drafter: CoreDrafter | None = None
+) -> Step:
     known = {name: session(name, joined) for joined, name in enumerate("abc")}
-    return plan_step(kv, rows, {one.session: known.get(one.session) for one in rows}, BOUNDS, feed_tokens)
+    sessions = {one.session: known.get(one.session) for one in rows}
+    return plan_step(kv, drafter or LookupDrafter(), rows, sessions, BOUNDS, feed_tokens)
+
+
+class Knowing:
+    """A core drafter that offers the right tokens and then wrong ones."""
+
+    def __init__(self, right: int) -> None:
+        self._right = right
+
+    def draft(self, request: DraftRequest) -> tuple[int, ...]:
+        """More than it was asked for, which is cut."""
+        return (*TEXT[: self._right], 99, 99, 99, 99)
+
+    def forget(self, session: str) -> None:
+        """Nothing is held."""
 
 
 def test_valid_rows_pass_in_order_of_age_and_the_others_are_answered() -> None:
@@ -55,6 +76,27 @@ def test_the_verdicts_follow_the_targets_choices_and_the_cache_the_verdicts() ->
     assert (prefilled.status, prefilled.cached_len, kv.cached("a")) == ("prefilled", 5, 5)
     assert (verdict.tokens, verdict.drafted, verdict.accepted) == (TEXT[:3], 3, 2)
     assert kv.cached("b") == verdict.cached_len == 10
+
+
+def test_the_core_drafts_for_a_row_that_may_have_free_tokens_and_for_no_other() -> None:
+    kv, free = target(), replace(row("a", 8), free=3)
+    chunk, drafted = replace(row("b", 8, feed_to=5), free=3), replace(row("c", 8, TEXT[0]), free=3)
+    step = plan(kv, free, chunk, drafted, drafter=Knowing(2))
+    assert [len(fed.tokens) - fed.committed for fed in step.inputs] == [3, 0, 1]
+    assert step.fused == 3
+    (_, verdict), (_, prefilled), (_, other) = run_step(kv, step)
+    assert (verdict.tokens, verdict.fused_drafted, verdict.fused_accepted) == (TEXT[:3], 3, 2)
+    assert (verdict.drafted, verdict.accepted) == (0, 0)
+    assert kv.cached("a") == verdict.cached_len == 10
+    assert prefilled.status == "prefilled"
+    assert (other.drafted, other.accepted, other.fused_drafted) == (1, 1, 0)
+
+
+def test_free_tokens_that_find_no_pages_are_left_out() -> None:
+    kv = target(kv_tokens=8)
+    (_, verdict), *others = run_step(kv, plan(kv, replace(row("a", 8), free=3), drafter=Knowing(3)))
+    assert (verdict.status, verdict.tokens, verdict.fused_drafted) == ("ok", TEXT[:1], 0)
+    assert not others
 
 
 def test_the_outcome_needs_no_target() -> None:
@@ -83,9 +125,9 @@ def test_undo_leaves_the_cache_as_it_was_or_drops_a_prompt() -> None:
     kv.admit("a", PROMPT, ["a"], 9)
     old, new = session("a", 0), session("b", 1)
     old.ids.append(TEXT[0])
-    run_step(kv, plan_step(kv, [row("a", 8)], {"a": session("a", 0)}, BOUNDS, 64))
+    run_step(kv, plan_step(kv, LookupDrafter(), [row("a", 8)], {"a": session("a", 0)}, BOUNDS, 64))
     sessions = {"a": old, "b": new}
-    step = plan_step(kv, [row("a", 9, 5, 6), row("b", 8)], sessions, BOUNDS, 64)
+    step = plan_step(kv, LookupDrafter(), [row("a", 9, 5, 6), row("b", 8)], sessions, BOUNDS, 64)
     kv.forward(step.inputs)
     undo_step(kv, step)
     assert (kv.cached("a"), kv.cached("b")) == (8, 0)

@@ -149,7 +149,7 @@ async def test_a_device_can_do_its_work(url: str) -> None:
     assert await scheduler.sessions.open(address, Open("s1", 1, 4))
     (entry,) = await kitchen.streams.read_inbox(KEYS.inbox(address), "0", 9, 0)
     assert b"s1" in entry.data
-    assert await kitchen.streams.push_many(KEYS.draft, [Draft("s1", 1, 0, 4, address, (1,))]) == 1
+    assert await kitchen.streams.push_many(KEYS.draft, [Draft("s1", 1, 0, 4, address, (1,), bytes(1))]) == 1
     assert len(await scheduler.streams.read_group([KEYS.draft], "scheduler", 9, 0)) == 1
     for broker in (verifier, scheduler, kitchen, gateway):
         await broker.close()

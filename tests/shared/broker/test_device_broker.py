@@ -38,7 +38,7 @@ class Held(Connections):
 
 
 def draft(n: int) -> Draft:
-    return Draft("s", 1, 0, n, "pi:1", (n,))
+    return Draft("s", 1, 0, n, "pi:1", (n,), bytes(1))
 
 
 def beat(generation: int) -> Heartbeat:

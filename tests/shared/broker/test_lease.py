@@ -46,7 +46,7 @@ async def test_stage_adds_the_batch_and_settles_its_drafts(broker: Broker, keys:
     term = await broker.lease.acquire("a:1", 5)
     await broker.streams.make_groups([keys.draft, keys.staged("v")])
     for n in range(3):
-        await broker.streams.push(keys.draft, Draft("s1", 1, n, 10, "pi:1", (5, 6)))
+        await broker.streams.push(keys.draft, Draft("s1", 1, n, 10, "pi:1", (5, 6), bytes(2)))
     drafts = await broker.streams.read_group([keys.draft], "scheduler", 9, 0)
     await broker.lease.stage("v", batch(term), [drafts[0].id, drafts[2].id], "a:1")
     (entry,) = await broker.streams.read_group([keys.staged("v")], "v", 9, 0)

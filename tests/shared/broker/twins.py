@@ -286,7 +286,7 @@ class Commands:
 
     def _cancel(self) -> Cancel | Draft:
         number = self._next()
-        return self._pick((Cancel(f"c{number}"), Draft("s0", 1, number, 4, "pi:1", (5, 6))))
+        return self._pick((Cancel(f"c{number}"), Draft("s0", 1, number, 4, "pi:1", (5, 6), bytes(2))))
 
     def _span(self) -> Span:
         return Span("verifier", "v", "s0", 0, 0, "verify", 1, 2, self._next(), 0)

@@ -18,6 +18,7 @@ from shared.compute.modelled import expected_text
 from shared.compute.modelled_drafter import ModelledDrafter
 from shared.speculative.params import SamplingParams
 from shared.speculative.rule import accept_chain
+from shared.speculative.survival import to_byte
 
 GREEDY = RecordedText(0.0, 3, (True, False, True), (False, True, False), b"\xff\x40\x80", {1: b"\x01" * 15})
 WARM = RecordedText(1.0, 4, (False, False), (True, False), b"\x00\x01", {0: b"\x02" * 15, 1: b"\x03" * 15})
@@ -63,6 +64,23 @@ def test_a_replay_takes_the_texts_of_the_nearest_temperature_and_begins_again_at
     replay, greedy, warm = Replay(RECORD), SamplingParams(7, 100), SamplingParams(7, 100, 0.9)
     assert [replay.is_right(greedy, at) for at in range(5)] == [True, False, True, True, False]
     assert not any(replay.is_right(warm, at) for at in range(4))
+
+
+def test_a_replayed_draft_is_as_sure_as_the_record_on_the_path_and_off_it() -> None:
+    sure = bytes((255, 51, 204))  # of the tokens right, wrong, right
+    text = RecordedText(0.0, 1, (True, False, True), (False,) * 3, sure, {1: bytes((102, 153))})
+    drafter = ModelledDrafter(vocab=1000, replay=Replay(AcceptanceRecord({}, (text,))))
+    drafter.start(DraftRequest("s", (1, 2, 3), 5, SamplingParams(5, 1000)))
+    results = []
+    while drafter.busy():
+        results += drafter.step()
+    shares = [
+        0.2,
+        0.2 * 0.4,
+        0.2 * 0.4 * 0.6,
+        0.2 * 0.4 * 0.6 * 0.6,
+    ]  # the tail's last stands for further ones
+    assert list(results[0].survival) == [255, *(to_byte(share) for share in shares)]
 
 
 @pytest.mark.parametrize("k", [1, 3, 8])

@@ -117,6 +117,16 @@ def test_costs_follow_their_laws() -> None:
     assert sum(drafter.costs_s()) == pytest.approx(0.010 * 1.7)
 
 
+def test_a_drafter_is_as_sure_as_it_is_right_and_stops_there() -> None:
+    drafter = ModelledDrafter(0.5, draft_ms=10)
+    drafter.start(DraftRequest("s", (1, 2), 16, SAMPLING, stop_below=60))
+    results = []
+    while drafter.busy():
+        results += drafter.step()
+    assert [list(result.survival) for result in results] == [[128, 64, 32]]
+    assert len(results[0].tokens) == 3
+
+
 def test_a_drafter_refuses_beyond_its_bounds_and_takes_again_after_forget() -> None:
     drafter = ModelledDrafter(vocab=1000, capacity=1, kv_tokens=40)
     drafter.start(DraftRequest("a", PROMPT, 4, SAMPLING))

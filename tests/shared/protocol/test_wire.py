@@ -30,11 +30,11 @@ from shared.speculative.params import SamplingParams
 from tests.shared.protocol.strategies import messages, specs
 
 VERSION = bytes([limits.PROTOCOL_VERSION])
-DRAFT = Draft("s0-abc", 1, 2, 100, "pi:3", (7, 8), (-1, 0))
+DRAFT = Draft("s0-abc", 1, 2, 100, "pi:3", (7, 8), bytes((250, 9)), (-1, 0))
 GOLDEN = (  # what another version of this code must read and write
-    (Cancel("s0-a"), "039302a473302d61a663616e63656c"),
-    (Tune(4), "03920b04"),
-    (DRAFT, "039a05a673302d616263010264a470693a3392070892ff000000"),
+    (Cancel("s0-a"), "049302a473302d61a663616e63656c"),
+    (Tune(4), "04920b04"),
+    (DRAFT, "049b05a673302d616263010264a470693a33920708c402fa0992ff000000"),
 )
 
 
@@ -158,7 +158,7 @@ def refused_or_valid(data: bytes) -> None:
 
 REFUSED = {
     "protocol version missing": b"",
-    "protocol version 4": b"\x04" + wire.encode(DRAFT)[1:],
+    "protocol version 3": b"\x03" + wire.encode(DRAFT)[1:],
     "not msgpack": VERSION,
     "not msgpack: .*extra": wire.encode(DRAFT) + b"\x00",
     "int instead of an array": VERSION + b"\x07",
@@ -168,7 +168,7 @@ REFUSED = {
     "unknown message tag bool": VERSION + msgpack.packb([True, "s"]),
     "unknown message tag tuple": VERSION + b"\x91" * 900 + b"\x90",
     "not msgpack: .*unhashable": VERSION + b"\x92\x05\x81\x80\x01",
-    "Draft with 1 fields; expected 9": VERSION + msgpack.packb([Tag.DRAFT, 1]),
+    "Draft with 1 fields; expected 10": VERSION + msgpack.packb([Tag.DRAFT, 1]),
     "at most 1048576": VERSION + bytes(limits.MAX_MESSAGE_BYTES),
 }
 

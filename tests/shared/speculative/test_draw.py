@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shared.speculative.draw import BLOCK, K, candidates, draw, likeliest, rest_weights
+from shared.speculative.draw import BLOCK, K, candidates, draw, draw_sure, likeliest, rest_weights
 from shared.speculative.margin import CEILING, draw_with_margin
 from shared.speculative.noise import F64, gumbel, position_key
 from shared.speculative.params import SamplingParams
@@ -111,6 +111,18 @@ def test_blocks_are_drawn_by_their_mass() -> None:
     counts = np.bincount(drawn // BLOCK, minlength=3)
     np.testing.assert_allclose(counts / 6_000, [0.4, 0.4, 0.2], atol=0.02)
     assert 0.018 < (drawn < K).mean() < 0.033  # 64 of 2560
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.3, 1.0])
+def test_how_sure_a_draw_is_and_that_it_is_the_same_draw(temperature: float) -> None:
+    rng = np.random.default_rng(5)
+    for position in range(40):
+        logits = rng.normal(size=3000) * 4
+        params = SamplingParams(seed=3, vocab=2000, temperature=temperature, top_k=20)
+        token, probability = draw_sure(logits, params, position)
+        assert token == draw(logits, params, position)
+        weights = np.exp(logits[:2000] / (temperature or 1.0))
+        assert probability == pytest.approx(weights[token] / weights.sum())
 
 
 def test_margin_knows_the_draw() -> None:

@@ -1,5 +1,7 @@
 """Window controllers: what they decide after which rounds, and at which load."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -51,6 +53,10 @@ def test_the_oracle_is_refused_by_name() -> None:
         make_window("oracle")
 
 
+def test_threshold_leaves_it_to_the_device_to_stop() -> None:
+    assert rounds("threshold", 4, [(4, 0)]) == Decision("distributed", MAX_K, stop_below=76)
+
+
 def test_backoff_jumps_between_the_bounds() -> None:
     assert rounds("backoff", 4, []).k == 4
     assert rounds("backoff", 4, [(4, 1)]).k == 1
@@ -99,6 +105,18 @@ def test_goodput_keeps_its_length_for_a_while_and_then_takes_a_clearly_better_on
     assert window.decide(poor, load(poor, step=1)).k == 0
     assert window.decide(sure, load(sure, step=1 + DECIDE_EVERY - 1)).k == 0
     assert window.decide(sure, load(sure, step=1 + DECIDE_EVERY)).k > 1
+
+
+def test_goodput_drafts_to_learn_where_no_draft_seems_to_pay_but_little_is_known() -> None:
+    """Here a draft pays from α = 0.75 on."""
+    window = make_window("goodput")
+    unknown = replace(view(alpha=0.7, draft_ms=8.0, link_ms=30.0), seen=0.0)
+    assert predicted_rates(load(unknown)).argmax() == 0
+    assert window.decide(unknown, load(unknown, step=1)).k > 0
+    known = replace(unknown, seen=400.0)
+    assert window.decide(known, load(known, step=1 + DECIDE_EVERY)).k == 0
+    better = replace(known, alpha=0.85)
+    assert window.decide(better, load(better, step=1 + 2 * DECIDE_EVERY)).k > 0
 
 
 def test_goodput_probes_ever_less_often_and_all_sessions_at_once() -> None:

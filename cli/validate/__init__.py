@@ -1,0 +1,1 @@
+"""`outrider validate`: the same scenarios live and simulated, and how far the simulation is off."""

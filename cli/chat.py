@@ -65,19 +65,21 @@ async def _model(client: GatewayClient) -> str:
 
 
 def footer(usage: dict[str, Any], reason: str) -> str:
-    """Line of token counts (total, drafted, accepted). reason: OpenAI's finish_reason; "length" adds a note."""
+    """Line of token counts: total, and drafted and accepted ones of the device and of the core.
+
+    reason: OpenAI's finish_reason; "length" adds a note.
+    """
     spec = usage.get("speculative") or {}
-    total, drafted, accepted = (
-        usage.get("completion_tokens", 0),
-        spec.get("drafted_tokens", 0),
-        spec.get("accepted_tokens", 0),
-    )
-    cut = "; cut off by --max-tokens" if reason == "length" else ""
-    if not drafted:
-        return f"{total} tokens, none drafted{cut}"
-    return (
-        f"{total} tokens; {accepted} of {drafted} drafted accepted (green), τ {spec.get('tau', 0):.2f}{cut}"
-    )
+    drafted, fused = spec.get("drafted_tokens", 0), spec.get("fused_drafted_tokens", 0)
+    parts = [f"{usage.get('completion_tokens', 0)} tokens{'' if drafted or fused else ', none drafted'}"]
+    if drafted:
+        accepted = spec.get("accepted_tokens", 0)
+        parts.append(f"{accepted} of {drafted} drafted accepted (green), τ {spec.get('tau', 0):.2f}")
+    if fused:
+        parts.append(f"{spec.get('fused_accepted_tokens', 0)} of {fused} drafted by the core accepted")
+    if reason == "length":
+        parts.append("cut off by --max-tokens")
+    return "; ".join(parts)
 
 
 def _ask(console: Console) -> str:

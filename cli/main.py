@@ -21,6 +21,7 @@ from cli.race.commands import app as bench_app
 from cli.record.commands import record
 from cli.simulate.commands import simulate
 from cli.stack.commands import down, up
+from cli.train_awc.commands import train_awc
 from cli.validate.commands import validate
 from shared.runtime.stack_state import read_state
 from shared.runtime.version import add_version_option
@@ -45,6 +46,7 @@ app.command()(doctor)
 app.command()(calibrate)
 app.command()(record)
 app.command()(simulate)
+app.command()(train_awc)
 app.command()(validate)
 app.command(epilog=EPILOG)(plan)
 

@@ -35,8 +35,9 @@ def build(simulation: Simulation, device_metrics: Metrics) -> SimulatedStack:
     stack.delays = DeviceDelays({device.name: device.delay_ms / 1e3 for device in simulation.devices})
     feed = simulation.scenario.feed.low
     hop, device_hop = simulation.hops
-    oracle = partial(_oracle, simulation, stack) if simulation.policy.window == Oracle.name else None
-    stack.add("scheduler", services.scheduler(_scheduler_settings(simulation), oracle), hop)
+    is_oracle = simulation.policy.window == Oracle.name
+    window = partial(_oracle, simulation, stack) if is_oracle else simulation.window
+    stack.add("scheduler", services.scheduler(_scheduler_settings(simulation), window), hop)
     for n in range(core.gateways):
         gateway = isolated(GatewaySettings, name=f"gateway-{n}", trace=simulation.trace)
         stack.add(gateway.name, services.gateway(gateway), hop)

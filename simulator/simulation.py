@@ -1,6 +1,6 @@
 """What to simulate: a scenario under one policy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -8,6 +8,7 @@ from loadgen.run.runner import RunPlan
 from shared.compute.acceptance_record import Replay
 from shared.planning.problem import PackedServer, Server
 from shared.planning.profile import Profile, ServingCosts
+from shared.planning.windows.window import Window
 from shared.scenario.scenario import DeviceSpec, PolicyConfig
 from simulator.link import LinkModel
 from simulator.pass_cost import PassCost, RowsCost, Scaled
@@ -21,6 +22,7 @@ class Simulation:
     plan: the load, None = a user per device. profile_file: of `profile`; the scheduler reads it. settle_s, measure_s:
     without a plan only; 0 = the scenario's. trace: collect spans. replays: recordings by the name in the scenario.
     order: seed of the order of events of different processes at one instant; None = asyncio's order, for figures.
+    window: makes a window controller that no policy can name.
     serving: costs of a live stack, in place of the scenario's hop; None = not measured.
     prompts: of the users of a run without a plan; () = random ones of the workload's length.
     decode: readers decode and check each message, as separate processes do; the result is the same, later.
@@ -38,6 +40,7 @@ class Simulation:
     replays: Mapping[str, Replay] = field(default_factory=dict)
     order: int | None = None
     decode: bool = False
+    window: Callable[[], Window] | None = None
     prompts: Sequence[tuple[int, ...]] = ()
     serving: ServingCosts | None = None
 

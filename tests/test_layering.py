@@ -24,6 +24,7 @@ KEPT_TO = {
         "cli/calibrate/*",
         "cli/models/*",
         "cli/reference.py",
+        "cli/train_awc/*",
     ],
     "transformers": [
         "services/verifier/*",

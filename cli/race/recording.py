@@ -33,11 +33,28 @@ async def record(
     baseline: Baseline, target: Path, dtype: str, prompts: Sequence[str], tokens: int, state_dir: Path
 ) -> Recording:
     """Generate the texts, or read them if an earlier run has generated the same."""
+    if earlier := recorded(target, dtype, prompts, tokens, state_dir):
+        return earlier
+    done = await baseline.ask({"prompts": list(prompts), "tokens": tokens, "raw": True})
+    file = _file(target, dtype, prompts, tokens, state_dir)
+    write_texts(file, done.texts, target)
+    return _read(file, prompts)
+
+
+def recorded(
+    target: Path, dtype: str, prompts: Sequence[str], tokens: int, state_dir: Path
+) -> Recording | None:
+    """The texts of an earlier run; None if none has generated the same."""
+    file = _file(target, dtype, prompts, tokens, state_dir)
+    return _read(file, prompts) if file.is_file() else None
+
+
+def _file(target: Path, dtype: str, prompts: Sequence[str], tokens: int, state_dir: Path) -> Path:
     key = json.dumps([str(target.resolve()), dtype, tokens, list(prompts)])
-    file = state_dir / "recordings" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
-    if not file.is_file():
-        done = await baseline.ask({"prompts": list(prompts), "tokens": tokens, "raw": True})
-        write_texts(file, done.texts, target)
+    return state_dir / "recordings" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+
+
+def _read(file: Path, prompts: Sequence[str]) -> Recording:
     texts = json.loads(file.read_text())["texts"]
     return Recording(tuple(prompts), file, tuple(tuple(text) for text in texts))
 

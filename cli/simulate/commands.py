@@ -1,12 +1,12 @@
 """`outrider simulate`: its options. Heavy libraries are imported inside the command."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
 from cli.command.cli_errors import cli_errors
+from cli.command.cores import cores
 from cli.command.options import STATE, Measure, OutFolder, Settle
 
 ONLY: Final = "These policies, POLICY, POLICY:K or POLICY+WINDOW; empty = all of the scenario's."
@@ -51,14 +51,9 @@ def simulate(
     from simulator.stall import Stalled
     from simulator.virtual_loop import Deadlock
 
-    at_once, swept = jobs or _cores(), sweep or ()
+    at_once, swept = jobs or cores(), sweep or ()
     options = SimulateOptions(
         scenarios, only, profile, seed, settle, measure, trace, swept, at_once, out, quiet
     )
     with cli_errors(ScenarioError, ProfileError, UsersError, Stalled, Deadlock, AssertionError):
         run_scenarios(options)
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

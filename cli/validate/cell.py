@@ -33,6 +33,11 @@ class LiveRepeat(BaseModel):
     wrong: tuple[str, ...] = ()
 
     @property
+    def probe_ms(self) -> float:
+        """The calibrations around the run."""
+        return sum(self.probes_ms) / 2
+
+    @property
     def drift(self) -> float:
         """How much slower the machine was after the run than before it; negative if it was faster."""
         before, after = self.probes_ms

@@ -20,7 +20,7 @@ Tuning = Annotated[
 ]
 Tuned = Annotated[bool, typer.Option("--tuned", help="Take the profile's serving costs, fit none.")]
 Target = Annotated[str, typer.Option(help="Target: name of a fetched pair or folder.")]
-Dtype = Annotated[str, typer.Option(help="Of the target: float32 or bfloat16.")]
+Dtype = Annotated[str, typer.Option(help="Of the target: float32, or bfloat16 with its near ties.")]
 ProfileOf = Annotated[
     Path, typer.Option(dir_okay=False, help="Of `outrider calibrate`, same machine, target and dtype.")
 ]
@@ -42,7 +42,7 @@ def validate(
     tuning: Tuning = TUNING,
     tuned: Tuned = False,
     target: Target = "smollm2",
-    dtype: Dtype = "bfloat16",
+    dtype: Dtype = "float32",
     profile: ProfileOf = STATE / "profile.json",
     any_profile: AnyProfile = False,
     repeats: Repeats = 2,

@@ -7,14 +7,14 @@ from typing import Any, Final
 
 import numpy as np
 
+from cli.baseline import Baseline
 from cli.command.errors import CommandError
-from cli.race.attention import fastest_baseline
-from cli.race.recording import prompts_of, record
+from cli.race.recording import TEXTS, prompts_of, record, recorded
 from cli.stack.stack import Ports, StackOptions
 from loadgen.workload.prompt_source import Synthetic
 from shared.compute.modelled_drafter import FEED_SHARE as MODELLED_FEED
 from shared.compute.replay import FEED_SHARE as REPLAYED_FEED
-from shared.planning.profile import Profile
+from shared.planning.profile import Profile, ServingCosts
 from shared.planning.server_laws import PackedLaw
 from shared.scenario.quantity import Quantity
 from shared.scenario.scenario import DeviceSpec
@@ -51,6 +51,11 @@ class Core:
         """Model and kind, for the cells that are kept."""
         return f"{self.name} {self.dtype}" if self.folder else MODELLED
 
+    @property
+    def serving(self) -> ServingCosts | None:
+        """The profile's own serving costs."""
+        return self.profile.serving if self.profile else None
+
     def devices(self, scenario: SimulatedScenario) -> tuple[DeviceSpec, ...]:
         """The scenario's devices."""
         return scenario.fleet(self._verify_ms(scenario))
@@ -62,9 +67,12 @@ class Core:
             rng, source = np.random.default_rng(scenario.seed), Synthetic()
             drawn = [source.draw(rng, work.prompt, ()).prompt for _ in range(max(count, MODELLED_PROMPTS))]
             return Texts(tuple(tuple(prompt) for prompt in drawn if not isinstance(prompt, str)))
-        prompts = prompts_of(max(count, 18), work.prompt)
-        async with fastest_baseline(self.folder, self.dtype, prompts[:1]) as baseline:
-            said = await record(baseline, self.folder, self.dtype, prompts, work.answer, self.state_dir)
+        prompts = prompts_of(max(count, TEXTS), work.prompt)
+        what = (self.folder, self.dtype, prompts, work.answer, self.state_dir)
+        said = recorded(*what)
+        if said is None:
+            async with Baseline(self.folder, dtype=self.dtype) as baseline:
+                said = await record(baseline, *what)
         return Texts(
             tuple(text[: -work.answer] for text in said.texts),
             tuple(text[-work.answer :] for text in said.texts),

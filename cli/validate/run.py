@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Final
 
 import structlog
@@ -113,13 +114,9 @@ class _Validation:
                 )
 
     def _serving(self, tuning: Sequence[_Planned], steps: Steps) -> ServingCosts:
-        """Fitted to the tuning runs and written with the profile, or the profile's own. Raises CommandError."""
-        if not tuning:
-            if self.core.profile is None or self.core.profile.serving is None:
-                raise CommandError(
-                    "--tuning: the profile has no serving costs; name a scenario to fit them on"
-                )
-            return self.core.profile.serving
+        """Fitted to the tuning runs and written with the profile, or the profile's own."""
+        if self.core.serving is not None and not tuning:
+            return self.core.serving
         texts = {cell.name: one.texts for one in tuning for cell in one.cells}
         runs = [Tuned(cell, self._kept(cell)[0]) for one in tuning for cell in one.cells]
         step = steps.step("fitting the serving costs", 1)
@@ -139,8 +136,10 @@ class _Validation:
         compared = []
         for one in planned:
             for cell in one.cells:
-                simulated, _ = simulate_cell(cell, self.core, one.texts, serving, SEEDS)
-                runs = tuple(run.metrics for run in self._kept(cell))
+                kept = self._kept(cell)
+                costs = serving.at(fmean(run.probe_ms for run in kept))
+                simulated, _ = simulate_cell(cell, self.core, one.texts, costs, SEEDS)
+                runs = tuple(run.metrics for run in kept)
                 compared.append(Compared(cell.scenario, str(cell.policy), mean_of(runs), simulated, runs))
                 step.advance(cell.name)
         return compared
@@ -179,6 +178,8 @@ def _core(options: ValidateOptions) -> tuple[Core, list[str]]:
     """The core, and remarks on it. Raises CommandError, ProfileError."""
     state = options.state_dir / "validate"
     if options.modelled:
+        if options.tuning is None:
+            raise CommandError("--tuned: a modelled core has no profile; leave it out")
         return Core(None, MODELLED, "", None, None, state), ["live with a modelled core: nothing is computed"]
     folder, _, name = resolve(options.target, "")
     profile: Profile = read_profile(options.profile)
@@ -186,6 +187,10 @@ def _core(options: ValidateOptions) -> tuple[Core, list[str]]:
         _ = profile.pass_table
     except ValueError as error:
         raise CommandError(f"{options.profile}: {error}; `outrider calibrate` measures them") from None
+    if options.tuning is None and profile.serving is None:
+        raise CommandError(
+            f"--tuned: {options.profile} has no serving costs; without --tuned they are fitted"
+        )
     remarks = []
     if others := differences(profile, name, options.dtype):
         text = f"{options.profile} was measured elsewhere: {'; '.join(others)}"

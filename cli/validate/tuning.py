@@ -46,22 +46,22 @@ def fit(runs: Sequence[Tuned], simulate: Simulate) -> ServingCosts:
     """The serving costs with the least squares of log(simulated / live)."""
     from scipy.optimize import least_squares  # slow to load
 
-    names = tuple(run.cell.name for run in runs)
+    names, probe_ms = tuple(run.cell.name for run in runs), fmean(run.live.probe_ms for run in runs)
     maxima = list(MAX)
     maxima[1] = max(2 * MIN[1], fmean(run.live.stack["mean_commit_ms"] for run in runs) / 2)
     start = np.minimum(START, 0.9 * np.array(maxima))
 
     def residuals(values: "np.ndarray") -> list[float]:
-        costs = _costs(values, names)
-        return [off for run in runs for off in _off(run, *simulate(run.cell, costs))]
+        costs = _costs(values, probe_ms, names)
+        return [off for run in runs for off in _off(run, *simulate(run.cell, costs.at(run.live.probe_ms)))]
 
     found = least_squares(
         residuals, start, bounds=(MIN, maxima), x_scale=np.abs(start), diff_step=STEPS, max_nfev=TRIALS
     )
-    return _costs(found.x, names)
+    return _costs(found.x, probe_ms, names)
 
 
-def _costs(values: "np.ndarray", names: tuple[str, ...]) -> ServingCosts:
+def _costs(values: "np.ndarray", probe_ms: float, names: tuple[str, ...]) -> ServingCosts:
     scale, hop_ms, message_ms, device_ms, request_ms = (float(value) for value in values)
     return ServingCosts(
         pass_scale=scale,
@@ -69,13 +69,18 @@ def _costs(values: "np.ndarray", names: tuple[str, ...]) -> ServingCosts:
         message_ms=message_ms,
         device_ms=device_ms,
         request_ms=request_ms,
+        probe_ms=probe_ms,
         fitted_on=names,
     )
 
 
 def _off(run: Tuned, simulated: RunMetrics, stack: dict[str, Any]) -> Iterator[float]:
-    """log(simulated / live) of the mean pass, the mean round and the median first token."""
+    """log(simulated / live) of the mean pass, the mean round and the median first token; 0.0 where there was none."""
     live = run.live.metrics
-    yield log(stack["mean_pass_ms"] / run.live.stack["mean_pass_ms"])
-    yield log(simulated.round.mean / live.round.mean)
-    yield FIRST_WEIGHT * log(simulated.ttft.p50 / live.ttft.p50)
+    yield _log_ratio(stack["mean_pass_ms"], run.live.stack["mean_pass_ms"])
+    yield _log_ratio(simulated.round.mean, live.round.mean)
+    yield FIRST_WEIGHT * _log_ratio(simulated.ttft.p50, live.ttft.p50)
+
+
+def _log_ratio(simulated: float, live: float) -> float:
+    return log(simulated / live) if simulated > 0 and live > 0 else 0.0  # nan is neither

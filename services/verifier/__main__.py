@@ -6,7 +6,7 @@ from functools import partial
 import structlog
 from prometheus_client import CollectorRegistry
 
-from services.verifier.build import build_target
+from services.verifier.build import build_drafter, build_target
 from services.verifier.verifier import Verifier
 from shared.compute.compute import ThreadCompute
 from shared.runtime import logs, service
@@ -34,7 +34,9 @@ async def run(stop: asyncio.Event) -> None:
         async with HealthServer(settings.health_host, settings.health_port, registry, ready, settings.stack):
             target, blocks = await compute.run(partial(build_target, settings))
             log.info("target loaded", vocab=target.vocab, pool=target.pool_tokens, context=target.max_context)
-            verifier = Verifier(settings, broker, target, compute, Ids(settings.seed), registry, blocks)
+            drafter = await compute.run(partial(build_drafter, settings, target))
+            ids = Ids(settings.seed)
+            verifier = Verifier(settings, broker, target, compute, ids, registry, blocks, drafter)
             await verifier.run(stop)
     finally:
         compute.close()

@@ -1,10 +1,17 @@
-"""Builds the target that the settings name. Imports torch and transformers only when needed."""
+"""Builds the models that the settings name. Imports torch and transformers only when needed."""
 
+from typing import TYPE_CHECKING
+
+from shared.compute.core_drafter import CoreDrafter, LookupDrafter
+from shared.compute.model_drafter import ModelDrafter
 from shared.compute.modelled_target import ModelledTarget
 from shared.compute.target import TargetModel, TargetRow
 from shared.runtime.service import BadFile
 from shared.runtime.settings import SettingsError, VerifierSettings
 from shared.speculative.params import SamplingParams
+
+if TYPE_CHECKING:
+    from services.verifier.torch_target import TorchTarget
 
 
 def build_target(settings: VerifierSettings) -> tuple[TargetModel, str]:
@@ -18,11 +25,29 @@ def build_target(settings: VerifierSettings) -> tuple[TargetModel, str]:
         raise SettingsError(
             "OUTRIDER_MODEL_DIR: not set; it names the target's folder, GGUF file or hub name"
         )
-    target, blocks = _torch(settings)
+    target = _torch(settings, settings.model_dir)
     if settings.verifier_threads:
         target.set_threads(settings.verifier_threads)
     warm(target)
-    return target, blocks
+    return target, target.vocabulary_blocks
+
+
+def build_drafter(settings: VerifierSettings, target: TargetModel) -> CoreDrafter:
+    """The core's own drafter: the model that the settings name, or lookups. Blocks while loading.
+
+    Raises SettingsError when the model is another vocabulary's, and BadFile.
+    """
+    if not settings.core_draft or settings.target == "modelled":
+        return LookupDrafter()
+    model = _torch(settings, settings.core_draft)
+    if model.vocabulary != target.vocabulary:
+        raise SettingsError(
+            f"OUTRIDER_CORE_DRAFT={settings.core_draft}: its vocabulary is not the target's; "
+            "give a smaller model of the same family"
+        )
+    model.governor = None  # the target's governs the threads of both
+    warm(model)
+    return ModelDrafter(model)
 
 
 def warm(target: TargetModel) -> None:
@@ -45,13 +70,14 @@ def _modelled(settings: VerifierSettings) -> ModelledTarget:
     )
 
 
-def _torch(settings: VerifierSettings) -> tuple[TargetModel, str]:
+def _torch(settings: VerifierSettings, source: str) -> "TorchTarget":
+    """The model of a folder, GGUF file or hub name, with the settings' limits."""
     from services.verifier.families import UnsupportedModel  # noqa: PLC0415  # seconds, and a gigabyte
     from services.verifier.loading import ModelFileError, load_target  # noqa: PLC0415
 
     try:
-        target = load_target(
-            settings.model_dir,
+        return load_target(
+            source,
             dtype=settings.dtype,
             device=settings.device,
             kv_tokens=settings.kv_tokens,
@@ -61,4 +87,3 @@ def _torch(settings: VerifierSettings) -> tuple[TargetModel, str]:
         )
     except (ModelFileError, UnsupportedModel) as error:
         raise BadFile(str(error)) from error
-    return target, target.vocabulary_blocks

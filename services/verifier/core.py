@@ -7,7 +7,6 @@ are answered without the model. Each row is checked on its own. `step.py` applie
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shared.compute.core_drafter import CoreDrafter
 from shared.compute.drafter import DraftRequest
 from shared.compute.target import Choices, TargetRow
 from shared.protocol import limits
@@ -142,12 +141,15 @@ def useful_draft(row: StagedRow, session: VerifiedSession) -> tuple[tuple[int, .
     return (row.tokens, row.parents) if len(row.tokens) <= useful else ((), ())
 
 
-def core_draft(row: StagedRow, session: VerifiedSession, drafter: CoreDrafter) -> tuple[int, ...]:
-    """The verifier's own draft for a row without one: at most `free` tokens, and one less than may be emitted."""
+def core_request(row: StagedRow, session: VerifiedSession) -> DraftRequest | None:
+    """What the verifier may draft itself for a row without a draft; None when it may not.
+
+    At most `free` tokens, and one less than may be emitted.
+    """
     k = min(row.free, session.remaining - 1)
     if row.tokens or k <= 0 or row.feed_to < row.base_len:
-        return ()
-    return drafter.draft(DraftRequest(row.session, session.ids, k, session.spec.sampling))[:k]
+        return None
+    return DraftRequest(row.session, session.ids, k, session.spec.sampling)
 
 
 def target_row(

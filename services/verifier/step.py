@@ -13,7 +13,7 @@ from services.verifier.core import (
     Bounds,
     VerifiedRow,
     VerifiedSession,
-    core_draft,
+    core_request,
     fed_only,
     refusal,
     target_row,
@@ -78,11 +78,12 @@ def plan_step(
     older one's room.
     """
     valid, answers = _split_valid(rows, sessions, bounds)
+    drafts = _core_drafts(drafter, valid)
     passing: list[PassRow] = []
     spare = feed_tokens
     protect: list[str] = []
     for row, session in sorted(valid, key=lambda pair: pair[1].joined):
-        fused = core_draft(row, session, drafter)
+        fused = drafts.get(row.session, ())
         length = row.feed_to + len(useful_draft(row, session)[0])
         protect.append(row.session)
         admit = partial(target.admit, row.session, session.spec.prompt, protect)
@@ -134,6 +135,15 @@ def keep_common_prefix(target: TargetModel, known: VerifiedSession, found: Verif
         target.forget(name)
     elif length < cached:
         target.keep(name, length)
+
+
+def _core_drafts(
+    drafter: CoreDrafter, valid: Sequence[tuple[StagedRow, VerifiedSession]]
+) -> dict[str, tuple[int, ...]]:
+    """The verifier's own drafts by session, for the rows that may have one."""
+    requests = [request for row, session in valid if (request := core_request(row, session))]
+    drafts = drafter.draft(requests) if requests else []
+    return {request.session: draft[: request.k] for request, draft in zip(requests, drafts, strict=True)}
 
 
 def _split_valid(

@@ -16,8 +16,8 @@ class CoreDrafter(Protocol):
     Its time is the core's: one that is not nearly free must be worth it.
     """
 
-    def draft(self, request: DraftRequest) -> tuple[int, ...]:
-        """Up to request.k tokens after request.ids; () when it has none to offer."""
+    def draft(self, requests: Sequence[DraftRequest]) -> list[tuple[int, ...]]:
+        """For each request, of different sessions, up to k tokens after its ids; () when there are none to offer."""
         ...
 
     def forget(self, session: str) -> None:
@@ -31,10 +31,13 @@ class LookupDrafter:
     def __init__(self) -> None:
         self._texts: dict[str, _Text] = {}
 
-    def draft(self, request: DraftRequest) -> tuple[int, ...]:
+    def draft(self, requests: Sequence[DraftRequest]) -> list[tuple[int, ...]]:
         """What followed these tokens before."""
-        text = self._texts.setdefault(request.session, _Text())
-        return continuation(text.follow(request.ids), request.k)
+        texts = (self._texts.setdefault(request.session, _Text()) for request in requests)
+        return [
+            continuation(text.follow(request.ids), request.k)
+            for text, request in zip(texts, requests, strict=True)
+        ]
 
     def forget(self, session: str) -> None:
         """Free the session's tokens."""

@@ -20,8 +20,15 @@ class ModelledCoreDrafter:
         self._alpha, self._match, self._stop_every = alpha, match, stop_every
         self._chains: dict[str, Chain] = {}
 
-    def draft(self, request: DraftRequest) -> tuple[int, ...]:
-        """k tokens, or none."""
+    def draft(self, requests: Sequence[DraftRequest]) -> list[tuple[int, ...]]:
+        """For each request k tokens, or none."""
+        return [self._draft(request) for request in requests]
+
+    def forget(self, session: str) -> None:
+        """Free everything held for a session."""
+        self._chains.pop(session, None)
+
+    def _draft(self, request: DraftRequest) -> tuple[int, ...]:
         sampling, position = request.sampling, len(request.ids)
         if not guesses_right(sampling.seed ^ _MATCH_KEY, position, self._match):
             return ()
@@ -34,10 +41,6 @@ class ModelledCoreDrafter:
             state = extend(state, token)
             tokens.append(token)
         return tuple(tokens)
-
-    def forget(self, session: str) -> None:
-        """Free everything held for a session."""
-        self._chains.pop(session, None)
 
     def sessions(self) -> frozenset[str]:
         """Sessions with anything held."""

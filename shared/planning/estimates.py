@@ -141,6 +141,13 @@ class DeviceEstimate:
         """Of its drafts at this temperature."""
         return self.sampled if temperature > 0 else self.greedy
 
+    @property
+    def overconfidence(self) -> float | None:
+        """By how much likelier it thinks its drafted tokens than they are accepted, on average; None before any."""
+        (greedy, more), (sampled, more_sampled) = self.greedy.excess(), self.sampled.excess()
+        tokens = greedy + sampled
+        return (more + more_sampled) / tokens if tokens else None
+
     def survival_curve(self, temperature: float | None) -> tuple[float, ...]:
         """What its survival bytes are worth, see Calibration.curve. temperature: None = not known."""
         return OWN_WORD if temperature is None else self.calibration(temperature).curve

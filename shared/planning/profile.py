@@ -100,7 +100,8 @@ class ServingCosts(StrictModel):
     pass_scale: a pass while processes of the stack share its cores / the same pass alone. hop_ms: mean of one way
     between a process and the broker. message_ms, device_ms: of a process's own code for each message that it reads, in
     the core and on a device, whose timers are part of it. request_ms: of HTTP and tokenizer for each request.
-    fitted_on: runs, by scenario and policy.
+    probe_ms: a calibration's fixed batch, from pass to pass, when this was fitted: how fast the machine was. fitted_on:
+    runs, by scenario and policy.
     """
 
     pass_scale: Positive
@@ -108,7 +109,13 @@ class ServingCosts(StrictModel):
     message_ms: Milliseconds
     device_ms: Milliseconds
     request_ms: Milliseconds
+    probe_ms: Positive
     fitted_on: Annotated[tuple[str, ...], Field(min_length=1)]
+
+    def at(self, probe_ms: float) -> "ServingCosts":
+        """The costs when the machine is so fast that the calibration's batch takes probe_ms."""
+        scale = self.pass_scale * probe_ms / self.probe_ms
+        return self.model_copy(update={"pass_scale": scale, "probe_ms": probe_ms})
 
 
 class Profile(StrictModel):

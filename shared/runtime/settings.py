@@ -253,6 +253,11 @@ class VerifierSettings(Common):
         description="draft model for remote devices to fetch, a name of `outrider models`; "
         "empty = they bring their own",
     )
+    core_draft: str = Field(
+        "",
+        description="small model that the core drafts with where it may, beside the target: a folder, GGUF file or "
+        "hub name; empty = it looks up repetitions",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="processor of the target; auto = CUDA if there is a GPU"
     )

@@ -41,6 +41,11 @@ async def test_an_answer_is_printed_as_it_comes_with_accepted_drafts_in_green() 
         (USAGE, "stop", "4 tokens; 2 of 3 drafted accepted (green), τ 2.00"),
         ({"completion_tokens": 4}, "stop", "4 tokens, none drafted"),
         (
+            {"completion_tokens": 4, "speculative": {"fused_drafted_tokens": 5, "fused_accepted_tokens": 1}},
+            "length",
+            "4 tokens; 1 of 5 drafted by the core accepted; cut off by --max-tokens",
+        ),
+        (
             {"completion_tokens": 4},
             "length",
             "4 tokens, none drafted; cut off by --max-tokens",

@@ -14,7 +14,13 @@ from simulator.simulation import Simulation
 from tests.simulator.runs import scenario
 
 FREE = ServingCosts(
-    pass_scale=1.0, hop_ms=0.0, message_ms=0.0, device_ms=0.0, request_ms=0.0, fitted_on=("nothing",)
+    pass_scale=1.0,
+    hop_ms=0.0,
+    message_ms=0.0,
+    device_ms=0.0,
+    request_ms=0.0,
+    probe_ms=50.0,
+    fitted_on=("nothing",),
 )
 LAW = {
     "law": "packed",

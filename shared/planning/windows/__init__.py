@@ -17,6 +17,7 @@ REGISTRY: Final = {  # name: file in this package; its `make` takes k and return
     "threshold": "threshold",
     "ema": "ema",
     "goodput": "goodput",
+    "awc": "awc",
     "fused": "fused",
 }
 WINDOW_NAMES: Final = tuple(REGISTRY)

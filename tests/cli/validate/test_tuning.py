@@ -11,7 +11,13 @@ from shared.planning.profile import ServingCosts
 from tests.cli.validate.cells import cell, repeat
 
 TRUE = ServingCosts(
-    pass_scale=1.1, hop_ms=0.4, message_ms=0.35, device_ms=2.0, request_ms=4.0, fitted_on=("here",)
+    pass_scale=1.1,
+    hop_ms=0.4,
+    message_ms=0.35,
+    device_ms=2.0,
+    request_ms=4.0,
+    probe_ms=50.0,
+    fitted_on=("here",),
 )
 
 
@@ -61,3 +67,20 @@ def test_a_hop_is_half_a_commit_at_most() -> None:
         for k in (0, 4)
     ]
     assert fit(runs, simulate).hop_ms <= 0.15
+
+
+def test_runs_without_a_first_token_do_not_count_for_it() -> None:
+    runs = [tuned(k) for k in (0, 1, 3, 6)]
+    short = repeat(figures_of(cell(3), TRUE)[1], float("nan"), figures_of(cell(3), TRUE)[0], commit_ms=2.5)
+    found = fit([*runs, Tuned(cell(3), short)], simulate)
+    assert found.pass_scale == pytest.approx(TRUE.pass_scale, rel=0.01)
+
+
+def test_the_machine_s_speed_at_a_run_counts() -> None:
+    """One run on a machine that was a fifth slower, which its calibrations show."""
+    runs = [tuned(k) for k in (0, 1, 3)]
+    pass_ms, round_ms, ttft_ms = figures_of(cell(6), TRUE.at(60.0))
+    slow = repeat(round_ms, ttft_ms, pass_ms, commit_ms=2.5).model_copy(update={"probes_ms": (60.0, 60.0)})
+    found = fit([*runs, Tuned(cell(6), slow)], simulate)
+    assert found.probe_ms == pytest.approx(52.5)
+    assert found.at(50.0).pass_scale == pytest.approx(TRUE.pass_scale, rel=0.01)

@@ -1,5 +1,6 @@
 """One verification step on a modelled target: which rows pass, their verdicts, and what stays cached."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from services.verifier.core import Bounds, VerifiedSession
@@ -47,9 +48,9 @@ class Knowing:
     def __init__(self, right: int) -> None:
         self._right = right
 
-    def draft(self, request: DraftRequest) -> tuple[int, ...]:
+    def draft(self, requests: Sequence[DraftRequest]) -> list[tuple[int, ...]]:
         """More than it was asked for, which is cut."""
-        return (*TEXT[: self._right], 99, 99, 99, 99)
+        return [(*TEXT[: self._right], 99, 99, 99, 99) for _ in requests]
 
     def forget(self, session: str) -> None:
         """Nothing is held."""

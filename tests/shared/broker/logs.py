@@ -38,7 +38,19 @@ async def open_session(broker: Broker, session: str = "s1", **changes: Any) -> N
 def row(base_len: int, *tokens: int, session: str = "s1", epoch: int = 0, **changes: Any) -> CommitRow:
     device, gateway = changes.pop("device", DEVICE), changes.pop("gateway", GATEWAY)
     verdict = Verdict(
-        session, epoch, 9, base_len, tokens, base_len + len(tokens), drafted=4, accepted=2, next_k=3, batch=17
+        session,
+        epoch,
+        9,
+        base_len,
+        tokens,
+        base_len + len(tokens),
+        drafted=4,
+        accepted=2,
+        next_k=3,
+        stop_below=77,
+        batch=17,
+        fused_drafted=2,
+        fused_accepted=1,
     )
     return CommitRow(replace(verdict, **changes), device, gateway)
 

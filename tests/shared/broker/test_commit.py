@@ -129,6 +129,8 @@ async def test_a_repeated_commit_is_answered_from_the_log(world: World, receiver
         logprobs=(*LOGPROBS, LOGPROBS[0]),
         drafted=0,
         accepted=0,
+        fused_drafted=0,
+        fused_accepted=0,
     )
     device, gateway, scheduler = await receivers.all()
     assert gateway == [answer]

@@ -23,7 +23,7 @@ def request(committed: int, k: int) -> DraftRequest:
 
 def test_a_lookup_continues_what_the_session_repeats() -> None:
     ids = (4, 5, 6, 7, 8, 4, 5, 6)
-    assert LookupDrafter().draft(DraftRequest("s", ids, 2, SAMPLING)) == (7, 8)
+    assert LookupDrafter().draft([DraftRequest("s", ids, 2, SAMPLING)]) == [(7, 8)]
 
 
 def test_a_lookup_follows_a_session_as_it_grows_and_keeps_sessions_apart() -> None:
@@ -32,23 +32,23 @@ def test_a_lookup_follows_a_session_as_it_grows_and_keeps_sessions_apart() -> No
     for _ in range(400):
         name = rng.choice("ab")
         texts[name] += rng.choices(range(3), k=rng.randrange(1, 6))
-        drafted = drafter.draft(DraftRequest(name, texts[name], 4, SAMPLING))
-        assert drafted == continuation(np.array(texts[name]), 4)
+        drafted = drafter.draft([DraftRequest(name, texts[name], 4, SAMPLING)])
+        assert drafted == [continuation(np.array(texts[name]), 4)]
     drafter.forget("a")
-    assert drafter.draft(DraftRequest("a", [7, 8, 9, 5, 7, 8, 9], 1, SAMPLING)) == (5,)
+    assert drafter.draft([DraftRequest("a", [7, 8, 9, 5, 7, 8, 9], 1, SAMPLING)]) == [(5,)]
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0])
 def test_a_modelled_one_is_right_as_often_as_told(alpha: float) -> None:
     drafter = ModelledCoreDrafter(alpha, match=1.0)
-    first = [drafter.draft(request(n, 2)) for n in range(1500)]
+    first = [drafter.draft([request(n, 2)])[0] for n in range(1500)]
     right = sum(draft[0] == TEXT[n] for n, draft in enumerate(first)) / len(first)
     assert right == pytest.approx(alpha, abs=0.03)
 
 
 def test_it_has_a_draft_as_often_as_told_and_goes_on_from_its_own_tokens() -> None:
     drafter = ModelledCoreDrafter(1.0, match=0.4)
-    drafts = [drafter.draft(request(n, 3)) for n in range(1500)]
+    drafts = [drafter.draft([request(n, 3)])[0] for n in range(1500)]
     there = [(n, draft) for n, draft in enumerate(drafts) if draft]
     assert len(there) / len(drafts) == pytest.approx(0.4, abs=0.04)
     assert all(draft == TEXT[n : n + 3] for n, draft in there)

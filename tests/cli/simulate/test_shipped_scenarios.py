@@ -13,7 +13,7 @@ from simulator.run import simulate
 
 FILES = sorted((Path(__file__).resolve().parents[3] / "scenarios").glob("*.yaml"))
 TOO_LARGE = ("thousand", "tenthousand")  # minutes; `python -m cli.bench.simulator` runs them
-SHORT_LOAD = ["load.duration=3", "load.warmup=0", "load.cooldown=0"]
+SHORT_LOAD = ["load.duration=8", "load.warmup=0", "load.cooldown=0"]
 
 
 @pytest.mark.slow

@@ -188,7 +188,13 @@ class _Passes:
 
     def __init__(self, prior: Packed, weight: float, decay: float) -> None:
         self.count = 0
-        self._prior, self._weight, self._decay = prior, weight / len(self.SHAPES), decay
+        self._prior, self._decay = prior, decay
+        shapes = (
+            self.SHAPES / (self.SHAPES @ [prior.beta_ms, prior.per_token_ms, prior.per_context_ms])[:, None]
+        )
+        weight /= len(shapes)
+        self._prior_gram = (weight * shapes.T @ shapes).tolist()  # of a prior that is right
+        self._prior_moment = (weight * shapes.sum(axis=0)).tolist()
         # Lists, not arrays: NumPy's calls take longer than the sums of three terms.
         self._gram = [[0.0] * 3 for _ in range(3)]
         self._moment = [0.0] * 3
@@ -210,12 +216,13 @@ class _Passes:
 
     def law(self) -> Packed:
         """The law fitted to the passes, of which there must be one."""
-        prior = self._prior
         scale = self._scale / self._passes
-        theta = scale * np.array([prior.beta_ms, prior.per_token_ms, prior.per_context_ms])
-        shapes = self.SHAPES / (self.SHAPES @ theta)[:, None]
-        gram, moment = self._weight * shapes.T @ shapes, self._weight * shapes.sum(axis=0)
-        return Packed(*nonnegative(np.array(self._gram) + gram, np.array(self._moment) + moment))
+        gram = [
+            [a + b / scale**2 for a, b in zip(line, prior, strict=True)]
+            for line, prior in zip(self._gram, self._prior_gram, strict=True)
+        ]
+        moment = [a + b / scale for a, b in zip(self._moment, self._prior_moment, strict=True)]
+        return Packed(*nonnegative(gram, moment))
 
 
 class VerifyCost:

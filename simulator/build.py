@@ -23,7 +23,7 @@ from simulator.oracle import Oracle, TrueCosts
 from simulator.pass_cost import RowsCost
 from simulator.scenario import Core
 from simulator.simulation import Simulation
-from simulator.stack import SimulatedStack
+from simulator.stack import STREAM_LIMIT, SimulatedStack
 from simulator.truth import Truth, specs_at
 
 VOCAB: Final = 49152
@@ -31,7 +31,8 @@ VOCAB: Final = 49152
 
 def build(simulation: Simulation, device_metrics: Metrics) -> SimulatedStack:
     """The stack, not started. device_metrics: of all devices together."""
-    core, stack = simulation.scenario.core, SimulatedStack(simulation.seed, decode=simulation.decode)
+    core, limit = simulation.scenario.core, stream_limit(len(simulation.devices))
+    stack = SimulatedStack(simulation.seed, stream_limit=limit, decode=simulation.decode)
     stack.delays = DeviceDelays({device.name: device.delay_ms / 1e3 for device in simulation.devices})
     feed = simulation.scenario.feed.low
     hop, device_hop = simulation.hops
@@ -61,6 +62,11 @@ def build(simulation: Simulation, device_metrics: Metrics) -> SimulatedStack:
     return stack
 
 
+def stream_limit(devices: int) -> int:
+    """Entries of a work stream: the default, or for a large fleet what its operator sets, two messages a device."""
+    return max(STREAM_LIMIT, 2 * devices)
+
+
 def _target(core: Core, law: RowsCost) -> ModelledTarget:
     return ModelledTarget(VOCAB, kv_tokens=core.kv_tokens, max_context=core.context, cost_ms=law.cost_ms)
 
@@ -86,6 +92,7 @@ def _scheduler_settings(simulation: Simulation) -> SchedulerSettings:
         batches=policy.batches,
         window="" if policy.window in SIMULATED_NAMES else policy.window,
         max_rows=core.max_rows,
+        stream_limit=stream_limit(len(simulation.devices)),
         prefill_tokens=core.prefill_tokens,
         profile=simulation.profile_file,
         trace=simulation.trace,

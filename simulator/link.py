@@ -118,7 +118,10 @@ class SimulatedLink:
 
     def is_down(self) -> bool:
         """Whether the broker is out of reach."""
-        return any(outage.down for outage in self._outages)
+        for outage in self._outages:  # noqa: SIM110  # a generator takes three times as long
+            if outage.down:
+                return True
+        return False
 
     async def _pass(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -150,11 +153,15 @@ class Direction:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._free_at = 0.0
-        self._fixed = not (link.jitter_s or link.loss)
+        self.is_fixed = (
+            not (link.jitter_s or link.loss) and link.bytes_per_s == inf
+        )  # every message takes as long
 
     def transfer_s(self, size: int) -> float:
         """Seconds until a message of `size` bytes, sent now, has arrived."""
-        delay_s = self._link.delay_s if self._fixed else self._link.draw_s()
+        if self.is_fixed:
+            return self._link.delay_s
+        delay_s = self._link.draw_s()
         if self._link.bytes_per_s == inf or not size:
             return delay_s
         now = asyncio.get_running_loop().time()

@@ -21,8 +21,10 @@ OVERLOADED_FAILED: Final = 0.05  # share of requests that failed
 def classify(records: Sequence[Record], window: Window) -> RunClass:
     """stable: no backlog grows. backlogged: one grows at some time, or requests fail. overloaded: one grows throughout.
 
-    What counts is the time from arrival to end, not the number in the system: at its start a run fills up to the number
-    that its load needs, at any load, and at its end it empties.
+    What counts is how long requests take, not the number in the system: at its start a run fills up to the number that
+    its load needs, at any load, and at its end it empties. Requests that wait for their turn take longer from arrival
+    to end. Requests that share a server become slower from token to token, and quicker again once none arrive: there
+    the time from arrival to end may stay the same while the backlog grows.
     """
     counted = [record for record in records if window.has(record.scheduled)]
     if not counted:
@@ -30,9 +32,16 @@ def classify(records: Sequence[Record], window: Window) -> RunClass:
     failed = sum(bool(record.error) for record in counted) / len(counted)
     if failed > OVERLOADED_FAILED:
         return "overloaded"
-    backlog, limit = _backlog(counted)
+    found = {_growth(*_backlog(counted)), _growth(*_backlog_by_pace(counted))}
+    if "overloaded" in found:
+        return "overloaded"
+    return "backlogged" if failed or "backlogged" in found else "stable"
+
+
+def _growth(backlog: Floats, limit: float) -> RunClass:
+    """The class of a backlog in the last six eighths of a run [6], or []. limit: how far chance may let it grow."""
     if len(backlog) == 0 or backlog[-2:].mean() - backlog[:2].mean() <= limit:
-        return "backlogged" if failed else "stable"
+        return "stable"
     halves = np.diff([backlog[part : part + 2].mean() for part in (0, 2, 4)])
     lasts = halves.min() > LASTING * halves.sum() and backlog[-1] > backlog[-2] - FALLING * limit
     return "overloaded" if lasts else "backlogged"
@@ -46,13 +55,62 @@ def _backlog(records: Sequence[Record]) -> tuple[Floats, float]:
     requests; below load one it stays closer. The means have errors of their own. Empty with too few requests.
     """
     due = np.array([record.scheduled for record in records])
-    took = np.array([record.ended for record in records]) - due
-    span = float(np.ptp(due))
-    eighths = np.searchsorted(float(due.min()) + span * np.arange(1, 8) / 8, due, side="right")
-    parts = [took[eighths == n] for n in range(2, 8)]
-    if span <= 0 or min(map(len, parts)) < MIN_PER_EIGHTH:
+    parts = _by_eighth(due, np.array([record.ended for record in records]) - due)
+    if not parts:
         return np.empty(0), 0.0
-    rate = (len(due) - 1) / span
+    rate = (len(due) - 1) / float(np.ptp(due))
     ends = [np.concatenate(parts[:2]), np.concatenate(parts[-2:])]
     error = rate * np.sqrt(sum(part.var(ddof=1) / len(part) for part in ends))
     return rate * np.array([part.mean() for part in parts]), CHANCE * float(np.sqrt(len(due) + error**2))
+
+
+def _backlog_by_pace(records: Sequence[Record]) -> tuple[Floats, float]:
+    """The same by the speed of the moment: a request's time if all of its tokens came as slowly as those of an eighth.
+
+    The time per token is a ratio of sums, of the seconds that requests spent between their first and last tokens in an
+    eighth and the tokens that they got in it; its error is that of a ratio. Empty without tokens.
+    """
+    begun = [record for record in records if record.chunks]
+    due = np.array([record.scheduled for record in begun])
+    firsts = _by_eighth(due, np.array([record.chunks[0].at for record in begun]) - due)
+    if not firsts:
+        return np.empty(0), 0.0
+    spent, got = (np.array(sums) for sums in zip(*(_decoding(r, _edges(due)) for r in begun), strict=True))
+    if not got.sum(axis=0).all():
+        return np.empty(0), 0.0
+    rate = (len(due) - 1) / float(np.ptp(due))
+    tokens = np.mean([len(r.tokens) - len(r.chunks[0].tokens) for r in begun])
+    backlog = rate * (
+        np.array([part.mean() for part in firsts]) + tokens * spent.sum(axis=0) / got.sum(axis=0)
+    )
+    variance = float(len(due))
+    for end in (slice(0, 2), slice(4, 6)):
+        first, s, g = np.concatenate(firsts[end]), spent[:, end].sum(axis=1), got[:, end].sum(axis=1)
+        residues = s - g * s.sum() / g.sum()
+        variance += rate**2 * (
+            first.var(ddof=1) / len(first) + tokens**2 * (residues**2).sum() / g.sum() ** 2
+        )
+    return backlog, CHANCE * float(np.sqrt(variance))
+
+
+def _decoding(record: Record, edges: Floats) -> tuple[Floats, Floats]:
+    """Seconds between a request's first and last tokens in the last six eighths, and its tokens in them: [6], [6]."""
+    at = np.array([chunk.at for chunk in record.chunks])
+    tokens = np.cumsum([0, *(len(chunk.tokens) for chunk in record.chunks[1:])])
+    seconds = np.diff(np.clip(edges, at[0], at[-1]))
+    counts = np.diff(np.interp(edges, at, tokens))
+    return seconds, counts
+
+
+def _edges(due: Floats) -> Floats:
+    """The ends of the last six eighths of the arrivals, the first one's beginning included: [7]."""
+    return np.asarray(due.min() + np.ptp(due) * np.arange(2, 9) / 8)
+
+
+def _by_eighth(due: Floats, values: Floats) -> list[Floats]:
+    """The values of requests due in each of the last six eighths of the arrivals; [] with too few requests."""
+    if len(due) < 2 or np.ptp(due) <= 0:
+        return []
+    eighths = np.searchsorted(_edges(due)[:-1], due, side="right")
+    parts = [values[eighths == n] for n in range(1, 7)]
+    return parts if min(map(len, parts)) >= MIN_PER_EIGHTH else []

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar, TypeVarTuple
 
 from shared.runtime.ids import Ids
 from simulator.process import Incarnation, current_incarnation, owner_of
-from simulator.virtual_loop import VirtualLoop, waiting_tasks
+from simulator.virtual_loop import Deadlock, VirtualLoop, waiting_tasks
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
@@ -50,18 +50,32 @@ class SeededLoop(VirtualLoop):
 
     def pause(self, incarnation: Incarnation, seconds: float) -> None:
         """Let a life stand still, as a suspended process does: the world goes on, and it finds out later."""
-        until = self._clock.now + seconds
+        until = self._now + seconds
         self._paused[incarnation] = max(until, self._paused.get(incarnation, until))
         self._push_timer(until, asyncio.Handle(self._resume, (), self, Context()))
 
     def _resume(self) -> None:
-        self._paused = {life: until for life, until in self._paused.items() if until > self._clock.now}
+        self._paused = {life: until for life, until in self._paused.items() if until > self._now}
 
     # --- clocks -------------------------------------------------------------------------------------
     def time(self) -> float:
         """Seconds on the clock of the process that asks."""
         owner = current_incarnation()
         return self.true_time() if owner is None else owner.clock.local(self.true_time())
+
+    def call_soon(
+        self, callback: Callable[[*Args], object], *args: *Args, context: Context | None = None
+    ) -> asyncio.Handle:
+        """See AbstractEventLoop.call_soon. The handle knows its context, and so whose turn it belongs to."""
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    def call_later(
+        self, delay: float, callback: Callable[[*Args], object], *args: *Args, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """See AbstractEventLoop.call_later. delay: on the clock of the process that asks."""
+        return self.call_at(self.time() + delay, callback, *args, context=context)
 
     def call_at(
         self, when: float, callback: Callable[[*Args], object], *args: *Args, context: Context | None = None
@@ -103,11 +117,11 @@ class SeededLoop(VirtualLoop):
         self._drop_cancelled()
         self._turns_now = 0
         if not self._timers:
-            self._clock.select(None)
-        self._clock.now = max(self._clock.now, self._timers[0][0])
+            raise Deadlock("no timer is set and no callback is ready" + waiting_tasks())
+        self._now = max(self._now, self._timers[0][0])
 
     def _take_due_timers(self) -> None:
-        while self._timers and self._timers[0][0] <= self._clock.now:
+        while self._timers and self._timers[0][0] <= self._now:
             _, _, timer = heapq.heappop(self._timers)
             if not timer.cancelled():
                 self._ready.append(timer)
@@ -115,9 +129,6 @@ class SeededLoop(VirtualLoop):
     def _drop_cancelled(self) -> None:
         while self._timers and self._timers[0][2].cancelled():
             heapq.heappop(self._timers)
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """Cancelled timers are dropped when their time comes."""
 
     def _count_turn(self) -> None:
         self.turns += 1

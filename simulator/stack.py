@@ -106,6 +106,8 @@ class SimulatedStack:
         loop = asyncio.get_running_loop()
         if not isinstance(loop, SeededLoop) and any(p.clock != TRUE for p in self.processes.values()):
             raise ValueError("processes with clocks of their own need a SeededLoop")
+        if isinstance(loop, VirtualLoop):
+            self.server.clock = loop.true_time  # the same as before, without a search for the loop
         loop.set_task_factory(owned_task)
         self._lives = {
             name: asyncio.create_task(process.live(), name=name) for name, process in self.processes.items()

@@ -13,6 +13,7 @@ import selectors
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
+from functools import partial
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Any, Final, TypeVar, TypeVarTuple
@@ -27,46 +28,37 @@ class Deadlock(RuntimeError):
     """All tasks wait for each other; the text names the tasks and where they wait."""
 
 
-class _Clock(selectors.SelectSelector):
-    """A selector that moves the clock where others wait."""
+class _Callback(list[Any]):
+    """What runs next, as [_, _, function, arguments, context]. A list is made quicker than asyncio's handle.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 0.0
-
-    def select(self, timeout: float | None = None) -> list[Any]:
-        if timeout is None:
-            raise Deadlock("no timer is set and no callback is ready" + waiting_tasks())
-        if timeout > 0:
-            self.now += timeout
-        return []
-
-
-class _Callback(asyncio.Handle):
-    """A handle without debugging."""
+    The function is None once it was called or cancelled.
+    """
 
     __slots__ = ()
 
-    def __init__(
-        self, callback: Any, args: Any, loop: asyncio.AbstractEventLoop, context: Context | None
-    ) -> None:
-        self._context = copy_context() if context is None else context
-        self._loop, self._callback, self._args = loop, callback, args
-        self._cancelled, self._repr = False, None
+    def cancel(self) -> None:
+        """See asyncio.Handle."""
+        self[2] = None
+
+    def cancelled(self) -> bool:
+        """See asyncio.Handle."""
+        return self[2] is None
 
 
-class _Timer(asyncio.TimerHandle):
-    """A timer's handle without debugging."""
+class _Timer(_Callback):
+    """A timer, as [time, number, function, arguments, context, loop]: in this order timers are compared."""
 
     __slots__ = ()
 
-    def __init__(
-        self, when: float, callback: Any, args: Any, loop: asyncio.AbstractEventLoop, context: Context | None
-    ) -> None:
-        self._context = copy_context() if context is None else context
-        self._loop, self._callback, self._args, self._when = loop, callback, args, when
-        self._cancelled, self._repr = False, None
-        self._scheduled = True  # so that its cancellation is reported
+    def cancel(self) -> None:
+        """See asyncio.Handle."""
+        if self[2] is not None:
+            self[2] = self[3] = self[4] = None  # what it holds may be large, and its time far away
+            self[5]._timer_died()
+
+    def when(self) -> float:
+        """See asyncio.TimerHandle."""
+        return float(self[0])
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -76,78 +68,95 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     _ready: deque[Any]
     _stopping: bool
 
+    get_debug = staticmethod(bool)  # never; each future asks, and calls of Python take longer
+
     def __init__(self) -> None:
-        self._clock = _Clock()
-        super().__init__(self._clock)
-        self._timers: list[tuple[float, int, Any]] = []  # a heap: time, number, handle
+        super().__init__(selectors.SelectSelector())  # which is never asked
+        self._now = 0.0
+        self._timers: list[Any] = []  # a heap
         self._numbers = count()
         self._dead_timers = 0
+        self.create_future = partial(asyncio.Future, loop=self)  # type: ignore[method-assign]  # likewise
 
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
-        return self._clock.now
+        return self._now
 
     def true_time(self) -> float:
         """Virtual seconds since the loop was made, whoever asks."""
-        return self._clock.now
+        return self._now
 
     def call_soon(
         self, callback: Callable[[*Args], object], *args: *Args, context: Context | None = None
     ) -> asyncio.Handle:
         """See AbstractEventLoop.call_soon."""
-        handle = _Callback(callback, args, self, context)
+        handle = _Callback((0.0, 0, callback, args, copy_context() if context is None else context))
         self._ready.append(handle)
-        return handle
+        return handle  # type: ignore[return-value]  # it has what is asked of a handle
 
     def call_later(
         self, delay: float, callback: Callable[[*Args], object], *args: *Args, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """See AbstractEventLoop.call_later."""
-        return self.call_at(self.time() + delay, callback, *args, context=context)
+        # As call_at, without the call.
+        context = copy_context() if context is None else context
+        timer = _Timer((self._now + delay, next(self._numbers), callback, args, context, self))
+        heappush(self._timers, timer)
+        return timer  # type: ignore[return-value]  # likewise
 
     def call_at(
         self, when: float, callback: Callable[[*Args], object], *args: *Args, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """See AbstractEventLoop.call_at."""
-        timer = _Timer(when, callback, args, self, context)
-        heappush(self._timers, (when, next(self._numbers), timer))
-        return timer
+        context = copy_context() if context is None else context
+        timer = _Timer((when, next(self._numbers), callback, args, context, self))
+        heappush(self._timers, timer)
+        return timer  # type: ignore[return-value]  # likewise
 
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+    def _timer_died(self) -> None:
         """Count a cancelled timer, and remove all of them once they outnumber the others."""
-        if not handle._scheduled:  # type: ignore[attr-defined]  # it has run
-            return
         self._dead_timers += 1
         if self._dead_timers > MAX_DEAD_TIMERS and 2 * self._dead_timers > len(self._timers):
-            self._timers = [entry for entry in self._timers if not entry[2].cancelled()]
+            self._timers[:] = [timer for timer in self._timers if timer[2] is not None]
             heapify(self._timers)
             self._dead_timers = 0
 
     def _run_once(self) -> None:
-        """Run what is ready, after a jump to the next timer if nothing is. Raises Deadlock."""
+        """Turn after turn until the loop is stopped, as `run_forever` does with asyncio's. Raises Deadlock."""
         timers, ready = self._timers, self._ready
-        if not ready and not self._stopping:
-            while timers and timers[0][2]._cancelled:
-                heappop(timers)
-                self._dead_timers -= 1
-            if not timers:
-                self._clock.select(None)
-            self._clock.now = max(self._clock.now, timers[0][0])
-        while timers and timers[0][0] <= self._clock.now:
-            timer = heappop(timers)[2]
-            timer._scheduled = False
-            ready.append(timer)
-        for _ in range(len(ready)):
-            handle = ready.popleft()
-            if not handle._cancelled:
-                try:
-                    handle._context.run(handle._callback, *handle._args)
-                except (SystemExit, KeyboardInterrupt):
-                    raise
-                except BaseException as error:  # as Handle._run, which takes longer
-                    self.call_exception_handler(
-                        {"message": f"Exception in callback {handle}", "exception": error, "handle": handle}
-                    )
+        while True:
+            if not ready and not self._stopping:
+                self._jump()
+            while timers and timers[0][0] <= self._now:
+                timer = heappop(timers)
+                self._dead_timers -= timer[2] is None
+                ready.append(timer)
+            for _ in range(len(ready)):
+                handle = ready.popleft()
+                function = handle[2]
+                if function is not None:
+                    handle[2] = None
+                    try:
+                        handle[4].run(function, *handle[3])
+                    except (SystemExit, KeyboardInterrupt):
+                        raise
+                    except BaseException as error:  # as Handle._run
+                        self._report(function, error)
+            if self._stopping:
+                return
+
+    def _jump(self) -> None:
+        """Move the clock to the next timer. Raises Deadlock when there is none."""
+        timers = self._timers
+        while timers and timers[0][2] is None:
+            heappop(timers)
+            self._dead_timers -= 1
+        if not timers:
+            raise Deadlock("no timer is set and no callback is ready" + waiting_tasks())
+        self._now = max(self._now, timers[0][0])
+
+    def _report(self, function: Any, error: BaseException) -> None:
+        self.call_exception_handler({"message": f"Exception in callback {function}", "exception": error})
 
 
 def run_virtual(main: Coroutine[Any, Any, T]) -> T:

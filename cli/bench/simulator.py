@@ -1,6 +1,8 @@
 """Speed of the simulator: verified rounds per second of wall-clock time, by number of devices.
 
     python -m cli.bench.simulator [--devices 14,64] [--repeats 3] [--against CHECKOUT]
+    python -m cli.bench.simulator --devices 14,64,256,1000,4000 --picture docs/results/simulator-speed.png
+    python -m cli.bench.simulator --calls --against CHECKOUT
     python -m cli.bench.simulator --scenario scenarios/thousand.yaml --policy outrider --verifiers 24
 
 Without a scenario: equal users as in the DiP-SD paper (its server's cost law, 33.9 ms for a drafted token, α = 0.78,
@@ -10,9 +12,12 @@ every user has its first token. Each measurement is a process of its own; --agai
 checkout by turns, and ratios are within a repeat.
 
 The simulator is one thread: on an idle core its CPU time is the wall-clock time. The ratio is of rounds per second of
-CPU time, since other work on the machine stretches the wall-clock time by chance.
+CPU time, since other work on the machine stretches the wall-clock time by chance. With --calls the function calls of a
+round are counted (cProfile), which no other work changes; rates are then those of a profiled run. Peak memory is that
+of the whole process.
 """
 
+import cProfile
 import json
 import os
 import resource
@@ -55,9 +60,12 @@ COLUMNS: Final = {
     "µs/round": "{us_per_round:.0f}",
     "peak MiB": "{peak_mib:.0f}",
     "start s": "{start_s:.1f}",
+    "calls/round": "{calls_per_round:.0f}",
     "before": "{before:.0f}",
     "ratio": interval("ratio"),
 }
+BY_CALLS: Final = "calls_per_round"
+BY_TIME: Final = "rounds_per_cpu_s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +78,7 @@ class Case:
     policy: str = "fixed-k"
     k: int = 3
     verifiers: int = 0
+    calls: bool = False
 
     def simulation(self) -> Simulation:
         """The case for the simulator. Raises ScenarioError."""
@@ -90,13 +99,33 @@ class Arm:
 
 
 class Stopwatch:
-    """Marks, at whole virtual seconds: (virtual time, wall-clock time, CPU time of this process), in seconds."""
+    """Marks, at whole virtual seconds: (virtual time, wall-clock time, CPU time of this process), in seconds.
 
-    def __init__(self) -> None:
+    seconds: of virtual time in which calls are counted, after a first one; 0 = none. calls: counted.
+    """
+
+    def __init__(self, seconds: float = 0.0) -> None:
         self.marks: list[tuple[float, float, float]] = []
+        self.calls = 0
+        self._profile, self._seconds = cProfile.Profile(), seconds
+        self._counted: list[float] = []  # virtual times of the first and the last call
 
     def __call__(self, state: RunState, client: SimulatedClient) -> None:
         self.marks.append((client.now(), time.perf_counter(), time.process_time()))
+        if not self._seconds or not state.started:
+            return
+        if not self._counted and client.now() >= state.started + 1.0:
+            self._counted.append(client.now())
+            self._profile.enable()
+        elif len(self._counted) == 1 and client.now() >= self._counted[0] + self._seconds:
+            self._profile.disable()
+            self._counted.append(client.now())
+
+    def calls_per_round(self, records: Sequence[Record]) -> float:
+        """Function calls of a round, of Python and of C. Only where they were counted."""
+        begin, end = self._counted
+        rounds = sum(begin <= chunk.at < end for record in records for chunk in record.chunks)
+        return sum(entry.callcount for entry in self._profile.getstats()) / rounds
 
     def rates(self, records: Sequence[Record], start: float) -> dict[str, float]:
         """Rates between the first mark after `start` and the last mark. start: virtual seconds."""
@@ -149,12 +178,15 @@ def measure_here(case: Case) -> dict[str, float]:
     import structlog
 
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    watch, state, began = Stopwatch(), RunState(), time.perf_counter()
+    watch = Stopwatch(case.seconds - 1.0 if case.calls else 0.0)
+    state, began = RunState(), time.perf_counter()
     outcome = simulate(case.simulation(), state, watch)
     if outcome.problems:
         raise CommandError(outcome.problems[0])
     found = watch.rates(state.records, state.started)
     found["start_s"] -= began
+    if case.calls:
+        found[BY_CALLS] = watch.calls_per_round(state.records)
     return found | {"peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
@@ -184,8 +216,9 @@ def rows(
         row["devices"] = case.devices or case.scenario
         if against:
             theirs = results[Arm(case, against)]
-            rates, before = ([run["rounds_per_cpu_s"] for run in runs] for runs in (ours, theirs))
-            ratio = mean_ratio(rates, before)
+            kind = BY_CALLS if case.calls else BY_TIME
+            rates, before = ([run[kind] for run in runs] for runs in (ours, theirs))
+            ratio = mean_ratio(before, rates) if case.calls else mean_ratio(rates, before)
             row["before"] = median(before)
             row["ratio"] = [ratio.value, ratio.low, ratio.high] if ratio else None
         found.append(row)
@@ -205,6 +238,12 @@ def main(
     against: Annotated[
         Path | None, typer.Option(exists=True, file_okay=False, help="Another checkout.")
     ] = None,
+    calls: Annotated[
+        bool, typer.Option(help="Count function calls, rather than time, for the ratio.")
+    ] = False,
+    picture: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Draw the cost of a round by devices.")
+    ] = None,
     out: Path = STATE / "simulator.json",
     case: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
@@ -214,7 +253,7 @@ def main(
         return
     sizes = [0] if scenario else [int(number) for number in devices.split(",")]
     file, other = str(scenario.resolve()) if scenario else "", str(against.resolve()) if against else ""
-    cases = [Case(size, seconds, file, policy, k, verifiers) for size in sizes]
+    cases = [Case(size, seconds, file, policy, k, verifiers, calls) for size in sizes]
     arms = [Arm(one, checkout) for one in cases for checkout in filter(None, (str(ROOT), other))]
     console = Console()
     with Steps(console) as steps:
@@ -229,6 +268,10 @@ def main(
     found = rows(results, cases, other)
     write_measurement(out, "simulator", {"cases": [asdict(one) for one in cases]}, {"rows": found})
     console.print(table(found, COLUMNS, f"{policy} k={k}"))
+    if picture is not None:
+        from cli.bench.simulator_picture import draw  # not in every checkout that is measured against
+
+        draw(picture, found)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Simulates in processes of their own, several at a time: each is an `outrider simulate` of one scenario and policy."""
+"""Simulates in processes of their own, several at a time: each is an `outrider simulate` of one scenario.
+
+Where there are enough scenarios for all processes, each process runs all policies of one: it starts once.
+"""
 
 import asyncio
 import json
@@ -18,6 +21,7 @@ from cli.simulate.planned_run import PlannedRun
 from cli.simulate.pool_progress import PoolProgress
 from cli.simulate.table import TableRow
 from loadgen.commands.exit import progress_console
+from shared.scenario.scenario import PolicyConfig
 
 STOP_S: Final = 5.0  # from SIGTERM to SIGKILL
 KEPT_LINES: Final = 30  # of a process's messages
@@ -32,32 +36,34 @@ async def run_in_processes(
     Those of a sweep that are finished already are not repeated.
     """
     _write_scenarios(runs)
-    by_place: dict[int, TableRow] = {}
-    waiting: deque[tuple[int, PlannedRun]] = deque()
-    for place, run in enumerate(runs):
-        if run.fields and is_finished(run):
-            by_place[place] = TableRow(run, _body(run))
-        else:
-            waiting.append((place, run))
-    progress = PoolProgress(progress_console(), len(runs), len(by_place), options.quiet)
+    by_run = {run.result: TableRow(run, _body(run)) for run in runs if run.fields and is_finished(run)}
+    waiting = deque(groups_of([run for run in runs if run.result not in by_run], options.jobs))
+    progress = PoolProgress(progress_console(), len(runs), len(by_run), options.quiet)
 
     async def work() -> None:
         while waiting:
-            place, run = waiting.popleft()
-            progress.start(run)
-            problem = await _run(options, run, progress)
-            if problem:
-                failed.append(f"{run.name}: {problem}")
-            else:
-                by_place[place] = TableRow(run, _body(run))
-            progress.end(run, by_place.get(place))
+            group = waiting.popleft()
+            problem = await _run(options, group, progress)
+            done = [run for run in group if run.result.is_file()]
+            by_run.update({run.result: TableRow(run, _body(run)) for run in done})
+            if problem:  # of the first that has no result
+                failed.append(f"{group[len(done)].name}: {problem}")
+                waiting.extend([group[len(done) + 1 :]] if group[len(done) + 1 :] else [])
 
     try:
-        async with progress, asyncio.TaskGroup() as group:
+        async with progress, asyncio.TaskGroup() as tasks:
             for _ in range(min(options.jobs, len(waiting))):
-                group.create_task(work())
+                tasks.create_task(work())
     finally:
-        rows += (by_place[place] for place in sorted(by_place))
+        rows += (by_run[run.result] for run in runs if run.result in by_run)
+
+
+def groups_of(runs: Sequence[PlannedRun], jobs: int) -> list[list[PlannedRun]]:
+    """The runs of each process: all of a scenario file and seed, or one each if that would leave processes idle."""
+    by_file: dict[Path, list[PlannedRun]] = {}
+    for run in runs:
+        by_file.setdefault(run.file, []).append(run)
+    return list(by_file.values()) if len(by_file) >= jobs else [[run] for run in runs]
 
 
 def _write_scenarios(runs: Sequence[PlannedRun]) -> None:
@@ -75,12 +81,13 @@ def _write_scenarios(runs: Sequence[PlannedRun]) -> None:
         )
 
 
-async def _run(options: SimulateOptions, run: PlannedRun, progress: PoolProgress) -> str:
-    """Run one in a process. Returns why it has no result, "" if it has one."""
-    mark_unfinished(run)
-    run.result.unlink(missing_ok=True)
+async def _run(options: SimulateOptions, group: Sequence[PlannedRun], progress: PoolProgress) -> str:
+    """Run some of one scenario file in a process, in turn. Returns why one has no result, "" if all have one."""
+    for run in group:
+        mark_unfinished(run)
+        run.result.unlink(missing_ok=True)
     process = await asyncio.create_subprocess_exec(
-        *_command(options, run),
+        *_command(options, group),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
@@ -88,25 +95,41 @@ async def _run(options: SimulateOptions, run: PlannedRun, progress: PoolProgress
         limit=LINE_BYTES,
     )
     last: deque[str] = deque(maxlen=KEPT_LINES)
+    left = deque(group)
+    progress.start(left[0])
     try:
         async for line in _lines(process):
             last.append(line)
-            progress.update(run, line)
+            _end_finished(left, progress)
+            if left:
+                progress.update(left[0], line)
         code = await process.wait()
     except asyncio.CancelledError:
         await _stop(process)
         raise
-    if run.result.is_file():  # a run that is not valid has one as well, and its row says so
-        if run.fields and _body(run)["valid"]:
-            mark_finished(run)
+    finally:
+        _end_finished(left, progress)
+    if not left:
         return ""
+    progress.end(left[0], None)
     return _reason(last) or f"its process ended with code {code}"
 
 
-def _command(options: SimulateOptions, run: PlannedRun) -> list[str]:
-    policy = run.simulation.policy
-    name = f"{policy.policy}+{policy.window}" if policy.window else policy.policy
-    given = [run.file, "--only", f"{name}:{policy.k}", "--out", run.folder, "--jobs", 1]
+def _end_finished(left: deque[PlannedRun], progress: PoolProgress) -> None:
+    """Take the runs off that have a result. One that is not valid has one as well, and its row says so."""
+    while left and left[0].result.is_file():
+        run = left.popleft()
+        body = _body(run)
+        if run.fields and body["valid"]:
+            mark_finished(run)
+        progress.end(run, TableRow(run, body))
+        if left:
+            progress.start(left[0])
+
+
+def _command(options: SimulateOptions, group: Sequence[PlannedRun]) -> list[str]:
+    only = ",".join(_policy_word(run.simulation.policy) for run in group)
+    given = [group[0].file, "--only", only, "--out", group[0].folder, "--jobs", 1]
     for option, value in (
         ("--profile", options.profile),
         ("--seed", options.seed),
@@ -116,6 +139,11 @@ def _command(options: SimulateOptions, run: PlannedRun) -> list[str]:
         given += [option, value] if value else []
     given += ["--trace"] if options.trace else []
     return [sys.executable, "-m", "cli.main", "simulate", *map(str, given)]
+
+
+def _policy_word(policy: PolicyConfig) -> str:
+    name = f"{policy.policy}+{policy.window}" if policy.window else policy.policy
+    return f"{name}:{policy.k}"
 
 
 async def _lines(process: asyncio.subprocess.Process) -> AsyncIterator[str]:

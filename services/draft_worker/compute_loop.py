@@ -1,4 +1,7 @@
-"""The drafter's loop: takes orders, runs one decode per turn, returns finished drafts. Sole user of the drafter."""
+"""The drafter's loop: takes orders, decodes, returns finished drafts. Sole user of the drafter.
+
+A turn is one decode of a real drafter, and all decodes of a modelled one until something is finished or ordered.
+"""
 
 import asyncio
 from collections import deque
@@ -7,9 +10,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.draft_worker.metrics import Metrics
+from services.draft_worker.pace import Pace
 from services.draft_worker.sessions import Forget, Start
 from shared.compute.compute import Compute
 from shared.compute.drafter import Drafter, DraftRequest, DraftResult, NoCapacity
+from shared.runtime.bell import Bell
 from shared.speculative.params import SamplingParams
 
 CALIBRATIONS: Final = 3  # drafts measured at the start
@@ -51,7 +56,8 @@ class ComputeLoop:
         self._speeds: deque[int] = deque(maxlen=REMEMBERED)  # microseconds per token
         self._crowded: set[str] = set()  # sessions under way that shared a decode
         self._busy = False
-        self._awake = asyncio.Event()
+        self._awake = Bell()
+        self._pace = Pace()
 
     @property
     def us_per_token(self) -> int:
@@ -70,13 +76,13 @@ class ComputeLoop:
         self.wake()
 
     def wake(self) -> None:
-        """Wake a waiting turn."""
-        self._awake.set()
+        """Wake a waiting turn, and let a sleeping one end with its decode."""
+        self._awake.ring()
+        self._pace.hurry()
 
     async def turn(self) -> Turn:
-        """Wait for work, apply the orders, and run one decode."""
+        """Wait for work, apply the orders, and decode."""
         if not self._busy and not self._orders:
-            self._awake.clear()
             await self._awake.wait()
         refused = await self._apply()
         results = await self._step() if self._busy else []
@@ -135,13 +141,21 @@ class ComputeLoop:
             self._crowded |= self._begun.keys()
         loop = asyncio.get_running_loop()
         began = loop.time()
-        results, self._busy = await self._compute.run(
-            lambda: (self._drafter.step(), self._drafter.busy()), self._drafter.cost_s()
-        )
+        costs_s = self._drafter.costs_s()
+        decodes = await self._pace.sleep(costs_s) if costs_s else 1
+        results, self._busy = await self._compute.run(lambda: self._decode(decodes))
         spent_s = loop.time() - began
         self.busy_us += round(spent_s * 1e6)
         self._metrics.busy_seconds.add(spent_s)
         return results
+
+    def _decode(self, decodes: int) -> tuple[Sequence[DraftResult], bool]:
+        """On the compute thread: decode, at most so often. Returns what is finished, and whether there is more work."""
+        results: list[DraftResult] = []
+        while decodes and not results:
+            results = self._drafter.step()
+            decodes -= 1
+        return results, self._drafter.busy()
 
     def _finish(self, result: DraftResult) -> Finished:
         now = asyncio.get_running_loop().time()

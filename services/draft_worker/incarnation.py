@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from services.draft_worker.compute_loop import ComputeLoop
-from services.draft_worker.link import DelayLine, Link
+from services.draft_worker.link import Delivery, Link
 from services.draft_worker.metrics import Metrics
 from services.draft_worker.outbox import Outbox
 from services.draft_worker.sessions import (
@@ -25,7 +25,7 @@ from shared.broker.contract import BrokerAway, Entry
 from shared.broker.device_broker import DeviceStreams
 from shared.protocol import wire
 from shared.protocol.keys import Keys
-from shared.protocol.messages import Draft, Resync
+from shared.protocol.messages import Draft, Message, Resync
 from shared.runtime.ids import Ids
 from shared.runtime.loop import run_forever
 from shared.runtime.service import Refused
@@ -57,23 +57,23 @@ class Incarnation:
         self._computing, self._streams, self._metrics = computing, streams, metrics
         self._timeline = timeline
         self._keys, self._inbox, self._after = keys, keys.inbox(address), "0"
-        self._link = link
-        self._arrivals: DelayLine[Entry] = DelayLine(link)
+        self._arrivals: Delivery[Message] = Delivery(link, self._receive)
+        self._error: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self._outbox = Outbox(streams, keys.draft, link, ids, metrics, sessions.is_current, timeline)
         metrics.track(address.rpartition(":")[0], sessions)
 
     async def run(self, watch: BrokerWatch, over: asyncio.Event) -> None:
         """Serve until `over` is set. Call `stop` afterwards."""
-        turns = {
-            "arrivals": self._handle,
-            "computing": self._compute,
-            "outbox": self._outbox.turn,
-        }
-        async with asyncio.TaskGroup() as tasks:
-            reading = tasks.create_task(run_forever(self._read, watch, over, "inbox"))
-            tasks.create_task(self._close_on(over, reading))
-            for name, turn in turns.items():
-                tasks.create_task(run_forever(turn, watch, over, name))
+        turns = {"computing": self._compute, "outbox": self._outbox.turn}
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                reading = tasks.create_task(run_forever(self._read, watch, over, "inbox"))
+                failing = tasks.create_task(self._raise_error())
+                tasks.create_task(self._close_on(over, reading, failing))
+                for name, turn in turns.items():
+                    tasks.create_task(run_forever(turn, watch, over, name))
+        finally:
+            self._arrivals.close()
 
     async def stop(self, notify: bool) -> None:
         """Free all sessions. notify: tell the scheduler, which moves them."""
@@ -95,25 +95,28 @@ class Incarnation:
     # --- turns --------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
-        """Read the inbox once."""
+        """Read the inbox once, and hand the messages to the link, which delivers them to `_receive`."""
         for entry in await self._streams.read_inbox(self._inbox, self._after, READ, BLOCK_S):
             self._after = entry.id
             self._metrics.link_bytes.add(len(entry.data), "in")
-            self._arrivals.put(entry, len(entry.data))
+            try:
+                message = wire.decode(entry.data)
+            except wire.WireError as error:
+                await self._dead_letter(entry, str(error))
+            else:
+                self._arrivals.put(message, len(entry.data))
 
-    async def _handle(self) -> None:
-        """Handle the entries that the link delivers."""
-        for entry in await self._arrivals.take():
-            await self._handle_one(entry)
-
-    async def _handle_one(self, entry: Entry) -> None:
-        try:
-            message = wire.decode(entry.data)
-        except wire.WireError as error:
-            await self._dead_letter(entry, str(error))
-            return
+    def _receive(self, message: Message) -> None:
+        """Handle a message that has arrived. A callback of the loop cannot raise: `_raise_error` does."""
         self._metrics.messages.add(1, type(message).__name__.lower())
-        self._do(self.sessions.receive(message, asyncio.get_running_loop().time()))
+        try:
+            self._do(self.sessions.receive(message, asyncio.get_running_loop().time()))
+        except Exception as error:  # a dismissal, and whatever else must end this device
+            if not self._error.done():
+                self._error.set_result(error)
+
+    async def _raise_error(self) -> None:
+        raise await self._error
 
     async def _compute(self) -> None:
         """Run one decode and handle the requests that it finished."""
@@ -156,9 +159,11 @@ class Incarnation:
         except BrokerAway as error:
             log.warning("undecodable message not kept", why=str(error))
 
-    async def _close_on(self, over: asyncio.Event, reading: asyncio.Task[None]) -> None:
+    async def _close_on(self, over: asyncio.Event, *blocked: asyncio.Task[None]) -> None:
+        """blocked: tasks that may wait for long."""
         await over.wait()
-        reading.cancel()  # it may block in a read
+        for task in blocked:
+            task.cancel()
         self._arrivals.close()
         self._outbox.close()
         self._computing.wake()

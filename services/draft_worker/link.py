@@ -2,10 +2,12 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 from typing import Final, Generic, TypeVar
 
+from shared.runtime.bell import Bell
 from shared.runtime.ids import Ids
 
 T = TypeVar("T")
@@ -36,59 +38,138 @@ class Link:
             times += 1
         return late
 
+    @property
+    def is_instant(self) -> bool:
+        """Whether every message arrives as it is sent."""
+        return not (self.delay_s or self.jitter_s or self.loss) and self.bytes_per_s == inf
+
+
+class _Crossing(Generic[T]):
+    """Items on their way over a link, in order."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._items: deque[tuple[float, T]] = deque()  # (due, item)
+        self._free_at = 0.0  # when the link has sent all that was put in
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def append(self, item: T, size: int, now: float) -> float:
+        """Add an item of `size` bytes. Returns when it will have crossed."""
+        self._free_at = max(now, self._free_at) + size / self._link.bytes_per_s
+        due = self._free_at + self._link.draw_s()
+        if self._items:
+            due = max(due, self._items[-1][0])
+        self._items.append((due, item))
+        return due
+
+    def put_back(self, items: list[T]) -> None:
+        """Return taken items to the front, due at once."""
+        self._items.extendleft((0.0, item) for item in reversed(items))
+
+    def next_at(self) -> float:
+        """When the first item will have crossed; inf without items."""
+        return self._items[0][0] if self._items else inf
+
+    def take(self, now: float) -> list[T]:
+        """Take the items that have crossed."""
+        due = []
+        while self._items and self._items[0][0] <= now + TICK_S:
+            due.append(self._items.popleft()[1])
+        return due
+
+    def clear(self) -> None:
+        """Drop all items."""
+        self._items.clear()
+
+
+class Delivery(Generic[T]):
+    """Calls `deliver` with each item once it, and those before it, have crossed the link. No task waits for it."""
+
+    def __init__(self, link: Link, deliver: Callable[[T], None]) -> None:
+        """deliver: must not raise."""
+        self._deliver, self._link = deliver, link
+        self._crossing: _Crossing[T] = _Crossing(link)
+        self._closed = False
+
+    def put(self, item: T, size: int = 0) -> None:
+        """Put in an item of `size` bytes."""
+        if self._closed:
+            return
+        if self._link.is_instant and not self._crossing:
+            self._deliver(item)
+            return
+        due = self._crossing.append(item, size, asyncio.get_running_loop().time())
+        if len(self._crossing) == 1:
+            self._wake_at(due)
+
+    def clear(self) -> None:
+        """Drop all items."""
+        self._crossing.clear()
+
+    def close(self) -> None:
+        """Deliver nothing any more."""
+        self._closed = True
+        self._crossing.clear()
+
+    def _wake_at(self, due: float) -> None:
+        asyncio.get_running_loop().call_at(due, self._deliver_due)
+
+    def _deliver_due(self) -> None:
+        for item in self._crossing.take(asyncio.get_running_loop().time()):
+            if self._closed:
+                return
+            self._deliver(item)
+        if self._crossing:  # behind an earlier item, or woken too early: uvloop rounds to 1 ms
+            self._wake_at(self._crossing.next_at())
+
 
 class DelayLine(Generic[T]):
     """A FIFO queue whose items can be taken once they, and those before them, have crossed the link."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self._items: deque[tuple[float, T]] = deque()  # (due, item)
-        self._free_at = 0.0  # when the link has sent all that was put in
-        self._changed = asyncio.Event()
+        self._crossing: _Crossing[T] = _Crossing(link)
+        self._changed = Bell()
         self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._crossing)
 
     def put(self, item: T, size: int = 0) -> None:
         """Put in an item of `size` bytes."""
-        now = asyncio.get_running_loop().time()
-        self._free_at = max(now, self._free_at) + size / self._link.bytes_per_s
-        due = self._free_at + self._link.draw_s()
-        if self._items:
-            due = max(due, self._items[-1][0])
-        self._items.append((due, item))
-        if len(self._items) == 1:
+        due = self._crossing.append(item, size, asyncio.get_running_loop().time())
+        if self._link.is_instant:
+            self._changed.ring()
+        elif len(self._crossing) == 1:
             self._wake_at(due)
 
     def put_back(self, items: list[T]) -> None:
         """Return taken items to the front, due at once."""
-        self._items.extendleft((0.0, item) for item in reversed(items))
-        self._changed.set()
+        if items:
+            self._crossing.put_back(items)
+            self._changed.ring()
 
     async def take(self) -> list[T]:
         """Wait for and take all due items; [] once the line is closed and empty."""
         loop = asyncio.get_running_loop()
-        while not self._items or self._items[0][0] > loop.time() + TICK_S:
-            if self._closed and not self._items:
+        while not (due := self._crossing.take(loop.time())):
+            if self._closed and not self._crossing:
                 return []
-            self._changed.clear()
-            if self._items:  # behind an earlier item, or woken too early: uvloop rounds to 1 ms
-                self._wake_at(self._items[0][0])
+            if self._crossing:  # behind an earlier item, or woken too early: uvloop rounds to 1 ms
+                self._wake_at(self._crossing.next_at())
             await self._changed.wait()
-        due, now = [], loop.time() + TICK_S
-        while self._items and self._items[0][0] <= now:
-            due.append(self._items.popleft()[1])
         return due
-
-    def __len__(self) -> int:
-        return len(self._items)
 
     def clear(self) -> None:
         """Drop all items."""
-        self._items.clear()
-
-    def _wake_at(self, due: float) -> None:
-        asyncio.get_running_loop().call_at(due, self._changed.set)
+        self._crossing.clear()
 
     def close(self) -> None:
         """Close the line: no more items will be put in."""
         self._closed = True
-        self._changed.set()
+        self._changed.ring()
+
+    def _wake_at(self, due: float) -> None:
+        asyncio.get_running_loop().call_at(due, self._changed.ring)

@@ -109,9 +109,9 @@ class LlamaDrafter:
         """Whether any request is under way."""
         return bool(self._works)
 
-    def cost_s(self) -> float:
-        """0.0: the cost of a real model is its computing time."""
-        return 0.0
+    def costs_s(self) -> Sequence[float]:
+        """(): the cost of a real model is its computing time."""
+        return ()
 
     def forget(self, session: str) -> None:
         """Free everything held for a session. Unknown sessions are ignored."""

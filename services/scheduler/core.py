@@ -116,20 +116,13 @@ class Core:
         state = self._state
         for session in state.timers.due(now):
             rounds.on_overdue(state, state.sessions[session], now)
-        for verifier in state.verifiers.values():
-            due = verifier.select_at is not None and verifier.select_at <= now
-            held_back = 0 < verifier.refused_until <= now
-            if verifier.name in state.dirty or due or held_back:
-                verifier.refused_until = 0.0 if held_back else verifier.refused_until
-                staging.close_batches(state, verifier, now)
-        state.dirty.clear()
+        for verifier in state.take_dirty(now):
+            staging.close_batches(state, verifier, now)
         return state.take_effects()
 
     def next_wake(self) -> float | None:
         """Latest time of the next `tick` if no message arrives; None = no deadline."""
-        times = [self._state.timers.next_at()]
-        for verifier in self._state.verifiers.values():
-            times += [verifier.select_at, verifier.refused_until or None]
+        times = self._state.timers.next_at(), self._state.closings.next_at()
         return min((at for at in times if at is not None), default=None)
 
     def holds(self, entry: str) -> bool:

@@ -28,6 +28,11 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[DeviceEstimate], float | None]], 
         "Acceptance of its sessions' drafts",
         lambda known: known.alpha.value if known.alpha else None,
     ),
+    (
+        "device_overconfidence",
+        "By how much likelier it thinks its drafted tokens than they are accepted",
+        lambda known: known.overconfidence,
+    ),
 )
 
 

@@ -28,6 +28,10 @@ class LiveProcesses:
     devices: Mapping[str, Heartbeat] = field(default_factory=dict)
     verifiers: Mapping[str, Heartbeat] = field(default_factory=dict)
     gateways: Mapping[str, Heartbeat] = field(default_factory=dict)
+    device_addresses: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "device_addresses", frozenset(map(address, self.devices.values())))
 
     @classmethod
     def of(
@@ -39,8 +43,7 @@ class LiveProcesses:
 
     def has_device(self, device: str) -> bool:
         """Whether the device incarnation with this address is alive."""
-        beat = self.devices.get(name_of(device))
-        return beat is not None and address(beat) == device
+        return device in self.device_addresses
 
 
 def choose_device(

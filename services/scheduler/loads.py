@@ -42,9 +42,10 @@ class DeviceLoads:
             self._peaks.popleft()
         self._others = {}
         for beat in beats:
-            device = address(beat)
-            ours = max(peak[device] for _, peak in self._peaks)
-            self._others[device] = max(0, beat.load - ours)
+            if beat.load:
+                device = address(beat)
+                ours = max(peak.get(device, 0) for _, peak in self._peaks)
+                self._others[device] = max(0, beat.load - ours)
 
     def __call__(self, device: str) -> int:
         """Known sessions on a device, ours and others'."""

@@ -16,12 +16,13 @@ def update_fleet(state: State, fleet: LiveProcesses, now: float, trusted: bool) 
     """Update the live processes. trusted: absence means death; not so just after a start or a broker outage."""
     before, state.fleet = state.fleet, fleet
     state.loads.update(fleet.devices.values(), now)
-    tune(
-        state,
-        _new_processes(before.verifiers, fleet.verifiers),
-        _new_processes(before.devices, fleet.devices),
-    )
-    alive = {address(beat) for beat in fleet.devices.values()}
+    if any(state.threads):
+        tune(
+            state,
+            _new_processes(before.verifiers, fleet.verifiers),
+            _new_processes(before.devices, fleet.devices),
+        )
+    alive = fleet.device_addresses
     state.draining &= alive
     for beat in fleet.devices.values():
         _update_device(state, beat)
@@ -158,7 +159,7 @@ def _add_verifier(state: State, beat: Heartbeat, now: float) -> None:
     if verifier is None:
         cohort = SessionIndex(state.policy.lanes)
         cost = state.estimates.verifier(name)
-        state.verifiers[name] = VerifierState(name, generation, cohort, cost, beat.capacity)
+        state.add_verifier(VerifierState(name, generation, cohort, cost, beat.capacity))
         return
     restarted = verifier.generation not in (0, generation)  # 0: known from a session log only
     verifier.live, verifier.generation, verifier.kv_tokens = True, generation, beat.capacity

@@ -69,7 +69,7 @@ def adopt(state: State, head: SessionHead, now: float) -> None:
     if session.verifier not in state.verifiers:  # dead, or its heartbeat has not been read yet
         cost = state.estimates.verifier(session.verifier)
         absent = VerifierState(session.verifier, 0, SessionIndex(state.policy.lanes), cost, live=False)
-        state.verifiers[session.verifier] = absent
+        state.add_verifier(absent)
     state.enter(session, "drafting", now, now + state.config.move_timeout_s)
 
 

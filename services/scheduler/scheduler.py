@@ -238,7 +238,11 @@ class Scheduler:
         for entry in entries:
             if entry.stream != draft or not core.holds(entry.id):
                 ids.setdefault(entry.stream, []).append(entry.id)
-        await asyncio.gather(*(self._broker.streams.ack(stream, some) for stream, some in ids.items()))
+        acks = [self._broker.streams.ack(stream, some) for stream, some in ids.items()]
+        if len(acks) == 1:
+            await acks[0]  # nearly always; a task would take longer than the call
+        elif acks:
+            await asyncio.gather(*acks)
 
     # --- terms ------------------------------------------------------------------------------------------
     @property

@@ -18,7 +18,9 @@ FULL_BACKOFF_S: Final = 0.05
 
 def close_batches(state: State, verifier: VerifierState, now: float) -> None:
     """Stage the batches that the policy selects, until it selects none or enough are staged ahead."""
-    verifier.select_at = None
+    state.closings.drop(verifier.name)
+    if verifier.refused_until > now:
+        state.closings.set(verifier.name, verifier.refused_until)
     while verifier.live and len(verifier.in_flight) < MAX_BATCHES_AHEAD and now >= verifier.refused_until:
         seen = verifier.view(now, state.config.max_rows)
         selection = state.policy.select(verifier.cohort, seen, verifier.plan, now)
@@ -32,7 +34,8 @@ def close_batches(state: State, verifier: VerifierState, now: float) -> None:
         if not selection.alone and (decoding or not verifier.in_flight):
             chunks = plan_chunks(state, verifier, decoding)
         if not decoding and not chunks:
-            verifier.select_at = selection.wait_until
+            if selection.wait_until is not None:
+                state.closings.set(verifier.name, selection.wait_until)
             return
         if decoding:
             verifier.cohort.closed(selection.lane, [session.id for session in decoding], now)
@@ -138,6 +141,7 @@ def on_refused(state: State, effect: Stage, now: float) -> None:
     state.metrics.full.inc()
     verifier = state.verifiers[effect.verifier]
     verifier.refused_until = now + FULL_BACKOFF_S
+    state.closings.set(verifier.name, verifier.refused_until)
     entries = iter(effect.drafts)
     for row in effect.batch.rows:
         entry = next(entries) if row.tokens else ""

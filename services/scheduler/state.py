@@ -105,11 +105,13 @@ class State:
         self.loads = DeviceLoads()
         self.draining: set[str] = set()  # addresses of devices that announced they stop
         self.threads: tuple[int, int] = (0, 0)  # for verifiers and devices; 0 = leave their own setting
-        self.timers = Timers()
+        self.timers = Timers()  # of sessions
+        self.closings = Timers()  # of verifiers: when their batches may close though nothing happens
         self.holding: set[str] = set()  # draft entries not acknowledged yet
         self.dirty: set[str] = set()  # verifiers whose batches may close in this turn
         self.batch = (config.term & 0xFFFFF) << 24  # differs from recent terms' numbers; fits a Counter
         self.joined = 0
+        self._came = 0  # verifiers so far
         self._effects: list[Effect] = []
 
     # --- effects ----------------------------------------------------------------------------------------
@@ -121,6 +123,19 @@ class State:
         """Effects queued since the last call."""
         effects, self._effects = self._effects, []
         return effects
+
+    def take_dirty(self, now: float) -> list[VerifierState]:
+        """Verifiers whose batches may close now, in the order in which they came."""
+        names = self.dirty.union(self.closings.due(now))
+        self.dirty.clear()
+        found = [self.verifiers[name] for name in names if name in self.verifiers]
+        return sorted(found, key=lambda verifier: verifier.number) if len(found) > 1 else found
+
+    def add_verifier(self, verifier: VerifierState) -> None:
+        """Add a verifier, the newest so far."""
+        verifier.number = self._came
+        self._came += 1
+        self.verifiers[verifier.name] = verifier
 
     # --- sessions ---------------------------------------------------------------------------------------
     def add(self, session: ScheduledSession, now: float) -> None:

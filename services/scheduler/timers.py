@@ -1,4 +1,4 @@
-"""One timer per session: O(log sessions) to set, and O(1) when a timer only moves to a later time."""
+"""One timer per session or verifier: O(log sessions) to set, and O(1) when a timer only moves to a later time."""
 
 import heapq
 from typing import Final
@@ -7,7 +7,7 @@ MAX_DEAD_ENTRIES: Final = 64  # so many dead entries are not worth a clean-up
 
 
 class Timers:
-    """Timers of sessions in a heap.
+    """Timers by name in a heap.
 
     The heap holds one live entry per session. Setting a later time leaves the entry in place; when it comes up, it
     is put back at the true time. Setting an earlier time adds an entry, and the old one is dead. Dead entries are

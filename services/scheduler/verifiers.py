@@ -155,12 +155,12 @@ class VerifierState:
     costs: PassCosts
     kv_tokens: int = 0  # capacity of its KV cache; 0 = not known
     live: bool = True
+    number: int = 0  # counts verifiers in the order in which they came
     in_flight: InFlightBatches = field(default_factory=InFlightBatches)
     rows: Mean = field(default_factory=lambda: Mean(1.0))  # decoding rows of a pass
     cached: Mean = field(default_factory=lambda: Mean(0.0))  # their cached tokens together
     decode_ms: Mean = field(default_factory=lambda: Mean(0.0))  # expected time of passes without prefill
     refused_until: float = 0.0  # nothing is staged until then, because its stream was full
-    select_at: float | None = None  # when to call the policy's `select` again
     plan: Plan | None = None
     plan_at: float = 0.0
     planned: PlanInputs | None = None  # inputs of the last plan request

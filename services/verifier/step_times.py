@@ -1,8 +1,9 @@
 """When the parts of one step began and ended, and what is derived from it: verdict stamps and timeline spans."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
+from shared.protocol.changes import changed
 from shared.protocol.messages import Span, StagedBatch, Verdict
 
 
@@ -21,7 +22,7 @@ class StepTimes:
         fused: tokens of the pass that the verifier drafted itself.
         """
         queue_us, verify_us = _us(self.started - self.read_at), _us(self.ended - self.started)
-        return replace(
+        return changed(
             verdict,
             batch=batch,
             queue_us=queue_us,

@@ -8,8 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from shared.broker.contract import BrokerFull, CommitOutcome, CommitRow, LeaseLost, UnknownSession
-from shared.broker.memory_server import MemoryServer
+from shared.broker.memory_server import MemoryServer, Stream, number_of
 from shared.protocol import limits, wire
+from shared.protocol.changes import changed
 from shared.protocol.keys import Keys
 from shared.protocol.messages import Close, Finish, Heartbeat, Open, Verdict
 from shared.protocol.session import SessionHead, SessionLog, SessionSpec
@@ -93,9 +94,10 @@ class MemoryScripts:
 
     def ack(self, stream: str, ids: Sequence[str]) -> None:
         """ack.lua"""
-        if self._server.length(stream):
+        known = self._server.get(stream, Stream)
+        if known is not None:
             for id_ in ids:
-                self._server.stream(stream).remove(int(id_.split("-", maxsplit=1)[0]))
+                known.remove(number_of(id_))
 
     def dead_letter(self, stream: str, id_: str, data: bytes) -> None:
         """dead.lua"""
@@ -331,7 +333,7 @@ class MemoryScripts:
         self._server.expire(self._keys.session(session), limits.LOG_KEPT_S)
 
     def _send_to_scheduler(self, verdict: Verdict) -> None:
-        self._add_work(self._keys.verdicts, self._server.encode(replace(verdict, tokens=(), logprobs=())))
+        self._add_work(self._keys.verdicts, self._server.encode(changed(verdict, tokens=(), logprobs=())))
 
     def _send_copies(self, row: CommitRow, log: Log, verdict: Verdict, full: bytes = b"") -> None:
         if row.gateway:

@@ -93,14 +93,15 @@ class _Sleeper:
 class MemoryServer:
     """One broker, shared by the MemoryBroker of every service in this process.
 
-    encode: how messages become bytes. With `wire.encode_carried` their readers need not decode them.
+    clock: its own, in seconds. encode: how messages become bytes. With `wire.encode_carried` their readers need not
+    decode them.
     """
 
     def __init__(
         self, clock: Callable[[], float] | None = None, encode: Callable[[Message], bytes] = wire.encode
     ) -> None:
         """clock: the server's own, in seconds; None = that of the running loop."""
-        self._clock = clock or _loop_time
+        self.clock = clock or _loop_time
         self.encode = encode
         self.full = False  # no memory left: new sessions, records and spans are refused
         self._lives = 0
@@ -117,7 +118,7 @@ class MemoryServer:
 
     def now_ms(self) -> int:
         """The broker's clock."""
-        return round(self._clock() * 1000)
+        return round(self.clock() * 1000)
 
     def wipe(self) -> None:
         """Lose all data, as a restart without persistence does. Waiting readers get BrokerAway."""
@@ -139,7 +140,7 @@ class MemoryServer:
 
     def purge(self) -> None:
         """Delete expired keys. Called before each operation."""
-        now = self._clock()
+        now = self.clock()
         while self._expiry_heap and self._expiry_heap[0][0] <= now:
             _, key = heapq.heappop(self._expiry_heap)
             if self._expires.get(key, now + 1) <= now:
@@ -172,14 +173,14 @@ class MemoryServer:
     def expire(self, key: str, ttl_s: float) -> None:
         """Let a key expire in ttl_s, if it exists."""
         if key in self._values:
-            self._expires[key] = self._clock() + ttl_s
+            self._expires[key] = self.clock() + ttl_s
             heapq.heappush(self._expiry_heap, (self._expires[key], key))
 
     def ttl(self, key: str) -> float:
         """Seconds until a key expires; -1 = never, -2 = no such key."""
         if key not in self._values:
             return -2
-        return self._expires[key] - self._clock() if key in self._expires else -1
+        return self._expires[key] - self.clock() if key in self._expires else -1
 
     def expires(self, key: str) -> bool:
         """Whether a key has an expiry."""
@@ -214,11 +215,16 @@ class MemoryServer:
 
     def deliver(self, name: str, consumer: str, count: int) -> list[Entry]:
         """Deliver new entries of a work stream; they are pending from now on."""
-        group = self.group(name)
-        entries = self.stream(name).after(group.last, count)
+        stream = self.stream(name)
+        group = stream.group
+        if group is None:
+            group = stream.group = ConsumerGroup()
+        if not stream.entries or stream.entries[-1][0] <= group.last:  # nearly always of two streams of three
+            return []
+        entries = stream.after(group.last, count)
         for number, _ in entries:
-            group.last = number
             group.pending[number] = Delivered(consumer, 1)
+        group.last = entries[-1][0]
         return [Entry(name, f"{number}-0", data) for number, data in entries]
 
     def redeliver(self, name: str, consumer: str, count: int) -> list[Entry]:
@@ -269,6 +275,11 @@ class MemoryServer:
         finally:
             timer.cancel()
             self.drop_waiter(names, waiter)
+
+
+def number_of(entry_id: str) -> int:
+    """The number in an entry's id, "n-0"."""
+    return int(entry_id[:-2])
 
 
 def _loop_time() -> float:

@@ -8,6 +8,7 @@ from shared.broker.clock_offset import ClockOffset
 from shared.broker.contract import BrokerFull, Entry
 from shared.broker.memory_link import MemoryConnection, data_bytes
 from shared.broker.memory_scripts import MemoryScripts
+from shared.broker.memory_server import Stream, number_of
 from shared.protocol import wire
 from shared.protocol.messages import Message, Span
 
@@ -41,7 +42,7 @@ class MemoryStreams:
     async def read_pending(self, streams: Sequence[str], consumer: str, count: int) -> list[Entry]:
         def found() -> list[Entry]:
             entries = [e for stream in streams for e in self._server.redeliver(stream, consumer, count)]
-            return sorted(entries, key=lambda entry: _number(entry.id))
+            return sorted(entries, key=lambda entry: number_of(entry.id))
 
         return await self._connection.do("read_pending", found, received=data_bytes)
 
@@ -54,13 +55,13 @@ class MemoryStreams:
         return await self._connection.read("read_group", new, streams, block_s)
 
     async def read_inbox(self, inbox: str, after: str, count: int, block_s: float) -> list[Entry]:
-        last = _number(after)
+        last = number_of(after) if after != "0" else 0
 
         def new() -> list[Entry]:
-            if not self._server.length(inbox):
+            stream = self._server.get(inbox, Stream)
+            if stream is None or not stream.entries or stream.entries[-1][0] <= last:
                 return []
-            entries = self._server.stream(inbox).after(last, count)
-            return [Entry(inbox, f"{number}-0", data) for number, data in entries]
+            return [Entry(inbox, f"{number}-0", data) for number, data in stream.after(last, count)]
 
         return await self._connection.read("read_inbox", new, [inbox], block_s)
 
@@ -81,7 +82,3 @@ class MemoryStreams:
         packed = [wire.encode(replace(span, offset_us=self._clock.us)) for span in spans]
         with suppress(BrokerFull):
             await self._connection.do("trace", lambda: self._scripts.trace(packed), sum(map(len, packed)))
-
-
-def _number(entry_id: str) -> int:
-    return int(entry_id.split("-", maxsplit=1)[0])

@@ -42,7 +42,7 @@ class DraftResult:
 
 
 class Drafter(Protocol):
-    """A draft model with a KV cache per session. Every method but `cost_s` is called on the compute thread.
+    """A draft model with a KV cache per session. Every method but `costs_s` is called on the compute thread.
 
     A session's cache keeps the longest common prefix with the next request's ids, and the rest is rolled back. So
     rejected drafts need no message of their own.
@@ -64,8 +64,11 @@ class Drafter(Protocol):
         """Whether any request is under way."""
         ...
 
-    def cost_s(self) -> float:
-        """Modelled seconds of the next step; 0.0 for a real model."""
+    def costs_s(self) -> Sequence[float]:
+        """Modelled seconds of each of the next steps, as far as none but the last finishes a request.
+
+        () of a real model, and of one that takes no time.
+        """
         ...
 
     def forget(self, session: str) -> None:

@@ -22,15 +22,25 @@ class _Work:
     drafted: list[int]
     survival: Survival
     spent_s: float = 0.0
+    is_fed: bool = False  # whether all of the request's ids are cached
     missed: int | None = None
     stopped: bool = False
 
     def next_tokens(self) -> Sequence[int]:
         """Tokens that the next decode feeds: the next chunk of the request's ids, or the last guess."""
-        cached, ids = len(self.chain.tokens), self.request.ids
-        if cached < len(ids):
-            return ids[cached : cached + CHUNK]
-        return self.drafted[cached - len(ids) :]
+        if self.is_fed:
+            return self.drafted[-1:]
+        cached = len(self.chain.tokens)
+        return self.request.ids[cached : cached + CHUNK]
+
+    def decodes(self) -> list[int]:
+        """How many tokens each decode feeds until the request is finished."""
+        left = len(self.request.ids) - len(self.chain.tokens)
+        to_draft = self.request.k - len(self.drafted)
+        if left <= 0:
+            return [1] * max(to_draft, 1)
+        chunks = [min(CHUNK, left - fed) for fed in range(0, left, CHUNK)]
+        return chunks + [1] * (to_draft - 1)  # the last chunk's decode drafts the first token
 
 
 class ModelledDrafter:
@@ -87,9 +97,9 @@ class ModelledDrafter:
 
     def step(self) -> list[DraftResult]:
         """Run one decode; returns the requests that it finished."""
-        cost = self.cost_s()
+        cost = self._cost_s()
         finished = []
-        for work in list(self._works.values()):
+        for work in tuple(self._works.values()):
             work.spent_s += cost
             if self._advance(work):
                 finished.append(self._finish(work))
@@ -99,14 +109,20 @@ class ModelledDrafter:
         """Whether any request is under way."""
         return bool(self._works)
 
-    def cost_s(self) -> float:
+    def costs_s(self) -> Sequence[float]:
+        """Modelled seconds of the next steps: of a request that is alone, all that it needs; else one."""
+        if not self._works or not self._draft_s:
+            return ()
+        work = next(iter(self._works.values()))
+        if len(self._works) > 1 or work.request.stop_below:  # it may stop after any token
+            return [self._cost_s()]
+        return [self._draft_s * (1 + self._feed_share * (tokens - 1)) for tokens in work.decodes()]
+
+    def _cost_s(self) -> float:
         """Modelled seconds of the next step."""
-        if not self._works:
-            return 0.0
-        rows = len(self._works)
-        tokens = 0
+        rows, tokens = len(self._works), 0
         for work in self._works.values():
-            tokens += len(work.next_tokens()) or 1
+            tokens += 1 if work.is_fed else len(work.next_tokens())
         return self._draft_s * (1 + ROW_SHARE * (rows - 1) + self._feed_share * (tokens - rows))
 
     def forget(self, session: str) -> None:
@@ -133,8 +149,10 @@ class ModelledDrafter:
         """One decode of a request. Returns whether it is finished."""
         chain, request, drafted = work.chain, work.request, work.drafted
         chain.feed(work.next_tokens())
-        if len(chain.tokens) < len(request.ids):
-            return False
+        if not work.is_fed:
+            work.is_fed = len(chain.tokens) == len(request.ids)
+            if not work.is_fed:
+                return False
         if len(drafted) < request.k and not work.stopped:
             self._guess(work)
         return len(drafted) >= request.k or work.stopped

@@ -15,7 +15,10 @@ class ModelledPool:
         self.pages = pages
         self.page_tokens = page_tokens
         self._sharing = sharing
-        self._free = list(range(pages))
+        self._freed: list[int] = []  # pages that were held before
+        self._fresh = (
+            0  # pages from here on never were: a list of them would be most of a simulation's memory
+        )
         self._held: dict[str, list[int]] = {}
         self._refs: Counter[int] = Counter()
         self._order: dict[str, int] = {}
@@ -26,7 +29,7 @@ class ModelledPool:
     @property
     def used(self) -> int:
         """Pages held by any session."""
-        return self.pages - len(self._free)
+        return self._fresh - len(self._freed)
 
     def holds(self, session: str) -> bool:
         """Whether the session has pages."""
@@ -74,7 +77,7 @@ class ModelledPool:
         """
         self._enter(session)
         needed = -(-length // self.page_tokens) - len(self._held.get(session, ()))
-        missing = needed - len(self._free)
+        missing = needed - (self.pages - self.used)
         victims = self._victims(session, missing, protect) if missing > 0 else []
         if victims is None:
             return False
@@ -83,7 +86,8 @@ class ModelledPool:
             evicted(victim)
         held = self._held.setdefault(session, [])
         for _ in range(needed):
-            page = self._free.pop()
+            page = self._freed.pop() if self._freed else self._fresh
+            self._fresh += page == self._fresh
             self._refs[page] = 1
             held.append(page)
         return True
@@ -127,6 +131,6 @@ class ModelledPool:
         self._refs[page] -= 1
         if self._refs[page] == 0:
             del self._refs[page]
-            self._free.append(page)
+            self._freed.append(page)
             if page in self._content:
                 del self._index[self._content.pop(page)]

@@ -83,9 +83,9 @@ class ReplayDrafter:
         """Whether any request is under way."""
         return bool(self._works)
 
-    def cost_s(self) -> float:
+    def costs_s(self) -> Sequence[float]:
         """Modelled seconds of the next step."""
-        return next((work.seconds for work in self._works.values()), 0.0)
+        return [work.seconds for work in self._works.values() if work.seconds][:1]
 
     def forget(self, session: str) -> None:
         """Free everything held for a session. Unknown sessions are ignored."""

@@ -42,6 +42,11 @@ class Calibration:
         if self._drafts % REFIT_EVERY == 0:
             self.curve = self._fitted()
 
+    def excess(self) -> tuple[float, float]:
+        """Tokens counted, and by how many more the device expected to be accepted than were."""
+        expected = sum(seen * word for seen, word in zip(self._seen, OWN_WORD, strict=True))
+        return sum(self._seen), expected - sum(self._survived)
+
     def _fitted(self) -> tuple[float, ...]:
         weights = [seen + PRIOR for seen in self._seen]
         shares = [

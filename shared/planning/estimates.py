@@ -3,9 +3,11 @@
 Every estimate starts from a prior. Each new observation multiplies the weight of the old ones by `decay`.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
+from statistics import median
 from typing import ClassVar, Final
 
 import numpy as np
@@ -24,6 +26,9 @@ DEVICE_PRIOR_OBSERVATIONS: Final = (
 MAX_DRAFT_S: Final = 60.0  # per token; a device that reports more is not believed
 MAX_LINK_S: Final = 60.0
 CLOCK_SLACK_S: Final = 0.05  # difference of a device's clock and ours over a draft, at most
+# A device's report of its link has changed when the median of three differs by so much, in seconds and as a share.
+JUMP_S: Final = 0.01
+JUMP_SHARE: Final = 0.3
 DEVIATION: Final = 1.25  # standard deviation divided by mean absolute deviation, about
 
 
@@ -111,13 +116,31 @@ class DeviceEstimate:
     spread_s: Mean = field(default_factory=lambda: Mean(0.0, weight=0.08))
     greedy: Calibration = field(default_factory=Calibration)
     sampled: Calibration = field(default_factory=Calibration)
+    _reports: deque[float] = field(default_factory=lambda: deque(maxlen=3))
+    _reported_s: float = 0.0  # what the reports agree on
+    _excess_s: float = 0.0  # link_s beyond that, which drafts have shown
 
     def expect(self, draft_s: float, link_s: float) -> None:
-        """Take the device's own report, until there are observations. Raises ValueError for impossible figures."""
+        """Take the device's own report. Raises ValueError for impossible figures.
+
+        Until there are observations, it is the estimate. Later only a change of the link that it reports counts: a
+        session that does not draft would not find out that the link is shorter now.
+        """
         if not (0 <= draft_s <= MAX_DRAFT_S and 0 <= link_s <= MAX_LINK_S):
             raise ValueError(f"{draft_s} s a token, link {link_s} s")
         if not self.draft_s.seen and draft_s:
             self.draft_s.value, self.link_s.value = draft_s, link_s
+        self._reports.append(link_s)
+        level_s = median(self._reports)
+        if self._differs(level_s):
+            if self.link_s.seen:
+                self.link_s.value = max(0.0, level_s + self._excess_s)
+            self._reported_s = level_s
+        if not self._differs(link_s):  # else the link may have changed, and drafts over it as well
+            self._excess_s = self.link_s.value - self._reported_s
+
+    def _differs(self, report_s: float) -> bool:
+        return abs(report_s - self._reported_s) > max(JUMP_S, JUMP_SHARE * self._reported_s)
 
     def observe(self, tokens: int, draft_s: float, turnaround_s: float) -> None:
         """Add a draft: its tokens, its reported computing time, and the time from verdict to draft at the scheduler.
@@ -141,6 +164,13 @@ class DeviceEstimate:
         """Of its drafts at this temperature."""
         return self.sampled if temperature > 0 else self.greedy
 
+    @property
+    def overconfidence(self) -> float | None:
+        """By how much likelier it thinks its drafted tokens than they are accepted, on average; None before any."""
+        (greedy, more), (sampled, more_sampled) = self.greedy.excess(), self.sampled.excess()
+        tokens = greedy + sampled
+        return (more + more_sampled) / tokens if tokens else None
+
     def survival_curve(self, temperature: float | None) -> tuple[float, ...]:
         """What its survival bytes are worth, see Calibration.curve. temperature: None = not known."""
         return OWN_WORD if temperature is None else self.calibration(temperature).curve
@@ -158,7 +188,13 @@ class _Passes:
 
     def __init__(self, prior: Packed, weight: float, decay: float) -> None:
         self.count = 0
-        self._prior, self._weight, self._decay = prior, weight / len(self.SHAPES), decay
+        self._prior, self._decay = prior, decay
+        shapes = (
+            self.SHAPES / (self.SHAPES @ [prior.beta_ms, prior.per_token_ms, prior.per_context_ms])[:, None]
+        )
+        weight /= len(shapes)
+        self._prior_gram = (weight * shapes.T @ shapes).tolist()  # of a prior that is right
+        self._prior_moment = (weight * shapes.sum(axis=0)).tolist()
         # Lists, not arrays: NumPy's calls take longer than the sums of three terms.
         self._gram = [[0.0] * 3 for _ in range(3)]
         self._moment = [0.0] * 3
@@ -180,12 +216,13 @@ class _Passes:
 
     def law(self) -> Packed:
         """The law fitted to the passes, of which there must be one."""
-        prior = self._prior
         scale = self._scale / self._passes
-        theta = scale * np.array([prior.beta_ms, prior.per_token_ms, prior.per_context_ms])
-        shapes = self.SHAPES / (self.SHAPES @ theta)[:, None]
-        gram, moment = self._weight * shapes.T @ shapes, self._weight * shapes.sum(axis=0)
-        return Packed(*nonnegative(np.array(self._gram) + gram, np.array(self._moment) + moment))
+        gram = [
+            [a + b / scale**2 for a, b in zip(line, prior, strict=True)]
+            for line, prior in zip(self._gram, self._prior_gram, strict=True)
+        ]
+        moment = [a + b / scale for a, b in zip(self._moment, self._prior_moment, strict=True)]
+        return Packed(*nonnegative(gram, moment))
 
 
 class VerifyCost:

@@ -151,7 +151,7 @@ def _mean(errors: Sequence[float]) -> float | None:
 def _relative(terms: Sequence[Sequence[object]], passes: Sequence[Timed]) -> list[float]:
     """Coefficients of the terms by least relative squares. terms: [passes, coefficients]"""
     weighted = np.array(terms, dtype=float) / np.array([[one.ms] for one in passes])
-    return nonnegative(weighted.T @ weighted, weighted.sum(axis=0))
+    return nonnegative((weighted.T @ weighted).tolist(), weighted.sum(axis=0).tolist())
 
 
 def _rows(one: Timed) -> int:

@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cli.stack.stack import LocalStack
 from tests.exactness.cells import all_cells
-from tests.exactness.runner import CASES, options, run_cell
+from tests.exactness.runner import CASES, options_of, run_cell
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -75,13 +75,12 @@ async def run(models: Path, out: Path) -> int:
     columns = (TextColumn("{task.description:<44}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task("cells", total=len(cells))
-        for (sharing, window), group in groupby(cells, key=lambda cell: cell.stack):
+        for stack_of, group in groupby(cells, key=lambda cell: cell.stack):
             missing = [cell for cell in group if json.dumps(cell.key()) not in done]
-            progress.advance(bar, sum(cell.stack == (sharing, window) for cell in cells) - len(missing))
+            progress.advance(bar, sum(cell.stack == stack_of for cell in cells) - len(missing))
             if not missing:
                 continue
-            state_dir = out.parent / "exactness"
-            async with LocalStack(options(models, sharing, state_dir, OUTRIDER_WINDOW=window)) as stack:
+            async with LocalStack(options_of(missing[0], models, out.parent / "exactness")) as stack:
                 for cell in missing:
                     progress.update(bar, description=" ".join(f"{value}" for value in cell.key().values()))
                     outcome = await run_cell(stack, cell, CASES)

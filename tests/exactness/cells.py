@@ -20,7 +20,8 @@ SERVED: tuple[tuple[str, int], ...] = (
 class Cell:
     """One run over all cases. killed: what is killed twice during generation; "" = nothing.
 
-    window: the controller that sets draft lengths; "" = the policy does.
+    window: the controller that sets draft lengths; "" = the policy does. core_draft: the draft model drafts at the
+    core as well, where the window asks for it.
     """
 
     sharing: bool
@@ -29,11 +30,12 @@ class Cell:
     users: int
     killed: Killed = ""
     window: str = ""
+    core_draft: bool = False
 
     @property
-    def stack(self) -> tuple[bool, str]:
-        """What a stack is started with: prefix sharing and the window controller."""
-        return self.sharing, self.window
+    def stack(self) -> tuple[bool, str, bool]:
+        """What a stack is started with: prefix sharing, window controller, draft model at the core."""
+        return self.sharing, self.window, self.core_draft
 
     def key(self) -> dict[str, Any]:
         """The cell as an object of the result file."""
@@ -53,6 +55,8 @@ def all_cells() -> Iterator[Cell]:
         yield Cell(True, "fixed-k", 4, 1, window=window)
         for killed in ("", *KINDS):
             yield Cell(True, "fixed-k", 4, 8, killed, window)
+    for killed in ("", "verifier"):
+        yield Cell(True, "fixed-k", 4, 8, killed, "fused", core_draft=True)
 
 
 def sample() -> list[Cell]:
@@ -72,4 +76,5 @@ def sample() -> list[Cell]:
         Cell(False, "outrider", 0, 8, "scheduler"),
         Cell(True, "fixed-k", 4, 8, "draft_worker", "threshold"),
         Cell(True, "fixed-k", 4, 8, "verifier", "fused"),
+        Cell(True, "fixed-k", 4, 8, "verifier", "fused", core_draft=True),
     ]

@@ -44,6 +44,13 @@ def options(folder: Path, sharing: bool, state_dir: Path, **env: str) -> StackOp
     )
 
 
+def options_of(cell: Cell, folder: Path, state_dir: Path) -> StackOptions:
+    """Options of the stack that a cell needs."""
+    core_draft = str(folder / "draft.gguf") if cell.core_draft else ""
+    env = {"OUTRIDER_WINDOW": cell.window, "OUTRIDER_CORE_DRAFT": core_draft}
+    return options(folder, cell.sharing, state_dir, **env)
+
+
 async def run_cell(stack: LocalStack, cell: Cell, cases: Sequence[dict[str, Any]]) -> Outcome:
     """Run all cases, `cell.users` at a time, while the process that the cell names is killed twice."""
     killer = Killer(stack, cell, sum(len(case["tokens"]) for case in cases))

@@ -9,7 +9,7 @@ import pytest
 
 from cli.stack.stack import LocalStack
 from tests.exactness.cells import Cell, sample
-from tests.exactness.runner import CASES, options, run_cell
+from tests.exactness.runner import CASES, options_of, run_cell
 
 place = attrgetter("stack")
 pytestmark = [pytest.mark.model, pytest.mark.slow]
@@ -18,10 +18,10 @@ pytestmark = [pytest.mark.model, pytest.mark.slow]
 BY_STACK = {key: list(cells) for key, cells in groupby(sorted(sample(), key=place), key=place)}
 
 
-@pytest.mark.parametrize(("sharing", "window"), BY_STACK)
-async def test_text_is_the_targets_own(models_dir: Path, tmp_path: Path, sharing: bool, window: str) -> None:
-    async with LocalStack(options(models_dir, sharing, tmp_path, OUTRIDER_WINDOW=window)) as stack:
-        for number, cell in enumerate(BY_STACK[sharing, window]):
+@pytest.mark.parametrize("cells", BY_STACK.values(), ids=map(str, BY_STACK))
+async def test_text_is_the_targets_own(models_dir: Path, tmp_path: Path, cells: list[Cell]) -> None:
+    async with LocalStack(options_of(cells[0], models_dir, tmp_path)) as stack:
+        for number, cell in enumerate(cells):
             outcome = await run_cell(stack, cell, some_cases(cell, number))
             assert outcome.different == [], cell
             assert outcome.kills == (2 if cell.killed else 0), cell

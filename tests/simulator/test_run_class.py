@@ -1,13 +1,13 @@
 """The class of a run, on queues of known load: the recursion that the stack follows to the microsecond."""
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from loadgen.metrics.summary import Window
-from loadgen.request import ChatRequest, Record
+from loadgen.request import ChatRequest, Chunk, Record
 from simulator.run_class import classify
 from tests.simulator.queueing import Draws, Queue, kiefer_wolfowitz
 
@@ -29,6 +29,11 @@ def whole(of: list[Record]) -> Window:
     return Window(of[0].scheduled, max(record.ended for record in of))
 
 
+def arriving(of: list[Record]) -> Window:
+    """While requests arrive."""
+    return Window(of[0].scheduled, of[-1].scheduled)
+
+
 def classes(queue: Queue) -> Counter[str]:
     """How often a queue is of each class."""
     runs = [records(queue.draw(seed), queue.servers) for seed in SEEDS]
@@ -41,6 +46,40 @@ def with_burst(at: float, seed: int = 1, extra: int = 400) -> list[Record]:
     rng = np.random.default_rng(seed)
     burst = due[-1] * (at + 0.05 * rng.random(extra))
     return records((sorted([*due, *burst.tolist()]), [*services, *rng.exponential(0.02, extra).tolist()]))
+
+
+def in_turn(load: float, requests: int, seed: int, pass_s: float = 0.05, tokens: int = 40) -> list[Record]:
+    """Requests that take turns at a server, a token each, until all are served; lengths differ by half."""
+    rng = np.random.default_rng(seed)
+    due = np.cumsum(rng.exponential(pass_s * tokens / load, requests)).tolist()
+    left = rng.integers(tokens // 2, tokens + tokens // 2, requests).tolist()
+    waiting, now, run = deque[int](), 0.0, [Record(REQUEST, at, at) for at in due]
+    arrived = 0
+    while arrived < requests or waiting:
+        now = max(now, due[arrived]) if not waiting else now
+        while arrived < requests and due[arrived] <= now:
+            waiting.append(arrived)
+            arrived += 1
+        now += pass_s
+        n = waiting.popleft()
+        run[n].chunks.append(Chunk(now, "", (1,), 0))
+        run[n].ended, left[n] = now, left[n] - 1
+        if left[n]:
+            waiting.append(n)
+    return run
+
+
+@pytest.mark.parametrize(("load", "requests"), [(0.5, 300), (0.8, 300), (0.8, 1000)])
+def test_turns_below_load_one_are_stable(load: float, requests: int) -> None:
+    found = Counter(classify(run, arriving(run)) for run in (in_turn(load, requests, n) for n in range(6)))
+    assert found["stable"] >= 5
+
+
+@pytest.mark.parametrize(("load", "requests"), [(1.5, 300), (2.5, 300), (2.5, 100)])
+def test_turns_above_load_one_are_an_overload(load: float, requests: int) -> None:
+    """Those that come late share the server with fewer in the end: from arrival to end they take no longer."""
+    found = Counter(classify(run, arriving(run)) for run in (in_turn(load, requests, n) for n in range(6)))
+    assert found["overloaded"] >= 5
 
 
 @pytest.mark.parametrize("requests", [100, 400, 1000])

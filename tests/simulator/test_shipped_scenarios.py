@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 
 from shared.scenario.scenario import ScenarioError, read_scenario
+from simulator.build import stream_limit
 from simulator.load import plan_of
 from simulator.run import MODEL
 from simulator.scenario import read_simulated
+from simulator.stack import STREAM_LIMIT
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "scenarios").glob("*.yaml"))
@@ -38,3 +40,9 @@ def test_a_live_command_reads_it_or_says_why_not(file: Path) -> None:
 def test_fleets_have_their_sizes(name: str, devices: int, verifiers: int) -> None:
     scenario = read_simulated(ROOT / "scenarios" / f"{name}.yaml")
     assert (len(scenario.device_names()), scenario.core.verifiers) == (devices, verifiers)
+
+
+def test_streams_of_a_large_fleet_hold_all_of_its_users() -> None:
+    """Ten thousand users that come at once submit more requests than the default bound admits."""
+    assert stream_limit(len(read_simulated(ROOT / "scenarios" / "tenthousand.yaml").device_names())) == 20_000
+    assert stream_limit(14) == STREAM_LIMIT

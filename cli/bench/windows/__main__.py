@@ -8,35 +8,24 @@ twelve users at a time, at the cell's round-trip time. Speed is one user's token
 throughput that of all users; regret is the share of the oracle's figure that a controller misses.
 """
 
-import asyncio
-import logging
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import structlog
 import typer
 from rich.console import Console
 
-from cli.bench.windows.cells import BASELINE, ORACLE, CellRun, Grid
+from cli.bench.windows.cells import BASELINE, COMPARED, RECORDINGS, SCENARIO, CellRun, Grid
 from cli.bench.windows.comparison import as_rows, results_of, summary
+from cli.bench.windows.finish import finish
 from cli.bench.windows.picture import draw
 from cli.command.bench_main import bench_main
 from cli.command.errors import CommandError
 from cli.command.options import STATE
 from cli.simulate.options import SimulateOptions
-from cli.simulate.pool import run_in_processes
-from cli.simulate.table import TableRow
 from loadgen.measuring.result import write_measurement
 from loadgen.measuring.table import table
-from shared.planning.windows import WINDOW_NAMES
 
-SCENARIOS: Final = Path(__file__).resolve().parents[3] / "scenarios"
-RECORDINGS: Final = SCENARIOS / "recordings"
-COMPARED: Final = (
-    *(name for name in WINDOW_NAMES if name != "fused"),
-    ORACLE,
-)  # this verifier has no drafter
 QUICK_S: Final = 6.0  # of arrivals
 COLUMNS: Final = {
     "": "{controller}",
@@ -51,17 +40,6 @@ COLUMNS: Final = {
 }
 
 
-def run_all(runs: list[CellRun], options: SimulateOptions) -> None:
-    """Run what is not finished. Raises CommandError when a run has no valid result."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    rows: list[TableRow] = []
-    failed: list[str] = []
-    asyncio.run(run_in_processes(options, [run.run for run in runs], rows, failed))
-    failed += [f"{row.run.name}: {problem}" for row in rows for problem in row.body["problems"]]
-    if failed:
-        raise CommandError("; ".join(failed))
-
-
 def main(
     recording: Annotated[
         list[Path] | None,
@@ -71,7 +49,7 @@ def main(
     load: Annotated[str, typer.Option(help="Shares of the rate that saturates k = 4.")] = "0.3,0.7,1,1.2",
     controllers: Annotated[str, typer.Option(help="Window controllers.")] = ",".join(COMPARED),
     seeds: Annotated[str, typer.Option(help="Seeds; results are means over them.")] = "1,2",
-    scenario: Annotated[Path, typer.Option(exists=True, dir_okay=False)] = SCENARIOS / "windows.yaml",
+    scenario: Annotated[Path, typer.Option(exists=True, dir_okay=False)] = SCENARIO,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Runs at a time.")] = 1,
     quick: Annotated[bool, typer.Option(help="Seconds of arrivals only, for a look.")] = False,
     runs: Annotated[Path, typer.Option(help="Folder of the single runs.")] = STATE / "windows",
@@ -91,19 +69,31 @@ def main(
     )
     options = SimulateOptions([], jobs=jobs, out=runs)
     planned = grid.runs(options)
-    run_all(planned, replace(options, sweep=("",)))
+    try:
+        finish([run.run for run in planned], options)
+    finally:
+        report(grid, planned, out)
+
+
+def report(grid: Grid, planned: Sequence[CellRun], out: Path) -> None:
+    """Write and print what is said of the cells that are finished. Raises OSError."""
     results = results_of(planned)
-    rows = [summary(results, name) for name in names]
+    if not results:
+        return
+    rows = [summary(results, name) for name in grid.controllers]
     config: dict[str, Any] = {
-        "scenario": scenario.name,
+        "scenario": grid.scenario.name,
         "recordings": [path.name for path in grid.recordings],
         "seeds": grid.seeds,
         "duration": grid.duration,
     }
-    write_measurement(out, "windows", config, {"summary": rows, "cells": as_rows(results)})
-    draw(out.with_suffix(".png"), results, names)
+    cells = len({run.cell for run in planned})
+    body = {"summary": rows, "cells": as_rows(results), "cells_missing": cells - len(results)}
+    write_measurement(out, "windows", config, body)
+    draw(out.with_suffix(".png"), results, grid.controllers)
     console = Console()
-    console.print(table(rows, COLUMNS, "over k = 4, and missed of the oracle's"))
+    title = f"over k = 4, and missed of the oracle's, {len(results)} of {cells} cells"
+    console.print(table(rows, COLUMNS, title))
     console.print(f"written to {out} and {out.with_suffix('.png')}", soft_wrap=True)
 
 

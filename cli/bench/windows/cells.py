@@ -15,6 +15,7 @@ from cli.simulate.planned_run import PlannedRun, plan_runs
 from cli.simulate.sweep_field import SEED, SweepField, with_value
 from loadgen.run.runner import ClosedLoop
 from shared.compute.acceptance_record import RecordError, read_record
+from shared.planning.windows import WINDOW_NAMES
 from shared.scenario.scenario import checked, read_fields
 from simulator.load import load_plan
 from simulator.run import MODEL
@@ -24,6 +25,12 @@ DELAY, RATE = "devices.*.link.delay", "load.rate"
 STATIC_K: Final = 4
 BATCHING: Final = "fixed-k"  # of all controllers
 BASELINE, ORACLE = "static", "oracle"
+COMPARED: Final = (
+    *(name for name in WINDOW_NAMES if name != "fused"),
+    ORACLE,
+)  # this verifier has no drafter
+SCENARIO: Final = Path(__file__).resolve().parents[3] / "scenarios" / "windows.yaml"
+RECORDINGS: Final = SCENARIO.parent / "recordings"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any, Final
 
 from cli.bench.windows.cells import BASELINE, ORACLE, Cell, CellRun
+from cli.simulate.finished import is_finished
 from loadgen.metrics.summary import Window, answered, tpot_ms
 from loadgen.request import Record
 from loadgen.results.rows import record_of
@@ -60,11 +61,14 @@ def mean_speed(records: Iterable[Record], window: Window) -> float:
     return fmean(1e3 / tpot_ms(record) for record in counted if record.count > 1)
 
 
-def results_of(runs: Iterable[CellRun]) -> list[CellResult]:
-    """One result per cell, in the order of the runs."""
+def results_of(runs: Sequence[CellRun]) -> list[CellResult]:
+    """One result per cell of which all runs are finished, in the order of the runs."""
+    open_cells = {run.cell for run in runs if not is_finished(run.run)}
     found: dict[Cell, dict[str, list[Metrics]]] = defaultdict(lambda: defaultdict(list))
     rates: dict[Cell, float] = {}
     for run in runs:
+        if run.cell in open_cells:
+            continue
         found[run.cell][run.controller].append(metrics_of(run))
         rates[run.cell] = run.rate
     return [
@@ -104,8 +108,8 @@ def as_rows(results: Sequence[CellResult]) -> list[dict[str, Any]]:
             "load": result.cell.load,
             "rate": result.rate,
             **{
-                name: {measure: round(getattr(figures, measure), 3) for measure in MEASURES}
-                for name, figures in result.metrics.items()
+                name: {measure: round(getattr(metrics, measure), 3) for measure in MEASURES}
+                for name, metrics in result.metrics.items()
             },
         }
         for result in results

@@ -70,5 +70,5 @@ class TimedDrafter(ModelledDrafter):
         self.clock = clock
 
     def step(self) -> list[DraftResult]:
-        self.clock.now_s += self.cost_s()
+        self.clock.now_s += next(iter(self.costs_s()), 0.0)
         return super().step()

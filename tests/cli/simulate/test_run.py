@@ -13,6 +13,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
+from cli.simulate.options import SimulateOptions
+from cli.simulate.planned_run import plan_runs
+from cli.simulate.pool import groups_of
+from cli.simulate.sweep_field import SweepField
 from loadgen.report.page import build
 from loadgen.results.comparison import compare
 from loadgen.results.result_reader import read_all
@@ -102,6 +106,18 @@ def test_a_sweep_has_a_result_that_the_report_draws_and_a_picture(tmp_path: Path
     page = tmp_path / "sweep.html"
     build([tmp_path / "out" / "small" / "sweep.json"], page)
     assert "requests/s" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("jobs", "expected"),
+    [(1, [[0, 1], [2, 3]]), (2, [[0, 1], [2, 3]]), (3, [[0], [1], [2], [3]])],
+)
+def test_a_process_runs_all_policies_of_a_scenario_if_none_is_left_idle(
+    tmp_path: Path, jobs: int, expected: list[list[int]]
+) -> None:
+    options = SimulateOptions([written(tmp_path, LOADED)], out=tmp_path / "out")
+    runs = plan_runs(options, [SweepField("load.rate", [1, 2])])  # of two policies
+    assert [[runs.index(run) for run in group] for group in groups_of(runs, jobs)] == expected
 
 
 def test_a_run_that_fails_leaves_the_others(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from services.draft_worker.link import MAX_RESENDS, RESEND_TIMEOUT_S, DelayLine, Link
+from services.draft_worker.link import MAX_RESENDS, RESEND_TIMEOUT_S, DelayLine, Delivery, Link
 from shared.runtime.ids import Ids
 from shared.runtime.service import FineLoop
 from simulator.virtual_loop import run_virtual
@@ -78,3 +78,48 @@ def test_what_is_lost_comes_again_later() -> None:
     assert set(took) >= {0.01, round(0.01 + RESEND_TIMEOUT_S, 3), round(0.01 + 3 * RESEND_TIMEOUT_S, 3)}
     assert sum(late > 0.01 for late in took) / len(took) == pytest.approx(0.25, abs=0.03)
     assert max(took) <= 0.01 + RESEND_TIMEOUT_S * (2**MAX_RESENDS - 1) + 0.001
+
+
+async def delivered(link: Link, sizes: tuple[int, ...], every_s: float = 0.0) -> list[tuple[int, float]]:
+    """(message, when it was delivered) for messages of these sizes put at equal distances."""
+    loop, seen = asyncio.get_running_loop(), list[tuple[int, float]]()
+    line = Delivery[int](link, lambda item: seen.append((item, loop.time())))
+    for n, size in enumerate(sizes):
+        line.put(n, size)
+        await asyncio.sleep(every_s)
+    await asyncio.sleep(10)
+    return seen
+
+
+def test_a_delivery_is_as_late_as_its_link() -> None:
+    seen = run_virtual(delivered(Link(Ids(1), 0.02, bytes_per_s=1000), (100, 100, 0, 300)))
+    assert [n for n, _ in seen] == [0, 1, 2, 3]
+    assert [at for _, at in seen] == pytest.approx([0.12, 0.22, 0.22, 0.52], abs=1e-5)
+
+
+def test_without_a_delay_it_delivers_at_once_and_in_order_after_one() -> None:
+    async def play() -> list[int]:
+        link, seen = Link(Ids(1), 0.02), list[int]()
+        line = Delivery[int](link, seen.append)
+        line.put(1)
+        link.delay_s = 0.0
+        line.put(2)
+        before = list(seen)
+        await asyncio.sleep(1)
+        line.put(3)
+        return [*before, *seen]
+
+    assert run_virtual(play()) == [1, 2, 3]
+
+
+def test_closed_it_delivers_nothing() -> None:
+    async def play() -> list[int]:
+        seen = list[int]()
+        line = Delivery[int](Link(Ids(1), 0.02), seen.append)
+        line.put(1)
+        line.close()
+        line.put(2)
+        await asyncio.sleep(1)
+        return seen
+
+    assert run_virtual(play()) == []

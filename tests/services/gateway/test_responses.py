@@ -28,6 +28,13 @@ async def test_a_completion() -> None:
         assert log.spec.stop_ids == (STOP_ID,)
 
 
+async def test_the_scheduler_is_told_the_temperature() -> None:
+    async with running_stack() as stack:
+        for temperature in (0, 0.7):
+            await stack.complete(temperature=temperature)
+        assert [submit.temperature for submit in stack.core.submits] == [0.0, 0.7]
+
+
 async def test_a_chat_goes_through_the_template_and_ends_at_the_stop_token() -> None:
     async with running_stack() as stack:
         stack.core.text = lambda log: [*byte_bpe().encode(TEXT), STOP_ID]

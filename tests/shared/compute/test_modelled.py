@@ -22,7 +22,7 @@ def draft_all(drafter: ModelledDrafter, request: DraftRequest) -> tuple[tuple[in
     drafter.start(request)
     spent = 0.0
     while drafter.busy():
-        spent += drafter.cost_s()
+        spent += next(iter(drafter.costs_s()), 0.0)
         results = drafter.step()
     return results[0].tokens, spent
 
@@ -114,7 +114,7 @@ def test_costs_follow_their_laws() -> None:
     assert spent == pytest.approx(0.040)
     for session in "ab":
         drafter.start(DraftRequest(session, (1,), 1, SAMPLING))
-    assert drafter.cost_s() == pytest.approx(0.010 * 1.7)
+    assert sum(drafter.costs_s()) == pytest.approx(0.010 * 1.7)
 
 
 def test_a_drafter_is_as_sure_as_it_is_right_and_stops_there() -> None:
@@ -188,3 +188,26 @@ class TestPool:
         assert self.fill(target, "a", prompt)
         assert target.admit("b", prompt, ["b"], 16)
         assert target.cached("b") == 8
+
+
+@pytest.mark.parametrize(("prompt", "k"), [(1, 4), (40, 4), (65, 3), (200, 1), (100, 0)])
+def test_it_knows_the_costs_of_a_request_that_is_alone(prompt: int, k: int) -> None:
+    drafter = ModelledDrafter(draft_ms=10)
+    drafter.start(DraftRequest("s", tuple(range(prompt)), k, SamplingParams(seed=1, vocab=1000)))
+    costs = drafter.costs_s()
+    singly = []
+    while drafter.busy():
+        singly.append(drafter.costs_s()[0])
+        drafter.step()
+    assert costs == singly
+
+
+def test_it_knows_only_the_next_cost_where_it_may_stop_or_is_shared() -> None:
+    sampling = SamplingParams(seed=1, vocab=1000)
+    drafter = ModelledDrafter(draft_ms=10)
+    drafter.start(DraftRequest("s", (1, 2), 4, sampling, stop_below=9))
+    assert len(drafter.costs_s()) == 1
+    drafter.start(DraftRequest("s", (1, 2), 4, sampling))
+    assert len(drafter.costs_s()) == 4
+    drafter.start(DraftRequest("t", (1, 2), 4, sampling))
+    assert len(drafter.costs_s()) == 1

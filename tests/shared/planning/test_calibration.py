@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.planning.calibration import BIN, BINS, FADE_AT, OWN_WORD, Calibration, monotone
+from shared.planning.estimates import DeviceEstimate
 
 
 def after(drafts: int, byte: int, share: float) -> Calibration:
@@ -38,6 +39,17 @@ def test_every_token_of_a_draft_counts_with_all_before_it() -> None:
     assert curve[250 // BIN] > 0.95
     assert curve[130 // BIN] < 0.1
     assert curve[20 // BIN] < 0.05
+
+
+def test_how_much_too_sure_a_device_is() -> None:
+    tokens, excess = after(500, byte=247, share=0.5).excess()
+    assert (tokens, excess / tokens) == (500, pytest.approx(247 / 255 - 0.5, abs=0.01))
+    estimate = DeviceEstimate()
+    assert estimate.overconfidence is None
+    for _ in range(10):
+        estimate.calibration(0.0).observe((247,), 1)
+        estimate.calibration(0.9).observe((247,), 0)
+    assert estimate.overconfidence == pytest.approx(247 / 255 - 0.5, abs=0.01)
 
 
 def test_it_follows_a_change() -> None:

@@ -139,7 +139,7 @@ def test_impossible_figures_of_a_device_are_refused(draft_s: float, link_s: floa
     device = DeviceEstimate()
     with pytest.raises(ValueError, match="s a token"):
         device.expect(draft_s, link_s)
-    assert device == DeviceEstimate()
+    assert (device.draft_s, device.link_s) == (DeviceEstimate().draft_s, DeviceEstimate().link_s)
 
 
 def test_a_device_report_counts_until_the_first_observation() -> None:
@@ -149,6 +149,43 @@ def test_a_device_report_counts_until_the_first_observation() -> None:
     device.observe(4, 0.04, 0.05)
     device.expect(0.02, 0.03)
     assert (device.draft_s.value, device.link_s.value) == (pytest.approx(0.01), pytest.approx(0.01))
+
+
+@pytest.mark.parametrize("far_s", [0.2, 0.005])
+def test_a_link_that_changes_is_followed_without_drafts(far_s: float) -> None:
+    """Drafts take 10 ms longer than the report says. One odd report is noise, two are a change."""
+    device = DeviceEstimate()
+    for _ in range(5):
+        device.expect(0.01, 0.02)
+        device.observe(4, 0.04, 0.04 + 0.03)
+    device.expect(0.01, far_s)
+    assert device.link_s.value == pytest.approx(0.03)
+    device.expect(0.01, 0.02)
+    assert device.link_s.value == pytest.approx(0.03)
+    for _ in range(2):
+        device.expect(0.01, far_s)
+    assert device.link_s.value == pytest.approx(far_s + 0.01)
+
+
+def test_drafts_over_a_changed_link_do_not_count_twice() -> None:
+    device = DeviceEstimate()
+    for _ in range(5):
+        device.expect(0.01, 0.02)
+        device.observe(4, 0.04, 0.04 + 0.02)
+    for _ in range(2):
+        device.expect(0.01, 0.2)
+        for _ in range(4):
+            device.observe(4, 0.04, 0.04 + 0.2)
+    assert device.link_s.value == pytest.approx(0.2)
+
+
+def test_reports_that_vary_a_little_change_nothing() -> None:
+    device = DeviceEstimate()
+    device.expect(0.01, 0.045)
+    device.observe(4, 0.04, 0.04 + 0.05)
+    for report_s in (0.04, 0.05, 0.045, 0.05, 0.04):
+        device.expect(0.01, report_s)
+    assert device.link_s.value == pytest.approx(0.05)
 
 
 def test_a_session_can_start_from_the_alpha_of_others() -> None:

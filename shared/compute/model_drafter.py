@@ -12,9 +12,8 @@ import structlog
 from shared.compute.drafter import DraftRequest
 from shared.compute.target import TargetModel, TargetRow
 
-MAX_FED: Final = (
-    256  # tokens of a session in one pass; a long prompt is fed over several rows, without drafts
-)
+# Tokens that the first pass of a batch feeds at most: long prompts are read over several batches, without drafts.
+MAX_FED: Final = 512
 
 log = structlog.get_logger()
 
@@ -50,19 +49,27 @@ class ModelDrafter:
         return [tuple(drafts[request.session]) for request in requests]
 
     def _first_rows(self, requests: Sequence[DraftRequest]) -> list[TargetRow]:
-        """Rows that feed what the model lacks of each session, at least its last token. Without room: no row."""
-        rows, protect = [], [request.session for request in requests]
-        for request in requests:
+        """Rows that feed what the model lacks of each session, at least its last token; those that lack least first.
+
+        Without room, in its pages or in the pass, a session has no row.
+        """
+        rows, room, protect = [], MAX_FED, [request.session for request in requests]
+        for request in sorted(requests, key=self._missing):
             session, ids = request.session, request.ids
             if self._model.cached(session) >= len(ids):  # a row once more: its last token must be fed
                 self._model.forget(session)
-            if not self._model.admit(session, ids, protect, len(ids) + request.k):
+            if room == 0 or not self._model.admit(session, ids, protect, len(ids) + request.k):
                 continue
             start = self._model.cached(session)
-            fed = ids[start : start + MAX_FED]
+            fed = ids[start : start + room]
+            room -= len(fed)
             whole = start + len(fed) == len(ids)
             rows.append(TargetRow(session, start, fed, len(fed), whole, request.sampling))
         return rows
+
+    def _missing(self, request: DraftRequest) -> int:
+        """Tokens of a session that the model has not read."""
+        return len(request.ids) - self._model.cached(request.session)
 
     def _step(
         self, rows: Sequence[TargetRow], drafts: dict[str, list[int]], requests: Sequence[DraftRequest]

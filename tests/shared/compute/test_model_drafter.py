@@ -17,7 +17,7 @@ VOCAB = 1000
 def text_of(name: str, prompt: int, n: int = 60) -> tuple[tuple[int, ...], SamplingParams]:
     """A session's prompt and answer together, and its sampling."""
     sampling = SamplingParams(seed=ord(name), vocab=VOCAB)
-    ids = tuple(range(1, prompt + 1))
+    ids = tuple(1 + n % (VOCAB - 1) for n in range(prompt))
     return ids + expected_text(ids, sampling, n, stop_ids=()), sampling
 
 
@@ -58,6 +58,18 @@ def test_a_long_prompt_is_read_over_several_rows() -> None:
     assert drafter.draft([request("a", long, 0, 2)]) == [()]
     text, _ = text_of("a", long)
     assert drafter.draft([request("a", long, 0, 2)]) == [text[long : long + 2]]
+
+
+def test_long_prompts_share_a_pass_and_hold_nobody_up() -> None:
+    drafter = ModelDrafter(ModelledTarget(VOCAB, prefix_sharing=False))
+    lengths = {"a": MAX_FED - 100, "b": MAX_FED - 100, "c": 9}
+
+    def drafted(committed: int) -> list[int]:
+        requests = [request(name, prompt, committed, 2) for name, prompt in lengths.items()]
+        return [len(draft) for draft in drafter.draft(requests)]
+
+    assert drafted(0) == [2, 0, 2]
+    assert drafted(1) == [2, 2, 2]
 
 
 def test_without_room_there_is_no_draft_and_others_have_theirs() -> None:

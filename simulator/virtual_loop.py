@@ -94,6 +94,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._ready.append(handle)
         return handle  # type: ignore[return-value]  # it has what is asked of a handle
 
+    def call_soon_threadsafe(
+        self, callback: Callable[[*Args], object], *args: *Args, context: Context | None = None
+    ) -> asyncio.Handle:
+        """See AbstractEventLoop.call_soon_threadsafe. Ctrl-C calls it; a loop that never sleeps is not to be woken."""
+        return self.call_soon(callback, *args, context=context)
+
     def call_later(
         self, delay: float, callback: Callable[[*Args], object], *args: *Args, context: Context | None = None
     ) -> asyncio.TimerHandle:

@@ -101,31 +101,29 @@ class Arm:
 class Stopwatch:
     """Marks, at whole virtual seconds: (virtual time, wall-clock time, CPU time of this process), in seconds.
 
-    seconds: of virtual time in which calls are counted, after a first one; 0 = none. calls: counted.
+    seconds: of virtual time in which calls are counted, after a first one; 0 = none. calls_per_round: function calls of
+    Python and of C in that time, for each round that ended in it.
     """
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.marks: list[tuple[float, float, float]] = []
-        self.calls = 0
+        self.calls_per_round = 0.0
         self._profile, self._seconds = cProfile.Profile(), seconds
-        self._counted: list[float] = []  # virtual times of the first and the last call
+        self._begun: float | None = None  # virtual time of the first counted call
 
     def __call__(self, state: RunState, client: SimulatedClient) -> None:
-        self.marks.append((client.now(), time.perf_counter(), time.process_time()))
+        now = client.now()
+        self.marks.append((now, time.perf_counter(), time.process_time()))
         if not self._seconds or not state.started:
             return
-        if not self._counted and client.now() >= state.started + 1.0:
-            self._counted.append(client.now())
+        if self._begun is None and now >= state.started + 1.0:
+            self._begun = now
             self._profile.enable()
-        elif len(self._counted) == 1 and client.now() >= self._counted[0] + self._seconds:
+        elif self._begun is not None and not self.calls_per_round and now >= self._begun + self._seconds:
             self._profile.disable()
-            self._counted.append(client.now())
-
-    def calls_per_round(self, records: Sequence[Record]) -> float:
-        """Function calls of a round, of Python and of C. Only where they were counted."""
-        begin, end = self._counted
-        rounds = sum(begin <= chunk.at < end for record in records for chunk in record.chunks)
-        return sum(entry.callcount for entry in self._profile.getstats()) / rounds
+            records = [*state.records, *client.in_flight.values()]
+            rounds = sum(self._begun <= chunk.at < now for record in records for chunk in record.chunks)
+            self.calls_per_round = sum(entry.callcount for entry in self._profile.getstats()) / rounds
 
     def rates(self, records: Sequence[Record], start: float) -> dict[str, float]:
         """Rates between the first mark after `start` and the last mark. start: virtual seconds."""
@@ -186,7 +184,7 @@ def measure_here(case: Case) -> dict[str, float]:
     found = watch.rates(state.records, state.started)
     found["start_s"] -= began
     if case.calls:
-        found[BY_CALLS] = watch.calls_per_round(state.records)
+        found[BY_CALLS] = watch.calls_per_round
     return found | {"peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 

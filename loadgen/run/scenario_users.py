@@ -1,7 +1,7 @@
 """The users of a scenario. Each sends its next request after its answer, or after a pause; some leave and return."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -36,9 +36,9 @@ class Users:
         self.records.setdefault(user, []).append(record)
         self.prompt_of[id(record)] = prompt
 
-    def served(self) -> int:
-        """Users that have got a token."""
-        return sum(any(record.chunks for record in records) for records in self.records.values())
+    def without_token(self, users: Iterable[int]) -> list[int]:
+        """Those of these users that have not got a token."""
+        return [user for user in users if not any(record.chunks for record in self.records.get(user, ()))]
 
     def tokens(self) -> dict[int, int]:
         """Tokens of each user in the counted interval."""
@@ -110,15 +110,20 @@ async def use(
 
     failures: a user whose request fails sends the next one after a pause. Otherwise it raises UsersError.
     """
-    users = Users()
+    users, waiting = Users(), list(range(len(devices)))
     tasks = [
         asyncio.create_task(_User(client, users, n, device, model, scenario, prompts, failures).run())
         for n, device in enumerate(devices)
     ]
+    ended: list[
+        asyncio.Task[None]
+    ] = []  # by a failure: nobody looks at thousands of tasks fifty times a second
+    for task in tasks:
+        task.add_done_callback(ended.append)
     try:
         async with asyncio.timeout(FIRST_S):
-            while users.served() < len(devices):
-                _raise_if_failed(tasks)
+            while waiting := users.without_token(waiting):
+                _raise_if_failed(ended)
                 await asyncio.sleep(0.02)
         await asyncio.sleep(settle_s)
         users.start = client.now()
@@ -126,7 +131,7 @@ async def use(
         users.end = client.now()
         _raise_if_failed(tasks)
     except TimeoutError:
-        raise UsersError(f"only {users.served()} of {len(devices)} users were served") from None
+        raise UsersError(f"only {len(devices) - len(waiting)} of {len(devices)} users were served") from None
     finally:
         for task in tasks:
             task.cancel()

@@ -133,7 +133,7 @@ def test_gguf_and_tokenizer_json_have_one_vocabulary(models_dir: Path, drafter: 
 @pytest.mark.parametrize(
     "sampling",
     [
-        SamplingParams(1, V),
+        SamplingParams(12, V),  # whose eight tokens are clear on every CPU
         SamplingParams(2, V, 0.7),
         SamplingParams(3, V, 1.0, 0, 0.9),
         SamplingParams(4, V, 1.3, 40),

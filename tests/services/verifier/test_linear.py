@@ -29,6 +29,7 @@ def test_reordered(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("piece_bytes", [1, 33 * 4 * 3, 1 << 20])
 def test_widened_is_rounded_once(rows: int, piece_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layouts, "PIECE_BYTES", piece_bytes)
+    torch.manual_seed(rows)  # a sum that happens to be near zero has a large relative error
     plain = nn.Linear(33, 70).to(torch.bfloat16).requires_grad_(False)
     x = torch.randn(1, rows, 33).bfloat16()
     exact = x.double() @ plain.weight.double().T + plain.bias.double()

@@ -59,8 +59,10 @@ def _bounded(base: Any, parts: list[Any]) -> st.SearchStrategy[Any]:
         return st.text(st.characters(codec="utf-8"), max_size=min(longest or 0, 40))
     if base is bytes:
         return st.binary(max_size=40)
-    if base is float:
-        return st.floats(allow_nan=False)  # NaN is not equal to itself; it has its own test
+    if base is float:  # NaN is not equal to itself; it has its own test
+        low = next((part.ge for part in parts if isinstance(part, Ge)), None)
+        high = next((part.le for part in parts if isinstance(part, Le)), None)
+        return st.floats(low, high, allow_nan=False)  # type: ignore[arg-type]
     if base is int:
         low = max([_whole(part.ge) for part in parts if isinstance(part, Ge)], default=None)
         high = min(

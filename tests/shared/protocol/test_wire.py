@@ -200,6 +200,10 @@ OUT_OF_RANGE: list[tuple[Message, str]] = [
     (Heartbeat("verifier", "a b", 1), r"Heartbeat.name"),
     (Heartbeat("verifier", "a", 1 << 53), r"Heartbeat.generation"),
     (Submit("s", 1, 1, 1, "gw:1", "x" * 65), r"Submit.device"),
+    (Submit("s", 1, 1, 1, "gw:1", temperature=math.nan), r"Submit.temperature"),
+    (Submit("s", 1, 1, 1, "gw:1", temperature=-0.1), r"Submit.temperature"),
+    (replace(DRAFT, survival=bytes(65)), r"Draft.survival"),
+    (replace(DRAFT, survival="ab"), r"Draft.survival"),  # type: ignore[arg-type]
     (Tune(0), r"Tune.threads"),
     (StagedBatch(1, 1, (StagedRow("s", 1, 1, 1, 1, 65, "", ""),)), r"StagedBatch.rows.0.next_k"),
     (StagedBatch(1, 1, (StagedRow("s", 1, 1, 1, 1, 1, "", ""),) * 513), r"StagedBatch.rows"),

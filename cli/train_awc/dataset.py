@@ -42,8 +42,13 @@ class Examples:
 
     def of(self, chosen: npt.NDArray[np.bool_]) -> "Examples":
         """Some of the looks. chosen: [L]"""
-        parts = (self.features, self.predicted, self.log_costs, self.weights, self.cell)
-        return Examples(*(part[chosen] for part in parts))
+        return Examples(
+            self.features[chosen],
+            self.predicted[chosen],
+            self.log_costs[chosen],
+            self.weights[chosen],
+            self.cell[chosen],
+        )
 
     @property
     def fold(self) -> npt.NDArray[np.int64]:

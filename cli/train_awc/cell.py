@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from shared.planning.windows.sensors import FEATURES
 from shared.scenario.scenario import checked
 from simulator.scenario import SimulatedScenario
 
@@ -41,7 +42,7 @@ class Cell:
         """SHA-256 of all that a cell's results are made of, code aside."""
         (group,) = self.fields["devices"]
         named = group | {"recording": Path(group.get("recording", "")).name}
-        inputs = [self.seed, self.policy, ARMS, {**self.fields, "devices": [named]}]
+        inputs = [self.seed, self.policy, ARMS, FEATURES, {**self.fields, "devices": [named]}]
         return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 

@@ -13,9 +13,7 @@ RECORDINGS: Final = Path(__file__).resolve().parents[2] / "scenarios" / "recordi
 
 
 def train_awc(
-    cells: Annotated[
-        int, typer.Option(min=5, max=1000, help="Cells to simulate; one in five is held out.")
-    ] = 60,
+    cells: Annotated[int, typer.Option(min=5, max=1000, help="Cells to simulate.")] = 60,
     seed: Annotated[int, typer.Option(min=0, max=1 << 31, help="Of cells and network.")] = 1,
     recording: Annotated[
         list[Path] | None,

@@ -24,7 +24,7 @@ from shared.planning.windows.window import MAX_K
 
 Floats = npt.NDArray[np.float64]
 CHOICES: Final[tuple[Choice, ...]] = (("none", 0), *(("distributed", k) for k in range(1, MAX_K + 1)))
-HELD_OUT: Final = 5  # one cell in so many is kept for judging
+FOLDS: Final = 5  # groups of cells; each is judged by a network that was fitted to the others
 # Looks under an arm that is far from the best show loads that a good controller never brings about: log cost by which
 # an arm must be worse for its looks to count 1/e.
 NEAR: Final = 0.3
@@ -40,11 +40,20 @@ class Examples:
     weights: Floats
     cell: npt.NDArray[np.int64]
 
-    def of(self, held_out: bool) -> "Examples":
-        """Those that are held out, or the others. Whole cells are held out: looks of one cell resemble each other."""
-        chosen = (self.cell % HELD_OUT == HELD_OUT - 1) == held_out
-        parts = (self.features, self.predicted, self.log_costs, self.weights, self.cell)
-        return Examples(*(part[chosen] for part in parts))
+    def of(self, chosen: npt.NDArray[np.bool_]) -> "Examples":
+        """Some of the looks. chosen: [L]"""
+        return Examples(
+            self.features[chosen],
+            self.predicted[chosen],
+            self.log_costs[chosen],
+            self.weights[chosen],
+            self.cell[chosen],
+        )
+
+    @property
+    def fold(self) -> npt.NDArray[np.int64]:
+        """Each look's fold, [L]. Whole cells are held out: looks of one cell resemble each other."""
+        return self.cell % FOLDS
 
     @property
     def digest(self) -> str:
@@ -56,13 +65,14 @@ class Examples:
 
 
 def read_examples(files: Sequence[Path]) -> Examples:
-    """The examples of the cells' files. Raises CommandError."""
+    """The examples of the cells' files, numbered in order. Raises CommandError."""
+    if len(files) < FOLDS:
+        raise CommandError(
+            f"--cells: {len(files)}; give at least {FOLDS}, for a cell to be held out in each fold"
+        )
     parts = [_of_cell(number, file) for number, file in enumerate(files)]
     columns = zip(*((p.features, p.predicted, p.log_costs, p.weights, p.cell) for p in parts), strict=True)
-    examples = Examples(*(np.concatenate(column) for column in columns))
-    if not len(examples.of(held_out=True).cell):
-        raise CommandError(f"--cells: {len(files)}; one in {HELD_OUT} is held out, so at least {HELD_OUT}")
-    return examples
+    return Examples(*(np.concatenate(column) for column in columns))
 
 
 def _of_cell(number: int, file: Path) -> Examples:

@@ -1,20 +1,21 @@
-"""Fits the network of `awc` to examples, and judges it on those that were held out."""
+"""Fits the network of `awc` to examples, and judges it on those that it has not seen."""
 
 from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
 
-from cli.train_awc.dataset import CHOICES, Examples, Floats
+from cli.train_awc.dataset import CHOICES, FOLDS, Examples, Floats
+from shared.planning.windows.awc import best
 from shared.planning.windows.cost_network import ARRAYS, CostNetwork
 from shared.planning.windows.sensors import FEATURES
 
-HIDDEN: Final = 24
-EPOCHS: Final = 1500
-RATE: Final = 3e-3
-DECAY: Final = 0.02  # of weights
+HIDDEN: Final = 16
+EPOCHS: Final = 300
+RATE: Final = 5e-3
+DECAY: Final = 0.1  # of weights
 HUBER: Final = 0.1  # log cost beyond which an error counts by its size, not its square
-BLUR: Final = 0.15  # of standardised features: cells are few, and must not be recognised by exact figures
+BLUR: Final = 0.8  # of standardised features: cells are few, and must not be recognised by exact figures
 # Choices that are far from the best need not be predicted well: log cost by which one counts 1/e.
 FAR: Final = 0.4
 
@@ -60,16 +61,33 @@ def fit(examples: Examples, seed: int, about: Mapping[str, Any], epochs: int = E
     return CostNetwork(CHOICES, **arrays, about=about)
 
 
-def judge(network: CostNetwork, examples: Examples) -> dict[str, float]:
+def held_out_costs(examples: Examples, seed: int, epochs: int = EPOCHS) -> Floats:
+    """Predicted log costs of each fold, by a network that was fitted to the other folds. [L, C]"""
+    costs = np.empty_like(examples.log_costs)
+    for fold in range(FOLDS):
+        held_out = examples.fold == fold
+        network = fit(examples.of(~held_out), seed, {}, epochs)
+        costs[held_out] = predicted_costs(network, examples.of(held_out))
+    return costs
+
+
+def predicted_costs(network: CostNetwork, examples: Examples) -> Floats:
+    """The network's log costs at each look, [L, C]."""
+    rows = zip(examples.features, examples.predicted, strict=True)
+    return np.array([network.log_costs(x.astype(np.float32), base) for x, base in rows])
+
+
+def judge(costs: Floats, examples: Examples) -> dict[str, float]:
     """Cost of a token beyond that of the best length at each look, as a share, averaged over cells.
 
-    goodput: the least by its formula. static_4; best_static: the one length that is best over all of these cells.
+    costs: predicted log costs [L, C], from which `awc` would take its choice. goodput: the least by its formula.
+    best_static: the one length that is best over all of these cells.
     """
-    rows = zip(examples.features, examples.predicted, strict=True)
-    costs = np.array([network.log_costs(x.astype(np.float32), base) for x, base in rows])
     of_static = [_regret(examples, np.full(len(costs), at)) for at in range(len(CHOICES))]
     return {
-        "awc": _regret(examples, costs.argmin(axis=1)),
+        "awc": _regret(
+            examples, np.array([best(*pair) for pair in zip(costs, examples.predicted, strict=True)])
+        ),
         "goodput": _regret(examples, examples.predicted.argmin(axis=1)),
         "static_4": of_static[CHOICES.index(("distributed", 4))],
         "best_static": min(of_static),

@@ -5,10 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from rich.console import Console
 
+from cli.train_awc.cell import draw_cell
 from cli.train_awc.dataset import Examples, read_examples
-from cli.train_awc.fit import fit, judge
+from cli.train_awc.fit import fit, held_out_costs, judge
 from cli.train_awc.sweep import sweep
 from shared.compute.acceptance_record import read_record
 from shared.planning.windows.cost_network import CostNetwork, write_weights
@@ -48,23 +50,29 @@ def train(options: TrainOptions, console: Console) -> None:
     report = json.dumps(network.about, indent=1) + "\n"
     (options.out / REPORT).write_text(report, encoding="utf-8")
     for name, title in ROWS.items():
-        console.print(f"{title:34} {100 * network.about['held_out_regret'][name]:5.1f} %", highlight=False)
-    console.print(
-        f"more a token than the best length of each moment, held-out cells: {options.out / WEIGHTS}"
-    )
+        regrets = [100 * of[name] for of in network.about["held_out_regret"].values()]
+        console.print(f"{title:34}" + "".join(f"{one:12.1f} %" for one in regrets), highlight=False)
+    policies = "".join(f"{policy:>14}" for policy in network.about["held_out_regret"])
+    console.print(f"{'more a token than the best length':34}{policies}", highlight=False)
+    console.print(f"of each moment, in cells not seen. Weights: {options.out / WEIGHTS}", soft_wrap=True)
 
 
 def fitted(examples: Examples, options: TrainOptions) -> CostNetwork:
-    """The network, with its origin and what it is worth on the cells that were held out."""
-    network = fit(examples.of(held_out=False), options.seed, {})
+    """The network of all cells, with its origin, and what such a network is worth in cells that it has not seen."""
+    network = fit(examples, options.seed, {})
+    costs = held_out_costs(examples, options.seed)
+    cells = [draw_cell(number, options.seed, options.recordings) for number in range(options.cells)]
+    policy = np.array([cells[number].policy for number in examples.cell])
+    regret = {"all": judge(costs, examples)}
+    for name in sorted(set(policy)):
+        regret[name] = judge(costs[policy == name], examples.of(policy == name))
     about: dict[str, Any] = {
         "cells": options.cells,
         "seed": options.seed,
         "recordings": [recording.name for recording in options.recordings],
         "looks": len(examples.cell),
         "data_sha256": examples.digest,
-        "held_out_regret": judge(network, examples.of(held_out=True)),
-        "trained_regret": judge(network, examples.of(held_out=False)),
+        "held_out_regret": regret,
         "probe": _probe(network, examples),
     }
     return replace(network, about=about)

@@ -35,7 +35,10 @@ def sweep(
     )
     if len(waiting) < cells:
         console.print(f"{cells - len(waiting)} of {cells} cells are simulated already")
-    asyncio.run(_Pool(waiting, cells, recordings, console).run(jobs))
+    try:
+        asyncio.run(_Pool(waiting, cells, recordings, console).run(jobs))
+    except asyncio.CancelledError:  # SIGTERM
+        raise KeyboardInterrupt from None
     return files
 
 

@@ -1,9 +1,9 @@
 """`awc`: adaptive window control (DSD). A small network learnt from simulations predicts what a token costs.
 
 Every few batches of a verifier it predicts the log cost of a token for every mode and draft length, and takes the
-least: by simulated outcomes, so with the queues, prompts and waits that goodput's formula leaves out. A choice changes
-only for a predicted gain of 5 %, and by at most two tokens a batch, so that lengths do not flutter. Where the load or
-the devices are unlike all that the network has seen, goodput's formula decides, and a warning says so.
+least: by simulated outcomes, so with the queues, prompts and waits that goodput's formula leaves out. It departs from
+goodput's length, and from the present one, only for a predicted gain of 5 %, and moves by at most two tokens a batch.
+Where load or devices are unlike all that the network has seen, goodput's formula decides, and a warning says so.
 
 All sessions of a verifier get one length, as with `goodput`: they wait for each other.
 """
@@ -17,7 +17,7 @@ import structlog
 from shared.planning.views import SessionView
 from shared.planning.windows.cost_network import CostNetwork, predicted_of, read_weights
 from shared.planning.windows.goodput import best_length
-from shared.planning.windows.sensors import Reading, Sensors
+from shared.planning.windows.sensors import FloatArray, Reading, Sensors
 from shared.planning.windows.window import Decision, Load, Mode, RoundOutcome
 
 GAIN: Final = log(1.05)  # predicted gain that a change must bring
@@ -107,12 +107,13 @@ class Awc:
             k = best_length(load, setpoint.target if setpoint else None)
             return ("distributed" if k else "none"), k
         choices = self.network.choices
-        costs = self.network.log_costs(reading.features, predicted_of(choices, reading.predicted))
-        best = int(costs.argmin())
+        predicted = predicted_of(choices, reading.predicted)
+        costs = self.network.log_costs(reading.features, predicted)
+        chosen = best(costs, predicted)
         present = (setpoint.mode, setpoint.target) if setpoint else None
-        if present in choices and costs[choices.index(present)] - costs[best] < GAIN:
+        if present in choices and costs[choices.index(present)] - costs[chosen] < GAIN:
             return present
-        return choices[best]
+        return choices[chosen]
 
     def _is_outside(self, reading: Reading) -> bool:
         name = self.network.outside(reading.features)
@@ -120,6 +121,15 @@ class Awc:
             self.warned.add(name)
             logger.warning("awc is outside of its training range, goodput decides", feature=name)
         return name is not None
+
+
+def best(costs: FloatArray, predicted: FloatArray) -> int:
+    """Index of the choice of least log cost, or of goodput's if that is hardly more. costs, predicted: [C]
+
+    A network that has learnt from few simulations is wrong by some percent itself.
+    """
+    cheapest, goodput = int(costs.argmin()), int(predicted.argmin())
+    return cheapest if costs[goodput] - costs[cheapest] >= GAIN else goodput
 
 
 def make(k: int) -> Awc:

@@ -3,7 +3,10 @@
 What the best engines do, with the devices' links and speeds in the prediction: one length for all sessions of a
 verifier, argmax over k of Σ u(k) / T(k). u(k) = (1 - α^(k+1)) / (1 - α) are a session's expected tokens of a round.
 
-    T(k) = max over sessions (link + k · draft) + pass(rows · (k + 1) new tokens)        T(0) = pass(rows)
+    T(k) = max(away + pass, pass / (1 - s))        away = max over sessions (link + k · draft), 0 for k = 0
+
+pass is that of rows · (k + 1) new tokens, and s the share of the verifier's time that new sessions' prompts take: it
+reads them while devices draft, and keeps everybody waiting where they do not.
 
 All sessions get one length because a round's costs are shared: alone, each would let the others wait for its longer
 draft. Acceptance, speeds and the law of a pass are the scheduler's estimates. Who does not draft learns nothing about
@@ -81,15 +84,15 @@ def hopeful_length(load: Load, present: int | None) -> int:
 
 def best_length(load: Load, present: int | None, hope: float = 0.0) -> int:
     """The length with the highest predicted rate, or the present one if that is hardly better. hope: of α."""
-    rates = predicted_rates(load, hope)
+    rates = predicted_rates(load, hope, load.prompt_share)
     best = int(rates.argmax())
     return best if present is None or rates[best] > GAIN * rates[present] else present
 
 
-def predicted_rates(load: Load, hope: float = 0.0) -> np.ndarray:
+def predicted_rates(load: Load, hope: float = 0.0, prompt_share: float = 0.0) -> np.ndarray:
     """Expected tokens per millisecond of all sessions together for k = 0 to MAX_K, [MAX_K + 1].
 
-    hope: standard deviations by which each α is better than estimated.
+    hope: standard deviations by which each α is better than estimated. prompt_share: s.
     """
     drafting = [view for view in load.sessions if view.can_draft]
     others = len(load.sessions) - len(drafting)
@@ -100,7 +103,7 @@ def predicted_rates(load: Load, hope: float = 0.0) -> np.ndarray:
     law = load.law
     new = len(drafting) * (KS + 1) + others
     pass_ms = law.beta_ms + law.per_token_ms * new + law.per_context_ms * load.cached * len(load.sessions)
-    rates: np.ndarray = tokens / (away_ms + pass_ms)
+    rates: np.ndarray = tokens / np.maximum(away_ms + pass_ms, pass_ms / (1 - prompt_share))
     return rates
 
 

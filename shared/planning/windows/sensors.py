@@ -26,7 +26,6 @@ FEATURES: Final = (
     "draft",  # log of the mean time of a drafted token
     "uneven",  # log of the slowest draft of four tokens over the mean one
     "per_token",  # log of a further token's time in a pass
-    "context",  # time that the cached tokens of a row add
     "sessions",  # log of their number
     "rows",  # log of the mean rows of a pass over the sessions: how the policy batches
     "alpha",  # mean acceptance, slow average
@@ -38,7 +37,6 @@ FEATURES: Final = (
     "trend",  # log of the number of sessions over its slow average
     "excess",  # log of the measured round over the predicted one
     "tpot",  # log of the measured time per token
-    "remaining",  # log of the mean tokens to come
     "k",  # present draft length, as a share of the longest
     *(f"shape_{k}" for k in SHAPE),  # log cost predicted by goodput, less its mean over these
 )
@@ -159,10 +157,8 @@ def _of_load(load: Load, views: Sequence[SessionView], unit_ms: float) -> dict[s
     waiting = sum(view.phase in ("prefill", "prefilling") for view in views)
     return {
         "per_token": log(max(load.law.per_token_ms / unit_ms, MIN_RATIO)),
-        "context": load.law.per_context_ms * load.cached / unit_ms,
         "sessions": log(count),
         "rows": log(load.rows / count),
         "prefill": waiting / count,
         "queue": log1p(1e3 * load.queue_s / unit_ms),
-        "remaining": log1p(sum(view.remaining for view in views) / count),
     }

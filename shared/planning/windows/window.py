@@ -31,7 +31,7 @@ class Load:
 
     verifier: its name. step: grows with each of its batches. law: milliseconds of a pass, the hop to the next one
     included. rows: mean rows of a pass. cached: mean cached tokens of a row. sessions: all that it serves. queue_s:
-    until it has finished what is staged.
+    until it has finished what is staged. prompt_share: of its time, for prompts of new sessions.
     """
 
     verifier: str
@@ -41,6 +41,7 @@ class Load:
     cached: float
     sessions: Sessions
     queue_s: float
+    prompt_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

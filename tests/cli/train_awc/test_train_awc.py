@@ -11,8 +11,8 @@ from rich.console import Console
 from cli.command.errors import CommandError
 from cli.train_awc.cell import ARMS, draw_cell
 from cli.train_awc.cell_run import run_cell, write_arrays
-from cli.train_awc.dataset import CHOICES, HELD_OUT, Examples, read_examples
-from cli.train_awc.fit import fit, judge
+from cli.train_awc.dataset import CHOICES, FOLDS, Examples, read_examples
+from cli.train_awc.fit import fit, held_out_costs, judge
 from cli.train_awc.run import REPORT, WEIGHTS, TrainOptions, train
 from shared.planning.windows.cost_network import read_weights
 from shared.planning.windows.sensors import FEATURES
@@ -38,7 +38,7 @@ def write_cell(file: Path, took_ms: np.ndarray, present: np.ndarray, arm: np.nda
 def cells(folder: Path, best: int = 2) -> list[Path]:
     """Cells in which the arm `best` costs 10 ms a token, and each arm further away a fifth more."""
     took = 100.0 * 1.2 ** np.abs(np.arange(len(ARMS)) - best)
-    files = [folder / f"{number}.npz" for number in range(2 * HELD_OUT)]
+    files = [folder / f"{number}.npz" for number in range(2 * FOLDS)]
     for number, file in enumerate(files):
         write_cell(
             file, np.tile(took[:, None], SESSIONS), np.ones((9, SESSIONS), bool), np.arange(9) % 7, number
@@ -79,16 +79,15 @@ def test_looks_under_a_bad_arm_count_less_and_every_cell_alike(tmp_path: Path) -
 
 def test_whole_cells_are_held_out(tmp_path: Path) -> None:
     found = read_examples(cells(tmp_path))
-    assert set(found.of(held_out=True).cell) == {4, 9}
-    assert set(found.of(held_out=False).cell) == {0, 1, 2, 3, 5, 6, 7, 8}
+    assert set(found.of(found.fold == 4).cell) == {4, 9}
+    assert set(found.of(found.fold != 4).cell) == {0, 1, 2, 3, 5, 6, 7, 8}
     with pytest.raises(CommandError, match="at least 5"):
         read_examples(cells(tmp_path)[:3])
 
 
 def test_the_network_learns_the_best_length_that_goodput_does_not_see(tmp_path: Path) -> None:
     found = read_examples(cells(tmp_path))
-    network = fit(found.of(held_out=False), 1, {}, epochs=300)
-    judged = judge(network, found.of(held_out=True))
+    judged = judge(held_out_costs(found, 1, epochs=200), found)
     assert judged["awc"] == pytest.approx(0.0, abs=0.02)
     assert judged["goodput"] == pytest.approx(1.2**2 - 1)  # it sees no difference, and takes k = 0
     assert judged["best_static"] == judged["best_static_of_each_cell"] == pytest.approx(0.0)
@@ -107,21 +106,21 @@ def test_the_same_examples_and_seed_give_the_same_network(tmp_path: Path) -> Non
 def test_a_tiny_sweep_trains_resumes_and_gives_the_same_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cli.train_awc.cell.REQUESTS", 3)
-    for number in range(HELD_OUT):
+    monkeypatch.setattr("cli.train_awc.cell.REQUESTS", 6)
+    for number in range(FOLDS):
         cell = draw_cell(number, 1, ())
         arrays = run_cell(cell)
         assert np.isfinite(arrays["took_ms"]).all()
         assert arrays["took_ms"].shape == (len(ARMS), len(arrays["tokens"]))
         (tmp_path / "cells").mkdir(exist_ok=True)
         write_arrays(tmp_path / "cells" / f"{number:03}.npz", arrays, cell.digest)
-    options = TrainOptions(HELD_OUT, 1, (), 1, tmp_path)
+    options = TrainOptions(FOLDS, 1, (), 1, tmp_path)
     train(options, Console(quiet=True))  # all cells are there: none is simulated again
     first = (tmp_path / WEIGHTS).read_bytes()
     train(options, Console(quiet=True))
     assert (tmp_path / WEIGHTS).read_bytes() == first
     assert read_weights(tmp_path / WEIGHTS).choices == CHOICES
-    assert set(json.loads((tmp_path / REPORT).read_text())["held_out_regret"]) >= {
+    assert set(json.loads((tmp_path / REPORT).read_text())["held_out_regret"]["all"]) >= {
         "awc",
         "goodput",
         "static_4",
@@ -130,4 +129,5 @@ def test_a_tiny_sweep_trains_resumes_and_gives_the_same_file(
 
 def _of_one(file: Path) -> Examples:
     """The examples of one cell, read beside cells of another kind."""
-    return read_examples([*cells(file.parent)[:4], file]).of(held_out=True)
+    found = read_examples([*cells(file.parent)[:4], file])
+    return found.of(found.cell == 4)

@@ -90,6 +90,17 @@ def test_goodput_is_the_argmax_over_all_lengths() -> None:
     assert make_window("goodput").decide(both[0], load(*both)).k == int(np.argmax(expected))
 
 
+def test_goodput_drafts_where_prompts_are_read_meanwhile() -> None:
+    """No draft pays by itself, but a third of the verifier's time goes to prompts, which drafting hides."""
+    one = view(alpha=0.7, draft_ms=8.0, link_ms=30.0)
+    quiet, busy = load(one), replace(load(one), prompt_share=1 / 3)
+    assert make_window("goodput").decide(one, quiet).k == 0
+    assert make_window("goodput").decide(one, busy).k > 0
+    rates = [predicted_rates(what, prompt_share=what.prompt_share) for what in (quiet, busy)]
+    assert rates[1][0] == pytest.approx(rates[0][0] * 2 / 3)
+    assert rates[1][8] == rates[0][8]  # more than a third of that round is away
+
+
 def test_goodput_drafts_further_the_surer_and_not_at_all_where_it_does_not_pay() -> None:
     def k(alpha: float, draft_ms: float = 5.0, link_ms: float = 4.0) -> int:
         one = view("a", alpha, draft_ms, link_ms)

@@ -8,12 +8,12 @@ import json
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
+from cli.command.child_process import stop_process
 from cli.command.errors import CommandError
 from cli.simulate.finished import is_finished, mark_finished, mark_unfinished
 from cli.simulate.options import SimulateOptions
@@ -23,7 +23,6 @@ from cli.simulate.table import TableRow
 from loadgen.commands.exit import progress_console
 from shared.scenario.scenario import PolicyConfig
 
-STOP_S: Final = 5.0  # from SIGTERM to SIGKILL
 KEPT_LINES: Final = 30  # of a process's messages
 LINE_BYTES: Final = 1 << 20
 
@@ -105,7 +104,7 @@ async def _run(options: SimulateOptions, group: Sequence[PlannedRun], progress: 
                 progress.update(left[0], line)
         code = await process.wait()
     except asyncio.CancelledError:
-        await _stop(process)
+        await stop_process(process)
         raise
     finally:
         _end_finished(left, progress)
@@ -152,17 +151,6 @@ async def _lines(process: asyncio.subprocess.Process) -> AsyncIterator[str]:
     async for line in process.stderr:
         if text := line.decode("utf-8", "replace").rstrip():
             yield text
-
-
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    with suppress(ProcessLookupError):
-        process.terminate()
-    try:
-        async with asyncio.timeout(STOP_S):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
 
 
 def _reason(last: Sequence[str]) -> str:

@@ -6,17 +6,16 @@ import sys
 import time
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from rich.console import Console
 
+from cli.command.child_process import stop_process
 from cli.command.errors import CommandError
 from cli.train_awc.cell import Cell, draw_cell
 
-STOP_S: Final = 5.0  # from SIGTERM to SIGKILL
 LAST_BYTES: Final = 2000  # of a process's messages that are shown where it fails
 
 
@@ -93,21 +92,10 @@ class _Pool:
         try:
             _, messages = await process.communicate()
         except asyncio.CancelledError:
-            await _stop(process)
+            await stop_process(process)
             raise
         if process.returncode:
             last = messages[-LAST_BYTES:].decode("utf-8", "replace").strip()
             raise CommandError(
                 f"cell {cell.number}: its process ended with code {process.returncode}\n{last}"
             )
-
-
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    with suppress(ProcessLookupError):
-        process.terminate()
-    try:
-        async with asyncio.timeout(STOP_S):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()

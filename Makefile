@@ -32,10 +32,12 @@ unit: setup ## unit tests in two processes: without slow ones, a model or a brow
 coverage: setup ## branch coverage of shared and the pure cores by unit tests; the floor is in pyproject.toml
 	@$(BIN)/python -m pytest $(UNIT) --cov --cov-report=term:skip-covered $(PYTEST_ARGS) tests/shared tests/services tests/integration
 
-# Exit code 5: PYTEST_ARGS selects no test of this half.
-test: demo-model ## all tests: the unit tests in two processes, then the others in one
+# Exit code 5: PYTEST_ARGS selects no test of this part. Slow tests without a model are single threads that mostly
+# simulate; those with one use all cores, so they run one at a time.
+test: demo-model ## all tests: unit tests and slow ones in two processes, then those with a model in one
 	@$(BIN)/python -m pytest $(UNIT) $(UNIT_ARGS) $(PYTEST_ARGS) || [ $$? -eq 5 ]
-	@$(BIN)/python -m pytest -m "(slow or model) and not browser" $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	@$(BIN)/python -m pytest -m "slow and not model and not browser" -n 2 --dist worksteal -q --durations 20 $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	@$(BIN)/python -m pytest -m "model and not browser" -q --durations 20 $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 setup: ## the environment .venv with pinned packages
 	@command -v $(PYTHON) >/dev/null || { echo "outrider setup: no $(PYTHON) on the path; install Python 3.11 or newer (Debian: apt-get install python3 python3-venv)"; exit 1; }

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shared.planning.views import SessionView
-from shared.planning.windows.awc import DECIDE_EVERY, Setpoint
+from shared.planning.windows.awc import MAX_STEP
+from shared.planning.windows.rates import token_price
 from shared.planning.windows.sensors import FloatArray, Sensors
+from shared.planning.windows.setpoint import Choice, Setpoints
 from shared.planning.windows.window import Decision, Load, Mode, RoundOutcome
 
 
@@ -29,7 +31,7 @@ class Arm:
         self.looks: list[Look] = []
         self._mode, self._k = mode, k
         self._sensors = Sensors()
-        self._setpoints: dict[str, Setpoint] = {}
+        self._setpoints = Setpoints(MAX_STEP)
 
     def observe(self, session: str, outcome: RoundOutcome) -> None:
         """Average the round."""
@@ -41,14 +43,12 @@ class Arm:
 
     def decide(self, session: SessionView, load: Load) -> Decision:
         """The arm's choice; a look every few batches."""
-        setpoint = self._setpoints.get(load.verifier)
-        if setpoint is None:
-            setpoint = self._setpoints[load.verifier] = Setpoint.begin(self._mode, self._k, load.step)
+
+        def choose(_: Choice | None) -> Choice:
             self._look(session, load)
-        elif load.step - setpoint.decided_at >= DECIDE_EVERY:
-            setpoint.turn(self._mode, self._k, load.step)
-            self._look(session, load)
-        return setpoint.decision(load.step)
+            return Choice(self._mode, self._k, token_price(load, self._k))
+
+        return self._setpoints.decide(session, load, choose)
 
     def _look(self, session: SessionView, load: Load) -> None:
         reading = self._sensors.read(session, load, self._k)

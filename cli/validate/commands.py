@@ -32,6 +32,10 @@ Quick = Annotated[bool, typer.Option("--quick", help="One short live run of ever
 Modelled = Annotated[
     bool, typer.Option("--modelled", help="Live with a modelled core, which computes nothing.")
 ]
+Drafters = Annotated[
+    bool,
+    typer.Option("--drafters", help="Real draft workers on this machine in place of emulated devices."),
+]
 Live = Annotated[
     bool, typer.Option("--live/--no-live", help="Run live what is not kept in --out; or only simulate.")
 ]
@@ -50,6 +54,7 @@ def validate(
     measure: Measure = 0,
     quick: Quick = False,
     modelled: Modelled = False,
+    drafters: Drafters = False,
     live: Live = True,
     out: OutFolder = STATE / "validate",
     state: StateDir = STATE,
@@ -62,6 +67,9 @@ def validate(
     again if these differ by more than 5 %. Live runs are kept in --out: after Ctrl-C the same command goes on, and
     --no-live compares them with the simulator as it is now. Nothing else should run meanwhile.
 
+    With --drafters every device is a draft worker with the pair's draft model, on this machine; the serving costs are
+    those of --profile, such as the OUT/profile.json of an earlier run.
+
     Results: tables, OUT/validation.json and .png, and OUT/profile.json, which `outrider simulate --profile` takes.
     """
     from cli.validate.options import ValidateOptions
@@ -69,7 +77,7 @@ def validate(
     from shared.planning.profile import ProfileError
     from shared.scenario.scenario import ScenarioError
 
-    fitted = None if tuned else tuning
-    flags = (1 if quick else repeats, settle, measure, modelled, live, any_profile, quick)
+    fitted = None if tuned or drafters else tuning
+    flags = (1 if quick else repeats, settle, measure, modelled, live, any_profile, quick, drafters)
     with cli_errors(ScenarioError, ProfileError):
         run_validate(ValidateOptions(scenarios, fitted, target, dtype, profile, *flags, out, state))

@@ -1,4 +1,4 @@
-"""The core of a validation: the real target with recorded texts, or a modelled one, live and as it is simulated."""
+"""The stack of a validation, live and as it is simulated: the real target with recorded texts, or a modelled one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,11 +11,13 @@ from cli.baseline import Baseline
 from cli.command.errors import CommandError
 from cli.race.recording import TEXTS, prompts_of, record, recorded
 from cli.stack.stack import Ports, StackOptions
+from cli.validate import drafters
 from loadgen.workload.prompt_source import Synthetic
 from shared.compute.modelled_drafter import FEED_SHARE as MODELLED_FEED
 from shared.compute.replay import FEED_SHARE as REPLAYED_FEED
 from shared.planning.profile import Profile, ServingCosts
 from shared.planning.server_laws import PackedLaw
+from shared.protocol.vocabulary import vocabulary_of_tokenizer_json
 from shared.scenario.quantity import Quantity
 from shared.scenario.scenario import DeviceSpec
 from simulator.build import VOCAB
@@ -37,7 +39,10 @@ class Texts:
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """A target in its folder; None = a modelled core. profile: its costs, None of a modelled core."""
+    """A target in its folder; None = a modelled core.
+
+    profile: its costs, None of a modelled core. draft: model of real draft workers; None = devices are emulated.
+    """
 
     folder: Path | None
     name: str
@@ -45,11 +50,14 @@ class Core:
     profile: Profile | None
     profile_file: Path | None
     state_dir: Path
+    draft: Path | None = None
 
     @property
     def about(self) -> str:
         """Model and kind, for the cells that are kept."""
-        return f"{self.name} {self.dtype}" if self.folder else MODELLED
+        if self.folder is None:
+            return MODELLED
+        return f"{self.name} {self.dtype}" + (f" with {self.draft.name}" if self.draft else "")
 
     @property
     def serving(self) -> ServingCosts | None:
@@ -82,17 +90,23 @@ class Core:
     def stack(self, scenario: SimulatedScenario, file: Path, texts: Texts) -> StackOptions:
         """The live stack. file: the scenario's, which the devices read."""
         recorded = ("--recordings", str(texts.file.resolve())) if texts.file else ()
-        verify = f"{self._verify_ms(scenario):.4f}"
+        emulated = (
+            "--scenario",
+            str(file.resolve()),
+            "--verify-ms",
+            f"{self._verify_ms(scenario):.4f}",
+            *recorded,
+        )
         return StackOptions(
             self.folder,
-            None,
+            self.draft,
             self.name,
             modelled=self.folder is None,
-            draft_workers=0,
+            draft_workers=sum(group.count for group in scenario.devices) if self.draft else 0,
             ports=Ports.free(),
             state_dir=self.state_dir / "stack",
             env=self._settings(scenario),
-            devices=("--scenario", str(file.resolve()), "--verify-ms", verify, *recorded),
+            devices=() if self.draft else emulated,
         )
 
     def simulated(self, scenario: SimulatedScenario, texts: Texts) -> dict[str, Any]:
@@ -101,12 +115,22 @@ class Core:
         core = scenario.core.model_copy(update={"kv_tokens": kv_tokens(scenario)})
         if self.folder is None:
             core = core.model_copy(update={"server": modelled_law(scenario)})
+        scenario = scenario.model_copy(update={"core": core, "feed": Quantity(feed, feed)})
         return {
-            "scenario": scenario.model_copy(update={"core": core, "feed": Quantity(feed, feed)}),
+            "scenario": scenario,
             "profile": self.profile,
             "profile_file": str(self.profile_file.resolve()) if self.profile_file else "",
             "prompts": tuple(tuple(token % VOCAB for token in prompt) for prompt in texts.prompts),
+            **self._drafters(scenario, texts),
         }
+
+    def _drafters(self, scenario: SimulatedScenario, texts: Texts) -> dict[str, Any]:
+        """The fields of a Simulation that describe real draft workers."""
+        if self.draft is None or self.folder is None or self.profile is None:
+            return {}
+        vocab = vocabulary_of_tokenizer_json(self.folder / "tokenizer.json").size
+        replay = drafters.replay_of(scenario, self.draft, vocab, texts.prompts, texts.answers)
+        return drafters.simulated(scenario, self.profile, replay)
 
     def _settings(self, scenario: SimulatedScenario) -> dict[str, str]:
         settings = {"OUTRIDER_KV_TOKENS": str(kv_tokens(scenario))}

@@ -17,7 +17,7 @@ class ValidateOptions:
 
     tuning: scenario on which the serving costs are fitted; None = the profile's own. settle_s, measure_s: 0 = the
     scenario's, or with `quick` short ones. live: run what is not kept yet. any_profile: take a profile of another
-    machine, model or version.
+    machine, model or version. drafters: real draft workers in place of emulated devices.
     """
 
     scenarios: Sequence[Path]
@@ -32,6 +32,7 @@ class ValidateOptions:
     live: bool
     any_profile: bool
     quick: bool
+    drafters: bool
     out: Path
     state_dir: Path
 

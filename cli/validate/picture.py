@@ -15,6 +15,7 @@ def draw(path: Path, cells: Sequence[Compared]) -> None:
     """Write the picture. A colour is a scenario; the grey band is ±BAND."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # only for pictures
     from matplotlib.figure import Figure
+    from matplotlib.ticker import ScalarFormatter
 
     figure = Figure(figsize=(11, 9), layout="constrained")
     FigureCanvasAgg(figure)
@@ -37,6 +38,9 @@ def draw(path: Path, cells: Sequence[Compared]) -> None:
             x, y = [metric.of(cell.live) for cell in of], [metric.of(cell.simulated) for cell in of]
             panel.plot(x, y, "o", color=f"C{number}", label=scenario, markersize=5)
         panel.set(xscale="log", yscale="log", title=name, xlabel=f"live, {metric.unit}", ylabel="simulated")
+        for axis in (panel.xaxis, panel.yaxis):
+            axis.set_major_formatter(ScalarFormatter())
+            axis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:g}"[0] in "235" else "")
     figure.axes[0].legend(fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)

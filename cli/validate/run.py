@@ -17,6 +17,7 @@ from cli.validate import picture, report
 from cli.validate.agreement import Compared
 from cli.validate.cell import Cell, LiveRepeat
 from cli.validate.core_model import MODELLED, Core, Texts, check_policies
+from cli.validate.drafters import check_links
 from cli.validate.live_runs import LiveRuns
 from cli.validate.options import ValidateOptions
 from cli.validate.profile_check import differences
@@ -82,6 +83,8 @@ class _Validation:
         read_scenario(path)  # refuses what a live run has not
         scenario = read_simulated(path)
         check_policies(scenario, path)
+        if self.options.drafters:
+            check_links(scenario, path)
         times_s = self.options.times_s(scenario)
         cells = tuple(
             Cell(path.stem, scenario, policy, *times_s, self.core.about) for policy in scenario.policies
@@ -159,6 +162,7 @@ class _Validation:
             "model": self.core.name,
             "dtype": self.core.dtype,
             "modelled": self.options.modelled,
+            "drafters": self.options.drafters,
             "repeats": self.options.repeats,
             "remarks": list(self.remarks),
             "profile_date": self.core.profile.date if self.core.profile else None,
@@ -179,9 +183,9 @@ def _core(options: ValidateOptions) -> tuple[Core, list[str]]:
     state = options.state_dir / "validate"
     if options.modelled:
         if options.tuning is None:
-            raise CommandError("--tuned: a modelled core has no profile; leave it out")
+            raise CommandError("--tuned, --drafters: a modelled core has no profile; leave them out")
         return Core(None, MODELLED, "", None, None, state), ["live with a modelled core: nothing is computed"]
-    folder, _, name = resolve(options.target, "")
+    folder, draft, name = resolve(options.target, "")
     profile: Profile = read_profile(options.profile)
     try:
         _ = profile.pass_table
@@ -189,7 +193,8 @@ def _core(options: ValidateOptions) -> tuple[Core, list[str]]:
         raise CommandError(f"{options.profile}: {error}; `outrider calibrate` measures them") from None
     if options.tuning is None and profile.serving is None:
         raise CommandError(
-            f"--tuned: {options.profile} has no serving costs; without --tuned they are fitted"
+            f"--profile: {options.profile} has no serving costs; give the profile.json that `outrider validate` writes "
+            "into --out without --tuned and --drafters"
         )
     remarks = []
     if others := differences(profile, name, options.dtype):
@@ -197,4 +202,5 @@ def _core(options: ValidateOptions) -> tuple[Core, list[str]]:
         if not options.any_profile:
             raise CommandError(f"{text}; run `outrider calibrate`, or take it with --any-profile")
         remarks.append(text)
-    return Core(folder, name, options.dtype, profile, options.profile, state), remarks
+    drafters = draft if options.drafters else None
+    return Core(folder, name, options.dtype, profile, options.profile, state, drafters), remarks

@@ -171,13 +171,13 @@ class _User:
                     await asyncio.sleep(_drawn(rng, work.away))
 
     async def _request(self, turn: int) -> None:
-        number = (self.number + STRIDE * turn) % len(self.prompts)
+        number = prompt_of(self.number, turn, len(self.prompts))
         request = ChatRequest(
             f"u{self.number}-{turn}",
             self.model,
             self.prompts[number],
             self.scenario.workload.answer,
-            seed=int(np.random.default_rng([self.scenario.seed, self.number, turn]).integers(SEEDS)),
+            seed=seed_of(self.scenario, self.number, turn),
             device=self.device,
             raw=True,
             ignore_eos=True,
@@ -190,6 +190,16 @@ class _User:
             raise UsersError(f"{request.id}: {record.error}")
         if record.error:
             await asyncio.sleep(FAILED_PAUSE_S)
+
+
+def prompt_of(user: int, turn: int, prompts: int) -> int:
+    """Index of the prompt of a user's request."""
+    return (user + STRIDE * turn) % prompts
+
+
+def seed_of(scenario: Scenario, user: int, turn: int) -> int:
+    """Seed of a user's request."""
+    return int(np.random.default_rng([scenario.seed, user, turn]).integers(SEEDS))
 
 
 def _drawn(rng: np.random.Generator, seconds: Quantity) -> float:

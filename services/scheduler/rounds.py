@@ -158,11 +158,14 @@ def _take_late(state: State, session: ScheduledSession, draft: Draft, now: float
 
 def _observe_draft(state: State, session: ScheduledSession, draft: Draft, now: float) -> None:
     """Update the device's estimate from a draft. A device with implausible values goes on probation."""
+    reading = draft.base_len > session.drafted_len + 1
+    session.drafted_len = draft.base_len + len(draft.tokens)
     if draft.base_len != session.draft_requested_len or session.drafts == 0:
         return
     device = state.estimates.device(session.device)
     try:
-        device.observe(len(draft.tokens), draft.draft_us / 1e6, now - session.draft_requested_at)
+        turnaround_s = now - session.draft_requested_at
+        device.observe(len(draft.tokens), draft.draft_us / 1e6, turnaround_s, reading)
     except ValueError:
         state.metrics.absurd.labels("draft").inc()
         put_on_probation(session, now)

@@ -51,6 +51,7 @@ class ScheduledSession:
     draft_requested_at: float = 0.0  # when the device was asked for a draft
     draft_requested_len: int = 0  # committed length it was to draft after; 0 = never asked
     drafts: int = 0  # drafts received from this device in time
+    drafted_len: int = 0  # tokens that its device has read and drafted, by its latest draft
     caught_up: bool = True
     draft_after: float = 0.0  # probation after a missed draft: k = 0 until then
     penalty_s: float = 0.5  # length of the next probation

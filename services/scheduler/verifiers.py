@@ -203,7 +203,7 @@ class VerifierState:
             cached=self.cached.value / rows,
             sessions=self.cohort,
             queue_s=self.in_flight.expected_s(),
-            prompt_share=self.throughput.prompts(self.costs.any.expected().per_token_ms).share,
+            prompts=self.throughput.prompts(self.costs.any.expected().per_token_ms),
         )
 
     def view(self, now: float, max_rows: int) -> VerifierView:

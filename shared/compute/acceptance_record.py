@@ -10,6 +10,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from shared.speculative.noise import mix
@@ -67,11 +68,14 @@ class AcceptanceRecord:
 
 
 class Replay:
-    """A record as the source of drafts that are right or wrong. Sessions take the texts in turn, by their seed."""
+    """A record as the source of drafts that are right or wrong. Sessions take the texts in turn, by their seed.
 
-    def __init__(self, record: AcceptanceRecord) -> None:
+    text_of: index of the text by a session's seed, of those whose text is known.
+    """
+
+    def __init__(self, record: AcceptanceRecord, text_of: Mapping[int, int] = MappingProxyType({})) -> None:
         self._by_temperature: dict[float, tuple[RecordedText, ...]] = {}
-        self._record = record
+        self._record, self._text_of = record, text_of
 
     def is_right(self, sampling: SamplingParams, at: int) -> bool:
         """Whether the draft at a position of a session's answer is right. Longer answers begin the text again."""
@@ -95,7 +99,7 @@ class Replay:
         texts = self._by_temperature.get(sampling.temperature)
         if texts is None:
             texts = self._by_temperature[sampling.temperature] = self._record.at(sampling.temperature).texts
-        return texts[mix(sampling.seed) % len(texts)]
+        return texts[self._text_of.get(sampling.seed, mix(sampling.seed)) % len(texts)]
 
 
 def write_record(path: Path, record: AcceptanceRecord) -> None:

@@ -142,9 +142,10 @@ class DeviceEstimate:
     def _differs(self, report_s: float) -> bool:
         return abs(report_s - self._reported_s) > max(JUMP_S, JUMP_SHARE * self._reported_s)
 
-    def observe(self, tokens: int, draft_s: float, turnaround_s: float) -> None:
+    def observe(self, tokens: int, draft_s: float, turnaround_s: float, reading: bool = False) -> None:
         """Add a draft: its tokens, its reported computing time, and the time from verdict to draft at the scheduler.
 
+        reading: it first had to read tokens that were emitted without its drafts, so that only its link can be learnt.
         The first draft of a session must be left out, because the device may have read the prompt for it. A reported
         time beyond the turnaround is cut to the turnaround, and then raises ValueError.
         """
@@ -152,7 +153,8 @@ class DeviceEstimate:
             return
         computed_s = min(max(draft_s, 0.0), turnaround_s)
         link_s = turnaround_s - computed_s
-        self.draft_s.observe(computed_s / tokens)
+        if not reading:
+            self.draft_s.observe(computed_s / tokens)
         if self.link_s.seen:
             self.spread_s.observe(DEVIATION * abs(link_s - self.link_s.value))
         self.link_s.observe(link_s)

@@ -3,8 +3,8 @@
     python -m cli.bench.windows [--seeds 1,2,3] [--jobs 2]         # goes on where it was stopped
 
 Every controller serves the same requests with the same luck in every cell, batched as by fixed-k: all users of a
-verifier are verified together. Load 1 is the rate at which drafts of four tokens saturate the verifier by its law, with
-twelve users at a time, at the cell's round-trip time. Speed is one user's tokens per second after the first (1 / TPOT),
+verifier are verified together. Load 1 is the rate that is served with drafts of four tokens and a user on every device
+by the verifier's law, at the cell's round-trip time. Speed is one user's tokens per second after the first (1 / TPOT),
 throughput that of all users; regret is the share of the oracle's figure that a controller misses.
 """
 

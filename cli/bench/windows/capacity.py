@@ -2,13 +2,10 @@
 
 from collections.abc import Sequence
 from statistics import fmean
-from typing import Final
 
 from shared.compute.acceptance_record import AcceptanceRecord
 from shared.planning.problem import Server
 from shared.scenario.scenario import DeviceSpec
-
-ROWS: Final = 12  # of a pass at load 1
 
 
 def tokens_per_round(hits: Sequence[bool], k: int) -> float:
@@ -29,17 +26,18 @@ def saturating_rate(
     prompt: float,
     answer: float,
 ) -> float:
-    """Requests per second that ROWS users at a time take, all of whom draft k tokens and wait for the slowest device.
+    """Requests per second that one user on each device takes, all drafting k tokens and waiting for the slowest.
 
     record: texts of one temperature. prompt, answer: mean tokens of a request. A prompt's tokens cost what others do.
     """
+    rows = len(devices)
     tokens = fmean(tokens_per_round(text.hits, k) for text in record.texts)
     away_ms = max(2 * (device.delay_ms + device.jitter_ms) + k * device.draft_ms for device in devices)
     cached = prompt + answer / 2
 
     def pass_ms(drafted: float) -> float:
-        return float(server.verify_ms(ROWS, k, drafted, cached, ROWS * cached))
+        return float(server.verify_ms(rows, k, drafted, cached, rows * cached))
 
-    token_ms = pass_ms(ROWS * k + 1) - pass_ms(ROWS * k)
-    each_ms = answer / tokens * (away_ms + pass_ms(ROWS * k)) / ROWS + prompt * token_ms
+    token_ms = pass_ms(rows * k + 1) - pass_ms(rows * k)
+    each_ms = answer / tokens * (away_ms + pass_ms(rows * k)) / rows + prompt * token_ms
     return 1e3 / each_ms

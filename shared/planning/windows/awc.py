@@ -16,60 +16,15 @@ import structlog
 
 from shared.planning.views import SessionView
 from shared.planning.windows.cost_network import CostNetwork, predicted_of, read_weights
-from shared.planning.windows.goodput import best_length
+from shared.planning.windows.rates import best_length, token_price
 from shared.planning.windows.sensors import FloatArray, Reading, Sensors
+from shared.planning.windows.setpoint import Choice, Setpoints
 from shared.planning.windows.window import Decision, Load, Mode, RoundOutcome
 
 GAIN: Final = log(1.05)  # predicted gain that a change must bring
 MAX_STEP: Final = 2  # tokens by which the length changes from one batch to the next
-DECIDE_EVERY: Final = 8  # batches of a verifier between two decisions
-# Without drafts nothing is learnt of α: now and then all sessions of a batch draft a token, ever more rarely.
-FIRST_PROBE: Final = 32
-MAX_PROBE: Final = 1024
 
 logger = structlog.get_logger()
-
-
-@dataclass(slots=True)
-class Setpoint:
-    """Where a verifier's draft length is, and where it goes.
-
-    mode, target: the last decision. k: the present length. decided_at, moved_at: the verifier's steps. probe_at,
-    probe_pause: the next batch that probes, and the pause after it.
-    """
-
-    mode: Mode
-    target: int
-    k: int
-    decided_at: int
-    moved_at: int
-    probe_at: int
-    probe_pause: int = FIRST_PROBE
-
-    @classmethod
-    def begin(cls, mode: Mode, k: int, step: int) -> "Setpoint":
-        """A setpoint that has arrived."""
-        return cls(mode, k, k, step, step, step + FIRST_PROBE)
-
-    def turn(self, mode: Mode, k: int, step: int) -> None:
-        """Take a new decision."""
-        if (mode, k) != (self.mode, self.target):
-            self.probe_at, self.probe_pause = step + FIRST_PROBE, FIRST_PROBE
-        elif step > self.probe_at:
-            self.probe_pause = min(2 * self.probe_pause, MAX_PROBE)
-            self.probe_at = step + self.probe_pause
-        if mode != self.mode and "fused" in (mode, self.mode):
-            self.k = k  # another drafter: no way lies between
-        self.mode, self.target, self.decided_at = mode, k, step
-
-    def decision(self, step: int) -> Decision:
-        """The length of this batch: the target, at most MAX_STEP from that of the batch before."""
-        if step != self.moved_at:
-            self.k += max(-MAX_STEP, min(MAX_STEP, self.target - self.k))
-            self.moved_at = step
-        if self.mode == "fused":
-            return Decision.fuse(self.k)
-        return Decision.draft(self.k or int(step == self.probe_at))
 
 
 @dataclass(slots=True)
@@ -80,7 +35,7 @@ class Awc:
     name: str = "awc"
     warned: set[str] = field(default_factory=set)
     _sensors: Sensors = field(default_factory=Sensors)
-    _setpoints: dict[str, Setpoint] = field(default_factory=dict)
+    _setpoints: Setpoints = field(default_factory=lambda: Setpoints(MAX_STEP))
 
     def observe(self, session: str, outcome: RoundOutcome) -> None:
         """Average the round."""
@@ -92,27 +47,25 @@ class Awc:
 
     def decide(self, session: SessionView, load: Load) -> Decision:
         """The verifier's length, decided anew every few batches."""
-        setpoint = self._setpoints.get(load.verifier)
-        if setpoint is None or load.step < setpoint.decided_at:  # a restarted verifier begins anew
-            mode, k = self.choose(session, load, None)
-            setpoint = self._setpoints[load.verifier] = Setpoint.begin(mode, k, load.step)
-        elif load.step - setpoint.decided_at >= DECIDE_EVERY:
-            setpoint.turn(*self.choose(session, load, setpoint), load.step)
-        return setpoint.decision(load.step)
+        return self._setpoints.decide(session, load, lambda present: self.choose(session, load, present))
 
-    def choose(self, session: SessionView, load: Load, setpoint: Setpoint | None) -> tuple[Mode, int]:
-        """Mode and draft length of least predicted cost, or the present ones if that is hardly less."""
-        reading = self._sensors.read(session, load, setpoint.k if setpoint else 0)
+    def choose(self, session: SessionView, load: Load, present: Choice | None) -> Choice:
+        """What costs least by the prediction, or the present choice if that costs hardly more."""
+        reading = self._sensors.read(session, load, present.k if present else 0)
         if self._is_outside(reading):
-            k = best_length(load, setpoint.target if setpoint else None)
-            return ("distributed" if k else "none"), k
+            k = best_length(load, present.k if present else None)
+            mode: Mode = "distributed" if k else "none"
+        else:
+            mode, k = self._of_network(reading, present)
+        return Choice(mode, k, token_price(load, k))
+
+    def _of_network(self, reading: Reading, present: Choice | None) -> tuple[Mode, int]:
         choices = self.network.choices
         predicted = predicted_of(choices, reading.predicted)
         costs = self.network.log_costs(reading.features, predicted)
         chosen = best(costs, predicted)
-        present = (setpoint.mode, setpoint.target) if setpoint else None
-        if present in choices and costs[choices.index(present)] - costs[chosen] < GAIN:
-            return present
+        if present and present[:2] in choices and costs[choices.index(present[:2])] - costs[chosen] < GAIN:
+            return present[:2]
         return choices[chosen]
 
     def _is_outside(self, reading: Reading) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.planning.views import SessionView
-from shared.planning.windows.goodput import predicted_rates
+from shared.planning.windows.rates import predicted_rates
 from shared.planning.windows.window import MAX_K, Load, RoundOutcome
 
 FloatArray = npt.NDArray[np.float32]

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
 from shared.planning.cost import Packed
+from shared.planning.problem import Prompts
 from shared.planning.views import SessionView
 
 # distributed: the device drafts. fused: the core drafts, beside the target. none: nobody drafts.
 Mode = Literal["distributed", "fused", "none"]
 MAX_K: Final = 16  # no controller drafts further
+NO_PROMPTS: Final = Prompts()
 
 
 class Sessions(Protocol):
@@ -31,7 +33,7 @@ class Load:
 
     verifier: its name. step: grows with each of its batches. law: milliseconds of a pass, the hop to the next one
     included. rows: mean rows of a pass. cached: mean cached tokens of a row. sessions: all that it serves. queue_s:
-    until it has finished what is staged. prompt_share: of its time, for prompts of new sessions.
+    until it has finished what is staged. prompts: of new sessions, which it reads meanwhile.
     """
 
     verifier: str
@@ -41,7 +43,7 @@ class Load:
     cached: float
     sessions: Sessions
     queue_s: float
-    prompt_share: float = 0.0
+    prompts: Prompts = NO_PROMPTS
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ def test_no_live_needs_kept_runs(tmp_path: Path) -> None:
 def test_tuned_needs_a_profile_with_serving_costs(tmp_path: Path) -> None:
     done = validated(tmp_path, "--modelled", "--tuned")
     assert done.exit_code == 1
-    assert "--tuned: a modelled core has no profile" in done.stderr
+    assert "a modelled core has no profile" in done.stderr
 
 
 def test_unknown_profiles_are_refused(tmp_path: Path) -> None:

@@ -157,6 +157,19 @@ def test_absurd_figures_of_a_device_are_counted_and_it_is_not_asked_for_a_while(
         at.tick(after=0.01)
 
 
+def test_what_a_device_reads_after_rounds_without_drafts_is_not_taken_for_slow_drafting() -> None:
+    at = Desk("fixed-k")
+    at.start("s")
+    device = at.core._state.estimates.device("d:1")
+    # The last draft follows forty tokens that its device did not draft.
+    for emitted, draft_us in ((5, 40_000), (5, 40_000), (40, 40_000), (5, 90_000)):
+        at.now += draft_us / 1e6 + 0.006
+        at.take(at.draft("s", tokens=4, draft_us=draft_us))
+        at.take(at.verdict(at.row("s"), emitted=emitted))
+    assert device.draft_s.seen == 2  # neither the session's first draft nor the last
+    assert device.draft_s.value == pytest.approx(0.010)
+
+
 def test_absurd_heartbeats_are_counted_and_not_used() -> None:
     at = Desk("fixed-k", devices=[beat("draft_worker", "d:1", draft_us=10**12)])
     assert at.metrics.absurd.labels("heartbeat")._value.get() > 0

@@ -53,6 +53,14 @@ def test_the_delay_of_a_link_excludes_queueing() -> None:
     assert device.link_s.value == pytest.approx(0.080, rel=0.2)
 
 
+def test_a_draft_after_tokens_that_its_device_had_to_read_tells_of_the_link_alone() -> None:
+    device = DeviceEstimate()
+    device.observe(tokens=4, draft_s=0.040, turnaround_s=0.046)
+    device.observe(tokens=1, draft_s=0.080, turnaround_s=0.088, reading=True)
+    assert device.draft_s.value == pytest.approx(0.010)
+    assert 0.006 < device.link_s.value < 0.008
+
+
 def test_a_turnaround_is_drafting_plus_link() -> None:
     device = DeviceEstimate()
     device.observe(tokens=4, draft_s=0.040, turnaround_s=0.046)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cli.bench.windows.capacity import ROWS, saturating_rate, tokens_per_round
+from cli.bench.windows.capacity import saturating_rate, tokens_per_round
 from shared.compute.acceptance_record import AcceptanceRecord, RecordedText
 from shared.planning.cost import Packed
 from shared.planning.problem import PackedServer
@@ -25,7 +25,7 @@ def test_the_rate_is_that_of_users_who_wait_for_the_slowest() -> None:
     text = RecordedText(0.0, 0, bits("11111" * 4), bits("0" * 20), bytes(20))
     devices = [DeviceSpec("a", 0.0, 5.0, 10.0, 0.0, 1), DeviceSpec("b", 0.0, 10.0, 20.0, 5.0, 1)]
     server = PackedServer(Packed(40.0, 2.0, 0.0), 1e9, 1.0)
-    round_ms = 2 * (20 + 5) + 4 * 10 + 40 + 2 * ROWS * 5
-    request_ms = 100 / 5 * round_ms / ROWS + 30 * 2
+    round_ms = 2 * (20 + 5) + 4 * 10 + 40 + 2 * 2 * 5
+    request_ms = 100 / 5 * round_ms / 2 + 30 * 2
     found = saturating_rate(AcceptanceRecord({}, (text,)), devices, server, 4, 30.0, 100.0)
     assert found == pytest.approx(1e3 / request_ms)

@@ -9,7 +9,7 @@ import pytest
 
 from shared.planning.cost import Packed
 from shared.planning.views import SessionView
-from shared.planning.windows.awc import DECIDE_EVERY, Awc
+from shared.planning.windows.awc import Awc
 from shared.planning.windows.cost_network import (
     ARRAYS,
     Choice,
@@ -19,8 +19,9 @@ from shared.planning.windows.cost_network import (
     read_weights,
     write_weights,
 )
-from shared.planning.windows.goodput import best_length
+from shared.planning.windows.rates import best_length
 from shared.planning.windows.sensors import FEATURES, Sensors
+from shared.planning.windows.setpoint import DECIDE_EVERY
 from shared.planning.windows.window import MAX_K, Decision, Load, RoundOutcome
 
 COUNT = len(FEATURES)
@@ -89,7 +90,7 @@ def test_trend_is_the_growth_of_the_number_of_sessions() -> None:
 
 
 def test_it_takes_the_choice_of_least_predicted_cost() -> None:
-    assert Awc(network(7)).decide(view(), load(view())) == Decision.draft(7)
+    assert Awc(network(7)).decide(view(), load(view())).k == 7
     assert Awc(network(0)).decide(view(), load(view())) == Decision("none", 0)
 
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from shared.planning.cost import Packed
+from shared.planning.problem import Prompts
 from shared.planning.views import SessionView
 from shared.planning.windows import WINDOW_NAMES, UnknownWindow, make_window
-from shared.planning.windows.goodput import DECIDE_EVERY, predicted_rates
+from shared.planning.windows.rates import predicted_rates, stop_byte, token_price
+from shared.planning.windows.setpoint import DECIDE_EVERY
 from shared.planning.windows.window import MAX_K, Decision, Load, RoundOutcome
 
 
@@ -90,15 +92,43 @@ def test_goodput_is_the_argmax_over_all_lengths() -> None:
     assert make_window("goodput").decide(both[0], load(*both)).k == int(np.argmax(expected))
 
 
-def test_goodput_drafts_where_prompts_are_read_meanwhile() -> None:
-    """No draft pays by itself, but a third of the verifier's time goes to prompts, which drafting hides."""
+def test_goodput_knows_that_prompts_are_read_with_a_batch_or_in_a_pass_between() -> None:
+    """A third of the verifier's time goes to prompts."""
     one = view(alpha=0.7, draft_ms=8.0, link_ms=30.0)
-    quiet, busy = load(one), replace(load(one), prompt_share=1 / 3)
-    assert make_window("goodput").decide(one, quiet).k == 0
-    assert make_window("goodput").decide(one, busy).k > 0
-    rates = [predicted_rates(what, prompt_share=what.prompt_share) for what in (quiet, busy)]
-    assert rates[1][0] == pytest.approx(rates[0][0] * 2 / 3)
-    assert rates[1][8] == rates[0][8]  # more than a third of that round is away
+    quiet, busy = load(one), replace(load(one), prompts=Prompts(1 / 120, 40.0))
+    rates = [predicted_rates(what) for what in (quiet, busy)]
+    assert rates[1][0] == pytest.approx(rates[0][0] * 2 / 3, rel=0.01)
+
+    away_ms, pass_ms = 30.0 + 3 * 8.0, 30.0 + 4
+    round_ms = sum(0.7**i for i in range(4)) / rates[1][3]
+    read = round_ms / 120
+    late_ms = (1 - np.exp(-read)) * (30.0 + max(1.0, read) * 40.0 - away_ms / 2)
+    assert round_ms == pytest.approx(away_ms + pass_ms + late_ms, rel=0.01)
+    assert rates[0][3] == pytest.approx(sum(0.7**i for i in range(4)) / (away_ms + pass_ms))
+
+
+def test_goodput_knows_that_one_batch_drafts_while_another_is_verified() -> None:
+    """Of four sessions two are verified at a time, so that a link of a pass's length costs nothing."""
+    four = [view(name, link_ms=30.0) for name in "abcd"]
+    together, in_turn = load(*four), replace(load(*four), rows=2.0)
+    tokens = 4 * (1 + 0.8 + 0.64)
+    assert predicted_rates(together)[2] == pytest.approx(tokens / (30 + 10 + 30 + 12))
+    assert predicted_rates(in_turn)[2] == pytest.approx(tokens / (30 + 10 + 30 + 6))
+    assert predicted_rates(in_turn)[0] == pytest.approx(4 / (2 * (30 + 2)))
+
+
+def test_goodput_lets_a_device_stop_where_the_next_token_is_not_worth_its_part_of_the_pass() -> None:
+    own_word = view(alpha=0.5)
+    assert stop_byte(own_word, 0.0) == 0
+    assert stop_byte(own_word, 0.2) == 96  # survival of 0.4, in bins of 16
+    assert stop_byte(own_word, 0.6) == 240  # never worth it: one token, and no more
+    proved_worse = replace(own_word, survival=tuple(0.5 * s for s in own_word.survival))
+    assert stop_byte(proved_worse, 0.2) > stop_byte(own_word, 0.2)
+
+    cheap, dear = (load(view(), view("b"), per_token_ms=ms) for ms in (0.1, 3.0))
+    assert token_price(dear, 4) == pytest.approx(predicted_rates(dear)[4] * 3.0)
+    stops = [make_window("goodput").decide(view(), at).stop_below for at in (cheap, dear)]
+    assert 0 <= stops[0] < stops[1] < 255
 
 
 def test_goodput_drafts_further_the_surer_and_not_at_all_where_it_does_not_pay() -> None:

@@ -16,7 +16,7 @@ from loadgen.run.scenario_users import prompt_of, seed_of
 from shared.compute.acceptance_record import AcceptanceRecord, RecordedText, Replay
 from shared.planning.profile import Profile
 from shared.scenario.quantity import Quantity
-from shared.scenario.scenario import Scenario
+from shared.scenario.scenario import LinkSpec, Scenario
 from shared.speculative.params import SamplingParams
 from simulator.scenario import SimulatedScenario
 
@@ -29,7 +29,7 @@ Ids = tuple[int, ...]
 def check_links(scenario: Scenario, source: object) -> None:
     """Raises CommandError for links: draft workers on this machine have none that could be emulated."""
     for n, group in enumerate(scenario.devices):
-        if group.link.delay.high or group.link.jitter.high or group.link.bandwidth or group.link.loss:
+        if group.link != LinkSpec():
             raise CommandError(f"{source}: devices.{n}.link: --drafters run on this machine; leave it out")
 
 

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from cli.command.errors import CommandError
 from cli.main import app
+from cli.validate.drafters import check_links
+from shared.scenario.scenario import read_scenario
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = """
@@ -42,6 +45,14 @@ def test_scenarios_that_cannot_run_live_are_refused(tmp_path: Path, change: str,
     done = validated(tmp_path, "--modelled", small=f"{kept}\n{change}\n")
     assert done.exit_code == 1
     assert message in done.stderr
+
+
+def test_real_drafters_have_no_emulated_links(tmp_path: Path) -> None:
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL, encoding="utf-8")
+    with pytest.raises(CommandError, match=r"devices\.0\.link: --drafters run on this machine"):
+        check_links(read_scenario(path), path)
+    check_links(read_scenario(ROOT / "scenarios" / "drafters.yaml"), path)
 
 
 def test_no_live_needs_kept_runs(tmp_path: Path) -> None:

@@ -185,6 +185,15 @@ class DraftModel:
 
         return 1e3 * median(times_s(decode, steps, warm_ups=0))
 
+    def ms_per_prompt(self, tokens: int, repeats: int) -> float:
+        """Median milliseconds of reading a prompt in one decode."""
+
+        def read() -> None:
+            self._clear()
+            self._decode([(token % self._rows, token, 0) for token in range(tokens)], tokens - 1)
+
+        return 1e3 * median(times_s(read, repeats, warm_ups=1))
+
     def _decode(self, rows: Sequence[tuple[int, int, int]], logits_from: int) -> None:
         """Decode rows of (token, position, sequence); logits are kept from index logits_from on."""
         for index, (token, position, sequence) in enumerate(rows):

@@ -9,13 +9,17 @@ from cli.command.cli_errors import cli_errors
 from cli.command.options import STATE, Measure, OutFolder, Settle, StateDir
 
 TUNING: Final = Path("scenarios/tuning.yaml")
+TUNING_DRAFTERS: Final = Path("scenarios/tuning-drafters.yaml")
 Scenarios = Annotated[
     list[Path], typer.Argument(help="Scenario files, see scenarios/validation.", exists=True, dir_okay=False)
 ]
 Tuning = Annotated[
-    Path,
+    Path | None,
     typer.Option(
-        exists=True, dir_okay=False, help="Scenario on which serving costs are fitted, none of the others."
+        exists=True,
+        dir_okay=False,
+        help="Scenario on which serving costs are fitted, none of the others; default "
+        "scenarios/tuning.yaml, or tuning-drafters.yaml.",
     ),
 ]
 Tuned = Annotated[bool, typer.Option("--tuned", help="Take the profile's serving costs, fit none.")]
@@ -43,7 +47,7 @@ Live = Annotated[
 
 def validate(
     scenarios: Scenarios,
-    tuning: Tuning = TUNING,
+    tuning: Tuning = None,
     tuned: Tuned = False,
     target: Target = "smollm2",
     dtype: Dtype = "float32",
@@ -67,8 +71,7 @@ def validate(
     again if these differ by more than 5 %. Live runs are kept in --out: after Ctrl-C the same command goes on, and
     --no-live compares them with the simulator as it is now. Nothing else should run meanwhile.
 
-    With --drafters every device is a draft worker with the pair's draft model, on this machine; the serving costs are
-    those of --profile, such as the OUT/profile.json of an earlier run.
+    With --drafters every device is a draft worker with the pair's draft model, on this machine.
 
     Results: tables, OUT/validation.json and .png, and OUT/profile.json, which `outrider simulate --profile` takes.
     """
@@ -77,7 +80,8 @@ def validate(
     from shared.planning.profile import ProfileError
     from shared.scenario.scenario import ScenarioError
 
-    fitted = None if tuned or drafters else tuning
+    usual = TUNING_DRAFTERS if drafters else TUNING
+    fitted = None if tuned else tuning or usual
     flags = (1 if quick else repeats, settle, measure, modelled, live, any_profile, quick, drafters)
     with cli_errors(ScenarioError, ProfileError):
         run_validate(ValidateOptions(scenarios, fitted, target, dtype, profile, *flags, out, state))

@@ -126,11 +126,11 @@ class Core:
 
     def _drafters(self, scenario: SimulatedScenario, texts: Texts) -> dict[str, Any]:
         """The fields of a Simulation that describe real draft workers."""
-        if self.draft is None or self.folder is None or self.profile is None:
+        if self.draft is None or self.folder is None:
             return {}
         vocab = vocabulary_of_tokenizer_json(self.folder / "tokenizer.json").size
-        replay = drafters.replay_of(scenario, self.draft, vocab, texts.prompts, texts.answers)
-        return drafters.simulated(scenario, self.profile, replay)
+        drafts = drafters.drafts_of(self.draft, vocab, texts.prompts, texts.answers)
+        return drafters.simulated(scenario, drafts)
 
     def _settings(self, scenario: SimulatedScenario) -> dict[str, str]:
         settings = {"OUTRIDER_KV_TOKENS": str(kv_tokens(scenario))}

@@ -194,7 +194,7 @@ def _core(options: ValidateOptions) -> tuple[Core, list[str]]:
     if options.tuning is None and profile.serving is None:
         raise CommandError(
             f"--profile: {options.profile} has no serving costs; give the profile.json that `outrider validate` writes "
-            "into --out without --tuned and --drafters"
+            "into --out without --tuned"
         )
     remarks = []
     if others := differences(profile, name, options.dtype):

@@ -30,10 +30,20 @@ class Admin:
         return await self._client.call("GET", "/admin/policy")
 
     async def set_policy(
-        self, name: str, k: int = 0, verifier_threads: int = 0, draft_threads: int = 0
+        self, name: str, k: int = 0, verifier_threads: int = 0, draft_threads: int = 0, window: str = ""
     ) -> None:
-        """Change the policy from each session's next round on. k: 0 = the policy's own; threads: 0 = unchanged."""
-        body = {"policy": name, "k": k, "verifier_threads": verifier_threads, "draft_threads": draft_threads}
+        """Change the policy from each session's next round on.
+
+        k: 0 = the policy's own; threads: 0 = unchanged. window: controller of draft lengths, "none" = the policy, "" =
+        unchanged.
+        """
+        body = {
+            "policy": name,
+            "k": k,
+            "verifier_threads": verifier_threads,
+            "draft_threads": draft_threads,
+            "window": window,
+        }
         await self._client.call("POST", "/admin/policy", body)
 
     async def status(self) -> dict[str, Any]:

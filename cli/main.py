@@ -86,6 +86,9 @@ def policy(
     k: Annotated[int, typer.Option(min=0, max=64, help="Draft length; 0 = the policy's own.")] = 0,
     verifier_threads: Threads = 0,
     draft_threads: Threads = 0,
+    window: Annotated[
+        str, typer.Option(help="Controller of draft lengths; none = the policy; empty = unchanged.")
+    ] = "",
     url: Url = "",
     api_key: ApiKey = "",
     state: StateDir = STATE,
@@ -96,7 +99,7 @@ def policy(
     async def run() -> None:
         async with Admin(_url(url, state), api_key) as admin:
             if name:
-                await admin.set_policy(name, k, verifier_threads, draft_threads)
+                await admin.set_policy(name, k, verifier_threads, draft_threads, window)
             print(" ".join(f"{key}={value}" for key, value in (await admin.policy()).items()))
 
     _run(run())

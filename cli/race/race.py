@@ -19,6 +19,7 @@ from cli.stack.stack import HOST, LocalStack
 from loadgen.client.streaming import Client
 from loadgen.measuring.arms import measure_arms_async
 from loadgen.run.scenario_users import Users, UsersError, use
+from shared.planning.windows import NO_WINDOW
 from shared.scenario.scenario import PolicyConfig, Scenario
 
 ONE_USER: Final = "generate, one user"
@@ -90,7 +91,7 @@ class Race:
 
     async def run_policy(self, policy: PolicyConfig) -> RaceRun:
         """Serve all users with one policy. Raises CommandError."""
-        await self.admin.set_policy(policy.policy, policy.k)
+        await self.admin.set_policy(policy.policy, policy.k, window=policy.window or NO_WINDOW)
         before = await self._scheduler_metrics()
         beats: list[dict[str, Any]] = []
         samples: list[tuple[float, dict[str, float]]] = []

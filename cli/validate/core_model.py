@@ -167,9 +167,8 @@ def kv_tokens(scenario: SimulatedScenario) -> int:
 def check_policies(scenario: SimulatedScenario, source: object) -> Sequence[str]:
     """Names of the scenario's policies. Raises CommandError for one that cannot be chosen at run time."""
     for policy in scenario.policies:
-        if policy.window or policy.batches != 2:
+        if policy.batches != 2:
             raise CommandError(
-                f"{source}: policies: {policy.policy}: a running stack changes policy and k alone; "
-                "leave out window and batches"
+                f"{source}: policies: {policy.policy}: a running stack does not change batches; leave them out"
             )
     return [str(policy) for policy in scenario.policies]

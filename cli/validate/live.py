@@ -17,6 +17,7 @@ from loadgen.metrics.stack_metrics import Delta, scrape, stack_metrics
 from loadgen.metrics.summary import itl_ms
 from loadgen.request import ChatRequest, Record
 from loadgen.run.scenario_users import Users, UsersError, use
+from shared.planning.windows import NO_WINDOW
 from shared.scenario.scenario import PolicyConfig, Scenario
 
 PROBE_POLICY: Final = "greedy-batch"
@@ -42,7 +43,7 @@ class LiveScenario:
         self, policy: PolicyConfig, settle_s: float, measure_s: float
     ) -> tuple[Users, dict[str, Any]]:
         """Serve all users under one policy: the users, and what the services counted. Raises CommandError."""
-        await self.admin.set_policy(policy.policy, policy.k)
+        await self.admin.set_policy(policy.policy, policy.k, window=policy.window or NO_WINDOW)
         pages = [f"http://{HOST}:{self.stack.options.ports.health + page}/metrics" for page in PAGES]
         before, begun = await scrape(pages), self.client.now()
         what = (self._model, self.scenario, self.devices, self.prompts)
@@ -57,7 +58,7 @@ class LiveScenario:
 
     async def probe_ms(self) -> float:
         """Median milliseconds from pass to pass of fixed batches: how fast the machine is just now."""
-        await self.admin.set_policy(PROBE_POLICY)
+        await self.admin.set_policy(PROBE_POLICY, window=NO_WINDOW)
         records = [self._probe(n) for n in range(PROBE_USERS)]
         await asyncio.gather(*map(self.client.complete, records))
         await wait_until_drained(self.admin)

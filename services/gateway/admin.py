@@ -17,12 +17,16 @@ from services.gateway.sessions import GatewaySessions
 from services.gateway.trust import Sender
 from shared.broker.contract import Broker
 from shared.planning.policies import POLICY_NAMES
+from shared.planning.windows import NO_WINDOW, WINDOW_NAMES
 from shared.protocol.keys import Keys
 from shared.protocol.limits import MAX_DRAFT
 from shared.protocol.messages import Control, Role
 
 APPLIED_S: Final = 1.0  # how long to wait for a change to take effect
 THREADS: Final = Field(ge=0, le=1024)
+
+
+WINDOWS: Final = (NO_WINDOW, *WINDOW_NAMES)
 
 
 class PolicyChange(BaseModel):
@@ -34,6 +38,7 @@ class PolicyChange(BaseModel):
     k: Annotated[int, Field(ge=0, le=MAX_DRAFT)] = 0
     verifier_threads: Annotated[int, THREADS] = 0
     draft_threads: Annotated[int, THREADS] = 0
+    window: str = ""
 
 
 class Admin:
@@ -78,10 +83,15 @@ class Admin:
             raise bad_request(
                 f"{change.policy!r}: no such policy; known are {known}", "policy", "invalid_value"
             )
-        await self._broker.streams.push(
-            self._keys.submit,
-            Control(change.policy, change.k, change.verifier_threads, change.draft_threads),
+        if change.window and change.window not in WINDOWS:
+            known = ", ".join(WINDOWS)
+            raise bad_request(
+                f"{change.window!r}: no such window controller; known are {known}", "window", "invalid_value"
+            )
+        control = Control(
+            change.policy, change.k, change.verifier_threads, change.draft_threads, change.window
         )
+        await self._broker.streams.push(self._keys.submit, control)
         applied = await self._wait_for(lambda fields: _shows(fields, change))
         return web.json_response({**await self._policy(), "applied": applied}, status=200 if applied else 202)
 
@@ -116,7 +126,13 @@ class Admin:
     async def _policy(self) -> dict[str, Any]:
         """The policy as the scheduler stores it, numbers as integers. Empty before the first scheduler has started."""
         fields = await self._broker.records.get(self._keys.policy)
-        policy: dict[str, Any] = {"policy": "", "k": 0, "verifier_threads": 0, "draft_threads": 0}
+        policy: dict[str, Any] = {
+            "policy": "",
+            "k": 0,
+            "window": "",
+            "verifier_threads": 0,
+            "draft_threads": 0,
+        }
         return policy | {name: int(text) if text.isdigit() else text for name, text in fields.items()}
 
     async def _wait_for(self, shows: Callable[[Mapping[str, str]], bool]) -> bool:
@@ -134,6 +150,7 @@ def _shows(fields: Mapping[str, str], change: PolicyChange) -> bool:
     expected = (
         ("policy", {change.policy} if change.policy else None),
         ("k", {str(change.k), "0"} if change.k else None),
+        ("window", {change.window} if change.window else None),
         ("verifier_threads", {str(change.verifier_threads)} if change.verifier_threads else None),
         ("draft_threads", {str(change.draft_threads)} if change.draft_threads else None),
     )

@@ -15,6 +15,7 @@ from services.scheduler.state import Config, Estimates, State
 from shared.planning.estimates import DeviceEstimate
 from shared.planning.policies import UnknownPolicy, make_policy
 from shared.planning.policy import Plan, Policy
+from shared.planning.windows import NO_WINDOW, UnknownWindow, make_window
 from shared.planning.windows.window import Window
 from shared.protocol.messages import Cancel, Control, Draft, Message, Resync, Submit, Verdict
 from shared.protocol.session import SessionHead
@@ -88,9 +89,12 @@ class Core:
         recovery.resume_all(self._state, now)
 
     def restore(self, kept: Mapping[str, str]) -> None:
-        """Restore the policy and threads of an earlier Control. Raises UnknownPolicy, ValueError, KeyError."""
+        """Restore the policy and threads of an earlier Control. Raises ValueError for what is not known, KeyError."""
         threads = int(kept.get("verifier_threads", 0)), int(kept.get("draft_threads", 0))
-        self._use(make_policy(kept["policy"], int(kept["k"]), self._state.config.batches))
+        k = int(kept["k"])
+        policy, window = make_policy(kept["policy"], k, self._state.config.batches), kept.get("window", "")
+        self._use_window(window, k)
+        self._use(policy)
         self._state.threads = threads
 
     # --- plans ------------------------------------------------------------------------------------------
@@ -151,6 +155,7 @@ class Core:
             {
                 "policy": self.policy.name,
                 "k": str(self.policy.k),
+                "window": self._state.window.name if self._state.window else NO_WINDOW,
                 "verifier_threads": str(verifier_threads),
                 "draft_threads": str(draft_threads),
                 "source": source,
@@ -167,12 +172,15 @@ class Core:
 
     def _control(self, control: Control) -> None:
         state = self._state
-        if control.policy:
-            try:
-                self._use(make_policy(control.policy, control.k or state.config.k, state.config.batches))
-            except UnknownPolicy:
-                state.metrics.dropped.labels("control", "unknown policy").inc()
-                return
+        k = control.k or state.config.k
+        try:
+            policy = make_policy(control.policy, k, state.config.batches) if control.policy else None
+            self._use_window(control.window, k)
+        except (UnknownPolicy, UnknownWindow):
+            state.metrics.dropped.labels("control", "unknown policy").inc()
+            return
+        if policy:
+            self._use(policy)
         verifier_threads, draft_threads = state.threads
         state.threads = control.verifier_threads or verifier_threads, control.draft_threads or draft_threads
         placement.tune(
@@ -181,6 +189,13 @@ class Core:
             list(state.fleet.devices.values()) if control.draft_threads else [],
         )
         state.do(self.policy_record("control"))
+
+    def _use_window(self, name: str, k: int) -> None:
+        """Switch the window controller; "" leaves it as it is. Raises UnknownWindow."""
+        if name == NO_WINDOW:
+            self._state.window = None
+        elif name:
+            self._state.window = make_window(name, k)
 
     def _use(self, policy: Policy) -> None:
         """Switch the policy. It applies from each session's next round; drafts under way are verified unchanged."""

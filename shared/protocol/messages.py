@@ -87,13 +87,15 @@ class Cancel:
 class Control:
     """Gateway (admin) → scheduler: change the policy from each session's next round on.
 
-    verifier_threads, draft_threads: 0 = unchanged; other values are passed on as `Tune`.
+    verifier_threads, draft_threads: 0 = unchanged; other values are passed on as `Tune`. window: controller of draft
+    lengths, "none" = the policy itself, "" = unchanged.
     """
 
     policy: Name
     k: DraftLength = 0  # 0 = the policy's own
     verifier_threads: Annotated[int, Field(strict=True, ge=0, le=1024)] = 0
     draft_threads: Annotated[int, Field(strict=True, ge=0, le=1024)] = 0
+    window: Annotated[str, Field(strict=True, max_length=64)] = ""
 
 
 @dataclass(frozen=True, slots=True)

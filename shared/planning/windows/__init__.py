@@ -21,6 +21,7 @@ REGISTRY: Final = {  # name: file in this package; its `make` takes k and return
     "fused": "fused",
 }
 WINDOW_NAMES: Final = tuple(REGISTRY)
+NO_WINDOW: Final = "none"  # where one may be named: the policy sets draft lengths
 SIMULATED_NAMES: Final = ("oracle",)  # of `outrider simulate` alone, in simulator/
 
 

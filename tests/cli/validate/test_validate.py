@@ -36,7 +36,7 @@ def validated(folder: Path, *options: str, small: str = SMALL) -> Result:
     [
         ("surprise: 1", "surprise: "),
         ("load: {rate: 2}", "only `outrider simulate` knows load"),
-        ("policies: [{policy: fixed-k, window: goodput}]", "leave out window and batches"),
+        ("policies: [{policy: cyclic-k, batches: 3}]", "a running stack does not change batches"),
     ],
 )
 def test_scenarios_that_cannot_run_live_are_refused(tmp_path: Path, change: str, message: str) -> None:

@@ -62,6 +62,7 @@ def test_another_policy_is_in_force_from_each_sessions_next_round() -> None:
                 "k": "0",
                 "verifier_threads": "0",
                 "draft_threads": "0",
+                "window": "none",
                 "source": "control",
             }
         )
@@ -93,6 +94,31 @@ def test_a_scheduler_that_starts_keeps_the_policy() -> None:
     assert (other.core.policy.name, other.core.policy.k) == ("cyclic-k", 6)
     other.fleet(verifiers=("v:2",))
     assert other.did(SendToVerifier) == [SendToVerifier("v", Tune(3))]
+
+
+def test_a_window_controller_is_in_force_until_another_one_or_none_is_named() -> None:
+    desk = Desk("fixed-k", k=4)
+    desk.start("a")
+    desk.take(Control("", window="static", k=2), desk.draft("a"))
+    (kept,) = desk.did(Persist)
+    assert (kept.fields["policy"], kept.fields["window"]) == ("fixed-k", "static")
+    assert desk.row("a").next_k == 2
+    desk.take(Control("fixed-k", k=5), desk.verdict(desk.row("a")))  # the window goes on
+    desk.take(desk.draft("a", tokens=2))
+    assert desk.row("a").next_k == 2
+    other = Desk("fixed-k")
+    other.core.restore(kept.fields)
+    assert other.core._state.window is not None
+    desk.take(Control("", window="none"), desk.verdict(desk.row("a")))
+    desk.take(desk.draft("a", tokens=2))
+    assert desk.row("a").next_k == 5
+
+
+def test_an_unknown_window_controller_changes_nothing() -> None:
+    desk = Desk("fixed-k")
+    desk.take(Control("cyclic-k", window="awk"))
+    assert (desk.core.policy.name, desk.effects) == ("fixed-k", [])
+    assert desk.dropped("control", "unknown policy") == 1
 
 
 def test_threads_are_passed_on_to_those_here_and_those_to_come() -> None:

@@ -27,7 +27,10 @@ def bench_policies(
         bool, typer.Option("--rivals/--no-rivals", help="Run transformers' generate as well.")
     ] = True,
     only: Annotated[
-        str, typer.Option(metavar="POLICY,...", help="These of the scenario's policies; empty = all.")
+        str,
+        typer.Option(
+            metavar="POLICY,...", help="These of the scenario's, as POLICY or POLICY+WINDOW; empty = all."
+        ),
     ] = "",
     profile: Annotated[
         Path, typer.Option(dir_okay=False, help="Of `outrider calibrate`, same target and dtype.")

@@ -78,11 +78,14 @@ async def run_policies(options: PolicyBenchOptions, target: Path, name: str) -> 
 
 def with_policies(scenario: Scenario, only: Sequence[str], path: Path) -> Scenario:
     """The scenario with these policies alone; () = all. Raises CommandError for one that it does not have."""
-    names = [config.policy for config in scenario.policies]
-    for policy in only:
-        if policy not in names:
-            raise CommandError(f"--only {policy}: {path} has {', '.join(names)}")
-    kept = tuple(config for config in scenario.policies if not only or config.policy in only)
+    words = [
+        f"{config.policy}+{config.window}" if config.window else config.policy for config in scenario.policies
+    ]
+    for word in only:
+        if word not in words:
+            raise CommandError(f"--only {word}: {path} has {', '.join(words)}")
+    pairs = zip(scenario.policies, words, strict=True)
+    kept = tuple(config for config, word in pairs if not only or word in only)
     return scenario.model_copy(update={"policies": kept})
 
 

@@ -101,6 +101,7 @@ class Core:
             case Control():
                 self.controls.append(message)
                 fields = {"policy": message.policy, "k": str(message.k), "source": "control"}
+                fields["window"] = message.window or "none"
                 await self.broker.records.put(
                     KEYS.policy, fields | {"verifier_threads": "0", "draft_threads": "0"}
                 )

@@ -21,6 +21,10 @@ async def test_the_policy_is_changed_and_shown() -> None:
         status, body = await stack.post("/admin/policy", policy="no-such")
         assert (status, body["error"]["param"]) == (400, "policy")
         assert (await stack.post("/admin/policy", k=65))[0] == 400
+        status, body = await stack.post("/admin/policy", window="awk")
+        assert (status, body["error"]["param"]) == (400, "window")
+        status, body = await stack.post("/admin/policy", window="goodput")
+        assert (status, body["window"], stack.core.controls[-1].window) == (200, "goodput", "goodput")
         async with stack.client.post("/admin/policy", data=b'{"policy": "fixed-k"}') as response:
             assert response.status == 415
 

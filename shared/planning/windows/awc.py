@@ -5,18 +5,20 @@ least: by simulated outcomes, so with the queues, prompts and waits that goodput
 goodput's length, and from the present one, only for a predicted gain of 5 %, and moves by at most two tokens a batch.
 Where load or devices are unlike all that the network has seen, goodput's formula decides, and a warning says so.
 
-All sessions of a verifier get one length, as with `goodput`: they wait for each other.
+All sessions of a verifier get one length, as with `goodput`: they wait for each other. And as long as goodput hopes for
+something from drafts they draft: who does not learns nothing about acceptance, and would believe it ever after.
 """
 
 from dataclasses import dataclass, field
 from math import log
 from typing import Final
 
+import numpy as np
 import structlog
 
 from shared.planning.views import SessionView
 from shared.planning.windows.cost_network import CostNetwork, predicted_of, read_weights
-from shared.planning.windows.rates import best_length, token_price
+from shared.planning.windows.rates import best_length, hopeful_length, token_price
 from shared.planning.windows.sensors import FloatArray, Reading, Sensors
 from shared.planning.windows.setpoint import Choice, Setpoints
 from shared.planning.windows.window import Decision, Load, Mode, RoundOutcome
@@ -56,13 +58,15 @@ class Awc:
             k = best_length(load, present.k if present else None)
             mode: Mode = "distributed" if k else "none"
         else:
-            mode, k = self._of_network(reading, present)
+            mode, k = self._of_network(reading, present, hopeful_length(load, None) > 0)
         return Choice(mode, k, token_price(load, k))
 
-    def _of_network(self, reading: Reading, present: Choice | None) -> tuple[Mode, int]:
+    def _of_network(self, reading: Reading, present: Choice | None, drafts: bool) -> tuple[Mode, int]:
         choices = self.network.choices
         predicted = predicted_of(choices, reading.predicted)
         costs = self.network.log_costs(reading.features, predicted)
+        if drafts:
+            costs = np.where([k > 0 for _, k in choices], costs, np.float32(np.inf))
         chosen = best(costs, predicted)
         if present and present[:2] in choices and costs[choices.index(present[:2])] - costs[chosen] < GAIN:
             return present[:2]

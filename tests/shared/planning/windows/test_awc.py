@@ -91,7 +91,12 @@ def test_trend_is_the_growth_of_the_number_of_sessions() -> None:
 
 def test_it_takes_the_choice_of_least_predicted_cost() -> None:
     assert Awc(network(7)).decide(view(), load(view())).k == 7
-    assert Awc(network(0)).decide(view(), load(view())) == Decision("none", 0)
+    poor = view(alpha=0.05, draft_ms=40.0)
+    assert Awc(network(0)).decide(poor, load(poor)) == Decision("none", 0)
+
+
+def test_it_drafts_as_long_as_goodput_hopes_for_something() -> None:
+    assert Awc(network(0, 9.0)).decide(view(), load(view())).k > 0
 
 
 def test_it_changes_its_mind_for_five_percent_and_not_for_less() -> None:
@@ -120,7 +125,7 @@ def test_it_moves_by_two_tokens_a_batch_all_sessions_of_a_batch_alike() -> None:
 
 
 def test_without_drafts_it_probes_ever_less_often() -> None:
-    awc, one = Awc(network(0, 9.0)), view()
+    awc, one = Awc(network(0, 9.0)), view(alpha=0.05, draft_ms=40.0)
     probes = [step for step in range(400) if awc.decide(one, load(one, step=step)).k]
     pauses = np.diff(probes)
     assert len(probes) >= 3

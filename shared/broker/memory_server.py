@@ -14,7 +14,8 @@ from operator import itemgetter
 from typing import Protocol, TypeVar
 
 from shared.broker.contract import BrokerAway, Entry
-from shared.protocol import wire
+from shared.protocol import limits, wire
+from shared.protocol.keys import STAGED
 from shared.protocol.messages import Message
 
 T = TypeVar("T")
@@ -196,7 +197,12 @@ class MemoryServer:
     def stream(self, name: str) -> Stream:
         """A stream, created where missing."""
         value = self._values.get(name)
-        return value if isinstance(value, Stream) else self.make(name, Stream, Stream)
+        if isinstance(value, Stream):
+            return value
+        made = self.make(name, Stream, Stream)
+        if STAGED in name:
+            self.expire(name, limits.INBOX_KEPT_S)
+        return made
 
     def length(self, name: str) -> int:
         """Entries of a stream, 0 when there is none."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from shared.protocol import limits
-from shared.protocol.keys import GROUP
+from shared.protocol.keys import GROUP, STAGED
 from shared.protocol.messages import Verdict
 
 _FOLDER: Final = Path(__file__).parent / "scripts"
@@ -53,6 +53,7 @@ def _constants() -> str:
     return "\n".join(
         [
             f"local GROUP, VERSION = '{GROUP}', string.char({limits.PROTOCOL_VERSION})",
+            f"local STAGED = '{STAGED}'",
             *(f"local {name} = {getattr(limits, name)}" for name in _LIMITS),
             f"local VERDICT = {{{places}}}",
         ]

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from typing import Final
 
 GROUP: Final = "outrider"  # consumer group of every work stream
+STAGED: Final = (
+    ":staged:"  # in the name of every work stream that a single process reads, and that expires without it
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class Keys:
 
     def staged(self, verifier: str) -> str:
         """Stream, scheduler → verifier: StagedBatch, Close, Tune."""
-        return self._key(f"staged:{verifier}")
+        return f"or:{{{self.shard}}}{STAGED}{verifier}"
 
     # Inboxes: each belongs to one process generation, which reads it from the start, and expires with it.
     def inbox(self, device: str) -> str:

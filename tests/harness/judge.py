@@ -30,6 +30,7 @@ SERVED_S: Final = 60.0  # for users who come after all faults
 FREE_S: Final = 200.0  # after the last user, for everything to be freed
 EXPIRED_S: Final = limits.TRACE_KEPT_S + 600.0  # after the last process, for all keys to expire
 LATER_USERS: Final = 2
+DEADLY: Final = "error: verification failed repeatedly"
 ALWAYS_DRAFTING: Final = ("fixed-k", "cyclic-k")
 
 
@@ -85,6 +86,8 @@ def _judge_user(scenario: Scenario, user: User) -> None:
     got, log = tuple(user.tokens), user.log
     cut = user.gateway_ended or user.end == "left"
     cut |= user.end.startswith("draining:") and any(stop.process == user.gateway for stop in scenario.stops)
+    if not user.later and scenario.loses_a_verifier(limits.MAX_DELIVERIES):
+        cut |= user.end == DEADLY  # its row was there each time, as if the row were what kills
     if not user.later and scenario.breaks(user.gateway):
         cut |= user.end.startswith(("broker:", "cancel:"))
         cut |= scenario.wiped and user.end == "error: unknown session"  # a verifier missed the log first
@@ -143,7 +146,8 @@ async def leftovers(world: World) -> dict[str, Any]:
     # What a process that is gone for good has not read stays until its stream expires.
     streams = [keys.submit, keys.draft, keys.verdicts, *(staged[name] for name in staged if name not in gone)]
     left: dict[str, Any] = {"live": await world.broker.sessions.live()}
-    left |= {stream: server.length(stream) for stream in [*streams, keys.dead]}
+    dead = [] if world.scenario.loses_a_verifier(limits.MAX_DELIVERIES) else [keys.dead]
+    left |= {stream: server.length(stream) for stream in [*streams, *dead]}
     lasting = {*_lasting(world), *staged.values()}
     left["keys without expiry"] = server.keys_without_expiry() - lasting
     for name, service in world.stack.services.items():
@@ -202,5 +206,5 @@ def _judge_tasks() -> None:
 async def _judge_expired(world: World) -> None:
     """All other keys go by themselves."""
     await asyncio.sleep(EXPIRED_S)
-    left = world.server.keys() - _lasting(world)
+    left = world.server.keys() - _lasting(world) - {world.keys.dead}  # dead letters stay for a week
     assert not left, f"keys that do not expire: {sorted(left)}"

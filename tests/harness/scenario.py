@@ -1,5 +1,6 @@
 """What is played: a stack, its users, and what befalls them. A scenario's repr is Python that makes it again."""
 
+from collections import Counter
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
@@ -129,6 +130,15 @@ class Scenario:
     def gone(self) -> frozenset[str]:
         """Processes that die for good."""
         return frozenset(death.process for death in self.deaths if death.back_s is None)
+
+    def loses_a_verifier(self, times: int) -> bool:
+        """Whether one verifier's process ends so many times, so that a row may be taken for one that kills it."""
+        ends = Counter(
+            event.process
+            for event in (*self.faults, *self.deaths, *self.stops)
+            if not isinstance(event, Fault) or event.kind.startswith("die")
+        )
+        return any(count >= times for name, count in ends.items() if name.startswith("verifier"))
 
     def breaks(self, gateway: str) -> bool:
         """Whether streams of a gateway may end with an error.

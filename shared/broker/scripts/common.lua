@@ -30,9 +30,17 @@ local function heartbeat(alive)
   return string.match(entry[1], '^%d+'), message
 end
 
+-- A work stream that was just made may belong to a verifier that is dead already and sends no heartbeat.
+local function let_expire(stream)
+  if string.find(stream, STAGED, 1, true) then
+    redis.call('EXPIRE', stream, INBOX_KEPT_S, 'NX')
+  end
+end
+
 -- Work streams are read by a group and bounded by refusal, so this adds without trimming.
 local function add_work(stream, data)
   redis.call('XADD', stream, '*', 'd', data)
+  let_expire(stream)
 end
 
 -- Inboxes and replies are capped in number and age. They expire unless their reader's heartbeats extend the expiry.

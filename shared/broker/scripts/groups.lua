@@ -5,5 +5,6 @@ for _, stream in ipairs(KEYS) do
   if made.err and not string.find(made.err, 'BUSYGROUP', 1, true) then
     return made
   end
+  let_expire(stream)
 end
 return 1

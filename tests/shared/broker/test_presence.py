@@ -6,7 +6,7 @@ import pytest
 
 from shared.broker.contract import Broker, LeaseLost
 from shared.protocol import limits
-from shared.protocol.messages import Heartbeat
+from shared.protocol.messages import Heartbeat, Tune
 from tests.shared.broker.worlds import DEVICES, FOR_DEVICES, World
 
 
@@ -68,9 +68,16 @@ async def test_who_leaves_is_not_alive_any_more(broker: Broker) -> None:
 
 async def test_a_verifiers_stream_goes_some_time_after_it(world: World) -> None:
     staged = world.keys.staged("core")
-    await world.broker.streams.make_groups([staged])
-    assert await world.ttl(staged) < 0
+    await world.broker.streams.make_groups([staged, world.keys.draft])
+    assert 0 < await world.ttl(staged) <= limits.INBOX_KEPT_S
+    assert await world.ttl(world.keys.draft) < 0
     await world.broker.presence.beat(Heartbeat("verifier", "core", 3), 5)
+    assert 0 < await world.ttl(staged) <= limits.INBOX_KEPT_S
+
+
+async def test_a_stream_made_for_a_verifier_that_is_dead_already_goes_too(world: World) -> None:
+    staged = world.keys.staged("dead")
+    await world.broker.streams.push(staged, Tune(1))
     assert 0 < await world.ttl(staged) <= limits.INBOX_KEPT_S
 
 

@@ -133,11 +133,9 @@ class Scenario:
 
     def loses_a_verifier(self, times: int) -> bool:
         """Whether one verifier's process ends so many times, so that a row may be taken for one that kills it."""
-        ends = Counter(
-            event.process
-            for event in (*self.faults, *self.deaths, *self.stops)
-            if not isinstance(event, Fault) or event.kind.startswith("die")
-        )
+        ends = Counter(fault.process for fault in self.faults if fault.kind.startswith("die"))
+        ends.update(death.process for death in self.deaths)
+        ends.update(stop.process for stop in self.stops)
         return any(count >= times for name, count in ends.items() if name.startswith("verifier"))
 
     def breaks(self, gateway: str) -> bool:

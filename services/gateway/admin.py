@@ -24,8 +24,6 @@ from shared.protocol.messages import Control, Role
 
 APPLIED_S: Final = 1.0  # how long to wait for a change to take effect
 THREADS: Final = Field(ge=0, le=1024)
-
-
 WINDOWS: Final = (NO_WINDOW, *WINDOW_NAMES)
 
 

@@ -93,7 +93,8 @@ class Core:
         threads = int(kept.get("verifier_threads", 0)), int(kept.get("draft_threads", 0))
         k = int(kept["k"])
         policy, window = make_policy(kept["policy"], k, self._state.config.batches), kept.get("window", "")
-        self._use_window(window, k)
+        if window != self._window_name:  # what the present one has learnt is kept
+            self._use_window(window, k)
         self._use(policy)
         self._state.threads = threads
 
@@ -155,7 +156,7 @@ class Core:
             {
                 "policy": self.policy.name,
                 "k": str(self.policy.k),
-                "window": self._state.window.name if self._state.window else NO_WINDOW,
+                "window": self._window_name,
                 "verifier_threads": str(verifier_threads),
                 "draft_threads": str(draft_threads),
                 "source": source,
@@ -189,6 +190,10 @@ class Core:
             list(state.fleet.devices.values()) if control.draft_threads else [],
         )
         state.do(self.policy_record("control"))
+
+    @property
+    def _window_name(self) -> str:
+        return self._state.window.name if self._state.window else NO_WINDOW
 
     def _use_window(self, name: str, k: int) -> None:
         """Switch the window controller; "" leaves it as it is. Raises UnknownWindow."""

@@ -108,7 +108,10 @@ def test_a_window_controller_is_in_force_until_another_one_or_none_is_named() ->
     assert desk.row("a").next_k == 2
     other = Desk("fixed-k")
     other.core.restore(kept.fields)
-    assert other.core._state.window is not None
+    window = other.core._state.window
+    assert window is not None
+    other.core.restore(kept.fields)  # the next term
+    assert other.core._state.window is window  # with what it has learnt
     desk.take(Control("", window="none"), desk.verdict(desk.row("a")))
     desk.take(desk.draft("a", tokens=2))
     assert desk.row("a").next_k == 5

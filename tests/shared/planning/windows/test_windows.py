@@ -5,23 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from shared.planning.cost import Packed
-from shared.planning.problem import Prompts
-from shared.planning.views import SessionView
 from shared.planning.windows import WINDOW_NAMES, UnknownWindow, make_window
 from shared.planning.windows.rates import predicted_rates, stop_byte, token_price
 from shared.planning.windows.setpoint import DECIDE_EVERY
-from shared.planning.windows.window import MAX_K, Decision, Load, RoundOutcome
-
-
-def view(session: str = "a", alpha: float = 0.8, draft_ms: float = 5.0, link_ms: float = 4.0) -> SessionView:
-    return SessionView(
-        session, 0, "ready", 0.0, 100, 100, 0, True, "d:1", alpha, draft_ms / 1e3, link_ms / 1e3
-    )
-
-
-def load(*sessions: SessionView, per_token_ms: float = 1.0, step: int = 1) -> Load:
-    return Load("v", step, Packed(30.0, per_token_ms, 0.0), len(sessions), 100.0, sessions, 0.0)
+from shared.planning.windows.window import MAX_K, Decision, RoundOutcome
+from tests.shared.planning.windows.loads import load, view
 
 
 def rounds(name: str, k: int, outcomes: list[tuple[int, int]]) -> Decision:
@@ -90,31 +78,6 @@ def test_goodput_is_the_argmax_over_all_lengths() -> None:
     ]
     assert rates == pytest.approx(expected)
     assert make_window("goodput").decide(both[0], load(*both)).k == int(np.argmax(expected))
-
-
-def test_goodput_knows_that_prompts_are_read_with_a_batch_or_in_a_pass_between() -> None:
-    """A third of the verifier's time goes to prompts."""
-    one = view(alpha=0.7, draft_ms=8.0, link_ms=30.0)
-    quiet, busy = load(one), replace(load(one), prompts=Prompts(1 / 120, 40.0))
-    rates = [predicted_rates(what) for what in (quiet, busy)]
-    assert rates[1][0] == pytest.approx(rates[0][0] * 2 / 3, rel=0.01)
-
-    away_ms, pass_ms = 30.0 + 3 * 8.0, 30.0 + 4
-    round_ms = sum(0.7**i for i in range(4)) / rates[1][3]
-    read = round_ms / 120
-    late_ms = (1 - np.exp(-read)) * (30.0 + max(1.0, read) * 40.0 - away_ms / 2)
-    assert round_ms == pytest.approx(away_ms + pass_ms + late_ms, rel=0.01)
-    assert rates[0][3] == pytest.approx(sum(0.7**i for i in range(4)) / (away_ms + pass_ms))
-
-
-def test_goodput_knows_that_one_batch_drafts_while_another_is_verified() -> None:
-    """Of four sessions two are verified at a time, so that a link of a pass's length costs nothing."""
-    four = [view(name, link_ms=30.0) for name in "abcd"]
-    together, in_turn = load(*four), replace(load(*four), rows=2.0)
-    tokens = 4 * (1 + 0.8 + 0.64)
-    assert predicted_rates(together)[2] == pytest.approx(tokens / (30 + 10 + 30 + 12))
-    assert predicted_rates(in_turn)[2] == pytest.approx(tokens / (30 + 10 + 30 + 6))
-    assert predicted_rates(in_turn)[0] == pytest.approx(4 / (2 * (30 + 2)))
 
 
 def test_goodput_lets_a_device_stop_where_the_next_token_is_not_worth_its_part_of_the_pass() -> None:

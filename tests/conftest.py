@@ -5,9 +5,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from shared.broker.embedded import HOST
 from tests.broker_server import ask, served
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """A command or a scenario may silence the log of its process, which later tests read."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

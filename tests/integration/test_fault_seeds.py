@@ -6,12 +6,11 @@ docs/notes/fault-seeds.md says what a seed chooses and what is judged.
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import pytest
-import structlog
 
 from services.gateway.session import Emitted, GatewaySession
 from services.verifier.sessions import VerifiedSessions
@@ -29,13 +28,6 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 QUICK: Final = 60
 SLOW: Final = 1000
 BLOCK: Final = 20  # seeds of one test
-
-
-@pytest.fixture(autouse=True)
-def _logs_as_before() -> Iterator[None]:
-    """Playing a scenario silences the log, which other tests read."""
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ operation.
 """
 
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -19,11 +18,9 @@ from tests.harness.scenario import Cut, Death, Scenario
 
 
 @pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
+def _quiet() -> None:
     """Log errors only, since thousands of deaths would be logged."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    yield
-    structlog.reset_defaults()
 
 
 K = (1, pytest.param(4, marks=pytest.mark.slow), 8)

@@ -31,6 +31,11 @@ async def run(stop: asyncio.Event) -> None:
         return "loading the target" if verifier is None else verifier.not_ready_reason()
 
     try:
+        if settings.stages > 1:
+            from services.verifier.stages.serve import serve_rank  # noqa: PLC0415  # torch, seconds
+
+            await serve_rank(settings, broker, compute, registry, stop)
+            return
         async with HealthServer(settings.health_host, settings.health_port, registry, ready, settings.stack):
             target, blocks = await compute.run(partial(build_target, settings))
             log.info("target loaded", vocab=target.vocab, pool=target.pool_tokens, context=target.max_context)

@@ -73,7 +73,8 @@ def _modelled(settings: VerifierSettings) -> ModelledTarget:
 def _torch(settings: VerifierSettings, source: str) -> "TorchTarget":
     """The model of a folder, GGUF file or hub name, with the settings' limits."""
     from services.verifier.families import UnsupportedModel  # noqa: PLC0415  # seconds, and a gigabyte
-    from services.verifier.loading import ModelFileError, load_target  # noqa: PLC0415
+    from services.verifier.loading import load_target  # noqa: PLC0415
+    from services.verifier.weights import ModelFileError  # noqa: PLC0415
 
     try:
         return load_target(

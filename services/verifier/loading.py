@@ -13,13 +13,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from services.verifier.families import shape_of
 from services.verifier.torch_target import TorchTarget
+from services.verifier.weights import ModelFileError
 from shared.protocol.vocabulary import Vocabulary, vocabulary_of_tokenizer_json
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-class ModelFileError(ValueError):
-    """A model file that is missing or cannot be read; the text names it and the reason."""
 
 
 def load_target(
@@ -40,11 +37,11 @@ def load_target(
     """
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     folder = model_folder(source, dtype)
-    config = _config(folder)
+    config = model_config(folder)
     shape_of(config)  # refuse before gigabytes are read
-    model = _weights(folder, config, _dtype(config, dtype, place), place)
+    model = _weights(folder, config, dtype_of(config, dtype, place), place)
     if vocabulary is None:
-        vocabulary = _vocabulary(folder, config.vocab_size)
+        vocabulary = vocabulary_of(folder, config.vocab_size)
     return TorchTarget(
         model,
         vocabulary=vocabulary.hash,
@@ -115,7 +112,8 @@ def _dequantized(path: Path, dtype: str) -> Path:
     return folder
 
 
-def _config(folder: str) -> Any:
+def model_config(folder: str) -> Any:
+    """The transformers configuration of a folder or hub name. Raises ModelFileError."""
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=Path(folder).is_dir())
     except (OSError, ValueError, KeyError) as error:
@@ -147,8 +145,8 @@ def _weights(folder: str, config: Any, dtype: torch.dtype, place: torch.device) 
     return model
 
 
-def _vocabulary(folder: str, rows: int) -> Vocabulary:
-    """The vocabulary of the folder's tokenizer.json, downloaded if the source is a hub name."""
+def vocabulary_of(folder: str, rows: int) -> Vocabulary:
+    """The vocabulary of the folder's tokenizer.json, downloaded if the source is a hub name. Raises ModelFileError."""
     path = Path(folder) / "tokenizer.json"
     if not Path(folder).is_dir():
         path = Path(hf_hub_download(folder, "tokenizer.json"))
@@ -157,7 +155,8 @@ def _vocabulary(folder: str, rows: int) -> Vocabulary:
     return vocabulary_of_tokenizer_json(path, rows)
 
 
-def _dtype(config: Any, name: str, place: torch.device) -> torch.dtype:
+def dtype_of(config: Any, name: str, place: torch.device) -> torch.dtype:
+    """The data type of a model by OUTRIDER_DTYPE: its own under auto."""
     if name != "auto":
         return DTYPES[name]
     if config.dtype in DTYPES.values():

@@ -99,10 +99,6 @@ class PagedTarget(ABC):
     def _place(self, index: int, row: TargetRow) -> Placed:
         """The row with its pages, once it is certain that it fits them."""
         table = self._pool.table(row.session)
-        if row.start != self._pool.length(row.session):
-            raise ValueError(
-                f"{row.session}: row starts at {row.start}, cached {self._pool.length(row.session)}"
-            )
         if not 1 <= row.committed <= len(row.tokens):
             raise ValueError(f"{row.session}: {row.committed} of {len(row.tokens)} tokens committed")
         if row.start + len(row.tokens) > len(table) * self._page_tokens:
@@ -112,7 +108,12 @@ class PagedTarget(ABC):
         return Placed(index, row, table, run_of(table, self._page_tokens))
 
     def _packed(self, rows: Sequence[TargetRow]) -> list[Placed]:
-        """The rows with their pages. Raises ValueError when a row does not fit the cache."""
+        """The rows with their pages. Raises ValueError when a row does not continue its session's cache."""
+        for row in rows:
+            if row.start != self._pool.length(row.session):
+                raise ValueError(
+                    f"{row.session}: row starts at {row.start}, cached {self._pool.length(row.session)}"
+                )
         return [self._place(index, row) for index, row in enumerate(rows)]
 
     def _answers(self, packing: Packing, rows: Sequence[TargetRow], hidden: Tensor) -> list[Choices]:

@@ -27,6 +27,7 @@ class _Table:
     length: int = 0  # committed positions that are cached
     prefixes: list[bytes] = field(default_factory=list)  # hash of each full prompt page's prefix
     published: int = 0  # leading pages that are published, by this session or by who shared them
+    admission: int = 0  # number of the admission that gave it its first page; 0 without pages
 
 
 class PagePool:
@@ -52,6 +53,7 @@ class PagePool:
         self._contiguous = contiguous
         self._tables: dict[str, _Table] = {}
         self._joined = 0
+        self._admitted = 0
         self._refs: Counter[int] = Counter()  # of held pages
         self._blank: dict[int, None] = dict.fromkeys(range(pages))  # last in, first out
         self._warm: dict[int, None] = {}  # first in, first out
@@ -72,6 +74,11 @@ class PagePool:
         """Committed positions that are cached; 0 for an unknown session."""
         table = self._tables.get(session)
         return table.length if table else 0
+
+    def admission(self, session: str) -> int:
+        """A number that is new whenever a session without pages gets some; 0 for one without."""
+        table = self._tables.get(session)
+        return table.admission if table else 0
 
     def admit(self, session: str, prompt: Sequence[int], protect: Sequence[str], length: int) -> bool:
         """Allocate pages for `length` positions, evicting sessions if needed. False, without evictions, if impossible.
@@ -94,6 +101,9 @@ class PagePool:
             page = self._take(table.pages[-1] + 1 if table.pages else None)
             self._refs[page] = 1
             table.pages.append(page)
+        if new:
+            self._admitted += 1
+            table.admission = self._admitted
         self.copies = list(zip(copied, table.pages[: len(copied)], strict=True))
         return True
 
@@ -181,6 +191,7 @@ class PagePool:
         for page in reversed(table.pages):  # a prefix outlives what builds on it
             self._drop(page)
         table.pages, table.prefixes, table.length, table.published = [], [], 0, 0
+        table.admission = 0
 
     def _drop(self, page: int) -> None:
         self._refs[page] -= 1

@@ -105,7 +105,12 @@ def plan_step(
 
 def run_step(target: TargetModel, step: Step) -> list[Answer]:
     """Run one forward pass. Returns the answers to its rows; afterwards each session's cache matches its answer."""
-    verified = step.outcome(target.forward(step.inputs))
+    return finish_step(target, step, target.forward(step.inputs))
+
+
+def finish_step(target: TargetModel, step: Step, choices: Sequence[Choices]) -> list[Answer]:
+    """The answers to the rows of a pass. choices: one per row of `inputs`. Rolls each cache back to its answer."""
+    verified = step.outcome(choices)
     for one in verified:
         if one.keep is not None:
             target.keep(one.verdict.session, one.keep, one.path)

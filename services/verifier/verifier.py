@@ -5,7 +5,7 @@ so their changes to sessions and cache never overlap.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,10 +16,11 @@ from prometheus_client import CollectorRegistry
 
 from services.verifier.core import Bounds, VerifiedSession, refusal
 from services.verifier.metrics import Metrics
+from services.verifier.passes import OnePass, Passes, PassesEnded, UnderWay
 from services.verifier.reader import Inbound, Reader
 from services.verifier.retry import Retry
 from services.verifier.sessions import VerifiedSessions
-from services.verifier.step import Answer, Step, plan_step, run_step, undo_step
+from services.verifier.step import Answer, Step, plan_step, undo_step
 from services.verifier.step_times import StepTimes
 from shared.broker.contract import Broker, BrokerAway, BrokerFull, CommitRow, Entry
 from shared.compute.compute import Compute
@@ -55,8 +56,11 @@ class Verifier:
         registry: CollectorRegistry,
         vocabulary_blocks: str = "",
         drafter: CoreDrafter | None = None,
+        passes: Passes | None = None,
     ) -> None:
-        """drafter: for rows that may have tokens of the core's own; None = lookups in the session itself."""
+        """drafter: for rows that may have tokens of the core's own; None = lookups in the session itself. passes: how
+        rows go through the target; None = at once, in this process.
+        """
         self.name = settings.name or "verifier"
         self.watch = BrokerWatch(broker)
         self.metrics = Metrics(registry)
@@ -68,6 +72,9 @@ class Verifier:
         self._broker = broker
         self._target = target
         self._compute = compute
+        self._passes = passes or OnePass(target, compute)
+        self._under_way = UnderWay(self._passes.depth)
+        self._planning = asyncio.Lock()  # from a step's plan to its start
         self._ids = ids
         self._vocabulary_blocks = vocabulary_blocks
         self._bounds = Bounds(target.vocab, target.max_context, target.pool_tokens)
@@ -92,7 +99,11 @@ class Verifier:
             background.append(group.create_task(self._presence.run(stop)))
             background.append(group.create_task(self._keep_deployment(stop)))
             background.append(group.create_task(run_forever(reader.turn, self.watch, stop, "read")))
-            await run_forever(partial(self._turn, reader, retry), self.watch, stop, "serve")
+            try:
+                await run_forever(partial(self._turn, reader, retry), self.watch, stop, "serve")
+                await self._under_way.make_room((), alone=True)
+            finally:
+                self._under_way.cancel()
             for task in background:
                 task.cancel()
         await self._deregister()
@@ -183,23 +194,37 @@ class Verifier:
     # --- one turn, one message ----------------------------------------------------------------------
     async def _turn(self, reader: Reader, retry: Retry) -> None:
         """Handle the next message, if one arrives within POLL_S."""
+        self._under_way.check()
         if self._registered_in != self.watch.generation:
+            await self._under_way.make_room((), alone=True)
             await self._register()
         await self.sessions.sweep()
         inbound = await reader.next(POLL_S)
         if inbound is None:
             self._record_pages(await self._compute.run(self._target.pages))
             return
+        rows = inbound.message.rows if isinstance(inbound.message, StagedBatch) else ()
+        sessions = {row.session for row in rows}
+        # What was under way when a process died may have killed it: it runs alone, so that nothing else dies with it.
+        await self._under_way.make_room(sessions, alone=inbound.entry.deliveries > 1)
+        await self._under_way.run(partial(self._in_hand, inbound, reader, retry), sessions)
+
+    async def _in_hand(
+        self, inbound: Inbound, reader: Reader, retry: Retry, started: Callable[[], None]
+    ) -> None:
+        """Handle one message. Raises BrokerAway when it was not acknowledged: it is read again."""
         try:
-            await self._handle(inbound, reader, retry)
+            await self._handle(inbound, reader, retry, started)
         except BrokerAway:
             reader.reread_pending()
             raise
         finally:
             reader.done(inbound)
 
-    async def _handle(self, inbound: Inbound, reader: Reader, retry: Retry) -> None:
-        """Handle one message. Raises BrokerAway when it was not acknowledged."""
+    async def _handle(
+        self, inbound: Inbound, reader: Reader, retry: Retry, started: Callable[[], None]
+    ) -> None:
+        """Handle one message; `started` is called once its pass has started. Raises BrokerAway."""
         entry = inbound.entry
         match inbound.message:
             case StagedBatch() as batch if batch.term < self._term:
@@ -212,7 +237,7 @@ class Verifier:
                 await self._dead_letter(entry, batch, reader, retry)
             case StagedBatch() as batch:
                 self._term = batch.term
-                await self._step(inbound, batch, retry)
+                await self._step(inbound, batch, retry, started)
             case Close() as close:
                 await self.sessions.close(close.session, close.epoch)
                 await self._ack(entry, retry)
@@ -249,15 +274,20 @@ class Verifier:
         await retry(partial(self._broker.streams.ack, self._stream, [entry.id]))
 
     # --- one step -----------------------------------------------------------------------------------
-    async def _step(self, inbound: Inbound, batch: StagedBatch, retry: Retry) -> None:
+    async def _step(
+        self, inbound: Inbound, batch: StagedBatch, retry: Retry, started: Callable[[], None]
+    ) -> None:
         """Plan the batch, run its valid rows, and commit all answers."""
         loop = asyncio.get_running_loop()
         sessions = await self.sessions.of_rows(batch.rows, inbound.logs, retry)
         begun = loop.time()
-        step = await self._plan(batch.rows, sessions)
-        started = loop.time()
-        answers = [*step.answers, *await self._run_step(step)]
-        times = StepTimes(inbound.read_at, begun, started, ended=loop.time())
+        async with self._planning:
+            step = await self._plan(batch.rows, sessions)
+            planned = loop.time()
+            answering = await self._start(step)
+        started()
+        answers = [*step.answers, *await self._answers(step, answering)]
+        times = StepTimes(inbound.read_at, begun, planned, ended=loop.time())
         self._busy_s += times.ended - begun
         stamped = [(row, times.stamp(verdict, batch.batch, step.fused)) for row, verdict in answers]
         await self._commit(inbound.entry, stamped, retry)
@@ -280,30 +310,48 @@ class Verifier:
             self.sessions.press()
         return step
 
-    async def _run_step(self, step: Step) -> list[Answer]:
-        """One pass over all rows. When it raises, each row runs alone, so that only the faulty row gets an error."""
+    async def _start(self, step: Step) -> Awaitable[Sequence[Answer]] | None:
+        """Start the step's pass; None when there is nothing to run, or it cannot start."""
+        if not step.passing:
+            return None
+        try:
+            return await self._passes.start(step)
+        except PassesEnded:
+            raise
+        except Exception:  # whatever torch raises: one row's fault must not end the others
+            self._log_failure(step)
+            return None
+
+    async def _answers(self, step: Step, answering: Awaitable[Sequence[Answer]] | None) -> Sequence[Answer]:
+        """The answers of a pass. When it raises, each row runs alone, so that only the faulty row gets an error."""
         if not step.passing:
             return []
-        try:
-            answers = await self._compute.run(
-                lambda: run_step(self._target, step), self._target.cost_s(step.inputs)
-            )
-        except Exception:  # whatever torch raises: one row's fault must not end the others
-            log.exception("forward pass failed", sessions=[one.row.session for one in step.passing])
-            self.metrics.forward_errors.inc()
-        else:
-            self.metrics.fed.inc(sum(len(fed.tokens) for fed in step.inputs))
-            return answers
+        if answering is not None:
+            try:
+                answers = await answering
+            except PassesEnded:
+                raise
+            except Exception:  # as above
+                self._log_failure(step)
+            else:
+                self.metrics.fed.inc(sum(len(fed.tokens) for fed in step.inputs))
+                return answers
         if len(step.passing) == 1:
             row = step.passing[0].row
             await self.sessions.drop([row.session])
             return [(row, refusal(row, "error", "verification failed"))]
         await self._compute.run(lambda: undo_step(self._target, step))
-        answers = []
+        alone: list[Answer] = []
         for one in step.passing:
-            alone = await self._plan([one.row], {one.row.session: one.session})
-            answers += [*alone.answers, *await self._run_step(alone)]
-        return answers
+            async with self._planning:
+                single = await self._plan([one.row], {one.row.session: one.session})
+                answering = await self._start(single)
+            alone += [*single.answers, *await self._answers(single, answering)]
+        return alone
+
+    def _log_failure(self, step: Step) -> None:
+        log.exception("forward pass failed", sessions=[one.row.session for one in step.passing])
+        self.metrics.forward_errors.inc()
 
     def _record_pages(self, pages: tuple[int, int]) -> None:
         """Record KV pages (used, total) for metrics and the heartbeat: before a pass and when idle."""

@@ -25,10 +25,15 @@ EXIT_REFUSED: Final = (
     3  # the deployment does not take this process (credential, vocabulary, protocol version)
 )
 EXIT_SUPERSEDED: Final = 4  # a newer process has its name
+EXIT_LOST: Final = 5  # processes that this one works with are gone: start all of them again
 
 
 class Refused(RuntimeError):
     """The deployment does not take this process; the text says why."""
+
+
+class Lost(RuntimeError):
+    """Processes that this one works with are gone, so that it has to start again with them; the text says which."""
 
 
 class BadFile(RuntimeError):
@@ -41,6 +46,7 @@ EXIT_CODES: Final[dict[type[Exception], int]] = {
     Refused: EXIT_REFUSED,
     BrokerDenied: EXIT_REFUSED,
     Superseded: EXIT_SUPERSEDED,
+    Lost: EXIT_LOST,
 }
 
 

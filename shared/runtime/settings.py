@@ -279,6 +279,17 @@ class VerifierSettings(Common):
     feed_tokens: int = Field(
         1024, ge=16, le=65536, description="maximum prefill and rebuild tokens of a batch"
     )
+    stages: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="processes that the target's layers are split over, beside this one; 1 = none, all here",
+    )
+    stage_layers: str = Field(
+        "",
+        max_length=512,
+        description="layers of each stage, such as 9,7,7,7; empty = by the stages' measured speed",
+    )
     # Of the modelled target:
     model_vocab: int = Field(
         49152,

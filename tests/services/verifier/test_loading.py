@@ -11,7 +11,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from services.verifier.families import UnsupportedModel
-from services.verifier.loading import ModelFileError, load_target, model_folder, random_target
+from services.verifier.loading import load_target, model_folder, random_target
+from services.verifier.weights import ModelFileError
 from shared.compute.target import TargetRow
 from shared.protocol.vocabulary import Entry, Vocabulary
 from shared.speculative.params import SamplingParams

@@ -1,0 +1,136 @@
+"""A link of the ring: messages from one rank to the next, in order."""
+
+import asyncio
+from datetime import timedelta
+from typing import Final, Protocol
+
+import torch
+import torch.distributed as dist
+
+from services.verifier.stages.messages import MAX_BYTES, Message, decode, encode
+from shared.compute.compute import ThreadCompute
+from shared.runtime.service import Lost
+
+SEND_S: Final = 30.0  # until the neighbour has taken a message
+
+
+class LinkBroken(Lost):
+    """A neighbour is gone or silent; the text names it."""
+
+
+class Outbound(Protocol):
+    """To the next rank."""
+
+    async def send(self, message: Message) -> None:
+        """Send one message; those of several callers go in the order of the calls. Raises LinkBroken."""
+        ...
+
+
+class Inbound(Protocol):
+    """From the rank before."""
+
+    async def receive(self, limit_s: float) -> Message:
+        """The next message. Raises LinkBroken, also when none comes within limit_s; RingMessageError."""
+        ...
+
+
+class GlooOutbound:
+    """Sends over torch.distributed, on a thread of its own."""
+
+    def __init__(self, peer: int) -> None:
+        self._peer = peer
+        self._thread = ThreadCompute("send")
+        self.sent_bytes = 0
+
+    async def send(self, message: Message) -> None:
+        """Send one message. Raises LinkBroken."""
+        data = torch.frombuffer(bytearray(encode(message)), dtype=torch.uint8)
+        self.sent_bytes += len(data)
+        await self._thread.run(lambda: self._send(data))
+
+    def _send(self, data: torch.Tensor) -> None:
+        try:
+            for part in (torch.tensor([len(data)]), data):
+                _wait(dist.isend(part, self._peer), SEND_S)
+        except RuntimeError as error:
+            raise LinkBroken(f"rank {self._peer} takes no message: {_first_line(error)}") from None
+
+    def close(self) -> None:
+        """Let the current message go and send no more."""
+        self._thread.close()
+
+
+class GlooInbound:
+    """Receives over torch.distributed, on a thread of its own."""
+
+    def __init__(self, peer: int) -> None:
+        self._peer = peer
+        self._thread = ThreadCompute("receive")
+        self._length = torch.zeros(1, dtype=torch.int64)
+
+    async def receive(self, limit_s: float) -> Message:
+        """The next message. Raises LinkBroken and RingMessageError."""
+        return await self._thread.run(lambda: self._receive(limit_s))
+
+    def _receive(self, limit_s: float) -> Message:
+        try:
+            _wait(dist.irecv(self._length, self._peer), limit_s)
+            length = int(self._length)
+            if not 0 < length <= MAX_BYTES:
+                raise LinkBroken(f"rank {self._peer} announced a message of {length} bytes")
+            data = torch.empty(length, dtype=torch.uint8)
+            _wait(dist.irecv(data, self._peer), limit_s)
+        except RuntimeError as error:
+            if isinstance(error, LinkBroken):
+                raise
+            raise LinkBroken(f"rank {self._peer} is gone or silent: {_first_line(error)}") from None
+        return decode(data.numpy().tobytes())
+
+    def close(self) -> None:
+        """Receive no more."""
+        self._thread.close()
+
+
+class QueueLink:
+    """Both ends of a link within one process, for tests and simulations. delay_s: of every message."""
+
+    def __init__(self, delay_s: float = 0.0) -> None:
+        self._messages: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+        self._delay_s = delay_s
+        self.broken = False
+        self.sent_bytes = 0
+
+    async def send(self, message: Message) -> None:
+        """Send one message. Raises LinkBroken."""
+        if self.broken:
+            raise LinkBroken("the link was cut")
+        data = encode(message)
+        self.sent_bytes += len(data)
+        self._messages.put_nowait((asyncio.get_running_loop().time() + self._delay_s, data))
+
+    async def receive(self, limit_s: float) -> Message:
+        """The next message. Raises LinkBroken."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(limit_s):
+                due, data = await self._messages.get()
+                if due > loop.time():
+                    await asyncio.sleep(due - loop.time())
+        except TimeoutError:
+            raise LinkBroken(f"no message for {limit_s:.0f} s") from None
+        if self.broken:
+            raise LinkBroken("the link was cut")
+        return decode(data)
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def _wait(work: "dist.Work | None", limit_s: float) -> None:
+    if work is None:
+        raise RuntimeError("this process is not in the group")
+    work.wait(timedelta(seconds=limit_s))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or repr(error)).splitlines()[0]

@@ -1,0 +1,131 @@
+"""The parts of a target model: a stage's layers, and what rank 0 keeps. Each rank reads only its own weights.
+
+A stage is a smaller model of the same family: its configuration has as many layers as the stage, so that layers,
+windows and KV are counted from 0 there.
+"""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel, AutoModelForCausalLM
+
+from services.verifier.linear import fit_linears
+from services.verifier.packed import NAME
+from services.verifier.weights import ModelFileError, Weights
+
+PER_LAYER: Final = ("layer_types",)  # fields of a configuration with an entry for each layer
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """What rank 0 keeps of a model: before its layers and after them."""
+
+    embedding: nn.Module  # ids [T] -> [T, hidden]
+    norm: nn.Module  # [T, hidden] -> [T, hidden]
+    head: nn.Module  # [T, hidden] -> [T, rows]
+    rows: int  # of the embedding
+
+
+def block_config(config: Any, first: int, count: int) -> Any:
+    """The configuration of layers [first, first + count) as a model of its own."""
+    block = deepcopy(config)
+    block.num_hidden_layers = count
+    for field in PER_LAYER:
+        if values := getattr(block, field, None):
+            setattr(block, field, values[first : first + count])
+    block.vocab_size, block.pad_token_id = 1, None  # a stage embeds nothing
+    block.tie_word_embeddings = False
+    return block
+
+
+def load_block(
+    weights: Weights, config: Any, first: int, count: int, dtype: torch.dtype, place: torch.device
+) -> Any:
+    """Layers [first, first + count) of a model with packed attention, as a decoder that takes hidden rows.
+
+    One layer after the other is read, so that no more than these weights and one layer are in memory. Raises
+    ModelFileError.
+    """
+    block = _skeleton(AutoModel, block_config(config, first, count))
+    block.rotary_emb = type(block.rotary_emb)(config=block.config).to(place)
+    block.embed_tokens = block.norm = nn.Identity()
+    for index, layer in enumerate(block.layers):
+        _fill(layer, weights, f"layers.{first + index}.", dtype, place)
+    fit_linears(block)
+    _refuse_empty(block)
+    block.eval().set_attn_implementation(NAME)
+    return block
+
+
+def random_block(config: Any, count: int, dtype: torch.dtype, place: torch.device) -> Any:
+    """As load_block, with random weights: for measurements."""
+    factory: Any = AutoModel
+    with place:
+        block = factory.from_config(block_config(config, 0, count), dtype=dtype)
+    block.embed_tokens = block.norm = nn.Identity()
+    fit_linears(block)
+    block.eval().set_attn_implementation(NAME)
+    return block
+
+
+def load_ends(weights: Weights, config: Any, dtype: torch.dtype, place: torch.device) -> Ends:
+    """Embedding, last norm and output head of a model. Raises ModelFileError."""
+    empty = deepcopy(config)
+    empty.num_hidden_layers = 1
+    for field in PER_LAYER:
+        if values := getattr(empty, field, None):
+            setattr(empty, field, values[:1])
+    model = _skeleton(AutoModelForCausalLM, empty)
+    embedding, norm, head = (
+        model.get_input_embeddings(),
+        model.get_decoder().norm,
+        model.get_output_embeddings(),
+    )
+    _fill(embedding, weights, "embed_tokens.", dtype, place)
+    _fill(norm, weights, "norm.", dtype, place)
+    if config.tie_word_embeddings:
+        head.weight = embedding.weight
+    else:
+        _fill(head, weights, "lm_head.", dtype, place)
+    holder = nn.ModuleDict({"head": head})
+    rows = embedding.weight.shape[0]
+    if not config.tie_word_embeddings:
+        fit_linears(holder)  # a tied one would be held twice
+    for part in (embedding, norm, head):
+        _refuse_empty(part)
+    return Ends(embedding.eval(), norm.eval(), holder["head"].eval(), rows)
+
+
+def _skeleton(factory: Any, config: Any) -> Any:
+    """A model without memory for its weights."""
+    with torch.device("meta"):
+        return factory.from_config(config)
+
+
+def _fill(module: nn.Module, weights: Weights, prefix: str, dtype: torch.dtype, place: torch.device) -> None:
+    """Give a module of a skeleton its weights, and the buffers that its class computes."""
+    found = {name: tensor.to(place, dtype, copy=True) for name, tensor in weights.read(prefix)}
+    try:
+        module.load_state_dict(found, strict=True, assign=True)
+    except RuntimeError as error:
+        wrong = str(error).strip().splitlines()
+        raise ModelFileError(f"{weights.folder}: {prefix}: {wrong[min(1, len(wrong) - 1)].strip()}") from None
+    scale = getattr(module, "scalar_embed_scale", None)  # of Gemma's embeddings
+    if scale is not None:
+        module.register_buffer("embed_scale", torch.tensor(scale, device=place), persistent=False)
+
+
+def _refuse_empty(module: nn.Module) -> None:
+    """Raise ModelFileError when something of a skeleton has no values: texts would be wrong without an error."""
+    for name, tensor in _tensors(module):
+        if tensor.is_meta:
+            raise ModelFileError(f"{type(module).__name__}: {name} cannot be loaded by parts")
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters()
+    yield from module.named_buffers()

@@ -1,0 +1,41 @@
+"""Passes through the stages of a ring, several at a time."""
+
+from collections.abc import Awaitable, Sequence
+from functools import partial
+
+from services.verifier.passes import PassesEnded
+from services.verifier.stages.link import LinkBroken
+from services.verifier.stages.pipelined_target import Launched, PipelinedTarget
+from services.verifier.stages.ring import Ring
+from services.verifier.step import Answer, Step, finish_step
+from shared.compute.compute import Compute
+from shared.compute.target import Choices
+
+
+class PipelinedPasses:
+    """See Passes. While one step's pieces are in a stage, those of others are in the stages before and behind."""
+
+    def __init__(self, target: PipelinedTarget, ring: Ring, compute: Compute) -> None:
+        self.depth = ring.stages + 1  # one for every stage, and one whose head is computed
+        self._target = target
+        self._ring = ring
+        self._compute = compute
+
+    async def start(self, step: Step) -> Awaitable[Sequence[Answer]]:
+        """Send the step's pieces. Raises PassesEnded."""
+        launched = await self._compute.run(partial(self._target.launch, step.inputs))
+        try:
+            for _, piece in launched:
+                await self._ring.send(piece)
+        except LinkBroken as error:
+            raise PassesEnded(str(error)) from error
+        return self._finish(step, [one for one, _ in launched])
+
+    async def _finish(self, step: Step, launched: Sequence[Launched]) -> Sequence[Answer]:
+        """Decide when the last piece is back."""
+        choices: dict[str, Choices] = {}
+        for one in launched:
+            hidden = await self._ring.result(one.number)
+            choices.update(await self._compute.run(partial(self._target.finish, one, hidden)))
+        rows = [choices[row.session] for row in step.inputs]
+        return await self._compute.run(partial(finish_step, self._target, step, rows))

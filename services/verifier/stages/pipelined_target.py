@@ -1,0 +1,176 @@
+"""A target whose layers run in the stages of a ring; embedding, head, pool and choices are here, at rank 0.
+
+`launch` makes a pass into pieces for the ring, `finish` turns what came back into choices. Between the two other passes
+may be launched: links keep the order, so what a later piece reads is written before. Pages are published for sharing
+only by `finish`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import torch
+
+from services.verifier.families import AttentionShape
+from services.verifier.head import Head
+from services.verifier.packing import Packing, Placed, pack
+from services.verifier.paged_target import PagedTarget
+from services.verifier.stages.block import from_bytes, to_bytes
+from services.verifier.stages.messages import Piece, PieceRow
+from services.verifier.stages.parts import Ends
+from shared.compute.target import Choices, TargetRow
+
+PREFILL_PIECE: Final = (
+    64  # committed tokens of one piece: a long prompt fills the stages one behind the other
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """One piece under way. admissions: of its sessions, as they were: a session that lost its pages is not touched."""
+
+    number: int
+    rows: tuple[TargetRow, ...]
+    packing: Packing
+    admissions: tuple[int, ...]
+
+
+class PipelinedTarget(PagedTarget):
+    """Rank 0's part of a target. All methods are called on the compute thread."""
+
+    def __init__(
+        self,
+        shape: AttentionShape,
+        ends: Ends,
+        *,
+        vocabulary: str,
+        vocab: int,
+        vocabulary_blocks: str = "",
+        kv_tokens: int,
+        page_tokens: int = 16,
+        prefix_sharing: bool = True,
+        max_context: int | None = None,
+        dtype: torch.dtype,
+        device: torch.device,
+        hidden: int,
+    ) -> None:
+        """shape, hidden: of the whole model. dtype: of the hidden rows."""
+        super().__init__(
+            shape,
+            Head(ends.head, shape.final_softcap),
+            rows=ends.rows,
+            vocabulary=vocabulary,
+            vocab=vocab,
+            vocabulary_blocks=vocabulary_blocks,
+            kv_tokens=kv_tokens,
+            page_tokens=page_tokens,
+            prefix_sharing=prefix_sharing,
+            max_context=max_context,
+            device=device,
+        )
+        self._ends = ends
+        self._dtype = dtype
+        self._hidden = hidden
+        self._sources: list[int] = []  # moves that the next piece carries
+        self._targets: list[int] = []
+        self._sent = 0
+
+    @property
+    def call_cost(self) -> int:
+        """Of our packing; the stages pack alike."""
+        return self._call_cost
+
+    @torch.inference_mode()
+    def launch(self, rows: Sequence[TargetRow]) -> list[tuple[Launched, Piece]]:
+        """The pieces of one pass, in the order in which they are to be sent. Rows are of different sessions.
+
+        Raises ValueError when a row does not fit the cache.
+        """
+        self._packed(rows)  # all rows are checked before anything is under way
+        return [self._piece(part) for part in split_rows(rows, PREFILL_PIECE)]
+
+    @torch.inference_mode()
+    def finish(self, launched: Launched, hidden: bytes) -> dict[str, Choices]:
+        """What the rows of a piece choose, by session. hidden: of the piece after the last layer. Raises PieceError."""
+        for row, admission in zip(launched.rows, launched.admissions, strict=True):
+            if self._pool.admission(row.session) == admission:
+                self._pool.fed(row.session, row.start + row.committed)
+        states = from_bytes(hidden, self._hidden, self._dtype).to(self._at)
+        choices = self._answers(launched.packing, launched.rows, self._ends.norm(states))
+        return {row.session: chosen for row, chosen in zip(launched.rows, choices, strict=True)}
+
+    def keep(self, session: str, length: int, path: Sequence[int] = ()) -> None:
+        """Roll back; a session that lost its pages meanwhile is left alone."""
+        if self._pool.admission(session):
+            super().keep(session, length, path)
+
+    def set_threads(self, threads: int) -> None:
+        """Use this many threads from the next pass on."""
+        torch.set_num_threads(threads)
+
+    def forward(self, rows: Sequence[TargetRow]) -> list[Choices]:
+        """Not how a pipeline works: see `launch`."""
+        raise NotImplementedError("a pipelined target launches passes")
+
+    def _piece(self, rows: Sequence[TargetRow]) -> tuple[Launched, Piece]:
+        placed = [self._place(index, row) for index, row in enumerate(rows)]
+        packing = pack(placed, self._page_tokens, self.pool_tokens, self._call_cost)
+        ordered = [one for group in packing.groups for one in group.rows]
+        self._sent += 1
+        piece = Piece(
+            number=self._sent,
+            sources=tuple(self._sources),
+            targets=tuple(self._targets),
+            rows=tuple(
+                PieceRow(
+                    one.row.start,
+                    len(one.row.tokens),
+                    one.row.committed,
+                    tuple(one.row.parents),
+                    tuple(one.table),
+                )
+                for one in ordered
+            ),
+            hidden=to_bytes(self._ends.embedding(self._to_device(packing.ids)).to(self._dtype)),
+        )
+        self._sources, self._targets = [], []
+        admissions = tuple(self._pool.admission(row.session) for row in rows)
+        return Launched(self._sent, tuple(rows), packing, admissions), piece
+
+    def _move(self, source: Sequence[int], target: Sequence[int]) -> None:
+        self._sources += source
+        self._targets += target
+
+
+def piece_row(placed: Placed) -> PieceRow:
+    """What the stages need of a row."""
+    row = placed.row
+    return PieceRow(row.start, len(row.tokens), row.committed, tuple(row.parents), tuple(placed.table))
+
+
+def split_rows(rows: Sequence[TargetRow], tokens: int) -> list[list[TargetRow]]:
+    """Rows as the pieces of a pass: at most `tokens` committed tokens of a row in each, its last part in the last one.
+
+    So every row is whole after the last piece, and short rows stand in it with everybody's choices.
+    """
+    parts = max((-(-row.committed // tokens) for row in rows), default=1)
+    pieces: list[list[TargetRow]] = [[] for _ in range(parts)]
+    for row in rows:
+        chunks = -(-row.committed // tokens)
+        for chunk in range(chunks - 1):
+            begin = chunk * tokens
+            pieces[parts - chunks + chunk].append(
+                replace(
+                    row,
+                    start=row.start + begin,
+                    tokens=row.tokens[begin : begin + tokens],
+                    committed=tokens,
+                    choose=False,
+                    parents=(),
+                )
+            )
+        begin = (chunks - 1) * tokens
+        pieces[-1].append(
+            replace(row, start=row.start + begin, tokens=row.tokens[begin:], committed=row.committed - begin)
+        )
+    return pieces

@@ -1,0 +1,157 @@
+"""Rank 0's end of the ring: it starts the group, sends pieces, and hands out results in their order."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final, NoReturn, TypeVar
+
+import structlog
+
+from services.verifier.passes import PassesEnded
+from services.verifier.stages.agreement import disagreement
+from services.verifier.stages.link import Inbound, LinkBroken, Outbound
+from services.verifier.stages.messages import (
+    Assign,
+    Beat,
+    End,
+    Facts,
+    Failed,
+    Hello,
+    Message,
+    Piece,
+    Ready,
+    Result,
+    StageState,
+)
+from services.verifier.stages.stage import SILENCE_S, START_S, RankFailed
+from shared.runtime.pause import pause
+
+BEAT_S: Final = 1.0
+STUCK_S: Final = 120.0  # one pass of one stage
+
+M = TypeVar("M", bound=Message)
+
+log = structlog.get_logger()
+
+
+class Ring:
+    """A group of stages as rank 0 sees it. `start`, then `run` beside everything that sends; `end` at the end."""
+
+    def __init__(self, facts: Facts, stages: int, inbound: Inbound, outbound: Outbound) -> None:
+        self._facts = facts
+        self.stages = stages
+        self._inbound, self._outbound = inbound, outbound
+        self._results: dict[int, asyncio.Future[bytes]] = {}
+        self._ended = asyncio.Event()
+        self.states: tuple[StageState, ...] = ()  # as of the last beat
+        self.round_trip_us = 0  # of the last beat
+
+    async def start(self, assign: Callable[[Sequence[Facts]], Assign]) -> Assign:
+        """Check that all ranks fit together, and let them load. assign: who gets which layers, by everybody's facts.
+
+        Raises RankFailed, which names the rank that does not fit, and LinkBroken.
+        """
+        await self._outbound.send(Hello((self._facts,)))
+        hello = await self._expect(Hello)
+        if wrong := disagreement(hello.facts):
+            await self._refuse(wrong)
+        try:
+            assignment = assign(hello.facts)
+        except Exception as error:  # the stages must not wait for what will not come
+            await self._outbound.send(Failed(0, str(error)))
+            raise
+        await self._outbound.send(assignment)
+        await self._expect(Assign)
+        await self._outbound.send(Ready())
+        return assignment
+
+    async def ready(self) -> None:
+        """Wait until all stages have loaded. Raises RankFailed and LinkBroken."""
+        await self._expect(Ready)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Read results and send beats until `end`. Raises RankFailed and LinkBroken."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                beats = group.create_task(self._beat(stop))
+                await self._read()
+                beats.cancel()
+        finally:
+            for future in self._results.values():
+                if not future.done():
+                    future.set_exception(PassesEnded("the stages are gone"))
+
+    async def send(self, piece: Piece) -> None:
+        """Send a piece; `result` waits for what becomes of it. Pieces are numbered in the order in which they are sent.
+
+        Raises LinkBroken.
+        """
+        self._results[piece.number] = asyncio.get_running_loop().create_future()
+        await self._outbound.send(piece)
+
+    async def result(self, number: int) -> bytes:
+        """Hidden rows of a piece after the last layer. Raises PassesEnded."""
+        try:
+            return await self._results[number]
+        finally:
+            self._results.pop(number, None)
+
+    async def end(self) -> None:
+        """Let the stages finish and exit."""
+        try:
+            await self._outbound.send(End())
+            async with asyncio.timeout(SILENCE_S):
+                await self._ended.wait()
+        except (LinkBroken, TimeoutError) as error:
+            log.info("the group is gone already", why=str(error))
+
+    async def _read(self) -> None:
+        while True:
+            match await self._receive(SILENCE_S):
+                case Result() as result:
+                    future = self._results.get(result.number)
+                    if future is not None and not future.done():
+                        future.set_result(result.hidden)
+                case Beat() as beat:
+                    self._follow(beat)
+                case End():
+                    self._ended.set()
+                    return
+                case other:
+                    await self._refuse(f"rank {self.stages} sent {type(other).__name__} out of place")
+
+    async def _beat(self, stop: asyncio.Event) -> None:
+        """Send beats for as long as the group lives, also while rank 0 finishes its last message."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._outbound.send(Beat(round(loop.time() * 1e6)))
+            if stop.is_set():
+                await asyncio.sleep(BEAT_S)
+            else:
+                await pause(stop, BEAT_S)
+
+    def _follow(self, beat: Beat) -> None:
+        self.states = beat.stages
+        self.round_trip_us = round(asyncio.get_running_loop().time() * 1e6) - beat.stamp_us
+        for state in beat.stages:
+            if state.running_us > STUCK_S * 1e6:
+                failed = Failed(state.rank, f"one pass has taken {state.running_us / 1e6:.0f} s")
+                raise RankFailed(failed)
+
+    async def _expect(self, kind: type[M]) -> M:
+        """The next message, which is of this kind. Raises RankFailed."""
+        message = await self._receive(START_S)
+        if not isinstance(message, kind):
+            await self._refuse(f"rank {self.stages} sent {type(message).__name__}, not {kind.__name__}")
+        return message
+
+    async def _receive(self, limit_s: float) -> Message:
+        message = await self._inbound.receive(limit_s)
+        if isinstance(message, Failed):
+            raise RankFailed(message)
+        return message
+
+    async def _refuse(self, line: str) -> NoReturn:
+        """End the group with a line. Raises RankFailed."""
+        failed = Failed(0, line)
+        await self._outbound.send(failed)
+        raise RankFailed(failed)

@@ -1,0 +1,185 @@
+"""A stage's shell: it reads the ring, computes its pieces one after the other, and passes everything on.
+
+Beats and failures pass a running computation; pieces and what ends them keep their order.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Final, NoReturn, Protocol, TypeVar
+
+import structlog
+
+from services.verifier.stages.link import Inbound, LinkBroken, Outbound
+from services.verifier.stages.messages import (
+    Assign,
+    Beat,
+    End,
+    Facts,
+    Failed,
+    Hello,
+    Message,
+    Piece,
+    Ready,
+    Result,
+    RingMessageError,
+    StageState,
+)
+from shared.compute.compute import Compute
+from shared.runtime.service import Lost
+
+SILENCE_S: Final = 10.0  # without any message: the rank before is dead or cut off
+START_S: Final = 600.0  # the same until all ranks have loaded
+MAX_WAITING: Final = 256  # pieces; rank 0 keeps far fewer under way
+
+M = TypeVar("M", bound=Message)
+
+log = structlog.get_logger()
+
+
+class Pieces(Protocol):
+    """What computes pieces: `Block`, or a model of one."""
+
+    layers: int
+
+    def run(self, piece: Piece) -> bytes:
+        """Hidden rows after the stage's layers."""
+        ...
+
+
+Load = Callable[[Assign], Pieces]
+Cost = Callable[[Piece], float]
+
+
+class RankFailed(Lost):
+    """A rank cannot go on; the text names it and says why."""
+
+    def __init__(self, failed: Failed) -> None:
+        super().__init__(f"rank {failed.rank}: {failed.line}")
+        self.failed = failed
+
+
+class Stage:
+    """One rank of the ring that computes layers. All parts are injected."""
+
+    def __init__(
+        self,
+        facts: Facts,
+        last: bool,
+        inbound: Inbound,
+        outbound: Outbound,
+        compute: Compute,
+        load: Load,
+        cost_s: Cost = lambda _: 0.0,
+    ) -> None:
+        """last: whether the next rank is rank 0. cost_s: modelled seconds of a piece; 0.0 for real work."""
+        self._facts = facts
+        self._last = last
+        self._inbound, self._outbound = inbound, outbound
+        self._compute = compute
+        self._load = load
+        self._cost_s = cost_s
+        self._waiting: asyncio.Queue[Piece | End] = asyncio.Queue(MAX_WAITING)
+        self._begun = 0.0  # of the pass under way; 0.0 = none
+        self._state = StageState(facts.rank, 0, 0, 0, 0, 0, 0)
+
+    async def run(self) -> None:
+        """Agree, load and compute until rank 0 ends the group. Raises RankFailed and LinkBroken."""
+        try:
+            block = await self._start()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._read())
+                group.create_task(self._work(block))
+        except* LinkBroken as broken:
+            raise broken.exceptions[0] from None
+        except* RankFailed as failed:
+            raise failed.exceptions[0] from None
+
+    async def _start(self) -> Pieces:
+        """The first messages: facts, our layers, readiness."""
+        hello = await self._expect(Hello)
+        await self._outbound.send(Hello((*hello.facts, self._facts)))
+        assign = await self._expect(Assign)
+        await self._outbound.send(assign)  # so that the stages behind load at the same time
+        try:
+            block = await self._compute.run(lambda: self._load(assign))
+        except Exception as error:  # whatever torch and the file system raise: rank 0 must learn why
+            log.exception("layers not loaded")
+            await self._fail(f"cannot load its layers: {error}")
+        self._state = replace(self._state, layers=block.layers)
+        await self._outbound.send(await self._expect(Ready))
+        return block
+
+    async def _expect(self, kind: type[M]) -> M:
+        """The next message, which is of this kind, or beats. Raises RankFailed for any other."""
+        while True:
+            message = await self._receive(START_S)
+            if isinstance(message, kind):
+                return message
+            if not isinstance(message, Beat):
+                await self._fail(f"expected {kind.__name__}, read {type(message).__name__}")
+
+    async def _read(self) -> None:
+        """Read until the end of the group. Never waits for a computation."""
+        while True:
+            message = await self._receive(SILENCE_S)
+            match message:
+                case Beat():
+                    await self._outbound.send(Beat(message.stamp_us, (*message.stages, self._now())))
+                case Piece() | End() if not self._waiting.full():
+                    self._waiting.put_nowait(message)
+                    if isinstance(message, End):
+                        return
+                case _:
+                    await self._fail(
+                        f"{type(message).__name__} out of place, {self._waiting.qsize()} waiting"
+                    )
+
+    async def _work(self, block: Pieces) -> None:
+        """Compute pieces in their order, until the end."""
+        loop = asyncio.get_running_loop()
+        while not isinstance(piece := await self._waiting.get(), End):
+            self._begun = loop.time()
+            try:
+                hidden = await self._compute.run(partial(block.run, piece), self._cost_s(piece))
+            except Exception as error:  # whatever torch raises: the KV is no longer what rank 0 thinks
+                log.exception("a piece failed", piece=piece.number)
+                await self._fail(f"piece {piece.number} failed: {error}")
+            self._count(piece, loop.time() - self._begun)
+            await self._outbound.send(
+                Result(piece.number, hidden) if self._last else replace(piece, hidden=hidden)
+            )
+        await self._outbound.send(End())
+
+    async def _receive(self, limit_s: float) -> Message:
+        """The next message. A failure is passed on and raised."""
+        try:
+            message = await self._inbound.receive(limit_s)
+        except RingMessageError as error:
+            await self._fail(str(error))
+        if isinstance(message, Failed):
+            await self._outbound.send(message)
+            raise RankFailed(message)
+        return message
+
+    async def _fail(self, line: str) -> NoReturn:
+        """Tell the others why we cannot go on. Raises RankFailed."""
+        failed = Failed(self._facts.rank, line[:2000])
+        await self._outbound.send(failed)
+        raise RankFailed(failed)
+
+    def _count(self, piece: Piece, seconds: float) -> None:
+        state, tokens = self._state, sum(row.count for row in piece.rows)
+        self._state = replace(
+            state,
+            busy_us=state.busy_us + round(seconds * 1e6),
+            passes=state.passes + 1,
+            tokens=state.tokens + tokens,
+        )
+        self._begun = 0.0
+
+    def _now(self) -> StageState:
+        """Our state for a beat."""
+        running = asyncio.get_running_loop().time() - self._begun if self._begun else 0.0
+        return replace(self._state, waiting=self._waiting.qsize(), running_us=round(running * 1e6))

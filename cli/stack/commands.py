@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -42,6 +43,16 @@ Listen = Annotated[
     ),
 ]
 
+Stages = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=64,
+        help="Processes that the target's layers are split over, a pipeline; 1 = none, all in one.",
+    ),
+]
+Modelled = Annotated[bool, typer.Option(help="Replace the models by cost laws (modelled compute).")]
+
 
 def up(
     target: Target = "smollm2",
@@ -49,15 +60,14 @@ def up(
     draft_workers: Annotated[int, typer.Option(min=0, max=64, help="Draft workers on this machine.")] = 2,
     device: Annotated[str, typer.Option(help="Where the target runs: auto, cpu or cuda.")] = "auto",
     dtype: Annotated[str, typer.Option(help="Data type of the target: auto, float32 or bfloat16.")] = "auto",
+    stages: Stages = 1,
     policy: Annotated[str, typer.Option(help=POLICIES)] = "fixed-k",
     k: Annotated[int, typer.Option(min=0, max=64, help="Draft length of fixed-k and cyclic-k.")] = 4,
     port: GatewayPort = 8000,
     broker_port: BrokerPort = 6399,
     health_port: HealthPort = 9101,
     listen: Listen = "",
-    modelled: Annotated[
-        bool, typer.Option(help="Replace the models by cost laws (modelled compute).")
-    ] = False,
+    modelled: Modelled = False,
     state: StateDir = STATE,
 ) -> None:
     """Run all services as local processes on an embedded broker. Restarts processes that die; Ctrl-C stops all."""
@@ -84,10 +94,12 @@ def up(
         modelled=modelled,
         draft_workers=draft_workers,
         listen=_own_address(listen),
-        ports=Ports(port, broker_port, health_port).filled(3 + draft_workers),
+        ports=Ports(port, broker_port, health_port),
         state_dir=state,
         env=settings,
+        stages=stages,
     )
+    options = replace(options, ports=options.ports.filled(options.health_ports))
     with cli_errors():
         asyncio.run(run_up(options))
 

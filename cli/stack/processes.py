@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from cli.command.errors import ProcessFailed
-from shared.runtime.service import EXIT_REFUSED, EXIT_SETTINGS, EXIT_SUPERSEDED
+from shared.runtime.service import EXIT_LOST, EXIT_REFUSED, EXIT_SETTINGS, EXIT_SUPERSEDED
 
 STOP_S: Final = 10.0  # from SIGTERM to SIGKILL
 BACKOFF_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -126,6 +126,9 @@ class Supervised:
         """Record and print an unexpected exit. Raises ProcessFailed after too many before it was ready."""
         if self._killed:
             self._killed = False
+            return
+        if code == EXIT_LOST:  # with a process that it works with, whose death is noted
+            note(f"{self.spec.name} starts again: {self.last_words(1)}")
             return
         self._same[code] += 1
         if not self.was_ready and self._same[code] >= MAX_DEATHS:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from cli.command.cores import cores
 from cli.stack.access import Access
 from cli.stack.ports import HOST, Claim, Ports
 from cli.stack.processes import Spec
@@ -15,6 +16,7 @@ from shared.broker.embedded import server_argv
 # On one machine drafting gets only the CPU time that verification leaves. All users wait for a verification, and its
 # threads wait for each other, so that a delay of one thread delays everybody.
 DRAFT_NICE: Final = 10
+STAGE: Final = "stage-"  # names of the processes that hold the target's layers begin so
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,17 @@ class StackOptions:
     env: Mapping[str, str] = field(default_factory=dict)  # further settings for every service
     listen: str = ""  # address of this machine on which remote devices reach the broker; "" = none
     devices: tuple[str, ...] = ()  # arguments of services.draft_worker.fleet; () = no emulated devices
+    stages: int = 1  # processes for the target's layers; 1 = the verifier has them all
+
+    @property
+    def health_ports(self) -> int:
+        """Consecutive ports from ports.health on: a health page for each service, and one where the stages meet."""
+        return 3 + self.draft_workers + bool(self.devices) + (1 + self.stages if self.stages > 1 else 0)
+
+    @property
+    def meeting_port(self) -> int:
+        """Port at which the ranks of a pipeline find each other."""
+        return self.ports.health + self.health_ports - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +99,7 @@ def claims(options: StackOptions) -> list[Claim]:
         Claim(HOST, ports.broker, "--broker-port"),
         *([Claim(listen, ports.broker, "--broker-port")] if listen not in ("", HOST) else []),
         *(Claim(HOST, port, "--health-port") for _, port in sorted(_with_ports(options), key=lambda p: p[1])),
+        *([Claim(HOST, options.meeting_port, "--health-port")] if options.stages > 1 else []),
     ]
 
 
@@ -99,7 +113,7 @@ def _with_ports(options: StackOptions) -> Iterator[tuple[_Service, int]]:
 
 
 def _services(options: StackOptions) -> list[_Service]:
-    """Verifier, scheduler, devices and gateway, in starting order."""
+    """Verifier, scheduler, devices, stages and gateway, in starting order."""
     if options.modelled:
         drafting = {"OUTRIDER_DRAFTER": "modelled"}
     else:
@@ -114,11 +128,31 @@ def _services(options: StackOptions) -> list[_Service]:
             _Service("devices", "draft_worker.fleet", {"OUTRIDER_NAME": "device"}, options.devices)
         )
     return [
-        _Service("verifier", "verifier", {"OUTRIDER_NAME": "verifier"}),
+        _Service("verifier", "verifier", {"OUTRIDER_NAME": "verifier", **_rank(options, 0)}),
         _Service("scheduler", "scheduler", {"OUTRIDER_NAME": "scheduler"}),
         *devices,
+        *(
+            _Service(f"{STAGE}{rank}", "verifier", {"OUTRIDER_NAME": "verifier", **_rank(options, rank)})
+            for rank in range(1, options.stages + 1)
+            if options.stages > 1
+        ),
         _Service("gateway", "gateway", {"OUTRIDER_NAME": "gateway", **serving}),
     ]
+
+
+def _rank(options: StackOptions, rank: int) -> dict[str, str]:
+    """What torchrun would tell a rank of the pipeline; {} without one."""
+    if options.stages == 1:
+        return {}
+    return {
+        "OUTRIDER_STAGES": str(options.stages),
+        "RANK": str(rank),
+        "WORLD_SIZE": str(options.stages + 1),
+        "MASTER_ADDR": HOST,
+        "MASTER_PORT": str(options.meeting_port),
+        "OUTRIDER_VERIFIER_THREADS": str(max(1, cores() // options.stages)),  # they compute at the same time
+        **options.env,
+    }
 
 
 def _spec(service: _Service, env: Mapping[str, str], health_port: int) -> Spec:

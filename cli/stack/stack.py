@@ -11,7 +11,7 @@ from cli.command.errors import ProcessFailed
 from cli.stack.ports import HOST, Ports, check
 from cli.stack.processes import STOP_S, Supervised, note
 from cli.stack.proof import BROKER_POLL_S, broker_is_ours, not_ready_reason
-from cli.stack.specs import StackOptions, access_of, claims, specs
+from cli.stack.specs import STAGE, StackOptions, access_of, claims, specs
 from shared.runtime.ids import Ids
 from shared.runtime.stack_state import FileLock, State, claim, read_state, start_of, state_file, write_state
 
@@ -140,11 +140,12 @@ class LocalStack:
 
     async def stop(self) -> None:
         """Stop all processes in an order that loses nothing: gateway first, broker last."""
-        rest = [name for name in self.processes if name not in ("gateway", "broker", "verifier")]
-        stages = [["gateway"], rest, ["verifier"], ["broker"]] if self._was_ready else [list(self.processes)]
-        for names in stages:
-            stage = [self.processes[name] for name in names if name in self.processes]
-            await asyncio.gather(*(p.stop(STOP_S if self._was_ready else UNREADY_STOP_S) for p in stage))
+        core = ["verifier", *(name for name in self.processes if name.startswith(STAGE))]
+        rest = [name for name in self.processes if name not in ("gateway", "broker", *core)]
+        steps = [["gateway"], rest, core, ["broker"]] if self._was_ready else [list(self.processes)]
+        for names in steps:
+            step = [self.processes[name] for name in names if name in self.processes]
+            await asyncio.gather(*(p.stop(STOP_S if self._was_ready else UNREADY_STOP_S) for p in step))
         for watcher in self._watchers:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)

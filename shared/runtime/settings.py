@@ -290,6 +290,12 @@ class VerifierSettings(Common):
         max_length=512,
         description="layers of each stage, such as 9,7,7,7; empty = by the stages' measured speed",
     )
+    stage_wait_s: float = Field(
+        300.0,
+        gt=0,
+        le=86_400,
+        description="longest wait of these processes for each other at the start, in seconds",
+    )
     # Of the modelled target:
     model_vocab: int = Field(
         49152,

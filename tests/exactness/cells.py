@@ -4,9 +4,14 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Killed = Literal["", "draft_worker", "verifier", "scheduler", "connections"]
+Killed = Literal["", "draft_worker", "verifier", "scheduler", "connections", "ranks"]
 KINDS: tuple[Killed, ...] = ("draft_worker", "verifier", "scheduler", "connections")
 WINDOWS = ("threshold", "fused")  # devices that stop by themselves; the core's own drafts
+PIPELINES = (  # prefix sharing, layers of the stages, tokens of a page; SmolLM2 has 30 layers
+    (True, "17,13", 16),
+    (True, "9,7,7,7", 5),
+    (False, "1,9,2,8,3,6,1", 16),
+)
 SERVED: tuple[tuple[str, int], ...] = (
     ("autoregressive", 0),
     ("greedy-batch", 0),
@@ -21,7 +26,8 @@ class Cell:
     """One run over all cases. killed: what is killed twice during generation; "" = nothing.
 
     window: the controller that sets draft lengths; "" = the policy does. core_draft: the draft model drafts at the
-    core as well, where the window asks for it.
+    core as well, where the window asks for it. layers: of the stages of a pipeline, as in OUTRIDER_STAGE_LAYERS; "" =
+    the target is in one process. "ranks": all processes of the pipeline are killed, one after the other, each twice.
     """
 
     sharing: bool
@@ -31,11 +37,25 @@ class Cell:
     killed: Killed = ""
     window: str = ""
     core_draft: bool = False
+    layers: str = ""
+    page_tokens: int = 16
 
     @property
-    def stack(self) -> tuple[bool, str, bool]:
-        """What a stack is started with: prefix sharing, window controller, draft model at the core."""
-        return self.sharing, self.window, self.core_draft
+    def stack(self) -> tuple[bool, str, bool, str, int]:
+        """What a stack is started with: sharing, window controller, draft model at the core, stages, pages."""
+        return self.sharing, self.window, self.core_draft, self.layers, self.page_tokens
+
+    @property
+    def stages(self) -> int:
+        """Stages of the pipeline; 1 = none."""
+        return len(self.layers.split(","))
+
+    @property
+    def all_kills(self) -> int:
+        """Kills during the run."""
+        if self.killed == "ranks":
+            return 2 * (self.stages + 1)
+        return 2 if self.killed else 0
 
     def key(self) -> dict[str, Any]:
         """The cell as an object of the result file."""
@@ -57,6 +77,15 @@ def all_cells() -> Iterator[Cell]:
             yield Cell(True, "fixed-k", 4, 8, killed, window)
     for killed in ("", "verifier"):
         yield Cell(True, "fixed-k", 4, 8, killed, "fused", core_draft=True)
+    for sharing, layers, page_tokens in PIPELINES:
+        for users, policy, k in (
+            (1, "fixed-k", 4),
+            (8, "cyclic-k", 4),
+            (8, "outrider", 0),
+            (8, "autoregressive", 0),
+        ):
+            yield Cell(sharing, policy, k, users, layers=layers, page_tokens=page_tokens)
+        yield Cell(sharing, "cyclic-k", 4, 8, "ranks", layers=layers, page_tokens=page_tokens)
 
 
 def sample() -> list[Cell]:
@@ -77,4 +106,5 @@ def sample() -> list[Cell]:
         Cell(True, "fixed-k", 4, 8, "draft_worker", "threshold"),
         Cell(True, "fixed-k", 4, 8, "verifier", "fused"),
         Cell(True, "fixed-k", 4, 8, "verifier", "fused", core_draft=True),
+        Cell(True, "cyclic-k", 4, 8, "ranks", layers="9,7,7,7"),
     ]

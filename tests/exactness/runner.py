@@ -5,7 +5,7 @@ import json
 import signal
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +47,14 @@ def options(folder: Path, sharing: bool, state_dir: Path, **env: str) -> StackOp
 def options_of(cell: Cell, folder: Path, state_dir: Path) -> StackOptions:
     """Options of the stack that a cell needs."""
     core_draft = str(folder / "draft.gguf") if cell.core_draft else ""
-    env = {"OUTRIDER_WINDOW": cell.window, "OUTRIDER_CORE_DRAFT": core_draft}
-    return options(folder, cell.sharing, state_dir, **env)
+    env = {
+        "OUTRIDER_WINDOW": cell.window,
+        "OUTRIDER_CORE_DRAFT": core_draft,
+        "OUTRIDER_STAGE_LAYERS": cell.layers,
+        "OUTRIDER_PAGE_TOKENS": str(cell.page_tokens),
+    }
+    plain = replace(options(folder, cell.sharing, state_dir, **env), stages=cell.stages)
+    return replace(plain, ports=Ports.free(plain.health_ports))
 
 
 async def run_cell(stack: LocalStack, cell: Cell, cases: Sequence[dict[str, Any]]) -> Outcome:
@@ -82,12 +88,17 @@ def request(case: dict[str, Any]) -> ChatRequest:
 
 
 class Killer:
-    """Kills a process twice: when the clients have a quarter and a half of the expected tokens."""
+    """Kills a process twice: when the clients have a quarter and a half of the expected tokens.
+
+    All ranks of a pipeline: each of them twice, spread over the tokens.
+    """
 
     def __init__(self, stack: LocalStack, cell: Cell, expected_tokens: int) -> None:
         self.kills = 0
         self._stack, self._cell = stack, cell
         self._marks = [expected_tokens // 4, expected_tokens // 2] if cell.killed else []
+        if cell.killed == "ranks":
+            self._marks = [expected_tokens * (i + 1) // (cell.all_kills + 2) for i in range(cell.all_kills)]
         self._seen: dict[str, int] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -108,5 +119,13 @@ class Killer:
             async with Redis.from_url(self._stack.broker_url) as redis:
                 await redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             return
-        name = {"draft_worker": f"draft-worker-{self.kills % 2}"}.get(self._cell.killed, self._cell.killed)
-        self._stack.processes[name].kill(signal.SIGKILL)
+        name = {
+            "draft_worker": f"draft-worker-{self.kills % 2}",
+            "ranks": ["verifier", *(f"stage-{rank}" for rank in range(1, self._cell.stages + 1))][
+                self.kills % (self._cell.stages + 1)
+            ],
+        }.get(self._cell.killed, self._cell.killed)
+        process = self._stack.processes[name]
+        while not process.pid:  # it died with another rank and is about to start again
+            await asyncio.sleep(0.05)
+        process.kill(signal.SIGKILL)

@@ -4,10 +4,11 @@ torchrun, or whatever starts the processes, sets RANK, WORLD_SIZE, MASTER_ADDR a
 rank over gloo; there is no collective operation.
 """
 
+import asyncio
 import ipaddress
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -16,9 +17,13 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, TCPStore
 
 from services.verifier.stages.link import GlooInbound, GlooOutbound, LinkBroken
+from shared.compute.compute import Compute
 from shared.runtime.settings import SettingsError
 
-JOIN_S: Final = 300.0  # for all ranks to be there
+CONNECT_S: Final = 2.0  # one attempt to reach the store
+LINKS_S: Final = 30.0  # for the links, once all processes are there
+POLL_S: Final = 0.05
+FORMED: Final = "formed"  # tokens of the processes that rank 0 takes
 INTERFACE: Final = "GLOO_SOCKET_IFNAME"
 
 
@@ -68,56 +73,94 @@ def member(stages: int, environ: Mapping[str, str] = os.environ) -> Member:
     return Member(rank, world, address, port)
 
 
-def join(me: Member) -> Links:
-    """The links of this rank, once all of the group's processes are there. Blocks.
+class Rendezvous:
+    """Finds the other ranks at the store of rank 0, or of torchrun. A thread's methods; `join` calls them in turn."""
 
-    Raises LinkBroken, which names what is missing, and SettingsError.
+    def __init__(self, me: Member, token: str) -> None:
+        """token: of this process, so that a second one of the same rank is told from it."""
+        self._me = me
+        self._token = token
+        self._store: Any = None
+
+    def connect(self) -> str:
+        """Reach the store and register. Returns why that failed, "" when it did not. Raises SettingsError."""
+        me, own = self._me, os.environ.get("TORCHELASTIC_USE_AGENT_STORE", "") != "True"
+        master = own and me.rank == 0
+        try:
+            store = TCPStore(
+                me.address,
+                me.port,
+                is_master=master,
+                timeout=timedelta(seconds=CONNECT_S),
+                wait_for_workers=False,
+            )
+            self._store = PrefixStore(f"outrider/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+            self._store.set(f"rank {me.rank}", self._token)
+        except (RuntimeError, ValueError) as error:
+            why = str(error).splitlines()[0]
+            if master:
+                raise SettingsError(
+                    f"MASTER_ADDR={me.address} MASTER_PORT={me.port}: cannot listen: {why}"
+                ) from None
+            return f"rank 0 is not at {me.address}:{me.port}: {why}"
+        return ""
+
+    def absent(self) -> str:
+        """Whom we wait for; "" once rank 0 has seen everybody. Raises LinkBroken when we are not among them."""
+        me, store = self._me, self._store
+        try:
+            if me.rank == 0 and not store.check([FORMED]):
+                missing = [rank for rank in range(me.world) if not store.check([f"rank {rank}"])]
+                if missing:
+                    return f"rank {', '.join(map(str, missing))}"
+                store.set(FORMED, " ".join(store.get(f"rank {rank}").decode() for rank in range(me.world)))
+            if not store.check([FORMED]):
+                return "the other ranks"
+            members = store.get(FORMED).decode().split(" ")
+        except (RuntimeError, ValueError) as error:
+            raise LinkBroken(f"rank {me.rank}: rank 0 is gone: {str(error).splitlines()[0]}") from None
+        if members[me.rank] != self._token:
+            raise LinkBroken(
+                f"rank {me.rank} has joined this group already, and a second process of it may not"
+            )
+        return ""
+
+    def connect_links(self) -> Links:
+        """The links to our neighbours. Raises LinkBroken."""
+        me = self._me
+        if _is_loopback(me.address):
+            os.environ.setdefault(INTERFACE, "lo")
+        try:
+            dist.init_process_group(
+                "gloo",
+                store=self._store,
+                rank=me.rank,
+                world_size=me.world,
+                timeout=timedelta(seconds=LINKS_S),
+            )
+        except (RuntimeError, ValueError) as error:
+            raise LinkBroken(
+                f"rank {me.rank} cannot reach the others: {str(error).splitlines()[0]}"
+            ) from None
+        return Links(GlooInbound((me.rank - 1) % me.world), GlooOutbound((me.rank + 1) % me.world))
+
+
+async def join(
+    me: Member, token: str, compute: Compute, wait_s: float, waiting: Callable[[str], None]
+) -> Links:
+    """The links of this rank, once all processes are there. wait_s: at most. waiting: told whom we wait for.
+
+    Raises LinkBroken, which says who is missing, and SettingsError.
     """
-    if _is_loopback(me.address):
-        os.environ.setdefault(INTERFACE, "lo")
-    store = _store(me)
-    _refuse_twins(store, me)
-    try:
-        dist.init_process_group(
-            "gloo", store=store, rank=me.rank, world_size=me.world, timeout=timedelta(seconds=JOIN_S)
-        )
-    except (RuntimeError, ValueError) as error:
-        raise LinkBroken(f"rank {me.rank}: the group did not form: {_missing(store, me) or error}") from None
-    return Links(GlooInbound((me.rank - 1) % me.world), GlooOutbound((me.rank + 1) % me.world))
-
-
-def _store(me: Member) -> Any:
-    """The store at which the ranks find each other: torchrun's own, or one that rank 0 opens."""
-    own = os.environ.get("TORCHELASTIC_USE_AGENT_STORE", "") != "True"
-    try:
-        store = TCPStore(
-            me.address,
-            me.port,
-            me.world,
-            is_master=own and me.rank == 0,
-            timeout=timedelta(seconds=JOIN_S),
-            wait_for_workers=False,
-        )
-    except (RuntimeError, ValueError) as error:
-        place = f"MASTER_ADDR={me.address} MASTER_PORT={me.port}"
-        what = "cannot listen on" if own and me.rank == 0 else "does not reach rank 0 at"
-        raise SettingsError(f"rank {me.rank} {what} {place}: {str(error).splitlines()[0]}") from None
-    return PrefixStore(f"outrider/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-
-
-def _refuse_twins(store: Any, me: Member) -> None:
-    """Raise LinkBroken for a second process of the same rank, or one that comes when the group has formed."""
-    if store.add(f"rank {me.rank}", 1) > 1:
-        raise LinkBroken(f"rank {me.rank} is in this group already; a second process of it may not join")
-
-
-def _missing(store: Any, me: Member) -> str:
-    """The ranks that have not come; "" when all have."""
-    try:
-        absent = [rank for rank in range(me.world) if store.add(f"rank {rank}", 0) == 0]
-    except (RuntimeError, ValueError):
-        return ""  # the store is gone as well
-    return f"no rank {', '.join(map(str, absent))} within {JOIN_S:.0f} s" if absent else ""
+    meeting = Rendezvous(me, token)
+    deadline = asyncio.get_running_loop().time() + wait_s
+    for step in (meeting.connect, meeting.absent):
+        while why := await compute.run(step):
+            waiting(why)
+            if asyncio.get_running_loop().time() > deadline:
+                raise LinkBroken(f"rank {me.rank} has waited {wait_s:.0f} s: {why}")
+            await asyncio.sleep(POLL_S)
+    return await compute.run(meeting.connect_links)
 
 
 def _is_loopback(address: str) -> bool:

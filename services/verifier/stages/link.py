@@ -1,6 +1,7 @@
 """A link of the ring: messages from one rank to the next, in order."""
 
 import asyncio
+import re
 from datetime import timedelta
 from typing import Final, Protocol
 
@@ -53,7 +54,7 @@ class GlooOutbound:
             for part in (torch.tensor([len(data)]), data):
                 _wait(dist.isend(part, self._peer), SEND_S)
         except RuntimeError as error:
-            raise LinkBroken(f"rank {self._peer} takes no message: {_first_line(error)}") from None
+            raise LinkBroken(f"rank {self._peer} takes no message: {_why(error)}") from None
 
     def close(self) -> None:
         """Let the current message go and send no more."""
@@ -83,7 +84,7 @@ class GlooInbound:
         except RuntimeError as error:
             if isinstance(error, LinkBroken):
                 raise
-            raise LinkBroken(f"rank {self._peer} is gone or silent: {_first_line(error)}") from None
+            raise LinkBroken(f"rank {self._peer} is gone or silent: {_why(error)}") from None
         return decode(data.numpy().tobytes())
 
     def close(self) -> None:
@@ -132,5 +133,7 @@ def _wait(work: "dist.Work | None", limit_s: float) -> None:
     work.wait(timedelta(seconds=limit_s))
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or repr(error)).splitlines()[0]
+def _why(error: BaseException) -> str:
+    """What gloo says, without the place in its sources and its advice."""
+    line = (str(error).strip() or repr(error)).splitlines()[0]
+    return re.sub(r"^\[\S*\] ", "", line).partition(". ")[0]

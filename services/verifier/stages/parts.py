@@ -21,7 +21,7 @@ PER_LAYER: Final = ("layer_types",)  # fields of a configuration with an entry f
 
 
 @dataclass(frozen=True, slots=True)
-class Ends:
+class Front:
     """What rank 0 keeps of a model: before its layers and after them."""
 
     embedding: nn.Module  # ids [T] -> [T, hidden]
@@ -72,7 +72,7 @@ def random_block(config: Any, count: int, dtype: torch.dtype, place: torch.devic
     return block
 
 
-def load_ends(weights: Weights, config: Any, dtype: torch.dtype, place: torch.device) -> Ends:
+def load_front(weights: Weights, config: Any, dtype: torch.dtype, place: torch.device) -> Front:
     """Embedding, last norm and output head of a model. Raises ModelFileError."""
     empty = deepcopy(config)
     empty.num_hidden_layers = 1
@@ -97,7 +97,7 @@ def load_ends(weights: Weights, config: Any, dtype: torch.dtype, place: torch.de
         fit_linears(holder)  # a tied one would be held twice
     for part in (embedding, norm, head):
         _refuse_empty(part)
-    return Ends(embedding.eval(), norm.eval(), holder["head"].eval(), rows)
+    return Front(embedding.eval(), norm.eval(), holder["head"].eval(), rows)
 
 
 def _skeleton(factory: Any, config: Any) -> Any:

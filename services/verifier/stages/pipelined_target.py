@@ -17,7 +17,7 @@ from services.verifier.packing import Packing, Placed, pack
 from services.verifier.paged_target import PagedTarget
 from services.verifier.stages.block import from_bytes, to_bytes
 from services.verifier.stages.messages import Piece, PieceRow
-from services.verifier.stages.parts import Ends
+from services.verifier.stages.parts import Front
 from shared.compute.target import Choices, TargetRow
 
 PREFILL_PIECE: Final = (
@@ -41,7 +41,7 @@ class PipelinedTarget(PagedTarget):
     def __init__(
         self,
         shape: AttentionShape,
-        ends: Ends,
+        front: Front,
         *,
         vocabulary: str,
         vocab: int,
@@ -57,8 +57,8 @@ class PipelinedTarget(PagedTarget):
         """shape, hidden: of the whole model. dtype: of the hidden rows."""
         super().__init__(
             shape,
-            Head(ends.head, shape.final_softcap),
-            rows=ends.rows,
+            Head(front.head, shape.final_softcap),
+            rows=front.rows,
             vocabulary=vocabulary,
             vocab=vocab,
             vocabulary_blocks=vocabulary_blocks,
@@ -68,7 +68,7 @@ class PipelinedTarget(PagedTarget):
             max_context=max_context,
             device=device,
         )
-        self._ends = ends
+        self._front = front
         self._dtype = dtype
         self._hidden = hidden
         self._sources: list[int] = []  # moves that the next piece carries
@@ -96,7 +96,7 @@ class PipelinedTarget(PagedTarget):
             if self._pool.admission(row.session) == admission:
                 self._pool.fed(row.session, row.start + row.committed)
         states = from_bytes(hidden, self._hidden, self._dtype).to(self._at)
-        choices = self._answers(launched.packing, launched.rows, self._ends.norm(states))
+        choices = self._answers(launched.packing, launched.rows, self._front.norm(states))
         return {row.session: chosen for row, chosen in zip(launched.rows, choices, strict=True)}
 
     def keep(self, session: str, length: int, path: Sequence[int] = ()) -> None:
@@ -131,7 +131,7 @@ class PipelinedTarget(PagedTarget):
                 )
                 for one in ordered
             ),
-            hidden=to_bytes(self._ends.embedding(self._to_device(packing.ids)).to(self._dtype)),
+            hidden=to_bytes(self._front.embedding(self._to_device(packing.ids)).to(self._dtype)),
         )
         self._sources, self._targets = [], []
         admissions = tuple(self._pool.admission(row.session) for row in rows)

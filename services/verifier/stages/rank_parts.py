@@ -13,7 +13,7 @@ from services.verifier.families import UnsupportedModel, shape_of
 from services.verifier.loading import dtype_of, model_config, model_folder, vocabulary_of
 from services.verifier.stages.block import Block
 from services.verifier.stages.messages import Assign, Facts
-from services.verifier.stages.parts import load_block, load_ends
+from services.verifier.stages.parts import load_block, load_front
 from services.verifier.stages.pipelined_target import PipelinedTarget
 from services.verifier.stages.speed import layer_ms
 from services.verifier.stages.split import SplitError, first_layers, parse_split, split_by_speed
@@ -40,6 +40,8 @@ class ModelPlan:
 
 def model_plan(settings: VerifierSettings) -> ModelPlan:
     """The model that the settings name. Raises SettingsError and BadFile."""
+    if settings.target == "modelled":
+        raise SettingsError(f"OUTRIDER_STAGES={settings.stages}: a modelled target has no layers to split")
     if not settings.model_dir:
         raise SettingsError("OUTRIDER_MODEL_DIR: not set; it names the target's folder or GGUF file")
     name = settings.device
@@ -56,7 +58,9 @@ def model_plan(settings: VerifierSettings) -> ModelPlan:
 
 
 def facts_of(settings: VerifierSettings, plan: ModelPlan, rank: int) -> Facts:
-    """What this rank is. A stage measures how fast it computes a layer."""
+    """What this rank is. A stage measures how fast it computes a layer, with the threads that it will have."""
+    if settings.verifier_threads:
+        torch.set_num_threads(settings.verifier_threads)
     return Facts(
         rank=rank,
         release=version("outrider"),
@@ -92,12 +96,12 @@ def front_target(settings: VerifierSettings, plan: ModelPlan) -> PipelinedTarget
     """Rank 0's part of the target. Blocks while loading. Raises BadFile."""
     try:
         vocabulary = vocabulary_of(plan.folder, plan.config.vocab_size)
-        ends = load_ends(plan.weights, plan.config, plan.dtype, plan.place)
+        front = load_front(plan.weights, plan.config, plan.dtype, plan.place)
     except ModelFileError as error:
         raise BadFile(f"OUTRIDER_MODEL_DIR={settings.model_dir}: {error}") from error
-    target = PipelinedTarget(
+    return PipelinedTarget(
         shape_of(plan.config),
-        ends,
+        front,
         vocabulary=vocabulary.hash,
         vocab=vocabulary.size,
         vocabulary_blocks=vocabulary.blocks,
@@ -109,17 +113,12 @@ def front_target(settings: VerifierSettings, plan: ModelPlan) -> PipelinedTarget
         device=plan.place,
         hidden=plan.config.hidden_size,
     )
-    if settings.verifier_threads:
-        target.set_threads(settings.verifier_threads)
-    return target
 
 
 def block_loader(settings: VerifierSettings, plan: ModelPlan, rank: int) -> Load:
     """What a stage does when it is told its layers."""
 
     def load(assign: Assign) -> Block:
-        if settings.verifier_threads:
-            torch.set_num_threads(settings.verifier_threads)
         first, count = first_layers(assign.layers)[rank - 1], assign.layers[rank - 1]
         body = load_block(plan.weights, plan.config, first, count, plan.dtype, plan.place)
         slots = settings.kv_tokens // settings.page_tokens * settings.page_tokens

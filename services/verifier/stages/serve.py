@@ -24,11 +24,17 @@ log = structlog.get_logger()
 
 
 class _Readiness:
-    """What a health page says before there is anything to ask."""
+    """What a health page says before there is a verifier to ask."""
 
     def __init__(self) -> None:
-        self.reason: str | None = "waiting for the other ranks"
+        self.reason: str | None = "starting"
         self.verifier: Verifier | None = None
+
+    def wait_for(self, why: str) -> None:
+        """Say whom we wait for, in the log as well when that changes."""
+        if self.reason != (reason := f"waiting for {why}"):
+            self.reason = reason
+            log.info(reason)
 
     def __call__(self) -> str | None:
         return self.verifier.not_ready_reason() if self.verifier else self.reason
@@ -47,7 +53,12 @@ async def serve_rank(
     # Ranks on one host have one set of settings: only the first of them has the port.
     port = settings.health_port if os.environ.get("LOCAL_RANK", "0") == "0" else 0
     async with HealthServer(settings.health_host, port, registry, ready, settings.stack):
-        links = await compute.run(partial(join, me))
+        joining = asyncio.ensure_future(
+            join(me, Ids().token(8), compute, settings.stage_wait_s, ready.wait_for)
+        )
+        if not await done_before(joining, stop):
+            return
+        links = joining.result()
         try:
             if me.rank == 0:
                 await _serve_front(settings, broker, compute, registry, links, ready, stop)
@@ -105,3 +116,14 @@ async def _serve_stage(
     stage = Stage(facts, last, links.inbound, links.outbound, compute, load)
     ready.reason = None
     await stage.run()
+
+
+async def done_before(task: "asyncio.Future[Links]", stop: asyncio.Event) -> bool:
+    """Whether the task ends before stop is set; else it is cancelled."""
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not task.done():
+        task.cancel()
+        return False
+    return True

@@ -10,7 +10,7 @@ from services.verifier.stages.messages import Piece, PieceRow
 from services.verifier.stages.parts import random_block
 
 TOKENS: Final = 8
-PASSES: Final = 12
+PASSES: Final = 40
 SLOTS: Final = 64
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-EQUAL: Final = 1.2  # speeds within this ratio are one: a short measurement on a busy machine is not better
+EQUAL: Final = 1.3  # speeds within this ratio are one: a short measurement on a busy machine is not better
 
 
 class SplitError(ValueError):

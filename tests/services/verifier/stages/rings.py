@@ -13,7 +13,7 @@ from services.verifier.families import shape_of
 from services.verifier.stages.block import Block
 from services.verifier.stages.link import QueueLink
 from services.verifier.stages.messages import Assign, Facts
-from services.verifier.stages.parts import load_block, load_ends
+from services.verifier.stages.parts import load_block, load_front
 from services.verifier.stages.pipelined_target import PipelinedTarget
 from services.verifier.stages.ring import Ring
 from services.verifier.stages.split import first_layers
@@ -72,7 +72,7 @@ def front(weights: Weights, config: Any, **options: Any) -> PipelinedTarget:
     options = {"kv_tokens": 512, "page_tokens": 4, **options}
     return PipelinedTarget(
         shape_of(config),
-        load_ends(weights, config, torch.float32, CPU),
+        load_front(weights, config, torch.float32, CPU),
         vocabulary="tiny",
         vocab=VOCAB,
         dtype=torch.float32,

@@ -34,9 +34,9 @@ async def test_it_chooses_what_the_whole_target_chooses(
         for one in (whole, piped.target):
             for row in rows:
                 assert one.admit(row.session, row.tokens[: row.committed], [], row.start + len(row.tokens))
-        wanted, got = whole.forward(rows), await piped.forward(rows)
-        assert [one.tokens for one in got] == [one.tokens for one in wanted]
-        assert got[0].logprobs[0][0] == pytest.approx(wanted[0].logprobs[0][0], abs=1e-4)
+        expected, got = whole.forward(rows), await piped.forward(rows)
+        assert [one.tokens for one in got] == [one.tokens for one in expected]
+        assert got[0].logprobs[0][0] == pytest.approx(expected[0].logprobs[0][0], abs=1e-4)
         for one in (whole, piped.target):
             one.keep("c", 5, (2, 3))
             one.keep("b", 10)

@@ -52,7 +52,7 @@ class GroupPass:
         self._like = like  # for device and dtype
         self._group = group
         self.begin, self.end = group.begin, group.begin + group.tokens
-        self._start = self._ints([placed.row.start for placed in group.rows])
+        self._first = self._ints([placed.row.first for placed in group.rows])
         self._pad = self._ints(group.pad()) if group.ragged else None
         self._unpad = self._ints(group.unpad()) if group.ragged else None
         self._slots = self._gathered_slots(page_tokens) if group.first is None else None
@@ -105,7 +105,7 @@ class GroupPass:
             return None
         device = self._like.device
         key = torch.arange(self._positions, device=device)
-        last = self._start[:, None, None] + torch.arange(group.queries, device=device)[:, None]  # [R, Q, 1]
+        last = self._first[:, None, None] + torch.arange(group.queries, device=device)[:, None]  # [R, Q, 1]
         seen = key <= last
         if window is not None:
             seen &= key > last - window
@@ -120,7 +120,8 @@ class GroupPass:
         """Overwrite what row r's tokens see of one another, and of the cache where its nodes stand elsewhere."""
         row = self._group.rows[r].row
         count, start = len(row.tokens), row.start
-        seen[r, :count, start : start + count] = torch.from_numpy(tree_block(row, window)).to(seen.device)
+        block = torch.from_numpy(tree_block(row, window)).to(seen.device)
+        seen[r, :count, start : start + block.shape[1]] = block
         if window is not None:
             at = self._ints(positions(row))[:, None]
             seen[r, :count, :start] = torch.arange(start, device=seen.device) > at - window

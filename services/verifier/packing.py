@@ -34,7 +34,7 @@ class Placed:
     @property
     def length(self) -> int:
         """Positions the row's last token may look at: cached and new."""
-        return self.row.start + len(self.row.tokens)
+        return self.row.first + len(self.row.tokens)
 
     @property
     def area(self) -> int:
@@ -101,7 +101,7 @@ def pack(placed: Sequence[Placed], page_tokens: int, slots: int, call_cost: int)
     counts = [len(one.row.tokens) for one in ordered]
     begins = np.cumsum([0, *counts])
     chosen = [
-        np.arange(begin + one.row.committed - 1, begin + count)
+        np.arange(begin + count - one.row.choices, begin + count)
         for one, begin, count in zip(ordered, begins, counts, strict=False)
         if one.row.choose
     ]
@@ -161,7 +161,7 @@ def run_of(table: Sequence[int], page_tokens: int) -> int | None:
 
 def slots_of(placed: Placed, page_tokens: int) -> Ids:
     """Slots of the pool for the row's new tokens. [tokens]"""
-    index = np.arange(placed.row.start, placed.length)
+    index = np.arange(placed.row.first, placed.length)
     if placed.run is not None:
         return placed.run + index
     slots: Ids = (
@@ -174,7 +174,8 @@ def positions(row: TargetRow) -> Ids:
     """Absolute positions of the row's tokens: a tree's nodes stand at their depth. [tokens]"""
     chain = np.arange(row.start, row.start + len(row.tokens), dtype=np.int64)
     if row.parents:
-        chain[row.committed :] = row.start + row.committed + np.asarray(depths(row.parents))
+        below = depths(row.nodes)[len(row.open) :]
+        chain[row.committed :] = row.start + row.committed + np.asarray(below)
     return chain
 
 
@@ -187,20 +188,27 @@ def depths(parents: Sequence[int]) -> list[int]:
 
 
 def tree_block(row: TargetRow, window: int | None) -> Mask:
-    """Which new token sees which, for a row with a draft tree: [tokens, tokens]. Node i sees its ancestors."""
-    count, committed = len(row.tokens), row.committed
-    sees: Mask = np.tri(count, dtype=np.bool_)
-    for node, parent in enumerate(row.parents):
+    """Which new token sees what behind `start`, for a row with a draft tree: open nodes, then new tokens.
+
+    [tokens, open + tokens]. Node i sees its ancestors.
+    """
+    opened, committed = len(row.open), row.committed
+    total = opened + len(row.tokens)
+    sees: Mask = np.tri(total, dtype=np.bool_)
+    for node, parent in enumerate(row.nodes):
         at = committed + node
         sees[at, committed:at] = sees[committed + parent, committed:at] if parent >= 0 else False
     if window is not None:
-        at_position = positions(row)
-        sees &= at_position[:, None] - at_position[None, :] < window
-    return sees
+        places = np.arange(row.start, row.start + total)
+        places[committed:] = row.start + committed + np.asarray(depths(row.nodes))
+        sees &= places[:, None] - places[None, :] < window
+    return sees[opened:]
 
 
 def choice_positions(row: TargetRow) -> list[int]:
-    """The absolute position of each choice, which its noise is keyed by. [1 + drafts]"""
+    """The absolute position of each choice, which its noise is keyed by. [choices]"""
+    root = row.start + row.committed
     drafted = len(row.tokens) - row.committed
-    below = [depth + 1 for depth in depths(row.parents)] if row.parents else range(1, drafted + 1)
-    return [row.start + row.committed, *(row.start + row.committed + depth for depth in below)]
+    below = depths(row.nodes)[len(row.open) :] if row.parents else range(drafted)
+    after = [root + depth + 1 for depth in below]
+    return [root, *after] if row.committed else after

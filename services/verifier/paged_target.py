@@ -99,9 +99,9 @@ class PagedTarget(ABC):
     def _place(self, index: int, row: TargetRow) -> Placed:
         """The row with its pages, once it is certain that it fits them."""
         table = self._pool.table(row.session)
-        if not 1 <= row.committed <= len(row.tokens):
+        if not (0 if row.parents else 1) <= row.committed <= len(row.tokens) or (row.open and row.committed):
             raise ValueError(f"{row.session}: {row.committed} of {len(row.tokens)} tokens committed")
-        if row.start + len(row.tokens) > len(table) * self._page_tokens:
+        if row.first + len(row.tokens) > len(table) * self._page_tokens:
             raise ValueError(f"{row.session}: row of {len(row.tokens)} tokens beyond its pages")
         if not all(0 <= token < self._rows for token in row.tokens):
             raise ValueError(f"{row.session}: token beyond the vocabulary of {self._rows}")
@@ -128,7 +128,7 @@ class PagedTarget(ABC):
     def _choose(self, packing: Packing, logits: Tensor) -> list[Choices]:
         """The target's own tokens for each choosing row. logits: [n, vocabulary rows]"""
         rows = [placed.row for placed in packing.choosers]
-        counts = [len(row.tokens) - row.committed + 1 for row in rows]
+        counts = [row.choices for row in rows]
         tokens = draw_rows(
             logits,
             [row.sampling for row, count in zip(rows, counts, strict=True) for _ in range(count)],

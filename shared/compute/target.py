@@ -15,11 +15,15 @@ TokenLogprobs = tuple[float, tuple[int, ...], tuple[float, ...]]
 class TargetRow:
     """One row of a packed forward pass.
 
-    `tokens` are fed at positions start .. start + len(tokens) - 1, where start is the session's cached length. The
-    first `committed` of them are committed tokens (a chain). The rest is a draft, whose `parents` index into the draft
-    (-1 = the last committed token; () = a chain). With `choose`, the row returns the target's token after the last
-    committed token and after each drafted one: 1 + drafts choices. The noise's position is start + committed for the
-    first choice, and that plus the depth in the draft for the others.
+    `tokens` are fed from position start on, where start is the session's cached length. The first `committed` of them
+    are committed tokens (a chain). The rest is a draft, whose `parents` index into the draft (-1 = the last committed
+    token; () = a chain). With `choose`, the row returns the target's token after the last committed token, if that is
+    fed, and after each drafted one: 1 + drafts choices. The noise's position is start + committed for the first choice,
+    and that plus the depth in the draft for the others.
+
+    A *piece* of a tree feeds no committed token: `open` has the parents of the tree's nodes that are cached behind
+    `start`, or on their way into the cache, in their order there. The row's nodes follow them, so that both kinds of
+    parents count through open and new nodes. It returns one choice per new node.
     """
 
     session: str
@@ -30,11 +34,27 @@ class TargetRow:
     sampling: SamplingParams
     logprobs: int = -1  # number of most likely tokens per choice; -1 = no logprobs
     parents: Sequence[int] = ()
+    open: Sequence[int] = ()
+
+    @property
+    def first(self) -> int:
+        """Place of its first token among the session's slots."""
+        return self.start + len(self.open)
+
+    @property
+    def nodes(self) -> Sequence[int]:
+        """Parents of all nodes of the tree, open and new."""
+        return (*self.open, *self.parents)
+
+    @property
+    def choices(self) -> int:
+        """How many tokens it chooses, with `choose`."""
+        return len(self.tokens) - max(self.committed - 1, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """The target's own tokens for one row: [1 + drafts], empty without `choose`. logprobs: one per token, or empty."""
+    """The target's own tokens for one row: see TargetRow; empty without `choose`. logprobs: one per token, or empty."""
 
     tokens: tuple[int, ...]
     logprobs: tuple[TokenLogprobs, ...] = ()

@@ -70,18 +70,22 @@ class Block:
             self._store.move(sources, targets)
 
     def _placed(self, index: int, row: PieceRow) -> Placed:
+        nodes = (*row.open, *row.parents)
         wrong = (
             row.count < 1
-            or not 1 <= row.committed <= row.count
-            or row.start + row.count > len(row.table) * self._page_tokens
+            or not (0 if row.parents else 1) <= row.committed <= row.count
+            or (row.open and row.committed)
+            or row.start + len(row.open) + row.count > len(row.table) * self._page_tokens
             or (max(row.table) + 1) * self._page_tokens > self._store.slots
             or (row.parents and len(row.parents) != row.count - row.committed)
-            or any(parent >= node for node, parent in enumerate(row.parents))
+            or any(parent >= node for node, parent in enumerate(nodes))
         )
         if wrong:
             raise PieceError(f"row {index} does not fit the pool of {self._store.slots} slots")
         tokens = range(row.count)  # a stage sees no ids; packing needs their number
-        fed = TargetRow("", row.start, tokens, row.committed, False, NO_SAMPLING, parents=row.parents)
+        fed = TargetRow(
+            "", row.start, tokens, row.committed, False, NO_SAMPLING, parents=row.parents, open=row.open
+        )
         return Placed(index, fed, row.table, run_of(row.table, self._page_tokens))
 
 

@@ -65,7 +65,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class PieceRow:
-    """One row's new tokens: `count` from position `start`, of which the first `committed` are no draft. See TargetRow.
+    """One row's new tokens: `count`, of which the first `committed` are no draft. See TargetRow for the other fields.
 
     table: the session's pages.
     """
@@ -74,6 +74,7 @@ class PieceRow:
     count: Count
     committed: Count
     parents: tuple[Parent, ...]
+    open: tuple[Parent, ...]
     table: tuple[Count, ...]
 
 

@@ -121,16 +121,7 @@ class PipelinedTarget(PagedTarget):
             number=self._sent,
             sources=tuple(self._sources),
             targets=tuple(self._targets),
-            rows=tuple(
-                PieceRow(
-                    one.row.start,
-                    len(one.row.tokens),
-                    one.row.committed,
-                    tuple(one.row.parents),
-                    tuple(one.table),
-                )
-                for one in ordered
-            ),
+            rows=tuple(piece_row(one) for one in ordered),
             hidden=to_bytes(self._front.embedding(self._to_device(packing.ids)).to(self._dtype)),
         )
         self._sources, self._targets = [], []
@@ -145,7 +136,14 @@ class PipelinedTarget(PagedTarget):
 def piece_row(placed: Placed) -> PieceRow:
     """What the stages need of a row."""
     row = placed.row
-    return PieceRow(row.start, len(row.tokens), row.committed, tuple(row.parents), tuple(placed.table))
+    return PieceRow(
+        start=row.start,
+        count=len(row.tokens),
+        committed=row.committed,
+        parents=tuple(row.parents),
+        open=tuple(row.open),
+        table=tuple(placed.table),
+    )
 
 
 def split_rows(rows: Sequence[TargetRow], tokens: int) -> list[list[TargetRow]]:
@@ -153,10 +151,10 @@ def split_rows(rows: Sequence[TargetRow], tokens: int) -> list[list[TargetRow]]:
 
     So every row is whole after the last piece, and short rows stand in it with everybody's choices.
     """
-    parts = max((-(-row.committed // tokens) for row in rows), default=1)
+    parts = max((_chunks(row, tokens) for row in rows), default=1)
     pieces: list[list[TargetRow]] = [[] for _ in range(parts)]
     for row in rows:
-        chunks = -(-row.committed // tokens)
+        chunks = _chunks(row, tokens)
         for chunk in range(chunks - 1):
             begin = chunk * tokens
             pieces[parts - chunks + chunk].append(
@@ -174,3 +172,7 @@ def split_rows(rows: Sequence[TargetRow], tokens: int) -> list[list[TargetRow]]:
             replace(row, start=row.start + begin, tokens=row.tokens[begin:], committed=row.committed - begin)
         )
     return pieces
+
+
+def _chunks(row: TargetRow, tokens: int) -> int:
+    return max(1, -(-row.committed // tokens))

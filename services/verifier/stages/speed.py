@@ -20,7 +20,9 @@ def layer_ms(config: Any, dtype: torch.dtype, place: torch.device) -> float:
     body = random_block(config, 1, dtype, place)
     block = Block(body, kv_tokens=SLOTS, page_tokens=page_tokens, call_cost=1, dtype=dtype)
     hidden = to_bytes(torch.randn(TOKENS, config.hidden_size).to(dtype))
-    row = PieceRow(start=0, count=TOKENS, committed=1, parents=(), table=tuple(range(SLOTS // page_tokens)))
+    row = PieceRow(
+        start=0, count=TOKENS, committed=1, parents=(), open=(), table=tuple(range(SLOTS // page_tokens))
+    )
     piece = Piece(0, (), (), (row,), hidden)
     best = float("inf")
     for _ in range(PASSES):

@@ -113,7 +113,7 @@ class DraftTree:
         return nodes
 
     def advance(self, tokens: Sequence[int]) -> int:
-        """Move the root over newly committed tokens. Returns its number; ROOT if they left the tree, which is then empty."""
+        """Move the root over newly committed tokens. Returns its number; ROOT if they left the tree, now empty."""
         path = self.follow(tokens)
         if len(path) < len(tokens):
             self.restart(self.base_len + len(tokens))

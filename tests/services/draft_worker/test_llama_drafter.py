@@ -17,7 +17,8 @@ import numpy.typing as npt
 import pytest
 
 from cli.bench.drafting import waits_ms
-from services.draft_worker.llama_drafter import Limits, LlamaDrafter, ModelFileError
+from services.draft_worker.llama_drafter import Limits, LlamaDrafter
+from services.draft_worker.llama_model import ModelFileError
 from shared.compute.drafter import DraftRequest, DraftResult, NoCapacity
 from shared.protocol.vocabulary import Entry, vocabulary_of_tokenizer_json
 from shared.speculative.draw import draw

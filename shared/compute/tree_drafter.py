@@ -81,7 +81,8 @@ class TreeDrafter(Protocol):
     def grow(self, requests: Sequence[GrowRequest]) -> list[Growth]:
         """Answer requests of different sessions by one decode: one level of all trees. In the order of the requests.
 
-        A long prompt is fed in pieces, one a call. Raises ValueError for a request without ids or with a width below 1.
+        A long prompt is fed in pieces, one a call. Raises ValueError for a request without ids or with a width below 1,
+        and for two of one session.
         """
         ...
 
@@ -108,3 +109,14 @@ class TreeDrafter(Protocol):
     def close(self) -> None:
         """Free the model."""
         ...
+
+
+def check(requests: Sequence[GrowRequest]) -> None:
+    """Raises ValueError for requests that no drafter can answer; see `TreeDrafter.grow`."""
+    for request in requests:
+        if not request.ids:
+            raise ValueError(f"{request.session}: a request without tokens")
+        if request.width < 1:
+            raise ValueError(f"{request.session}: nodes of {request.width} children")
+    if len({request.session for request in requests}) < len(requests):
+        raise ValueError("two requests of one session")

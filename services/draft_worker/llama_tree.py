@@ -13,7 +13,7 @@ import structlog
 from services.draft_worker.kv import PREFILL_ALONE, SHORT, Change, Copy
 from services.draft_worker.llama_model import LlamaModel
 from services.draft_worker.tree_book import Piece, TreeBook, TreeLimits
-from shared.compute.tree_drafter import ROOT, Expansion, GrowRequest, Growth, check
+from shared.compute.tree_drafter import ROOT, Expansion, GrowRequest, Growth, check, check_ids
 from shared.protocol.vocabulary import Vocabulary
 from shared.speculative.candidates import SPREAD, Candidate, ranked
 
@@ -62,6 +62,7 @@ class LlamaTreeDrafter:
 
     def advance(self, session: str, ids: Sequence[int]) -> int:
         """Follow the committed tokens. Returns the number of the node that is now the root, else ROOT."""
+        check_ids(session, ids)
         track = self._book.tracks.get(session)
         if track is None:
             return ROOT

@@ -9,7 +9,7 @@ per sequence llama.cpp copies all data, and whole sequences only.)
 A session that leaves keeps its sequence while no other needs it: the next turn of a chat begins with the last one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from services.draft_worker.kv import (
@@ -126,10 +126,14 @@ class Level:
     changes: list[Change] = field(default_factory=list)
     pieces: list[Piece] = field(default_factory=list)
     errors: dict[str, str] = field(default_factory=dict)
+    expanded: dict[str, dict[int, int]] = field(
+        default_factory=dict
+    )  # by session: nodes, and a sequence of each
 
-    def nodes(self, session: str = "") -> list[Piece]:
-        """Pieces that expand a node, of one session or of all."""
-        return [one for one in self.pieces if one.node is not None and session in ("", one.request.session)]
+    @property
+    def nodes(self) -> int:
+        """Nodes that are expanded."""
+        return sum(map(len, self.expanded.values()))
 
 
 class TreeBook:
@@ -281,41 +285,45 @@ class TreeBook:
 
     def _expand(self, request: GrowRequest, node: int, level: Level) -> None:
         """Feed a node's token, if it can be expanded and there is room for it."""
-        track, session = self.tracks[request.session], request.session
-        tree, planned = track.tree, level.nodes(session)
-        key = tree.key(node)
-        if track.missing > SHORT or any(
-            tree.key(one.node or 0) == key for one in planned if one.node is not None
+        track = self.tracks[request.session]
+        tree, key = track.tree, track.tree.key(node)
+        expanded = level.expanded.setdefault(request.session, {})
+        if track.missing > SHORT or key in expanded or level.nodes >= self._limits.nodes:
+            return
+        if (
+            not tree.is_open(node, request.width * (len(expanded) + 1))
+            or tree.position(node) >= self._context
         ):
             return
-        if not tree.is_open(node, request.width * (len(planned) + 1)) or tree.position(node) >= self._context:
-            return
-        if len(level.nodes()) >= self._limits.nodes:
-            return
-        if key == tree.root:
-            level.pieces.append(Piece(request, track.trunk(), len(track.ids) - 1, (track.ids[-1],), ROOT))
+        is_root = key == tree.root
+        if is_root:
+            sequence, token = track.trunk(), track.ids[-1]
         elif self._has_cell(level):
-            sequence = self._sequence(track, key, {one.sequence for one in planned}, level)
-            if sequence is not None:
-                token = tree.nodes[key].token
-                level.pieces.append(Piece(request, sequence, tree.position(key), (token,), key))
+            found = self._sequence(track, key, expanded.values(), level)
+            if found is None:
+                return
+            sequence, token = found, tree.nodes[key].token
+        else:
+            return
+        expanded[key] = sequence
+        level.pieces.append(Piece(request, sequence, tree.position(key), (token,), ROOT if is_root else key))
 
     def _has_cell(self, level: Level) -> bool:
         """Whether there is a cell for one more node. One for each session's next committed token is left free."""
-        used = self.cells + len(level.nodes())
+        used = self.cells + level.nodes
         if used + len(self.tracks) >= self._limits.kv_tokens:
             return False
         level.changes += self._make_room(used + 1)
         return True
 
-    def _sequence(self, track: Track, node: int, taken: set[int], level: Level) -> int | None:
+    def _sequence(self, track: Track, node: int, taken: Collection[int], level: Level) -> int | None:
         """The sequence for a node: the one that ends at its parent, or a new one; None when there is no other."""
         parent = track.tree.nodes[node].parent
         end = ROOT if parent == track.tree.root else parent
         ending = next((s for s, last in track.ends.items() if last == end and s not in taken), None)
         if ending is not None:
             return ending
-        used = len(track.ends.keys() | taken)
+        used = len({*track.ends, *taken})
         spare = len(self._free) + len(self.kept) - (self._limits.sessions - len(self.tracks))
         if used >= self._limits.sequences // len(self.tracks) or spare <= 0:
             return None

@@ -8,7 +8,7 @@ from math import log
 from shared.compute.draft_tree import DraftTree
 from shared.compute.modelled import Chain, choose, extend, modelled_vocabulary, right_rank
 from shared.compute.modelled_drafter import CHUNK, FEED_SHARE
-from shared.compute.tree_drafter import ROOT, Expansion, GrowRequest, Growth, check
+from shared.compute.tree_drafter import ROOT, Expansion, GrowRequest, Growth, check, check_ids
 from shared.speculative.candidates import Candidate
 
 # That the first, second and third candidate is the target's token: SmolLM2 at temperature 0.7.
@@ -84,6 +84,7 @@ class ModelledTreeDrafter:
 
     def advance(self, session: str, ids: Sequence[int]) -> int:
         """Follow the committed tokens. Returns the number of the node that is now the root, else ROOT."""
+        check_ids(session, ids)
         known = self._sessions.get(session)
         if known is None:
             return ROOT

@@ -54,9 +54,9 @@ class Growth:
     """Answer to a request. draft_us: computing time of the whole call, in µs.
 
     expansions: in the order of the request. Nodes that are not among them found no room in the decode, the cache or the
-    tree, and may be requested again. missing: committed tokens before the last that are still to be fed; no node is
-    expanded before they are. error: why the request failed, "" = it did not. The session of a failed request is
-    forgotten.
+    tree, and may be requested again. If none is expanded and nothing is missing, those wait for the next verdict.
+    missing: committed tokens before the last that are still to be fed; no node is expanded before they are. error: why
+    the request failed, "" = it did not. The session of a failed request is forgotten.
     """
 
     session: str
@@ -94,7 +94,7 @@ class TreeDrafter(Protocol):
         """Follow the committed tokens, `ids` in whole; frees what is dropped and computes nothing.
 
         Returns the number of the node that is now the root. ROOT: the new last token was none, so that the tree is
-        empty. Unknown sessions are ignored, and have no tree either.
+        empty. Unknown sessions are ignored, and have no tree either. Raises ValueError for no ids.
         """
         ...
 
@@ -114,9 +114,14 @@ class TreeDrafter(Protocol):
 def check(requests: Sequence[GrowRequest]) -> None:
     """Raises ValueError for requests that no drafter can answer; see `TreeDrafter.grow`."""
     for request in requests:
-        if not request.ids:
-            raise ValueError(f"{request.session}: a request without tokens")
+        check_ids(request.session, request.ids)
         if request.width < 1:
             raise ValueError(f"{request.session}: nodes of {request.width} children")
     if len({request.session for request in requests}) < len(requests):
         raise ValueError("two requests of one session")
+
+
+def check_ids(session: str, ids: Sequence[int]) -> None:
+    """Raises ValueError for a session without tokens."""
+    if not ids:
+        raise ValueError(f"{session}: a session without tokens")

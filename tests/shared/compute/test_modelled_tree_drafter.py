@@ -119,6 +119,8 @@ def test_bounds_stale_nodes_and_errors() -> None:
     assert drafter.sessions() == frozenset()
     with pytest.raises(ValueError, match="of one session"):
         drafter.grow([request("a", (1,)), request("a", (1,))])
+    with pytest.raises(ValueError, match="without tokens"):
+        drafter.advance("s", ())
     with pytest.raises(ValueError, match="0 children"):
         drafter.grow([request("a", (1,), width=0)])
 

@@ -8,14 +8,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import llama_cpp as llama
+import numpy as np
 import pytest
 
 from services.draft_worker import tiny_model
+from services.draft_worker.llama_drafter import Limits, LlamaDrafter
 from services.draft_worker.llama_model import LlamaModel
 from services.draft_worker.llama_tree import LlamaTreeDrafter
 from services.draft_worker.tiny_model import CONTEXT, VOCAB
 from services.draft_worker.tree_book import TreeLimits
 from shared.compute.draft_tree import DraftTree
+from shared.compute.drafter import DraftRequest
 from shared.compute.tree_drafter import ROOT, Expansion, GrowRequest, Growth
 from shared.speculative.candidates import ranked
 from shared.speculative.params import SamplingParams
@@ -227,6 +230,31 @@ def test_what_sessions_share_does_not_show(drafter: LlamaTreeDrafter, plain: Pla
     back.tree.next_number = 0
     back.take(growth, plain)
     grow(drafter, plain, Session("d", [*template, 8], GREEDY), 2)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_first_candidates_are_what_the_chain_drafter_drafts(float16: Path, temperature: float) -> None:
+    chain = LlamaDrafter(float16, Limits(sessions=1, kv_tokens=512))
+    drafter = LlamaTreeDrafter(float16, TreeLimits(sessions=1, kv_tokens=512))
+    rng = np.random.default_rng(12)  # whose eight tokens are clear on every CPU
+    ids = tuple(int(i) for i in rng.integers(17, chain.vocab, 100))
+    sampling = SamplingParams(12, chain.vocab, temperature)
+    chain.start(DraftRequest("a", ids, 8, sampling))
+    results = chain.step()
+    while not results:
+        results = chain.step()
+    tree = DraftTree(len(ids))
+    node = ROOT
+    while tree.depth(node) < 8:
+        (growth,) = drafter.grow([GrowRequest("a", ids, sampling, (node, *tree.frontier(4)))])
+        for expansion in growth.expansions:
+            tree.add(expansion)
+        if growth.expansions:
+            node = tree.children(node)[0].number
+    assert tuple(tree.path(node)) == results[0].tokens
+    chain.close()
+    drafter.close()
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -39,7 +39,8 @@ def waits_ms(decode_ms: float, width: int) -> tuple[float, float]:
 def main(model: Annotated[Path, typer.Option(help="GGUF file")], threads: int = 1, repeats: int = 10) -> None:
     """Cost of drafting several sessions at once."""
     require_llama()
-    from services.draft_worker.llama_drafter import Limits, LlamaDrafter, ModelFileError
+    from services.draft_worker.llama_drafter import Limits, LlamaDrafter
+    from services.draft_worker.llama_model import ModelFileError
 
     try:
         drafter = LlamaDrafter(model, Limits(SESSIONS, 4096), threads)

@@ -58,7 +58,7 @@ def loaded(name: str, folder: Path, draft: Path, verifier: VerifierSettings, gri
     os.environ.setdefault("TQDM_DISABLE", "1")  # read when transformers is first loaded
     import torch  # heavy, like the next imports
 
-    from services.draft_worker import llama_drafter
+    from services.draft_worker import llama_drafter, llama_model
     from services.verifier import families, loading, weights
 
     if verifier.device == "cuda" and not torch.cuda.is_available():
@@ -77,7 +77,7 @@ def loaded(name: str, folder: Path, draft: Path, verifier: VerifierSettings, gri
             max_context=verifier.max_context,
         )
         layers, hidden, feed_forward = _sizes(folder)
-    except (llama_drafter.ModelFileError, weights.ModelFileError, families.UnsupportedModel) as error:
+    except (llama_model.ModelFileError, weights.ModelFileError, families.UnsupportedModel) as error:
         raise CommandError(str(error)) from None
     if verifier.verifier_threads:
         target.set_threads(verifier.verifier_threads)

@@ -57,11 +57,8 @@ def check_model(name: str) -> Finding:
 
 def check_vocabulary(target: Path, draft: Path) -> Finding:
     """Check that draft (a GGUF file) and target (a folder) have the same vocabulary."""
-    from services.draft_worker.llama_drafter import (  # a native library
-        Limits,
-        LlamaDrafter,
-        ModelFileError,
-    )
+    from services.draft_worker.llama_drafter import Limits, LlamaDrafter  # a native library
+    from services.draft_worker.llama_model import ModelFileError
 
     try:
         rows = json.loads((target / "config.json").read_text(encoding="utf-8")).get("vocab_size")

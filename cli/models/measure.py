@@ -144,6 +144,14 @@ class DraftModel:
         ]
         return [a == b for a, b in zip(choices, sample.text, strict=True)]
 
+    def logits(self, sample: Sample) -> Iterator[npt.NDArray[np.float32]]:
+        """The draft's logits at each token of the target's text, given all tokens before it; valid until the next."""
+        ids, first = [*sample.prompt, *sample.text], len(sample.prompt)
+        self._clear()
+        self._decode([(token, at, 0) for at, token in enumerate(ids)], logits_from=first - 1)
+        for at in range(first, len(ids)):
+            yield self._logits(at - 1)
+
     def record(self, sample: Sample) -> RecordedText:
         """What the draft does at each position of the target's text, and after each of its misses."""
         ids, first = [*sample.prompt, *sample.text], len(sample.prompt)

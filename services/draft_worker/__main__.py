@@ -81,7 +81,8 @@ def make_drafter(settings: DraftWorkerSettings) -> tuple[Drafter, Explain]:
             kv_tokens=settings.draft_kv_tokens,
         )
         return modelled, explain_by_hash(modelled.vocabulary)
-    from services.draft_worker.llama_drafter import Limits, LlamaDrafter, ModelFileError  # noqa: PLC0415
+    from services.draft_worker.llama_drafter import Limits, LlamaDrafter  # noqa: PLC0415
+    from services.draft_worker.llama_model import ModelFileError  # noqa: PLC0415
 
     if not settings.draft_model:
         raise SettingsError("OUTRIDER_DRAFT_MODEL is not set: the GGUF file of the draft model")

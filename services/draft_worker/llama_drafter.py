@@ -4,16 +4,14 @@ Low-level calls of llama-cpp-python only. Choices for a CPU (docs/benchmarks.md)
 KV cache in float16, logits only where a token is drafted.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import llama_cpp as llama
-import numpy as np
 import structlog
 
-from services.draft_worker.backends import load_backends
 from services.draft_worker.kv import (
     PREFILL_ALONE,
     SHORT,
@@ -25,22 +23,14 @@ from services.draft_worker.kv import (
     Work,
     next_batch,
 )
-from services.draft_worker.llama_log import keep_errors, reason
+from services.draft_worker.llama_model import LlamaModel
 from shared.compute.drafter import DraftRequest, DraftResult
-from shared.protocol.vocabulary import Entry, Vocabulary, VocabularyError, added, byte_level, sentencepiece
+from shared.protocol.vocabulary import Vocabulary
 from shared.speculative.draw import draw_sure
 
 log = structlog.get_logger()
 
-MICRO_BATCH: Final = 128  # tokens computed at once; bounds the size of compute buffers
-_ADDED: Final = (
-    llama.LLAMA_TOKEN_ATTR_CONTROL | llama.LLAMA_TOKEN_ATTR_USER_DEFINED | llama.LLAMA_TOKEN_ATTR_UNKNOWN
-)
 _NO_SLOT: Final = 1  # llama_decode: no cells for this batch
-
-
-class ModelFileError(RuntimeError):
-    """A draft model that cannot be used; the text names the file and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,29 +51,22 @@ class LlamaDrafter:
     """Drafter on a GGUF file. Raises ModelFileError when the file cannot be used."""
 
     def __init__(self, path: Path | str, limits: Limits, threads: int = 1) -> None:
-        keep_errors(lambda line: log.error("llama.cpp", message=line))
-        load_backends()
-        self.path = Path(path)
         self.capacity = limits.sessions
-        self._model = _load(self.path)
-        self._vocab = llama.llama_model_get_vocab(self._model)
-        self._rows = llama.llama_vocab_n_tokens(self._vocab)
+        self._model = LlamaModel(path)
         vocabulary = self.full_vocabulary()
         self.vocabulary, self.vocab = vocabulary.hash, vocabulary.size
-        self._context = _context(self._model, limits, threads, self.path)
+        tokens = SHORT * limits.sessions + PREFILL_ALONE
+        sequences = limits.sessions + limits.kept
+        self._context = self._model.context(limits.kv_tokens, sequences, tokens, threads)
         self._memory = llama.llama_get_memory(self._context)
-        positions = _positions(self._model, limits)
+        positions = self._model.positions(limits.kv_tokens)
         self._book = KvBook(limits.kv_tokens, limits.sessions, positions, limits.kept)
         self._works: dict[str, Work] = {}  # oldest first
-        self._batch = llama.llama_batch_init(SHORT * limits.sessions + PREFILL_ALONE, 0, 1)
-        self._warm_up()
+        self._batch = llama.llama_batch_init(tokens, 0, 1)
 
     def full_vocabulary(self) -> Vocabulary:
         """The model's real tokens with their texts. It takes some megabytes, so it is not kept."""
-        try:
-            return Vocabulary.from_entries(_entries(self._vocab, self._rows))
-        except VocabularyError as error:
-            raise ModelFileError(f"{self.path}: {error}") from None
+        return self._model.vocabulary()
 
     def start(self, request: DraftRequest) -> None:
         """Start a request, replacing one of the same session. Raises NoCapacity."""
@@ -127,7 +110,7 @@ class LlamaDrafter:
         self._works.clear()
         llama.llama_batch_free(self._batch)
         llama.llama_free(self._context)
-        llama.llama_model_free(self._model)
+        self._model.close()
 
     @property
     def kv_tokens(self) -> int:
@@ -173,9 +156,7 @@ class LlamaDrafter:
             work = piece.work
             work.track.held.extend(piece.tokens)
             if piece.choose:
-                logits = np.ctypeslib.as_array(
-                    llama.llama_get_logits_ith(self._context, at), shape=(self._rows,)
-                )
+                logits = self._model.logits(self._context, at)
                 work.add(*draw_sure(logits, work.request.sampling, len(work.track.held)))
 
     def _change(self, changes: Sequence[Change]) -> None:
@@ -185,67 +166,8 @@ class LlamaDrafter:
             else:
                 llama.llama_memory_seq_rm(self._memory, change.sequence, change.keep, -1)
 
-    def _warm_up(self) -> None:
-        """Run one decode, so that the first draft does not wait for page faults."""
-        batch = self._batch
-        batch.n_tokens, batch.token[0], batch.pos[0], batch.n_seq_id[0] = 1, 0, 0, 1
-        batch.seq_id[0][0], batch.logits[0] = 0, 1
-        if llama.llama_decode(self._context, batch) != 0:
-            raise ModelFileError(f"{self.path}: the model does not decode: {reason()}")
-        llama.llama_memory_clear(self._memory, True)
-
 
 def _result(work: Work, error: str = "") -> DraftResult:
     request = work.request
     survival = bytes(work.survival.bytes)
     return DraftResult(request.session, len(request.ids), tuple(work.drafted), survival, work.spent_us, error)
-
-
-def _load(path: Path) -> Any:
-    if not path.is_file():
-        raise ModelFileError(f"{path}: no such file")
-    model = llama.llama_model_load_from_file(str(path).encode(), llama.llama_model_default_params())
-    if not model:
-        raise ModelFileError(f"{path}: not a GGUF model that llama.cpp can load: {reason()}")
-    if llama.llama_model_has_encoder(model) or not llama.llama_model_has_decoder(model):
-        raise ModelFileError(f"{path}: not a decoder-only model")
-    if llama.llama_model_is_recurrent(model) or llama.llama_model_is_hybrid(model):
-        raise ModelFileError(f"{path}: a recurrent model cannot take back rejected drafts")
-    return model
-
-
-def _positions(model: Any, limits: Limits) -> int:
-    """Maximum positions of one session: the model's training context, if the file gives it."""
-    return llama.llama_model_n_ctx_train(model) or limits.kv_tokens
-
-
-def _context(model: Any, limits: Limits, threads: int, path: Path) -> Any:
-    params = llama.llama_context_default_params()
-    params.n_ctx = limits.kv_tokens
-    params.n_batch = SHORT * limits.sessions + PREFILL_ALONE
-    params.n_ubatch = MICRO_BATCH
-    params.n_seq_max = limits.sessions + limits.kept
-    params.n_outputs_max = params.n_seq_max  # one row of logits per sequence, not per token
-    params.n_threads = params.n_threads_batch = threads
-    params.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_ENABLED
-    params.kv_unified = True  # long sessions may use cells that short ones leave free
-    params.swa_full = True  # a rollback needs positions outside the sliding window
-    params.no_perf = True
-    context = llama.llama_init_from_model(model, params)
-    if not context:
-        raise ModelFileError(f"{path}: no context of {limits.kv_tokens} KV tokens: {reason()}")
-    return context
-
-
-def _entries(vocab: Any, rows: int) -> Iterator[Entry]:
-    """The tokens of a GGUF file as llama.cpp reports them, including padding rows."""
-    spellings = {llama.LLAMA_VOCAB_TYPE_BPE: byte_level, llama.LLAMA_VOCAB_TYPE_SPM: sentencepiece}
-    spell = spellings.get(llama.llama_vocab_type(vocab))
-    if spell is None:
-        raise VocabularyError("only byte-level BPE and SentencePiece vocabularies are handled")
-    for token in range(rows):
-        text = llama.llama_vocab_get_text(vocab, token).decode("utf-8", "replace")
-        attr = llama.llama_vocab_get_attr(vocab, token)
-        # llama.cpp also marks ordinary tokens that look like end marks (Qwen's "</s>") as control tokens.
-        special = bool(attr & _ADDED) and not attr & llama.LLAMA_TOKEN_ATTR_NORMAL
-        yield Entry(token, added(text) if special else spell(text), special)

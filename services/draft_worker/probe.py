@@ -16,7 +16,8 @@ from typing import Final
 import llama_cpp
 
 from services.draft_worker.backends import load_backends
-from services.draft_worker.llama_drafter import Limits, LlamaDrafter, ModelFileError
+from services.draft_worker.llama_drafter import Limits, LlamaDrafter
+from services.draft_worker.llama_model import ModelFileError
 from services.draft_worker.tiny_model import CONTEXT, tiny_model
 from shared.compute.drafter import Drafter, DraftRequest, DraftResult
 from shared.speculative.params import SamplingParams

@@ -64,7 +64,25 @@ def choose(state: int, sampling: SamplingParams, stop_every: int = 0) -> int:
 
 def guesses_right(seed: int, position: int, alpha: float) -> bool:
     """Whether the drafter is right at a position: with probability alpha, the same under every policy."""
-    return mix(_mixed(seed ^ _DRAFTER_KEY) ^ position) < alpha * 2.0**64
+    return _luck(seed, position) < alpha * 2.0**64
+
+
+def right_rank(seed: int, position: int, chances: Sequence[float]) -> int:
+    """Which candidate is the target's token at a position: rank r with probability chances[r], else len(chances).
+
+    The first one is right where `guesses_right` says so of alpha = chances[0].
+    """
+    luck, total = _luck(seed, position), 0.0
+    for rank, chance in enumerate(chances):
+        total += chance
+        if luck < total * 2.0**64:
+            return rank
+    return len(chances)
+
+
+def _luck(seed: int, position: int) -> int:
+    """Random bits of the drafter at a position."""
+    return mix(_mixed(seed ^ _DRAFTER_KEY) ^ position)
 
 
 def expected_text(

@@ -120,7 +120,7 @@ def candidates(scores: F64, weights: F64, params: SamplingParams) -> tuple[Ids, 
     return ordered, limit
 
 
-def likeliest(scores: F64, n: int) -> Ids:
+def likeliest(scores: npt.NDArray[np.floating], n: int) -> Ids:
     """The n ids with the highest scores: score descending, id ascending. scores: [V] -> [min(n, V)]."""
     n = min(n, scores.size)
     threshold = np.partition(scores, scores.size - n)[scores.size - n]

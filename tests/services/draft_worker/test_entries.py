@@ -5,7 +5,7 @@ from typing import Any
 import llama_cpp as llama
 import pytest
 
-from services.draft_worker import llama_drafter
+from services.draft_worker import llama_model
 from shared.protocol.vocabulary import Entry
 
 ORDINARY = llama.LLAMA_TOKEN_ATTR_NORMAL
@@ -25,7 +25,7 @@ def test_an_ordinary_token_that_looks_like_an_end_mark_stays_ordinary(
     monkeypatch.setattr(llama, "llama_vocab_type", lambda vocab: llama.LLAMA_VOCAB_TYPE_BPE)
     monkeypatch.setattr(llama, "llama_vocab_get_text", lambda vocab, token: tokens[token][0])
     monkeypatch.setattr(llama, "llama_vocab_get_attr", lambda vocab, token: tokens[token][1])
-    assert list(llama_drafter._entries(None, len(tokens))) == [
+    assert list(llama_model._entries(None, len(tokens))) == [
         Entry(0, b" hi", False),
         Entry(1, b"</s>", False),
         Entry(2, b"<|im_end|>", True),

@@ -4,7 +4,6 @@ Quantised weights amplify the last bits (other kernels for wide decodes, other c
 nat, so equality is asked of the same model in float16, up to decisions that even there were too close to call.
 """
 
-import ctypes
 import random
 import subprocess
 import sys
@@ -17,7 +16,8 @@ import numpy.typing as npt
 import pytest
 
 from cli.bench.drafting import waits_ms
-from services.draft_worker.llama_drafter import Limits, LlamaDrafter, ModelFileError
+from services.draft_worker.llama_drafter import Limits, LlamaDrafter
+from services.draft_worker.llama_model import ModelFileError
 from shared.compute.drafter import DraftRequest, DraftResult, NoCapacity
 from shared.protocol.vocabulary import Entry, vocabulary_of_tokenizer_json
 from shared.speculative.draw import draw
@@ -62,17 +62,6 @@ class Plain:
         llama.llama_batch_free(self._batch)
         llama.llama_free(self._context)
         llama.llama_model_free(self._model)
-
-
-@pytest.fixture(scope="module")
-def float16(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo model with float16 weights."""
-    path = tmp_path_factory.mktemp("float16") / "f16.gguf"
-    params = llama.llama_model_quantize_default_params()
-    params.ftype, params.allow_requantize, params.nthread = llama.LLAMA_FTYPE_MOSTLY_F16, True, 2
-    source = str(models_dir / "source.gguf").encode()
-    assert llama.llama_model_quantize(source, str(path).encode(), ctypes.byref(params)) == 0
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from services.draft_worker import probe
-from services.draft_worker.llama_drafter import Limits, LlamaDrafter, ModelFileError
+from services.draft_worker.llama_drafter import Limits, LlamaDrafter
+from services.draft_worker.llama_model import ModelFileError
 from services.draft_worker.tiny_model import CONTEXT, VOCAB, tiny_model
 from shared.compute.drafter import DraftRequest, DraftResult
 

@@ -11,11 +11,10 @@ from shared.compute.modelled_drafter import CHUNK, FEED_SHARE
 from shared.compute.tree_drafter import ROOT, Expansion, GrowRequest, Growth, check, check_ids
 from shared.speculative.candidates import Candidate
 
-# That the first, second and third candidate is the target's token: SmolLM2 at temperature 0.7.
+# SmolLM2 at temperature 0.7 (docs/notes/draft-trees.md): that the first, second and third candidate is the target's
+# token, and the cost of each further node of a level, relative to the first.
 CHANCES = (0.79, 0.13, 0.04)
-NODE_SHARE = (
-    0.5  # cost of each further node of a level, relative to the first; both in docs/notes/draft-trees.md
-)
+NODE_SHARE = 0.43
 NODES = 32  # maximum nodes of a decode
 
 

@@ -228,6 +228,8 @@ def _on_committed(state: State, session: ScheduledSession, verdict: Verdict, now
     session.adopted = False
     if verdict.finish:
         state.remove(session, verdict.finish)
+    elif verdict.keeps:
+        state.enter(session, "verifying", now, now + state.verdict_wait_s(session))
     elif verdict.next_k and session.caught_up and device_informed and state.fleet.has_device(session.device):
         session.allowed_k, session.draft_requested_at, session.draft_requested_len = (
             verdict.next_k,

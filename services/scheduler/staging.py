@@ -12,7 +12,7 @@ from shared.planning.cost import Row
 from shared.planning.windows.window import Decision
 from shared.protocol.messages import Draft, Span, StagedBatch, StagedRow
 
-MAX_BATCHES_AHEAD: Final = 2  # at a verifier: one in its pass and one waiting, so that no hop leaves it idle
+WAITING: Final = 1  # batches at a verifier beside those in their passes, so that no hop leaves it idle
 FULL_BACKOFF_S: Final = 0.05
 
 
@@ -21,7 +21,11 @@ def close_batches(state: State, verifier: VerifierState, now: float) -> None:
     state.closings.drop(verifier.name)
     if verifier.refused_until > now:
         state.closings.set(verifier.name, verifier.refused_until)
-    while verifier.live and len(verifier.in_flight) < MAX_BATCHES_AHEAD and now >= verifier.refused_until:
+    while (
+        verifier.live
+        and len(verifier.in_flight) < state.passes_of(verifier.name) + WAITING
+        and now >= verifier.refused_until
+    ):
         seen = verifier.view(now, state.config.max_rows)
         selection = state.policy.select(verifier.cohort, seen, verifier.plan, now)
         chosen = [state.sessions[session] for session in selection.rows]
@@ -120,7 +124,8 @@ def take_row(state: State, session: ScheduledSession, feed_to: int, now: float) 
         feed_to=feed_to,
         next_k=draft.k if draft.mode == "distributed" else 0,
         stop_below=draft.stop_below,
-        free=draft.k if draft.mode == "fused" and held is None else 0,
+        free=draft.k if draft.mode in ("fused", "tree") and held is None else 0,
+        tree=draft.mode == "tree" and held is None,
         device=session.device,
         gateway=session.gateway,
         tokens=held.draft.tokens if held else (),

@@ -237,10 +237,16 @@ class State:
             decision = self.window.decide(view, verifier.load())
         else:
             decision = Decision.draft(self.policy.next_length(view, verifier.plan if verifier else None, now))
-        if decision.mode == "fused":
-            return Decision.fuse(max(0, min(decision.k, session.remaining - 1, limits.MAX_DRAFT)))
+        if decision.mode in ("fused", "tree"):
+            k = max(0, min(decision.k, session.remaining - 1, limits.MAX_DRAFT))
+            return Decision.grow(k) if decision.mode == "tree" else Decision.fuse(k)
         k = max(0, min(decision.k, session.remaining - 2, limits.MAX_DRAFT)) if can_draft else 0
         return Decision.draft(k, decision.stop_below)
+
+    def passes_of(self, verifier: str) -> int:
+        """Passes that a verifier may have under way, as its heartbeat says."""
+        beat = self.fleet.verifiers.get(verifier)
+        return beat.passes if beat else 1
 
     def verdict_wait_s(self, session: ScheduledSession) -> float:
         """Limit for the session's verdict: longer for a busy verifier, doubled after each miss."""

@@ -6,6 +6,7 @@ from shared.compute.core_drafter import CoreDrafter, LookupDrafter
 from shared.compute.model_drafter import ModelDrafter
 from shared.compute.modelled_target import ModelledTarget
 from shared.compute.target import TargetModel, TargetRow
+from shared.compute.tree_drafter import TreeDrafter
 from shared.runtime.service import BadFile
 from shared.runtime.settings import SettingsError, VerifierSettings
 from shared.speculative.params import SamplingParams
@@ -39,6 +40,23 @@ def build_drafter(settings: VerifierSettings, target: TargetModel) -> CoreDrafte
     """
     if not settings.core_draft or settings.target == "modelled":
         return LookupDrafter()
+    return ModelDrafter(_core_model(settings, target))
+
+
+def build_tree_drafter(settings: VerifierSettings, target: TargetModel) -> TreeDrafter | None:
+    """The core's own drafter of trees: the model that the settings name; None without one. Blocks while loading.
+
+    Raises SettingsError when the model is another vocabulary's, and BadFile.
+    """
+    if not settings.core_draft:
+        return None
+    from services.verifier.trees.core_tree_drafter import CoreTreeDrafter  # noqa: PLC0415
+
+    return CoreTreeDrafter(_core_model(settings, target))
+
+
+def _core_model(settings: VerifierSettings, target: TargetModel) -> "TorchTarget":
+    """The small model beside the target. Raises SettingsError and BadFile."""
     model = _torch(settings, settings.core_draft)
     if model.vocabulary != target.vocabulary:
         raise SettingsError(
@@ -47,7 +65,7 @@ def build_drafter(settings: VerifierSettings, target: TargetModel) -> CoreDrafte
         )
     model.governor = None  # the target's governs the threads of both
     warm(model)
-    return ModelDrafter(model)
+    return model
 
 
 def warm(target: TargetModel) -> None:

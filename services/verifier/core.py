@@ -5,7 +5,7 @@ are answered without the model. Each row is checked on its own. `step.py` applie
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shared.compute.drafter import DraftRequest
 from shared.compute.target import Choices, TargetRow
@@ -221,6 +221,31 @@ def verify_row(row: StagedRow, session: VerifiedSession, fed: TargetRow, choices
     return VerifiedRow(verdict, kept, path)
 
 
+def tree_verdict(
+    row: StagedRow,
+    base_len: int,
+    tokens: tuple[int, ...],
+    logprobs: tuple[TokenLogprobs, ...],
+    finish: Finish,
+    fused: tuple[int, int],
+) -> Verdict:
+    """The verdict on one step of a tree that the core drafts itself, and on which it goes on unless it finishes.
+
+    row: that opened the tree. fused: nodes (drafted, accepted).
+    """
+    drafted, accepted = (min(count, limits.MAX_DRAFT) for count in fused)
+    step = replace(row, base_len=base_len, feed_to=base_len, next_k=0, stop_below=0)
+    return _verdict(
+        step,
+        tokens=tokens,
+        logprobs=logprobs,
+        fused=(drafted, min(accepted, drafted)),
+        finish=finish,
+        cached_len=base_len + len(tokens) - 1,
+        keeps=not finish,
+    )
+
+
 def cut(tokens: Sequence[int], session: VerifiedSession) -> tuple[tuple[int, ...], Finish]:
     """Tokens up to and including the first stop id, or up to the session's limit; and the finish ("" = none)."""
     ends = [i + 1 for i, token in enumerate(tokens) if token in session.spec.stop_ids]
@@ -255,6 +280,7 @@ def _verdict(  # copies the row's fields; the keyword arguments are its outcome
     status: Status = "ok",
     cached_len: int = 0,
     message: str = "",
+    keeps: bool = False,
 ) -> Verdict:
     return Verdict(
         session=row.session,
@@ -274,4 +300,5 @@ def _verdict(  # copies the row's fields; the keyword arguments are its outcome
         message=message,
         fused_drafted=fused[0],
         fused_accepted=fused[1],
+        keeps=keeps,
     )

@@ -77,12 +77,18 @@ class PagedTarget(ABC):
         return True
 
     @torch.inference_mode()
-    def keep(self, session: str, length: int, path: Sequence[int] = ()) -> None:
-        """Roll back to the first `length` tokens, followed by the accepted draft nodes of `path`."""
-        moved = [(length + node, length + i) for i, node in enumerate(path) if node != i]
+    def keep(
+        self, session: str, length: int, path: Sequence[int] = (), open_nodes: Sequence[int] = ()
+    ) -> None:
+        """Roll back to the first `length` tokens, followed by the accepted draft nodes of `path`.
+
+        open_nodes: nodes that stay behind them, undecided. Nodes are counted from `length` on.
+        """
+        kept = [*path, *open_nodes]
+        moved = [(length + node, length + i) for i, node in enumerate(kept) if node != i]
         if moved:
             self._move(*([self._slot(session, at) for at in side] for side in zip(*moved, strict=True)))
-        self._pool.keep(session, length + len(path))
+        self._pool.keep(session, length + len(path), len(open_nodes))
 
     def forget(self, session: str) -> None:
         """Free all pages of a session. Unknown sessions are ignored."""
@@ -116,7 +122,7 @@ class PagedTarget(ABC):
                 )
         return [self._place(index, row) for index, row in enumerate(rows)]
 
-    def _answers(self, packing: Packing, rows: Sequence[TargetRow], hidden: Tensor) -> list[Choices]:
+    def _answers(self, packing: Packing, hidden: Tensor, rows: Sequence[TargetRow]) -> list[Choices]:
         """What each row chooses, in the order of the rows. hidden: of the packed sequence, after the last norm."""
         answers = [Choices(())] * len(rows)
         if packing.choosers:

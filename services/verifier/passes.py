@@ -5,9 +5,11 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from functools import partial
 from typing import Protocol
 
+from services.verifier.core import VerifiedSession
 from services.verifier.step import Answer, Step, run_step
 from shared.compute.compute import Compute
 from shared.compute.target import TargetModel
+from shared.protocol.messages import StagedRow
 from shared.runtime.service import Lost
 
 Handle = Callable[
@@ -23,6 +25,22 @@ class Passes(Protocol):
     """Runs the passes of steps. depth: how many may be under way at a time, each of different sessions."""
 
     depth: int
+
+    def takes(self, row: StagedRow) -> bool:
+        """Whether a session could be kept after this row; see `open`."""
+        ...
+
+    def open(self, row: StagedRow, session: VerifiedSession) -> None:
+        """Keep a session after its row was committed, and go on with it until `release`."""
+        ...
+
+    async def release(self, sessions: Collection[str]) -> None:
+        """Stop with sessions that were kept; all that was decided of them is committed then. Ignores others."""
+        ...
+
+    def drop(self, session: str) -> None:
+        """Forget a session that was kept, if it was."""
+        ...
 
     async def start(self, step: Step) -> Awaitable[Sequence[Answer]]:
         """Start the step's pass. Awaiting the result gives the answers to its rows, once the caches match them.
@@ -40,6 +58,20 @@ class OnePass:
     def __init__(self, target: TargetModel, compute: Compute) -> None:
         self._target = target
         self._compute = compute
+
+    def takes(self, row: StagedRow) -> bool:
+        """No: there are no stages to fill."""
+        return False
+
+    def open(self, row: StagedRow, session: VerifiedSession) -> None:
+        """Never called."""
+        raise NotImplementedError
+
+    async def release(self, sessions: Collection[str]) -> None:
+        """Nothing is kept."""
+
+    def drop(self, session: str) -> None:
+        """Nothing is kept."""
 
     async def start(self, step: Step) -> Awaitable[Sequence[Answer]]:
         """The forward pass over all rows."""

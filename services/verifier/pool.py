@@ -121,13 +121,16 @@ class PagePool:
                 self._page_of[prefix], self._hash_of[page] = page, prefix
             table.published += 1
 
-    def keep(self, session: str, length: int) -> None:
-        """Roll back to the first `length` positions and give back the pages beyond. Never into published pages."""
+    def keep(self, session: str, length: int, open_nodes: int = 0) -> None:
+        """Roll back to the first `length` positions and give back the pages beyond. Never into published pages.
+
+        open_nodes: slots behind these positions that stay in use.
+        """
         table = self._tables[session]
         if length < table.published * self.page_tokens:
             raise ValueError(f"{session}: rollback to {length}, into shared prompt pages")
         self.fed(session, length)
-        while len(table.pages) > -(-length // self.page_tokens):
+        while len(table.pages) > -(-(length + open_nodes) // self.page_tokens):
             self._drop(table.pages.pop())
 
     def forget(self, session: str) -> None:

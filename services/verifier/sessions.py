@@ -1,7 +1,7 @@
 """The sessions that a verifier knows, each as of its last commit, and their KV caches."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -34,7 +34,10 @@ class VerifiedSessions:
         drafter: CoreDrafter,
         compute: Compute,
         metrics: Metrics,
+        dropped: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """dropped: told of each session that is dropped, before its cache is."""
+        self._dropped = dropped
         self._verifier = verifier
         self._session_logs = session_logs
         self._target = target
@@ -91,6 +94,10 @@ class VerifiedSessions:
         session.trusted = outcome.outcome == "committed" or not verdict.tokens
         return not verdict.finish
 
+    def known(self, session: str) -> VerifiedSession | None:
+        """A session as of its last commit; None when it is not known."""
+        return self._known.get(session)
+
     async def close(self, session: str, epoch: int) -> None:
         """Handle a Close: drop the session, unless it was placed here again with a newer epoch."""
         known = self._known.get(session)
@@ -102,6 +109,7 @@ class VerifiedSessions:
         if not sessions:
             return
         for session in sessions:
+            self._dropped(session)
             self._known.pop(session, None)
             self._last_row.pop(session, None)
 

@@ -4,6 +4,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -77,13 +79,32 @@ class TorchTarget(PagedTarget):
                 torch.set_num_threads(threads)
         return answers
 
+    @torch.inference_mode()
+    def logits(self, rows: Sequence[TargetRow]) -> list[npt.NDArray[np.float32]]:
+        """One pass that chooses nothing: per row the logits of its choices, [choices, V]. Raises ValueError."""
+        found = [np.empty((0, self.vocab), dtype=np.float32)] * len(rows)
+        if not rows:
+            return found
+        packing, hidden = self._pass(rows)
+        if packing.choosers:
+            logits = self._head.logits(hidden[self._to_device(packing.chosen)])[:, : self.vocab]
+            ends = np.cumsum([placed.row.choices for placed in packing.choosers])
+            parts = np.split(logits.float().cpu().numpy(), ends[:-1])
+            for placed, part in zip(packing.choosers, parts, strict=True):
+                found[placed.index] = part
+        return found
+
     def _forward(self, rows: Sequence[TargetRow]) -> list[Choices]:
         """One pass over the rows."""
+        return self._answers(*self._pass(rows), rows)
+
+    def _pass(self, rows: Sequence[TargetRow]) -> tuple[Packing, Tensor]:
+        """The rows' packing and their hidden rows after the last norm; their KV is cached then."""
         packing = pack(self._packed(rows), self._page_tokens, self.pool_tokens, self._call_cost)
         hidden = self._run_body(packing)
         for row in rows:
             self._pool.fed(row.session, row.start + row.committed)
-        return self._answers(packing, rows, hidden)
+        return packing, hidden
 
     def fill_with_noise(self) -> None:
         """Noise in every page: a benchmark's context, where a prefill would take minutes."""

@@ -28,7 +28,7 @@ from shared.compute.core_drafter import CoreDrafter, LookupDrafter
 from shared.compute.target import TargetModel
 from shared.protocol.keys import Keys
 from shared.protocol.limits import MAX_DELIVERIES, PROTOCOL_VERSION
-from shared.protocol.messages import Close, Heartbeat, StagedBatch, StagedRow, Tune
+from shared.protocol.messages import Close, Heartbeat, StagedBatch, StagedRow, Tune, Verdict
 from shared.protocol.vocabulary import FIELD_BLOCKS, FIELD_HASH
 from shared.runtime.ids import Ids
 from shared.runtime.loop import run_forever
@@ -65,22 +65,23 @@ class Verifier:
         self.watch = BrokerWatch(broker)
         self.metrics = Metrics(registry)
         self._drafter = drafter or LookupDrafter()
+        self._passes = passes or OnePass(target, compute)
         self.sessions = VerifiedSessions(
-            self.name, broker.sessions, target, self._drafter, compute, self.metrics
+            self.name, broker.sessions, target, self._drafter, compute, self.metrics, self._passes.drop
         )
         self._settings = settings
         self._broker = broker
         self._target = target
         self._compute = compute
-        self._passes = passes or OnePass(target, compute)
         self._under_way = UnderWay(self._passes.depth)
-        self._planning = asyncio.Lock()  # from a step's plan to its start
+        self.planning = asyncio.Lock()  # from a step's plan to its start
         self._ids = ids
         self._vocabulary_blocks = vocabulary_blocks
         self._bounds = Bounds(target.vocab, target.max_context, target.pool_tokens)
         self._keys = Keys(settings.shard)
         self._stream = self._keys.staged(self.name)
         self._presence = Presence(broker.presence, self._heartbeat)
+        self._retry: Retry | None = None  # while running
         self._generation = 0
         self._registered_in = -1  # watch.generation at our registration; -1 = not registered
         self._term = 0  # highest lease term seen
@@ -90,7 +91,7 @@ class Verifier:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until stop is set, finish the current message, then deregister. Raises Superseded."""
-        retry = Retry(self.watch, self._ids, stop)
+        retry = self._retry = Retry(self.watch, self._ids, stop)
         reader = Reader(self._stream, self.name, self._broker.streams, self.sessions, retry, self.metrics)
         self._idle_since = asyncio.get_running_loop().time()
         async with asyncio.TaskGroup() as group:
@@ -188,6 +189,7 @@ class Verifier:
             load=used * self._target.pool_tokens // max(pages, 1),
             stamp_us=round(asyncio.get_running_loop().time() * 1e6),
             busy_us=round(self._busy_s * 1e6),
+            passes=self._passes.depth,
             detail=f"{self._settings.target} {self._target_name()}",
         )
 
@@ -207,6 +209,7 @@ class Verifier:
         sessions = {row.session for row in rows}
         # What was under way when a process died may have killed it: it runs alone, so that nothing else dies with it.
         await self._under_way.make_room(sessions, alone=inbound.entry.deliveries > 1)
+        await self._passes.release(sessions)
         await self._under_way.run(partial(self._in_hand, inbound, reader, retry), sessions)
 
     async def _in_hand(
@@ -256,7 +259,7 @@ class Verifier:
         added = await retry(partial(self._broker.streams.push_many, self._stream, alone))
         if left := batch.rows[added:]:
             refused = [(row, refusal(row, "no_pages", "no room to run the row alone")) for row in left]
-            await self._commit(entry, refused, retry)
+            await self._commit(entry.id, refused, retry)
         else:
             await self._ack(entry, retry)
 
@@ -281,7 +284,7 @@ class Verifier:
         loop = asyncio.get_running_loop()
         sessions = await self.sessions.of_rows(batch.rows, inbound.logs, retry)
         begun = loop.time()
-        async with self._planning:
+        async with self.planning:
             step = await self._plan(batch.rows, sessions)
             planned = loop.time()
             answering = await self._start(step)
@@ -289,8 +292,14 @@ class Verifier:
         answers = [*step.answers, *await self._answers(step, answering)]
         times = StepTimes(inbound.read_at, begun, planned, ended=loop.time())
         self._busy_s += times.ended - begun
-        stamped = [(row, times.stamp(verdict, batch.batch, step.fused)) for row, verdict in answers]
-        await self._commit(inbound.entry, stamped, retry)
+        stamped = [
+            (row, self._kept(row, times.stamp(verdict, batch.batch, step.fused))) for row, verdict in answers
+        ]
+        committed = await self._commit(inbound.entry.id, stamped, retry)
+        for row, verdict in stamped:
+            session = self.sessions.known(row.session)
+            if verdict.keeps and session is not None and row.session in committed:
+                self._passes.open(row, session)
         self.metrics.step(times)
         idle_since, self._idle_since = self._idle_since, times.ended
         if self._settings.trace:
@@ -343,7 +352,7 @@ class Verifier:
         await self._compute.run(lambda: undo_step(self._target, step))
         alone: list[Answer] = []
         for one in step.passing:
-            async with self._planning:
+            async with self.planning:
                 single = await self._plan([one.row], {one.row.session: one.session})
                 answering = await self._start(single)
             alone += [*single.answers, *await self._answers(single, answering)]
@@ -358,13 +367,32 @@ class Verifier:
         self._pages = pages
         self.metrics.set_pages(*pages)
 
-    async def _commit(self, entry: Entry, answers: Sequence[Answer], retry: Retry) -> None:
-        """Commit all verdicts atomically, retrying until the broker has them; then update our sessions."""
+    def _kept(self, row: StagedRow, verdict: Verdict) -> Verdict:
+        """The verdict on a row, saying so when its session is kept after it."""
+        kept = verdict.status == "ok" and verdict.tokens and not verdict.finish and self._passes.takes(row)
+        return replace(verdict, keeps=True, next_k=0) if kept else verdict
+
+    async def commit_step(self, row: StagedRow, verdict: Verdict) -> bool:
+        """Commit one step of a session that is kept. Returns whether it is in the log now."""
+        if self._retry is None:
+            return False
+        try:
+            return verdict.session in await self._commit("", [(row, verdict)], self._retry)
+        except BrokerAway as error:
+            log.info("step not committed", session=verdict.session, why=str(error))
+            return False
+
+    async def _commit(self, entry: str, answers: Sequence[Answer], retry: Retry) -> set[str]:
+        """Commit all verdicts atomically, retrying until the broker has them; then update our sessions.
+
+        entry: acknowledged with them; "" = none. Returns the sessions whose tokens were appended to their logs.
+        """
         begun = asyncio.get_running_loop().time()
         rows = [CommitRow(verdict, row.device, row.gateway) for row, verdict in answers]
-        outcomes = await retry(partial(self._broker.sessions.commit, self.name, entry.id, rows))
+        outcomes = await retry(partial(self._broker.sessions.commit, self.name, entry, rows))
         self.metrics.committed(
             [row.verdict for row in rows], outcomes, asyncio.get_running_loop().time() - begun
         )
         pairs = [(row.verdict, outcome) for row, outcome in zip(rows, outcomes, strict=True)]
         await self.sessions.drop([v.session for v, outcome in pairs if not self.sessions.follow(v, outcome)])
+        return {v.session for v, outcome in pairs if outcome.outcome == "committed" and v.tokens}

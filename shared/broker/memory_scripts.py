@@ -378,6 +378,7 @@ def _answer(verdict: Verdict, log: Log) -> Verdict:
         fused_accepted=0,
         next_k=0 if log.finish else verdict.next_k,
         finish=log.finish,
+        keeps=False,
     )
     try:
         wire.encode(answer)

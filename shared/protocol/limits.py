@@ -2,7 +2,7 @@
 
 from typing import Final
 
-PROTOCOL_VERSION: Final = 4  # first byte of every message
+PROTOCOL_VERSION: Final = 5  # first byte of every message
 
 MAX_MESSAGE_BYTES: Final = 1 << 20
 EMPTY_LOG_BYTES: Final = 3  # msgpack of an Open's two log fields when both are empty

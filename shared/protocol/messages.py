@@ -155,7 +155,8 @@ class StagedRow:
     The verifier feeds the committed tokens that it has not cached, up to `feed_to`, and then the draft. With
     feed_to == base_len it samples and commits; a smaller feed_to is a chunk of prefill or rebuild, with the status
     `prefilled`. next_k, stop_below: length of the device's next draft, and where it stops sooner; copied into the
-    verdict. free: most tokens that the verifier may draft itself and add to a row without a draft.
+    verdict. free: most tokens that the verifier may draft itself and add to a row without a draft. tree: the verifier
+    may keep the session and go on with draft trees of its own, if it has stages to fill.
     """
 
     session: SessionId
@@ -170,6 +171,7 @@ class StagedRow:
     parents: Parents = ()
     stop_below: SurvivalByte = 0
     free: DraftLength = 0
+    tree: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +201,8 @@ class Verdict:
     + len(tokens). prefilled, need_prefill: cached_len is the number of cached tokens. no_pages, stale, error: the row
     was not run; `message` has the reason. The device drafts next_k tokens, but none after one whose survival is below
     stop_below; 0 = it drafts them all. drafted, accepted: of the device's draft; fused_drafted, fused_accepted: of
-    the verifier's own. pass_fused: tokens of the latter in the whole pass.
+    the verifier's own. pass_fused: tokens of the latter in the whole pass. keeps: the verifier has the next move, and
+    more verdicts follow; any row that is staged for the session takes it back.
     """
 
     session: SessionId
@@ -223,6 +226,7 @@ class Verdict:
     fused_drafted: DraftLength = 0
     fused_accepted: DraftLength = 0
     pass_fused: Counter = 0
+    keeps: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +245,7 @@ class Heartbeat:
     rtt_us: Micros = 0  # one round trip to the broker
     stamp_us: Counter = 0  # sender's monotonic clock; only comparable with other stamps of the same sender
     busy_us: Counter = 0  # compute time since the process started
+    passes: Counter = 1  # that may be under way at a time (verifier)
     detail: Text = ""  # for users: model name, backend
 
 

@@ -24,9 +24,10 @@ MAX_BYTES: Final = 1 << 30  # of one message
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a rank is, at the start. All but device and layer_ms must be equal in all ranks.
+    """What a rank is, at the start. All but the device and the times must be equal in all ranks.
 
-    model: digest of the model's files. layer_ms: time of one layer for a few tokens; 0 for rank 0.
+    model: digest of the model's files. layer_ms, token_ms: time of one layer for one token, and for each further one; 0
+    for rank 0.
     """
 
     rank: Count
@@ -38,6 +39,7 @@ class Facts:
     page_tokens: Count
     device: Line
     layer_ms: Milliseconds = 0.0
+    token_ms: Milliseconds = 0.0
 
 
 @dataclass(frozen=True, slots=True)

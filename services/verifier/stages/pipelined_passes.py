@@ -1,25 +1,49 @@
 """Passes through the stages of a ring, several at a time."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from functools import partial
 
+from services.verifier.core import VerifiedSession
 from services.verifier.passes import PassesEnded
 from services.verifier.stages.link import LinkBroken
 from services.verifier.stages.pipelined_target import Launched, PipelinedTarget
 from services.verifier.stages.ring import Ring
 from services.verifier.step import Answer, Step, finish_step
+from services.verifier.trees.tree_engine import TreeEngine
 from shared.compute.compute import Compute
 from shared.compute.target import Choices
+from shared.protocol.messages import StagedRow
 
 
 class PipelinedPasses:
     """See Passes. While one step's pieces are in a stage, those of others are in the stages before and behind."""
 
     def __init__(self, target: PipelinedTarget, ring: Ring, compute: Compute) -> None:
+        self.engine: TreeEngine | None = None  # keeps sessions, where there is a drafter for it
         self.depth = ring.stages + 1  # one for every stage, and one whose head is computed
         self._target = target
         self._ring = ring
         self._compute = compute
+
+    def takes(self, row: StagedRow) -> bool:
+        """Whether a session could be kept after this row."""
+        return self.engine is not None and self.engine.takes(row)
+
+    def open(self, row: StagedRow, session: VerifiedSession) -> None:
+        """Keep a session."""
+        if self.engine is not None:
+            self.engine.open(row, session)
+
+    async def release(self, sessions: Collection[str]) -> None:
+        """Stop with sessions that were kept."""
+        if self.engine is not None:
+            for session in sessions:
+                await self.engine.close(session)
+
+    def drop(self, session: str) -> None:
+        """Forget a session that was kept."""
+        if self.engine is not None:
+            self.engine.drop(session)
 
     async def start(self, step: Step) -> Awaitable[Sequence[Answer]]:
         """Send the step's pieces. Raises PassesEnded."""

@@ -71,8 +71,7 @@ class PipelinedTarget(PagedTarget):
         self._front = front
         self._dtype = dtype
         self._hidden = hidden
-        self._sources: list[int] = []  # moves that the next piece carries
-        self._targets: list[int] = []
+        self._moves: dict[int, int] = {}  # target slot: source, of the moves that the next piece carries
         self._sent = 0
 
     @property
@@ -93,16 +92,23 @@ class PipelinedTarget(PagedTarget):
     def finish(self, launched: Launched, hidden: bytes) -> dict[str, Choices]:
         """What the rows of a piece choose, by session. hidden: of the piece after the last layer. Raises PieceError."""
         for row, admission in zip(launched.rows, launched.admissions, strict=True):
-            if self._pool.admission(row.session) == admission:
+            if row.committed and self._pool.admission(row.session) == admission:
                 self._pool.fed(row.session, row.start + row.committed)
         states = from_bytes(hidden, self._hidden, self._dtype).to(self._at)
-        choices = self._answers(launched.packing, launched.rows, self._front.norm(states))
+        choices = self._answers(launched.packing, self._front.norm(states), launched.rows)
         return {row.session: chosen for row, chosen in zip(launched.rows, choices, strict=True)}
 
-    def keep(self, session: str, length: int, path: Sequence[int] = ()) -> None:
+    def keep(
+        self, session: str, length: int, path: Sequence[int] = (), open_nodes: Sequence[int] = ()
+    ) -> None:
         """Roll back; a session that lost its pages meanwhile is left alone."""
         if self._pool.admission(session):
-            super().keep(session, length, path)
+            super().keep(session, length, path, open_nodes)
+
+    def sent(self, session: str, length: int) -> None:
+        """Count committed tokens as cached that are on their way to the stages: further pieces follow them."""
+        if self._pool.admission(session):
+            self._pool.fed(session, length)
 
     def set_threads(self, threads: int) -> None:
         """Use this many threads from the next pass on."""
@@ -119,18 +125,19 @@ class PipelinedTarget(PagedTarget):
         self._sent += 1
         piece = Piece(
             number=self._sent,
-            sources=tuple(self._sources),
-            targets=tuple(self._targets),
+            sources=tuple(self._moves.values()),
+            targets=tuple(self._moves),
             rows=tuple(piece_row(one) for one in ordered),
             hidden=to_bytes(self._front.embedding(self._to_device(packing.ids)).to(self._dtype)),
         )
-        self._sources, self._targets = [], []
+        self._moves = {}
         admissions = tuple(self._pool.admission(row.session) for row in rows)
         return Launched(self._sent, tuple(rows), packing, admissions), piece
 
     def _move(self, source: Sequence[int], target: Sequence[int]) -> None:
-        self._sources += source
-        self._targets += target
+        """Add moves to those before, of which they see the results: all together are carried out at once."""
+        read = [self._moves.get(slot, slot) for slot in source]
+        self._moves.update(zip(target, read, strict=True))
 
 
 def piece_row(placed: Placed) -> PieceRow:

@@ -15,7 +15,7 @@ from services.verifier.stages.block import Block
 from services.verifier.stages.messages import Assign, Facts
 from services.verifier.stages.parts import load_block, load_front
 from services.verifier.stages.pipelined_target import PipelinedTarget
-from services.verifier.stages.speed import layer_ms
+from services.verifier.stages.speed import layer_times_ms
 from services.verifier.stages.split import SplitError, first_layers, parse_split, split_by_speed
 from services.verifier.stages.stage import Load
 from services.verifier.weights import ModelFileError, Weights
@@ -23,6 +23,7 @@ from shared.runtime.service import BadFile
 from shared.runtime.settings import SettingsError, VerifierSettings
 
 LIBRARIES: Final = ("torch", "transformers")
+TYPICAL_ROWS: Final = 8  # of a pass, by which stages are compared
 
 log = structlog.get_logger()
 
@@ -61,6 +62,7 @@ def facts_of(settings: VerifierSettings, plan: ModelPlan, rank: int) -> Facts:
     """What this rank is. A stage measures how fast it computes a layer, with the threads that it will have."""
     if settings.verifier_threads:
         torch.set_num_threads(settings.verifier_threads)
+    layer, token = layer_times_ms(plan.config, plan.dtype, plan.place) if rank else (0.0, 0.0)
     return Facts(
         rank=rank,
         release=version("outrider"),
@@ -70,14 +72,15 @@ def facts_of(settings: VerifierSettings, plan: ModelPlan, rank: int) -> Facts:
         kv_tokens=settings.kv_tokens,
         page_tokens=settings.page_tokens,
         device=plan.place.type,
-        layer_ms=layer_ms(plan.config, plan.dtype, plan.place) if rank else 0.0,
+        layer_ms=layer,
+        token_ms=token,
     )
 
 
 def assignment(settings: VerifierSettings, plan: ModelPlan, call_cost: int, facts: Sequence[Facts]) -> Assign:
     """Which stage gets which layers: as the settings say, else by the stages' measured speed. Raises SettingsError."""
     layers = plan.config.num_hidden_layers
-    measured = [one.layer_ms for one in facts[1:]]
+    measured = [one.layer_ms + TYPICAL_ROWS * one.token_ms for one in facts[1:]]
     try:
         if settings.stage_layers:
             counts = parse_split(settings.stage_layers, len(measured), layers)

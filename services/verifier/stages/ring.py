@@ -44,6 +44,7 @@ class Ring:
         self._ended = asyncio.Event()
         self.states: tuple[StageState, ...] = ()  # as of the last beat
         self.round_trip_us = 0  # of the last beat
+        self.facts: Sequence[Facts] = ()  # of all ranks, once they have agreed
 
     async def start(self, assign: Callable[[Sequence[Facts]], Assign]) -> Assign:
         """Check that all ranks fit together, and let them load. assign: who gets which layers, by everybody's facts.
@@ -54,6 +55,7 @@ class Ring:
         hello = await self._expect(Hello)
         if wrong := disagreement(hello.facts):
             await self._refuse(wrong)
+        self.facts = hello.facts
         try:
             assignment = assign(hello.facts)
         except Exception as error:  # the stages must not wait for what will not come
@@ -87,6 +89,10 @@ class Ring:
         """
         self._results[piece.number] = asyncio.get_running_loop().create_future()
         await self._outbound.send(piece)
+
+    def future(self, number: int) -> asyncio.Future[bytes]:
+        """What `result` waits for. Raises KeyError for a piece that was not sent, or whose result was taken."""
+        return self._results[number]
 
     async def result(self, number: int) -> bytes:
         """Hidden rows of a piece after the last layer. Raises PassesEnded."""

@@ -7,12 +7,14 @@ from functools import partial
 import structlog
 from prometheus_client import CollectorRegistry
 
-from services.verifier.build import build_drafter
+from services.verifier.build import build_tree_drafter
 from services.verifier.stages.group import Links, Member, join, member
 from services.verifier.stages.pipelined_passes import PipelinedPasses
 from services.verifier.stages.rank_parts import assignment, block_loader, facts_of, front_target, model_plan
 from services.verifier.stages.ring import Ring
 from services.verifier.stages.stage import Stage
+from services.verifier.stages.stage_law import rows_worth_sending, stage_law
+from services.verifier.trees.tree_engine import TreeEngine
 from services.verifier.verifier import Verifier
 from shared.broker.contract import Broker
 from shared.compute.compute import Compute
@@ -86,7 +88,8 @@ async def _serve_front(
     assigned = await ring.start(partial(assignment, settings, plan, target.call_cost))
     await ring.ready()
     log.info("group ready", stages=ring.stages, layers=assigned.layers, pool=target.pool_tokens)
-    drafter = await compute.run(partial(build_drafter, settings, target))
+    drafter = await compute.run(partial(build_tree_drafter, settings, target))
+    passes = PipelinedPasses(target, ring, compute)
     verifier = ready.verifier = Verifier(
         settings,
         broker,
@@ -95,12 +98,20 @@ async def _serve_front(
         Ids(settings.seed),
         registry,
         target.vocabulary_blocks,
-        drafter,
-        PipelinedPasses(target, ring, compute),
+        passes=passes,
     )
     async with asyncio.TaskGroup() as group:
         group.create_task(ring.run(stop))
+        trees = None
+        if drafter is not None:
+            worth = partial(rows_worth_sending, stage_law(assigned.layers, ring.facts))
+            passes.engine = TreeEngine(
+                target, ring, compute, drafter, verifier.planning, verifier.commit_step, worth, passes.depth
+            )
+            trees = group.create_task(passes.engine.run())
         await verifier.run(stop)
+        if trees is not None:
+            trees.cancel()
         await ring.end()
 
 

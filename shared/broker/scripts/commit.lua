@@ -105,6 +105,7 @@ local function answer(row, verdict, prompt_len, length, finish)
   verdict[VERDICT.tokens], verdict[VERDICT.logprobs] = tokens, logprobs
   verdict[VERDICT.drafted], verdict[VERDICT.accepted] = 0, 0
   verdict[VERDICT.fused_drafted], verdict[VERDICT.fused_accepted] = 0, 0
+  verdict[VERDICT.keeps] = false -- whoever kept it may have lost it
   verdict[VERDICT.finish] = finish
   if finish ~= '' then
     verdict[VERDICT.next_k] = 0

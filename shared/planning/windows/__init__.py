@@ -19,6 +19,7 @@ REGISTRY: Final = {  # name: file in this package; its `make` takes k and return
     "goodput": "goodput",
     "awc": "awc",
     "fused": "fused",
+    "flowspec": "flowspec",
 }
 WINDOW_NAMES: Final = tuple(REGISTRY)
 NO_WINDOW: Final = "none"  # where one may be named: the policy sets draft lengths

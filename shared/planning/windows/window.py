@@ -13,8 +13,9 @@ from shared.planning.cost import Packed
 from shared.planning.problem import Prompts
 from shared.planning.views import SessionView
 
-# distributed: the device drafts. fused: the core drafts, beside the target. none: nobody drafts.
-Mode = Literal["distributed", "fused", "none"]
+# distributed: the device drafts. fused: the core drafts, beside the target. tree: the core may keep the session and go
+# on with trees, where it has a pipeline to fill; else as fused. none: nobody drafts.
+Mode = Literal["distributed", "fused", "tree", "none"]
 MAX_K: Final = 16  # no controller drafts further
 NO_PROMPTS: Final = Prompts()
 
@@ -68,6 +69,11 @@ class Decision:
     def fuse(cls, k: int) -> "Decision":
         """The core drafts k tokens, or nobody drafts."""
         return cls("fused" if k else "none", k)
+
+    @classmethod
+    def grow(cls, k: int) -> "Decision":
+        """The core drafts trees, or else k tokens."""
+        return cls("tree" if k else "none", k)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,247 @@
+"""Rank 0's driver of draft trees: it keeps the stages full of pieces, decides what returns, and lets the drafter go on.
+
+One thing at a time on the compute thread, what serves users soonest first: a result (its head and decisions), then a
+piece, if there is room in the pipeline, then one level of the drafter. Commits go on beside, those of a session in
+their order. Whatever goes wrong ends the tree of the session alone; the scheduler's timer then stages its next row.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
+
+import structlog
+
+from services.verifier.core import VerifiedSession, tree_verdict
+from services.verifier.stages.messages import Piece
+from services.verifier.stages.pipelined_target import Launched, PipelinedTarget
+from services.verifier.stages.ring import Ring
+from services.verifier.trees.tree_session import SentPiece, TreeSession
+from shared.compute.compute import Compute
+from shared.compute.target import Choices
+from shared.compute.tree_drafter import ROOT, GrowRequest, Growth, TreeDrafter
+from shared.protocol.messages import StagedRow, Verdict
+
+LEAST_SURVIVAL: Final = 0.01  # of a node that is expanded
+EXPANDED: Final = 2  # nodes of one level, of all sessions together; more let results wait
+MAX_TREES: Final = 64
+
+Commit = Callable[[StagedRow, Verdict], Awaitable[bool]]  # whether the log has it now
+Worth = Callable[[Sequence[float], int], int]  # probabilities, likeliest first, and users -> rows of a piece
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class _Open:
+    """A session whose next move is ours. uncommitted: steps that are not in the log yet."""
+
+    row: StagedRow
+    tree: TreeSession
+    order: int
+    uncommitted: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _UnderWay:
+    launched: Launched
+    parts: tuple[tuple[_Open, SentPiece], ...]
+
+
+class TreeEngine:
+    """`open` gives it sessions; `run` serves them until it is cancelled."""
+
+    def __init__(
+        self,
+        target: PipelinedTarget,
+        ring: Ring,
+        compute: Compute,
+        drafter: TreeDrafter,
+        planning: asyncio.Lock,
+        commit: Commit,
+        worth: Worth,
+        in_flight: int,
+    ) -> None:
+        """planning: held from a change of the pool to what it was made for. in_flight: pieces under way at most."""
+        self._target, self._ring, self._compute, self._drafter = target, ring, compute, drafter
+        self._planning = planning
+        self._commit = commit
+        self._worth = worth
+        self._in_flight = in_flight
+        self._open: dict[str, _Open] = {}
+        self._opened = 0
+        self._under_way: deque[_UnderWay] = deque()
+        self._commits: asyncio.Queue[tuple[_Open, Verdict]] = asyncio.Queue()
+        self._changed = asyncio.Event()
+        self._settled = asyncio.Condition()
+
+    def takes(self, row: StagedRow) -> bool:
+        """Whether a session could go on here after this row."""
+        return row.tree and (row.session in self._open or len(self._open) < MAX_TREES)
+
+    def open(self, row: StagedRow, session: VerifiedSession) -> None:
+        """Go on with a session from its last commit, all but its last token cached. row: that brought it here."""
+        self._opened += 1
+        self._open[row.session] = _Open(row, TreeSession.begin(session), self._opened)
+        self._changed.set()
+
+    async def close(self, session: str) -> None:
+        """Give a session back: its tree is dropped, and all that it decided is in the log, or refused."""
+        one = self._open.pop(session, None)
+        if one is None:
+            return
+        async with self._settled:
+            await self._settled.wait_for(lambda: not one.uncommitted)
+        length = one.tree.fed_length
+        await self._compute.run(lambda: self._target.keep(session, min(length, len(one.tree.ids) - 1)))
+
+    def drop(self, session: str) -> None:
+        """Forget a session that is over, or known no more."""
+        self._open.pop(session, None)
+
+    async def run(self) -> None:
+        """Serve all open sessions. Raises PassesEnded."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._commit_steps())
+            while True:
+                self._changed.clear()
+                done = await self._finish() or await self._send() or await self._grow()
+                if not done:
+                    await self._wait()
+
+    async def _wait(self) -> None:
+        """Until a result has come, or a session."""
+        changed = asyncio.ensure_future(self._changed.wait())
+        waiting: list[asyncio.Future[object]] = [changed]  # type: ignore[list-item]  # Future is invariant
+        if self._under_way:
+            waiting.append(self._ring.future(self._under_way[0].launched.number))  # type: ignore[arg-type]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        changed.cancel()
+
+    # --- results ------------------------------------------------------------------------------------
+    async def _finish(self) -> bool:
+        """Take the oldest piece's result, if it is there."""
+        if not self._under_way or not self._ring.future(self._under_way[0].launched.number).done():
+            return False
+        one = self._under_way.popleft()
+        hidden = await self._ring.result(one.launched.number)
+        choices = await self._compute.run(partial(self._target.finish, one.launched, hidden))
+        for opened, sent in one.parts:
+            if self._open.get(opened.tree.name) is opened:
+                await self._take(opened, sent, choices)
+        return True
+
+    async def _take(self, opened: _Open, sent: SentPiece, choices: dict[str, Choices]) -> None:
+        """Decide what a session's part of a result decides."""
+        tree = opened.tree
+        step = tree.take(sent, choices[tree.name])
+        if step is None:
+            return
+        if step.finish:
+            self._open.pop(tree.name)
+        else:
+            keep = partial(self._target.keep, tree.name, step.length, step.kept.path, step.kept.open)
+            await self._compute.run(keep)
+        verdict = tree_verdict(
+            opened.row, step.base_len, step.tokens, step.logprobs, step.finish, (step.drafted, step.accepted)
+        )
+        opened.uncommitted += 1
+        self._commits.put_nowait((opened, verdict))
+
+    async def _commit_steps(self) -> None:
+        """Commit decided steps in their order. A session whose step is not committed is dropped."""
+        while True:
+            opened, verdict = await self._commits.get()
+            committed = await self._commit(replace(opened.row, round=verdict.round), verdict)
+            if not committed and self._open.get(verdict.session) is opened:
+                log.info("a tree ends, since its step was not committed", session=verdict.session)
+                self.drop(verdict.session)
+            async with self._settled:
+                opened.uncommitted -= 1
+                self._settled.notify_all()
+
+    # --- pieces -------------------------------------------------------------------------------------
+    async def _send(self) -> bool:
+        """Send one more piece, if there is room for it and anything to send."""
+        if len(self._under_way) >= self._in_flight or not self._open:
+            return False
+        async with self._planning:
+            made = await self._compute.run(self._launch)
+            if made is None:
+                return False
+            under_way, piece = made
+            self._under_way.append(under_way)
+            await self._ring.send(piece)
+        return True
+
+    def _launch(self) -> tuple[_UnderWay, Piece] | None:
+        """Make the next piece: every root that is not fed, and the likeliest nodes of all sessions."""
+        chosen: dict[str, list[int]] = {name: [] for name, one in self._open.items() if not one.tree.root_fed}
+        nodes = [
+            (one.tree.tree.survival(node), -one.order, -node, name)
+            for name, one in self._open.items()
+            for node in one.tree.unsent()
+        ]
+        nodes.sort(reverse=True)
+        for _, _, node, name in nodes[: self._worth([chance for chance, *_ in nodes], len(self._open))]:
+            chosen.setdefault(name, []).append(-node)
+        parts = [
+            (self._open[name], self._reserve(self._open[name], picked)) for name, picked in chosen.items()
+        ]
+        sent = [(opened, piece) for opened, piece in parts if piece is not None]
+        if not sent:
+            return None
+        ((launched, piece),) = self._target.launch([one.row for _, one in sent])
+        for opened, _ in sent:
+            self._target.sent(opened.tree.name, opened.tree.fed_length)
+        return _UnderWay(launched, tuple(sent)), piece
+
+    def _reserve(self, opened: _Open, nodes: Sequence[int]) -> SentPiece | None:
+        """A session's row of a piece, with KV for it. Without room the session is dropped: its timer brings it back."""
+        tree = opened.tree
+        cells = tree.fed_length + (not tree.root_fed) + len(tree.slots.nodes) + len(nodes)
+        if not self._target.admit(tree.name, tree.session.spec.prompt, list(self._open), cells):
+            self.drop(tree.name)
+            return None
+        if self._target.cached(tree.name) != tree.fed_length:  # evicted meanwhile
+            self.drop(tree.name)
+            return None
+        return tree.piece(nodes)
+
+    # --- drafts -------------------------------------------------------------------------------------
+    async def _grow(self) -> bool:
+        """One level of the drafter: the likeliest nodes that are not expanded. False when there are none."""
+        leaves = [
+            (1.0 if node == ROOT else one.tree.tree.survival(node), -one.order, name, node)
+            for name, one in self._open.items()
+            for node in one.tree.leaves(EXPANDED, LEAST_SURVIVAL)
+        ]
+        if not leaves:
+            return False
+        leaves.sort(reverse=True)
+        chosen: dict[str, list[int]] = {}
+        for _, _, name, node in leaves[:EXPANDED]:
+            chosen.setdefault(name, []).append(node)
+        requests = [
+            GrowRequest(name, tuple(one.tree.ids), one.tree.session.spec.sampling, nodes)
+            for name, nodes in chosen.items()
+            if (one := self._open.get(name))
+        ]
+        growths = await self._compute.run(
+            partial(self._drafter.grow, requests), self._drafter.cost_s(requests)
+        )
+        for growth in growths:
+            self._take_growth(growth)
+        return True
+
+    def _take_growth(self, growth: Growth) -> None:
+        opened = self._open.get(growth.session)
+        if opened is None or growth.base_len != len(opened.tree.ids):
+            return
+        if growth.error or not (growth.expansions or growth.missing):
+            opened.tree.stalled = True  # no further drafts below this root
+            log.debug("no drafts", session=growth.session, why=growth.error)
+        for expansion in growth.expansions:
+            opened.tree.tree.add(expansion)

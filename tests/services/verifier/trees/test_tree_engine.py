@@ -1,0 +1,148 @@
+"""Trees decided piece by piece in a pipeline give the target's own text, whatever is drafted."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.verifier.core import VerifiedSession
+from services.verifier.trees.core_tree_drafter import CoreTreeDrafter
+from services.verifier.trees.tree_engine import TreeEngine
+from shared.compute.compute import InlineCompute
+from shared.compute.target import TargetRow
+from shared.compute.tree_drafter import TreeDrafter
+from shared.protocol.messages import StagedRow, Verdict
+from shared.protocol.session import SessionSpec
+from shared.speculative.params import SamplingParams
+from tests.services.verifier.stages.rings import Pipeline, pipeline, saved
+from tests.services.verifier.tiny import VOCAB, configs, target
+from tests.services.verifier.trees.scripted import ScriptedTreeDrafter
+
+PROMPTS = {f"s{i}": tuple(range(3 + i, 14 + 3 * i)) for i in range(8)}
+EMITTED = 24
+
+
+def sampling(session: str) -> SamplingParams:
+    number = int(session[1:])
+    return SamplingParams(seed=number, vocab=VOCAB, temperature=(0.0, 0.7, 1.0)[number % 3])
+
+
+def spec(session: str) -> SessionSpec:
+    return SessionSpec(
+        session=session,
+        gateway="g:1",
+        prompt=PROMPTS[session],
+        max_tokens=EMITTED,
+        stop_ids=(),
+        sampling=sampling(session),
+        deadline_ms=60_000,
+    )
+
+
+def alone(config: Any, session: str) -> tuple[int, ...]:
+    """The target's own text, one token a pass."""
+    one, ids = target(config), list(PROMPTS[session])
+    assert one.admit(session, ids, [], len(ids) + EMITTED)
+    fed = 0
+    for _ in range(EMITTED):
+        row = TargetRow(session, fed, tuple(ids[fed:]), len(ids) - fed, True, sampling(session))
+        fed = len(ids)
+        ids.append(one.forward([row])[0].tokens[0])
+    return tuple(ids)
+
+
+class Log:
+    """Commits of a run, and when all sessions have ended. refuse: numbers of commits that are not taken."""
+
+    def __init__(self, sessions: Sequence[str], refuse: Sequence[int] = ()) -> None:
+        self.texts = {session: list(PROMPTS[session]) for session in sessions}
+        self.over = asyncio.Event()
+        self.commits = 0
+        self._left = set(sessions)
+        self._refuse = refuse
+
+    async def commit(self, row: StagedRow, verdict: Verdict) -> bool:
+        """Append a step, if it continues the text."""
+        await asyncio.sleep(0)
+        self.commits += 1
+        if self.commits in self._refuse:
+            return False
+        text = self.texts[verdict.session]
+        assert verdict.base_len == len(text)
+        assert verdict.tokens
+        text += verdict.tokens
+        if verdict.finish:
+            self._left.discard(verdict.session)
+        if not self._left:
+            self.over.set()
+        return True
+
+
+async def prefill(piped: Pipeline, session: str) -> VerifiedSession:
+    """A session with all but its last token cached."""
+    ids = PROMPTS[session]
+    assert piped.target.admit(session, ids, [], len(ids))
+    row = TargetRow(session, 0, ids[:-1], len(ids) - 1, False, sampling(session))
+    await piped.forward([row])
+    return VerifiedSession(spec(session), 1, list(ids), "", 1)
+
+
+def staged(session: str) -> StagedRow:
+    length = len(PROMPTS[session])
+    return StagedRow(session, 1, 0, length, length, 0, "", "g:1", free=4, tree=True)
+
+
+async def run(piped: Pipeline, drafter: TreeDrafter, sessions: Sequence[str], log: Log) -> TreeEngine:
+    """Run all sessions to their end."""
+    engine = TreeEngine(
+        piped.target,
+        piped.ring,
+        InlineCompute(),
+        drafter,
+        asyncio.Lock(),
+        log.commit,
+        lambda chances, _: min(5, len(chances)),
+        3,
+    )
+    for session in sessions:
+        engine.open(staged(session), await prefill(piped, session))
+    running = asyncio.ensure_future(engine.run())
+    over = asyncio.ensure_future(log.over.wait())
+    async with asyncio.timeout(60):
+        await asyncio.wait((running, over), return_when=asyncio.FIRST_COMPLETED)
+    running.cancel()
+    over.cancel()
+    if running.done() and not running.cancelled():
+        running.result()
+    return engine
+
+
+@pytest.mark.parametrize("right", [1.0, 0.6, 0.0])
+@pytest.mark.parametrize(
+    ("name", "layers", "users"),
+    [("llama", (4,), 1), ("gemma2", (1, 3), 8), ("qwen3, sliding", (1, 1, 1, 1), 3)],
+)
+async def test_the_text_is_the_targets_own(
+    name: str, layers: tuple[int, ...], users: int, right: float, tmp_path: Path
+) -> None:
+    config, sessions = configs()[name], list(PROMPTS)[:users]
+    texts = {session: alone(config, session) for session in sessions}
+    async with pipeline(saved(config, tmp_path), config, layers, kv_tokens=2048) as piped:
+        log, drafter = Log(sessions), ScriptedTreeDrafter(texts, VOCAB, right)
+        await run(piped, drafter, sessions, log)
+        assert {session: tuple(text) for session, text in log.texts.items()} == texts
+        if right == 1.0:
+            assert log.commits < users * EMITTED  # several tokens a step
+
+
+async def test_a_small_model_at_the_core_drafts(tmp_path: Path) -> None:
+    config, sessions = configs()["llama"], list(PROMPTS)[:3]
+    texts = {session: alone(config, session) for session in sessions}
+    async with pipeline(saved(config, tmp_path), config, (2, 2), kv_tokens=1024) as piped:
+        log = Log(sessions)
+        drafter = CoreTreeDrafter(target(config, kv_tokens=1024))  # as good as the target itself
+        await run(piped, drafter, sessions, log)
+        assert {session: tuple(text) for session, text in log.texts.items()} == texts
+        assert log.commits < 3 * EMITTED * 0.7

@@ -94,6 +94,11 @@ def plan_step(
             answers.append((row, refusal(row, "no_pages", f"no KV pages for {length} tokens")))
             continue
         cached = target.cached(row.session)
+        if (
+            cached >= row.base_len == row.feed_to
+        ):  # a tree was given up here; the next choice needs the last token fed
+            cached = row.base_len - 1
+            target.keep(row.session, cached)
         fed = target_row(row, session, cached, spare, fused)
         if fed is None:
             answers.append((row, fed_only(row, cached)))

@@ -86,6 +86,9 @@ def all_cells() -> Iterator[Cell]:
         ):
             yield Cell(sharing, policy, k, users, layers=layers, page_tokens=page_tokens)
         yield Cell(sharing, "cyclic-k", 4, 8, "ranks", layers=layers, page_tokens=page_tokens)
+    for sharing, layers, page_tokens in PIPELINES:
+        for users, killed in ((1, ""), (8, ""), (8, "ranks")):
+            yield Cell(sharing, "fixed-k", 4, users, killed, "flowspec", True, layers, page_tokens)
 
 
 def sample() -> list[Cell]:
@@ -106,5 +109,8 @@ def sample() -> list[Cell]:
         Cell(True, "fixed-k", 4, 8, "draft_worker", "threshold"),
         Cell(True, "fixed-k", 4, 8, "verifier", "fused"),
         Cell(True, "fixed-k", 4, 8, "verifier", "fused", core_draft=True),
-        Cell(True, "cyclic-k", 4, 8, "ranks", layers="9,7,7,7"),
+        Cell(True, "cyclic-k", 4, 8, layers="9,7,7,7"),
+        Cell(True, "cyclic-k", 4, 8, "ranks", layers="16,14"),
+        Cell(True, "fixed-k", 4, 1, "", "flowspec", core_draft=True, layers="16,14"),
+        Cell(True, "fixed-k", 4, 8, "ranks", "flowspec", core_draft=True, layers="16,14"),
     ]

@@ -105,6 +105,10 @@ class PipelinedTarget(PagedTarget):
         if self._pool.admission(session):
             super().keep(session, length, path, open_nodes)
 
+    def admission(self, session: str) -> int:
+        """A number that changes when a session loses its pages; 0 for one without."""
+        return self._pool.admission(session)
+
     def sent(self, session: str, length: int) -> None:
         """Count committed tokens as cached that are on their way to the stages: further pieces follow them."""
         if self._pool.admission(session):

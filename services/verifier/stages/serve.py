@@ -88,20 +88,20 @@ async def _serve_front(
     assigned = await ring.start(partial(assignment, settings, plan, target.call_cost))
     await ring.ready()
     log.info("group ready", stages=ring.stages, layers=assigned.layers, pool=target.pool_tokens)
-    drafter = await compute.run(partial(build_tree_drafter, settings, target))
     passes = PipelinedPasses(target, ring, compute)
-    verifier = ready.verifier = Verifier(
-        settings,
-        broker,
-        target,
-        compute,
-        Ids(settings.seed),
-        registry,
-        target.vocabulary_blocks,
-        passes=passes,
-    )
     async with asyncio.TaskGroup() as group:
-        group.create_task(ring.run(stop))
+        group.create_task(ring.run(stop))  # beats, also while the drafter is loaded
+        drafter = await compute.run(partial(build_tree_drafter, settings, target))
+        verifier = ready.verifier = Verifier(
+            settings,
+            broker,
+            target,
+            compute,
+            Ids(settings.seed),
+            registry,
+            target.vocabulary_blocks,
+            passes=passes,
+        )
         trees = None
         if drafter is not None:
             worth = partial(rows_worth_sending, stage_law(assigned.layers, ring.facts))

@@ -19,6 +19,7 @@ from services.verifier.stages.messages import Piece
 from services.verifier.stages.pipelined_target import Launched, PipelinedTarget
 from services.verifier.stages.ring import Ring
 from services.verifier.trees.tree_session import SentPiece, TreeSession
+from services.verifier.trees.tree_slots import NOTHING, Kept
 from shared.compute.compute import Compute
 from shared.compute.target import Choices
 from shared.compute.tree_drafter import ROOT, GrowRequest, Growth, TreeDrafter
@@ -36,11 +37,12 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class _Open:
-    """A session whose next move is ours. uncommitted: steps that are not in the log yet."""
+    """A session whose next move is ours. admission: of its pages. uncommitted: steps that are not in the log yet."""
 
     row: StagedRow
     tree: TreeSession
     order: int
+    admission: int
     uncommitted: int = 0
 
 
@@ -48,6 +50,15 @@ class _Open:
 class _UnderWay:
     launched: Launched
     parts: tuple[tuple[_Open, SentPiece], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A piece to send, unless there is none; refused: sessions that found no room in it."""
+
+    under_way: _UnderWay | None
+    piece: Piece | None
+    refused: Sequence[_Open]
 
 
 class TreeEngine:
@@ -66,7 +77,7 @@ class TreeEngine:
     ) -> None:
         """planning: held from a change of the pool to what it was made for. in_flight: pieces under way at most."""
         self._target, self._ring, self._compute, self._drafter = target, ring, compute, drafter
-        self._planning = planning
+        self.planning = planning
         self._commit = commit
         self._worth = worth
         self._in_flight = in_flight
@@ -84,18 +95,19 @@ class TreeEngine:
     def open(self, row: StagedRow, session: VerifiedSession) -> None:
         """Go on with a session from its last commit, all but its last token cached. row: that brought it here."""
         self._opened += 1
-        self._open[row.session] = _Open(row, TreeSession.begin(session), self._opened)
+        admission = self._target.admission(row.session)
+        self._open[row.session] = _Open(row, TreeSession.begin(session), self._opened, admission)
         self._changed.set()
 
     async def close(self, session: str) -> None:
         """Give a session back: its tree is dropped, and all that it decided is in the log, or refused."""
-        one = self._open.pop(session, None)
+        async with self.planning:  # no piece of it is being made
+            one = self._open.pop(session, None)
         if one is None:
             return
         async with self._settled:
             await self._settled.wait_for(lambda: not one.uncommitted)
-        length = one.tree.fed_length
-        await self._compute.run(lambda: self._target.keep(session, min(length, len(one.tree.ids) - 1)))
+        await self._keep(one, min(one.tree.fed_length, len(one.tree.ids) - 1))
 
     def drop(self, session: str) -> None:
         """Forget a session that is over, or known no more."""
@@ -142,13 +154,21 @@ class TreeEngine:
         if step.finish:
             self._open.pop(tree.name)
         else:
-            keep = partial(self._target.keep, tree.name, step.length, step.kept.path, step.kept.open)
-            await self._compute.run(keep)
+            await self._keep(opened, step.length, step.kept)
         verdict = tree_verdict(
             opened.row, step.base_len, step.tokens, step.logprobs, step.finish, (step.drafted, step.accepted)
         )
         opened.uncommitted += 1
         self._commits.put_nowait((opened, verdict))
+
+    async def _keep(self, opened: _Open, length: int, kept: Kept = NOTHING) -> None:
+        """Roll a session's cache back, unless its pages are gone, or another's."""
+
+        def keep() -> None:
+            if self._target.admission(opened.tree.name) == opened.admission:
+                self._target.keep(opened.tree.name, length, kept.path, kept.open)
+
+        await self._compute.run(keep)
 
     async def _commit_steps(self) -> None:
         """Commit decided steps in their order. A session whose step is not committed is dropped."""
@@ -167,17 +187,21 @@ class TreeEngine:
         """Send one more piece, if there is room for it and anything to send."""
         if len(self._under_way) >= self._in_flight or not self._open:
             return False
-        async with self._planning:
-            made = await self._compute.run(self._launch)
-            if made is None:
+        async with self.planning:
+            parts = self._chosen()
+            made = await self._compute.run(partial(self._launch, parts))
+            for opened in made.refused:
+                if self._open.get(opened.tree.name) is opened:
+                    log.info("a tree ends, since its pages are gone", session=opened.tree.name)
+                    self.drop(opened.tree.name)  # its timer brings it back
+            if made.under_way is None or made.piece is None:
                 return False
-            under_way, piece = made
-            self._under_way.append(under_way)
-            await self._ring.send(piece)
+            self._under_way.append(made.under_way)
+            await self._ring.send(made.piece)
         return True
 
-    def _launch(self) -> tuple[_UnderWay, Piece] | None:
-        """Make the next piece: every root that is not fed, and the likeliest nodes of all sessions."""
+    def _chosen(self) -> list[tuple[_Open, list[int]]]:
+        """What the next piece has: every root that is not fed, and the likeliest nodes of all sessions."""
         chosen: dict[str, list[int]] = {name: [] for name, one in self._open.items() if not one.tree.root_fed}
         nodes = [
             (one.tree.tree.survival(node), -one.order, -node, name)
@@ -187,28 +211,27 @@ class TreeEngine:
         nodes.sort(reverse=True)
         for _, _, node, name in nodes[: self._worth([chance for chance, *_ in nodes], len(self._open))]:
             chosen.setdefault(name, []).append(-node)
-        parts = [
-            (self._open[name], self._reserve(self._open[name], picked)) for name, picked in chosen.items()
-        ]
-        sent = [(opened, piece) for opened, piece in parts if piece is not None]
+        return [(self._open[name], nodes) for name, nodes in chosen.items()]
+
+    def _launch(self, parts: Sequence[tuple[_Open, list[int]]]) -> _Made:
+        """Make a piece; on the compute thread. Sessions without room, or whose pages are gone, are left out."""
+        sent: list[tuple[_Open, SentPiece]] = []
+        refused: list[_Open] = []
+        protect = [opened.tree.name for opened, _ in parts]
+        for opened, nodes in parts:
+            tree = opened.tree
+            cells = tree.fed_length + (not tree.root_fed) + len(tree.slots.nodes) + len(nodes)
+            held = self._target.admission(tree.name) == opened.admission
+            if held and self._target.admit(tree.name, tree.session.spec.prompt, protect, cells):
+                sent.append((opened, tree.piece(nodes)))
+            else:
+                refused.append(opened)
         if not sent:
-            return None
+            return _Made(None, None, refused)
         ((launched, piece),) = self._target.launch([one.row for _, one in sent])
         for opened, _ in sent:
             self._target.sent(opened.tree.name, opened.tree.fed_length)
-        return _UnderWay(launched, tuple(sent)), piece
-
-    def _reserve(self, opened: _Open, nodes: Sequence[int]) -> SentPiece | None:
-        """A session's row of a piece, with KV for it. Without room the session is dropped: its timer brings it back."""
-        tree = opened.tree
-        cells = tree.fed_length + (not tree.root_fed) + len(tree.slots.nodes) + len(nodes)
-        if not self._target.admit(tree.name, tree.session.spec.prompt, list(self._open), cells):
-            self.drop(tree.name)
-            return None
-        if self._target.cached(tree.name) != tree.fed_length:  # evicted meanwhile
-            self.drop(tree.name)
-            return None
-        return tree.piece(nodes)
+        return _Made(_UnderWay(launched, tuple(sent)), piece, refused)
 
     # --- drafts -------------------------------------------------------------------------------------
     async def _grow(self) -> bool:

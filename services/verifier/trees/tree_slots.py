@@ -6,6 +6,7 @@ read all that was sent.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from shared.compute.draft_tree import DraftTree
 from shared.compute.tree_drafter import ROOT
@@ -17,6 +18,9 @@ class Kept:
 
     path: tuple[int, ...]
     open: tuple[int, ...]
+
+
+NOTHING: Final = Kept((), ())
 
 
 @dataclass(slots=True)

@@ -27,6 +27,7 @@ DraftLength = Annotated[int, Field(strict=True, ge=0, le=limits.MAX_DRAFT)]
 Drafted = Annotated[tuple[Token, ...], Field(max_length=limits.MAX_DRAFT)]
 SurvivalByte = Annotated[int, Field(strict=True, ge=0, le=255)]  # in 255ths, see speculative/survival.py
 Survivals = Annotated[bytes, Field(strict=True, max_length=limits.MAX_DRAFT)]
+Flag = Annotated[bool, Field(strict=True)]
 Parent = Annotated[int, Field(strict=True, ge=-1, lt=limits.MAX_DRAFT)]
 Parents = Annotated[tuple[Parent, ...], Field(max_length=limits.MAX_DRAFT)]
 Tokens = Annotated[tuple[Token, ...], Field(max_length=limits.MAX_POSITION)]
@@ -171,7 +172,7 @@ class StagedRow:
     parents: Parents = ()
     stop_below: SurvivalByte = 0
     free: DraftLength = 0
-    tree: bool = False
+    tree: Flag = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +227,7 @@ class Verdict:
     fused_drafted: DraftLength = 0
     fused_accepted: DraftLength = 0
     pass_fused: Counter = 0
-    keeps: bool = False
+    keeps: Flag = False
 
 
 @dataclass(frozen=True, slots=True)

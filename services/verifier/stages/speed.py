@@ -13,7 +13,7 @@ MANY: Final = 17  # tokens of the longer passes
 PASSES: Final = 30
 SLOTS: Final = 64
 PAGE: Final = 16
-LEAST_SHARE: Final = 0.01  # of a further token, of the time of the first: a noisy measurement may find none
+MIN_SHARE: Final = 0.01  # of a further token, of the time of the first: a noisy measurement may find none
 
 
 def layer_times_ms(config: Any, dtype: torch.dtype, place: torch.device) -> tuple[float, float]:
@@ -27,7 +27,7 @@ def layer_times_ms(config: Any, dtype: torch.dtype, place: torch.device) -> tupl
             begun = time.perf_counter()
             block.run(piece)
             best[tokens] = min(best[tokens], (time.perf_counter() - begun) * 1e3)
-    return best[1], max((best[MANY] - best[1]) / (MANY - 1), LEAST_SHARE * best[1])
+    return best[1], max((best[MANY] - best[1]) / (MANY - 1), MIN_SHARE * best[1])
 
 
 def _piece(hidden: int, tokens: int, dtype: torch.dtype) -> Piece:

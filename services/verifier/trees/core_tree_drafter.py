@@ -129,9 +129,9 @@ class CoreTreeDrafter:
         if start < len(ids):
             whole = ids[start : start + CHUNK]
             last = start + len(whole) == len(ids)
-            wanted = last and ROOT in request.nodes
-            row = TargetRow(name, start, whole, len(whole), wanted, request.sampling)
-            return _Fed(request, row, (tree.root,) if wanted else ())
+            chooses = last and ROOT in request.nodes
+            row = TargetRow(name, start, whole, len(whole), chooses, request.sampling)
+            return _Fed(request, row, (tree.root,) if chooses else ())
         opened, parents = slots.piece(tree, nodes)
         tokens = tuple(tree.nodes[node].token for node in nodes)
         row = TargetRow(name, start, tokens, 0, True, request.sampling, parents=parents, open=opened)

@@ -25,7 +25,7 @@ from shared.compute.target import Choices
 from shared.compute.tree_drafter import ROOT, GrowRequest, Growth, TreeDrafter
 from shared.protocol.messages import StagedRow, Verdict
 
-LEAST_SURVIVAL: Final = 0.01  # of a node that is expanded
+MIN_SURVIVAL: Final = 0.01  # of a node that is expanded
 EXPANDED: Final = 2  # nodes of one level, of all sessions together; more let results wait
 MAX_TREES: Final = 64
 
@@ -239,7 +239,7 @@ class TreeEngine:
         leaves = [
             (1.0 if node == ROOT else one.tree.tree.survival(node), -one.order, name, node)
             for name, one in self._open.items()
-            for node in one.tree.leaves(EXPANDED, LEAST_SURVIVAL)
+            for node in one.tree.leaves(EXPANDED, MIN_SURVIVAL)
         ]
         if not leaves:
             return False

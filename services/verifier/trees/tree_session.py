@@ -89,8 +89,8 @@ class TreeSession:
         found.sort(key=lambda node: (-node.score, node.number))
         return [node.number for node in found]
 
-    def leaves(self, limit: int, least: float) -> list[int]:
-        """Nodes to expand next, the likeliest first; ROOT for the root. least: survival of a node."""
+    def leaves(self, limit: int, min_survival: float) -> list[int]:
+        """Nodes to expand next, the likeliest first; ROOT for the root. min_survival: of a node."""
         if self.stalled:
             return []
         found = [ROOT] if not self.tree.expanded(ROOT) and self._useful(ROOT) else []
@@ -98,7 +98,7 @@ class TreeSession:
             found = [
                 node
                 for node in self.tree.frontier(limit)
-                if self.tree.survival(node) >= least and self._useful(node)
+                if self.tree.survival(node) >= min_survival and self._useful(node)
             ]
         return found
 

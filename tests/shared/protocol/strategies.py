@@ -23,6 +23,8 @@ def of_type(hint: Any) -> st.SearchStrategy[Any]:
         if args[-1] is Ellipsis:
             return st.lists(of_type(args[0]), max_size=3).map(tuple)
         return st.tuples(*map(of_type, args))
+    if hint is bool:
+        return st.booleans()
     return st.sampled_from(get_args(hint))  # a Literal
 
 

@@ -32,9 +32,9 @@ from tests.shared.protocol.strategies import messages, specs
 VERSION = bytes([limits.PROTOCOL_VERSION])
 DRAFT = Draft("s0-abc", 1, 2, 100, "pi:3", (7, 8), bytes((250, 9)), (-1, 0))
 GOLDEN = (  # what another version of this code must read and write
-    (Cancel("s0-a"), "049302a473302d61a663616e63656c"),
-    (Tune(4), "04920b04"),
-    (DRAFT, "049b05a673302d616263010264a470693a33920708c402fa0992ff000000"),
+    (Cancel("s0-a"), "059302a473302d61a663616e63656c"),
+    (Tune(4), "05920b04"),
+    (DRAFT, "059b05a673302d616263010264a470693a33920708c402fa0992ff000000"),
 )
 
 

@@ -27,12 +27,16 @@ PREFILL_PIECE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """One piece under way. admissions: of its sessions, as they were: a session that lost its pages is not touched."""
+    """One piece under way. admissions: of its sessions, as they were: a session that lost its pages is not touched.
+
+    counted: its committed tokens count as cached already.
+    """
 
     number: int
     rows: tuple[TargetRow, ...]
     packing: Packing
     admissions: tuple[int, ...]
+    counted: bool
 
 
 class PipelinedTarget(PagedTarget):
@@ -80,19 +84,20 @@ class PipelinedTarget(PagedTarget):
         return self._call_cost
 
     @torch.inference_mode()
-    def launch(self, rows: Sequence[TargetRow]) -> list[tuple[Launched, Piece]]:
+    def launch(self, rows: Sequence[TargetRow], counted: bool = False) -> list[tuple[Launched, Piece]]:
         """The pieces of one pass, in the order in which they are to be sent. Rows are of different sessions.
 
-        Raises ValueError when a row does not fit the cache.
+        counted: the caller counts their committed tokens by `sent`, before they are back. Raises ValueError when a row
+        does not fit the cache.
         """
         self._packed(rows)  # all rows are checked before anything is under way
-        return [self._piece(part) for part in split_rows(rows, PREFILL_PIECE)]
+        return [self._piece(part, counted) for part in split_rows(rows, PREFILL_PIECE)]
 
     @torch.inference_mode()
     def finish(self, launched: Launched, hidden: bytes) -> dict[str, Choices]:
         """What the rows of a piece choose, by session. hidden: of the piece after the last layer. Raises PieceError."""
         for row, admission in zip(launched.rows, launched.admissions, strict=True):
-            if row.committed and self._pool.admission(row.session) == admission:
+            if not launched.counted and self._pool.admission(row.session) == admission:
                 self._pool.fed(row.session, row.start + row.committed)
         states = from_bytes(hidden, self._hidden, self._dtype).to(self._at)
         choices = self._answers(launched.packing, self._front.norm(states), launched.rows)
@@ -122,7 +127,7 @@ class PipelinedTarget(PagedTarget):
         """Not how a pipeline works: see `launch`."""
         raise NotImplementedError("a pipelined target launches passes")
 
-    def _piece(self, rows: Sequence[TargetRow]) -> tuple[Launched, Piece]:
+    def _piece(self, rows: Sequence[TargetRow], counted: bool) -> tuple[Launched, Piece]:
         placed = [self._place(index, row) for index, row in enumerate(rows)]
         packing = pack(placed, self._page_tokens, self.pool_tokens, self._call_cost)
         ordered = [one for group in packing.groups for one in group.rows]
@@ -136,7 +141,7 @@ class PipelinedTarget(PagedTarget):
         )
         self._moves = {}
         admissions = tuple(self._pool.admission(row.session) for row in rows)
-        return Launched(self._sent, tuple(rows), packing, admissions), piece
+        return Launched(self._sent, tuple(rows), packing, admissions, counted), piece
 
     def _move(self, source: Sequence[int], target: Sequence[int]) -> None:
         """Add moves to those before, of which they see the results: all together are carried out at once."""

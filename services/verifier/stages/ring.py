@@ -81,6 +81,7 @@ class Ring:
             for future in self._results.values():
                 if not future.done():
                     future.set_exception(PassesEnded("the stages are gone"))
+                    future.exception()  # nobody may be waiting for it
 
     async def send(self, piece: Piece) -> None:
         """Send a piece; `result` waits for what becomes of it. Pieces are numbered in the order in which they are sent.

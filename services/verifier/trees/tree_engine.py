@@ -188,7 +188,7 @@ class TreeEngine:
         if len(self._under_way) >= self._in_flight or not self._open:
             return False
         async with self.planning:
-            parts = self._chosen()
+            parts = self._chosen() if self._open else []
             made = await self._compute.run(partial(self._launch, parts))
             for opened in made.refused:
                 if self._open.get(opened.tree.name) is opened:
@@ -228,7 +228,7 @@ class TreeEngine:
                 refused.append(opened)
         if not sent:
             return _Made(None, None, refused)
-        ((launched, piece),) = self._target.launch([one.row for _, one in sent])
+        ((launched, piece),) = self._target.launch([one.row for _, one in sent], counted=True)
         for opened, _ in sent:
             self._target.sent(opened.tree.name, opened.tree.fed_length)
         return _Made(_UnderWay(launched, tuple(sent)), piece, refused)

@@ -11,9 +11,10 @@ was found by simulation (`outrider bench pipeline`).
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import floor
+from typing import Final
 
-PIECE_FACTOR = 1.3
-PIECE_POWER = 0.6
+PIECE_FACTOR: Final = 1.3
+PIECE_POWER: Final = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,8 @@ class PipelineLaw:
 
     stages: ranks 1..N. hop_ms: one message between neighbours, and from the last stage to rank 0. wire_ms: of each
     row's activations on such a message, but for the first hop, which carries token ids. draft_ms: one pass of the
-    drafter, draft_row_ms: for each of its rows. head: rank 0's pass over the rows that return.
+    drafter, draft_row_ms: for each of its rows. head: rank 0's pass over the rows that return. layers: of each stage; a
+    stage that hears of a decision during a pass leaves dead rows out of the layers that it has not begun.
     """
 
     stages: tuple[StageLaw, ...]
@@ -43,6 +45,7 @@ class PipelineLaw:
     draft_ms: float
     head: StageLaw
     draft_row_ms: float = 0.0
+    layers: int = 8
 
     def slowest(self, rows: int) -> StageLaw:
         """The stage that limits a stream of pieces of so many rows."""
@@ -57,7 +60,8 @@ class PipelineLaw:
 
 def piece_size(law: StageLaw) -> int:
     """Rows of a piece when all pieces are alike: 1.3 · (β/c)^0.6, at least 1."""
-    return max(1, round(PIECE_FACTOR * (law.beta_ms / law.per_token_ms) ** PIECE_POWER))
+    ratio: float = (law.beta_ms / law.per_token_ms) ** PIECE_POWER
+    return max(1, round(PIECE_FACTOR * ratio))
 
 
 def in_flight(law: PipelineLaw, rows: int) -> int:

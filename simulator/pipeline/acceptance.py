@@ -59,7 +59,8 @@ class ModelledText:
     def confidence(self, key: int) -> float:
         """q₁, the probability that the first candidate is right."""
         power = (1.0 - self.p1) / (self.p1 - LOWEST)
-        return LOWEST + (1.0 - LOWEST) * unit(mixed(key ^ 1)) ** power
+        above: float = unit(mixed(key ^ 1)) ** power
+        return LOWEST + (1.0 - LOWEST) * above
 
     def candidates(self, key: int, count: int) -> list[tuple[int, float]]:
         """The drafter's `count` best tokens after a prefix with their log-probabilities, the likeliest first."""

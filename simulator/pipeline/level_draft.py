@@ -30,7 +30,7 @@ class LevelDraft:
 
     def step(self) -> None:
         """Draft the next level, which takes one pass of the drafter over at most `width` nodes."""
-        newest = []
+        newest: list[_Candidate] = []
         for above in self._level:
             for token, logprob in self.session.text.candidates(above.key, self.width):
                 number = len(self._found) + len(newest)
@@ -46,3 +46,14 @@ class LevelDraft:
         for one in chosen:
             numbers[one.number] = self.session.add(numbers[one.parent], one.token, one.logprob)
         return [numbers[one.number] for one in chosen]
+
+    def ranks_on_path(self) -> list[int]:
+        """Ranks, from 0, of the candidates that are the target's own continuation: as far as there are any."""
+        found = {(one.parent, one.token): one for one in self._found}
+        ranks = {one.number: rank for rank, one in enumerate(sorted(self._found))}
+        text, parent, key = self.session.text, -1, self.session.key(self.session.tree.root)
+        path = []
+        while (one := found.get((parent, text.own_token(key)))) is not None:
+            path.append(ranks[one.number])
+            parent, key = one.number, one.key
+        return path

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from math import ceil
 from typing import Final
 
 from shared.planning.pieces import PipelineLaw
@@ -18,7 +19,7 @@ ID_BYTES: Final = 12  # of a row on the first hop, and of a decision
 class ModelledRing:
     """See ring.Ring. Use as `async with`: the stages are tasks."""
 
-    def __init__(self, law: PipelineLaw, timeline: Timeline) -> None:
+    def __init__(self, law: PipelineLaw, timeline: Timeline, between_layers: bool = True) -> None:
         self._law, self._timeline = law, timeline
         self._inboxes: list[asyncio.Queue[list[Row]]] = [asyncio.Queue() for _ in law.stages]
         self._returned: deque[list[Row]] = deque()
@@ -26,6 +27,8 @@ class ModelledRing:
         self._dead: dict[tuple[int, int], float] = {}  # when rank 0 announced the death of a row under way
         self._under_way: set[tuple[int, int]] = set()
         self._tasks: list[asyncio.Task[None]] = []
+        self._layers = law.layers if between_layers else 1
+        self._heard = [asyncio.Event() for _ in law.stages]  # of a decision, or of the pass's end
 
     async def __aenter__(self) -> "ModelledRing":
         self._tasks = [
@@ -46,10 +49,12 @@ class ModelledRing:
 
     def decided(self, user: int, decision: Decision) -> None:
         """See Ring.decided. The announcement overtakes pieces that wait for a stage."""
-        now = asyncio.get_running_loop().time()
-        for node in decision.dead:
-            if (user, node) in self._under_way:
-                self._dead[user, node] = now
+        loop = asyncio.get_running_loop()
+        dead = [(user, node) for node in decision.dead if (user, node) in self._under_way]
+        self._dead.update(dict.fromkeys(dead, loop.time()))
+        if dead and self._layers > 1:
+            for stage, heard in enumerate(self._heard):
+                loop.call_later((stage + 1) * self._law.hop_ms / 1e3, heard.set)
         self._timeline.messages += len(self._inboxes)
         self._timeline.bytes += len(self._inboxes) * (HEADER_BYTES + ID_BYTES)
 
@@ -98,15 +103,34 @@ class ModelledRing:
         while True:
             rows = await inbox.get()
             begin = loop.time()
-            alive = self._alive(rows, begin - (stage + 1) * law.hop_ms / 1e3)
+            alive = self._alive(rows, stage)
             if alive:
-                await asyncio.sleep(law.stages[stage].pass_ms(len(alive)) / 1e3)
+                alive = await self._compute(stage, alive)
                 dropped = len(rows) - len(alive)
                 self._timeline.passes.append(Pass(stage + 1, begin, loop.time(), len(alive), dropped))
             self._forward(stage + 1, alive, law.hop_ms + law.wire_ms * len(alive), ROW_BYTES)
 
-    def _alive(self, rows: list[Row], announced: float) -> list[Row]:
-        """The rows whose death was not announced by then; the others are no longer under way."""
+    async def _compute(self, stage: int, rows: list[Row]) -> list[Row]:
+        """A pass, layer by layer in so far as decisions arrive; the rows that were alive to its end."""
+        loop, law, heard = asyncio.get_running_loop(), self._law, self._heard[stage]
+        layers, left = self._layers, self._layers
+        while left and rows:
+            layer_s = law.stages[stage].pass_ms(len(rows)) / 1e3 / layers
+            began = loop.time()
+            heard.clear()
+            timer = loop.call_later(left * layer_s, heard.set)
+            await heard.wait()
+            timer.cancel()
+            done = min(left, ceil((loop.time() - began) / layer_s - 1e-6))
+            await asyncio.sleep(max(0.0, began + done * layer_s - loop.time()))  # the layer that was begun
+            left -= done
+            if left:
+                rows = self._alive(rows, stage)
+        return rows
+
+    def _alive(self, rows: list[Row], stage: int) -> list[Row]:
+        """The rows of whose death the stage has not heard; the others are no longer under way."""
+        announced = asyncio.get_running_loop().time() - (stage + 1) * self._law.hop_ms / 1e3 + 1e-9
         never = float("inf")
         alive = [row for row in rows if self._dead.get((row.user, row.node), never) > announced]
         if len(alive) < len(rows):

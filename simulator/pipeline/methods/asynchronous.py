@@ -13,6 +13,8 @@ from typing import Final
 
 from shared.planning.pieces import in_flight, is_worth_adding, piece_size, ratio_factor
 from simulator.pipeline.context import Context
+from simulator.pipeline.forecast import Forecast
+from simulator.pipeline.ring import Row
 from simulator.pipeline.session import Session
 
 NOTHING: Final = (inf, -1)
@@ -24,16 +26,19 @@ class Asynchronous:
 
     min_probability: of a node that is expanded. max_depth: below the root. factor: of the ratio rule; 0 = as
     `ratio_factor` has it. rows: fixed size of a piece; 0 = by the ratio rule. flying: pieces under way; 0 = as many as
-    keep the slowest stage busy.
+    keep the slowest stage busy. patience: the drafter waits for a piece that returns within this share of its pass.
+    hold: passes of the drafter before the first piece after a tree was flushed; with one user alone.
     """
 
-    children: int = 3
+    children: int = 10
     expanded: int = 10
-    min_probability: float = 0.01
+    min_probability: float = 0.003
     max_depth: int = 64
     factor: float = 0.0
     rows: int = 0
     flying: int = 0
+    patience: float = 0.7
+    hold: int = 1
 
     async def run(self, context: Context) -> None:
         """Decode until the run is done."""
@@ -55,6 +60,12 @@ class _User:
         heappush(self.unexpanded, entry)
         heappush(self.unsent, entry)
 
+    def restart(self, root: int) -> None:
+        """Begin with a new tree."""
+        self.unexpanded.clear()
+        self.unsent.clear()
+        self.enter(root)
+
     def first(self, heap: list[tuple[float, int]]) -> tuple[float, int]:
         """(-log-probability given the root, node) of the likeliest living node of a heap; NOTHING if it is empty."""
         tree = self.session.tree
@@ -68,11 +79,11 @@ class _Run:
         self._settings, self._context, self._law = settings, context, context.law
         self._users = [_User(session) for session in context.sessions]
         self._factor = settings.factor or ratio_factor(len(self._users))
-        self._flying = 0
-        self._first_free = 0.0  # when the first stage will have computed what was sent
+        self._forecast = Forecast(self._law)
+        self._drafts = 0  # passes of the drafter since a tree was flushed
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
-        size = settings.rows or piece_size(self._law.stages[0])
+        size = settings.rows or piece_size(self._law.slowest(1))
         self._max_flying = settings.flying or in_flight(self._law, size)
 
     async def run(self) -> None:
@@ -81,28 +92,37 @@ class _Run:
             self._send_if_free()
             if context.ring.ready():
                 await self._receive()
+            elif self._result_is_due():
+                await context.ring.wait(self._loop.time() + self._law.draft_ms / 1e3)
             elif chosen := list(self._expandable()):
-                await context.rank.draft(len(chosen))
-                for user, node in chosen:
-                    if node in user.session.tree:
-                        for child in user.session.expand(node, self._settings.children):
-                            user.enter(child)
+                await self._expand(chosen)
             else:
                 await context.ring.wait(inf)
         self._stop_timer()
 
+    def _now_ms(self) -> float:
+        return 1e3 * self._loop.time()
+
     async def _receive(self) -> None:
+        """Decide what the next piece decides."""
         context = self._context
         rows = await context.ring.receive()
-        self._flying -= 1
+        self._forecast.receive()
         await context.head(rows)
         for user in self._users:
+            number = user.session.user
             for decision in context.advance(user.session):
-                context.ring.decided(user.session.user, decision)
+                context.ring.decided(number, decision)
+                self._forecast.drop([(number, node) for node in decision.dead], self._now_ms())
                 if decision.flushed:
-                    user.unexpanded.clear()
-                    user.unsent.clear()
-                    user.enter(decision.root)
+                    user.restart(decision.root)
+                    self._drafts = 0
+
+    # --- drafting -----------------------------------------------------------------------------------
+    def _result_is_due(self) -> bool:
+        """Is a piece about to return, so that it would have to wait for a drafter pass?"""
+        due, draft_ms = self._forecast.next_return() - self._now_ms(), self._law.draft_ms
+        return -0.5 * draft_ms < due < self._settings.patience * draft_ms
 
     def _expandable(self) -> Iterator[tuple[_User, int]]:
         """Take the likeliest nodes that the drafter was not given, for one pass."""
@@ -115,19 +135,33 @@ class _Run:
             heappop(user.unexpanded)
             yield user, node
 
+    async def _expand(self, chosen: list[tuple[_User, int]]) -> None:
+        self._drafts += 1
+        await self._context.rank.draft(len(chosen))
+        for user, node in chosen:
+            for child in user.session.expand(node, self._settings.children):
+                user.enter(child)
+
+    # --- sending ------------------------------------------------------------------------------------
     def _send_if_free(self) -> None:
         """Send a piece if the first stage will be free when it arrives; otherwise, look again then.
 
-        Sending takes no time of rank 0, so it also happens while the drafter is in a pass.
+        Sending takes no time of rank 0, so it also happens while the drafter is in a pass. Pieces whose rows are all
+        dead keep nothing busy and do not count as under way.
         """
         self._stop_timer()
-        if self._flying >= self._max_flying or all(user.first(user.unsent)[1] < 0 for user in self._users):
+        if self._drafts < self._settings.hold and len(self._users) == 1:
             return
-        due = self._first_free - self._law.hop_ms / 1e3
+        if self._forecast.living >= self._max_flying or all(
+            user.first(user.unsent)[1] < 0 for user in self._users
+        ):
+            return
+        due = (self._forecast.first_free() - self._law.hop_ms) / 1e3
         if self._loop.time() < due:
             self._timer = self._loop.call_at(due, self._send_if_free)
         else:
             self._send()
+            self._send_if_free()  # sets the timer
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -136,24 +170,21 @@ class _Run:
 
     def _send(self) -> None:
         """Send the likeliest nodes as one piece."""
-        rows, expected, law = [], 0.0, self._law.slowest(1)
+        rows: list[Row] = []
+        expected = 0.0
         while True:
             user = min(self._users, key=lambda one: one.first(one.unsent))
             cost, node = user.first(user.unsent)
-            if node < 0:
-                break
-            probability = exp(-cost)
-            if self._settings.rows and len(rows) >= self._settings.rows:
-                break
-            if not self._settings.rows and not is_worth_adding(
-                probability, expected, len(rows), law, self._factor
-            ):
+            if node < 0 or not self._pays(exp(-cost), expected, len(rows)):
                 break
             heappop(user.unsent)
             rows.append(user.session.row(node))
-            expected += probability
-        arrival = self._loop.time() + self._law.hop_ms / 1e3
-        self._first_free = max(arrival, self._first_free) + self._law.stages[0].pass_ms(len(rows)) / 1e3
+            expected += exp(-cost)
+        self._forecast.send([(row.user, row.node) for row in rows], self._now_ms())
         self._context.ring.send(rows)
-        self._flying += 1
-        self._send_if_free()  # sets the timer
+
+    def _pays(self, probability: float, expected: float, rows: int) -> bool:
+        """Should a piece that has `rows` rows, of so many expected tokens, get one more?"""
+        if self._settings.rows:
+            return rows < self._settings.rows
+        return is_worth_adding(probability, expected, rows, self._law.slowest(1), self._factor)

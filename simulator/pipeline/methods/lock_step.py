@@ -2,12 +2,13 @@
 
 d cuts a tree into pieces, sends one a turn, decides whatever returned, and prunes; when the tree is used up it drafts
 the next. e also expands: after tokens were accepted it drafts a fresh tree from the new root and merges it; on a turn
-without any it deepens the tree that it has.
+without any it deepens the tree that it has. The best new nodes are appended as one piece, behind those that wait.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from heapq import heappop, heappush, nsmallest
+from heapq import nsmallest
 
 from simulator.pipeline.context import Context
 from simulator.pipeline.level_draft import LevelDraft
@@ -40,16 +41,16 @@ class LockStep:
 class _Run:
     def __init__(self, settings: LockStep, context: Context, session: Session) -> None:
         self._settings, self._context, self._session = settings, context, session
-        self._unsent: list[tuple[float, int]] = []
-        self._sent: set[int] = set()
-        self._flying = 0
+        self._new: dict[int, None] = {}  # nodes that are in no piece, in the order of their creation
+        self._known: set[int] = set()  # living nodes that are new, or in a piece
+        self._pieces: deque[list[int]] = deque()  # not sent yet
 
     async def run(self, ends_at: int) -> None:
         """Turn after turn until so many tokens were emitted for all users, and the pipeline is empty."""
         context, emissions = self._context, self._context.emissions
         returned: Sequence[Row] | None = None
         while not emissions or emissions[-1][1] < ends_at:
-            accepted, flushed = 0, not self._sent
+            accepted, flushed = 0, not self._known
             if returned:
                 await context.head(returned)
                 for decision in context.advance(self._session):
@@ -66,10 +67,12 @@ class _Run:
             returned = await context.turns.end(self._next_piece())
 
     async def _fresh(self) -> None:
-        """A new tree from the root."""
-        self._unsent, self._sent = [], set()
+        """A new tree from the root, in pieces."""
+        self._new, self._known, self._pieces = {}, set(), deque()
         self._enter(self._session.tree.root)
         await self._draft(self._settings.levels)
+        while self._new:
+            self._append_piece()
 
     async def _draft(self, levels: int) -> None:
         draft = LevelDraft(self._session, self._settings.width)
@@ -91,15 +94,28 @@ class _Run:
                     self._enter(child)
 
     def _enter(self, node: int) -> None:
-        if node not in self._sent:
-            self._sent.add(node)
-            heappush(self._unsent, (-self._session.tree[node].score, node))
+        if node not in self._known:
+            self._known.add(node)
+            self._new[node] = None
+
+    def _append_piece(self) -> None:
+        """Make a piece of the best new nodes."""
+        tree = self._session.tree
+        alive = ((-tree[node].score, node) for node in self._new if node in tree)
+        piece = [node for _, node in nsmallest(self._settings.piece, alive)]
+        self._new = {node: None for node in self._new if node in tree}
+        for node in piece:
+            del self._new[node]
+        if piece:
+            self._pieces.append(piece)
 
     def _next_piece(self) -> list[Row]:
-        """The best living nodes that were not sent."""
-        rows: list[Row] = []
-        while self._unsent and len(rows) < self._settings.piece:
-            _, node = heappop(self._unsent)
-            if node in self._session.tree:
-                rows.append(self._session.row(node))
-        return rows
+        """The living nodes of the next piece that has any."""
+        self._append_piece()
+        tree = self._session.tree
+        self._known = {node for node in self._known if node in tree}
+        while self._pieces:
+            rows = [self._session.row(node) for node in self._pieces.popleft() if node in tree]
+            if rows:
+                return rows
+        return []

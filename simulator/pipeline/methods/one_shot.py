@@ -54,23 +54,28 @@ class _Run:
             if self._context.ring.ready() or not self._drafting:
                 await self._receive()
             else:
-                await self._draft(self._drafting[0])
+                await self._draft()
 
     def _begin(self, group: _Group) -> None:
         group.levels = self._settings.levels
         group.drafts = [LevelDraft(session, self._settings.width) for session in group.sessions]
 
-    async def _draft(self, group: _Group) -> None:
-        """The next level of a group's trees, or send them when they are complete."""
-        if not group.levels:
-            self._drafting.popleft()
+    async def _draft(self) -> None:
+        """One pass of the drafter: the next level of every group that is drafted for. What is complete is sent."""
+        for group in [group for group in self._drafting if not group.levels]:
+            self._drafting.remove(group)
             self._send(group)
-            return
-        first = group.levels == self._settings.levels
-        await self._context.rank.draft(len(group.drafts) * (1 if first else self._settings.width))
-        for draft in group.drafts:
-            draft.step()
-        group.levels -= 1
+        if self._drafting:
+            levels, width = self._settings.levels, self._settings.width
+            rows = sum(
+                len(group.drafts) * (width if group.levels < levels else 1) for group in self._drafting
+            )
+            groups = list(self._drafting)
+            await self._context.rank.draft(rows)
+            for group in groups:
+                group.levels -= 1
+                for draft in group.drafts:
+                    draft.step()
 
     def _send(self, group: _Group) -> None:
         """Send the trees in pieces. Each has the same share of every tree, the best nodes first."""

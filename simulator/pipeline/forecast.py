@@ -9,12 +9,13 @@ from shared.planning.pieces import PipelineLaw
 
 @dataclass(slots=True)
 class _Flight:
-    """A piece. begins, ends: of its pass at each stage, in ms; sizes: its rows there. rows: those not known dead."""
+    """A piece. arrivals, begins, ends: at each stage, in ms; sizes: its rows there. rows: those not known dead."""
 
     rows: set[tuple[int, int]]
     begins: list[float] = field(default_factory=list)
     ends: list[float] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
+    arrivals: list[float] = field(default_factory=list)
     returns: float = 0.0
 
 
@@ -24,7 +25,7 @@ class Forecast:
     def __init__(self, law: PipelineLaw) -> None:
         self._law = law
         self._flights: deque[_Flight] = deque()
-        self._free = [0.0] * len(law.stages)  # of the pieces that have returned
+        self._free = [0.0] * len(law.stages)  # when the last piece that has returned left each stage
 
     def __len__(self) -> int:
         """Pieces under way."""
@@ -63,15 +64,19 @@ class Forecast:
         if changed:
             flights, self._flights = self._flights, deque()
             for flight in flights:
-                self._plan(flight, flight.begins[0] - self._law.hop_ms, now)
+                self._plan(flight, flight.arrivals[0] - self._law.hop_ms, now)
                 self._flights.append(flight)
 
     def _plan(self, flight: _Flight, sent: float, now: float) -> None:
         """Work out the passes of a piece behind those of the pieces before it. What has begun by now is kept."""
         law, free = self._law, self._flights[-1].ends if self._flights else self._free
+        before = self._flights[-1].arrivals if self._flights else [0.0] * len(law.stages)
+        arrivals: list[float] = []
         begins, ends, sizes = [], [], []
         arrival = sent + law.hop_ms
         for at, stage in enumerate(law.stages):
+            arrival = max(arrival, before[at])  # links keep the order
+            arrivals.append(arrival)
             begin, size = max(arrival, free[at]), len(flight.rows)
             heard = now + (at + 1) * law.hop_ms
             end = begin + stage.pass_ms(size)
@@ -85,4 +90,5 @@ class Forecast:
             ends.append(end)
             sizes.append(size)
             arrival = end + law.hop_ms + law.wire_ms * size
-        flight.begins, flight.ends, flight.sizes, flight.returns = begins, ends, sizes, arrival
+        flight.arrivals, flight.begins, flight.ends, flight.sizes = arrivals, begins, ends, sizes
+        flight.returns = max(arrival, self._flights[-1].returns if self._flights else 0.0)

@@ -1,4 +1,4 @@
-"""A pipeline of modelled stages on the running loop's clock. Links do not queue."""
+"""A pipeline of modelled stages on the running loop's clock. Links do not queue, but keep the order of messages."""
 
 import asyncio
 from collections import deque
@@ -22,6 +22,7 @@ class ModelledRing:
     def __init__(self, law: PipelineLaw, timeline: Timeline, between_layers: bool = True) -> None:
         self._law, self._timeline = law, timeline
         self._inboxes: list[asyncio.Queue[list[Row]]] = [asyncio.Queue() for _ in law.stages]
+        self._last_arrivals = [0.0] * (len(law.stages) + 1)  # on each link
         self._returned: deque[list[Row]] = deque()
         self._arrival = asyncio.Event()
         self._dead: dict[tuple[int, int], float] = {}  # when rank 0 announced the death of a row under way
@@ -85,10 +86,11 @@ class ModelledRing:
         self._timeline.messages += 1
         self._timeline.bytes += HEADER_BYTES + row_bytes * len(rows)
         loop = asyncio.get_running_loop()
+        at = self._last_arrivals[to] = max(self._last_arrivals[to], loop.time() + ms / 1e3)
         if to < len(self._inboxes):
-            loop.call_later(ms / 1e3, self._inboxes[to].put_nowait, rows)
+            loop.call_at(at, self._inboxes[to].put_nowait, rows)
         else:
-            loop.call_later(ms / 1e3, self._return, rows)
+            loop.call_at(at, self._return, rows)
 
     def _return(self, rows: list[Row]) -> None:
         for row in rows:

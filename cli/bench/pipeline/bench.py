@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from cli.bench.pipeline.measure import measure
+from cli.bench.pipeline.measure import RATIO_NAMES, measure
 from cli.bench.pipeline.options import Cell
 from loadgen.measuring.progress import Steps
 from loadgen.measuring.result import command
@@ -45,7 +45,9 @@ def run_bench(bench: PipelineBench) -> None:
                 continue
             found.append(measure(cell, bench.methods, bench.seed, bench.tokens, step.advance))
             write_result(bench.file, KIND, config, {"command": command(), "cells": found}, measured=False)
-    console.print(table([row(cell) for cell in found], columns(bench.methods), "tokens/s of all users"))
+    rows = [row(cell) for cell in found]
+    console.print(table(rows, columns("{%s:.4g}", bench.methods), "tokens/s of all users"))
+    console.print(table(rows, columns("{%s:.2f}", RATIO_NAMES), "ratios"))
     console.print(f"written to {bench.file}", soft_wrap=True)
     if bench.picture is not None:
         from cli.bench.pipeline.picture import draw
@@ -71,16 +73,12 @@ def place(cell: Mapping[str, Any]) -> str:
 
 
 def row(cell: Mapping[str, Any]) -> dict[str, Any]:
-    """A line of the table."""
+    """A line of the tables: law, stages, hop, p1 and users, then rates and ratios."""
     rates = {name: one["tokens_per_s"] for name, one in cell["methods"].items()}
-    label = (
-        f"{cell['law']}, N = {cell['stages']}, hop {cell['hop_ms']:g}, p1 {cell['p1']:g}, U = {cell['users']}"
-    )
+    label = f"{cell['law']} {cell['stages']} {cell['hop_ms']:g} {cell['p1']:g} {cell['users']}"
     return {"cell": label, **rates, **cell["ratios"]}
 
 
-def columns(methods: Sequence[str]) -> dict[str, str]:
-    """Rates of the methods, then the ratios."""
-    rates = {name: f"{{{name}:.4g}}" for name in methods}
-    over = {name: f"{{{name}:.2f}}" for name in ("f/c", "f/c_star", "f/e", "f/b")}
-    return {"": "{cell}", **rates, **over}
+def columns(form: str, names: Sequence[str]) -> dict[str, str]:
+    """Columns by heading. form: of a figure, with %s for its name."""
+    return {"law N hop p1 U": "{cell}", **{name: form % name for name in names}}

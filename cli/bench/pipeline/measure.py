@@ -10,6 +10,7 @@ from simulator.pipeline.run import Outcome, run_method, settings_of
 
 TEXTS: Final = 3  # of each user: as many runs
 RATIOS: Final = (("f", "c"), ("f", "c_star"), ("f", "e"), ("f", "b"))
+RATIO_NAMES: Final = tuple("/".join(pair) for pair in RATIOS)
 
 
 def measure(

@@ -33,7 +33,9 @@ def draw(path: Path, found: Sequence[Mapping[str, Any]], cell: Cell, seed: int) 
     above.set_xticks(range(len(found)), labels, fontsize=6)
     above.set_ylabel(f"tokens/s over those of {base}")
     above.grid(alpha=0.25)
-    above.legend(fontsize=8, ncols=len(names))
+    figure.legend(
+        *above.get_legend_handles_labels(), loc="outside upper center", ncols=len(names), fontsize=8
+    )
     drawn = "f" if "f" in names else names[-1]
     _draw_timeline(below, timeline_of(cell, drawn, seed), cell)
     below.set_title(f"{drawn}: rows of each pass (rows dropped); {cell.name}, p1 {cell.p1:g}", fontsize=9)

@@ -32,9 +32,8 @@ def pipeline(
 ) -> None:
     """Compare methods of decoding when the target is split over a pipeline of machines, on virtual time.
 
-    With few users such a pipeline is idle, unless a draft is verified in it piece by piece. Lists are separated by
-    commas; all their combinations are cells of the result. Cells that the result file has already are not measured
-    again. Every text is compared with the target's own.
+    Lists are separated by commas; all their combinations are cells of the result. Cells that the result file has
+    already are not measured again. Every text is compared with the target's own.
 
     Methods: a autoregressive; b the best chain, verified once; c 80 drafted nodes in N + 1 pieces; c_star the best
     tree, verified once; d pieces in lock-step, pruned; e the same, expanded (FlowSpec); f asynchronous trees; h
@@ -44,11 +43,7 @@ def pipeline(
     A law file has beta_ms and per_token_ms (a list each, a number per stage), hop_ms and draft_ms; it may have
     draft_row_ms, wire_ms, head_ms and head_row_ms.
 
-    Examples:
-
-    outrider bench pipeline --law edge,cpu,gpu
-
-    outrider bench pipeline --stages 2,4,7 --hop-ms 0.3,3,10 --p1 0.6,0.75,0.85 --methods c,c_star,f
+    Example: outrider bench pipeline --stages 2,4,7 --hop-ms 0.3,3,10 --law edge,cpu --methods c,c_star,f
     """
     if live:
         fail("--live: pipelines of processes are not built yet; leave it out to simulate")

@@ -7,7 +7,8 @@ from shared.planning.pieces import PipelineLaw
 from simulator.pipeline.methods.asynchronous import Asynchronous
 from simulator.pipeline.methods.lock_step import LockStep
 from simulator.pipeline.methods.one_shot import OneShot
-from simulator.pipeline.tuning import best_decoding, best_one_shot
+from simulator.pipeline.tuned import best_chain, best_tree
+from simulator.pipeline.tuning import best_decoding
 
 TREE: Final = 80  # rows of the FlowSpec paper's baseline
 
@@ -25,11 +26,9 @@ def _baseline(law: PipelineLaw, p1: float, users: int) -> OneShot:
 
 METHODS: Final[dict[str, Entry]] = {
     "a": Entry("autoregressive decoding", lambda law, p1, users: best_decoding(law, users)),
-    "b": Entry(
-        "the best chain, verified once", lambda law, p1, users: best_one_shot(law, p1, users, chain=True)
-    ),
+    "b": Entry("the best chain, verified once", best_chain),
     "c": Entry("80 nodes in N + 1 pieces, decided when the last is back", _baseline),
-    "c_star": Entry("the best tree, verified once", best_one_shot),
+    "c_star": Entry("the best tree, verified once", best_tree),
     "d": Entry("pieces in lock-step, pruned", lambda law, p1, users: LockStep()),
     "e": Entry(
         "pieces in lock-step, pruned and expanded: FlowSpec",

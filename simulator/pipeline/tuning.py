@@ -76,7 +76,9 @@ def round_ms(law: PipelineLaw, settings: OneShot, users: int) -> float:
 def best_one_shot(law: PipelineLaw, p1: float, users: int = 1, chain: bool = False) -> OneShot:
     """The best settings of the grid for so many users together. chain: of width 1, in one piece."""
     stages = len(law.stages)
-    groups = sorted({g for g in (1, 2, stages // 2, stages, stages + 1) if 1 <= g <= users})
+    groups = sorted(
+        {g for g in (1, 2, stages // 2, stages, stages + 1, 3 * stages // 2, 2 * stages) if 1 <= g <= users}
+    )
     rated: list[tuple[float, int, OneShot]] = []
     for rows, levels, width, tokens in yields(p1):
         if chain and width > 1:

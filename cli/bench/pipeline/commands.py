@@ -36,9 +36,9 @@ def pipeline(
     already are not measured again. Every text is compared with the target's own.
 
     Methods: a autoregressive; b the best chain, verified once; c 80 drafted nodes in N + 1 pieces; c_star the best
-    tree, verified once; d pieces in lock-step, pruned; e the same, expanded (FlowSpec); f asynchronous trees; h
-    asynchronous chains. For several users a, b, c and c_star are batched, in groups where that is faster, f and h mix
-    users in a piece, and d and e serve one user after the other.
+    tree, verified once; d pieces in lock-step, pruned; e the same, expanded (FlowSpec); e_best the same, best nodes
+    first; f asynchronous trees; h asynchronous chains. For several users a, b, c and c_star are batched, in groups
+    where that is faster, f and h mix users in a piece, and d and e serve one user after the other.
 
     A law file has beta_ms and per_token_ms (a list each, a number per stage), hop_ms and draft_ms; it may have
     draft_row_ms, wire_ms, head_ms and head_row_ms.

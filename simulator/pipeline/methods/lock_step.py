@@ -21,7 +21,7 @@ class LockStep:
     """Settings. rows: of a fresh tree, its root included. levels, width: of its drafting. piece: rows at most.
 
     redraft: levels of the fresh tree that is merged after tokens were accepted; 0 = no expansion. deepen: levels on a
-    turn without accepted tokens.
+    turn without accepted tokens. best_first: the best nodes go first, whichever piece they wait in.
     """
 
     rows: int = 80
@@ -30,6 +30,7 @@ class LockStep:
     piece: int = 16
     redraft: int = 0
     deepen: int = 0
+    best_first: bool = False
 
     async def run(self, context: Context) -> None:
         """Decode until the run is done: each user's share of the tokens, one user after the other."""
@@ -111,6 +112,9 @@ class _Run:
 
     def _next_piece(self) -> list[Row]:
         """The living nodes of the next piece that has any."""
+        if self._settings.best_first:
+            self._new |= {node: None for piece in self._pieces for node in piece}
+            self._pieces.clear()
         self._append_piece()
         tree = self._session.tree
         self._known = {node for node in self._known if node in tree}

@@ -34,6 +34,10 @@ METHODS: Final[dict[str, Entry]] = {
         "pieces in lock-step, pruned and expanded: FlowSpec",
         lambda law, p1, users: LockStep(redraft=6, deepen=1),
     ),
+    "e_best": Entry(
+        "e, but the best nodes go first, whichever piece they wait in",
+        lambda law, p1, users: LockStep(redraft=6, deepen=1, best_first=True),
+    ),
     "f": Entry("asynchronous trees", lambda law, p1, users: Asynchronous()),
     "h": Entry("asynchronous chains", lambda law, p1, users: Asynchronous(children=1)),
 }

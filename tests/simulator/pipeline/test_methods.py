@@ -20,6 +20,7 @@ EVERY = (
     OneShot(16, 3, 10, pieces=3, groups=3),
     LockStep(rows=24, levels=3),
     LockStep(rows=24, levels=3, redraft=2, deepen=1),
+    LockStep(rows=24, levels=3, redraft=2, deepen=1, best_first=True),
     Asynchronous(),
     Asynchronous(children=1, hold=0, patience=0.0),
     Asynchronous(rows=6, flying=2),

@@ -61,7 +61,7 @@ def test_a_wrong_list_is_named_with_what_it_may_be(options: tuple[str, ...], mes
 
 
 def test_an_unknown_method_is_named() -> None:
-    with pytest.raises(CommandError, match="'g' is none of a, b, c, c_star, d, e, f, h"):
+    with pytest.raises(CommandError, match="'g' is none of a, b, c, c_star, d, e, e_best, f, h"):
         names("methods", "a,g", list(METHODS))
 
 

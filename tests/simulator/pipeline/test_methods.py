@@ -27,7 +27,7 @@ EVERY = (
 )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(
     st.sampled_from(EVERY),
     st.lists(st.tuples(st.floats(0.5, 80.0), st.floats(0.01, 3.0)), min_size=1, max_size=6),

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.bench.pipeline.commands import pipeline
 from cli.calibrate.commands import calibrate
 from cli.command.cli_errors import cli_errors, fail, run_app
 from cli.command.options import STATE, ApiKey, Prompt, StateDir, Temperature, Threads, Url
@@ -37,7 +38,8 @@ add_version_option(app, "outrider")
 app.add_typer(models_app, name="models", help="Fetch, list, add, requantize, verify and remove models.")
 app.add_typer(paper_app, name="paper", help="Published results beside ours, from the papers' own models.")
 app.add_typer(devices_app, name="devices", help="Devices on other machines that may join: add, list, remove.")
-app.add_typer(bench_app, name="bench", help="Measure on this machine: policies on scenarios.")
+app.add_typer(bench_app, name="bench", help="Measure: policies on scenarios, methods over a pipeline.")
+bench_app.command()(pipeline)
 app.command()(up)
 app.command()(down)
 app.command()(join)

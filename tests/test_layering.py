@@ -41,6 +41,7 @@ KEPT_TO = {
         "cli/validate/tuning.py",
     ],
     "matplotlib": [
+        "cli/bench/pipeline/picture.py",
         "cli/bench/simulator_picture.py",
         "cli/bench/windows/picture.py",
         "cli/plan/*",

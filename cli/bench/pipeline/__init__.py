@@ -1,0 +1,1 @@
+"""`outrider bench pipeline`: methods of decoding over a target that is split over machines."""

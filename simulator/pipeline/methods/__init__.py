@@ -1,0 +1,1 @@
+"""Methods of decoding over a pipeline, by their letters."""

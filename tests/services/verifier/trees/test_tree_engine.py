@@ -94,9 +94,9 @@ def staged(session: str) -> StagedRow:
     return StagedRow(session, 1, 0, length, length, 0, "", "g:1", free=4, tree=True)
 
 
-async def run(piped: Pipeline, drafter: TreeDrafter, sessions: Sequence[str], log: Log) -> TreeEngine:
-    """Run all sessions to their end."""
-    engine = TreeEngine(
+def engine_of(piped: Pipeline, drafter: TreeDrafter, log: Log) -> TreeEngine:
+    """An engine with pieces of five rows, three under way."""
+    return TreeEngine(
         piped.target,
         piped.ring,
         InlineCompute(),
@@ -106,6 +106,11 @@ async def run(piped: Pipeline, drafter: TreeDrafter, sessions: Sequence[str], lo
         lambda chances, _: min(5, len(chances)),
         3,
     )
+
+
+async def run(piped: Pipeline, drafter: TreeDrafter, sessions: Sequence[str], log: Log) -> None:
+    """Run all sessions to their end."""
+    engine = engine_of(piped, drafter, log)
     for session in sessions:
         engine.open(staged(session), await prefill(piped, session))
     running = asyncio.ensure_future(engine.run())
@@ -116,7 +121,6 @@ async def run(piped: Pipeline, drafter: TreeDrafter, sessions: Sequence[str], lo
     over.cancel()
     if running.done() and not running.cancelled():
         running.result()
-    return engine
 
 
 @pytest.mark.parametrize("right", [1.0, 0.6, 0.0])
@@ -146,3 +150,64 @@ async def test_a_small_model_at_the_core_drafts(tmp_path: Path) -> None:
         await run(piped, drafter, sessions, log)
         assert {session: tuple(text) for session, text in log.texts.items()} == texts
         assert log.commits < 3 * EMITTED * 0.7
+
+
+async def test_a_session_is_given_back_in_the_middle_and_goes_on_as_rows(tmp_path: Path) -> None:
+    config, session = configs()["llama"], "s1"
+    text = alone(config, session)
+    async with pipeline(saved(config, tmp_path), config, (1, 2, 1)) as piped:
+        log = Log([session])
+        engine = engine_of(piped, ScriptedTreeDrafter({session: text}, VOCAB, 0.8), log)
+        engine.open(staged(session), await prefill(piped, session))
+        running = asyncio.ensure_future(engine.run())
+        while log.commits < 4:
+            await asyncio.sleep(0.001)
+        await engine.close(session)
+        ids = log.texts[session]
+        assert tuple(ids) == text[: len(ids)]
+        assert piped.target.cached(session) < len(ids)
+        while len(ids) < len(text):  # late results of its pieces come back meanwhile
+            start = piped.target.cached(session)
+            assert piped.target.admit(session, ids, [session], len(ids))
+            row = TargetRow(session, start, tuple(ids[start:]), len(ids) - start, True, sampling(session))
+            ids += (await piped.forward([row]))[0].tokens
+        assert tuple(ids) == text
+        running.cancel()
+
+
+async def test_a_step_that_is_not_committed_ends_its_tree_alone(tmp_path: Path) -> None:
+    config, sessions = configs()["qwen2"], ["s0", "s1"]
+    texts = {session: alone(config, session) for session in sessions}
+    async with pipeline(saved(config, tmp_path), config, (2, 2)) as piped:
+        log = Log(sessions, refuse=[3])
+        engine = engine_of(piped, ScriptedTreeDrafter(texts, VOCAB, 0.7), log)
+        for session in sessions:
+            engine.open(staged(session), await prefill(piped, session))
+        running = asyncio.ensure_future(engine.run())
+        async with asyncio.timeout(30):
+            while all(len(log.texts[session]) < len(texts[session]) for session in sessions):
+                await asyncio.sleep(0.001)
+        assert sorted(len(log.texts[s]) == len(texts[s]) for s in sessions) == [False, True]
+        for session in sessions:
+            got = tuple(log.texts[session])
+            assert got == texts[session][: len(got)]
+        running.cancel()
+
+
+async def test_sessions_without_room_are_dropped_and_the_others_go_on(tmp_path: Path) -> None:
+    config, sessions = configs()["llama"], ["s0", "s1", "s2"]
+    texts = {session: alone(config, session) for session in sessions}
+    async with pipeline(saved(config, tmp_path), config, (2, 2), kv_tokens=64) as piped:
+        log = Log(["s0"])  # the oldest always makes progress
+        engine = engine_of(piped, ScriptedTreeDrafter(texts, VOCAB, 0.5), log)
+        log.texts = {session: list(PROMPTS[session]) for session in sessions}
+        for session in sessions:
+            engine.open(staged(session), await prefill(piped, session))
+        running = asyncio.ensure_future(engine.run())
+        async with asyncio.timeout(30):
+            await log.over.wait()
+        assert tuple(log.texts["s0"]) == texts["s0"]
+        for session in sessions:
+            got = tuple(log.texts[session])
+            assert got == texts[session][: len(got)]
+        running.cancel()

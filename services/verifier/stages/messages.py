@@ -17,6 +17,7 @@ Count = Annotated[int, Field(strict=True, ge=0, lt=1 << 53)]
 Parent = Annotated[int, Field(strict=True, ge=-1, lt=1 << 20)]
 Line = Annotated[str, Field(strict=True, max_length=2048)]
 Blob = Annotated[bytes, Field(strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
 Milliseconds = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 
 MAX_BYTES: Final = 1 << 30  # of one message
@@ -122,10 +123,14 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A rank cannot go on. Whoever reads it passes it on and ends."""
+    """A rank cannot go on. Whoever reads it passes it on and leaves the group.
+
+    final: a setting or a file is wrong, so that another try would end alike.
+    """
 
     rank: Count
     line: Line
+    final: Flag = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +192,7 @@ def decode(data: bytes) -> Message:
     try:
         array = msgpack.unpackb(data, use_list=False)
         tag = Tag(array[0])
-    except (ValueError, TypeError, IndexError, msgpack.UnpackException) as error:
+    except (ValueError, TypeError, LookupError, RecursionError, msgpack.UnpackException) as error:
         raise RingMessageError(f"not a message of the ring: {error}") from None
     if len(array) != 1 + len(fields(TYPES[tag])):
         raise RingMessageError(f"{tag.name} with {len(array) - 1} fields")

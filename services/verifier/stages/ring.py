@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final, NoReturn, TypeVar
 
 import structlog
@@ -20,10 +21,12 @@ from services.verifier.stages.messages import (
     Piece,
     Ready,
     Result,
+    RingMessageError,
     StageState,
 )
-from services.verifier.stages.stage import SILENCE_S, START_S, RankFailed
+from services.verifier.stages.stage import SILENCE_S, START_S, RankFailed, failure
 from shared.runtime.pause import pause
+from shared.runtime.settings import SettingsError
 
 BEAT_S: Final = 1.0
 STUCK_S: Final = 120.0  # one pass of one stage
@@ -42,23 +45,25 @@ class Ring:
         self._inbound, self._outbound = inbound, outbound
         self._results: dict[int, asyncio.Future[bytes]] = {}
         self._ended = asyncio.Event()
+        self._gone = False
         self.states: tuple[StageState, ...] = ()  # as of the last beat
         self.round_trip_us = 0  # of the last beat
 
     async def start(self, assign: Callable[[Sequence[Facts]], Assign]) -> Assign:
         """Check that all ranks fit together, and let them load. assign: who gets which layers, by everybody's facts.
 
-        Raises RankFailed, which names the rank that does not fit, and LinkBroken.
+        Raises RankUnfit, which names the rank that does not fit, RankFailed and LinkBroken.
         """
         await self._outbound.send(Hello((self._facts,)))
         hello = await self._expect(Hello)
+        if len(hello.facts) != self.stages + 1:
+            await self._refuse(f"{len(hello.facts)} ranks answered instead of {self.stages + 1}")
         if wrong := disagreement(hello.facts):
-            await self._refuse(wrong)
+            await self._refuse(wrong, final=True)
         try:
             assignment = assign(hello.facts)
-        except Exception as error:  # the stages must not wait for what will not come
-            await self._outbound.send(Failed(0, str(error)))
-            raise
+        except SettingsError as error:
+            await self._refuse(str(error), final=True)
         await self._outbound.send(assignment)
         await self._expect(Assign)
         await self._outbound.send(Ready())
@@ -79,12 +84,16 @@ class Ring:
             for future in self._results.values():
                 if not future.done():
                     future.set_exception(PassesEnded("the stages are gone"))
+                    future.exception()  # seen: nobody may be waiting for it
+            self._gone = True
 
     async def send(self, piece: Piece) -> None:
         """Send a piece; `result` waits for what becomes of it. Pieces are numbered in the order in which they are sent.
 
         Raises LinkBroken.
         """
+        if self._gone:  # nobody would ever set the result
+            raise LinkBroken("the stages are gone")
         self._results[piece.number] = asyncio.get_running_loop().create_future()
         await self._outbound.send(piece)
 
@@ -138,20 +147,24 @@ class Ring:
                 raise RankFailed(failed)
 
     async def _expect(self, kind: type[M]) -> M:
-        """The next message, which is of this kind. Raises RankFailed."""
+        """The next message, which is of this kind. Raises RankFailed or RankUnfit."""
         message = await self._receive(START_S)
         if not isinstance(message, kind):
             await self._refuse(f"rank {self.stages} sent {type(message).__name__}, not {kind.__name__}")
         return message
 
     async def _receive(self, limit_s: float) -> Message:
-        message = await self._inbound.receive(limit_s)
+        try:
+            message = await self._inbound.receive(limit_s)
+        except RingMessageError as error:
+            await self._refuse(f"rank {self.stages} sent what is {error}")
         if isinstance(message, Failed):
-            raise RankFailed(message)
+            raise failure(message)
         return message
 
-    async def _refuse(self, line: str) -> NoReturn:
-        """End the group with a line. Raises RankFailed."""
-        failed = Failed(0, line)
-        await self._outbound.send(failed)
-        raise RankFailed(failed)
+    async def _refuse(self, line: str, final: bool = False) -> NoReturn:
+        """End the group with a line. Raises RankFailed or RankUnfit."""
+        failed = Failed(0, line[:2000], final)
+        with suppress(LinkBroken):
+            await self._outbound.send(failed)
+        raise failure(failed)

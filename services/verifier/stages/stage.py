@@ -5,6 +5,7 @@ Beats and failures pass a running computation; pieces and what ends them keep th
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Final, NoReturn, Protocol, TypeVar
@@ -27,7 +28,9 @@ from services.verifier.stages.messages import (
     StageState,
 )
 from shared.compute.compute import Compute
-from shared.runtime.service import Lost
+from shared.runtime.errors import words
+from shared.runtime.service import BadFile, Lost
+from shared.runtime.settings import SettingsError
 
 SILENCE_S: Final = 10.0  # without any message: the rank before is dead or cut off
 START_S: Final = 600.0  # the same until all ranks have loaded
@@ -60,6 +63,19 @@ class RankFailed(Lost):
         self.failed = failed
 
 
+class RankUnfit(SettingsError):
+    """A rank has a setting or a file with which the group cannot work; the text names it and says which."""
+
+    def __init__(self, failed: Failed) -> None:
+        super().__init__(f"rank {failed.rank}: {failed.line}")
+        self.failed = failed
+
+
+def failure(failed: Failed) -> RankFailed | RankUnfit:
+    """The error of a rank that has read, or sent, this."""
+    return RankUnfit(failed) if failed.final else RankFailed(failed)
+
+
 class Stage:
     """One rank of the ring that computes layers. All parts are injected."""
 
@@ -85,16 +101,14 @@ class Stage:
         self._state = StageState(facts.rank, 0, 0, 0, 0, 0, 0)
 
     async def run(self) -> None:
-        """Agree, load and compute until rank 0 ends the group. Raises RankFailed and LinkBroken."""
-        try:
-            block = await self._start()
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._read())
-                group.create_task(self._work(block))
-        except* LinkBroken as broken:
-            raise broken.exceptions[0] from None
-        except* RankFailed as failed:
-            raise failed.exceptions[0] from None
+        """Agree, load and compute until rank 0 ends the group.
+
+        Raises RankFailed, RankUnfit and LinkBroken, also several of them as a group.
+        """
+        block = await self._start()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._read())
+            group.create_task(self._work(block))
 
     async def _start(self) -> Pieces:
         """The first messages: facts, our layers, readiness."""
@@ -105,14 +119,16 @@ class Stage:
         try:
             block = await self._compute.run(lambda: self._load(assign))
         except Exception as error:  # whatever torch and the file system raise: rank 0 must learn why
-            log.exception("layers not loaded")
-            await self._fail(f"cannot load its layers: {error}")
+            final = isinstance(error, BadFile | SettingsError)
+            if not final:
+                log.exception("layers not loaded")
+            await self._fail(f"cannot load its layers: {words(error)}", final)
         self._state = replace(self._state, layers=block.layers)
         await self._outbound.send(await self._expect(Ready))
         return block
 
     async def _expect(self, kind: type[M]) -> M:
-        """The next message, which is of this kind, or beats. Raises RankFailed for any other."""
+        """The next message, which is of this kind, after beats perhaps. Raises RankFailed for any other."""
         while True:
             message = await self._receive(START_S)
             if isinstance(message, kind):
@@ -159,15 +175,18 @@ class Stage:
         except RingMessageError as error:
             await self._fail(str(error))
         if isinstance(message, Failed):
-            await self._outbound.send(message)
-            raise RankFailed(message)
+            await self._tell(message)
         return message
 
-    async def _fail(self, line: str) -> NoReturn:
-        """Tell the others why we cannot go on. Raises RankFailed."""
-        failed = Failed(self._facts.rank, line[:2000])
-        await self._outbound.send(failed)
-        raise RankFailed(failed)
+    async def _fail(self, line: str, final: bool = False) -> NoReturn:
+        """Tell the others why we cannot go on. Raises RankFailed or RankUnfit."""
+        await self._tell(Failed(self._facts.rank, line[:2000], final))
+
+    async def _tell(self, failed: Failed) -> NoReturn:
+        """Pass a failure on, where there is still somebody, and raise it."""
+        with suppress(LinkBroken):
+            await self._outbound.send(failed)
+        raise failure(failed)
 
     def _count(self, piece: Piece, seconds: float) -> None:
         state, tokens = self._state, sum(row.count for row in piece.rows)

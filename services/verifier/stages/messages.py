@@ -191,8 +191,10 @@ def decode(data: bytes) -> Message:
     """The message of these bytes, every field checked. Raises RingMessageError."""
     try:
         array = msgpack.unpackb(data, use_list=False)
+        if not isinstance(array, tuple):
+            raise ValueError(f"{type(array).__name__} instead of an array")  # of bytes, not of a caller
         tag = Tag(array[0])
-    except (ValueError, TypeError, LookupError, RecursionError, msgpack.UnpackException) as error:
+    except (ValueError, TypeError, IndexError, msgpack.UnpackException) as error:
         raise RingMessageError(f"not a message of the ring: {error}") from None
     if len(array) != 1 + len(fields(TYPES[tag])):
         raise RingMessageError(f"{tag.name} with {len(array) - 1} fields")

@@ -33,7 +33,7 @@ async def run(stop: asyncio.Event) -> None:
 
     try:
         if settings.stages > 1:
-            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a neighbour's end is no trace of C++
+            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # a neighbour's end is no trace of C++
             from services.verifier.stages.serve import serve_rank  # noqa: PLC0415  # torch, seconds
 
             await serve_rank(settings, broker, compute, registry, stop)

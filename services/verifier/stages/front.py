@@ -79,29 +79,29 @@ class FrontRank:
         ready.reason = "loading the target"
         ring = Ring(self._facts, settings.stages, links.inbound, links.outbound)
         assigned = await ring.start(self._assign)
-        target = await compute.run(self._load)
-        if self._drafter is None:
-            self._drafter = await compute.run(partial(build_drafter, settings, target))
-        await ring.ready()
-        log.info("group ready", stages=ring.stages, layers=assigned.layers, pool=target.pool_tokens)
-        verifier = ready.verifier = Verifier(
-            settings,
-            self._broker,
-            target,
-            compute,
-            Ids(settings.seed),
-            registry,
-            target.vocabulary_blocks,
-            self._drafter,
-            PipelinedPasses(target, ring, compute),
-        )
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(ring.run(stop))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(ring.run(stop))  # beats, also while everybody loads
+            target = await compute.run(self._load)
+            if self._drafter is None:
+                self._drafter = await compute.run(partial(build_drafter, settings, target))
+            await ring.ready()
+            log.info("group ready", stages=ring.stages, layers=assigned.layers, pool=target.pool_tokens)
+            verifier = ready.verifier = Verifier(
+                settings,
+                self._broker,
+                target,
+                compute,
+                Ids(settings.seed),
+                registry,
+                target.vocabulary_blocks,
+                self._drafter,
+                PipelinedPasses(target, ring, compute),
+            )
+            try:
                 await verifier.run(stop)
-                await ring.end()
-        finally:
-            await verifier.sessions.drop_all()  # the drafter stays
+            finally:
+                await verifier.sessions.drop_all()  # the drafter stays
+            await ring.end()
 
 
 class _OfOneGroup(Collector):

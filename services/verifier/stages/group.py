@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 import torch.distributed as dist
@@ -17,7 +18,7 @@ import torch.distributed as dist
 from services.verifier.stages.link import GlooInbound, GlooOutbound, LinkBroken, reason
 from services.verifier.stages.member import Member
 from services.verifier.stages.messages import Failed
-from services.verifier.stages.rendezvous import Rendezvous, own_address
+from services.verifier.stages.rendezvous import CONNECT_S, Rendezvous, own_address
 from shared.compute.compute import Compute
 
 LINKS_S: Final = 20.0  # for the links, once all processes are there
@@ -68,8 +69,14 @@ async def join(
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait_s
     while True:
-        now = loop.time()
-        why = await compute.run(lambda: meeting.wait_for(now))  # noqa: B023  # called before the next turn
+        try:
+            async with asyncio.timeout_at(deadline + CONNECT_S):
+                why = await compute.run(partial(meeting.wait_for, loop.time()))
+        except TimeoutError:  # the store's client waits for ever where something else listens
+            raise LinkBroken(
+                f"rank {me.rank} has waited {wait_s:g} s for an answer of rank 0 at {me.address}:{me.port}; "
+                "another program may have that port: choose another MASTER_PORT for all ranks"
+            ) from None
         if not why:
             try:
                 return await compute.run(lambda: connect_links(me, meeting))

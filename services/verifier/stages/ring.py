@@ -37,13 +37,14 @@ log = structlog.get_logger()
 
 
 class Ring:
-    """A group of stages as rank 0 sees it. `start`, then `run` beside everything that sends; `end` at the end."""
+    """A group of stages as rank 0 sees it. `start`, then `run` beside `ready`, all that sends, and `end` at the end."""
 
     def __init__(self, facts: Facts, stages: int, inbound: Inbound, outbound: Outbound) -> None:
         self._facts = facts
         self.stages = stages
         self._inbound, self._outbound = inbound, outbound
         self._results: dict[int, asyncio.Future[bytes]] = {}
+        self._loaded = asyncio.Event()
         self._ended = asyncio.Event()
         self._gone = False
         self.states: tuple[StageState, ...] = ()  # as of the last beat
@@ -70,8 +71,8 @@ class Ring:
         return assignment
 
     async def ready(self) -> None:
-        """Wait until all stages have loaded. Raises RankFailed and LinkBroken."""
-        await self._expect(Ready)
+        """Wait until all stages have loaded, beside `run`."""
+        await self._loaded.wait()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Read results and send beats until `end`. Raises RankFailed and LinkBroken."""
@@ -122,6 +123,8 @@ class Ring:
                         future.set_result(result.hidden)
                 case Beat() as beat:
                     self._follow(beat)
+                case Ready() if not self._loaded.is_set():
+                    self._loaded.set()
                 case End():
                     self._ended.set()
                     return

@@ -33,7 +33,7 @@ from shared.runtime.service import BadFile, Lost
 from shared.runtime.settings import SettingsError
 
 SILENCE_S: Final = 10.0  # without any message: the rank before is dead or cut off
-START_S: Final = 600.0  # the same until all ranks have loaded
+START_S: Final = 60.0  # the same for the first messages, before there are beats
 MAX_WAITING: Final = 256  # pieces; rank 0 keeps far fewer under way
 
 M = TypeVar("M", bound=Message)
@@ -96,7 +96,9 @@ class Stage:
         self._compute = compute
         self._load = load
         self._cost_s = cost_s
-        self._waiting: asyncio.Queue[Piece | End] = asyncio.Queue(MAX_WAITING)
+        self._waiting: asyncio.Queue[Ready | Piece | End] = asyncio.Queue(
+            MAX_WAITING + 1
+        )  # the end has a place
         self._begun = 0.0  # of the pass under way; 0.0 = none
         self._state = StageState(facts.rank, 0, 0, 0, 0, 0, 0)
 
@@ -105,17 +107,16 @@ class Stage:
 
         Raises RankFailed, RankUnfit and LinkBroken, also several of them as a group.
         """
-        block = await self._start()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._read())
-            group.create_task(self._work(block))
-
-    async def _start(self) -> Pieces:
-        """The first messages: facts, our layers, readiness."""
         hello = await self._expect(Hello)
         await self._outbound.send(Hello((*hello.facts, self._facts)))
         assign = await self._expect(Assign)
         await self._outbound.send(assign)  # so that the stages behind load at the same time
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._read())
+            group.create_task(self._work(assign))
+
+    async def _load_layers(self, assign: Assign) -> Pieces:
+        """Our layers; beats are passed on meanwhile. Raises RankFailed and RankUnfit."""
         try:
             block = await self._compute.run(lambda: self._load(assign))
         except Exception as error:  # whatever torch and the file system raise: rank 0 must learn why
@@ -124,38 +125,44 @@ class Stage:
                 log.exception("layers not loaded")
             await self._fail(f"cannot load its layers: {words(error)}", final)
         self._state = replace(self._state, layers=block.layers)
-        await self._outbound.send(await self._expect(Ready))
         return block
 
     async def _expect(self, kind: type[M]) -> M:
-        """The next message, which is of this kind, after beats perhaps. Raises RankFailed for any other."""
-        while True:
-            message = await self._receive(START_S)
-            if isinstance(message, kind):
-                return message
-            if not isinstance(message, Beat):
-                await self._fail(f"expected {kind.__name__}, read {type(message).__name__}")
+        """The next message, which is of this kind. Raises RankFailed for any other."""
+        message = await self._receive(START_S)
+        if not isinstance(message, kind):
+            await self._fail(f"expected {kind.__name__}, read {type(message).__name__}")
+        return message
 
     async def _read(self) -> None:
         """Read until the end of the group. Never waits for a computation."""
+        ready = False
         while True:
             message = await self._receive(SILENCE_S)
             match message:
                 case Beat():
                     await self._outbound.send(Beat(message.stamp_us, (*message.stages, self._now())))
-                case Piece() | End() if not self._waiting.full():
+                case Ready() if not ready:
+                    ready = True
                     self._waiting.put_nowait(message)
-                    if isinstance(message, End):
-                        return
+                case Piece() if ready and self._waiting.qsize() < MAX_WAITING:
+                    self._waiting.put_nowait(message)
+                case End():
+                    self._waiting.put_nowait(message)
+                    return
                 case _:
                     await self._fail(
                         f"{type(message).__name__} out of place, {self._waiting.qsize()} waiting"
                     )
 
-    async def _work(self, block: Pieces) -> None:
-        """Compute pieces in their order, until the end."""
+    async def _work(self, assign: Assign) -> None:
+        """Load, say so, and compute pieces in their order, until the end."""
         loop = asyncio.get_running_loop()
+        block = await self._load_layers(assign)
         while not isinstance(piece := await self._waiting.get(), End):
+            if isinstance(piece, Ready):
+                await self._outbound.send(piece)
+                continue
             self._begun = loop.time()
             try:
                 hidden = await self._compute.run(partial(block.run, piece), self._cost_s(piece))

@@ -76,10 +76,9 @@ def give_all(_: Sequence[Facts]) -> Assign:
 
 async def test_a_group_starts() -> None:
     rig = Rig()
-    for message in (Hello((facts(0), facts(1))), Assign((3,), 300), Ready()):
+    for message in (Hello((facts(0), facts(1))), Assign((3,), 300)):
         await rig.to_front.send(message)
     assert await rig.ring.start(give_all) == Assign((3,), 300)
-    await rig.ring.ready()
     assert [await rig.read() for _ in range(3)] == [Hello((facts(0),)), Assign((3,), 300), Ready()]
 
 
@@ -118,11 +117,15 @@ async def test_a_split_that_cannot_be_is_told_to_all() -> None:
     assert await rig.read() == Failed(0, "OUTRIDER_STAGE_LAYERS=9: no", final=True)
 
 
-async def test_a_stage_that_cannot_load_ends_the_start() -> None:
-    rig = Rig()
-    await rig.to_front.send(Failed(1, "cannot load its layers: no memory"))
-    with pytest.raises(RankFailed, match="rank 1: cannot load"):
-        await rig.ring.ready()
+async def test_it_is_ready_when_the_stages_are() -> None:
+    async with running() as rig:
+        waiting = asyncio.create_task(rig.ring.ready())
+        assert isinstance(await rig.to_stage.receive(LIMIT_S), Beat)  # while they load
+        assert not waiting.done()
+        await rig.to_front.send(Ready())
+        await waiting
+        await rig.to_front.send(Ready())
+        assert str(await rig.error()) == "rank 0: rank 1 sent Ready out of place"
 
 
 async def test_silence_at_the_start_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +202,7 @@ async def test_silence_ends_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
         assert isinstance(await rig.error(), LinkBroken)
 
 
-@pytest.mark.parametrize("message", [Hello(), Ready(), Assign((1,), 1), PIECE])
+@pytest.mark.parametrize("message", [Hello(), Assign((1,), 1), PIECE])
 async def test_a_message_out_of_place_ends_a_group(message: Message) -> None:
     async with running() as rig:
         await rig.to_front.send(message)

@@ -24,7 +24,7 @@ from services.verifier.stages.messages import (
     Result,
 )
 from services.verifier.stages.stage import Pieces, RankFailed, RankUnfit, Stage
-from shared.compute.compute import InlineCompute
+from shared.compute.compute import Compute, InlineCompute
 from shared.runtime.errors import innermost
 from shared.runtime.service import BadFile
 from tests.services.verifier.stages.rings import facts
@@ -52,7 +52,11 @@ class Rig:
     """A stage of rank 1 with its two links, driven by hand."""
 
     def __init__(
-        self, last: bool = True, pieces: Pieces | Exception | None = None, cost_s: float = 0.0
+        self,
+        last: bool = True,
+        pieces: Pieces | Exception | None = None,
+        cost_s: float = 0.0,
+        compute: Compute | None = None,
     ) -> None:
         self.inbound, self.outbound = QueueLink(), QueueLink()
         self.assigned: list[Assign] = []
@@ -64,7 +68,13 @@ class Rig:
             return pieces or Echo()
 
         self.stage = Stage(
-            facts(1), last, self.inbound, self.outbound, InlineCompute(), load, cost_s=lambda _: cost_s
+            facts(1),
+            last,
+            self.inbound,
+            self.outbound,
+            compute or InlineCompute(),
+            load,
+            cost_s=lambda _: cost_s,
         )
         self.running: asyncio.Task[None] | None = None
 
@@ -201,8 +211,44 @@ async def test_a_message_out_of_place_ends_the_group(message: Message) -> None:
 
 async def test_a_first_message_out_of_place_ends_the_group() -> None:
     async with rig() as one:
-        await one.send(Beat(1), PIECE)
+        await one.send(PIECE)
         assert await one.read() == Failed(1, "expected Hello, read Piece")
+
+
+@pytest.mark.parametrize("message", [PIECE, Result(1, b"")])
+async def test_nothing_is_computed_before_all_are_ready(message: Message) -> None:
+    async with rig() as one:
+        await one.send(Hello((facts(0),)), Assign((3,), 300), message)
+        await one.read()
+        await one.read()
+        assert await one.read() == Failed(1, f"{type(message).__name__} out of place, 0 waiting")
+
+
+async def test_beats_are_passed_on_while_it_loads() -> None:
+    loading = asyncio.Event()
+
+    class Slow(InlineCompute):
+        async def run(self, fn: Any, cost_s: float = 0.0) -> Any:
+            await loading.wait()
+            return await super().run(fn, cost_s)
+
+    async with rig(compute=Slow()) as one:
+        await one.send(Hello((facts(0),)), Assign((3,), 300), Ready(), Beat(1))
+        await one.read()
+        await one.read()
+        beat = await one.read()
+        assert isinstance(beat, Beat)
+        assert beat.stages[0].layers == 0
+        loading.set()
+        assert await one.read() == Ready()
+
+
+async def test_a_group_may_end_before_it_is_ready() -> None:
+    async with rig() as one:
+        await one.send(Hello((facts(0),)), Assign((3,), 300), End())
+        await one.read()
+        await one.read()
+        assert await one.read() == End()
 
 
 async def test_bytes_that_are_no_message_end_the_group() -> None:

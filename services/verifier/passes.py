@@ -24,6 +24,10 @@ class Passes(Protocol):
 
     depth: int
 
+    def detail(self) -> str:
+        """What there is to say about where the layers run, for people; "" = nothing."""
+        ...
+
     async def start(self, step: Step) -> Awaitable[Sequence[Answer]]:
         """Start the step's pass. Awaiting the result gives the answers to its rows, once the caches match them.
 
@@ -40,6 +44,10 @@ class OnePass:
     def __init__(self, target: TargetModel, compute: Compute) -> None:
         self._target = target
         self._compute = compute
+
+    def detail(self) -> str:
+        """Nothing: they are all here."""
+        return ""
 
     async def start(self, step: Step) -> Awaitable[Sequence[Answer]]:
         """The forward pass over all rows."""

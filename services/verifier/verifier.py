@@ -188,7 +188,11 @@ class Verifier:
             load=used * self._target.pool_tokens // max(pages, 1),
             stamp_us=round(asyncio.get_running_loop().time() * 1e6),
             busy_us=round(self._busy_s * 1e6),
-            detail=f"{self._settings.target} {self._target_name()}",
+            detail=", ".join(
+                part
+                for part in (f"{self._settings.target} {self._target_name()}", self._passes.detail())
+                if part
+            ),
         )
 
     # --- one turn, one message ----------------------------------------------------------------------

@@ -14,6 +14,7 @@ from services.verifier.stages.messages import Facts
 from services.verifier.stages.pipelined_passes import PipelinedPasses
 from services.verifier.stages.rank_parts import Assigner, FrontLoader, ModelPlan
 from services.verifier.stages.ring import Ring
+from services.verifier.stages.stage_metrics import StageMetrics
 from services.verifier.verifier import Verifier
 from shared.broker.contract import Broker
 from shared.compute.compute import Compute
@@ -80,6 +81,7 @@ class FrontRank:
         ring = Ring(self._facts, settings.stages, links.inbound, links.outbound)
         assigned = await ring.start(self._assign)
         async with asyncio.TaskGroup() as group:
+            registry.register(StageMetrics(ring))
             group.create_task(ring.run(stop))  # beats, also while everybody loads
             target = await compute.run(self._load)
             if self._drafter is None:

@@ -20,7 +20,9 @@ class LinkBroken(Lost):
 
 
 class Outbound(Protocol):
-    """To the next rank."""
+    """To the next rank. sent_bytes: of messages so far."""
+
+    sent_bytes: int
 
     async def send(self, message: Message) -> None:
         """Send one message; those of several callers go in the order of the calls. Raises LinkBroken."""

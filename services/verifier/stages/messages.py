@@ -102,7 +102,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class StageState:
-    """A stage as it read a beat. Times in µs since its start; running_us: of the pass under way, 0 = idle."""
+    """A stage as it read a beat. Figures since its group's start; running_us: of the pass under way, 0 = idle."""
 
     rank: Count
     layers: Count
@@ -111,6 +111,7 @@ class StageState:
     tokens: Count
     waiting: Count
     running_us: Count
+    sent_bytes: Count = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from services.verifier.stages.pipelined_target import PipelinedTarget
 from services.verifier.stages.speed import layer_ms
 from services.verifier.stages.split import SplitError, first_layers, parse_split, split_by_speed
 from services.verifier.weights import ModelFileError, Weights
-from shared.protocol.vocabulary import Vocabulary
+from shared.protocol.vocabulary import Vocabulary, VocabularyError
 from shared.runtime.service import BadFile
 from shared.runtime.settings import SettingsError, VerifierSettings
 
@@ -138,7 +138,7 @@ class FrontLoader:
             try:
                 vocabulary = vocabulary_of(plan.folder, plan.config.vocab_size)
                 self._held = load_front(plan.weights, plan.config, plan.dtype, plan.place), vocabulary
-            except ModelFileError as error:
+            except (ModelFileError, VocabularyError) as error:
                 raise BadFile(f"OUTRIDER_MODEL_DIR={settings.model_dir}: {error}") from error
         front, vocabulary = self._held
         return PipelinedTarget(

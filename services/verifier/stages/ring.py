@@ -24,6 +24,7 @@ from services.verifier.stages.messages import (
     RingMessageError,
     StageState,
 )
+from services.verifier.stages.pace import Pace
 from services.verifier.stages.stage import SILENCE_S, START_S, RankFailed, failure
 from shared.runtime.pause import pause
 from shared.runtime.settings import SettingsError
@@ -49,6 +50,12 @@ class Ring:
         self._gone = False
         self.states: tuple[StageState, ...] = ()  # as of the last beat
         self.round_trip_us = 0  # of the last beat
+        self.pace = Pace()
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes sent to the first stage."""
+        return self._outbound.sent_bytes
 
     async def start(self, assign: Callable[[Sequence[Facts]], Assign]) -> Assign:
         """Check that all ranks fit together, and let them load. assign: who gets which layers, by everybody's facts.
@@ -143,6 +150,7 @@ class Ring:
 
     def _follow(self, beat: Beat) -> None:
         self.states = beat.stages
+        self.pace.follow(beat.stages)
         self.round_trip_us = round(asyncio.get_running_loop().time() * 1e6) - beat.stamp_us
         for state in beat.stages:
             if state.running_us > STUCK_S * 1e6:

@@ -126,7 +126,7 @@ async def serve_once(role: Role, me: Member, links: Links, stop: asyncio.Event) 
         farewell = (
             error.failed
             if isinstance(error, RankFailed | RankUnfit)
-            else Failed(me.rank, words(error)[:2000])
+            else Failed(me.rank, words(error)[:2000], final=isinstance(error, SettingsError | BadFile))
         )
         own = isinstance(error, RankFailed) and error.failed.rank == me.rank
         if stop.is_set() and isinstance(error, Lost):

@@ -208,4 +208,9 @@ class Stage:
     def _now(self) -> StageState:
         """Our state for a beat."""
         running = asyncio.get_running_loop().time() - self._begun if self._begun else 0.0
-        return replace(self._state, waiting=self._waiting.qsize(), running_us=round(running * 1e6))
+        return replace(
+            self._state,
+            waiting=self._waiting.qsize(),
+            running_us=round(running * 1e6),
+            sent_bytes=self._outbound.sent_bytes,
+        )

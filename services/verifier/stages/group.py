@@ -23,7 +23,7 @@ from shared.compute.compute import Compute
 
 LINKS_S: Final = 20.0  # for the links, once all processes are there
 POLL_S: Final = 0.05
-FAREWELL_S: Final = 2.0
+NOTICE_S: Final = 2.0
 INTERFACE: Final = "GLOO_SOCKET_IFNAME"  # gloo's own variable, which goes before what we find
 
 
@@ -34,12 +34,12 @@ class Links:
     inbound: GlooInbound
     outbound: GlooOutbound
 
-    async def leave(self, farewell: Failed | None) -> None:
-        """Leave the group. farewell: told to the next rank, so that it need not wait for silence; None = it knows."""
-        if farewell is not None:
+    async def leave(self, notice: Failed | None) -> None:
+        """Leave the group. notice: sent to the next rank, so that it need not wait for silence; None = it knows."""
+        if notice is not None:
             with suppress(LinkBroken, TimeoutError):
-                async with asyncio.timeout(FAREWELL_S):
-                    await self.outbound.send(farewell)
+                async with asyncio.timeout(NOTICE_S):
+                    await self.outbound.send(notice)
         self.inbound.close()
         self.outbound.close()
 

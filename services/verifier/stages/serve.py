@@ -116,14 +116,14 @@ async def serve_rank(
 
 async def serve_once(role: Role, me: Member, links: Links, stop: asyncio.Event) -> bool:
     """Serve in one group, and leave it. Whether to join the next one. Raises what another group would not mend."""
-    farewell: Failed | None = Failed(me.rank, "its process has ended")
+    notice: Failed | None = Failed(me.rank, "its process has ended")
     try:
         await role.serve(links, stop)
-        farewell = None
+        notice = None
         return me.rank > 0 and not me.elastic  # rank 0 may be replaced by a newer one
     except Exception as raised:
         error = weightiest(raised)
-        farewell = (
+        notice = (
             error.failed
             if isinstance(error, RankFailed | RankUnfit)
             else Failed(me.rank, words(error)[:2000], final=isinstance(error, SettingsError | BadFile))
@@ -136,7 +136,7 @@ async def serve_once(role: Role, me: Member, links: Links, stop: asyncio.Event) 
         log.warning("the group has ended", why=str(error))
         return True
     finally:
-        await links.leave(farewell)
+        await links.leave(notice)
 
 
 def weightiest(error: BaseException) -> BaseException:

@@ -182,14 +182,14 @@ class Stage:
         except RingMessageError as error:
             await self._fail(str(error))
         if isinstance(message, Failed):
-            await self._tell(message)
+            await self._report(message)
         return message
 
     async def _fail(self, line: str, final: bool = False) -> NoReturn:
         """Tell the others why we cannot go on. Raises RankFailed or RankUnfit."""
-        await self._tell(Failed(self._facts.rank, line[:2000], final))
+        await self._report(Failed(self._facts.rank, line[:2000], final))
 
-    async def _tell(self, failed: Failed) -> NoReturn:
+    async def _report(self, failed: Failed) -> NoReturn:
         """Pass a failure on, where there is still somebody, and raise it."""
         with suppress(LinkBroken):
             await self._outbound.send(failed)

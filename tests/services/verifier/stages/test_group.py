@@ -33,8 +33,8 @@ class Process:
     async def join(self, wait_s: float = WAIT_S) -> Links:
         return await join(self.me, self.meeting, self.compute, wait_s, self.heard.append)
 
-    async def leave(self, links: Links, farewell: Failed | None = None) -> None:
-        await links.leave(farewell)
+    async def leave(self, links: Links, notice: Failed | None = None) -> None:
+        await links.leave(notice)
         self.meeting.leave()
 
 
@@ -167,12 +167,12 @@ async def test_a_port_that_is_taken_is_named() -> None:
             await stage.join(0.1)
 
 
-async def test_a_farewell_reaches_the_next_rank() -> None:
+async def test_a_notice_reaches_the_next_rank() -> None:
     ranks = processes(3)
     links = await asyncio.gather(*(one.join() for one in ranks))
     waiting = asyncio.create_task(links[2].inbound.receive(WAIT_S))
-    await ranks[1].leave(links[1], farewell := Failed(1, "its process ends"))
-    assert await waiting == farewell
+    await ranks[1].leave(links[1], notice := Failed(1, "its process ends"))
+    assert await waiting == notice
     with pytest.raises(LinkBroken, match="rank 1 is gone or silent"):
         await links[2].inbound.receive(WAIT_S)
     with pytest.raises(LinkBroken, match="this process has left the group"):

@@ -21,7 +21,7 @@ from services.verifier.stages.messages import Failed
 from services.verifier.stages.rendezvous import CONNECT_S, Rendezvous, own_address
 from shared.compute.compute import Compute
 
-LINKS_S: Final = 20.0  # for the links, once all processes are there
+LINKS_S: Final = 5.0  # of one attempt at a link, once all are there; gloo makes five before it gives up
 POLL_S: Final = 0.05
 NOTICE_S: Final = 2.0
 INTERFACE: Final = "GLOO_SOCKET_IFNAME"  # gloo's own variable, which goes before what we find

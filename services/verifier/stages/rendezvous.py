@@ -21,7 +21,9 @@ from shared.runtime.settings import SettingsError
 
 CONNECT_S: Final = 2.0  # one attempt to reach the store, and one answer of it
 FRESH_S: Final = 3.0  # without a new sign of life a process is not counted
-LATE_S: Final = 30.0  # a group without us that lives on for so long has another process of our rank
+LATE_S: Final = (
+    90.0  # a group without us that lives on for so long, links tried or silent, has another of our rank
+)
 ROUND: Final = "round"
 FORMED: Final = "formed"
 

@@ -27,7 +27,7 @@ def model(folder: Path, seed: int = 0, **changed: Any) -> Path:
         setattr(config, name, value)
     build(config, seed).save_pretrained(folder)
     vocab = {f"w{i}": i for i in range(VOCAB)}
-    tokenizer = {
+    tokenizer: dict[str, object] = {
         "added_tokens": [],
         "pre_tokenizer": None,
         "decoder": None,

@@ -62,6 +62,7 @@ WHOLE = (
     + """
 from services.verifier.loading import load_target
 load_target(folder, dtype="float32", device="cpu", kv_tokens=int(sys.argv[5]))
+print(peak())
 """
 )
 
@@ -87,7 +88,7 @@ def layer(index: int) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of 2 GB in float32, saved in bfloat16 in a file for every four layers."""
+    """A model of 2 GB in float32, saved in bfloat16, a file for every layer."""
     made = tmp_path_factory.mktemp("large")
     config = LlamaConfig(
         vocab_size=VOCAB,
@@ -104,14 +105,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config.save_pretrained(made)
     vocab = {f"w{i}": i for i in range(VOCAB)}
     model = {"type": "BPE", "vocab": vocab}
-    tokenizer = {"added_tokens": [], "pre_tokenizer": None, "decoder": None, "model": model}
+    tokenizer: dict[str, object] = {
+        "added_tokens": [],
+        "pre_tokenizer": None,
+        "decoder": None,
+        "model": model,
+    }
     (made / "tokenizer.json").write_text(json.dumps(tokenizer))
-    names, files = {}, range(0, sum(LAYERS), 4)
-    for first in files:
-        tensors = {name: one for index in range(first, first + 4) for name, one in layer(index).items()}
-        if first == 0:
+    names: dict[str, str] = {}
+    for index in range(sum(LAYERS)):
+        tensors = layer(index)
+        if index == 0:
             tensors |= {"model.embed_tokens.weight": part(VOCAB, HIDDEN), "model.norm.weight": part(HIDDEN)}
-        file = f"model-{first // 4 + 1:05}-of-{len(files):05}.safetensors"
+        file = f"model-{index + 1:05}-of-{sum(LAYERS):05}.safetensors"
         save_file(tensors, made / file, metadata={"format": "pt"})
         names |= dict.fromkeys(tensors, file)
     (made / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
@@ -150,12 +156,13 @@ def test_a_rank_fits_in_its_part_and_half_a_gib(folder: Path, rank: int) -> None
 def test_where_a_rank_works_the_whole_target_cannot_be_loaded(folder: Path) -> None:
     """Under one limit for both. It is RLIMIT_DATA, which every user may set, and not a control group's.
 
-    It counts what is reserved, stacks of threads and unused ends of arenas too, and no mapped files. So a quarter of a
-    GiB more than what may be resident is granted, which is far from enough for the whole.
+    It counts what is reserved: stacks of threads, unused ends of arenas, and the file of weights that is mapped at the
+    moment. So a quarter of a GiB more than what may be resident is granted, far from enough for the whole.
     """
     limit = weights(1) + pool(1) + MORE + (256 << 20)
     done = run(RANK, folder, limit, 1)
     assert done.returncode == 0, done.stderr
-    whole = run(WHOLE, folder, limit)
-    assert whole.returncode != 0
-    assert "memory" in whole.stderr.lower() or "DefaultCPUAllocator" in whole.stderr, whole.stderr[-2000:]
+    assert run(WHOLE, folder, limit).returncode != 0
+    whole = run(WHOLE, folder, 0)  # for want of memory alone
+    assert whole.returncode == 0, whole.stderr
+    assert int(whole.stdout.split()[-1]) > limit

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.verifier.stages.messages import (
@@ -69,21 +69,25 @@ def test_every_kind_is_tried() -> None:
     assert set(TYPES) == set(Tag)
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_any_bytes(data: bytes) -> None:
     refused_or_whole(data)
 
 
+@settings(deadline=None)
 @given(TREES)
 def test_any_values(tree: Any) -> None:
     refused_or_whole(msgpack.packb(tree))
 
 
+@settings(deadline=None)
 @given(st.sampled_from(list(Tag)), st.lists(TREES, max_size=6))
 def test_any_fields(tag: Tag, values: list[Any]) -> None:
     refused_or_whole(msgpack.packb([int(tag), *values]))
 
 
+@settings(deadline=None)
 @given(st.sampled_from(ALL), st.data())
 def test_a_message_with_another_value_in_a_field(message: Message, data: st.DataObject) -> None:
     array = list(msgpack.unpackb(encode(message), use_list=False))
@@ -92,6 +96,7 @@ def test_a_message_with_another_value_in_a_field(message: Message, data: st.Data
     refused_or_whole(msgpack.packb(array))
 
 
+@settings(deadline=None)
 @given(st.sampled_from(ALL), st.data())
 def test_a_message_with_other_bytes(message: Message, data: st.DataObject) -> None:
     changed = bytearray(encode(message))

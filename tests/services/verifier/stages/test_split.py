@@ -1,7 +1,7 @@
 """Layers of the stages: by speed, by a setting, and refused where that cannot be."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.verifier.stages.split import SplitError, first_layers, parse_split, split_by_speed
@@ -20,6 +20,7 @@ def test_small_differences_are_noise() -> None:
     assert split_by_speed(10, [1.0, 1.29]) == (5, 5)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 100), st.lists(st.floats(0.01, 100), min_size=1, max_size=16))
 def test_all_layers_are_given_and_nobody_goes_without(layers: int, layer_ms: list[float]) -> None:
     if len(layer_ms) > layers:

@@ -31,6 +31,7 @@ from shared.runtime.settings import SettingsError
 
 BEAT_S: Final = 1.0
 STUCK_S: Final = 120.0  # one pass of one stage
+LOAD_S: Final = 1800.0  # until all stages have loaded
 
 M = TypeVar("M", bound=Message)
 
@@ -78,8 +79,13 @@ class Ring:
         return assignment
 
     async def ready(self) -> None:
-        """Wait until all stages have loaded, beside `run`."""
-        await self._loaded.wait()
+        """Wait until all stages have loaded, beside `run`. Raises RankFailed after LOAD_S."""
+        try:
+            async with asyncio.timeout(LOAD_S):
+                await self._loaded.wait()
+        except TimeoutError:
+            late = ", ".join(str(state.rank) for state in self.states if not state.layers)
+            await self._refuse(f"rank {late or self.stages} has not loaded its layers within {LOAD_S:g} s")
 
     async def run(self, stop: asyncio.Event) -> None:
         """Read results and send beats until `end`. Raises RankFailed and LinkBroken."""

@@ -141,6 +141,15 @@ async def test_bytes_that_are_no_message_end_the_start() -> None:
         await rig.ring.start(give_all)
 
 
+async def test_stages_that_never_load_end_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ring_module, "LOAD_S", 0.01)
+    rig = Rig()
+    rig.ring.states = (IDLE, replace(IDLE, rank=2, layers=0))
+    with pytest.raises(RankFailed, match=r"rank 2 has not loaded its layers within 0\.01 s"):
+        await rig.ring.ready()
+    assert isinstance(await rig.read(), Failed)
+
+
 async def test_results_find_their_pieces() -> None:
     async with running() as rig:
         await rig.ring.send(PIECE)

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import torch.distributed as dist
 
-from services.verifier.stages.link import GlooInbound, GlooOutbound, LinkBroken, reason
+from services.verifier.stages.link import LAST_S, GlooInbound, GlooOutbound, LinkBroken, reason
 from services.verifier.stages.member import Member
 from services.verifier.stages.messages import Failed
 from services.verifier.stages.rendezvous import CONNECT_S, Rendezvous, own_address
@@ -23,7 +23,6 @@ from shared.compute.compute import Compute
 
 LINKS_S: Final = 5.0  # of one attempt at a link, once all are there; gloo makes five before it gives up
 POLL_S: Final = 0.05
-NOTICE_S: Final = 2.0
 INTERFACE: Final = "GLOO_SOCKET_IFNAME"  # gloo's own variable, which goes before what we find
 
 
@@ -37,9 +36,8 @@ class Links:
     async def leave(self, notice: Failed | None) -> None:
         """Leave the group. notice: sent to the next rank, so that it need not wait for silence; None = it knows."""
         if notice is not None:
-            with suppress(LinkBroken, TimeoutError):
-                async with asyncio.timeout(NOTICE_S):
-                    await self.outbound.send(notice)
+            with suppress(LinkBroken):
+                await self.outbound.send(notice, LAST_S)
         self.inbound.close()
         self.outbound.close()
 

@@ -12,6 +12,7 @@ from shared.compute.compute import ThreadCompute
 from shared.runtime.service import Lost
 
 SEND_S: Final = 30.0  # until the neighbour has taken a message
+LAST_S: Final = 2.0  # the same for what is said last, to one that may be leaving as well
 TAG: Final = 0  # gloo's, of all messages
 
 
@@ -24,8 +25,11 @@ class Outbound(Protocol):
 
     sent_bytes: int
 
-    async def send(self, message: Message) -> None:
-        """Send one message; those of several callers go in the order of the calls. Raises LinkBroken."""
+    async def send(self, message: Message, limit_s: float = SEND_S) -> None:
+        """Send one message; those of several callers go in the order of the calls.
+
+        limit_s: until the neighbour has taken it. Raises LinkBroken.
+        """
         ...
 
 
@@ -66,16 +70,16 @@ class GlooOutbound:
         self._thread = ThreadCompute("send")
         self.sent_bytes = 0
 
-    async def send(self, message: Message) -> None:
+    async def send(self, message: Message, limit_s: float = SEND_S) -> None:
         """Send one message. Raises LinkBroken."""
         data = torch.frombuffer(bytearray(encode(message)), dtype=torch.uint8)
         self.sent_bytes += len(data)
-        await self._thread.run(lambda: self._send(data))
+        await self._thread.run(lambda: self._send(data, limit_s))
 
-    def _send(self, data: torch.Tensor) -> None:
+    def _send(self, data: torch.Tensor, limit_s: float) -> None:
         try:
             for part in (torch.tensor([len(data)]), data):
-                _open(self._group).send([part], self._peer, TAG).wait(timedelta(seconds=SEND_S))
+                _open(self._group).send([part], self._peer, TAG).wait(timedelta(seconds=limit_s))
         except RuntimeError as error:
             if isinstance(error, LinkBroken):
                 raise
@@ -132,7 +136,7 @@ class QueueLink:
         self.broken = False
         self.sent_bytes = 0
 
-    async def send(self, message: Message) -> None:
+    async def send(self, message: Message, limit_s: float = SEND_S) -> None:
         """Send one message. Raises LinkBroken."""
         if self.broken:
             raise LinkBroken("the link was cut")

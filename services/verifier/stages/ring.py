@@ -9,7 +9,7 @@ import structlog
 
 from services.verifier.passes import PassesEnded
 from services.verifier.stages.agreement import disagreement
-from services.verifier.stages.link import Inbound, LinkBroken, Outbound
+from services.verifier.stages.link import LAST_S, Inbound, LinkBroken, Outbound
 from services.verifier.stages.messages import (
     Assign,
     Beat,
@@ -25,7 +25,7 @@ from services.verifier.stages.messages import (
     StageState,
 )
 from services.verifier.stages.pace import Pace
-from services.verifier.stages.stage import SILENCE_S, START_S, RankFailed, failure
+from services.verifier.stages.stage import SILENCE_S, START_S, failure
 from shared.runtime.pause import pause
 from shared.runtime.settings import SettingsError
 
@@ -135,7 +135,7 @@ class Ring:
                     if future is not None and not future.done():
                         future.set_result(result.hidden)
                 case Beat() as beat:
-                    self._follow(beat)
+                    await self._follow(beat)
                 case Ready() if not self._loaded.is_set():
                     self._loaded.set()
                 case End():
@@ -154,14 +154,13 @@ class Ring:
             else:
                 await pause(stop, BEAT_S)
 
-    def _follow(self, beat: Beat) -> None:
+    async def _follow(self, beat: Beat) -> None:
         self.states = beat.stages
         self.pace.follow(beat.stages)
         self.round_trip_us = round(asyncio.get_running_loop().time() * 1e6) - beat.stamp_us
         for state in beat.stages:
             if state.running_us > STUCK_S * 1e6:
-                failed = Failed(state.rank, f"one pass has taken {state.running_us / 1e6:.0f} s")
-                raise RankFailed(failed)
+                await self._report(Failed(state.rank, f"one pass has taken {state.running_us / 1e6:.0f} s"))
 
     async def _expect(self, kind: type[M]) -> M:
         """The next message, which is of this kind. Raises RankFailed or RankUnfit."""
@@ -176,12 +175,16 @@ class Ring:
         except RingMessageError as error:
             await self._refuse(f"rank {self.stages} sent what is {error}")
         if isinstance(message, Failed):
-            raise failure(message)
+            await self._report(message)
         return message
 
     async def _refuse(self, line: str, final: bool = False) -> NoReturn:
         """End the group with a line. Raises RankFailed or RankUnfit."""
-        failed = Failed(0, line[:2000], final)
-        with suppress(LinkBroken):
-            await self._outbound.send(failed)
+        await self._report(Failed(0, line[:2000], final))
+
+    async def _report(self, failed: Failed) -> NoReturn:
+        """Pass a failure on, unless the next rank is the one that failed, and raise it."""
+        if failed.rank != 1:
+            with suppress(LinkBroken):
+                await self._outbound.send(failed, LAST_S)
         raise failure(failed)

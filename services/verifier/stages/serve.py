@@ -74,7 +74,7 @@ class StageRank:
             if not await done_before(running, stop):
                 await asyncio.wait((running,), timeout=STOP_S)
                 if not running.done():
-                    raise RankFailed(Failed(self._me.rank, "its process was stopped"))
+                    raise Lost("its process was stopped")
             running.result()
         finally:
             running.cancel()
@@ -123,11 +123,9 @@ async def serve_once(role: Role, me: Member, links: Links, stop: asyncio.Event) 
         return me.rank > 0 and not me.elastic  # rank 0 may be replaced by a newer one
     except Exception as raised:
         error = weightiest(raised)
-        notice = (
-            error.failed
-            if isinstance(error, RankFailed | RankUnfit)
-            else Failed(me.rank, words(error)[:2000], final=isinstance(error, SettingsError | BadFile))
-        )
+        notice = None  # where it was passed on already
+        if not isinstance(error, RankFailed | RankUnfit):
+            notice = Failed(me.rank, words(error)[:2000], final=isinstance(error, SettingsError | BadFile))
         own = isinstance(error, RankFailed) and error.failed.rank == me.rank
         if stop.is_set() and isinstance(error, Lost):
             return False

@@ -12,7 +12,7 @@ from typing import Final, NoReturn, Protocol, TypeVar
 
 import structlog
 
-from services.verifier.stages.link import Inbound, LinkBroken, Outbound
+from services.verifier.stages.link import LAST_S, Inbound, LinkBroken, Outbound
 from services.verifier.stages.messages import (
     Assign,
     Beat,
@@ -190,9 +190,10 @@ class Stage:
         await self._report(Failed(self._facts.rank, line[:2000], final))
 
     async def _report(self, failed: Failed) -> NoReturn:
-        """Pass a failure on, where there is still somebody, and raise it."""
-        with suppress(LinkBroken):
-            await self._outbound.send(failed)
+        """Pass a failure on, unless the next rank is the one that failed, and raise it."""
+        if failed.rank != (0 if self._last else self._facts.rank + 1):
+            with suppress(LinkBroken):
+                await self._outbound.send(failed, LAST_S)
         raise failure(failed)
 
     def _count(self, piece: Piece, seconds: float) -> None:

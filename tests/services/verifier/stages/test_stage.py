@@ -163,8 +163,16 @@ async def test_a_failure_is_passed_on_and_ends_the_stage() -> None:
         assert str(error) == "rank 3: out of memory"
 
 
+async def test_a_failure_is_not_sent_to_whom_it_comes_from() -> None:
+    async with rig() as one:  # the last rank: rank 0 is next
+        await one.begin()
+        await one.send(Failed(0, "gone"))
+        assert isinstance(await one.error(), RankFailed)
+        assert one.outbound._messages.empty()
+
+
 async def test_a_failure_for_good_is_a_wrong_setting_everywhere() -> None:
-    async with rig() as one:
+    async with rig(last=False) as one:
         await one.send(failed := Failed(0, "rank 2 differs from rank 0 in its dtype", final=True))
         assert await one.read() == failed
         assert isinstance(await one.error(), RankUnfit)

@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / ".outrider" / "k8s"
 PACKAGES = ("kubernetes-validate==1.37.0", "checkov==3.3.30")
-OVERLAYS = ("overlays/cpu", "overlays/gpu", "overlays/edge", "loadgen")
+OVERLAYS = ("overlays/cpu", "overlays/gpu", "overlays/edge", "overlays/pipeline", "loadgen")
 # Findings of the linter that are intended, with reasons.
 ACCEPTED = {
     "CKV_K8S_11": "no CPU limits: throttling one process would delay whole batches",

@@ -213,3 +213,121 @@ def test_an_image_with_llama_cpp_is_not_built_unless_it_drafts(name: str) -> Non
     assert "USER 10001:10001" in installed
     assert any("rm -f" in stage and "libggml-cpu-sapphirerapids.so" in stage for stage in stages)
     assert all("-DGGML_NATIVE=OFF" in stage for stage in stages if "pip wheel" in stage)
+
+
+# --- the pipeline: a profile of compose, an overlay of Kubernetes ---
+PIPELINE = ROOT / "k8s" / "overlays" / "pipeline"
+RANKS = {one["kind"]: one for one in yaml.safe_load_all((PIPELINE / "ranks.yaml").read_text())}
+GROUP = ("OUTRIDER_STAGES", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+def test_the_pipeline_of_compose_is_one_group_and_started_on_request_alone() -> None:
+    services = {name: one for name, one in COMPOSE["services"].items() if one.get("profiles") == ["pipeline"]}
+    environments = [one["environment"] for one in services.values()]
+    assert list(services) == ["pipeline", "stage-1", "stage-2"]
+    assert [one["RANK"] for one in environments] == ["0", "1", "2"]
+    for name in GROUP:
+        assert len({one[name] for one in environments}) == 1
+    front = services["pipeline"]
+    assert (
+        front["environment"]["WORLD_SIZE"]
+        == str(len(services))
+        == str(1 + int(front["environment"]["OUTRIDER_STAGES"]))
+    )
+    assert front["networks"]["ranks"]["aliases"] == [front["environment"]["MASTER_ADDR"]]
+    assert in_compose("verifier").items() <= front["environment"].items()
+    assert "ranks" not in str(COMPOSE["services"]["verifier"])
+
+
+def test_stages_reach_each_other_alone_and_have_no_credential() -> None:
+    assert COMPOSE["networks"]["ranks"] == {"internal": True}
+    for name in ("stage-1", "stage-2"):
+        stage = COMPOSE["services"][name]
+        assert stage["networks"] == ["ranks"]
+        assert not [setting for setting in stage["environment"] if "BROKER" in setting]
+        assert not [volume for volume in stage["volumes"] if "access" in volume]
+        verifier = in_compose("verifier")
+        same = {"OUTRIDER_MODEL_DIR", "OUTRIDER_DTYPE", "OUTRIDER_VERIFIER_THREADS"}
+        assert {setting: stage["environment"][setting] for setting in same} == {
+            one: verifier[one] for one in same
+        }
+
+
+@pytest.mark.parametrize("name", ["pipeline", "stage-1", "stage-2"])
+def test_ranks_run_with_no_more_rights_than_a_verifier(name: str) -> None:
+    rank, verifier = COMPOSE["services"][name], COMPOSE["services"]["verifier"]
+    assert "ports" not in rank
+    for field in (
+        "image",
+        "init",
+        "read_only",
+        "cap_drop",
+        "security_opt",
+        "tmpfs",
+        "restart",
+        "stop_grace_period",
+    ):
+        assert rank[field] == verifier[field]
+
+
+def test_the_ranks_of_kubernetes_are_verifiers_with_a_group() -> None:
+    spec, base = RANKS["StatefulSet"]["spec"], OBJECTS["Deployment", "verifier"]["spec"]
+    ranks, verifier = (one["template"]["spec"]["containers"][0] for one in (spec, base))
+    own = {one["name"]: one for one in ranks["env"]}
+    theirs = {one["name"]: one for one in verifier["env"]}
+    assert {name: own[name] for name in theirs} == theirs
+    assert set(own) - set(theirs) == {*GROUP, "RANK"}
+    assert (
+        own["WORLD_SIZE"]["value"] == str(spec["replicas"]) == str(1 + int(own["OUTRIDER_STAGES"]["value"]))
+    )
+    assert (
+        own["RANK"]["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.labels['apps.kubernetes.io/pod-index']"
+    )
+    service = RANKS["Service"]
+    assert (
+        own["MASTER_ADDR"]["value"]
+        == f"{RANKS['StatefulSet']['metadata']['name']}-0.{service['metadata']['name']}"
+    )
+    assert spec["serviceName"] == service["metadata"]["name"]
+    assert service["spec"]["publishNotReadyAddresses"] is True
+    assert own["MASTER_PORT"]["value"] == str(service["spec"]["ports"][0]["port"])
+    assert (
+        spec["podManagementPolicy"] == "Parallel"
+    )  # in order, rank 0 would wait for ranks that wait for rank 0
+    for field in (
+        "image",
+        "envFrom",
+        "securityContext",
+        "startupProbe",
+        "readinessProbe",
+        "livenessProbe",
+        "volumeMounts",
+    ):
+        assert ranks[field] == verifier[field]
+    for field in (
+        "securityContext",
+        "volumes",
+        "automountServiceAccountToken",
+        "terminationGracePeriodSeconds",
+    ):
+        assert spec["template"]["spec"][field] == base["template"]["spec"][field]
+
+
+def test_only_ranks_reach_the_ports_of_a_rank() -> None:
+    labels = RANKS["StatefulSet"]["spec"]["template"]["metadata"]["labels"]
+    policy = RANKS["NetworkPolicy"]["spec"]
+    assert policy["podSelector"] == {"matchLabels": labels}
+    assert policy["policyTypes"] == ["Ingress"]
+    among, health = policy["ingress"]
+    assert among == {"from": [{"podSelector": {"matchLabels": labels}}]}
+    assert health == {"ports": [{"port": "health"}]}
+    assert RANKS["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == labels
+
+
+def test_the_overlay_has_ranks_in_place_of_the_verifier() -> None:
+    overlay = yaml.safe_load((PIPELINE / "kustomization.yaml").read_text())
+    deleted = {
+        tuple(one["target"].values()) for one in overlay["patches"] if "$patch: delete" in one["patch"]
+    }
+    assert deleted == {("Deployment", "verifier"), ("PodDisruptionBudget", "verifier")}
+    assert "overlays/pipeline" in (ROOT / "scripts" / "k8s_validate.py").read_text()

@@ -1,6 +1,7 @@
 """`python -m services.verifier`: the core as a process."""
 
 import asyncio
+import os
 from functools import partial
 
 import structlog
@@ -32,6 +33,7 @@ async def run(stop: asyncio.Event) -> None:
 
     try:
         if settings.stages > 1:
+            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # a neighbour's end is no trace of C++
             from services.verifier.stages.serve import serve_rank  # noqa: PLC0415  # torch, seconds
 
             await serve_rank(settings, broker, compute, registry, stop)

@@ -103,18 +103,23 @@ def fit_linears(model: nn.Module) -> None:
         return
     dtype = linears[0].weight.dtype
     copied = reorders() and 4 * sum(linear.weight.numel() for linear in linears) <= WIDE_BYTES
-    del linears  # so that each weight goes when its other layout is there
-    for parent in list(model.modules()):
-        for name, linear in list(parent.named_children()):
-            if type(linear) is not nn.Linear:
-                continue
-            if dtype == torch.float32 and reorders():
-                setattr(parent, name, ReorderedLinear(linear))
-            elif dtype == torch.bfloat16 and not computes_bfloat16():
-                setattr(parent, name, WideLinear(linear) if copied else WidenedLinear(linear))
+    del linears  # nothing here may hold them, so that each weight goes when its other layout is there
+    for parent in [module for module in model.modules() if type(module) is not nn.Linear]:
+        for name in [name for name, child in parent.named_children() if type(child) is nn.Linear]:
+            setattr(parent, name, _fitted(getattr(parent, name), copied))
     if dtype == torch.float32 and reorders():
         for parameter in model.parameters():  # those left may hold a whole mapped file of weights in memory
             parameter.data = parameter.data.clone()
+
+
+def _fitted(linear: nn.Linear, copied: bool) -> nn.Module:
+    """The layer in its fastest form. copied: bfloat16 weights may have copies in float32."""
+    dtype = linear.weight.dtype
+    if dtype == torch.float32 and reorders():
+        return ReorderedLinear(linear)
+    if dtype == torch.bfloat16 and not computes_bfloat16():
+        return WideLinear(linear) if copied else WidenedLinear(linear)
+    return linear
 
 
 def reorders() -> bool:

@@ -26,6 +26,10 @@ class Passes(Protocol):
 
     depth: int
 
+    def detail(self) -> str:
+        """What there is to say about where the layers run, for people; "" = nothing."""
+        ...
+
     def takes(self, row: StagedRow) -> bool:
         """Whether a session could be kept after this row; see `open`."""
         ...
@@ -39,7 +43,7 @@ class Passes(Protocol):
         ...
 
     def drop(self, session: str) -> None:
-        """Forget a session that was kept, if it was."""
+        """Forget a session, whether it was kept or not."""
         ...
 
     async def start(self, step: Step) -> Awaitable[Sequence[Answer]]:
@@ -72,6 +76,10 @@ class OnePass:
 
     def drop(self, session: str) -> None:
         """Nothing is kept."""
+
+    def detail(self) -> str:
+        """Nothing: they are all here."""
+        return ""
 
     async def start(self, step: Step) -> Awaitable[Sequence[Answer]]:
         """The forward pass over all rows."""

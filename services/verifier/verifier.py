@@ -8,12 +8,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 import structlog
 from prometheus_client import CollectorRegistry
 
+from services.verifier import deployment
 from services.verifier.core import Bounds, VerifiedSession, refusal
 from services.verifier.metrics import Metrics
 from services.verifier.passes import OnePass, Passes, PassesEnded, UnderWay
@@ -27,9 +27,8 @@ from shared.compute.compute import Compute
 from shared.compute.core_drafter import CoreDrafter, LookupDrafter
 from shared.compute.target import TargetModel
 from shared.protocol.keys import Keys
-from shared.protocol.limits import MAX_DELIVERIES, PROTOCOL_VERSION
+from shared.protocol.limits import MAX_DELIVERIES
 from shared.protocol.messages import Close, Heartbeat, StagedBatch, StagedRow, Tune, Verdict
-from shared.protocol.vocabulary import FIELD_BLOCKS, FIELD_HASH
 from shared.runtime.ids import Ids
 from shared.runtime.loop import run_forever
 from shared.runtime.pause import pause
@@ -151,7 +150,8 @@ class Verifier:
     async def _publish_deployment(self) -> None:
         """Write the deployment record. Raises BrokerAway, also when the broker's memory is full: try again later."""
         try:
-            await self._broker.records.put(self._keys.deployment, self._deployment())
+            record = deployment.record(self._settings, self._target, self._vocabulary_blocks)
+            await self._broker.records.put(self._keys.deployment, record)
         except BrokerFull as error:
             raise BrokerAway(str(error)) from error
 
@@ -162,35 +162,20 @@ class Verifier:
         except BrokerAway as error:
             log.info("the heartbeat lapses by itself", why=str(error))
 
-    def _target_name(self) -> str:
-        """The target's name, for status and logs."""
-        return Path(self._settings.model_dir).name if self._settings.target == "torch" else "modelled"
-
-    def _deployment(self) -> dict[str, str]:
-        return {
-            "protocol": str(PROTOCOL_VERSION),
-            "target": self._target_name(),
-            "draft": self._settings.draft,
-            FIELD_HASH: self._target.vocabulary,
-            FIELD_BLOCKS: self._vocabulary_blocks,
-            "vocab": str(self._target.vocab),
-            "max_context": str(self._target.max_context),
-            "pool_tokens": str(self._target.pool_tokens),
-        }
-
     def _heartbeat(self) -> Heartbeat:
         used, pages = self._pages
+        target = self._target
         return Heartbeat(
             role="verifier",
             name=self.name,
             generation=self._generation,
-            vocabulary=self._target.vocabulary,
-            capacity=self._target.pool_tokens,
-            load=used * self._target.pool_tokens // max(pages, 1),
+            vocabulary=target.vocabulary,
+            capacity=target.pool_tokens,
+            load=used * target.pool_tokens // max(pages, 1),
             stamp_us=round(asyncio.get_running_loop().time() * 1e6),
             busy_us=round(self._busy_s * 1e6),
             passes=self._passes.depth,
-            detail=f"{self._settings.target} {self._target_name()}",
+            detail=deployment.detail(self._settings, self._passes.detail()),
         )
 
     # --- one turn, one message ----------------------------------------------------------------------

@@ -2,12 +2,13 @@
 
 import asyncio
 import gc
+import os
 import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final
+from typing import Final, NoReturn
 
 import uvloop
 
@@ -80,7 +81,16 @@ def main(name: str, run: Callable[[asyncio.Event], Awaitable[None]]) -> None:
             raise
         with suppress(OSError, ValueError):  # a full disk or a closed terminal must not change the code
             print(f"{name}: {words(error)}", file=sys.stderr, flush=True)
+        if code == EXIT_LOST:
+            leave(code)
         raise SystemExit(code) from None
+
+
+def leave(code: int) -> NoReturn:
+    """End the process at once: a thread may wait, without an end, for a process that is gone."""
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+    os._exit(code)
 
 
 async def _until_signal(run: Callable[[asyncio.Event], Awaitable[None]]) -> None:

@@ -294,7 +294,7 @@ class VerifierSettings(Common):
         300.0,
         gt=0,
         le=86_400,
-        description="longest wait of these processes for each other at the start, in seconds",
+        description="longest wait of these processes for each other, at the start and for one that died, in seconds",
     )
     # Of the modelled target:
     model_vocab: int = Field(

@@ -17,6 +17,7 @@ Count = Annotated[int, Field(strict=True, ge=0, lt=1 << 53)]
 Parent = Annotated[int, Field(strict=True, ge=-1, lt=1 << 20)]
 Line = Annotated[str, Field(strict=True, max_length=2048)]
 Blob = Annotated[bytes, Field(strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
 Milliseconds = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 
 MAX_BYTES: Final = 1 << 30  # of one message
@@ -104,7 +105,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class StageState:
-    """A stage as it read a beat. Times in µs since its start; running_us: of the pass under way, 0 = idle."""
+    """A stage as it read a beat. Figures since its group's start; running_us: of the pass under way, 0 = idle."""
 
     rank: Count
     layers: Count
@@ -113,6 +114,7 @@ class StageState:
     tokens: Count
     waiting: Count
     running_us: Count
+    sent_bytes: Count = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +127,14 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A rank cannot go on. Whoever reads it passes it on and ends."""
+    """A rank cannot go on. Whoever reads it passes it on and leaves the group.
+
+    final: a setting or a file is wrong, so that another try would end alike.
+    """
 
     rank: Count
     line: Line
+    final: Flag = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +195,8 @@ def decode(data: bytes) -> Message:
     """The message of these bytes, every field checked. Raises RingMessageError."""
     try:
         array = msgpack.unpackb(data, use_list=False)
+        if not isinstance(array, tuple):
+            raise ValueError(f"{type(array).__name__} instead of an array")  # of bytes, not of a caller
         tag = Tag(array[0])
     except (ValueError, TypeError, IndexError, msgpack.UnpackException) as error:
         raise RingMessageError(f"not a message of the ring: {error}") from None

@@ -45,6 +45,10 @@ class PipelinedPasses:
         if self.engine is not None:
             self.engine.drop(session)
 
+    def detail(self) -> str:
+        """The split, and the slowest stage where one holds up the others."""
+        return self._ring.pace.words()
+
     async def start(self, step: Step) -> Awaitable[Sequence[Answer]]:
         """Send the step's pieces. Raises PassesEnded."""
         launched = await self._compute.run(partial(self._target.launch, step.inputs))

@@ -1,45 +1,84 @@
-"""A rank of a pipeline as a process: rank 0 is the verifier, all others compute layers."""
+"""A rank of a pipeline as a process: rank 0 is the verifier, all others compute layers.
+
+When a rank dies, the others leave their group, keep what they have loaded, and join the next one with whoever takes its
+place. So only the rank that died has to start and load.
+"""
 
 import asyncio
 import os
+from collections.abc import Coroutine, Iterator
 from functools import partial
+from typing import Any, Final, Protocol, TypeVar
 
 import structlog
 from prometheus_client import CollectorRegistry
 
-from services.verifier.build import build_tree_drafter
-from services.verifier.stages.group import Links, Member, join, member
-from services.verifier.stages.pipelined_passes import PipelinedPasses
-from services.verifier.stages.rank_parts import assignment, block_loader, facts_of, front_target, model_plan
-from services.verifier.stages.ring import Ring
-from services.verifier.stages.stage import Stage
-from services.verifier.stages.stage_law import rows_worth_sending, stage_law
-from services.verifier.trees.tree_engine import TreeEngine
-from services.verifier.verifier import Verifier
+from services.verifier.stages.front import FrontRank, Readiness
+from services.verifier.stages.group import Links, join
+from services.verifier.stages.link import LinkBroken
+from services.verifier.stages.member import Member, member
+from services.verifier.stages.messages import Facts, Failed
+from services.verifier.stages.rank_parts import BlockLoader, ModelPlan, facts_of, model_plan
+from services.verifier.stages.rendezvous import Rendezvous
+from services.verifier.stages.stage import RankFailed, RankUnfit, Stage
 from shared.broker.contract import Broker
 from shared.compute.compute import Compute
+from shared.runtime.errors import words
 from shared.runtime.health import HealthServer
 from shared.runtime.ids import Ids
-from shared.runtime.settings import VerifierSettings
+from shared.runtime.service import BadFile, Lost
+from shared.runtime.settings import SettingsError, VerifierSettings
+
+STOP_S: Final = (
+    8.0  # a stage that is told to stop waits so long for rank 0 to end the group, which loses nothing
+)
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
 
-class _Readiness:
-    """What a health page says before there is a verifier to ask."""
+class Role(Protocol):
+    """What a rank does in a group."""
 
-    def __init__(self) -> None:
-        self.reason: str | None = "starting"
-        self.verifier: Verifier | None = None
+    async def serve(self, links: Links, stop: asyncio.Event) -> None:
+        """Work until the group ends. Raises Lost when others are gone, and SettingsError when it cannot work."""
+        ...
 
-    def wait_for(self, why: str) -> None:
-        """Say whom we wait for, in the log as well when that changes."""
-        if self.reason != (reason := f"waiting for {why}"):
-            self.reason = reason
-            log.info(reason)
 
-    def __call__(self) -> str | None:
-        return self.verifier.not_ready_reason() if self.verifier else self.reason
+class StageRank:
+    """Computes layers until rank 0 ends the group, so that nothing is cut off by a signal to all processes."""
+
+    def __init__(
+        self,
+        settings: VerifierSettings,
+        me: Member,
+        compute: Compute,
+        ready: Readiness,
+        plan: ModelPlan,
+        facts: Facts,
+    ) -> None:
+        self._me = me
+        self._compute = compute
+        self._ready = ready
+        self._facts = facts
+        self._load = BlockLoader(settings, plan, me.rank)
+
+    async def serve(self, links: Links, stop: asyncio.Event) -> None:
+        """See Role."""
+        last = self._me.rank == self._me.world - 1
+        stage = Stage(self._facts, last, links.inbound, links.outbound, self._compute, self._load)
+        self._ready.reason = None
+        running = asyncio.ensure_future(stage.run())
+        try:
+            if not await done_before(running, stop):
+                await asyncio.wait((running,), timeout=STOP_S)
+                if not running.done():
+                    raise Lost("its process was stopped")
+            running.result()
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
 
 async def serve_rank(
@@ -49,92 +88,100 @@ async def serve_rank(
     registry: CollectorRegistry,
     stop: asyncio.Event,
 ) -> None:
-    """Join the group and serve until stop is set, or the group ends. Raises Lost, SettingsError, BadFile."""
+    """Join a group and serve in it, and in those after it, until stop is set or somebody does not come back.
+
+    Raises Lost, SettingsError and BadFile.
+    """
     me = member(settings.stages)
-    ready = _Readiness()
+    structlog.contextvars.bind_contextvars(rank=me.rank)
+    ready = Readiness()
     # Ranks on one host have one set of settings: only the first of them has the port.
     port = settings.health_port if os.environ.get("LOCAL_RANK", "0") == "0" else 0
     async with HealthServer(settings.health_host, port, registry, ready, settings.stack):
-        joining = asyncio.ensure_future(
-            join(me, Ids().token(8), compute, settings.stage_wait_s, ready.wait_for)
+        ready.reason = "reading the model's files"
+        plan, facts = await compute.run(partial(_prepare, settings, me))
+        role: Role = (
+            StageRank(settings, me, compute, ready, plan, facts)
+            if me.rank
+            else FrontRank(settings, broker, compute, registry, ready, plan, facts)
         )
-        if not await done_before(joining, stop):
-            return
-        links = joining.result()
-        try:
-            if me.rank == 0:
-                await _serve_front(settings, broker, compute, registry, links, ready, stop)
-            else:
-                await _serve_stage(settings, me, compute, links, ready)
-        finally:
-            links.close()
+        meeting = Rendezvous(me, Ids().token(8))
+        while True:
+            joining = join(me, meeting, compute, settings.stage_wait_s, ready.wait_for)
+            links = await unless(joining, stop)
+            if links is None or not await serve_once(role, me, links, stop):
+                return
+            meeting.leave()
 
 
-async def _serve_front(
-    settings: VerifierSettings,
-    broker: Broker,
-    compute: Compute,
-    registry: CollectorRegistry,
-    links: Links,
-    ready: _Readiness,
-    stop: asyncio.Event,
-) -> None:
-    """Rank 0: start the group and be its verifier."""
-    ready.reason = "loading the target"
-    plan = await compute.run(partial(model_plan, settings))
-    facts = await compute.run(partial(facts_of, settings, plan, 0))
-    ring = Ring(facts, settings.stages, links.inbound, links.outbound)
-    target = await compute.run(partial(front_target, settings, plan))
-    assigned = await ring.start(partial(assignment, settings, plan, target.call_cost))
-    await ring.ready()
-    log.info("group ready", stages=ring.stages, layers=assigned.layers, pool=target.pool_tokens)
-    passes = PipelinedPasses(target, ring, compute)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(ring.run(stop))  # beats, also while the drafter is loaded
-        drafter = await compute.run(partial(build_tree_drafter, settings, target))
-        verifier = ready.verifier = Verifier(
-            settings,
-            broker,
-            target,
-            compute,
-            Ids(settings.seed),
-            registry,
-            target.vocabulary_blocks,
-            passes=passes,
-        )
-        trees = None
-        if drafter is not None:
-            worth = partial(rows_worth_sending, stage_law(assigned.layers, ring.facts))
-            passes.engine = TreeEngine(
-                target, ring, compute, drafter, verifier.planning, verifier.commit_step, worth, passes.depth
-            )
-            trees = group.create_task(passes.engine.run())
-        await verifier.run(stop)
-        if trees is not None:
-            trees.cancel()
-        await ring.end()
+async def serve_once(role: Role, me: Member, links: Links, stop: asyncio.Event) -> bool:
+    """Serve in one group, and leave it. Whether to join the next one. Raises what another group would not mend."""
+    notice: Failed | None = Failed(me.rank, "its process has ended")
+    try:
+        await role.serve(links, stop)
+        notice = None
+        return me.rank > 0 and not me.elastic  # rank 0 may be replaced by a newer one
+    except Exception as raised:
+        error = weightiest(raised)
+        notice = None  # where it was passed on already
+        if not isinstance(error, RankFailed | RankUnfit):
+            notice = Failed(me.rank, words(error)[:2000], final=isinstance(error, SettingsError | BadFile))
+        own = isinstance(error, RankFailed) and error.failed.rank == me.rank
+        if stop.is_set() and isinstance(error, Lost):
+            return False
+        if not isinstance(error, Lost) or own or me.elastic:
+            raise error from None
+        log.warning("the group has ended", why=str(error))
+        return True
+    finally:
+        await links.leave(notice)
 
 
-async def _serve_stage(
-    settings: VerifierSettings, me: Member, compute: Compute, links: Links, ready: _Readiness
-) -> None:
-    """A stage: computes until rank 0 ends the group, so that nothing is cut off by a signal to all processes."""
-    ready.reason = "loading its layers"
-    plan = await compute.run(partial(model_plan, settings))
-    facts = await compute.run(partial(facts_of, settings, plan, me.rank))
-    last = me.rank == me.world - 1
-    load = block_loader(settings, plan, me.rank)
-    stage = Stage(facts, last, links.inbound, links.outbound, compute, load)
-    ready.reason = None
-    await stage.run()
+def weightiest(error: BaseException) -> BaseException:
+    """Of the errors in a group the one that says most: what is no loss of others, who failed, a broken link."""
+    found = list(_leaves(error))
+    return min(
+        found,
+        key=lambda one: (
+            isinstance(one, Lost),
+            not isinstance(one, RankFailed),
+            not isinstance(one, LinkBroken),
+        ),
+    )
 
 
-async def done_before(task: "asyncio.Future[Links]", stop: asyncio.Event) -> bool:
-    """Whether the task ends before stop is set; else it is cancelled."""
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _leaves(one)
+    else:
+        yield error
+
+
+def _prepare(settings: VerifierSettings, me: Member) -> tuple[ModelPlan, Facts]:
+    """The model and what this rank is. Blocks. Raises SettingsError and BadFile, which name the rank."""
+    try:
+        plan = model_plan(settings)
+        return plan, facts_of(settings, plan, me.rank)
+    except (SettingsError, BadFile) as error:
+        raise type(error)(f"rank {me.rank}: {error}") from error
+
+
+async def unless(work: "Coroutine[Any, Any, T]", stop: asyncio.Event) -> T | None:
+    """The work's result; None when stop is set before it ends, which cancels it."""
+    task = asyncio.ensure_future(work)
+    if await done_before(task, stop):
+        return task.result()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return None
+
+
+async def done_before(task: "asyncio.Future[Any]", stop: asyncio.Event) -> bool:
+    """Whether the task ends before stop is set."""
     stopping = asyncio.ensure_future(stop.wait())
-    await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if not task.done():
-        task.cancel()
-        return False
-    return True
+    try:
+        await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+    return task.done()

@@ -5,13 +5,14 @@ Beats and failures pass a running computation; pieces and what ends them keep th
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Final, NoReturn, Protocol, TypeVar
 
 import structlog
 
-from services.verifier.stages.link import Inbound, LinkBroken, Outbound
+from services.verifier.stages.link import LAST_S, Inbound, LinkBroken, Outbound
 from services.verifier.stages.messages import (
     Assign,
     Beat,
@@ -27,10 +28,12 @@ from services.verifier.stages.messages import (
     StageState,
 )
 from shared.compute.compute import Compute
-from shared.runtime.service import Lost
+from shared.runtime.errors import words
+from shared.runtime.service import BadFile, Lost
+from shared.runtime.settings import SettingsError
 
 SILENCE_S: Final = 10.0  # without any message: the rank before is dead or cut off
-START_S: Final = 600.0  # the same until all ranks have loaded
+START_S: Final = 60.0  # the same for the first messages, before there are beats
 MAX_WAITING: Final = 256  # pieces; rank 0 keeps far fewer under way
 
 M = TypeVar("M", bound=Message)
@@ -60,6 +63,19 @@ class RankFailed(Lost):
         self.failed = failed
 
 
+class RankUnfit(SettingsError):
+    """A rank has a setting or a file with which the group cannot work; the text names it and says which."""
+
+    def __init__(self, failed: Failed) -> None:
+        super().__init__(f"rank {failed.rank}: {failed.line}")
+        self.failed = failed
+
+
+def failure(failed: Failed) -> RankFailed | RankUnfit:
+    """The error of a rank that has read, or sent, this."""
+    return RankUnfit(failed) if failed.final else RankFailed(failed)
+
+
 class Stage:
     """One rank of the ring that computes layers. All parts are injected."""
 
@@ -80,66 +96,73 @@ class Stage:
         self._compute = compute
         self._load = load
         self._cost_s = cost_s
-        self._waiting: asyncio.Queue[Piece | End] = asyncio.Queue(MAX_WAITING)
+        self._waiting: asyncio.Queue[Ready | Piece | End] = asyncio.Queue(
+            MAX_WAITING + 1
+        )  # the end has a place
         self._begun = 0.0  # of the pass under way; 0.0 = none
         self._state = StageState(facts.rank, 0, 0, 0, 0, 0, 0)
 
     async def run(self) -> None:
-        """Agree, load and compute until rank 0 ends the group. Raises RankFailed and LinkBroken."""
-        try:
-            block = await self._start()
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._read())
-                group.create_task(self._work(block))
-        except* LinkBroken as broken:
-            raise broken.exceptions[0] from None
-        except* RankFailed as failed:
-            raise failed.exceptions[0] from None
+        """Agree, load and compute until rank 0 ends the group.
 
-    async def _start(self) -> Pieces:
-        """The first messages: facts, our layers, readiness."""
+        Raises RankFailed, RankUnfit and LinkBroken, also several of them as a group.
+        """
         hello = await self._expect(Hello)
         await self._outbound.send(Hello((*hello.facts, self._facts)))
         assign = await self._expect(Assign)
         await self._outbound.send(assign)  # so that the stages behind load at the same time
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._read())
+            group.create_task(self._work(assign))
+
+    async def _load_layers(self, assign: Assign) -> Pieces:
+        """Our layers; beats are passed on meanwhile. Raises RankFailed and RankUnfit."""
         try:
             block = await self._compute.run(lambda: self._load(assign))
         except Exception as error:  # whatever torch and the file system raise: rank 0 must learn why
-            log.exception("layers not loaded")
-            await self._fail(f"cannot load its layers: {error}")
+            final = isinstance(error, BadFile | SettingsError)
+            if not final:
+                log.exception("layers not loaded")
+            await self._fail(f"cannot load its layers: {words(error)}", final)
         self._state = replace(self._state, layers=block.layers)
-        await self._outbound.send(await self._expect(Ready))
         return block
 
     async def _expect(self, kind: type[M]) -> M:
-        """The next message, which is of this kind, or beats. Raises RankFailed for any other."""
-        while True:
-            message = await self._receive(START_S)
-            if isinstance(message, kind):
-                return message
-            if not isinstance(message, Beat):
-                await self._fail(f"expected {kind.__name__}, read {type(message).__name__}")
+        """The next message, which is of this kind. Raises RankFailed for any other."""
+        message = await self._receive(START_S)
+        if not isinstance(message, kind):
+            await self._fail(f"expected {kind.__name__}, read {type(message).__name__}")
+        return message
 
     async def _read(self) -> None:
         """Read until the end of the group. Never waits for a computation."""
+        ready = False
         while True:
             message = await self._receive(SILENCE_S)
             match message:
                 case Beat():
                     await self._outbound.send(Beat(message.stamp_us, (*message.stages, self._now())))
-                case Piece() | End() if not self._waiting.full():
+                case Ready() if not ready:
+                    ready = True
                     self._waiting.put_nowait(message)
-                    if isinstance(message, End):
-                        return
+                case Piece() if ready and self._waiting.qsize() < MAX_WAITING:
+                    self._waiting.put_nowait(message)
+                case End():
+                    self._waiting.put_nowait(message)
+                    return
                 case _:
                     await self._fail(
                         f"{type(message).__name__} out of place, {self._waiting.qsize()} waiting"
                     )
 
-    async def _work(self, block: Pieces) -> None:
-        """Compute pieces in their order, until the end."""
+    async def _work(self, assign: Assign) -> None:
+        """Load, say so, and compute pieces in their order, until the end."""
         loop = asyncio.get_running_loop()
+        block = await self._load_layers(assign)
         while not isinstance(piece := await self._waiting.get(), End):
+            if isinstance(piece, Ready):
+                await self._outbound.send(piece)
+                continue
             self._begun = loop.time()
             try:
                 hidden = await self._compute.run(partial(block.run, piece), self._cost_s(piece))
@@ -159,15 +182,19 @@ class Stage:
         except RingMessageError as error:
             await self._fail(str(error))
         if isinstance(message, Failed):
-            await self._outbound.send(message)
-            raise RankFailed(message)
+            await self._report(message)
         return message
 
-    async def _fail(self, line: str) -> NoReturn:
-        """Tell the others why we cannot go on. Raises RankFailed."""
-        failed = Failed(self._facts.rank, line[:2000])
-        await self._outbound.send(failed)
-        raise RankFailed(failed)
+    async def _fail(self, line: str, final: bool = False) -> NoReturn:
+        """Tell the others why we cannot go on. Raises RankFailed or RankUnfit."""
+        await self._report(Failed(self._facts.rank, line[:2000], final))
+
+    async def _report(self, failed: Failed) -> NoReturn:
+        """Pass a failure on, unless the next rank is the one that failed, and raise it."""
+        if failed.rank != (0 if self._last else self._facts.rank + 1):
+            with suppress(LinkBroken):
+                await self._outbound.send(failed, LAST_S)
+        raise failure(failed)
 
     def _count(self, piece: Piece, seconds: float) -> None:
         state, tokens = self._state, sum(row.count for row in piece.rows)
@@ -182,4 +209,9 @@ class Stage:
     def _now(self) -> StageState:
         """Our state for a beat."""
         running = asyncio.get_running_loop().time() - self._begun if self._begun else 0.0
-        return replace(self._state, waiting=self._waiting.qsize(), running_us=round(running * 1e6))
+        return replace(
+            self._state,
+            waiting=self._waiting.qsize(),
+            running_us=round(running * 1e6),
+            sent_bytes=self._outbound.sent_bytes,
+        )

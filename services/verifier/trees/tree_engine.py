@@ -83,6 +83,7 @@ class TreeEngine:
         self._in_flight = in_flight
         self._open: dict[str, _Open] = {}
         self._opened = 0
+        self._over: list[str] = []  # that the drafter has not forgotten
         self._under_way: deque[_UnderWay] = deque()
         self._commits: asyncio.Queue[tuple[_Open, Verdict]] = asyncio.Queue()
         self._changed = asyncio.Event()
@@ -110,8 +111,9 @@ class TreeEngine:
         await self._keep(one, min(one.tree.fed_length, len(one.tree.ids) - 1))
 
     def drop(self, session: str) -> None:
-        """Forget a session that is over, or known no more."""
+        """Forget a session that is over, or known no more; the drafter does before its next level."""
         self._open.pop(session, None)
+        self._over.append(session)
 
     async def run(self) -> None:
         """Serve all open sessions. Raises PassesEnded."""
@@ -152,7 +154,7 @@ class TreeEngine:
         if step is None:
             return
         if step.finish:
-            self._open.pop(tree.name)
+            self.drop(tree.name)
         else:
             await self._keep(opened, step.length, step.kept)
         verdict = tree_verdict(
@@ -236,6 +238,10 @@ class TreeEngine:
     # --- drafts -------------------------------------------------------------------------------------
     async def _grow(self) -> bool:
         """One level of the drafter: the likeliest nodes that are not expanded. False when there are none."""
+        if self._over:
+            over, self._over = self._over, []
+            for session in over:
+                await self._compute.run(partial(self._drafter.forget, session))
         leaves = [
             (1.0 if node == ROOT else one.tree.tree.survival(node), -one.order, name, node)
             for name, one in self._open.items()

@@ -380,7 +380,18 @@ async def test_what_is_deployed_and_who_is_alive_can_be_read() -> None:
         assert (deployment["vocab"], deployment["pool_tokens"]) == ("1000", "16384")
         (heartbeat,) = await bench.broker.presence.alive("verifier")
         assert (heartbeat.name, heartbeat.capacity, heartbeat.load) == ("v", 16384, 48)
+        assert heartbeat.detail == "modelled modelled"
         assert bench.verifier.not_ready_reason() is None
+
+
+@on_bench
+async def test_the_heartbeat_says_where_the_layers_run() -> None:
+    async with Bench() as bench:
+        passes = bench.verifier._passes
+        passes.detail = lambda: "2 stages of 3, 1 layers"  # type: ignore[method-assign]
+        await bench.verifier._presence.announce()
+        (heartbeat,) = await bench.broker.presence.alive("verifier")
+        assert heartbeat.detail == "modelled modelled, 2 stages of 3, 1 layers"
 
 
 @on_bench

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.runtime.service import EXIT_REFUSED
+from shared.runtime.service import EXIT_LOST, EXIT_REFUSED
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -35,3 +35,17 @@ def test_a_refused_service_says_so_by_its_code_on_a_full_disk_too(stderr: str) -
     with Path(stderr).open("w") as sink:
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stderr=sink, check=False)
     assert done.returncode == EXIT_REFUSED
+
+
+def test_a_service_that_lost_its_neighbours_ends_although_a_thread_still_waits_for_them() -> None:
+    code = (
+        "import asyncio, threading\n"
+        "from shared.runtime.service import Lost, main\n"
+        "async def run(_):\n"
+        "    threading.Thread(target=threading.Event().wait).start()\n"
+        "    raise Lost('rank 2 is gone')\n"
+        "main('test', run)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == EXIT_LOST
+    assert done.stderr == "test: rank 2 is gone\n"

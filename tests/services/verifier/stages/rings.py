@@ -129,7 +129,7 @@ async def pipeline(
         for stage in stages:
             group.create_task(stage.run())
         await ring.start(lambda _: Assign(tuple(layers), target.call_cost))
-        await ring.ready()
         group.create_task(ring.run(asyncio.Event()))
+        await ring.ready()
         yield Pipeline(target, ring, links, stages)
         await ring.end()

@@ -98,9 +98,9 @@ class GroupPass:
 
     def _build_mask(self, window: int | None) -> Tensor | None:
         group = self._group
-        alone = (
-            len(group.rows) == 1 and group.queries == 1 and self._slots is None
-        )  # reads no unneeded position
+        alone = (  # reads no unneeded position: a single token, of a row without open nodes beside its own path
+            len(group.rows) == 1 and group.queries == 1 and self._slots is None and not group.rows[0].row.open
+        )
         if alone and (window is None or group.length <= window):
             return None
         device = self._like.device

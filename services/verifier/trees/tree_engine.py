@@ -131,8 +131,10 @@ class TreeEngine:
         waiting: list[asyncio.Future[object]] = [changed]  # type: ignore[list-item]  # Future is invariant
         if self._under_way:
             waiting.append(self._ring.future(self._under_way[0].launched.number))  # type: ignore[arg-type]
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        changed.cancel()
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            changed.cancel()
 
     # --- results ------------------------------------------------------------------------------------
     async def _finish(self) -> bool:

@@ -60,3 +60,13 @@ async def test_pieces_of_a_tree_are_under_way_together_in_a_pipeline(tmp_path: P
             choices = piped.target.finish(launched, await piped.ring.result(launched.number))["a"]
             for node, token in enumerate(choices.tokens, start=first):
                 assert token == alone(config, [*PROMPT, *tree.path(node)], tree.sampling)
+
+
+def test_a_single_node_does_not_see_the_open_nodes_beside_its_path() -> None:
+    config = configs()["llama"]
+    one, tree = target(config), FedTree("a", list(PROMPT), params(1))
+    assert one.admit("a", (), [], len(PROMPT) + 8)
+    one.forward([TargetRow("a", 0, PROMPT, len(PROMPT), False, tree.sampling)])
+    for node, (token, parent) in enumerate([(30, -1), (31, -1), (32, 0), (33, 1), (34, -1)]):
+        (choices,) = one.forward([tree.grow([token], [parent])])
+        assert choices.tokens == (alone(config, [*PROMPT, *tree.path(node)], tree.sampling),)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from cli.bench.pipeline.measure import RATIO_NAMES, measure
+from cli.bench.pipeline.measure import RATIO_NAMES, TEXTS, measure
 from cli.bench.pipeline.options import Cell
 from loadgen.measuring.progress import Steps
 from loadgen.measuring.result import command
@@ -41,12 +41,12 @@ def run_bench(bench: PipelineBench) -> None:
     config = {"methods": list(bench.methods), "seed": bench.seed, "tokens": bench.tokens}
     known = {place(cell): cell for cell in finished(bench.file, config)}
     console, found = Console(), list(known.values())
-    modes = ("simulated", "live") if bench.live else ("simulated",)
+    modes = {"simulated": 1, "live": TEXTS} if bench.live else {"simulated": 1}  # and ticks of a method
     with Steps(console) as steps:
-        step = steps.step("methods measured", len(bench.cells) * len(bench.methods) * len(modes))
+        step = steps.step("steps", len(bench.cells) * len(bench.methods) * sum(modes.values()))
         for cell, mode in product(bench.cells, modes):
             if place({"mode": mode, **cell.place(bench.seed)}) in known:
-                for _ in bench.methods:
+                for _ in range(modes[mode] * len(bench.methods)):
                     step.advance()
                 continue
             found.append(measuring(mode)(cell, bench.methods, bench.seed, bench.tokens, step.advance))

@@ -25,19 +25,21 @@ def measure_live(
 ) -> dict[str, Any]:
     """The cell's result as `measure` has it, in seconds of the wall clock. Raises CommandError, ProcessFailed."""
 
-    async def work(ring: LiveRing) -> dict[str, Any]:
-        found = {}
-        for name in methods:
-            method = METHODS[name].make(cell.law, cell.p1, cell.users)
-            runs = [
-                await run_over(ring, method, cell.law, cell.p1, cell.users, tokens, TEXTS * seed + text)
-                for text in range(TEXTS)
-            ]
-            found[name] = summary(runs) | {"settings": settings_of(method)}
-            tick(f"live {name}: {found[name]['tokens_per_s']:.4g} tokens/s")
-        return found
+    made = {name: METHODS[name].make(cell.law, cell.p1, cell.users) for name in methods}
 
-    return as_result("live", cell, seed, asyncio.run(run_live(cell.law, work)))
+    async def work(ring: LiveRing) -> dict[str, list[Outcome]]:
+        runs: dict[str, list[Outcome]] = {name: [] for name in methods}
+        for text in range(TEXTS):  # by turns, so that a busy moment of the machine slows all methods
+            for name, method in made.items():
+                run_seed = TEXTS * seed + text
+                run = await run_over(ring, method, cell.law, cell.p1, cell.users, tokens, run_seed)
+                runs[name].append(run)
+                tick(f"live {name}: {run.tokens_per_s:.4g} tokens/s")
+        return runs
+
+    runs = asyncio.run(run_live(cell.law, work))
+    found = {name: summary(runs[name]) | {"settings": settings_of(made[name])} for name in methods}
+    return as_result("live", cell, seed, found)
 
 
 async def run_over(

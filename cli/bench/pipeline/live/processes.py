@@ -33,11 +33,12 @@ BLAME_S: Final = 2.0  # for the processes to end after a link broke
 
 
 class StageProcesses:
-    """The processes of stages 1 … N."""
+    """The processes of stages 1 … N. pids: their ids, in this order, once they were started."""
 
     def __init__(self, law: PipelineLaw) -> None:
         self._law = law
         self.world = len(law.stages) + 1
+        self.pids: list[int] = []
         self._processes: list[asyncio.subprocess.Process] = []
         self._ends: list[asyncio.Task[bytes]] = []  # what each has written to stderr, when it is over
 
@@ -57,6 +58,7 @@ class StageProcesses:
             except OSError as error:
                 raise ProcessFailed(f"stage {rank} cannot be started: {error}") from None
             self._processes.append(process)
+            self.pids.append(process.pid)
             self._ends.append(asyncio.create_task(_last_words(process)))
 
     async def watch(self) -> None:

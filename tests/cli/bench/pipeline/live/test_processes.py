@@ -25,7 +25,7 @@ LAW = LAWS["edge"](2, 0.3)
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[StageProcesses]:
     """The processes that a test starts."""
-    found = []
+    found: list[StageProcesses] = []
 
     class Noted(StageProcesses):
         def __init__(self, *given: Any) -> None:

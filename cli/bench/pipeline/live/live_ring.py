@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Coroutine, Sequence
+from statistics import median
 from typing import Any, Final, TypeVar
 
 from cli.bench.pipeline.live.hidden import check, to_tensor
@@ -15,6 +16,8 @@ from simulator.pipeline.ring import Row
 from simulator.pipeline.timeline import Timeline
 
 T = TypeVar("T")
+PROBES: Final = 25  # messages that measure a hop
+PROBE_S: Final = 0.02  # between them
 CONTROL_S: Final = 120.0  # for a report to come around, behind the pieces that are under way
 
 
@@ -93,6 +96,17 @@ class LiveRing:
         return self._returned.popleft() if self._returned else None
 
     # --- runs ---------------------------------------------------------------------------------------
+    async def measure_hop(self) -> float:
+        """Time of a hop in ms: median of messages around the idle ring. Raises TimeoutError."""
+        loop, hops = asyncio.get_running_loop(), []
+        async with asyncio.timeout(CONTROL_S):
+            for _ in range(PROBES):
+                began = loop.time()
+                await self._around(TurnOver())
+                hops.append(1e3 * (loop.time() - began) / (self._stages + 1))
+                await asyncio.sleep(PROBE_S)
+        return median(hops)
+
     async def finish(self, timeline: Timeline) -> None:
         """End a run: let all that is under way come back, and add what the ranks did. Raises TimeoutError."""
         await self._sender.flush()

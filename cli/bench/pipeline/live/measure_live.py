@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from cli.bench.pipeline.live.live_ring import LiveRing
@@ -23,29 +24,37 @@ EXTRA_S: Final = 60.0
 def measure_live(
     cell: Cell, methods: Sequence[str], seed: int, tokens: int, tick: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
-    """The cell's result as `measure` has it, in seconds of the wall clock. Raises CommandError, ProcessFailed."""
+    """The cell's result as `measure` has it, in seconds of the wall clock, and measured_hop_ms of a real hop.
+
+    Raises CommandError, ProcessFailed, WrongText.
+    """
 
     made = {name: METHODS[name].make(cell.law, cell.p1, cell.users) for name in methods}
 
-    async def work(ring: LiveRing) -> dict[str, list[Outcome]]:
+    async def work(ring: LiveRing) -> tuple[float, dict[str, list[Outcome]]]:
         runs: dict[str, list[Outcome]] = {name: [] for name in methods}
+        hop_ms = await ring.measure_hop()
+        law = replace(cell.law, hop_ms=max(hop_ms, cell.law.hop_ms))  # as rank 0 can know it
         for text in range(TEXTS):  # by turns, so that a busy moment of the machine slows all methods
             for name, method in made.items():
                 run_seed = TEXTS * seed + text
-                run = await run_over(ring, method, cell.law, cell.p1, cell.users, tokens, run_seed)
+                run = await run_over(ring, method, law, cell.p1, cell.users, tokens, run_seed)
                 runs[name].append(run)
                 tick(f"live {name}: {run.tokens_per_s:.4g} tokens/s")
-        return runs
+        return hop_ms, runs
 
-    runs = asyncio.run(run_live(cell.law, work))
+    hop_ms, runs = asyncio.run(run_live(cell.law, work))
     found = {name: summary(runs[name]) | {"settings": settings_of(made[name])} for name in methods}
-    return as_result("live", cell, seed, found)
+    return as_result("live", cell, seed, found) | {"measured_hop_ms": hop_ms}
 
 
 async def run_over(
     ring: LiveRing, method: Method, law: PipelineLaw, p1: float, users: int, tokens: int, seed: int
 ) -> Outcome:
-    """`run_method` over a ring of processes. Raises WrongText, and CommandError when it takes too long."""
+    """`run_method` over a ring of processes. law: as rank 0 knows it.
+
+    Raises WrongText, and CommandError when it takes too long.
+    """
     timeline = Timeline(len(law.stages))
     sessions = sessions_of(texts(p1, users, seed))
     context = Context(law, ring, ring, RankZero(law, timeline), sessions, timeline, tokens)

@@ -92,6 +92,10 @@ def test_dead_rows_are_left_out_between_layers() -> None:
     assert timeline.messages == 6 + 2  # two pieces on three links, a decision on two
 
 
+def test_the_time_of_a_hop_is_measured() -> None:
+    assert play(LAW, LiveRing.measure_hop) == pytest.approx(LAW.hop_ms, abs=0.01)
+
+
 def test_a_turn_moves_everything_by_one_stage() -> None:
     async def work(ring: LiveRing) -> list[Any]:
         found = []

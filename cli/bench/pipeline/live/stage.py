@@ -62,7 +62,7 @@ class LiveStage:
                         self._sender.post(done)
                     self._held = None
                 case Report():
-                    self._sender.post(await self._report(packet))
+                    await self._report(packet)
                 case End():
                     self._sender.post(packet)
                     await self._sender.flush()
@@ -103,17 +103,18 @@ class LiveStage:
     def _alive(self, piece: Piece, kept: "range | list[int]") -> list[int]:
         return [at for at in kept if piece.rows[at] in self._living]
 
-    async def _report(self, report: Report) -> Report:
-        """Add what this stage did since the last report, and forget it."""
+    async def _report(self, report: Report) -> None:
+        """Add what this stage did since the last report, and forget it. The report itself is not counted."""
         await self._sender.flush()
         messages, size = self._counted
-        self._counted = self._sender.messages, self._sender.bytes
         added = Report(
             (*report.passes, *self._passes),
-            report.messages + self._counted[0] - messages,
-            report.bytes + self._counted[1] - size,
+            report.messages + self._sender.messages - messages,
+            report.bytes + self._sender.bytes - size,
         )
         self._passes.clear()
         self._living.clear()
         self._held = None
-        return added
+        self._sender.post(added)
+        await self._sender.flush()
+        self._counted = self._sender.messages, self._sender.bytes

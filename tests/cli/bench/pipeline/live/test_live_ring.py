@@ -92,8 +92,18 @@ def test_dead_rows_are_left_out_between_layers() -> None:
     assert timeline.messages == 6 + 2  # two pieces on three links, a decision on two
 
 
-def test_the_time_of_a_hop_is_measured() -> None:
-    assert play(LAW, LiveRing.measure_hop) == pytest.approx(LAW.hop_ms, abs=0.01)
+def test_the_time_of_a_hop_is_measured_and_its_messages_belong_to_no_run() -> None:
+    timeline = Timeline(2)
+
+    async def work(ring: LiveRing) -> Any:
+        hop_ms = await ring.measure_hop()
+        ring.send(rows(0))
+        await ring.receive()
+        await ring.finish(timeline)
+        return hop_ms
+
+    assert play(LAW, work) == pytest.approx(LAW.hop_ms, abs=0.01)
+    assert timeline.messages == 3
 
 
 def test_a_turn_moves_everything_by_one_stage() -> None:

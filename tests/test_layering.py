@@ -20,6 +20,7 @@ KEPT_TO = {
     "torch": [
         "services/verifier/*",
         "shared/speculative/torch_rule.py",
+        "cli/bench/pipeline/live/*",  # processes that send one another tensors
         "cli/bench/verifier/*",
         "cli/calibrate/*",
         "cli/models/*",
@@ -86,7 +87,7 @@ CALLS = {
 }
 # What a person types. Torch and llama.cpp load inside the command that needs them, or in a process of their own.
 TOOLS = ("cli/*", "loadgen/*")
-PROCESSES = ("cli/bench/verifier/*", "cli/reference.py")
+PROCESSES = ("cli/bench/pipeline/live/*", "cli/bench/verifier/*", "cli/reference.py")
 
 
 @cache

@@ -56,10 +56,7 @@ def run_method(method: Method, law: PipelineLaw, p1: float, users: int, tokens: 
     """Decode until `tokens` were emitted for all users together. Raises WrongText."""
     with gc_rarely():
         context = run_virtual(_decode(method, law, texts(p1, users, seed), tokens))
-    for session in context.sessions:
-        if session.emitted != session.text.sequential(len(session.emitted)):
-            raise WrongText(f"{method}: user {session.user}'s text is not the target's own")
-    return _outcome(context)
+    return outcome(method, context)
 
 
 def texts(p1: float, users: int, seed: int) -> list[ModelledText]:
@@ -67,9 +64,13 @@ def texts(p1: float, users: int, seed: int) -> list[ModelledText]:
     return [ModelledText(mixed(seed * 1_000_003 + user), p1) for user in range(users)]
 
 
+def sessions_of(of: Sequence[ModelledText]) -> list[Session]:
+    """The users at the beginning of their texts."""
+    return [Session(user, text) for user, text in enumerate(of)]
+
+
 async def _decode(method: Method, law: PipelineLaw, of: Sequence[ModelledText], tokens: int) -> Context:
-    timeline = Timeline(len(law.stages))
-    sessions = [Session(user, text) for user, text in enumerate(of)]
+    timeline, sessions = Timeline(len(law.stages)), sessions_of(of)
     async with ModelledRing(law, timeline) as ring:
         turns = LockStepRing(law, timeline)
         context = Context(law, ring, turns, RankZero(law, timeline), sessions, timeline, tokens)
@@ -77,8 +78,11 @@ async def _decode(method: Method, law: PipelineLaw, of: Sequence[ModelledText], 
     return context
 
 
-def _outcome(context: Context) -> Outcome:
-    """Measure what was emitted after the first tenth."""
+def outcome(method: Method, context: Context) -> Outcome:
+    """Measure what a run emitted after the first tenth. Raises WrongText."""
+    for session in context.sessions:
+        if session.emitted != session.text.sequential(len(session.emitted)):
+            raise WrongText(f"{method}: user {session.user}'s text is not the target's own")
     emissions, cut = context.emissions, CUT * context.ends_at
     measured = [at for at, (_, tokens) in enumerate(emissions) if tokens >= cut]
     first, last = measured[0], len(emissions) - 1

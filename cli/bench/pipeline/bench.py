@@ -1,14 +1,15 @@
 """Runs the cells of `outrider bench pipeline`, keeps what is finished, and prints a table."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
 
-from cli.bench.pipeline.measure import RATIO_NAMES, measure
+from cli.bench.pipeline.measure import RATIO_NAMES, TEXTS, measure
 from cli.bench.pipeline.options import Cell
 from loadgen.measuring.progress import Steps
 from loadgen.measuring.result import command
@@ -16,12 +17,12 @@ from loadgen.measuring.table import table
 from loadgen.results.result_file import write_result
 
 KIND: Final = "pipeline"
-PLACE: Final = ("law", "beta_ms", "per_token_ms", "stages", "hop_ms", "p1", "users", "seed")
+PLACE: Final = ("mode", "law", "beta_ms", "per_token_ms", "stages", "hop_ms", "p1", "users", "seed")
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineBench:
-    """What is measured, and where the result goes."""
+    """What is measured, and where the result goes. live: over processes as well as simulated."""
 
     cells: Sequence[Cell]
     methods: Sequence[str]
@@ -29,22 +30,28 @@ class PipelineBench:
     tokens: int
     file: Path
     picture: Path | None
+    live: bool = False
 
 
 def run_bench(bench: PipelineBench) -> None:
-    """Measure the cells one by one. Each is written when it is finished, so that Ctrl-C loses one. Raises OSError."""
+    """Measure the cells one by one. Each is written when it is finished, so that Ctrl-C loses one.
+
+    Raises OSError, and with live ProcessFailed.
+    """
     config = {"methods": list(bench.methods), "seed": bench.seed, "tokens": bench.tokens}
     known = {place(cell): cell for cell in finished(bench.file, config)}
     console, found = Console(), list(known.values())
+    modes = {"simulated": 1, "live": TEXTS} if bench.live else {"simulated": 1}  # and ticks of a method
     with Steps(console) as steps:
-        step = steps.step("methods measured", len(bench.cells) * len(bench.methods))
-        for cell in bench.cells:
-            if place(cell.place(bench.seed)) in known:
-                for _ in bench.methods:
+        step = steps.step("steps", len(bench.cells) * len(bench.methods) * sum(modes.values()))
+        for cell, mode in product(bench.cells, modes):
+            if place({"mode": mode, **cell.place(bench.seed)}) in known:
+                for _ in range(modes[mode] * len(bench.methods)):
                     step.advance()
                 continue
-            found.append(measure(cell, bench.methods, bench.seed, bench.tokens, step.advance))
-            write_result(bench.file, KIND, config, {"command": command(), "cells": found}, measured=False)
+            found.append(measuring(mode)(cell, bench.methods, bench.seed, bench.tokens, step.advance))
+            body = {"command": command(), "cells": found}
+            write_result(bench.file, KIND, config, body, measured=any(one["mode"] == "live" for one in found))
     rows = [row(cell) for cell in found]
     console.print(table(rows, columns("{%s:.4g}", bench.methods), "tokens/s of all users"))
     console.print(table(rows, columns("{%s:.2f}", RATIO_NAMES), "ratios"))
@@ -54,6 +61,15 @@ def run_bench(bench: PipelineBench) -> None:
 
         draw(bench.picture, found, bench.cells[0], bench.seed)
         console.print(f"drawn in {bench.picture}", soft_wrap=True)
+
+
+def measuring(mode: str) -> Callable[..., dict[str, Any]]:
+    """What measures a cell. Torch is loaded for a live one only."""
+    if mode == "live":
+        from cli.bench.pipeline.live.measure_live import measure_live
+
+        return measure_live
+    return measure
 
 
 def finished(path: Path, config: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -75,7 +91,8 @@ def place(cell: Mapping[str, Any]) -> str:
 def row(cell: Mapping[str, Any]) -> dict[str, Any]:
     """A line of the tables: law, stages, hop, p1 and users, then rates and ratios."""
     rates = {name: one["tokens_per_s"] for name, one in cell["methods"].items()}
-    label = f"{cell['law']} {cell['stages']} {cell['hop_ms']:g} {cell['p1']:g} {cell['users']}"
+    label = "live " if cell["mode"] == "live" else ""
+    label += f"{cell['law']} {cell['stages']} {cell['hop_ms']:g} {cell['p1']:g} {cell['users']}"
     return {"cell": label, **rates, **cell["ratios"]}
 
 

@@ -1,12 +1,15 @@
 """`outrider bench pipeline`: its options. The simulator is imported inside the command."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
-from cli.command.cli_errors import cli_errors, fail
+from cli.command.cli_errors import cli_errors
 from cli.command.options import STATE, writable
+
+TOKENS: Final = 2500
+LIVE_TOKENS: Final = 100
 
 
 def pipeline(
@@ -21,8 +24,11 @@ def pipeline(
     users: Annotated[str, typer.Option(help="Users at the same time.")] = "1",
     methods: Annotated[str, typer.Option(help="Methods, see below.")] = "a,b,c,d,e,f,h,c_star",
     seed: Annotated[int, typer.Option(min=0, max=9999, help="Of the texts.")] = 1,
-    tokens: Annotated[int, typer.Option(min=100, max=10**6, help="Of each of a method's three runs.")] = 2500,
-    live: Annotated[bool, typer.Option("--live", help="Over processes instead of virtual time.")] = False,
+    tokens: Annotated[
+        int | None,
+        typer.Option(min=100, max=10**6, help="Of each of three runs.", show_default="2500, --live 100"),
+    ] = None,
+    live: Annotated[bool, typer.Option("--live", help="Also over processes, with a real clock.")] = False,
     json_file: Annotated[
         Path, typer.Option("--json", dir_okay=False, callback=writable, help="Result file.")
     ] = STATE / "pipeline.json",
@@ -31,6 +37,7 @@ def pipeline(
     ] = None,
 ) -> None:
     """Compare methods of decoding when the target is split over a pipeline of machines, on virtual time.
+    With --live also over processes of this machine, one a stage, that sleep instead of computing.
 
     Lists are separated by commas; all their combinations are cells of the result. Cells that the result file has
     already are not measured again. Every text is compared with the target's own.
@@ -45,8 +52,6 @@ def pipeline(
 
     Example: outrider bench pipeline --stages 2,4,7 --hop-ms 0.3,3,10 --law edge,cpu --methods c,c_star,f
     """
-    if live:
-        fail("--live: pipelines of processes are not built yet; leave it out to simulate")
     from cli.bench.pipeline.bench import PipelineBench, run_bench
     from cli.bench.pipeline.options import cells, names
     from simulator.pipeline.methods.registry import METHODS
@@ -54,4 +59,5 @@ def pipeline(
     with cli_errors():
         planned = cells(law, stages, hop_ms, p1, users)
         chosen = names("methods", methods, list(METHODS))
-        run_bench(PipelineBench(planned, chosen, seed, tokens, json_file, picture))
+        tokens = tokens or (LIVE_TOKENS if live else TOKENS)
+        run_bench(PipelineBench(planned, chosen, seed, tokens, json_file, picture, live))

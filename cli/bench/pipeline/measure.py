@@ -26,12 +26,12 @@ def measure(
         ]
         found[name] = summary(runs) | {"settings": settings_of(method)}
         tick(f"{name}: {found[name]['tokens_per_s']:.4g} tokens/s")
-    return {
-        "mode": "simulated",
-        **cell.place(seed),
-        "methods": found,
-        "ratios": ratios(found),
-    }
+    return as_result("simulated", cell, seed, found)
+
+
+def as_result(mode: str, cell: Cell, seed: int, found: dict[str, Any]) -> dict[str, Any]:
+    """A cell of a result file. mode: simulated or live; found: figures by method."""
+    return {"mode": mode, **cell.place(seed), "methods": found, "ratios": ratios(found)}
 
 
 def summary(runs: Sequence[Outcome]) -> dict[str, Any]:

@@ -142,10 +142,20 @@ def test_ctrl_c_keeps_the_cells_that_are_finished(tmp_path: Path, monkeypatch: p
     assert [cell["p1"] for cell in json.loads(out.read_text())["cells"]] == [0.75]
 
 
-def test_live_pipelines_say_that_they_are_not_built_yet() -> None:
-    done = run("--live")
-    assert done.exit_code == 1
-    assert "--live: pipelines of processes are not built yet" in done.stderr
+def test_live_cells_stand_beside_the_simulated_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pretend(mode: str) -> Any:
+        return lambda cell, *others: {**measure(cell, *others), "mode": mode}
+
+    monkeypatch.setattr(bench, "measuring", pretend)
+    out = tmp_path / "out.json"
+    options = ("--live", "--law", str(write_law(tmp_path)), "--methods", "a", "--json", str(out))
+    done = run(*options)
+    assert done.exit_code == 0, done.output
+    assert "live mine 2" in done.output
+    result = json.loads(out.read_text())
+    assert result["config"]["tokens"] == 100
+    assert "hardware" in result
+    assert [cell["mode"] for cell in result["cells"]] == ["simulated", "live"]
 
 
 def test_the_picture_is_drawn(tmp_path: Path) -> None:

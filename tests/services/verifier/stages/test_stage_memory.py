@@ -50,7 +50,7 @@ if rank:
     table = tuple(range(pool // settings.page_tokens))
     for begin in range(0, pool, 64):  # every page is written
         hidden = to_bytes(torch.randn(64, plan.config.hidden_size))
-        block.run(Piece(1, (), (), (PieceRow(begin, 64, 64, (), table),), hidden))
+        block.run(Piece(1, (), (), (PieceRow(begin, 64, 64, (), (), table),), hidden))
 else:
     FrontLoader(settings, plan)()
 print(peak())

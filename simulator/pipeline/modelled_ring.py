@@ -1,7 +1,6 @@
 """A pipeline of modelled stages on the running loop's clock. Links do not queue, but keep the order of messages."""
 
 import asyncio
-from collections import deque
 from collections.abc import Sequence
 from math import ceil
 from typing import Final
@@ -9,6 +8,7 @@ from typing import Final
 from shared.planning.pieces import PipelineLaw
 from shared.speculative.draft_tree import Decision
 from simulator.pipeline.laws import ROW_BYTES
+from simulator.pipeline.returned import Returned
 from simulator.pipeline.ring import Row
 from simulator.pipeline.timeline import Pass, Timeline
 
@@ -23,8 +23,7 @@ class ModelledRing:
         self._law, self._timeline = law, timeline
         self._inboxes: list[asyncio.Queue[list[Row]]] = [asyncio.Queue() for _ in law.stages]
         self._last_arrivals = [0.0] * (len(law.stages) + 1)  # on each link
-        self._returned: deque[list[Row]] = deque()
-        self._arrival = asyncio.Event()
+        self._returned = Returned()
         self._dead: dict[tuple[int, int], float] = {}  # when rank 0 announced the death of a row under way
         self._under_way: set[tuple[int, int]] = set()
         self._tasks: list[asyncio.Task[None]] = []
@@ -61,25 +60,15 @@ class ModelledRing:
 
     def ready(self) -> bool:
         """See Ring.ready."""
-        return bool(self._returned)
+        return self._returned.ready()
 
     async def receive(self) -> Sequence[Row]:
         """See Ring.receive."""
-        while not self._returned:
-            self._arrival.clear()
-            await self._arrival.wait()
-        return self._returned.popleft()
+        return await self._returned.receive()
 
     async def wait(self, until: float) -> None:
         """See Ring.wait."""
-        if self._returned:
-            return
-        self._arrival.clear()
-        loop = asyncio.get_running_loop()
-        timer = loop.call_at(until, self._arrival.set) if until < float("inf") else None
-        await self._arrival.wait()
-        if timer is not None:
-            timer.cancel()
+        await self._returned.wait(until)
 
     def _forward(self, to: int, rows: list[Row], ms: float, row_bytes: int) -> None:
         """Let a piece arrive at a stage (from 0), or at rank 0 behind the last one, after so many ms."""
@@ -96,8 +85,7 @@ class ModelledRing:
         for row in rows:
             self._under_way.discard((row.user, row.node))
             self._dead.pop((row.user, row.node), None)
-        self._returned.append(rows)
-        self._arrival.set()
+        self._returned.add(rows)
 
     async def _run(self, stage: int) -> None:
         """One stage: pass after pass."""

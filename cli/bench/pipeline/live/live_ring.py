@@ -1,7 +1,6 @@
 """Rank 0's end of a live pipeline: both kinds of ring, free and in lock-step, over links to real processes."""
 
 import asyncio
-from collections import deque
 from collections.abc import Coroutine, Sequence
 from statistics import median
 from typing import Any, Final, TypeVar
@@ -12,6 +11,7 @@ from cli.bench.pipeline.live.ports import CountingOutbound, Receiver, Sender, al
 from services.verifier.stages.link import Inbound
 from shared.planning.pieces import PipelineLaw
 from shared.speculative.draft_tree import Decision
+from simulator.pipeline.returned import Returned
 from simulator.pipeline.ring import Row
 from simulator.pipeline.timeline import Timeline
 
@@ -28,8 +28,7 @@ class LiveRing:
         self._stages = len(law.stages)
         self._receiver = Receiver(inbound, law.hop_ms, law.wire_ms)
         self._sender = Sender(outbound)
-        self._returned: deque[tuple[Row, ...]] = deque()
-        self._arrival = asyncio.Event()
+        self._returned = Returned()
         self._over = asyncio.Event()  # a turn, a report or the end came around
         self._report = Report()
         self._counted = (0, 0)
@@ -44,8 +43,7 @@ class LiveRing:
             match packet:
                 case Piece():
                     check(to_tensor(packet.hidden, len(packet.rows)), packet.rows, self._stages)
-                    self._returned.append(packet.rows)
-                    self._arrival.set()
+                    self._returned.add(packet.rows)
                 case Report():
                     self._report = packet
                     self._over.set()
@@ -63,25 +61,15 @@ class LiveRing:
 
     def ready(self) -> bool:
         """See Ring.ready."""
-        return bool(self._returned)
+        return self._returned.ready()
 
     async def receive(self) -> Sequence[Row]:
         """See Ring.receive."""
-        while not self._returned:
-            self._arrival.clear()
-            await self._arrival.wait()
-        return self._returned.popleft()
+        return await self._returned.receive()
 
     async def wait(self, until: float) -> None:
         """See Ring.wait."""
-        if self._returned:
-            return
-        self._arrival.clear()
-        loop = asyncio.get_running_loop()
-        timer = loop.call_at(until, self._arrival.set) if until < float("inf") else None
-        await self._arrival.wait()
-        if timer is not None:
-            timer.cancel()
+        await self._returned.wait(until)
 
     # --- TurnRing -----------------------------------------------------------------------------------
     def begin(self) -> None:
@@ -93,7 +81,7 @@ class LiveRing:
         if rows:
             self._sender.post(Piece(tuple(rows), held=True))
         await self._around(TurnOver())
-        return self._returned.popleft() if self._returned else None
+        return self._returned.take()
 
     # --- runs ---------------------------------------------------------------------------------------
     async def measure_hop(self) -> float:

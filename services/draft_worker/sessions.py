@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from services.draft_worker.grown_trees import Grow, Nodes, StopGrowing
 from shared.compute.drafter import DraftRequest, DraftResult
 from shared.protocol import wire
 from shared.protocol.messages import Close, Dismiss, Draft, Message, Open, Resync, ResyncReason, Tune, Verdict
@@ -30,7 +31,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """Free the drafter's cache of a session."""
+    """Free the drafters' caches of a session."""
 
     session: str
 
@@ -63,7 +64,7 @@ class SetThreads:
     threads: int
 
 
-Effect = Start | Forget | SendToScheduler | CountRefusal | SetThreads | Dismissed
+Effect = Start | Forget | Grow | StopGrowing | SendToScheduler | CountRefusal | SetThreads | Dismissed
 
 
 @dataclass(slots=True)
@@ -81,6 +82,7 @@ class DraftSession:
     requested_length: int = 0  # committed length at the last request
     drafted_length: int = 0  # committed length at the last request with k > 0
     ready: bool = False  # the scheduler was told that we have caught up
+    tree: int = 0  # committed length from which the tree hangs that we grow; 0 = none
 
 
 class DraftSessions:
@@ -148,6 +150,25 @@ class DraftSessions:
         session = self._sessions.get(name)
         return [self._resync(session, "no_capacity"), *self._drop(name)] if session else []
 
+    def grown(self, nodes: Nodes) -> list[Effect]:
+        """Nodes that were found: send them, unless their tree is over."""
+        session = self._sessions.get(nodes.session)
+        if session is None or session.tree != nodes.hangs_from:
+            return []
+        draft = Draft(
+            session.id,
+            session.epoch,
+            session.round,
+            nodes.hangs_from,
+            self.address,
+            nodes.tokens,
+            nodes.survival,
+            nodes.parents,
+            nodes.draft_us,
+            first_node=nodes.first_node,
+        )
+        return [SendToScheduler(draft)]
+
     def drop_all(self) -> list[Effect]:
         """Free all sessions after the broker was lost."""
         self._closed.clear()
@@ -163,6 +184,8 @@ class DraftSessions:
         session = self._sessions.get(message.session)
         if isinstance(message, Resync) and message.reason != "ready":
             return True
+        if isinstance(message, Draft) and message.first_node >= 0:
+            return session is not None and message.base_len == session.tree
         return session is not None and message.base_len == len(session.ids)
 
     def _on_open(self, message: Open, now: float) -> list[Effect]:
@@ -184,7 +207,8 @@ class DraftSessions:
         elif session.ids != ids:
             session.ids, session.requested_k, session.drafted_length = ids, -1, 0
         session.epoch, session.last_heard_at, session.ready, session.lost = message.epoch, now, False, False
-        return [] if session.requested_k >= 0 else self._request_draft(session, 0, now)
+        stopped = self._stop_growing(session)
+        return stopped if session.requested_k >= 0 else stopped + self._request_draft(session, 0, now)
 
     def _decline(self, message: Open) -> list[Effect]:
         declined = Resync(message.session, message.epoch, self.address, message.base_len, "no_capacity")
@@ -219,6 +243,17 @@ class DraftSessions:
             return [CountRefusal("repeated")]
         session.ids.extend(verdict.tokens[overlap:])
         session.round = verdict.round
+        if verdict.tree:
+            session.tree, session.requested_k = verdict.tree, -1
+            return [Grow(session.id, tuple(session.ids), session.sampling, verdict.tree)]
+        return self._stop_growing(session) + self._follow(session, verdict, now)
+
+    def _stop_growing(self, session: DraftSession) -> list[Effect]:
+        tree, session.tree = session.tree, 0
+        return [StopGrowing(session.id)] if tree else []
+
+    def _follow(self, session: DraftSession, verdict: Verdict, now: float) -> list[Effect]:
+        """Draft what a verdict asks for, and read its tokens sooner or later."""
         idle = verdict.next_k == 0 and session.requested_k < 0
         if idle and len(session.ids) - session.requested_length < CATCH_UP:
             return []
@@ -233,7 +268,7 @@ class DraftSessions:
         return [Start(request, now)]
 
     def _mark_lost(self, session: DraftSession) -> SendToScheduler:
-        session.lost, session.requested_k = True, -1
+        session.lost, session.requested_k, session.tree = True, -1, 0
         return self._resync(session, "gap")
 
     def _on_unknown(self, verdict: Verdict) -> list[Effect]:

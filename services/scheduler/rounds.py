@@ -7,7 +7,7 @@ from services.scheduler.effects import ReadHead, SendToDevice
 from services.scheduler.session import HeldDraft, ScheduledSession
 from services.scheduler.state import DEVICE_RETRY_S, FIRST_PENALTY_S, MAX_MISSES, MAX_PENALTY_S, State
 from shared.planning.windows.window import RoundOutcome
-from shared.protocol.messages import Close, Draft, Resync, Verdict
+from shared.protocol.messages import Close, Draft, Grown, Resync, Verdict
 from shared.speculative.survival import error_in as survival_error
 
 RETRY_S: Final = 0.02  # a row is retried after this when the verifier had no free pages
@@ -17,6 +17,9 @@ MIN_CHUNK: Final = 16
 def on_draft(state: State, entry: str, draft: Draft, now: float) -> None:
     """Hold a draft for its session's next row, or drop it and count the reason."""
     session = state.sessions.get(draft.session)
+    if draft.first_node >= 0:
+        _on_nodes(state, session, entry, draft, now)
+        return
     reason = _drop_reason(session, draft)
     if reason or session is None:
         state.metrics.dropped.labels("draft", reason).inc()
@@ -39,6 +42,33 @@ def on_draft(state: State, entry: str, draft: Draft, now: float) -> None:
     if draft.tokens:
         state.hold_draft(session, HeldDraft(entry, draft))
     state.enter(session, "ready", now)
+
+
+def _on_nodes(state: State, session: ScheduledSession | None, entry: str, draft: Draft, now: float) -> None:
+    """Pass nodes of a device's tree on to the verifier that keeps the session."""
+    reason = _stranger(session, draft)
+    if not reason and session is not None and (session.phase != "kept" or draft.base_len != session.tree):
+        reason = "late"
+    if reason or session is None:
+        state.metrics.dropped.labels("draft", reason).inc()
+        return
+    if not draft.tokens or not len(draft.tokens) == len(draft.parents) == len(draft.survival):
+        state.metrics.dropped.labels("draft", "malformed").inc()
+        put_on_probation(session, now)
+        state.enter(session, "ready", now)
+        return
+    session.penalty_s = FIRST_PENALTY_S
+    state.holding.add(entry)
+    grown = Grown(
+        draft.session,
+        draft.epoch,
+        draft.base_len,
+        draft.first_node,
+        draft.tokens,
+        draft.parents,
+        draft.survival,
+    )
+    state.grown.setdefault(session.verifier, []).append((entry, grown))
 
 
 def on_resync(state: State, resync: Resync, now: float) -> None:
@@ -111,7 +141,7 @@ def on_overdue(state: State, session: ScheduledSession, now: float) -> None:
         case "drafting":
             put_on_probation(session, now)
             state.enter(session, "ready", now)
-        case "verifying" | "prefilling":
+        case "verifying" | "prefilling" | "kept":
             session.misses += 1
             state.set_timer(session, now + state.verdict_wait_s(session))
             state.do(ReadHead(session.id))
@@ -129,12 +159,8 @@ def put_on_probation(session: ScheduledSession, now: float) -> None:
 
 def _drop_reason(session: ScheduledSession | None, draft: Draft) -> str:
     """Why a draft cannot be used; "" when it can."""
-    if session is None:
-        return "unknown"
-    if draft.epoch != session.epoch:
-        return "epoch"
-    if draft.device != session.device:
-        return "device"
+    if session is None or (stranger := _stranger(session, draft)):
+        return stranger if session else "unknown"
     if draft.base_len > session.length:
         return "ahead"
     if draft.base_len < session.length or session.phase != "drafting":
@@ -142,10 +168,21 @@ def _drop_reason(session: ScheduledSession | None, draft: Draft) -> str:
     return ""
 
 
+def _stranger(session: ScheduledSession | None, draft: Draft) -> str:
+    """Why a draft is not for this session, or not from its device; "" when it is."""
+    if session is None:
+        return "unknown"
+    if draft.epoch != session.epoch:
+        return "epoch"
+    return "device" if draft.device != session.device else ""
+
+
 def _hostility(session: ScheduledSession, draft: Draft) -> str:
     """What no honest device would send; "" when there is nothing of it."""
     if len(draft.tokens) > session.allowed_k:
         return "oversized"
+    if draft.parents and len(draft.parents) != len(draft.tokens):
+        return "parents"
     return "survival" if survival_error(draft.survival, len(draft.tokens)) else ""
 
 
@@ -186,7 +223,7 @@ def _complete_batch(state: State, verdict: Verdict, now: float) -> None:
 
 def _calibrate(state: State, session: ScheduledSession, verdict: Verdict) -> None:
     """Count how the tokens of a draft fared that its device was so sure of. The end of a text may hide some."""
-    if verdict.drafted and session.temperature is not None and not verdict.finish:
+    if session.temperature is not None and not verdict.finish:
         device = state.estimates.device(session.row_device or session.device)
         calibration = device.calibration(session.temperature)
         calibration.observe(session.survival[: verdict.drafted], verdict.accepted)
@@ -200,10 +237,13 @@ def _on_committed(state: State, session: ScheduledSession, verdict: Verdict, now
         state.metrics.dropped.labels("verdict", "repeated").inc()
         return
     if advanced:
-        session.acceptance.observe(verdict.drafted, verdict.accepted)
-        if verdict.drafted:
+        chained = (
+            0 if session.phase == "kept" else verdict.drafted
+        )  # of a tree most nodes are meant to be wrong
+        session.acceptance.observe(chained, verdict.accepted)
+        if chained:
             state.estimates.accepted(session.row_device or session.device, session.acceptance.alpha)
-        _calibrate(state, session, verdict)
+            _calibrate(state, session, verdict)
         state.metrics.observe_round(verdict.drafted, verdict.accepted)
         if state.window is not None:
             round_s = now - session.advanced_at if session.advanced_at else 0.0
@@ -228,8 +268,9 @@ def _on_committed(state: State, session: ScheduledSession, verdict: Verdict, now
     session.adopted = False
     if verdict.finish:
         state.remove(session, verdict.finish)
-    elif verdict.keeps:
-        state.enter(session, "verifying", now, now + state.verdict_wait_s(session))
+    elif verdict.keeps and (device_informed or not verdict.tree):
+        session.tree = verdict.tree
+        state.enter(session, "kept", now, now + state.verdict_wait_s(session))
     elif verdict.next_k and session.caught_up and device_informed and state.fleet.has_device(session.device):
         session.allowed_k, session.draft_requested_at, session.draft_requested_len = (
             verdict.next_k,

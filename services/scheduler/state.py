@@ -22,6 +22,7 @@ from shared.planning.policy import Policy
 from shared.planning.views import Phase
 from shared.planning.windows.window import Decision, Window
 from shared.protocol import limits
+from shared.protocol.messages import Grown, TreeSource
 
 FIRST_PENALTY_S: Final = 0.5
 MAX_PENALTY_S: Final = 30.0
@@ -108,6 +109,7 @@ class State:
         self.timers = Timers()  # of sessions
         self.closings = Timers()  # of verifiers: when their batches may close though nothing happens
         self.holding: set[str] = set()  # draft entries not acknowledged yet
+        self.grown: dict[str, list[tuple[str, Grown]]] = {}  # by verifier: entries, and nodes to pass on
         self.dirty: set[str] = set()  # verifiers whose batches may close in this turn
         self.batch = (config.term & 0xFFFFF) << 24  # differs from recent terms' numbers; fits a Counter
         self.joined = 0
@@ -230,18 +232,23 @@ class State:
         """
         can_draft = self.can_draft(session, now)
         verifier = self.verifiers.get(session.verifier)
-        if not can_draft and self.window is None:
+        if not can_draft and self.window is None and not self.policy.trees:
             return Decision.draft(0)
         view = session.view(can_draft, self.estimates.device(session.device))
         if self.window is not None and verifier is not None:
             decision = self.window.decide(view, verifier.load())
         else:
-            decision = Decision.draft(self.policy.next_length(view, verifier.plan if verifier else None, now))
-        if decision.mode in ("fused", "tree"):
+            k = self.policy.next_length(view, verifier.plan if verifier else None, now)
+            grows = self.policy.trees and self.passes_of(session.verifier) > 1
+            grower: TreeSource = "device" if can_draft else "core"
+            decision = Decision.grow(max(k, 1), grower) if grows else Decision.draft(k)
+        if decision.by_core:
             k = max(0, min(decision.k, session.remaining - 1, limits.MAX_DRAFT))
-            return Decision.grow(k) if decision.mode == "tree" else Decision.fuse(k)
+            return Decision.grow(k, "core") if decision.mode == "tree" else Decision.fuse(k)
         k = max(0, min(decision.k, session.remaining - 2, limits.MAX_DRAFT)) if can_draft else 0
-        return Decision.draft(k, decision.stop_below)
+        return (
+            Decision.grow(k, "device") if decision.mode == "tree" else Decision.draft(k, decision.stop_below)
+        )
 
     def passes_of(self, verifier: str) -> int:
         """Passes that a verifier may have under way, as its heartbeat says."""

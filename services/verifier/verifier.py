@@ -190,7 +190,12 @@ class Verifier:
         if inbound is None:
             self._record_pages(await self._compute.run(self._target.pages))
             return
-        rows = inbound.message.rows if isinstance(inbound.message, StagedBatch) else ()
+        rows: Sequence[StagedRow] = ()
+        if isinstance(inbound.message, StagedBatch):
+            rows = inbound.message.rows
+            if inbound.message.grown:
+                await self._graft(inbound, inbound.message, reader, retry)
+                return
         sessions = {row.session for row in rows}
         # What was under way when a process died may have killed it: it runs alone, so that nothing else dies with it.
         await self._under_way.make_room(sessions, alone=inbound.entry.deliveries > 1)
@@ -203,6 +208,19 @@ class Verifier:
         """Handle one message. Raises BrokerAway when it was not acknowledged: it is read again."""
         try:
             await self._handle(inbound, reader, retry, started)
+        except BrokerAway:
+            reader.reread_pending()
+            raise
+        finally:
+            reader.done(inbound)
+
+    async def _graft(self, inbound: Inbound, batch: StagedBatch, reader: Reader, retry: Retry) -> None:
+        """Give nodes of devices' trees to the sessions that are kept. What cannot be used is lost, and no harm."""
+        try:
+            for grown in batch.grown if batch.term >= self._term else ():
+                if reason := self._passes.graft(grown):
+                    self.metrics.refused.labels(f"nodes {reason}").inc()
+            await self._ack(inbound.entry, retry)
         except BrokerAway:
             reader.reread_pending()
             raise
@@ -355,7 +373,8 @@ class Verifier:
     def _kept(self, row: StagedRow, verdict: Verdict) -> Verdict:
         """The verdict on a row, saying so when its session is kept after it."""
         kept = verdict.status == "ok" and verdict.tokens and not verdict.finish and self._passes.takes(row)
-        return replace(verdict, keeps=True, next_k=0) if kept else verdict
+        tree = verdict.length if row.tree == "device" else 0
+        return replace(verdict, keeps=True, next_k=0, tree=tree) if kept else verdict
 
     async def commit_step(self, row: StagedRow, verdict: Verdict) -> bool:
         """Commit one step of a session that is kept. Returns whether it is in the log now."""

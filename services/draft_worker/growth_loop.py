@@ -1,0 +1,104 @@
+"""The loop that grows trees with a device's tree drafter, beside that of chains. Sole user of the tree drafter."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from services.draft_worker.grown_trees import Grow, GrownTrees, Nodes, StopGrowing
+from services.draft_worker.metrics import Metrics
+from shared.compute.compute import Compute
+from shared.compute.tree_drafter import GrowRequest, Growth, TreeDrafter
+from shared.runtime.bell import Bell
+
+log = structlog.get_logger()
+
+
+class GrowthLoop:
+    """make: loads the tree drafter, on the compute thread, when a tree is first asked for; None = there is none.
+
+    Orders are applied between two decodes, so that an answer always fits the tree.
+    """
+
+    def __init__(self, make: Callable[[], TreeDrafter] | None, compute: Compute, metrics: Metrics) -> None:
+        self.busy_us = 0
+        self._make, self._compute, self._metrics = make, compute, metrics
+        self._drafter: TreeDrafter | None = None
+        self._trees = GrownTrees()
+        self._orders: deque[Grow | StopGrowing] = deque()
+        self._over: list[str] = []  # sessions that the drafter has not forgotten
+        self._threads = 0  # to be set, 0 = leave
+        self._awake = Bell()
+
+    def order(self, order: Grow | StopGrowing) -> None:
+        """Queue an order for the next turn."""
+        if self._make is not None:
+            self._orders.append(order)
+            self.wake()
+
+    def set_threads(self, threads: int) -> None:
+        """Compute with this many threads from the next decode on."""
+        self._threads = threads
+
+    def wake(self) -> None:
+        """Wake a waiting turn."""
+        self._awake.ring()
+
+    async def turn(self) -> Sequence[Nodes]:
+        """Apply the orders, else grow by one level; wait where there is neither. Returns what to send."""
+        if self._orders:
+            return self._apply()
+        requests = self._trees.requests()
+        if not requests and not self._over:
+            await self._awake.wait()
+            return ()
+        over, self._over = self._over, []
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        cost_s = self._drafter.cost_s(requests) if self._drafter else 0.0
+        growths = await self._compute.run(lambda: self._grow(over, requests), cost_s)
+        spent_s = loop.time() - began
+        self.busy_us += round(spent_s * 1e6)
+        self._metrics.busy_seconds.add(spent_s)
+        for growth in growths:
+            self._metrics.drafted.add(sum(len(one.candidates) for one in growth.expansions))
+            if growth.error:
+                log.info("no tree", session=growth.session, why=growth.error)
+        return self._trees.take(growths)
+
+    def drop_all(self) -> None:
+        """Drop all trees."""
+        self._orders.clear()
+        self._over += self._trees.sessions()
+        self._trees = GrownTrees()
+        self.wake()
+
+    async def close(self) -> None:
+        """Free the model."""
+        drafter, self._drafter = self._drafter, None
+        if drafter is not None:
+            await self._compute.run(drafter.close)
+
+    def _apply(self) -> Sequence[Nodes]:
+        found: list[Nodes] = []
+        while self._orders:
+            order = self._orders.popleft()
+            if isinstance(order, Grow):
+                found += self._trees.follow(order)
+            elif self._trees.stop(order.session):
+                self._over.append(order.session)
+        return found
+
+    def _grow(self, over: Sequence[str], requests: Sequence[GrowRequest]) -> Sequence[Growth]:
+        """On the compute thread."""
+        if self._drafter is None and self._make is not None:
+            self._drafter = self._make()
+        if self._drafter is None:
+            return ()
+        if self._threads:
+            self._drafter.set_threads(self._threads)
+            self._threads = 0
+        for session in over:
+            self._drafter.forget(session)
+        return self._drafter.grow(requests) if requests else ()

@@ -226,9 +226,7 @@ def _complete_batch(state: State, verdict: Verdict, now: float) -> None:
 
 def _chained(session: ScheduledSession, verdict: Verdict) -> int:
     """Tokens of the chain in a draft that was verified, from which alone α is learnt."""
-    if session.phase == "kept" or not verdict.drafted:
-        return 0
-    return len(spine(session.parents)) if session.parents else verdict.drafted
+    return len(spine(session.parents)) if session.parents and verdict.drafted else verdict.drafted
 
 
 def _calibrate(state: State, session: ScheduledSession, verdict: Verdict) -> None:
@@ -244,35 +242,59 @@ def _calibrate(state: State, session: ScheduledSession, verdict: Verdict) -> Non
         calibration.observe(session.survival[: verdict.drafted], verdict.accepted)
 
 
+def _observe_round(
+    state: State, session: ScheduledSession, verdict: Verdict, chained: int, now: float
+) -> None:
+    """Learn from a round. chained: tokens of a device's chain among those drafted."""
+    session.acceptance.observe(chained, verdict.straight)
+    if chained:
+        state.estimates.accepted(session.row_device or session.device, session.acceptance.alpha)
+        _calibrate(state, session, verdict)
+    state.metrics.observe_round(verdict.drafted, verdict.accepted)
+    if state.window is not None:
+        round_s = now - session.advanced_at if session.advanced_at else 0.0
+        outcome = RoundOutcome(
+            session.allowed_k,
+            chained,
+            verdict.straight,
+            round_s,
+            verdict.fused_drafted,
+            verdict.fused_accepted,
+        )
+        state.window.observe(session.id, outcome)
+    session.advanced_at = now
+    if session.verifier in state.verifiers:
+        throughput = state.verifiers[session.verifier].throughput
+        throughput.observe(verdict.length - session.length)
+
+
+def _gives_back(session: ScheduledSession, verdict: Verdict) -> bool:
+    """Whether a verdict without new tokens says that the verifier keeps the session no more.
+
+    The row that took it back found the log ahead: steps of its tree were committed while the row was on its way. Or a
+    step was committed twice, since the first answer was lost.
+    """
+    own = session.phase == "verifying" and verdict.batch == session.batch
+    return not verdict.keeps and (own or session.phase == "kept")
+
+
+def _comes_back(session: ScheduledSession, verdict: Verdict) -> bool:
+    """Whether a row has taken the session back, or will, so that this verdict is of a step before it."""
+    own = session.phase in ("verifying", "prefilling") and verdict.batch == session.batch
+    return not (own or session.phase == "kept" or session.adopted)
+
+
 def _on_committed(state: State, session: ScheduledSession, verdict: Verdict, now: float) -> None:
     """Tokens were committed: the device drafts next if the verdict gave it a draft length, else the row is ready."""
     advanced = verdict.length > session.length
-    confirmed = session.adopted and verdict.length == session.length
+    confirmed = verdict.length == session.length and (session.adopted or _gives_back(session, verdict))
     if not (advanced or confirmed or verdict.finish):
         state.metrics.dropped.labels("verdict", "repeated").inc()
         return
+    coming_back = verdict.keeps and _comes_back(session, verdict)
     if advanced:
-        chained = _chained(session, verdict)
-        session.acceptance.observe(chained, verdict.straight)
-        if chained:
-            state.estimates.accepted(session.row_device or session.device, session.acceptance.alpha)
-            _calibrate(state, session, verdict)
-        state.metrics.observe_round(verdict.drafted, verdict.accepted)
-        if state.window is not None:
-            round_s = now - session.advanced_at if session.advanced_at else 0.0
-            outcome = RoundOutcome(
-                session.allowed_k,
-                chained,
-                verdict.straight,
-                round_s,
-                verdict.fused_drafted,
-                verdict.fused_accepted,
-            )
-            state.window.observe(session.id, outcome)
-        session.advanced_at = now
-        if session.verifier in state.verifiers:
-            throughput = state.verifiers[session.verifier].throughput
-            throughput.observe(verdict.length - session.length)
+        kept = session.phase == "kept" or coming_back
+        _observe_round(state, session, verdict, 0 if kept else _chained(session, verdict), now)
     state.drop_draft(session)
     session.length, session.cached = verdict.length, verdict.length - 1
     session.round = verdict.round + 1
@@ -281,7 +303,9 @@ def _on_committed(state: State, session: ScheduledSession, verdict: Verdict, now
     session.adopted = False
     if verdict.finish:
         state.remove(session, verdict.finish)
-    elif verdict.keeps and (device_informed or not verdict.tree):
+    elif coming_back and session.phase == "verifying":
+        state.update_view(session, now)  # the answer to its row is still to come
+    elif verdict.keeps and not coming_back and (device_informed or not verdict.tree):
         session.tree = verdict.tree
         state.enter(session, "kept", now, now + state.verdict_wait_s(session))
     elif verdict.next_k and session.caught_up and device_informed and state.fleet.has_device(session.device):

@@ -137,7 +137,7 @@ def take_row(state: State, session: ScheduledSession, feed_to: int, now: float) 
         next_k=draft.k if draft.by_device else 0,
         stop_below=draft.stop_below,
         free=draft.k if draft.by_core and held is None else 0,
-        tree=draft.grower if held is None else "",
+        tree=draft.grower if held is None or draft.by_device else "",
         siblings=draft.siblings,
         device=session.device,
         gateway=session.gateway,

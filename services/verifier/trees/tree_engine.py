@@ -229,7 +229,7 @@ class TreeEngine:
         """What the next piece has: every root that is not fed, and the likeliest nodes of all sessions."""
         chosen: dict[str, list[int]] = {name: [] for name, one in self._open.items() if not one.tree.root_fed}
         nodes = [
-            (one.tree.tree.survival(node), -one.order, -node, name)
+            (one.tree.chance(node), -one.order, -node, name)
             for name, one in self._open.items()
             for node in one.tree.unsent()
         ]

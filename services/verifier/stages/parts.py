@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForCausalLM
 
-from services.verifier.linear import fit_linears
+from services.verifier.linear import fit_linears, keeps_copies
+from services.verifier.malloc_trim import trim
 from services.verifier.packed import NAME
 from services.verifier.weights import ModelFileError, Weights
 
@@ -47,15 +48,17 @@ def load_block(
 ) -> Any:
     """Layers [first, first + count) of a model with packed attention, as a decoder that takes hidden rows.
 
-    One layer after the other is read, so that no more than these weights and one layer are in memory. Raises
-    ModelFileError.
+    One layer after the other is read and brought into its form, so that no more than these weights and one more matrix
+    are in memory. Raises ModelFileError.
     """
     block = _skeleton(AutoModel, block_config(config, first, count))
+    copied = keeps_copies(block)
     block.rotary_emb = type(block.rotary_emb)(config=block.config).to(place)
     block.embed_tokens = block.norm = nn.Identity()
     for index, layer in enumerate(block.layers):
         _fill(layer, weights, f"layers.{first + index}.", dtype, place)
-    fit_linears(block)
+        fit_linears(layer, copied)
+        trim()
     _refuse_empty(block)
     block.eval().set_attn_implementation(NAME)
     return block
@@ -108,7 +111,7 @@ def _skeleton(factory: Any, config: Any) -> Any:
 
 def _fill(module: nn.Module, weights: Weights, prefix: str, dtype: torch.dtype, place: torch.device) -> None:
     """Give a module of a skeleton its weights, and the buffers that its class computes."""
-    found = {name: tensor.to(place, dtype, copy=True) for name, tensor in weights.read(prefix)}
+    found = dict(weights.read(prefix, dtype, place))
     try:
         module.load_state_dict(found, strict=True, assign=True)
     except RuntimeError as error:

@@ -11,7 +11,9 @@ import torch
 
 from services.verifier.families import UnsupportedModel, shape_of
 from services.verifier.loading import dtype_of, model_config, model_folder, vocabulary_of
+from services.verifier.malloc_trim import trim
 from services.verifier.paged_target import CALL_COST
+from services.verifier.program_pages import release_program_pages
 from services.verifier.stages.block import Block
 from services.verifier.stages.messages import Assign, Facts
 from services.verifier.stages.parts import Front, load_block, load_front
@@ -66,7 +68,9 @@ def facts_of(settings: VerifierSettings, plan: ModelPlan, rank: int) -> Facts:
     """What this rank is. A stage measures how fast it computes a layer, with the threads that it will have."""
     if settings.verifier_threads:
         torch.set_num_threads(settings.verifier_threads)
+    release_program_pages()
     layer, token = layer_times_ms(plan.config, plan.dtype, plan.place) if rank else (0.0, 0.0)
+    trim()
     return Facts(
         rank=rank,
         release=version("outrider"),

@@ -11,6 +11,7 @@ a float32 copy of its weights for that, in oneDNN's layout; of a large one each 
 small enough to stay in the core's cache.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import torch
@@ -36,6 +37,23 @@ class ReorderedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: [..., in] -> [..., out]"""
         return _product(x, self._reordered, self.bias)
+
+
+class RowsLinear(nn.Module):
+    """A linear layer in float32 without a bias, its weight in blocks of rows, each in oneDNN's layout.
+
+    Rearranging a whole output head would need its memory twice.
+    """
+
+    def __init__(self, blocks: Iterable[Tensor]) -> None:
+        """blocks: [some out, in] each."""
+        super().__init__()
+        self._reordered = [(_reorder(block, 16), len(block)) for block in blocks]
+        self.rows = sum(rows for _, rows in self._reordered)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [..., in] -> [..., out]"""
+        return torch.cat([_product(x, block, None) for block, _ in self._reordered], dim=-1)
 
 
 class WideLinear(nn.Module):

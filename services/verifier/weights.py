@@ -1,6 +1,7 @@
 """A model folder's weights, read piece by piece, so that no more of a file is in memory than what is kept of it."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -48,6 +49,14 @@ class Weights:
                 if own.startswith(prefix):
                     yield own.removeprefix(prefix), stored.load(path, dtype, place)
 
+    def read_rows(self, name: str, rows: int, dtype: torch.dtype, place: torch.device) -> Iterator[Tensor]:
+        """One tensor in pieces of so many rows; nothing when there is none. Raises ModelFileError."""
+        for path in self._files:
+            for stored in _tensors_of(path):
+                if stored.name.removeprefix("model.") == name:
+                    for begin in range(0, stored.shape[0], rows):
+                        yield stored.rows(begin, min(begin + rows, stored.shape[0])).load(path, dtype, place)
+
     def digest(self) -> str:
         """A hash of the configuration, the tokenizer and samples of all weights: the same for the same model.
 
@@ -75,6 +84,11 @@ class StoredTensor:
     shape: tuple[int, ...]
     dtype: torch.dtype
     begin: int
+
+    def rows(self, begin: int, end: int) -> "StoredTensor":
+        """Some of its rows."""
+        size = math.prod(self.shape[1:]) * self.dtype.itemsize
+        return StoredTensor(self.name, (end - begin, *self.shape[1:]), self.dtype, self.begin + begin * size)
 
     def load(self, path: Path, dtype: torch.dtype, place: torch.device) -> Tensor:
         """Its values as this type. Raises ModelFileError."""

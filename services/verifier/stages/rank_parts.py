@@ -1,7 +1,7 @@
 """What a rank of a pipeline is made of, by its settings: model, facts, layers. Everything here loads torch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -144,6 +144,8 @@ class FrontLoader:
         if self._held is None:
             try:
                 vocabulary = vocabulary_of(plan.folder, plan.config.vocab_size)
+                vocabulary = replace(vocabulary, entries=())  # a hundred MiB, which nobody reads here
+                trim()
                 self._held = load_front(plan.weights, plan.config, plan.dtype, plan.place), vocabulary
             except (ModelFileError, VocabularyError) as error:
                 raise BadFile(f"OUTRIDER_MODEL_DIR={settings.model_dir}: {error}") from error

@@ -64,6 +64,7 @@ class PipelinedPasses:
         choices: dict[str, Choices] = {}
         for one in launched:
             hidden = await self._ring.result(one.number)
-            choices.update(await self._compute.run(partial(self._target.finish, one, hidden)))
+            finish = partial(self._target.finish, one, hidden)
+            choices.update(await self._compute.run(finish, self._target.cost_s(one.rows)))
         rows = [choices[row.session] for row in step.inputs]
         return await self._compute.run(partial(finish_step, self._target, step, rows))

@@ -143,7 +143,8 @@ class TreeEngine:
             return False
         one = self._under_way.popleft()
         hidden = await self._ring.result(one.launched.number)
-        choices = await self._compute.run(partial(self._target.finish, one.launched, hidden))
+        finish = partial(self._target.finish, one.launched, hidden)
+        choices = await self._compute.run(finish, self._target.cost_s(one.launched.rows))
         for opened, sent in one.parts:
             if self._open.get(opened.tree.name) is opened:
                 await self._take(opened, sent, choices)

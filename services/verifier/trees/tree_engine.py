@@ -226,7 +226,7 @@ class TreeEngine:
         for opened, nodes in parts:
             tree = opened.tree
             cells = tree.fed_length + (not tree.root_fed) + len(tree.slots.nodes) + len(nodes)
-            held = self._target.admission(tree.name) == opened.admission
+            held = 0 < opened.admission == self._target.admission(tree.name)  # pages may go before `open`
             if held and self._target.admit(tree.name, tree.session.spec.prompt, protect, cells):
                 sent.append((opened, tree.piece(nodes)))
             else:

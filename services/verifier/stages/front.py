@@ -92,6 +92,7 @@ class FrontRank:
         async with asyncio.TaskGroup() as group:
             registry.register(StageMetrics(ring))
             group.create_task(ring.run(stop))  # beats, also while everybody loads
+            tracing = [group.create_task(self._trace(ring))] if settings.trace else []
             target = await compute.run(parts.load)
             if self._drafter is None:
                 self._drafter = await compute.run(partial(parts.drafter, target))
@@ -127,6 +128,12 @@ class FrontRank:
             if trees is not None:
                 trees.cancel()
             await ring.end()
+            for task in tracing:
+                task.cancel()
+
+    async def _trace(self, ring: Ring) -> None:
+        """Write what the stages did."""
+        await ring.timeline.run(self._settings.name or "verifier", ring.stages, self._broker.streams.trace)
 
 
 class _OfOneGroup(Collector):

@@ -6,6 +6,7 @@ from functools import partial
 from services.verifier.core import VerifiedSession
 from services.verifier.passes import PassesEnded
 from services.verifier.stages.link import LinkBroken
+from services.verifier.stages.piece_timeline import COMMITTED
 from services.verifier.stages.pipelined_target import Launched, PipelinedTarget
 from services.verifier.stages.ring import Ring
 from services.verifier.step import Answer, Step, finish_step
@@ -53,7 +54,9 @@ class PipelinedPasses:
         """Send the step's pieces. Raises PassesEnded."""
         launched = await self._compute.run(partial(self._target.launch, step.inputs))
         try:
-            for _, piece in launched:
+            for one, piece in launched:
+                rows = ((row.session, (COMMITTED,) * len(row.tokens)) for row in one.rows)
+                self._ring.timeline.made(one.number, rows)
                 await self._ring.send(piece)
         except LinkBroken as error:
             raise PassesEnded(str(error)) from error

@@ -20,6 +20,7 @@ from services.verifier.stages.parts import Front, load_block, load_front
 from services.verifier.stages.pipelined_target import PipelinedTarget
 from services.verifier.stages.speed import layer_times_ms
 from services.verifier.stages.split import SplitError, first_layers, parse_split, split_by_speed
+from services.verifier.stages.torch_ends import TorchEnds
 from services.verifier.weights import ModelFileError, Weights
 from shared.protocol.vocabulary import Vocabulary, VocabularyError
 from shared.runtime.service import BadFile
@@ -150,9 +151,18 @@ class FrontLoader:
             except (ModelFileError, VocabularyError) as error:
                 raise BadFile(f"OUTRIDER_MODEL_DIR={settings.model_dir}: {error}") from error
         front, vocabulary = self._held
-        return PipelinedTarget(
-            shape_of(plan.config),
+        shape = shape_of(plan.config)
+        ends = TorchEnds(
+            shape,
             front,
+            vocab=vocabulary.size,
+            dtype=plan.dtype,
+            device=plan.place,
+            hidden=plan.config.hidden_size,
+        )
+        return PipelinedTarget(
+            ends,
+            positions=shape.positions,
             vocabulary=vocabulary.hash,
             vocab=vocabulary.size,
             vocabulary_blocks=vocabulary.blocks,
@@ -160,9 +170,7 @@ class FrontLoader:
             page_tokens=settings.page_tokens,
             prefix_sharing=settings.prefix_sharing,
             max_context=settings.max_context,
-            dtype=plan.dtype,
-            device=plan.place,
-            hidden=plan.config.hidden_size,
+            device=plan.place.type,
         )
 
 

@@ -33,6 +33,11 @@ class SentPiece:
     row: TargetRow
     nodes: tuple[int, ...]
 
+    @property
+    def drafts(self) -> tuple[int, ...]:
+        """Its nodes without the root."""
+        return self.nodes[self.row.committed :]
+
 
 @dataclass(frozen=True, slots=True)
 class Step:

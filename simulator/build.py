@@ -61,9 +61,9 @@ def build(simulation: Simulation, device_metrics: Metrics) -> SimulatedStack:
             vocab=VOCAB,
             replay=simulation.replays.get(device.recording),
         )
-        stack.add(
-            device.name, services.draft_worker(settings, drafter, device_metrics, stack.delays), device_hop
-        )
+        trees = partial(_device_trees, device, feed) if grows_trees(simulation) else None
+        worker = services.draft_worker(settings, drafter, device_metrics, stack.delays, trees)
+        stack.add(device.name, worker, device_hop)
     return stack
 
 
@@ -87,6 +87,18 @@ def _add_verifier(stack: SimulatedStack, simulation: Simulation, name: str) -> N
     stack.add(name, front_rank(settings, spec, VOCAB, meeting, partial(_tree_drafter, spec)), hop)
     for rank in range(1, spec.count + 1):
         stack.add(stage_name(name, rank), stage_rank(settings, spec, rank, meeting))
+
+
+def grows_trees(simulation: Simulation) -> bool:
+    """Whether devices have a drafter of trees: where its decodes, one by one, are worth the time of simulating them."""
+    return simulation.policy.policy == "flowspec" or simulation.scenario.core.pipeline is not None
+
+
+def _device_trees(device: DeviceSpec, feed: float) -> TreeDrafter:
+    """The first candidate is right where the device's chain is; half of the rest goes to the next one, and so on."""
+    wrong = 1 - device.alpha
+    chances = (device.alpha, *(wrong * 2.0**-rank for rank in range(1, WIDTH)))
+    return ModelledTreeDrafter(chances, draft_ms=device.draft_ms, feed_share=feed, vocab=VOCAB)
 
 
 def stream_limit(devices: int) -> int:

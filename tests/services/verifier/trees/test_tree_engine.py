@@ -9,10 +9,12 @@ import pytest
 
 from services.verifier.core import VerifiedSession
 from services.verifier.trees.core_tree_drafter import CoreTreeDrafter
+from services.verifier.trees.piece_flow import PieceFlow
 from services.verifier.trees.tree_engine import TreeEngine
 from shared.compute.compute import InlineCompute
 from shared.compute.target import TargetRow
 from shared.compute.tree_drafter import TreeDrafter
+from shared.planning.pieces import StageLaw
 from shared.protocol.messages import StagedRow, Verdict
 from shared.protocol.session import SessionSpec
 from shared.speculative.params import SamplingParams
@@ -104,7 +106,7 @@ def engine_of(piped: Pipeline, drafter: TreeDrafter, log: Log) -> TreeEngine:
         asyncio.Lock(),
         log.commit,
         lambda chances, _: min(5, len(chances)),
-        3,
+        PieceFlow(StageLaw(0.0, 0.0), 3),
     )
 
 

@@ -233,10 +233,10 @@ class DraftSessions:
         known = len(session.ids)
         session.epoch = max(session.epoch, verdict.epoch)
         if verdict.base_len > known:
-            return [CountRefusal("gap"), self._mark_lost(session)]
+            return [CountRefusal("gap"), *self._mark_lost(session)]
         overlap = min(known, verdict.length) - verdict.base_len
         if list(verdict.tokens[:overlap]) != session.ids[verdict.base_len : verdict.base_len + overlap]:
-            return [CountRefusal("conflict"), self._mark_lost(session)]
+            return [CountRefusal("conflict"), *self._mark_lost(session)]
         if verdict.length < known or (verdict.length == known and verdict.next_k == 0):
             return [CountRefusal("late")]
         if verdict.length == known and session.drafted_length == known:
@@ -267,9 +267,9 @@ class DraftSessions:
         request = DraftRequest(session.id, tuple(session.ids), k, session.sampling, stop_below)
         return [Start(request, now)]
 
-    def _mark_lost(self, session: DraftSession) -> SendToScheduler:
-        session.lost, session.requested_k, session.tree = True, -1, 0
-        return self._resync(session, "gap")
+    def _mark_lost(self, session: DraftSession) -> list[Effect]:
+        session.lost, session.requested_k = True, -1
+        return [*self._stop_growing(session), self._resync(session, "gap")]
 
     def _on_unknown(self, verdict: Verdict) -> list[Effect]:
         if verdict.session in self._closed:

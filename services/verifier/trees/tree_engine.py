@@ -170,6 +170,7 @@ class TreeEngine:
         step = tree.take(sent, choices[tree.name])
         if step is None:
             return
+        opened.uncommitted += 1  # before the first wait: who closes it meanwhile waits for this step
         if step.finish:
             self.drop(tree.name)
         else:
@@ -183,7 +184,6 @@ class TreeEngine:
             (step.drafted, step.accepted),
             tree.hangs_from if tree.source == "device" else 0,
         )
-        opened.uncommitted += 1
         self._commits.put_nowait((opened, verdict))
 
     async def _keep(self, opened: _Open, length: int, kept: Kept = NOTHING) -> None:

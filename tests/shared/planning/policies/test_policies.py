@@ -198,6 +198,7 @@ def test_baselines_plan_nothing(name: str) -> None:
 
 def test_an_unknown_name_lists_the_known() -> None:
     with pytest.raises(
-        UnknownPolicy, match=r"'best'.*autoregressive, greedy-batch, fixed-k, cyclic-k, dip-sd, flowspec, outrider"
+        UnknownPolicy,
+        match=r"'best'.*autoregressive, greedy-batch, fixed-k, cyclic-k, dip-sd, flowspec, outrider",
     ):
         make_policy("best")

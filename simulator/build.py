@@ -4,10 +4,14 @@ from functools import partial
 from typing import Final
 
 from services.draft_worker.metrics import Metrics
+from services.verifier.trees.tree_engine import MAX_TREES
 from shared.compute.core_drafter import CoreDrafter, LookupDrafter
+from shared.compute.modelled import spread_chances
 from shared.compute.modelled_core_drafter import ModelledCoreDrafter
 from shared.compute.modelled_drafter import ModelledDrafter
 from shared.compute.modelled_target import ModelledTarget
+from shared.compute.modelled_tree_drafter import ModelledTreeDrafter
+from shared.compute.tree_drafter import WIDTH, TreeDrafter
 from shared.planning.windows import SIMULATED_NAMES
 from shared.runtime.settings import (
     DraftWorkerSettings,
@@ -21,9 +25,12 @@ from simulator import services
 from simulator.device_delays import DeviceDelays
 from simulator.oracle import Oracle, TrueCosts
 from simulator.pass_cost import RowsCost
-from simulator.scenario import Core
+from simulator.scenario import Core, stage_name
 from simulator.simulation import Simulation
 from simulator.stack import STREAM_LIMIT, SimulatedStack
+from simulator.stages.meeting import Meeting
+from simulator.stages.ranks import front_rank, stage_rank
+from simulator.stages.stages_spec import StagesSpec
 from simulator.truth import Truth, specs_at
 
 VOCAB: Final = 49152
@@ -43,9 +50,7 @@ def build(simulation: Simulation, device_metrics: Metrics) -> SimulatedStack:
         gateway = isolated(GatewaySettings, name=f"gateway-{n}", trace=simulation.trace)
         stack.add(gateway.name, services.gateway(gateway), hop)
     for n in range(core.verifiers):
-        verifier = isolated(VerifierSettings, name=f"verifier-{n}", target="modelled", trace=simulation.trace)
-        target = partial(_target, core, simulation.law)
-        stack.add(verifier.name, services.verifier(verifier, target, partial(_core_drafter, core)), hop)
+        _add_verifier(stack, simulation, f"verifier-{n}")
     for device in simulation.devices:
         settings = _device_settings(device, simulation.trace)
         drafter = partial(
@@ -56,10 +61,44 @@ def build(simulation: Simulation, device_metrics: Metrics) -> SimulatedStack:
             vocab=VOCAB,
             replay=simulation.replays.get(device.recording),
         )
-        stack.add(
-            device.name, services.draft_worker(settings, drafter, device_metrics, stack.delays), device_hop
-        )
+        trees = partial(_device_trees, device, feed) if grows_trees(simulation) else None
+        worker = services.draft_worker(settings, drafter, device_metrics, stack.delays, trees)
+        stack.add(device.name, worker, device_hop)
     return stack
+
+
+def _add_verifier(stack: SimulatedStack, simulation: Simulation, name: str) -> None:
+    """A verifier, with its stages where it has some."""
+    core, (hop, _), spec = simulation.scenario.core, simulation.hops, simulation.scenario.core.pipeline
+    settings = isolated(
+        VerifierSettings,
+        name=name,
+        target="modelled",
+        trace=simulation.trace,
+        kv_tokens=core.kv_tokens,
+        max_context=core.context,
+        stages=spec.count if spec else 1,
+    )
+    if spec is None:
+        target = partial(_target, core, simulation.law)
+        stack.add(name, services.verifier(settings, target, partial(_core_drafter, core)), hop)
+        return
+    meeting = Meeting(spec)
+    stack.add(name, front_rank(settings, spec, VOCAB, meeting, partial(_tree_drafter, spec)), hop)
+    for rank in range(1, spec.count + 1):
+        stack.add(stage_name(name, rank), stage_rank(settings, spec, rank, meeting))
+
+
+def grows_trees(simulation: Simulation) -> bool:
+    """Whether devices have a drafter of trees: where its decodes, one by one, are worth the time of simulating them."""
+    return simulation.policy.policy == "flowspec" or simulation.scenario.core.pipeline is not None
+
+
+def _device_trees(device: DeviceSpec, feed: float) -> TreeDrafter:
+    """The first candidate is right where the device's chain is; half of the rest goes to the next one, and so on."""
+    wrong = 1 - device.alpha
+    chances = (device.alpha, *(wrong * 2.0**-rank for rank in range(1, WIDTH)))
+    return ModelledTreeDrafter(chances, draft_ms=device.draft_ms, feed_share=feed, vocab=VOCAB)
 
 
 def stream_limit(devices: int) -> int:
@@ -74,6 +113,16 @@ def _target(core: Core, law: RowsCost) -> ModelledTarget:
 def _core_drafter(core: Core) -> CoreDrafter:
     """Lookups, which find nothing in modelled text, or what stands for them."""
     return ModelledCoreDrafter(core.fused.alpha, core.fused.match) if core.fused else LookupDrafter()
+
+
+def _tree_drafter(spec: StagesSpec) -> TreeDrafter | None:
+    trees = spec.trees
+    if trees is None:
+        return None
+    chances = partial(spread_chances, mean=trees.p1, count=WIDTH)
+    return ModelledTreeDrafter(
+        chances, draft_ms=trees.draft_ms, node_share=trees.node_share, vocab=VOCAB, capacity=MAX_TREES
+    )
 
 
 def _oracle(simulation: Simulation, stack: SimulatedStack) -> Oracle:

@@ -22,6 +22,7 @@ from shared.planning.server_laws import PackedLaw, ServerLaw
 from shared.scenario.quantity import Quantity, Seconds, Share, Time
 from shared.scenario.scenario import Scenario, checked, read_fields
 from simulator.pass_cost import PassCost
+from simulator.stages.stages_spec import StagesSpec
 
 
 class _Strict(BaseModel):
@@ -50,7 +51,8 @@ class Core(_Strict):
     server: the law of a verifier's pass, in the words of `outrider plan`; a profile replaces it. hop: one way between
     any process and the broker; a device's own link comes on top. context: tokens of prompt and answer that the model
     takes. kv_tokens: of each verifier. max_rows, prefill_tokens: limits of a batch. fused: the core's own drafts, for
-    window controllers that ask for them; without it there are none, since modelled text never repeats.
+    window controllers that ask for them; without it there are none, since modelled text never repeats. stages: of each
+    verifier, whose layers are split over them; in place of `server`.
     """
 
     verifiers: Annotated[int, Field(ge=1, le=1000)] = 1
@@ -69,11 +71,28 @@ class Core(_Strict):
     max_rows: Annotated[int, Field(ge=1, le=512)] = 64
     prefill_tokens: Annotated[int, Field(ge=16, le=65536)] = 512
     fused: FusedDrafts | None = None
+    stages: StagesSpec | None = None
+
+    @model_validator(mode="after")
+    def _check_laws(self) -> Self:
+        if self.stages is not None and "server" in self.model_fields_set:
+            raise ValueError("server, stages: give one of them; stages have laws of their own")
+        return self
+
+    @property
+    def law(self) -> ServerLaw:
+        """Of a pass, alone."""
+        return self.stages.whole if self.stages is not None else self.server
+
+    @property
+    def pipeline(self) -> StagesSpec | None:
+        """The stages where they are processes of their own."""
+        return self.stages if self.stages is not None and self.stages.split else None
 
     @property
     def pass_cost(self) -> PassCost:
-        """The cost of a pass by the server's law."""
-        return PassCost(self.server.server())
+        """The cost of a pass by the law of server or stages."""
+        return PassCost(self.law.server())
 
 
 class Kill(_Strict):
@@ -132,7 +151,9 @@ class SimulatedScenario(Scenario):
         """Names of the core's processes and of the devices."""
         named = ["scheduler"]
         named += [f"gateway-{n}" for n in range(self.core.gateways)]
-        named += [f"verifier-{n}" for n in range(self.core.verifiers)]
+        verifiers = [f"verifier-{n}" for n in range(self.core.verifiers)]
+        stages = range(1, self.core.pipeline.count + 1) if self.core.pipeline else ()
+        named += [*verifiers, *(stage_name(name, rank) for name in verifiers for rank in stages)]
         return named + self.device_names()
 
     def device_names(self) -> list[str]:
@@ -166,6 +187,11 @@ class SimulatedScenario(Scenario):
                 last = len(self.devices) - 1
                 raise ValueError(f"faults.{n}.devices: no group {fault.devices}; there are 0 to {last}")
         return self
+
+
+def stage_name(verifier: str, rank: int) -> str:
+    """The process of a verifier's stage."""
+    return f"{verifier}-stage-{rank}"
 
 
 def _ends(count: int) -> list[str]:

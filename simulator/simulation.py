@@ -55,7 +55,7 @@ class Simulation:
     @property
     def server(self) -> Server:
         """The verifier as planners know it: the law of its passes alone."""
-        return PackedServer(self.profile.pass_law) if self.profile else self.scenario.core.server.server()
+        return PackedServer(self.profile.pass_law) if self.profile else self.scenario.core.law.server()
 
     @property
     def hop_ms(self) -> float:

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 Labels = frozenset[tuple[str, str]]
 NAN: Final = float("nan")
 PAGE_S: Final = 5.0
+STAGES_BUSY: Final = "outrider_verifier_stage_busy_seconds_total"
 
 
 class ScrapeError(RuntimeError):
@@ -103,8 +104,6 @@ def stack_metrics(delta: Delta, duration_s: float) -> dict[str, Any]:
         delta.total("outrider_verifier_phase_seconds_sum", phase=phase) for phase in ("prepare", "forward")
     )
     commit_s = delta.total("outrider_verifier_phase_seconds_sum", phase="commit")
-    verifying_s = delta.total("outrider_verifier_phase_seconds_sum")
-    verifiers = delta.after.processes.get("outrider_verifier_batches_total", 0)
     return {
         "alpha": _share(accepted, checked),
         "tau": _share(accepted + rounds, rounds),
@@ -121,8 +120,17 @@ def stack_metrics(delta: Delta, duration_s: float) -> dict[str, Any]:
         "mean_pass_ms": 1e3 * _share(pass_s, batches),
         "mean_commit_ms": 1e3 * _share(commit_s, batches),
         "mean_pass_tokens": _share(delta.total("outrider_verifier_fed_tokens_total"), batches),
-        "verifier_utilisation": _share(verifying_s, duration_s * verifiers),
+        "verifier_utilisation": _utilisation(delta, duration_s),
     }
+
+
+def _utilisation(delta: Delta, duration_s: float) -> float:
+    """Share of the time in which verifiers work; of pipelines, in which their stages compute."""
+    stages = len(delta.values(STAGES_BUSY, "stage")) * delta.after.processes.get(STAGES_BUSY, 0)
+    if stages:
+        return _share(delta.total(STAGES_BUSY), duration_s * stages)
+    verifiers = delta.after.processes.get("outrider_verifier_batches_total", 0)
+    return _share(delta.total("outrider_verifier_phase_seconds_sum"), duration_s * verifiers)
 
 
 def mismatches(delta: Delta, client_counts: Mapping[str, int]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from loadgen.report import charts, comparison_charts, sections
 from loadgen.report.blocks import Plot, Section, Table
 from loadgen.report.chart import FONT, GRID, INK, MUTED, SHADE, Chart
+from loadgen.report.stage_table import stages
 from loadgen.report.timeline import origin_us, trace_events
 from loadgen.report.timeline_chart import timeline, timeline_window
 from loadgen.results.output import replacing
@@ -117,7 +118,7 @@ def _timelines(results: Sequence[LoadedResult], traces: Sequence[str]) -> Iterat
     """Activity over time, of every run."""
     for run, trace in zip(results, traces, strict=False):
         shares = sections.shares(timeline_window(run)) if run.spans else None
-        yield _section(f"Timeline, {run.label}", [timeline(run, trace)], shares)
+        yield _section(f"Timeline, {run.label}", [timeline(run, trace)], shares, stages(run.spans))
 
 
 def _section(title: str, some: Sequence[Chart | None], *tables: Table | None) -> Section:

@@ -1,5 +1,6 @@
 """Spans and requests as bars of a timeline, and spans as Chrome's trace events. Pure."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,9 +38,17 @@ ROLES: Final[Mapping[str, str]] = {
 }
 
 
+_STAGE: Final = re.compile(r"verifier .*-stage-\d+")
+_RANK_0: Final = re.compile(r"verifier .*-rank-0")
+_NUMBER: Final = re.compile(r"(\d+)")
+
+
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bar. start, end: seconds; sessions: of the work, each with its round."""
+    """One bar. start, end: seconds; sessions: of the work, each with its round, or its rows in a stage's piece.
+
+    rows: of a stage's piece; dead: of them, those that were decided otherwise before the pass began.
+    """
 
     row: str
     kind: str
@@ -47,6 +56,8 @@ class Bar:
     end: float
     sessions: tuple[tuple[str, int], ...] = ()
     step: int = 0
+    rows: int = 0
+    dead: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +79,19 @@ def origin_us(spans: Iterable[Span], recorded_us: float | None) -> float:
 
 
 def pipeline(spans: Sequence[Span], zero_us: float, around: float) -> Timeline:
-    """Devices, then schedulers, then verifiers, for up to MAX_S seconds around a time."""
+    """Devices, schedulers, then verifiers, each before its stages, for up to MAX_S seconds around a time."""
     order = ("draft_worker", "scheduler", "verifier")
-    rows = sorted({(order.index(s.role), s.name) for s in spans if s.role in order})
+    rows = sorted(
+        {(order.index(s.role), s.name) for s in spans if s.role in order},
+        key=lambda row: (row[0], _NUMBER.sub(lambda found: found[0].zfill(6), row[1])),
+    )
     names = [f"{ROLES[order[at]]} {name}".strip() for at, name in rows]
     return _clip(names, span_bars([s for s in spans if s.role in order], zero_us), around)
+
+
+def is_stage(row: str) -> bool:
+    """Whether a row is that of a stage of a pipeline."""
+    return _STAGE.fullmatch(row) is not None
 
 
 def span_bars(spans: Sequence[Span], zero_us: float) -> list[Bar]:
@@ -92,6 +111,9 @@ def span_bars(spans: Sequence[Span], zero_us: float) -> list[Bar]:
             (end - zero_us) / 1e6,
             tuple((span.session, span.round) for span in group if span.session),
             group[0].step,
+            # Of a stage's pass spans tell the rows of a session, and how many of them were dead.
+            rows=sum(span.round for span in group) if is_stage(row) else 0,
+            dead=sum(span.epoch for span in group) if is_stage(row) else 0,
         )
         for (row, kind, _, start, end), group in members.items()
     ]
@@ -158,9 +180,11 @@ def trace_events(spans: Sequence[Span], zero_us: float) -> dict[str, Any]:
         tid = threads.setdefault((pid, thread), len(threads) + 1)
         event = _event(bar, pid, tid)
         events.append(event)
-        if bar.kind == DRAFTING:
+        if bar.rows:
+            events.append(_rows(bar, pid))
+        if bar.kind == DRAFTING and not _RANK_0.fullmatch(bar.row):
             drafts.update(dict.fromkeys(bar.sessions, event))
-        elif bar.kind == VERIFYING:
+        elif bar.kind == VERIFYING and not bar.rows:
             events += [
                 arrow for key in bar.sessions if key in drafts for arrow in _arrow(drafts.pop(key), event)
             ]
@@ -171,8 +195,11 @@ def trace_events(spans: Sequence[Span], zero_us: float) -> dict[str, Any]:
 
 def _event(bar: Bar, pid: int, tid: int) -> dict[str, Any]:
     many = len(bar.sessions)
+    name = f"{bar.kind} {many}" if bar.kind == VERIFYING else bar.kind
+    if bar.rows:
+        name = f"{bar.rows} rows" + (f", {bar.dead} dead" if bar.dead else "")
     return {
-        "name": f"{bar.kind} {many}" if bar.kind == VERIFYING else bar.kind,
+        "name": name,
         "cat": bar.kind,
         "ph": "X",
         "ts": round(bar.start * 1e6),
@@ -181,9 +208,15 @@ def _event(bar: Bar, pid: int, tid: int) -> dict[str, Any]:
         "tid": tid,
         "args": {
             "step": bar.step,
-            "sessions": [f"{session} round {round_}" for session, round_ in bar.sessions],
+            "sessions": [f"{session} {'rows' if bar.rows else 'round'} {n}" for session, n in bar.sessions],
         },
     }
+
+
+def _rows(bar: Bar, pid: int) -> dict[str, Any]:
+    """The rows of a stage's pass as a counter, drawn below its passes."""
+    counts = {"alive": bar.rows - bar.dead, "dead": bar.dead}
+    return {"name": "rows", "ph": "C", "ts": round(bar.start * 1e6), "pid": pid, "tid": 0, "args": counts}
 
 
 def _arrow(draft: Mapping[str, Any], verify: Mapping[str, Any]) -> list[dict[str, Any]]:

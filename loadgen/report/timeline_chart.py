@@ -1,6 +1,7 @@
 """The chart of a timeline: a row per device, scheduler and verifier, or per request in flight."""
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any, Final
 
 from loadgen.report.chart import SHADE, Chart, Trace, axis, faint, layout, plain
@@ -15,11 +16,14 @@ from loadgen.report.timeline import (
     WAITING,
     Bar,
     Timeline,
+    is_stage,
     origin_us,
     pipeline,
     slots,
 )
 from loadgen.results.result_reader import LoadedResult
+
+DEAD: Final = "computed in vain"  # the share of a stage's rows that were dead, drawn as the end of its pass
 
 # By kind of bar: colour, position within the row (0: its middle), height.
 BARS: Final = {
@@ -27,6 +31,7 @@ BARS: Final = {
     LINK: ("#e0a458", 0.09, 0.22),
     WAITING: ("#9aa7b4", 0.31, 0.18),
     VERIFYING: ("#17907f", 0.0, 0.8),
+    DEAD: ("#d9822b", 0.0, 0.8),
     IDLE: ("#f3dcdc", 0.0, 0.8),
     QUEUED: ("#e0a458", 0.0, 0.8),
     STREAMING: ("#2463ae", 0.0, 0.8),
@@ -50,7 +55,13 @@ def timeline(run: LoadedResult, trace_name: str = "") -> Chart | None:
     if not seen.bars:
         return None
     since = "the run's start" if run.result.trace_start_us is not None or not run.spans else "the first span"
-    devices = {session: bar.row for bar in seen.bars if bar.kind == DRAFTING for session, _ in bar.sessions}
+    devices = {
+        session: bar.row
+        for bar in seen.bars
+        if bar.kind == DRAFTING and bar.row.startswith("device")
+        for session, _ in bar.sessions
+    }
+    seen = replace(seen, bars=tuple(part for bar in seen.bars for part in _parts(bar)))
     traces = [trace for kind in BARS if (trace := _bars(seen, kind, devices))]
     return Chart(
         "pipeline" if run.spans else "requests",
@@ -70,6 +81,8 @@ def _caption(run: LoadedResult, seen: Timeline, since: str, trace_name: str) -> 
             "A device's row: drafting at the top, drafts in flight in the middle, waiting verdicts at the bottom. "
             "A verifier's bar is one step, with its number of users. "
         )
+        if any(is_stage(row) for row in seen.rows):
+            rows += "A stage's bar is one piece, with its rows; its end is the share of rows that were dead already. "
     else:
         rows = "Without recorded spans, a row has one request at a time. "
     first, last = _initial_range(seen)
@@ -123,6 +136,14 @@ def _initial_range(seen: Timeline) -> tuple[float, float]:
     return middle - width / 2, middle + width / 2
 
 
+def _parts(bar: Bar) -> tuple[Bar, ...]:
+    """A stage's pass as the share of its rows that lived when it began, and that of the dead ones."""
+    if not bar.dead:
+        return (bar,)
+    cut = bar.end - (bar.end - bar.start) * bar.dead / bar.rows
+    return replace(bar, end=cut), replace(bar, kind=DEAD, start=cut)
+
+
 def _bars(seen: Timeline, kind: str, devices: dict[str, str]) -> Trace | None:
     """All bars of a kind. devices: device by session, as far as known."""
     found = [bar for bar in seen.bars if bar.kind == kind]
@@ -143,7 +164,7 @@ def _bars(seen: Timeline, kind: str, devices: dict[str, str]) -> Trace | None:
             "color": faint(colour, 0.6 if kind in OVERLAPPING else 1.0),
             "line": {"color": "#fff", "width": 0.5},
         },
-        "text": [str(len(bar.sessions)) if kind == VERIFYING else "" for bar in found],
+        "text": [str(bar.rows or len(bar.sessions)) if kind == VERIFYING else "" for bar in found],
         "textposition": "inside",
         "insidetextanchor": "middle",
         "textangle": 0,
@@ -155,8 +176,12 @@ def _bars(seen: Timeline, kind: str, devices: dict[str, str]) -> Trace | None:
 def _hover(bar: Bar, devices: dict[str, str]) -> str:
     """Hover text: every session with its round, and for a verifier its device."""
     lines = [f"<b>{bar.kind}</b> {1e3 * (bar.end - bar.start):.2f} ms, from {bar.start:.4f} s"]
-    lines += [f"step {bar.step}, {len(bar.sessions)} users"] if bar.kind == VERIFYING else []
-    for session, round_ in bar.sessions[:24]:
+    if bar.rows:
+        lines.append(f"piece {bar.step}, {bar.rows} rows, {bar.dead} of them dead")
+    elif bar.kind == VERIFYING:
+        lines.append(f"step {bar.step}, {len(bar.sessions)} users")
+    for session, n in bar.sessions[:24]:
         device = f", {plain(devices[session])}" if session in devices and bar.kind == VERIFYING else ""
-        lines.append(plain(session) + (f", round {round_}" if round_ else "") + device)
+        number = f", {n} rows" if bar.rows else f", round {n}" if n else ""
+        lines.append(plain(session) + number + device)
     return "<br>".join(lines + (["…"] if len(bar.sessions) > 24 else []))

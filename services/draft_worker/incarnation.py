@@ -1,12 +1,12 @@
 """One incarnation of a device: its inbox, outbox and sessions under one generation. `sessions.py` holds the rules."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import structlog
 
-from services.draft_worker.compute_loop import ComputeLoop
+from services.draft_worker.compute_loop import ComputeLoop, Finished
 from services.draft_worker.grown_trees import Grow, StopGrowing
 from services.draft_worker.growth_loop import GrowthLoop
 from services.draft_worker.link import Delivery, Link
@@ -128,7 +128,10 @@ class Incarnation:
         turn = await self._computing.turn()
         for session in turn.refused:
             self._do(self.sessions.refused(session))
-        for finished in turn.finished:
+        self._take(turn.finished)
+
+    def _take(self, drafts: Sequence[Finished]) -> None:
+        for finished in drafts:
             effects = self.sessions.finished(finished.result, finished.wait_us)
             for effect in effects:
                 if isinstance(effect, SendToScheduler) and isinstance(effect.message, Draft):
@@ -137,7 +140,9 @@ class Incarnation:
 
     async def _grow(self) -> None:
         """Grow the trees by a level, and send what was found."""
-        for nodes in await self._growing.turn():
+        turn = await self._growing.turn()
+        self._take(turn.finished)
+        for nodes in turn.nodes:
             self._do(self.sessions.grown(nodes))
 
     # --- effects ------------------------------------------------------------------------------------
@@ -146,7 +151,8 @@ class Incarnation:
         for effect in effects:
             match effect:
                 case Start():
-                    self._computing.order(effect)
+                    trees = effect.trees and self._growing.able
+                    (self._growing if trees else self._computing).order(effect)
                 case Forget(session):
                     self._computing.order(effect)
                     self._growing.order(StopGrowing(session))

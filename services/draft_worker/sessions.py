@@ -23,10 +23,11 @@ CATCH_UP: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Give the drafter a request. since: arrival time of the message that caused it (s)."""
+    """Give a drafter a request. since: arrival time of the message that caused it (s). trees: the drafter of trees."""
 
     request: DraftRequest
     since: float
+    trees: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +84,18 @@ class DraftSession:
     drafted_length: int = 0  # committed length at the last request with k > 0
     ready: bool = False  # the scheduler was told that we have caught up
     tree: int = 0  # committed length from which the tree hangs that we grow; 0 = none
+    trees: bool = False  # all its drafts are made by the drafter of trees
 
 
 class DraftSessions:
-    """All sessions of one device incarnation. address: "name:generation"; vocab: real tokens of the draft model."""
+    """All sessions of one device incarnation.
 
-    def __init__(self, address: str, vocab: int, capacity: int) -> None:
+    address: "name:generation". vocab: real tokens of the draft model. trees: whether the device drafts trees.
+    """
+
+    def __init__(self, address: str, vocab: int, capacity: int, trees: bool = False) -> None:
         self.address = address
+        self._trees = trees
         self._vocab = vocab
         self._capacity = capacity
         self._sessions: dict[str, DraftSession] = {}
@@ -207,6 +213,7 @@ class DraftSessions:
         elif session.ids != ids:
             session.ids, session.requested_k, session.drafted_length = ids, -1, 0
         session.epoch, session.last_heard_at, session.ready, session.lost = message.epoch, now, False, False
+        session.trees = message.trees and self._trees
         stopped = self._stop_growing(session)
         return stopped if session.requested_k >= 0 else stopped + self._request_draft(session, 0, now)
 
@@ -243,7 +250,7 @@ class DraftSessions:
             return [CountRefusal("repeated")]
         session.ids.extend(verdict.tokens[overlap:])
         session.round = verdict.round
-        if verdict.tree:
+        if verdict.tree and self._trees:
             session.tree, session.requested_k = verdict.tree, -1
             return [Grow(session.id, tuple(session.ids), session.sampling, verdict.tree)]
         return self._stop_growing(session) + self._follow(session, verdict, now)
@@ -257,15 +264,17 @@ class DraftSessions:
         idle = verdict.next_k == 0 and session.requested_k < 0
         if idle and len(session.ids) - session.requested_length < CATCH_UP:
             return []
-        return self._request_draft(session, verdict.next_k, now, verdict.stop_below)
+        return self._request_draft(session, verdict.next_k, now, verdict.stop_below, verdict.siblings)
 
-    def _request_draft(self, session: DraftSession, k: int, now: float, stop_below: int = 0) -> list[Effect]:
+    def _request_draft(
+        self, session: DraftSession, k: int, now: float, stop_below: int = 0, siblings: int = 0
+    ) -> list[Effect]:
         """Request a draft of k tokens after all committed ones; k = 0: only feed them."""
         session.requested_k, session.requested_length = k, len(session.ids)
         if k > 0:
             session.drafted_length = len(session.ids)
-        request = DraftRequest(session.id, tuple(session.ids), k, session.sampling, stop_below)
-        return [Start(request, now)]
+        request = DraftRequest(session.id, tuple(session.ids), k, session.sampling, stop_below, siblings)
+        return [Start(request, now, session.trees)]
 
     def _mark_lost(self, session: DraftSession) -> list[Effect]:
         session.lost, session.requested_k = True, -1
@@ -304,6 +313,7 @@ class DraftSessions:
             self.address,
             result.tokens,
             result.survival,
+            result.parents,
             draft_us=result.draft_us,
             wait_us=wait_us,
         )

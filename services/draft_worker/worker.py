@@ -135,7 +135,7 @@ class DraftWorker:
     async def _serve(self, stop: asyncio.Event) -> None:
         """One incarnation."""
         address = f"{self._name}:{self._generation}"
-        sessions = DraftSessions(address, self._drafter.vocab, self._drafter.capacity)
+        sessions = DraftSessions(address, self._drafter.vocab, self._drafter.capacity, self._growing.able)
         self._serving = Incarnation(
             address,
             sessions,

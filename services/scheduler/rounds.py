@@ -8,6 +8,7 @@ from services.scheduler.session import HeldDraft, ScheduledSession
 from services.scheduler.state import DEVICE_RETRY_S, FIRST_PENALTY_S, MAX_MISSES, MAX_PENALTY_S, State
 from shared.planning.windows.window import RoundOutcome
 from shared.protocol.messages import Close, Draft, Grown, Resync, Verdict
+from shared.speculative.rule import spine
 from shared.speculative.survival import error_in as survival_error
 
 RETRY_S: Final = 0.02  # a row is retried after this when the verifier had no free pages
@@ -34,7 +35,7 @@ def on_draft(state: State, entry: str, draft: Draft, now: float) -> None:
     session.penalty_s = FIRST_PENALTY_S
     _observe_draft(state, session, draft, now)
     session.drafts += 1
-    state.metrics.spared.add(session.allowed_k - len(draft.tokens))
+    state.metrics.spared.add(max(0, session.allowed_k - len(draft.tokens)))
     session.caught_up = True
     session.adopted = False
     if session.verifier in state.verifiers:
@@ -179,11 +180,12 @@ def _stranger(session: ScheduledSession | None, draft: Draft) -> str:
 
 def _hostility(session: ScheduledSession, draft: Draft) -> str:
     """What no honest device would send; "" when there is nothing of it."""
-    if len(draft.tokens) > session.allowed_k:
+    count, parents = len(draft.tokens), draft.parents
+    if count > session.allowed_k + session.allowed_siblings:
         return "oversized"
-    if draft.parents and len(draft.parents) != len(draft.tokens):
+    if parents and (len(parents) != count or any(parent >= at for at, parent in enumerate(parents))):
         return "parents"
-    return "survival" if survival_error(draft.survival, len(draft.tokens)) else ""
+    return "survival" if survival_error(draft.survival, count) else ""
 
 
 def _take_late(state: State, session: ScheduledSession, draft: Draft, now: float) -> None:
@@ -202,7 +204,8 @@ def _observe_draft(state: State, session: ScheduledSession, draft: Draft, now: f
     device = state.estimates.device(session.device)
     try:
         turnaround_s = now - session.draft_requested_at
-        device.observe(len(draft.tokens), draft.draft_us / 1e6, turnaround_s, reading)
+        decodes = len(set(draft.parents)) or len(draft.tokens)
+        device.observe(decodes, draft.draft_us / 1e6, turnaround_s, reading)
     except ValueError:
         state.metrics.absurd.labels("draft").inc()
         put_on_probation(session, now)
@@ -221,10 +224,20 @@ def _complete_batch(state: State, verdict: Verdict, now: float) -> None:
             verifier.costs.observe(done.with_fused(verdict.pass_fused), verdict.verify_us / 1000)
 
 
+def _chained(session: ScheduledSession, verdict: Verdict) -> int:
+    """Tokens of the chain in a draft that was verified, from which alone α is learnt."""
+    return len(spine(session.parents)) if session.parents and verdict.drafted else verdict.drafted
+
+
 def _calibrate(state: State, session: ScheduledSession, verdict: Verdict) -> None:
     """Count how the tokens of a draft fared that its device was so sure of. The end of a text may hide some."""
-    if session.temperature is not None and not verdict.finish:
-        device = state.estimates.device(session.row_device or session.device)
+    device = state.estimates.device(session.row_device or session.device)
+    nodes = spine(session.parents)
+    if session.parents and verdict.straight < len(nodes):  # the first candidate was wrong: was another right?
+        parent = session.parents[nodes[verdict.straight]]
+        if session.parents.count(parent) > 1:
+            device.second.observe(float(verdict.accepted > verdict.straight))
+    elif session.temperature is not None and not verdict.finish and not session.parents:
         calibration = device.calibration(session.temperature)
         calibration.observe(session.survival[: verdict.drafted], verdict.accepted)
 
@@ -233,7 +246,7 @@ def _observe_round(
     state: State, session: ScheduledSession, verdict: Verdict, chained: int, now: float
 ) -> None:
     """Learn from a round. chained: tokens of a device's chain among those drafted."""
-    session.acceptance.observe(chained, verdict.accepted)
+    session.acceptance.observe(chained, verdict.straight)
     if chained:
         state.estimates.accepted(session.row_device or session.device, session.acceptance.alpha)
         _calibrate(state, session, verdict)
@@ -242,8 +255,8 @@ def _observe_round(
         round_s = now - session.advanced_at if session.advanced_at else 0.0
         outcome = RoundOutcome(
             session.allowed_k,
-            verdict.drafted,
-            verdict.accepted,
+            chained,
+            verdict.straight,
             round_s,
             verdict.fused_drafted,
             verdict.fused_accepted,
@@ -279,9 +292,9 @@ def _on_committed(state: State, session: ScheduledSession, verdict: Verdict, now
         state.metrics.dropped.labels("verdict", "repeated").inc()
         return
     coming_back = verdict.keeps and _comes_back(session, verdict)
-    if advanced:  # of a tree most nodes are meant to be wrong
-        chained = 0 if session.phase == "kept" or coming_back else verdict.drafted
-        _observe_round(state, session, verdict, chained, now)
+    if advanced:
+        kept = session.phase == "kept" or coming_back
+        _observe_round(state, session, verdict, 0 if kept else _chained(session, verdict), now)
     state.drop_draft(session)
     session.length, session.cached = verdict.length, verdict.length - 1
     session.round = verdict.round + 1
@@ -296,11 +309,8 @@ def _on_committed(state: State, session: ScheduledSession, verdict: Verdict, now
         session.tree = verdict.tree
         state.enter(session, "kept", now, now + state.verdict_wait_s(session))
     elif verdict.next_k and session.caught_up and device_informed and state.fleet.has_device(session.device):
-        session.allowed_k, session.draft_requested_at, session.draft_requested_len = (
-            verdict.next_k,
-            now,
-            verdict.length,
-        )
+        session.allowed_k, session.allowed_siblings = verdict.next_k, verdict.siblings
+        session.draft_requested_at, session.draft_requested_len = now, verdict.length
         state.enter(session, "drafting", now, now + state.draft_wait_s(session))
     else:
         session.allowed_k = 0

@@ -138,11 +138,13 @@ def take_row(state: State, session: ScheduledSession, feed_to: int, now: float) 
         stop_below=draft.stop_below,
         free=draft.k if draft.by_core and held is None else 0,
         tree=draft.grower if held is None or draft.by_device else "",
+        siblings=draft.siblings,
         device=session.device,
         gateway=session.gateway,
         tokens=held.draft.tokens if held else (),
         parents=held.draft.parents if held else (),
     )
+    session.parents = held.draft.parents if held else ()
     session.survival = held.draft.survival if held else b""
     if held is not None:  # staging acknowledges its entry
         state.holding.discard(held.entry)

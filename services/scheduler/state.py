@@ -1,6 +1,6 @@
 """The scheduler's state: sessions, verifiers, devices, timers and pending effects, and how a session changes."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from services.scheduler.effects import AckDraft, Effect
@@ -19,7 +19,8 @@ from shared.planning.estimates import (
     Mean,
 )
 from shared.planning.policy import Policy
-from shared.planning.views import Phase
+from shared.planning.siblings import siblings_worth
+from shared.planning.views import Phase, SessionView
 from shared.planning.windows.window import Decision, Window
 from shared.protocol import limits
 from shared.protocol.messages import Grown, TreeSource
@@ -246,9 +247,24 @@ class State:
             k = max(0, min(decision.k, session.remaining - 1, limits.MAX_DRAFT))
             return Decision.grow(k, "core") if decision.mode == "tree" else Decision.fuse(k)
         k = max(0, min(decision.k, session.remaining - 2, limits.MAX_DRAFT)) if can_draft else 0
-        return (
-            Decision.grow(k, "device") if decision.mode == "tree" else Decision.draft(k, decision.stop_below)
-        )
+        if decision.mode == "tree":
+            return Decision.grow(k, "device")
+        draft = Decision.draft(k, decision.stop_below)
+        if not k or not self.policy.trees or self.window is not None or verifier is None:
+            return draft
+        return replace(draft, siblings=self._siblings(view, verifier, k))
+
+    def _siblings(self, view: SessionView, verifier: VerifierState, k: int) -> int:
+        """How many nodes more than a chain of k a draft should have. Of several sessions some draft while others are
+        verified, so that the pass counts alone.
+        """
+        load = verifier.load()
+        rows = [(1 + k, round(load.cached))] * max(1, round(load.rows))
+        round_ms, row_ms = load.law.cost_ms(rows), load.law.per_token_ms
+        if len(load.sessions) == 1:
+            round_ms += 1e3 * (k * view.draft_s_per_token + view.link_s)
+        second = self.estimates.device(view.device).second.value
+        return max(0, min(siblings_worth(k, view.alpha, second, row_ms, round_ms), view.remaining - 2 - k, k))
 
     def passes_of(self, verifier: str) -> int:
         """Passes that a verifier may have under way, as its heartbeat says."""

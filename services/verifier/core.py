@@ -12,7 +12,7 @@ from shared.compute.target import Choices, TargetRow
 from shared.protocol import limits
 from shared.protocol.messages import Finish, Grown, StagedRow, Status, TokenLogprobs, Verdict
 from shared.protocol.session import SessionLog, SessionSpec
-from shared.speculative.rule import accept_chain, accept_tree
+from shared.speculative.rule import accept_chain, accept_tree, straight_steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +219,7 @@ def verify_row(row: StagedRow, session: VerifiedSession, fed: TargetRow, choices
     if choices.logprobs:
         logprobs = tuple(choices.logprobs[i] for i in committed_choices[: len(tokens)])
     counts = len(draft), min(accepted, len(tokens))
+    straight = straight_steps(fed.parents, path) if fed.parents else counts[1]
     (drafted, right), fused = (counts, (0, 0)) if row.tokens else ((0, 0), counts)
     verdict = _verdict(
         row,
@@ -227,8 +228,10 @@ def verify_row(row: StagedRow, session: VerifiedSession, fed: TargetRow, choices
         drafted=drafted,
         accepted=right,
         fused=fused,
+        straight=min(straight, right),
         next_k=0 if finish else row.next_k,
         stop_below=row.stop_below,
+        siblings=row.siblings,
         finish=finish,
         cached_len=row.base_len + accepted,
     )
@@ -251,7 +254,7 @@ def tree_verdict(
     drafted = min(counts[0], limits.MAX_DRAFT)
     counts = drafted, min(counts[1], drafted)
     (own, right), fused = (counts, (0, 0)) if tree else ((0, 0), counts)
-    step = replace(row, base_len=base_len, feed_to=base_len, next_k=0, stop_below=0)
+    step = replace(row, base_len=base_len, feed_to=base_len, next_k=0, stop_below=0, siblings=0)
     return _verdict(
         step,
         tokens=tokens,
@@ -283,7 +286,7 @@ def refusal(row: StagedRow, status: Status, message: str) -> Verdict:
 
 def already_committed(row: StagedRow) -> Verdict:
     """An "ok" without tokens for a row behind the log: `commit` fills in the tokens from the log."""
-    return _verdict(row, next_k=row.next_k, stop_below=row.stop_below)
+    return _verdict(row, next_k=row.next_k, stop_below=row.stop_below, siblings=row.siblings)
 
 
 def _verdict(  # copies the row's fields; the keyword arguments are its outcome
@@ -296,6 +299,8 @@ def _verdict(  # copies the row's fields; the keyword arguments are its outcome
     fused: tuple[int, int] = (0, 0),
     next_k: int = 0,
     stop_below: int = 0,
+    siblings: int = 0,
+    straight: int = 0,
     finish: Finish = "",
     status: Status = "ok",
     cached_len: int = 0,
@@ -315,6 +320,8 @@ def _verdict(  # copies the row's fields; the keyword arguments are its outcome
         accepted=accepted,
         next_k=next_k,
         stop_below=stop_below,
+        siblings=siblings,
+        straight=straight,
         finish=finish,
         status=status,
         cached_len=cached_len,

@@ -1,18 +1,12 @@
-"""A target's pages, sessions and choices, wherever its layers run: what `TorchTarget` and `PipelinedTarget` share."""
+"""A target's pages and sessions, wherever its layers run: what `TorchTarget` and `PipelinedTarget` share."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Final
 
-import torch
-from torch import Tensor
-
-from services.verifier.families import AttentionShape
-from services.verifier.head import Head
-from services.verifier.packing import Ids, Packing, Placed, choice_positions, run_of
+from services.verifier.packing import Placed, run_of
 from services.verifier.pool import PagePool
-from shared.compute.target import Choices, TargetRow
-from shared.speculative.torch_rule import draw_rows
+from shared.compute.target import TargetRow
 
 # Unneeded cached positions read at most to save one attention call, measured for 135M on 2 cores (24 µs a
 # call, 75 ns a position); a GPU's calls cost about as much and its reads a hundredth.
@@ -20,14 +14,13 @@ CALL_COST: Final = {"cpu": 300, "cuda": 30_000}
 
 
 class PagedTarget(ABC):
-    """Pool, placing of rows, and choices. A subclass runs the layers and moves KV."""
+    """Pool, and placing of rows. A subclass runs the layers, chooses and moves KV."""
 
     def __init__(
         self,
-        shape: AttentionShape,
-        head: Head,
         *,
         rows: int,
+        positions: int,
         vocabulary: str,
         vocab: int,
         vocabulary_blocks: str,
@@ -35,26 +28,23 @@ class PagedTarget(ABC):
         page_tokens: int,
         prefix_sharing: bool,
         max_context: int | None,
-        device: torch.device,
+        device: str,
     ) -> None:
-        """rows: of the embedding. vocab: real tokens. device: of the head, and of the logits."""
-        self._shape = shape
-        self._head = head
+        """rows: of the embedding. positions: that the model has. vocab: real tokens. device: cpu or cuda."""
         self._rows = rows
         self.vocabulary = vocabulary
         self.vocabulary_blocks = vocabulary_blocks  # digests, for a device that differs
         self.vocab = vocab
-        self.max_context = min(max_context or shape.positions, shape.positions)
+        self.max_context = min(max_context or positions, positions)
         self.pool_tokens = kv_tokens // page_tokens * page_tokens
         self._page_tokens = page_tokens
-        self.device = device.type
-        self._at = device
-        self._call_cost = CALL_COST[device.type]
+        self.device = device
+        self._call_cost = CALL_COST[device]
         self._pool = PagePool(
             self.pool_tokens // page_tokens,
             page_tokens,
             sharing=prefix_sharing,
-            contiguous=device.type == "cpu",
+            contiguous=device == "cpu",
         )
 
     @abstractmethod
@@ -65,18 +55,19 @@ class PagedTarget(ABC):
         """Committed tokens whose KV is held; 0 for an unknown session."""
         return self._pool.length(session)
 
-    @torch.inference_mode()
     def admit(self, session: str, prompt: Sequence[int], protect: Sequence[str], length: int) -> bool:
         """Reserve KV for `length` tokens of a session; False when there are no pages."""
         if length > self.max_context or not self._pool.admit(session, prompt, protect, length):
             return False
         if self._pool.copies:
-            pages = torch.tensor(self._pool.copies).T[:, :, None] * self._page_tokens
-            source, to = (pages + torch.arange(self._page_tokens)).flatten(1).tolist()
+            size = self._page_tokens
+            source, to = (
+                [page * size + place for page in pages for place in range(size)]
+                for pages in zip(*self._pool.copies, strict=True)
+            )
             self._move(source, to)
         return True
 
-    @torch.inference_mode()
     def keep(
         self, session: str, length: int, path: Sequence[int] = (), open_nodes: Sequence[int] = ()
     ) -> None:
@@ -122,52 +113,8 @@ class PagedTarget(ABC):
                 )
         return [self._place(index, row) for index, row in enumerate(rows)]
 
-    def _answers(self, packing: Packing, hidden: Tensor, rows: Sequence[TargetRow]) -> list[Choices]:
-        """What each row chooses, in the order of the rows. hidden: of the packed sequence, after the last norm."""
-        answers = [Choices(())] * len(rows)
-        if packing.choosers:
-            logits = self._head.logits(hidden[self._to_device(packing.chosen)])
-            for placed, choices in zip(packing.choosers, self._choose(packing, logits), strict=True):
-                answers[placed.index] = choices
-        return answers
-
-    def _choose(self, packing: Packing, logits: Tensor) -> list[Choices]:
-        """The target's own tokens for each choosing row. logits: [n, vocabulary rows]"""
-        rows = [placed.row for placed in packing.choosers]
-        counts = [row.choices for row in rows]
-        tokens = draw_rows(
-            logits,
-            [row.sampling for row, count in zip(rows, counts, strict=True) for _ in range(count)],
-            [position for row in rows for position in choice_positions(row)],
-        )
-        choices, begin = [], 0
-        for row, count in zip(rows, counts, strict=True):
-            own = tuple(tokens[begin : begin + count])
-            token_logprobs = logprobs(logits[begin : begin + count, : self.vocab], own, row.logprobs)
-            choices.append(Choices(own, token_logprobs))
-            begin += count
-        return choices
-
     def _slot(self, session: str, position: int) -> int:
         return (
             self._pool.table(session)[position // self._page_tokens] * self._page_tokens
             + position % self._page_tokens
         )
-
-    def _to_device(self, values: Ids) -> Tensor:
-        return torch.from_numpy(values).to(self._at, non_blocking=True)
-
-
-def logprobs(
-    logits: Tensor, tokens: Sequence[int], likeliest: int
-) -> tuple[tuple[float, tuple[int, ...], tuple[float, ...]], ...]:
-    """Per token: its log-probability, and the likeliest ids with theirs. logits: [n, V]; -1 = no logprobs."""
-    if likeliest < 0:
-        return ()
-    log_probs = torch.log_softmax(logits.float(), dim=-1)
-    own = log_probs.gather(1, torch.tensor(tokens, device=logits.device)[:, None])[:, 0].tolist()
-    top = log_probs.topk(min(likeliest, logits.shape[1]), dim=-1)
-    return tuple(
-        (value, tuple(ids), tuple(values))
-        for value, ids, values in zip(own, top.indices.tolist(), top.values.tolist(), strict=True)
-    )

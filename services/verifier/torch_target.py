@@ -9,13 +9,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from services.verifier.chooser import Chooser
 from services.verifier.cpu_times import read_cpu_times
 from services.verifier.families import shape_of
 from services.verifier.head import Head
 from services.verifier.linear import fit_linears
 from services.verifier.malloc_trim import MallocTrimmer
 from services.verifier.packed import NAME, KvStore, PackedPass
-from services.verifier.packing import Packing, pack
+from services.verifier.packing import Ids, Packing, pack
 from services.verifier.paged_target import PagedTarget
 from services.verifier.thread_governor import ThreadGovernor
 from shared.compute.target import Choices, TargetRow
@@ -44,9 +45,8 @@ class TorchTarget(PagedTarget):
         model.eval().set_attn_implementation(NAME)
         fit_linears(model)
         super().__init__(
-            shape,
-            Head(model.get_output_embeddings(), shape.final_softcap),
             rows=model.get_input_embeddings().weight.shape[0],
+            positions=shape.positions,
             vocabulary=vocabulary,
             vocab=vocab,
             vocabulary_blocks=vocabulary_blocks,
@@ -54,8 +54,11 @@ class TorchTarget(PagedTarget):
             page_tokens=page_tokens,
             prefix_sharing=prefix_sharing,
             max_context=max_context,
-            device=model.device,
+            device=model.device.type,
         )
+        self._shape, self._at = shape, model.device
+        self._head = Head(model.get_output_embeddings(), shape.final_softcap)
+        self._chooser = Chooser(self._head, vocab, model.device)
         self._body = model.get_decoder()
         self.dtype = str(model.dtype).removeprefix("torch.")
         self.kv_bytes = shape.kv_bytes(model.dtype.itemsize)  # of one cached token
@@ -96,7 +99,7 @@ class TorchTarget(PagedTarget):
 
     def _forward(self, rows: Sequence[TargetRow]) -> list[Choices]:
         """One pass over the rows."""
-        return self._answers(*self._pass(rows), rows)
+        return self._chooser.answers(*self._pass(rows), rows)
 
     def _pass(self, rows: Sequence[TargetRow]) -> tuple[Packing, Tensor]:
         """The rows' packing and their hidden rows after the last norm; their KV is cached then."""
@@ -127,6 +130,10 @@ class TorchTarget(PagedTarget):
         ).last_hidden_state[0]
         return hidden
 
+    def _to_device(self, values: Ids) -> Tensor:
+        return torch.from_numpy(values).to(self._at, non_blocking=True)
+
+    @torch.inference_mode()
     def _move(self, source: Sequence[int], target: Sequence[int]) -> None:
         self._store.move(source, target)
 

@@ -194,7 +194,7 @@ class Verifier:
         if isinstance(inbound.message, StagedBatch):
             rows = inbound.message.rows
             if inbound.message.grown:
-                await self._graft(inbound, inbound.message, reader, retry)
+                await self._in_hand(inbound, reader, retry, lambda: None)
                 return
         sessions = {row.session for row in rows}
         # What was under way when a process died may have killed it: it runs alone, so that nothing else dies with it.
@@ -214,19 +214,6 @@ class Verifier:
         finally:
             reader.done(inbound)
 
-    async def _graft(self, inbound: Inbound, batch: StagedBatch, reader: Reader, retry: Retry) -> None:
-        """Give nodes of devices' trees to the sessions that are kept. What cannot be used is lost, and no harm."""
-        try:
-            for grown in batch.grown if batch.term >= self._term else ():
-                if reason := self._passes.graft(grown):
-                    self.metrics.refused.labels(f"nodes {reason}").inc()
-            await self._ack(inbound.entry, retry)
-        except BrokerAway:
-            reader.reread_pending()
-            raise
-        finally:
-            reader.done(inbound)
-
     async def _handle(
         self, inbound: Inbound, reader: Reader, retry: Retry, started: Callable[[], None]
     ) -> None:
@@ -236,6 +223,11 @@ class Verifier:
             case StagedBatch() as batch if batch.term < self._term:
                 log.warning("batch of an older scheduler refused", term=batch.term, current=self._term)
                 self.metrics.refused.labels("term").inc()
+                await self._ack(entry, retry)
+            case StagedBatch(grown=grown) if grown:
+                for nodes in grown:
+                    if reason := self._passes.graft(nodes):
+                        self.metrics.refused.labels(f"nodes {reason}").inc()
                 await self._ack(entry, retry)
             case StagedBatch() as batch if entry.deliveries >= MAX_DELIVERIES and len(batch.rows) > 1:
                 await self._split(entry, batch, retry)

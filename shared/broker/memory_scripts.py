@@ -374,6 +374,7 @@ def _answer(verdict: Verdict, log: Log) -> Verdict:
         logprobs=tuple(wire.decode_logprobs(entry) for entry in log.logprobs[start:]),
         drafted=0,
         accepted=0,
+        straight=0,
         fused_drafted=0,
         fused_accepted=0,
         next_k=0 if log.finish else verdict.next_k,

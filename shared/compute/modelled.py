@@ -14,6 +14,8 @@ from shared.speculative.params import SamplingParams
 
 START: Final = mix(0x6F7574726964)  # state of the empty prefix
 STOP: Final = 0  # the only stop token of the modelled target
+LOWEST: Final = 0.3  # chance of a first candidate
+_CHANCE_KEY: Final = 0x6368616E6365
 _DRAFTER_KEY: Final = 0x6C75636B  # makes the drafter's random bits independent of the text's
 
 
@@ -78,6 +80,17 @@ def right_rank(seed: int, position: int, chances: Sequence[float]) -> int:
         if luck < total * 2.0**64:
             return rank
     return len(chances)
+
+
+def spread_chances(state: int, mean: float, count: int) -> tuple[float, ...]:
+    """Chances of a node's first `count` candidates where they differ from prefix to prefix, likeliest first.
+
+    The first one's is q = LOWEST + (1 - LOWEST) · V^((1 - mean) / (mean - LOWEST)), V uniform; the next have
+    (1 - q) · 0.4, 0.2, … (as `outrider bench pipeline` has it).
+    """
+    uniform = ((mix(state ^ _CHANCE_KEY) >> 11) + 1) * 2.0**-53
+    first = LOWEST + (1.0 - LOWEST) * uniform ** ((1.0 - mean) / (mean - LOWEST))
+    return (first, *((1.0 - first) * 0.8 * 2.0**-rank for rank in range(1, count)))
 
 
 def _luck(seed: int, position: int) -> int:

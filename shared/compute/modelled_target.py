@@ -124,7 +124,7 @@ class ModelledTarget:
         tokens = tuple(choose(state, row.sampling, self._stop_every) for state in states)
         if row.logprobs < 0:
             return Choices(tokens)
-        return Choices(tokens, tuple(_logprobs(token, row) for token in tokens))
+        return Choices(tokens, tuple(modelled_logprobs(token, row) for token in tokens))
 
 
 def _states(row: TargetRow, root: int) -> list[int]:
@@ -135,7 +135,7 @@ def _states(row: TargetRow, root: int) -> list[int]:
     return states
 
 
-def _logprobs(token: int, row: TargetRow) -> TokenLogprobs:
+def modelled_logprobs(token: int, row: TargetRow) -> TokenLogprobs:
     """Made-up logprobs, a function of the token: itself first, then the ids after it, each half as likely."""
     ids = tuple((token + i) % row.sampling.vocab for i in range(row.logprobs))
     return (-0.5, ids, tuple(-0.5 - 0.69 * i for i in range(row.logprobs)))

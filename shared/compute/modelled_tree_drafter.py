@@ -1,6 +1,6 @@
 """A tree drafter with a modelled cost, whose candidates are the modelled target's token with set probabilities."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
 from math import log
@@ -37,7 +37,7 @@ class ModelledTreeDrafter:
 
     def __init__(
         self,
-        chances: Sequence[float] = CHANCES,
+        chances: Sequence[float] | Callable[[int], Sequence[float]] = CHANCES,
         *,
         draft_ms: float = 8.0,
         node_share: float = NODE_SHARE,
@@ -47,12 +47,12 @@ class ModelledTreeDrafter:
         kv_tokens: int = 1 << 20,
         stop_every: int = 0,
     ) -> None:
-        """chances: each above 0, together at most 1."""
+        """chances: each above 0, together at most 1; those of every state of the text, or a function of it."""
         self.vocabulary = modelled_vocabulary(vocab)
         self.vocab = vocab
         self.capacity = capacity
         self.threads = 1
-        self._chances = tuple(chances)
+        self._chances = chances
         self._draft_s, self._node_share, self._feed_share = draft_ms / 1e3, node_share, feed_share
         self._kv_tokens = kv_tokens
         self._stop_every = stop_every
@@ -174,9 +174,10 @@ class ModelledTreeDrafter:
 
     def _candidates(self, request: GrowRequest, state: int, position: int) -> tuple[Candidate, ...]:
         right = choose(state, request.sampling, self._stop_every)
-        rank = right_rank(request.sampling.seed, position, self._chances)
+        known = self._chances(state) if callable(self._chances) else self._chances
+        rank = right_rank(request.sampling.seed, position, known)
         wrong = ((right + n) % request.sampling.vocab for n in count(1))
-        chances = self._chances[: min(request.width, request.sampling.vocab - 1)]
+        chances = known[: min(request.width, request.sampling.vocab - 1)]
         return tuple(
             Candidate(right if one == rank else next(wrong), log(chance))
             for one, chance in enumerate(chances)

@@ -28,9 +28,7 @@ Drafted = Annotated[tuple[Token, ...], Field(max_length=limits.MAX_DRAFT)]
 SurvivalByte = Annotated[int, Field(strict=True, ge=0, le=255)]  # in 255ths, see speculative/survival.py
 Survivals = Annotated[bytes, Field(strict=True, max_length=limits.MAX_DRAFT)]
 Flag = Annotated[bool, Field(strict=True)]
-Node = Annotated[
-    int, Field(strict=True, ge=-1, le=limits.MAX_POSITION)
-]  # of a tree; -1 = its root, or none
+Node = Annotated[int, Field(strict=True, ge=-1, le=limits.MAX_POSITION)]  # of a tree; -1 = its root, or none
 Parent = Node
 Parents = Annotated[tuple[Parent, ...], Field(max_length=limits.MAX_DRAFT)]
 Tokens = Annotated[tuple[Token, ...], Field(max_length=limits.MAX_POSITION)]
@@ -114,6 +112,7 @@ class Open:
     session: SessionId
     epoch: Counter
     base_len: Position  # committed length as the scheduler knew it
+    trees: Flag = False  # its drafts may be trees
     spec: Annotated[bytes, Field(strict=True, max_length=limits.MAX_MESSAGE_BYTES)] = b""  # see session.py
     committed: Tokens = ()
 
@@ -163,11 +162,11 @@ class Resync:
 class StagedRow:
     """One session's row of a batch.
 
-    The verifier feeds the committed tokens that it has not cached, up to `feed_to`, and then the draft. With
-    feed_to == base_len it samples and commits; a smaller feed_to is a chunk of prefill or rebuild, with the status
-    `prefilled`. next_k, stop_below: length of the device's next draft, and where it stops sooner; copied into the
-    verdict. free: most tokens that the verifier may draft itself and add to a row without a draft. tree: the verifier
-    may keep the session and go on with draft trees, its own or the device's, if it has stages to fill; "" = it may not.
+    The verifier feeds the committed tokens that it has not cached, up to `feed_to`, and then the draft. With feed_to ==
+    base_len it samples and commits; a smaller feed_to is a chunk of prefill or rebuild, with the status `prefilled`.
+    next_k, stop_below, siblings: the device's next draft, copied into the verdict. free: most tokens that the verifier
+    may draft itself and add to a row without a draft. tree: the verifier may keep the session and go on with draft
+    trees, its own or the device's, if it has stages to fill; "" = it may not.
     """
 
     session: SessionId
@@ -183,6 +182,7 @@ class StagedRow:
     stop_below: SurvivalByte = 0
     free: DraftLength = 0
     tree: TreeSource = ""
+    siblings: DraftLength = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,10 +228,13 @@ class Verdict:
     status ok: `tokens` (including the corrected or bonus token) are committed from base_len on, and length == base_len
     + len(tokens). prefilled, need_prefill: cached_len is the number of cached tokens. no_pages, stale, error: the row
     was not run; `message` has the reason. The device drafts next_k tokens, but none after one whose survival is below
-    stop_below; 0 = it drafts them all. drafted, accepted: of the device's draft; fused_drafted, fused_accepted: of
-    the verifier's own. pass_fused: tokens of the latter in the whole pass. keeps: the verifier has the next move, and
-    more verdicts follow; any row that is staged for the session takes it back. tree: the device grows the tree that
-    hangs from this committed length, and sends its nodes as it finds them (`Draft.first_node`); 0 = it does not.
+    stop_below; 0 = it drafts them all. A device whose session was opened with `trees` may draft a tree in next_k
+    decodes, of at most next_k + siblings nodes. straight: accepted nodes before the first that is not the first child
+    of its parent in the draft; of a chain, all. drafted, accepted: of the device's draft; fused_drafted,
+    fused_accepted: of the verifier's own. pass_fused: tokens of the latter in the whole pass. keeps: the verifier has
+    the next move, and more verdicts follow; any row that is staged for the session takes it back. tree: the device
+    grows the tree that hangs from this committed length, and sends its nodes as it finds them (`Draft.first_node`); 0 =
+    it does not.
     """
 
     session: SessionId
@@ -257,6 +260,8 @@ class Verdict:
     pass_fused: Counter = 0
     keeps: Flag = False
     tree: Position = 0
+    siblings: DraftLength = 0
+    straight: DraftLength = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,18 @@
 """Rank 0 of a pipeline: the verifier over the stages of a group, in one group after another."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import structlog
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.registry import Collector
 
-from services.verifier.build import build_tree_drafter
-from services.verifier.stages.group import Links
-from services.verifier.stages.messages import Facts
+from services.verifier.stages.link import Links
+from services.verifier.stages.messages import Assign, Facts
 from services.verifier.stages.pipelined_passes import PipelinedPasses
-from services.verifier.stages.rank_parts import Assigner, FrontLoader, ModelPlan
+from services.verifier.stages.pipelined_target import PipelinedTarget
 from services.verifier.stages.ring import Ring
 from services.verifier.stages.stage_law import rows_worth_sending, stage_law
 from services.verifier.stages.stage_metrics import StageMetrics
@@ -44,6 +44,16 @@ class Readiness:
         return self.verifier.not_ready_reason() if self.verifier else self.reason
 
 
+@dataclass(frozen=True, slots=True)
+class FrontParts:
+    """What rank 0 is made of. assign: the stages' layers, by everybody's facts. load, drafter: block while loading."""
+
+    facts: Facts
+    assign: Callable[[Sequence[Facts]], Assign]
+    load: Callable[[], PipelinedTarget]
+    drafter: Callable[[PipelinedTarget], TreeDrafter | None]
+
+
 class FrontRank:
     """Rank 0. What it has loaded stays; verifier, sessions, pool and metrics are new in every group."""
 
@@ -54,17 +64,14 @@ class FrontRank:
         compute: Compute,
         registry: CollectorRegistry,
         ready: Readiness,
-        plan: ModelPlan,
-        facts: Facts,
+        parts: FrontParts,
     ) -> None:
         self._settings = settings
         self._broker = broker
         self._compute = compute
         self._registry = registry
         self._ready = ready
-        self._facts = facts
-        self._assign = Assigner(settings, plan)
-        self._load = FrontLoader(settings, plan)
+        self._parts = parts
         self._drafter: TreeDrafter | None = None
 
     async def serve(self, links: Links, stop: asyncio.Event) -> None:
@@ -78,16 +85,17 @@ class FrontRank:
             self._registry.unregister(metrics)
 
     async def _serve(self, links: Links, stop: asyncio.Event, registry: CollectorRegistry) -> None:
-        settings, compute, ready = self._settings, self._compute, self._ready
+        settings, compute, ready, parts = self._settings, self._compute, self._ready, self._parts
         ready.reason = "loading the target"
-        ring = Ring(self._facts, settings.stages, links.inbound, links.outbound)
-        assigned = await ring.start(self._assign)
+        ring = Ring(parts.facts, settings.stages, links.inbound, links.outbound)
+        assigned = await ring.start(parts.assign)
         async with asyncio.TaskGroup() as group:
             registry.register(StageMetrics(ring))
             group.create_task(ring.run(stop))  # beats, also while everybody loads
-            target = await compute.run(self._load)
+            tracing = [group.create_task(self._trace(ring))] if settings.trace else []
+            target = await compute.run(parts.load)
             if self._drafter is None:
-                self._drafter = await compute.run(partial(build_tree_drafter, settings, target))
+                self._drafter = await compute.run(partial(parts.drafter, target))
             await ring.ready()
             log.info("group ready", stages=ring.stages, layers=assigned.layers, pool=target.pool_tokens)
             passes = PipelinedPasses(target, ring, compute)
@@ -117,6 +125,12 @@ class FrontRank:
             await verifier.run(stop)
             trees.cancel()
             await ring.end()
+            for task in tracing:
+                task.cancel()
+
+    async def _trace(self, ring: Ring) -> None:
+        """Write what the stages did."""
+        await ring.timeline.run(self._settings.name or "verifier", ring.stages, self._broker.streams.trace)
 
 
 class _OfOneGroup(Collector):

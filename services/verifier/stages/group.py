@@ -15,7 +15,8 @@ from typing import Any, Final
 
 import torch.distributed as dist
 
-from services.verifier.stages.link import LAST_S, GlooInbound, GlooOutbound, LinkBroken, reason
+from services.verifier.stages.gloo_link import GlooInbound, GlooOutbound
+from services.verifier.stages.link import LAST_S, LinkBroken, reason
 from services.verifier.stages.member import Member
 from services.verifier.stages.messages import Failed
 from services.verifier.stages.rendezvous import CONNECT_S, Rendezvous, own_address
@@ -27,7 +28,7 @@ INTERFACE: Final = "GLOO_SOCKET_IFNAME"  # gloo's own variable, which goes befor
 
 
 @dataclass(frozen=True, slots=True)
-class Links:
+class GlooLinks:
     """From the rank before and to the next one."""
 
     inbound: GlooInbound
@@ -42,7 +43,7 @@ class Links:
         self.outbound.close()
 
 
-def connect_links(me: Member, meeting: Rendezvous) -> Links:
+def connect_links(me: Member, meeting: Rendezvous) -> GlooLinks:
     """The links to our neighbours, once the group is formed. Blocks. Raises LinkBroken."""
     gloo: Any = dist.ProcessGroupGloo  # its type says too little
     options = gloo._Options()
@@ -54,12 +55,14 @@ def connect_links(me: Member, meeting: Rendezvous) -> Links:
         group = gloo(meeting.store, me.rank, me.world, options)
     except (RuntimeError, ValueError) as error:
         raise LinkBroken(f"rank {me.rank} cannot reach the others: {reason(error)}") from None
-    return Links(GlooInbound(group, (me.rank - 1) % me.world), GlooOutbound(group, (me.rank + 1) % me.world))
+    return GlooLinks(
+        GlooInbound(group, (me.rank - 1) % me.world), GlooOutbound(group, (me.rank + 1) % me.world)
+    )
 
 
 async def join(
     me: Member, meeting: Rendezvous, compute: Compute, wait_s: float, waiting: Callable[[str], None]
-) -> Links:
+) -> GlooLinks:
     """The links of this rank, once all processes are there. wait_s: at most. waiting: told whom we wait for.
 
     Raises LinkBroken, which says who is missing, and SettingsError.

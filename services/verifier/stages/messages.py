@@ -85,7 +85,8 @@ class PieceRow:
 class Piece:
     """Rows to compute. KV of the slots `sources` is copied to `targets` first, all read before one is written.
 
-    hidden: what the layers so far made of the rows' tokens, [tokens, hidden] in the model's dtype.
+    hidden: what the layers so far made of the rows' tokens, [tokens, hidden] in the model's dtype. times_us: of each
+    stage so far, how long the piece waited there and how long it was computed.
     """
 
     number: Count
@@ -93,14 +94,16 @@ class Piece:
     targets: tuple[Count, ...]
     rows: tuple[PieceRow, ...]
     hidden: Blob
+    times_us: tuple[Count, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A piece after the last layer. hidden: [tokens, hidden] before the last norm."""
+    """A piece after the last layer. hidden: [tokens, hidden] before the last norm. times_us: see Piece."""
 
     number: Count
     hidden: Blob
+    times_us: tuple[Count, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from functools import partial
 from services.verifier.core import VerifiedSession
 from services.verifier.passes import PassesEnded
 from services.verifier.stages.link import LinkBroken
+from services.verifier.stages.piece_timeline import COMMITTED
 from services.verifier.stages.pipelined_target import Launched, PipelinedTarget
 from services.verifier.stages.ring import Ring
 from services.verifier.step import Answer, Step, finish_step
@@ -57,7 +58,9 @@ class PipelinedPasses:
         """Send the step's pieces. Raises PassesEnded."""
         launched = await self._compute.run(partial(self._target.launch, step.inputs))
         try:
-            for _, piece in launched:
+            for one, piece in launched:
+                rows = ((row.session, (COMMITTED,) * len(row.tokens)) for row in one.rows)
+                self._ring.timeline.made(one.number, rows)
                 await self._ring.send(piece)
         except LinkBroken as error:
             raise PassesEnded(str(error)) from error
@@ -68,6 +71,7 @@ class PipelinedPasses:
         choices: dict[str, Choices] = {}
         for one in launched:
             hidden = await self._ring.result(one.number)
-            choices.update(await self._compute.run(partial(self._target.finish, one, hidden)))
+            finish = partial(self._target.finish, one, hidden)
+            choices.update(await self._compute.run(finish, self._target.cost_s(one.rows)))
         rows = [choices[row.session] for row in step.inputs]
         return await self._compute.run(partial(finish_step, self._target, step, rows))

@@ -1,4 +1,4 @@
-"""A target whose layers run in the stages of a ring; embedding, head, pool and choices are here, at rank 0.
+"""A target whose layers run in the stages of a ring; pool, choices and what else is done at rank 0 are here.
 
 `launch` makes a pass into pieces for the ring, `finish` turns what came back into choices. Between the two other passes
 may be launched: links keep the order, so what a later piece reads is written before. Pages are published for sharing
@@ -7,17 +7,11 @@ only by `finish`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
-import torch
-
-from services.verifier.families import AttentionShape
-from services.verifier.head import Head
-from services.verifier.packing import Packing, Placed, pack
+from services.verifier.packing import Ids, Packing, Placed, pack
 from services.verifier.paged_target import PagedTarget
-from services.verifier.stages.block import from_bytes, to_bytes
 from services.verifier.stages.messages import Piece, PieceRow
-from services.verifier.stages.parts import Front
 from shared.compute.target import Choices, TargetRow
 
 PREFILL_PIECE: Final = (
@@ -39,14 +33,36 @@ class Launched:
     counted: bool
 
 
+class Ends(Protocol):
+    """What rank 0 computes itself: before the layers and after them. rows: of the embedding."""
+
+    rows: int
+
+    def embed(self, ids: Ids) -> bytes:
+        """Hidden rows of these tokens, as the first stage reads them."""
+        ...
+
+    def choose(self, packing: Packing, hidden: bytes, rows: Sequence[TargetRow]) -> list[Choices]:
+        """What each row chooses. hidden: of the packed sequence, as the last stage gives it. Raises PieceError."""
+        ...
+
+    def cost_s(self, rows: Sequence[TargetRow]) -> float:
+        """Modelled seconds of `choose`; 0.0 of a real model."""
+        ...
+
+    def set_threads(self, threads: int) -> None:
+        """Use this many threads from the next call on."""
+        ...
+
+
 class PipelinedTarget(PagedTarget):
-    """Rank 0's part of a target. All methods are called on the compute thread."""
+    """Rank 0's part of a target. All methods but `cost_s` are called on the compute thread."""
 
     def __init__(
         self,
-        shape: AttentionShape,
-        front: Front,
+        ends: Ends,
         *,
+        positions: int,
         vocabulary: str,
         vocab: int,
         vocabulary_blocks: str = "",
@@ -54,15 +70,12 @@ class PipelinedTarget(PagedTarget):
         page_tokens: int = 16,
         prefix_sharing: bool = True,
         max_context: int | None = None,
-        dtype: torch.dtype,
-        device: torch.device,
-        hidden: int,
+        device: str,
     ) -> None:
-        """shape, hidden: of the whole model. dtype: of the hidden rows."""
+        """positions: that the model has. device: of rank 0's part, cpu or cuda."""
         super().__init__(
-            shape,
-            Head(front.head, shape.final_softcap),
-            rows=front.rows,
+            rows=ends.rows,
+            positions=positions,
             vocabulary=vocabulary,
             vocab=vocab,
             vocabulary_blocks=vocabulary_blocks,
@@ -72,9 +85,7 @@ class PipelinedTarget(PagedTarget):
             max_context=max_context,
             device=device,
         )
-        self._front = front
-        self._dtype = dtype
-        self._hidden = hidden
+        self._ends = ends
         self._moves: dict[int, int] = {}  # target slot: source, of the moves that the next piece carries
         self._sent = 0
 
@@ -83,7 +94,6 @@ class PipelinedTarget(PagedTarget):
         """Of our packing; the stages pack alike."""
         return self._call_cost
 
-    @torch.inference_mode()
     def launch(self, rows: Sequence[TargetRow], counted: bool = False) -> list[tuple[Launched, Piece]]:
         """The pieces of one pass, in the order in which they are to be sent. Rows are of different sessions.
 
@@ -93,14 +103,12 @@ class PipelinedTarget(PagedTarget):
         self._packed(rows)  # all rows are checked before anything is under way
         return [self._piece(part, counted) for part in split_rows(rows, PREFILL_PIECE)]
 
-    @torch.inference_mode()
     def finish(self, launched: Launched, hidden: bytes) -> dict[str, Choices]:
         """What the rows of a piece choose, by session. hidden: of the piece after the last layer. Raises PieceError."""
         for row, admission in zip(launched.rows, launched.admissions, strict=True):
             if not launched.counted and self._pool.admission(row.session) == admission:
                 self._pool.fed(row.session, row.start + row.committed)
-        states = from_bytes(hidden, self._hidden, self._dtype).to(self._at)
-        choices = self._answers(launched.packing, self._front.norm(states), launched.rows)
+        choices = self._ends.choose(launched.packing, hidden, launched.rows)
         return {row.session: chosen for row, chosen in zip(launched.rows, choices, strict=True)}
 
     def keep(
@@ -121,7 +129,11 @@ class PipelinedTarget(PagedTarget):
 
     def set_threads(self, threads: int) -> None:
         """Use this many threads from the next pass on."""
-        torch.set_num_threads(threads)
+        self._ends.set_threads(threads)
+
+    def cost_s(self, rows: Sequence[TargetRow]) -> float:
+        """Modelled seconds of `finish` for a piece of these rows; 0.0 of a real model."""
+        return self._ends.cost_s(rows)
 
     def forward(self, rows: Sequence[TargetRow]) -> list[Choices]:
         """Not how a pipeline works: see `launch`."""
@@ -137,7 +149,7 @@ class PipelinedTarget(PagedTarget):
             sources=tuple(self._moves.values()),
             targets=tuple(self._moves),
             rows=tuple(piece_row(one) for one in ordered),
-            hidden=to_bytes(self._front.embedding(self._to_device(packing.ids)).to(self._dtype)),
+            hidden=self._ends.embed(packing.ids),
         )
         self._moves = {}
         admissions = tuple(self._pool.admission(row.session) for row in rows)

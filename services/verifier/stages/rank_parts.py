@@ -1,7 +1,7 @@
 """What a rank of a pipeline is made of, by its settings: model, facts, layers. Everything here loads torch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -11,13 +11,16 @@ import torch
 
 from services.verifier.families import UnsupportedModel, shape_of
 from services.verifier.loading import dtype_of, model_config, model_folder, vocabulary_of
+from services.verifier.malloc_trim import trim
 from services.verifier.paged_target import CALL_COST
+from services.verifier.program_pages import release_program_pages
 from services.verifier.stages.block import Block
 from services.verifier.stages.messages import Assign, Facts
 from services.verifier.stages.parts import Front, load_block, load_front
 from services.verifier.stages.pipelined_target import PipelinedTarget
 from services.verifier.stages.speed import layer_times_ms
 from services.verifier.stages.split import SplitError, first_layers, parse_split, split_by_speed
+from services.verifier.stages.torch_ends import TorchEnds
 from services.verifier.weights import ModelFileError, Weights
 from shared.protocol.vocabulary import Vocabulary, VocabularyError
 from shared.runtime.service import BadFile
@@ -66,7 +69,9 @@ def facts_of(settings: VerifierSettings, plan: ModelPlan, rank: int) -> Facts:
     """What this rank is. A stage measures how fast it computes a layer, with the threads that it will have."""
     if settings.verifier_threads:
         torch.set_num_threads(settings.verifier_threads)
+    release_program_pages()
     layer, token = layer_times_ms(plan.config, plan.dtype, plan.place) if rank else (0.0, 0.0)
+    trim()
     return Facts(
         rank=rank,
         release=version("outrider"),
@@ -140,13 +145,24 @@ class FrontLoader:
         if self._held is None:
             try:
                 vocabulary = vocabulary_of(plan.folder, plan.config.vocab_size)
+                vocabulary = replace(vocabulary, entries=())  # a hundred MiB, which nobody reads here
+                trim()
                 self._held = load_front(plan.weights, plan.config, plan.dtype, plan.place), vocabulary
             except (ModelFileError, VocabularyError) as error:
                 raise BadFile(f"OUTRIDER_MODEL_DIR={settings.model_dir}: {error}") from error
         front, vocabulary = self._held
-        return PipelinedTarget(
-            shape_of(plan.config),
+        shape = shape_of(plan.config)
+        ends = TorchEnds(
+            shape,
             front,
+            vocab=vocabulary.size,
+            dtype=plan.dtype,
+            device=plan.place,
+            hidden=plan.config.hidden_size,
+        )
+        return PipelinedTarget(
+            ends,
+            positions=shape.positions,
             vocabulary=vocabulary.hash,
             vocab=vocabulary.size,
             vocabulary_blocks=vocabulary.blocks,
@@ -154,9 +170,7 @@ class FrontLoader:
             page_tokens=settings.page_tokens,
             prefix_sharing=settings.prefix_sharing,
             max_context=settings.max_context,
-            dtype=plan.dtype,
-            device=plan.place,
-            hidden=plan.config.hidden_size,
+            device=plan.place.type,
         )
 
 

@@ -25,6 +25,7 @@ from services.verifier.stages.messages import (
     StageState,
 )
 from services.verifier.stages.pace import Pace
+from services.verifier.stages.piece_timeline import PieceTimeline
 from services.verifier.stages.stage import SILENCE_S, START_S, failure
 from shared.runtime.pause import pause
 from shared.runtime.settings import SettingsError
@@ -53,6 +54,7 @@ class Ring:
         self.round_trip_us = 0  # of the last beat
         self.facts: Sequence[Facts] = ()  # of all ranks, once they have agreed
         self.pace = Pace()
+        self.timeline = PieceTimeline()
 
     @property
     def sent_bytes(self) -> int:
@@ -111,6 +113,7 @@ class Ring:
         if self._gone:  # nobody would ever set the result
             raise LinkBroken("the stages are gone")
         self._results[piece.number] = asyncio.get_running_loop().create_future()
+        self.timeline.sent(piece.number)
         await self._outbound.send(piece)
 
     def future(self, number: int) -> asyncio.Future[bytes]:
@@ -137,6 +140,7 @@ class Ring:
         while True:
             match await self._receive(SILENCE_S):
                 case Result() as result:
+                    self.timeline.returned(result.number, result.times_us)
                     future = self._results.get(result.number)
                     if future is not None and not future.done():
                         future.set_result(result.hidden)

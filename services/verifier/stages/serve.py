@@ -1,84 +1,33 @@
-"""A rank of a pipeline as a process: rank 0 is the verifier, all others compute layers.
-
-When a rank dies, the others leave their group, keep what they have loaded, and join the next one with whoever takes its
-place. So only the rank that died has to start and load.
-"""
+"""A rank of a pipeline as a process: rank 0 is the verifier, all others compute layers."""
 
 import asyncio
 import os
-from collections.abc import Coroutine, Iterator
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar
 
 import structlog
 from prometheus_client import CollectorRegistry
 
-from services.verifier.stages.front import FrontRank, Readiness
-from services.verifier.stages.group import Links, join
-from services.verifier.stages.link import LinkBroken
+from services.verifier.build import build_tree_drafter
+from services.verifier.stages.front import FrontParts, FrontRank, Readiness
+from services.verifier.stages.group import GlooLinks, join
 from services.verifier.stages.member import Member, member
-from services.verifier.stages.messages import Facts, Failed
-from services.verifier.stages.rank_parts import BlockLoader, ModelPlan, facts_of, model_plan
+from services.verifier.stages.messages import Facts
+from services.verifier.stages.rank_loop import Role, StageRank, serve_groups
+from services.verifier.stages.rank_parts import (
+    Assigner,
+    BlockLoader,
+    FrontLoader,
+    ModelPlan,
+    facts_of,
+    model_plan,
+)
 from services.verifier.stages.rendezvous import Rendezvous
-from services.verifier.stages.stage import RankFailed, RankUnfit, Stage
 from shared.broker.contract import Broker
 from shared.compute.compute import Compute
-from shared.runtime.errors import words
 from shared.runtime.health import HealthServer
 from shared.runtime.ids import Ids
-from shared.runtime.service import BadFile, Lost
+from shared.runtime.service import BadFile
 from shared.runtime.settings import SettingsError, VerifierSettings
-
-STOP_S: Final = (
-    8.0  # a stage that is told to stop waits so long for rank 0 to end the group, which loses nothing
-)
-
-T = TypeVar("T")
-
-log = structlog.get_logger()
-
-
-class Role(Protocol):
-    """What a rank does in a group."""
-
-    async def serve(self, links: Links, stop: asyncio.Event) -> None:
-        """Work until the group ends. Raises Lost when others are gone, and SettingsError when it cannot work."""
-        ...
-
-
-class StageRank:
-    """Computes layers until rank 0 ends the group, so that nothing is cut off by a signal to all processes."""
-
-    def __init__(
-        self,
-        settings: VerifierSettings,
-        me: Member,
-        compute: Compute,
-        ready: Readiness,
-        plan: ModelPlan,
-        facts: Facts,
-    ) -> None:
-        self._me = me
-        self._compute = compute
-        self._ready = ready
-        self._facts = facts
-        self._load = BlockLoader(settings, plan, me.rank)
-
-    async def serve(self, links: Links, stop: asyncio.Event) -> None:
-        """See Role."""
-        last = self._me.rank == self._me.world - 1
-        stage = Stage(self._facts, last, links.inbound, links.outbound, self._compute, self._load)
-        self._ready.reason = None
-        running = asyncio.ensure_future(stage.run())
-        try:
-            if not await done_before(running, stop):
-                await asyncio.wait((running,), timeout=STOP_S)
-                if not running.done():
-                    raise Lost("its process was stopped")
-            running.result()
-        finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
 
 
 async def serve_rank(
@@ -101,61 +50,17 @@ async def serve_rank(
         ready.reason = "reading the model's files"
         plan, facts = await compute.run(partial(_prepare, settings, me))
         role: Role = (
-            StageRank(settings, me, compute, ready, plan, facts)
+            StageRank(me, compute, ready, facts, BlockLoader(settings, plan, me.rank))
             if me.rank
-            else FrontRank(settings, broker, compute, registry, ready, plan, facts)
+            else FrontRank(settings, broker, compute, registry, ready, _front(settings, plan, facts))
         )
         meeting = Rendezvous(me, Ids().token(8))
-        while True:
-            joining = join(me, meeting, compute, settings.stage_wait_s, ready.wait_for)
-            links = await unless(joining, stop)
-            if links is None or not await serve_once(role, me, links, stop):
-                return
+
+        async def join_next() -> GlooLinks:
             meeting.leave()
+            return await join(me, meeting, compute, settings.stage_wait_s, ready.wait_for)
 
-
-async def serve_once(role: Role, me: Member, links: Links, stop: asyncio.Event) -> bool:
-    """Serve in one group, and leave it. Whether to join the next one. Raises what another group would not mend."""
-    notice: Failed | None = Failed(me.rank, "its process has ended")
-    try:
-        await role.serve(links, stop)
-        notice = None
-        return me.rank > 0 and not me.elastic  # rank 0 may be replaced by a newer one
-    except Exception as raised:
-        error = weightiest(raised)
-        notice = None  # where it was passed on already
-        if not isinstance(error, RankFailed | RankUnfit):
-            notice = Failed(me.rank, words(error)[:2000], final=isinstance(error, SettingsError | BadFile))
-        own = isinstance(error, RankFailed) and error.failed.rank == me.rank
-        if stop.is_set() and isinstance(error, Lost):
-            return False
-        if not isinstance(error, Lost) or own or me.elastic:
-            raise error from None
-        log.warning("the group has ended", why=str(error))
-        return True
-    finally:
-        await links.leave(notice)
-
-
-def weightiest(error: BaseException) -> BaseException:
-    """Of the errors in a group the one that says most: what is no loss of others, who failed, a broken link."""
-    found = list(_leaves(error))
-    return min(
-        found,
-        key=lambda one: (
-            isinstance(one, Lost),
-            not isinstance(one, RankFailed),
-            not isinstance(one, LinkBroken),
-        ),
-    )
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for one in error.exceptions:
-            yield from _leaves(one)
-    else:
-        yield error
+        await serve_groups(role, me, join_next, stop)
 
 
 def _prepare(settings: VerifierSettings, me: Member) -> tuple[ModelPlan, Facts]:
@@ -167,21 +72,11 @@ def _prepare(settings: VerifierSettings, me: Member) -> tuple[ModelPlan, Facts]:
         raise type(error)(f"rank {me.rank}: {error}") from error
 
 
-async def unless(work: "Coroutine[Any, Any, T]", stop: asyncio.Event) -> T | None:
-    """The work's result; None when stop is set before it ends, which cancels it."""
-    task = asyncio.ensure_future(work)
-    if await done_before(task, stop):
-        return task.result()
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    return None
-
-
-async def done_before(task: "asyncio.Future[Any]", stop: asyncio.Event) -> bool:
-    """Whether the task ends before stop is set."""
-    stopping = asyncio.ensure_future(stop.wait())
-    try:
-        await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        stopping.cancel()
-    return task.done()
+def _front(settings: VerifierSettings, plan: ModelPlan, facts: Facts) -> FrontParts:
+    """What rank 0 is made of."""
+    return FrontParts(
+        facts,
+        Assigner(settings, plan),
+        FrontLoader(settings, plan),
+        partial(build_tree_drafter, settings),
+    )

@@ -4,6 +4,7 @@ Beats and failures pass a running computation; pieces and what ends them keep th
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -99,6 +100,7 @@ class Stage:
         self._waiting: asyncio.Queue[Ready | Piece | End] = asyncio.Queue(
             MAX_WAITING + 1
         )  # the end has a place
+        self._read_at: deque[float] = deque()  # of the pieces that wait
         self._begun = 0.0  # of the pass under way; 0.0 = none
         self._state = StageState(facts.rank, 0, 0, 0, 0, 0, 0)
 
@@ -146,6 +148,7 @@ class Stage:
                     ready = True
                     self._waiting.put_nowait(message)
                 case Piece() if ready and self._waiting.qsize() < MAX_WAITING:
+                    self._read_at.append(asyncio.get_running_loop().time())
                     self._waiting.put_nowait(message)
                 case End():
                     self._waiting.put_nowait(message)
@@ -169,9 +172,13 @@ class Stage:
             except Exception as error:  # whatever torch raises: the KV is no longer what rank 0 thinks
                 log.exception("a piece failed", piece=piece.number)
                 await self._fail(f"piece {piece.number} failed: {error}")
-            self._count(piece, loop.time() - self._begun)
+            waited, took = self._begun - self._read_at.popleft(), loop.time() - self._begun
+            self._count(piece, took)
+            times_us = (*piece.times_us, round(waited * 1e6), round(took * 1e6))
             await self._outbound.send(
-                Result(piece.number, hidden) if self._last else replace(piece, hidden=hidden)
+                Result(piece.number, hidden, times_us)
+                if self._last
+                else replace(piece, hidden=hidden, times_us=times_us)
             )
         await self._outbound.send(End())
 

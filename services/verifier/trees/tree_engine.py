@@ -51,6 +51,10 @@ class _UnderWay:
     launched: Launched
     parts: tuple[tuple[_Open, SentPiece], ...]
 
+    def rows(self) -> list[tuple[str, tuple[int | None, ...]]]:
+        """Sessions and their nodes; None for a root, which lives in any case."""
+        return [(one.tree.name, (None,) * sent.row.committed + sent.drafts) for one, sent in self.parts]
+
 
 @dataclass(frozen=True, slots=True)
 class _Made:
@@ -83,6 +87,7 @@ class TreeEngine:
         self._commit = commit
         self._worth = worth
         self._in_flight = in_flight
+        self._timeline = ring.timeline
         self._open: dict[str, _Open] = {}
         self._opened = 0
         self._over: list[str] = []  # that the drafter has not forgotten
@@ -121,6 +126,7 @@ class TreeEngine:
             one = self._open.pop(session, None)
         if one is None:
             return
+        self._timeline.over(session)
         async with self._settled:
             await self._settled.wait_for(lambda: not one.uncommitted)
         await self._keep(one, min(one.tree.fed_length, len(one.tree.ids) - 1))
@@ -128,6 +134,7 @@ class TreeEngine:
     def drop(self, session: str) -> None:
         """Forget a session that is over, or known no more; the drafter does before its next level."""
         self._open.pop(session, None)
+        self._timeline.over(session)
         self._over.append(session)
 
     async def run(self) -> None:
@@ -158,7 +165,10 @@ class TreeEngine:
             return False
         one = self._under_way.popleft()
         hidden = await self._ring.result(one.launched.number)
-        choices = await self._compute.run(partial(self._target.finish, one.launched, hidden))
+        finish = partial(self._target.finish, one.launched, hidden)
+        begun = asyncio.get_running_loop().time()
+        choices = await self._compute.run(finish, self._target.cost_s(one.launched.rows))
+        self._timeline.worked("verify", begun, choices)
         for opened, sent in one.parts:
             if self._open.get(opened.tree.name) is opened:
                 await self._take(opened, sent, choices)
@@ -171,6 +181,7 @@ class TreeEngine:
         if step is None:
             return
         opened.uncommitted += 1  # before the first wait: who closes it meanwhile waits for this step
+        self._timeline.decided(tree.name, tree.tree.nodes.__contains__)
         if step.finish:
             self.drop(tree.name)
         else:
@@ -222,6 +233,7 @@ class TreeEngine:
             if made.under_way is None or made.piece is None:
                 return False
             self._under_way.append(made.under_way)
+            self._timeline.made(made.piece.number, made.under_way.rows())
             await self._ring.send(made.piece)
         return True
 
@@ -229,7 +241,7 @@ class TreeEngine:
         """What the next piece has: every root that is not fed, and the likeliest nodes of all sessions."""
         chosen: dict[str, list[int]] = {name: [] for name, one in self._open.items() if not one.tree.root_fed}
         nodes = [
-            (one.tree.tree.survival(node), -one.order, -node, name)
+            (one.tree.chance(node), -one.order, -node, name)
             for name, one in self._open.items()
             for node in one.tree.unsent()
         ]
@@ -246,7 +258,7 @@ class TreeEngine:
         for opened, nodes in parts:
             tree = opened.tree
             cells = tree.fed_length + (not tree.root_fed) + len(tree.slots.nodes) + len(nodes)
-            held = self._target.admission(tree.name) == opened.admission
+            held = 0 < opened.admission == self._target.admission(tree.name)  # pages may go before `open`
             if held and self._target.admit(tree.name, tree.session.spec.prompt, protect, cells):
                 sent.append((opened, tree.piece(nodes)))
             else:
@@ -282,9 +294,11 @@ class TreeEngine:
             for name, nodes in chosen.items()
             if (one := self._open.get(name))
         ]
+        begun = asyncio.get_running_loop().time()
         growths = await self._compute.run(
             partial(self._drafter.grow, requests), self._drafter.cost_s(requests)
         )
+        self._timeline.worked("draft", begun, chosen)
         for growth in growths:
             self._take_growth(growth)
         return True

@@ -22,6 +22,8 @@ from shared.protocol.messages import Finish, Grown, TreeSource
 from shared.speculative.survival import FULL
 
 GONE: Final = -2  # number of no node
+PRIOR: Final = 4.0  # promises that a new session counts as kept
+FADE: Final = 0.98  # of a promise, with every further one
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,11 @@ class SentPiece:
 
     row: TargetRow
     nodes: tuple[int, ...]
+
+    @property
+    def drafts(self) -> tuple[int, ...]:
+        """Its nodes without the root."""
+        return self.nodes[self.row.committed :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +63,8 @@ class TreeSession:
 
     A device that grows the tree numbers its nodes from 0 on. hangs_from: committed length where that tree hangs.
     offset: our number of its node 0. received: its nodes so far. torn: some were lost on the way, so that later ones
-    cannot be placed; all goes on with those that are here, until the next tree begins.
+    cannot be placed; all goes on with those that are here, until the next tree begins. promised, right: how many of the
+    decided tokens the drafter said it had, and how many it had, both fading.
     """
 
     session: VerifiedSession
@@ -67,6 +75,8 @@ class TreeSession:
     offset: int = 0
     received: int = 0
     torn: bool = False
+    promised: float = PRIOR
+    right: float = PRIOR
     slots: TreeSlots = field(default_factory=TreeSlots)
     root_fed: bool = False
     stalled: bool = False  # the drafter has nothing more below this root
@@ -120,6 +130,14 @@ class TreeSession:
         if parent >= 0:
             return self.offset + parent
         return ROOT if self.tree.root == ROOT else GONE
+
+    def chance(self, node: int) -> float:
+        """The probability that a node is the target's, if it is as its drafter says, but for promises that were broken.
+
+        So a device that claims to be sure gets no larger part of the pieces than its nodes deserve.
+        """
+        trust = min(1.0, self.right / self.promised)
+        return self.tree.survival(node) * trust ** self.tree.depth(node)
 
     def unsent(self) -> list[int]:
         """Nodes that are not fed, the likeliest first, the older of equals: a parent comes before its children.
@@ -188,7 +206,11 @@ class TreeSession:
             tokens.append(token)
             if logprob is not None:
                 logprobs.append(logprob)
+            promised = sum(self.tree.survival(child.number) for child in self.tree.children(ROOT))
             followed = self.tree.advance((token,))
+            if promised:
+                self.promised = FADE * self.promised + min(1.0, promised)
+                self.right = FADE * self.right + (followed != ROOT)
             if followed == ROOT or followed not in self.slots.nodes:
                 self.root_fed = False  # a token that was not drafted, or a node that was not sent
                 if followed == ROOT:

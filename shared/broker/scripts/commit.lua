@@ -103,7 +103,7 @@ local function answer(row, verdict, prompt_len, length, finish)
   end
   verdict[VERDICT.base_len], verdict[VERDICT.length] = prompt_len + from, length
   verdict[VERDICT.tokens], verdict[VERDICT.logprobs] = tokens, logprobs
-  verdict[VERDICT.drafted], verdict[VERDICT.accepted] = 0, 0
+  verdict[VERDICT.drafted], verdict[VERDICT.accepted], verdict[VERDICT.straight] = 0, 0, 0
   verdict[VERDICT.fused_drafted], verdict[VERDICT.fused_accepted] = 0, 0
   verdict[VERDICT.keeps], verdict[VERDICT.tree] = false, 0 -- whoever kept it may have lost it
   verdict[VERDICT.finish] = finish

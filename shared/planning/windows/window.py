@@ -55,13 +55,14 @@ class Decision:
 
     A device's draft is for the row after the one that is being staged, the core's is for that row itself. stop_below: a
     device stops at the token whose survival falls below this byte (shared/speculative/survival.py); 0 = it drafts all
-    k. grower: of trees.
+    k. grower: of trees that fill stages. siblings: nodes of a device's tree beyond k.
     """
 
     mode: Mode
     k: int
     stop_below: int = 0
     grower: TreeSource = ""
+    siblings: int = 0
 
     @property
     def by_device(self) -> bool:

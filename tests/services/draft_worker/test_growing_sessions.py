@@ -30,7 +30,7 @@ def kept(base: int, tokens: tuple[int, ...], tree: int = 0) -> Verdict:
 
 def growing() -> DraftSessions:
     """A machine whose session grows a tree from length 4 on."""
-    sessions = opened()
+    sessions = opened(trees=True)
     assert sessions.receive(kept(3, (9,)), 0.0) == [Grow("s", (*PROMPT, 9), SAMPLING, 4)]
     return sessions
 
@@ -57,7 +57,7 @@ def test_repeated_late_and_overlapping_verdicts_with_trees() -> None:
 
 
 def test_a_tree_takes_the_place_of_a_chain_under_way_and_a_chain_that_of_a_tree() -> None:
-    sessions = opened()
+    sessions = opened(trees=True)
     start(sessions.receive(verdict(3, (9,)), 0.0), 4, 4)
     assert sessions.receive(kept(4, (8,)), 0.0) == [Grow("s", (*PROMPT, 9, 8), SAMPLING, 5)]
     assert sessions.finished(DraftResult("s", 4, (5, 6, 7, 8), SURVIVAL, 800), 0) == []
@@ -93,3 +93,9 @@ def test_a_session_that_is_lost_grows_no_further(bad: Verdict) -> None:
 
 def test_a_session_that_ends_is_forgotten_with_its_tree() -> None:
     assert growing().receive(verdict(4, (8,), finish="stop"), 0.0) == [Forget("s")]
+
+
+def test_a_device_without_a_drafter_of_trees_reads_along() -> None:
+    sessions = opened()
+    assert sessions.receive(kept(3, (9,)), 0.0) == []
+    start(sessions.receive(verdict(4, (8,)), 0.0), 5, 4)

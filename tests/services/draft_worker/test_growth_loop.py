@@ -1,18 +1,16 @@
-"""The loop that grows trees: orders between decodes, what the drafter is told, and a model that does not load."""
+"""The loop that grows trees: orders between decodes, how the drafter is used, and a model that does not load."""
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
 
 from prometheus_client import CollectorRegistry
 
 from services.draft_worker.grown_trees import Grow, Nodes, StopGrowing
-from services.draft_worker.growth_loop import GrowthLoop
+from services.draft_worker.growth_loop import GrowthLoop, TreeTurn
 from services.draft_worker.metrics import Metrics
 from shared.compute.compute import InlineCompute
 from shared.compute.modelled import expected_text
 from shared.compute.modelled_tree_drafter import ModelledTreeDrafter
-from shared.compute.tree_drafter import GrowRequest, Growth
 from shared.protocol.messages import Close, Draft, Open, Resync, Verdict
 from shared.speculative.params import SamplingParams
 from simulator.virtual_loop import run_virtual
@@ -22,18 +20,13 @@ SAMPLING = SamplingParams(7, VOCAB)
 TEXT = expected_text(PROMPT, SAMPLING, 20)
 
 
-class Told(ModelledTreeDrafter):
-    """Notes what it is told."""
+class NotedDrafter(ModelledTreeDrafter):
+    """Notes how it is used."""
 
     def __init__(self) -> None:
         super().__init__(draft_ms=8, vocab=VOCAB, capacity=2)
-        self.asked: list[list[str]] = []
         self.forgotten: list[str] = []
         self.closed = False
-
-    def grow(self, requests: Sequence[GrowRequest]) -> list[Growth]:
-        self.asked.append([request.session for request in requests])
-        return super().grow(requests)
 
     def forget(self, session: str) -> None:
         self.forgotten.append(session)
@@ -51,13 +44,13 @@ def grow(*committed: int, session: str = "s", tree: int = 0) -> Grow:
 class Scene:
     """A loop with its drafter, and what its turns have found."""
 
-    def __init__(self, drafter: Told | None = None, fails: bool = False) -> None:
-        self.drafter, self.loads = drafter or Told(), 0
+    def __init__(self, drafter: NotedDrafter | None = None, fails: bool = False) -> None:
+        self.drafter, self.loads = drafter or NotedDrafter(), 0
         self._fails = fails
         self.registry = CollectorRegistry()
         self.loop = GrowthLoop(self._make, InlineCompute(), Metrics(self.registry))
 
-    def _make(self) -> Told:
+    def _make(self) -> NotedDrafter:
         self.loads += 1
         if self._fails:
             raise MemoryError("no room for a second model")
@@ -67,7 +60,7 @@ class Scene:
         """So many turns; each must end by itself."""
         found: list[Nodes] = []
         for _ in range(count):
-            found += await asyncio.wait_for(self.loop.turn(), 1.0)
+            found += (await asyncio.wait_for(self.loop.turn(), 1.0)).nodes
         return found
 
     async def waits(self) -> bool:
@@ -78,7 +71,7 @@ class Scene:
             if not turn.done():
                 turn.cancel()
                 return True
-            assert turn.result() == ()
+            assert turn.result() == TreeTurn()
         return False
 
 
@@ -107,7 +100,7 @@ def test_orders_that_come_during_a_decode_are_applied_after_it() -> None:
         decode = asyncio.ensure_future(one.loop.turn())
         await asyncio.sleep(0.001)
         one.loop.order(grow(first.tokens[0], tree=len(PROMPT)))
-        (second,) = await decode
+        (second,) = (await decode).nodes
         assert second.parents == (0, 0, 0, 1, 1, 1)
         assert await one.turns(1) == []
         (third,) = await one.turns(1)
@@ -263,3 +256,28 @@ def test_a_tree_ends_with_its_session_with_a_gap_and_with_the_device() -> None:
         assert await world.replies()
 
     play(scene)
+
+
+class SmallWorld(World):
+    """A device on which the model does not load a second time."""
+
+    def make_trees(self) -> ModelledTreeDrafter:
+        raise MemoryError("no room for a second model")
+
+
+def test_a_device_whose_tree_model_does_not_load_gives_back_one_session_and_drafts_chains() -> None:
+    async def scene(world: World) -> None:
+        await world.start()
+        await world.submit()
+        await world.send(Open("s", 1, 24, trees=True))
+        assert await world.replies() == [Resync("s", 1, world.address, 24, "no_capacity")]
+        await world.send(Open("s", 2, 24, trees=True))
+        assert await world.replies() == [Resync("s", 2, world.address, 24, "ready")]
+        await world.send(replace(verdict(24, (TEXT[0],)), epoch=2))
+        (chain,) = await world.replies()
+        assert isinstance(chain, Draft)
+        assert (chain.first_node, len(chain.tokens)) == (-1, 4)
+        await world.send(replace(kept(25, TEXT[1]), epoch=2))  # the target goes on alone
+        assert await world.replies() == []
+
+    play(scene, SmallWorld)

@@ -67,9 +67,12 @@ class World:
             InlineCompute(),
             Ids(1),
             Metrics(self.registry),
-            trees=lambda: self.trees,
+            trees=self.make_trees,
         )
         self.task = asyncio.create_task(self.worker.run(self.stop))
+
+    def make_trees(self) -> ModelledTreeDrafter:
+        return self.trees
 
     async def registered(self) -> Heartbeat:
         for _ in range(200):
@@ -116,11 +119,11 @@ def verdict(base: int, tokens: tuple[int, ...], next_k: int = 4, session: str = 
     return Verdict(session, 1, 1, base, tokens, base + len(tokens), next_k=next_k)
 
 
-def play(scene: Callable[[World], Awaitable[None]], **settings: Any) -> None:
+def play(scene: Callable[[World], Awaitable[None]], kind: type[World] = World, **settings: Any) -> None:
     """Run a test on a virtual clock; at its end the device stops and must hold nothing."""
 
     async def run() -> None:
-        world = World(**settings)
+        world = kind(**settings)
         try:
             await scene(world)
         finally:

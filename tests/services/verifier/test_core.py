@@ -246,12 +246,12 @@ def test_rows_with_trees_give_the_text_of_sequential_decoding(
     text = sequential(seed, PROMPT, max_tokens, stop_ids)
     while not one.finish:
         tokens, parents = trees.pop() if trees else ((), ())
-        asked = row(one.length, *tokens, parents=parents)
-        assert verdict_without_pass(asked, one, BOUNDS) is None
-        fed = target_row(asked, one, one.length - 1, 99)
+        staged = row(one.length, *tokens, parents=parents)
+        assert verdict_without_pass(staged, one, BOUNDS) is None
+        fed = target_row(staged, one, one.length - 1, 99)
         assert fed is not None
         place = fed if fed.parents else replace(fed, parents=range(-1, len(fed.tokens) - 2))
-        done = verify_row(asked, one, fed, HashedTarget(seed, one.ids[:-1]).feed(place))
+        done = verify_row(staged, one, fed, HashedTarget(seed, one.ids[:-1]).feed(place))
         verdict = done.verdict
         assert (done.keep, verdict.cached_len) == (one.length, one.length + len(done.path)) or not fed.parents
         assert verdict.base_len == one.length

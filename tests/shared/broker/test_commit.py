@@ -109,8 +109,8 @@ async def test_an_answer_from_the_log_does_not_say_that_the_session_is_kept(
     assert await world.broker.sessions.commit("v", "", [step]) == [CommitOutcome("committed", 5)]
     await receivers.all()
     assert await world.broker.sessions.commit("v", "", [step]) == [CommitOutcome("answered", 5)]
-    device, gateway, (told,) = await receivers.all()
-    assert (told.base_len, told.length, told.keeps, told.tree) == (4, 5, False, 0)
+    device, gateway, (message,) = await receivers.all()
+    assert (message.base_len, message.length, message.keeps, message.tree) == (4, 5, False, 0)
     assert [(sent.tokens, sent.keeps, sent.tree) for sent in gateway] == [((10,), False, 0)]
     assert device == []  # it drafts nothing next
 

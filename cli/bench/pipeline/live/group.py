@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import TCPStore
 
-from services.verifier.stages.link import GlooInbound, GlooOutbound
+from services.verifier.stages.gloo_link import GlooInbound, GlooOutbound
 
 ADDRESS: Final = "127.0.0.1"
 START_S: Final = 120.0  # for all processes to be there: each loads torch, on a machine that may be busy

@@ -18,6 +18,7 @@ from services.verifier.stages.pipelined_target import PipelinedTarget
 from services.verifier.stages.ring import Ring
 from services.verifier.stages.split import first_layers
 from services.verifier.stages.stage import Load, Stage
+from services.verifier.stages.torch_ends import TorchEnds
 from services.verifier.weights import Weights
 from shared.compute.compute import InlineCompute
 from shared.compute.target import Choices, TargetRow
@@ -70,15 +71,11 @@ def saved(config: Any, folder: Path) -> Weights:
 def front(weights: Weights, config: Any, **options: Any) -> PipelinedTarget:
     """Rank 0's target."""
     options = {"kv_tokens": 512, "page_tokens": 4, **options}
+    shape = shape_of(config)
+    loaded = load_front(weights, config, torch.float32, CPU)
+    ends = TorchEnds(shape, loaded, vocab=VOCAB, dtype=torch.float32, device=CPU, hidden=config.hidden_size)
     return PipelinedTarget(
-        shape_of(config),
-        load_front(weights, config, torch.float32, CPU),
-        vocabulary="tiny",
-        vocab=VOCAB,
-        dtype=torch.float32,
-        device=CPU,
-        hidden=config.hidden_size,
-        **options,
+        ends, positions=shape.positions, vocabulary="tiny", vocab=VOCAB, device="cpu", **options
     )
 
 

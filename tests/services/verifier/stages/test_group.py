@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from services.verifier.stages import rendezvous
-from services.verifier.stages.group import Links, join
-from services.verifier.stages.link import GlooInbound, LinkBroken
+from services.verifier.stages.gloo_link import GlooInbound
+from services.verifier.stages.group import GlooLinks, join
+from services.verifier.stages.link import LinkBroken
 from services.verifier.stages.member import Member, member
 from services.verifier.stages.messages import Beat, End, Failed
 from services.verifier.stages.rendezvous import Rendezvous, own_address
@@ -30,10 +31,10 @@ class Process:
         self.meeting = Rendezvous(me, token or f"token{me.rank}")
         self.heard: list[str] = []
 
-    async def join(self, wait_s: float = WAIT_S) -> Links:
+    async def join(self, wait_s: float = WAIT_S) -> GlooLinks:
         return await join(self.me, self.meeting, self.compute, wait_s, self.heard.append)
 
-    async def leave(self, links: Links, notice: Failed | None = None) -> None:
+    async def leave(self, links: GlooLinks, notice: Failed | None = None) -> None:
         await links.leave(notice)
         self.meeting.leave()
 
@@ -44,13 +45,13 @@ def processes(world: int, port: int = 0, address: str = HOST) -> list[Process]:
 
 
 @asynccontextmanager
-async def joined(ranks: Sequence[Process]) -> AsyncIterator[list[Links]]:
+async def joined(ranks: Sequence[Process]) -> AsyncIterator[list[GlooLinks]]:
     links = await asyncio.gather(*(one.join() for one in ranks))
     yield list(links)
     await asyncio.gather(*(one.leave(link) for one, link in zip(ranks, links, strict=True)))
 
 
-async def goes_round(links: Sequence[Links]) -> None:
+async def goes_round(links: Sequence[GlooLinks]) -> None:
     """A message runs around the ring."""
     for rank, link in enumerate(links):
         receiving = links[(rank + 1) % len(links)].inbound.receive(WAIT_S)
@@ -128,7 +129,7 @@ async def test_a_second_process_of_a_rank_is_told_and_disturbs_nobody(
     assert isinstance(refused, LinkBroken)
     assert "rank 1 is in the group already, as another process" in str(refused)
     assert "RANK of its own" in str(refused)
-    links += [one for one in results if isinstance(one, Links)]
+    links += [one for one in results if isinstance(one, GlooLinks)]
     await goes_round(links)
     for link in links:
         await link.leave(None)

@@ -12,12 +12,12 @@ Graft = Callable[[Grown], str]
 
 
 class Device:
-    """lost, repeated, late: how often a message is. told: what the engine said to each message."""
+    """lost, repeated, late: how often a message is. answers: the engine's, to each message."""
 
     def __init__(
         self, drafter: TreeDrafter, lost: float = 0.0, repeated: float = 0.0, late: float = 0.0, seed: int = 0
     ) -> None:
-        self.told: list[str] = []
+        self.answers: list[str] = []
         self.graft: Graft = lambda grown: "closed"
         self._drafter, self._trees = drafter, GrownTrees()
         self._lost, self._repeated, self._late = lost, repeated, late
@@ -56,4 +56,4 @@ class Device:
 
     def _deliver(self, grown: Grown) -> None:
         self._sent.append(grown)
-        self.told.append(self.graft(grown))
+        self.answers.append(self.graft(grown))

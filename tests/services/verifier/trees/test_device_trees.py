@@ -43,10 +43,10 @@ class Heard(Log):
         self.accepted += verdict.accepted
         ids = tuple(self.texts[verdict.session])
         if committed:
-            asyncio.ensure_future(self._tell(verdict, ids))  # noqa: RUF006  # over before the test is
+            asyncio.ensure_future(self._notify(verdict, ids))  # noqa: RUF006  # over before the test is
         return committed
 
-    async def _tell(self, verdict: Verdict, ids: Sequence[int]) -> None:
+    async def _notify(self, verdict: Verdict, ids: Sequence[int]) -> None:
         for _ in range(self._delay):
             await asyncio.sleep(0)
         self.device.hear(verdict, ids, sampling(verdict.session))
@@ -117,7 +117,7 @@ async def test_the_text_is_the_targets_own(
         await run(piped, sessions, log)
         assert {session: tuple(text) for session, text in log.texts.items()} == texts
         assert all(verdict.fused_drafted == 0 for verdict in log.verdicts)
-        assert "" in device.told
+        assert "" in device.answers
         if right == 1.0 and not lost:
             assert log.accepted > EMITTED
         if right == 0.0:
@@ -203,7 +203,7 @@ async def test_a_session_is_given_back_in_the_middle_and_its_nodes_come_too_late
         await engine.close(session)
         ids = log.texts[session]
         device.turn()
-        assert device.told[-1] == "closed"
+        assert device.answers[-1] == "closed"
         assert piped.target.cached(session) < len(ids)
         while len(ids) < len(text):
             start = piped.target.cached(session)

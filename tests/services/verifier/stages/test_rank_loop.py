@@ -9,7 +9,7 @@ from services.verifier.passes import PassesEnded
 from services.verifier.stages.link import LinkBroken
 from services.verifier.stages.member import Member
 from services.verifier.stages.messages import Failed
-from services.verifier.stages.serve import serve_once, unless, weightiest
+from services.verifier.stages.rank_loop import serve_once, unless, weightiest
 from services.verifier.stages.stage import RankFailed, RankUnfit
 from shared.runtime.presence import Superseded
 from shared.runtime.service import BadFile

@@ -99,3 +99,17 @@ def test_a_device_without_a_drafter_of_trees_reads_along() -> None:
     sessions = opened()
     assert sessions.receive(kept(3, (9,)), 0.0) == []
     start(sessions.receive(verdict(4, (8,)), 0.0), 5, 4)
+
+
+def test_a_draft_of_the_same_drafter_takes_the_place_of_a_tree_and_its_cache_stays() -> None:
+    """Stopping would free the cache, and the drafter would read the whole session again."""
+    sessions = DraftSessions(DEVICE, vocab=100, capacity=2, trees=True)
+    sessions.receive(replace(open_of(), trees=True), 0.0)
+    sessions.receive(kept(3, (9,)), 0.0)
+    begun = start(sessions.receive(verdict(4, (8,)), 0.0), 5, 4)
+    assert begun.trees
+    assert sessions.grown(NODES) == []
+    sessions.receive(kept(5, (7,)), 0.0)
+    assert start(sessions.receive(replace(open_of((9, 8, 7, 6)), trees=True), 0.0), 7, 0).trees
+    sessions.receive(kept(7, (5,)), 0.0)
+    assert sessions.receive(verdict(8, (4,), next_k=0), 0.0) == [StopGrowing("s")]

@@ -121,12 +121,19 @@ class GrowthLoop:
             found.append(Finished(result, round(waited_s * 1e6), asked.started, now))
         return found
 
+    def _load(self) -> None:
+        try:
+            self._drafter = self._make() if self._make is not None else None
+        except Exception as error:  # whatever llama.cpp raises: chains are drafted all the same
+            self._make = None
+            log.warning("the model does not load a second time, no trees are grown", why=str(error))
+
     def _grow(self, over: Sequence[str], requests: Sequence[GrowRequest]) -> Sequence[Growth]:
         """On the compute thread."""
-        if self._drafter is None and self._make is not None:
-            self._drafter = self._make()
+        if self._drafter is None and requests:
+            self._load()
         if self._drafter is None:
-            return ()
+            return [Growth(one.session, len(one.ids), (), 0, 0, "no model") for one in requests]
         if self._threads:
             self._drafter.set_threads(self._threads)
             self._threads = 0

@@ -195,6 +195,7 @@ class TreeEngine:
         step = tree.take(sent, choices[tree.name])
         if step is None:
             return
+        opened.uncommitted += 1  # before the first wait: who closes it meanwhile waits for this step
         self._timeline.decided(tree.name, tree.tree.nodes.__contains__)
         if step.finish:
             self.drop(tree.name)
@@ -211,7 +212,6 @@ class TreeEngine:
             (step.drafted, step.accepted),
             tree.hangs_from if tree.source == "device" else 0,
         )
-        opened.uncommitted += 1
         self._commits.put_nowait((opened, verdict))
 
     async def _keep(self, opened: _Open, length: int, kept: Kept = NOTHING) -> None:

@@ -103,6 +103,7 @@ def _reason(session: ScheduledSession | None) -> str:
         "drafting": f"a draft from {device}",
         "ready": f"a batch of {session.verifier} to close",
         "verifying": f"the verdict of {session.verifier}",
+        "kept": f"further verdicts of {session.verifier}, which keeps it",
         "blocked": f"free pages of {session.verifier}",
     }
     return reasons[session.phase]

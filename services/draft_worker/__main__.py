@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -15,6 +16,8 @@ from shared.broker.device_broker import ROLE
 from shared.compute.compute import ThreadCompute
 from shared.compute.drafter import Drafter
 from shared.compute.modelled_drafter import ModelledDrafter
+from shared.compute.modelled_tree_drafter import ModelledTreeDrafter
+from shared.compute.tree_drafter import TreeDrafter
 from shared.protocol.vocabulary import Vocabulary, VocabularyError, vocabulary_of_tokenizer_json
 from shared.runtime import logs
 from shared.runtime.connect import connect_device
@@ -56,9 +59,12 @@ async def serve(settings: DraftWorkerSettings, stop: asyncio.Event) -> None:
     """Build the device and serve until stop is set."""
     compute = ThreadCompute("drafter", settings.nice)
     drafter, explain = await compute.run(lambda: make_drafter(settings))
+    trees = partial(make_tree_drafter, settings)
     broker = connect_device(settings, settings.name or ROLE)
     registry = CollectorRegistry()
-    worker = DraftWorker(settings, broker, drafter, compute, Ids(settings.seed), Metrics(registry), explain)
+    worker = DraftWorker(
+        settings, broker, drafter, compute, Ids(settings.seed), Metrics(registry), explain, trees
+    )
     try:
         async with HealthServer(
             settings.health_host, settings.health_port, registry, worker.not_ready_reason, settings.stack
@@ -96,6 +102,26 @@ def make_drafter(settings: DraftWorkerSettings) -> tuple[Drafter, Explain]:
         raise BadFile(str(error)) from None
     target = _target_vocabulary(settings.model_dir)
     return drafter, lambda deployment: explain_by_texts(drafter.full_vocabulary(), target(), deployment)
+
+
+def make_tree_drafter(settings: DraftWorkerSettings) -> TreeDrafter:
+    """A drafter of trees on the same model. Raises BadFile."""
+    if settings.drafter == "modelled":
+        return ModelledTreeDrafter(
+            draft_ms=settings.model_draft_ms,
+            vocab=settings.model_vocab,
+            capacity=settings.draft_sessions,
+            kv_tokens=settings.draft_kv_tokens,
+        )
+    from services.draft_worker.llama_model import ModelFileError  # noqa: PLC0415
+    from services.draft_worker.llama_tree import LlamaTreeDrafter  # noqa: PLC0415
+    from services.draft_worker.tree_book import TreeLimits  # noqa: PLC0415
+
+    limits = TreeLimits(settings.draft_sessions, settings.draft_kv_tokens, max(64, settings.draft_sessions))
+    try:
+        return LlamaTreeDrafter(settings.draft_model, limits, settings.draft_threads)
+    except ModelFileError as error:
+        raise BadFile(str(error)) from None
 
 
 def _target_vocabulary(model_dir: str) -> Callable[[], Vocabulary | None]:

@@ -162,11 +162,7 @@ class ComputeLoop:
         since, started = self._begun.pop(result.session, (now, now))
         alone = result.session not in self._crowded
         self._crowded.discard(result.session)
-        if result.tokens:
-            if alone:
-                self._speeds.append(result.draft_us // len(result.tokens))
-            self._metrics.drafts.add(1)
-            self._metrics.drafted.add(len(result.tokens))
-            self._metrics.draft_seconds.add(result.draft_us / 1e6)
-            self._metrics.wait.observe(started - since)
+        if result.tokens and alone:
+            self._speeds.append(result.draft_us // len(result.tokens))
+        self._metrics.observe_draft(result, started - since)
         return Finished(result, round((started - since) * 1e6), started, now)

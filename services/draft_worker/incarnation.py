@@ -1,12 +1,14 @@
 """One incarnation of a device: its inbox, outbox and sessions under one generation. `sessions.py` holds the rules."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import structlog
 
-from services.draft_worker.compute_loop import ComputeLoop
+from services.draft_worker.compute_loop import ComputeLoop, Finished
+from services.draft_worker.grown_trees import Grow, StopGrowing
+from services.draft_worker.growth_loop import GrowthLoop
 from services.draft_worker.link import Delivery, Link
 from services.draft_worker.metrics import Metrics
 from services.draft_worker.outbox import Outbox
@@ -46,6 +48,7 @@ class Incarnation:
         address: str,
         sessions: DraftSessions,
         computing: ComputeLoop,
+        growing: GrowthLoop,
         streams: DeviceStreams,
         keys: Keys,
         link: Link,
@@ -54,7 +57,8 @@ class Incarnation:
         timeline: Timeline,
     ) -> None:
         self.sessions = sessions
-        self._computing, self._streams, self._metrics = computing, streams, metrics
+        self._computing, self._growing = computing, growing
+        self._streams, self._metrics = streams, metrics
         self._timeline = timeline
         self._keys, self._inbox, self._after = keys, keys.inbox(address), "0"
         self._arrivals: Delivery[Message] = Delivery(link, self._receive)
@@ -64,7 +68,7 @@ class Incarnation:
 
     async def run(self, watch: BrokerWatch, over: asyncio.Event) -> None:
         """Serve until `over` is set. Call `stop` afterwards."""
-        turns = {"computing": self._compute, "outbox": self._outbox.turn}
+        turns = {"computing": self._compute, "growing": self._grow, "outbox": self._outbox.turn}
         try:
             async with asyncio.TaskGroup() as tasks:
                 reading = tasks.create_task(run_forever(self._read, watch, over, "inbox"))
@@ -79,6 +83,7 @@ class Incarnation:
         """Free all sessions. notify: tell the scheduler, which moves them."""
         self._do(self.sessions.release() if notify else self.sessions.drop_all())
         await self._outbox.flush()
+        self._growing.drop_all()
         await self._computing.forget(())
 
     def drop_all(self) -> None:
@@ -123,26 +128,42 @@ class Incarnation:
         turn = await self._computing.turn()
         for session in turn.refused:
             self._do(self.sessions.refused(session))
-        for finished in turn.finished:
+        self._take(turn.finished)
+
+    def _take(self, drafts: Sequence[Finished]) -> None:
+        for finished in drafts:
             effects = self.sessions.finished(finished.result, finished.wait_us)
             for effect in effects:
                 if isinstance(effect, SendToScheduler) and isinstance(effect.message, Draft):
                     self._timeline.drafted(effect.message, finished)
             self._do(effects)
 
+    async def _grow(self) -> None:
+        """Grow the trees by a level, and send what was found."""
+        turn = await self._growing.turn()
+        self._take(turn.finished)
+        for nodes in turn.nodes:
+            self._do(self.sessions.grown(nodes))
+
     # --- effects ------------------------------------------------------------------------------------
 
     def _do(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
             match effect:
-                case Start() | Forget():
+                case Start():
+                    (self._growing if effect.trees else self._computing).order(effect)
+                case Forget(session):
                     self._computing.order(effect)
+                    self._growing.order(StopGrowing(session))
+                case Grow() | StopGrowing():
+                    self._growing.order(effect)
                 case SendToScheduler(message):
                     self._send(message)
                 case CountRefusal(reason):
                     self._metrics.refused.labels(reason).inc()
                 case SetThreads(threads):
                     self._computing.set_threads(threads)
+                    self._growing.set_threads(threads)
                 case Dismissed(why):
                     raise Refused(why)
 
@@ -167,3 +188,4 @@ class Incarnation:
         self._arrivals.close()
         self._outbox.close()
         self._computing.wake()
+        self._growing.wake()

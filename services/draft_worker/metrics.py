@@ -4,6 +4,7 @@ from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from shared.compute.drafter import DraftResult
 from shared.runtime.tally import Tally, TallyHistogram
 
 
@@ -55,6 +56,14 @@ class Metrics:
         self.link_bytes = Tally(
             "outrider_device_link_bytes", "Bytes of messages, by direction", ("direction",), registry=registry
         )
+
+    def observe_draft(self, result: DraftResult, waited_s: float) -> None:
+        """Observe a finished request; only a draft counts. waited_s: before its computing started."""
+        if result.tokens:
+            self.drafts.add(1)
+            self.drafted.add(len(result.tokens))
+            self.draft_seconds.add(result.draft_us / 1e6)
+            self.wait.observe(waited_s)
 
     def track(self, device: str, held: SessionCounts) -> None:
         """Export these sessions as the device's from now on."""

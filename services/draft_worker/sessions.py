@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from services.draft_worker.grown_trees import Grow, Nodes, StopGrowing
 from shared.compute.drafter import DraftRequest, DraftResult
 from shared.protocol import wire
 from shared.protocol.messages import Close, Dismiss, Draft, Message, Open, Resync, ResyncReason, Tune, Verdict
@@ -22,15 +23,16 @@ CATCH_UP: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Give the drafter a request. since: arrival time of the message that caused it (s)."""
+    """Give a drafter a request. since: arrival time of the message that caused it (s). trees: the drafter of trees."""
 
     request: DraftRequest
     since: float
+    trees: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """Free the drafter's cache of a session."""
+    """Free the drafters' caches of a session."""
 
     session: str
 
@@ -63,7 +65,7 @@ class SetThreads:
     threads: int
 
 
-Effect = Start | Forget | SendToScheduler | CountRefusal | SetThreads | Dismissed
+Effect = Start | Forget | Grow | StopGrowing | SendToScheduler | CountRefusal | SetThreads | Dismissed
 
 
 @dataclass(slots=True)
@@ -81,13 +83,19 @@ class DraftSession:
     requested_length: int = 0  # committed length at the last request
     drafted_length: int = 0  # committed length at the last request with k > 0
     ready: bool = False  # the scheduler was told that we have caught up
+    tree: int = 0  # committed length from which the tree hangs that we grow; 0 = none
+    trees: bool = False  # all its drafts are made by the drafter of trees
 
 
 class DraftSessions:
-    """All sessions of one device incarnation. address: "name:generation"; vocab: real tokens of the draft model."""
+    """All sessions of one device incarnation.
 
-    def __init__(self, address: str, vocab: int, capacity: int) -> None:
+    address: "name:generation". vocab: real tokens of the draft model. trees: whether the device drafts trees.
+    """
+
+    def __init__(self, address: str, vocab: int, capacity: int, trees: bool = False) -> None:
         self.address = address
+        self._trees = trees
         self._vocab = vocab
         self._capacity = capacity
         self._sessions: dict[str, DraftSession] = {}
@@ -148,6 +156,25 @@ class DraftSessions:
         session = self._sessions.get(name)
         return [self._resync(session, "no_capacity"), *self._drop(name)] if session else []
 
+    def grown(self, nodes: Nodes) -> list[Effect]:
+        """Nodes that were found: send them, unless their tree is over."""
+        session = self._sessions.get(nodes.session)
+        if session is None or session.tree != nodes.hangs_from:
+            return []
+        draft = Draft(
+            session.id,
+            session.epoch,
+            session.round,
+            nodes.hangs_from,
+            self.address,
+            nodes.tokens,
+            nodes.survival,
+            nodes.parents,
+            nodes.draft_us,
+            first_node=nodes.first_node,
+        )
+        return [SendToScheduler(draft)]
+
     def drop_all(self) -> list[Effect]:
         """Free all sessions after the broker was lost."""
         self._closed.clear()
@@ -163,6 +190,8 @@ class DraftSessions:
         session = self._sessions.get(message.session)
         if isinstance(message, Resync) and message.reason != "ready":
             return True
+        if isinstance(message, Draft) and message.first_node >= 0:
+            return session is not None and message.base_len == session.tree
         return session is not None and message.base_len == len(session.ids)
 
     def _on_open(self, message: Open, now: float) -> list[Effect]:
@@ -184,7 +213,9 @@ class DraftSessions:
         elif session.ids != ids:
             session.ids, session.requested_k, session.drafted_length = ids, -1, 0
         session.epoch, session.last_heard_at, session.ready, session.lost = message.epoch, now, False, False
-        return [] if session.requested_k >= 0 else self._request_draft(session, 0, now)
+        session.trees = message.trees and self._trees
+        stopped = self._stop_growing(session)
+        return stopped if session.requested_k >= 0 else stopped + self._request_draft(session, 0, now)
 
     def _decline(self, message: Open) -> list[Effect]:
         declined = Resync(message.session, message.epoch, self.address, message.base_len, "no_capacity")
@@ -219,21 +250,34 @@ class DraftSessions:
             return [CountRefusal("repeated")]
         session.ids.extend(verdict.tokens[overlap:])
         session.round = verdict.round
+        if verdict.tree and self._trees:
+            session.tree, session.requested_k = verdict.tree, -1
+            return [Grow(session.id, tuple(session.ids), session.sampling, verdict.tree)]
+        return self._stop_growing(session) + self._follow(session, verdict, now)
+
+    def _stop_growing(self, session: DraftSession) -> list[Effect]:
+        tree, session.tree = session.tree, 0
+        return [StopGrowing(session.id)] if tree else []
+
+    def _follow(self, session: DraftSession, verdict: Verdict, now: float) -> list[Effect]:
+        """Draft what a verdict asks for, and read its tokens sooner or later."""
         idle = verdict.next_k == 0 and session.requested_k < 0
         if idle and len(session.ids) - session.requested_length < CATCH_UP:
             return []
-        return self._request_draft(session, verdict.next_k, now, verdict.stop_below)
+        return self._request_draft(session, verdict.next_k, now, verdict.stop_below, verdict.siblings)
 
-    def _request_draft(self, session: DraftSession, k: int, now: float, stop_below: int = 0) -> list[Effect]:
+    def _request_draft(
+        self, session: DraftSession, k: int, now: float, stop_below: int = 0, siblings: int = 0
+    ) -> list[Effect]:
         """Request a draft of k tokens after all committed ones; k = 0: only feed them."""
         session.requested_k, session.requested_length = k, len(session.ids)
         if k > 0:
             session.drafted_length = len(session.ids)
-        request = DraftRequest(session.id, tuple(session.ids), k, session.sampling, stop_below)
-        return [Start(request, now)]
+        request = DraftRequest(session.id, tuple(session.ids), k, session.sampling, stop_below, siblings)
+        return [Start(request, now, session.trees)]
 
     def _mark_lost(self, session: DraftSession) -> SendToScheduler:
-        session.lost, session.requested_k = True, -1
+        session.lost, session.requested_k, session.tree = True, -1, 0
         return self._resync(session, "gap")
 
     def _on_unknown(self, verdict: Verdict) -> list[Effect]:
@@ -269,6 +313,7 @@ class DraftSessions:
             self.address,
             result.tokens,
             result.survival,
+            result.parents,
             draft_us=result.draft_us,
             wait_us=wait_us,
         )

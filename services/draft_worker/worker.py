@@ -8,6 +8,7 @@ from typing import Final
 import structlog
 
 from services.draft_worker.compute_loop import ComputeLoop
+from services.draft_worker.growth_loop import GrowthLoop
 from services.draft_worker.handshake import explain_by_hash, refusal_reason
 from services.draft_worker.incarnation import Incarnation
 from services.draft_worker.link import Link
@@ -18,6 +19,7 @@ from shared.broker.contract import BrokerAway
 from shared.broker.device_broker import ROLE, DeviceBroker
 from shared.compute.compute import Compute
 from shared.compute.drafter import Drafter
+from shared.compute.tree_drafter import TreeDrafter
 from shared.protocol.keys import Keys
 from shared.protocol.limits import HEARTBEAT_S
 from shared.protocol.messages import Heartbeat
@@ -50,7 +52,9 @@ class DraftWorker:
         ids: Ids,
         metrics: Metrics,
         explain: Callable[[Mapping[str, str]], str] | None = None,
+        trees: Callable[[], TreeDrafter] | None = None,
     ) -> None:
+        """trees: loads a drafter of trees, when one is first asked for; None = this device grows none."""
         self._settings, self._broker, self._drafter, self._ids = settings, broker, drafter, ids
         self._explain = explain or explain_by_hash(drafter.vocabulary)
         self._name = settings.name or ROLE
@@ -60,6 +64,7 @@ class DraftWorker:
         self._metrics = metrics
         self._timeline = Timeline(self._name, settings.trace)
         self._computing = ComputeLoop(drafter, compute, self._metrics)
+        self._growing = GrowthLoop(trees, compute, self._metrics)
         far = settings.joined  # a remote device may lose the broker for long and then probes it less often
         self._watch = BrokerWatch(
             broker, pause_s=HEARTBEAT_S, max_pause_s=FAR_PAUSE_S if far else HEARTBEAT_S
@@ -85,6 +90,7 @@ class DraftWorker:
                 if await self._join(stop):
                     await self._serve(stop)
             await asyncio.gather(watching, stopping)
+        await self._growing.close()
 
     async def _end_on(self, stop: asyncio.Event) -> None:
         await stop.wait()
@@ -129,11 +135,12 @@ class DraftWorker:
     async def _serve(self, stop: asyncio.Event) -> None:
         """One incarnation."""
         address = f"{self._name}:{self._generation}"
-        sessions = DraftSessions(address, self._drafter.vocab, self._drafter.capacity)
+        sessions = DraftSessions(address, self._drafter.vocab, self._drafter.capacity, self._growing.able)
         self._serving = Incarnation(
             address,
             sessions,
             self._computing,
+            self._growing,
             self._broker.streams,
             self._keys,
             self.link,
@@ -177,7 +184,7 @@ class DraftWorker:
             draft_us_per_token=self._computing.us_per_token,
             rtt_us=round(self._rtt_s * 1e6),
             stamp_us=round(asyncio.get_running_loop().time() * 1e6),
-            busy_us=self._computing.busy_us,
+            busy_us=self._computing.busy_us + self._growing.busy_us,
             detail=self._settings.draft_model or self._settings.drafter,
         )
 

@@ -59,7 +59,7 @@ class Core:
             case Cancel():
                 self._cancel(message)
             case Control():
-                self._control(message)
+                self._control(message, now)
             case _:
                 raise UnexpectedMessage(f"a {type(message).__name__} for the scheduler")
 
@@ -123,6 +123,8 @@ class Core:
             rounds.on_overdue(state, state.sessions[session], now)
         for verifier in state.take_dirty(now):
             staging.close_batches(state, verifier, now)
+        for name in list(state.grown):
+            staging.pass_on(state, name)
         return state.take_effects()
 
     def next_wake(self) -> float | None:
@@ -171,7 +173,7 @@ class Core:
         else:
             placement.end(self._state, session, cancel.reason or "cancel")
 
-    def _control(self, control: Control) -> None:
+    def _control(self, control: Control, now: float) -> None:
         state = self._state
         k = control.k or state.config.k
         try:
@@ -182,6 +184,9 @@ class Core:
             return
         if policy:
             self._use(policy)
+        for session in state.sessions.values():
+            if session.phase == "kept":  # its next row takes it back
+                state.enter(session, "ready", now)
         verifier_threads, draft_threads = state.threads
         state.threads = control.verifier_threads or verifier_threads, control.draft_threads or draft_threads
         placement.tune(

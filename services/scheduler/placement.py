@@ -94,7 +94,9 @@ def replace_device(state: State, session: ScheduledSession, now: float, refused:
 def reopen(state: State, session: ScheduledSession, now: float) -> None:
     """Reopen the session on a device that has a gap; k = 0 until the device reports ready."""
     session.caught_up = False
-    state.do(SendToDevice(session.device, Open(session.id, session.epoch, session.length)))
+    state.do(
+        SendToDevice(session.device, Open(session.id, session.epoch, session.length, state.policy.trees))
+    )
     if session.phase == "drafting":
         state.enter(session, "ready", now)
     state.update_view(session, now)
@@ -141,7 +143,9 @@ def _publish_placement(state: State, session: ScheduledSession) -> None:
     """Write the placement to the log and open the session on its device."""
     state.do(PlaceSession(session.id, session.epoch, session.verifier, session.device))
     if session.device:
-        state.do(SendToDevice(session.device, Open(session.id, session.epoch, session.length)))
+        state.do(
+            SendToDevice(session.device, Open(session.id, session.epoch, session.length, state.policy.trees))
+        )
 
 
 def _update_device(state: State, beat: Heartbeat) -> None:

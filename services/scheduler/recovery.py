@@ -98,7 +98,7 @@ def on_head(state: State, head: SessionHead, now: float) -> None:
     if head.finish:
         state.remove(session, head.finish)
         return
-    if session.phase not in ("verifying", "prefilling"):
+    if session.phase not in ("verifying", "prefilling", "kept"):
         return
     session.epoch = max(session.epoch, head.epoch)
     if head.length > session.length:  # the verdict was lost

@@ -7,7 +7,8 @@ from services.scheduler.effects import ReadHead, SendToDevice
 from services.scheduler.session import HeldDraft, ScheduledSession
 from services.scheduler.state import DEVICE_RETRY_S, FIRST_PENALTY_S, MAX_MISSES, MAX_PENALTY_S, State
 from shared.planning.windows.window import RoundOutcome
-from shared.protocol.messages import Close, Draft, Resync, Verdict
+from shared.protocol.messages import Close, Draft, Grown, Resync, Verdict
+from shared.speculative.rule import spine
 from shared.speculative.survival import error_in as survival_error
 
 RETRY_S: Final = 0.02  # a row is retried after this when the verifier had no free pages
@@ -17,6 +18,9 @@ MIN_CHUNK: Final = 16
 def on_draft(state: State, entry: str, draft: Draft, now: float) -> None:
     """Hold a draft for its session's next row, or drop it and count the reason."""
     session = state.sessions.get(draft.session)
+    if draft.first_node >= 0:
+        _on_nodes(state, session, entry, draft, now)
+        return
     reason = _drop_reason(session, draft)
     if reason or session is None:
         state.metrics.dropped.labels("draft", reason).inc()
@@ -31,7 +35,7 @@ def on_draft(state: State, entry: str, draft: Draft, now: float) -> None:
     session.penalty_s = FIRST_PENALTY_S
     _observe_draft(state, session, draft, now)
     session.drafts += 1
-    state.metrics.spared.add(session.allowed_k - len(draft.tokens))
+    state.metrics.spared.add(max(0, session.allowed_k - len(draft.tokens)))
     session.caught_up = True
     session.adopted = False
     if session.verifier in state.verifiers:
@@ -39,6 +43,33 @@ def on_draft(state: State, entry: str, draft: Draft, now: float) -> None:
     if draft.tokens:
         state.hold_draft(session, HeldDraft(entry, draft))
     state.enter(session, "ready", now)
+
+
+def _on_nodes(state: State, session: ScheduledSession | None, entry: str, draft: Draft, now: float) -> None:
+    """Pass nodes of a device's tree on to the verifier that keeps the session."""
+    reason = _stranger(session, draft)
+    if not reason and session is not None and (session.phase != "kept" or draft.base_len != session.tree):
+        reason = "late"
+    if reason or session is None:
+        state.metrics.dropped.labels("draft", reason).inc()
+        return
+    if not draft.tokens or not len(draft.tokens) == len(draft.parents) == len(draft.survival):
+        state.metrics.dropped.labels("draft", "malformed").inc()
+        put_on_probation(session, now)
+        state.enter(session, "ready", now)
+        return
+    session.penalty_s = FIRST_PENALTY_S
+    state.holding.add(entry)
+    grown = Grown(
+        draft.session,
+        draft.epoch,
+        draft.base_len,
+        draft.first_node,
+        draft.tokens,
+        draft.parents,
+        draft.survival,
+    )
+    state.grown.setdefault(session.verifier, []).append((entry, grown))
 
 
 def on_resync(state: State, resync: Resync, now: float) -> None:
@@ -111,7 +142,7 @@ def on_overdue(state: State, session: ScheduledSession, now: float) -> None:
         case "drafting":
             put_on_probation(session, now)
             state.enter(session, "ready", now)
-        case "verifying" | "prefilling":
+        case "verifying" | "prefilling" | "kept":
             session.misses += 1
             state.set_timer(session, now + state.verdict_wait_s(session))
             state.do(ReadHead(session.id))
@@ -129,12 +160,8 @@ def put_on_probation(session: ScheduledSession, now: float) -> None:
 
 def _drop_reason(session: ScheduledSession | None, draft: Draft) -> str:
     """Why a draft cannot be used; "" when it can."""
-    if session is None:
-        return "unknown"
-    if draft.epoch != session.epoch:
-        return "epoch"
-    if draft.device != session.device:
-        return "device"
+    if session is None or (stranger := _stranger(session, draft)):
+        return stranger if session else "unknown"
     if draft.base_len > session.length:
         return "ahead"
     if draft.base_len < session.length or session.phase != "drafting":
@@ -142,11 +169,23 @@ def _drop_reason(session: ScheduledSession | None, draft: Draft) -> str:
     return ""
 
 
+def _stranger(session: ScheduledSession | None, draft: Draft) -> str:
+    """Why a draft is not for this session, or not from its device; "" when it is."""
+    if session is None:
+        return "unknown"
+    if draft.epoch != session.epoch:
+        return "epoch"
+    return "device" if draft.device != session.device else ""
+
+
 def _hostility(session: ScheduledSession, draft: Draft) -> str:
     """What no honest device would send; "" when there is nothing of it."""
-    if len(draft.tokens) > session.allowed_k:
+    count, parents = len(draft.tokens), draft.parents
+    if count > session.allowed_k + session.allowed_siblings:
         return "oversized"
-    return "survival" if survival_error(draft.survival, len(draft.tokens)) else ""
+    if parents and (len(parents) != count or any(parent >= at for at, parent in enumerate(parents))):
+        return "parents"
+    return "survival" if survival_error(draft.survival, count) else ""
 
 
 def _take_late(state: State, session: ScheduledSession, draft: Draft, now: float) -> None:
@@ -165,7 +204,8 @@ def _observe_draft(state: State, session: ScheduledSession, draft: Draft, now: f
     device = state.estimates.device(session.device)
     try:
         turnaround_s = now - session.draft_requested_at
-        device.observe(len(draft.tokens), draft.draft_us / 1e6, turnaround_s, reading)
+        decodes = len(set(draft.parents)) or len(draft.tokens)
+        device.observe(decodes, draft.draft_us / 1e6, turnaround_s, reading)
     except ValueError:
         state.metrics.absurd.labels("draft").inc()
         put_on_probation(session, now)
@@ -184,42 +224,77 @@ def _complete_batch(state: State, verdict: Verdict, now: float) -> None:
             verifier.costs.observe(done.with_fused(verdict.pass_fused), verdict.verify_us / 1000)
 
 
+def _chained(session: ScheduledSession, verdict: Verdict) -> int:
+    """Tokens of the chain in a draft that was verified, from which alone α is learnt."""
+    return len(spine(session.parents)) if session.parents and verdict.drafted else verdict.drafted
+
+
 def _calibrate(state: State, session: ScheduledSession, verdict: Verdict) -> None:
     """Count how the tokens of a draft fared that its device was so sure of. The end of a text may hide some."""
-    if verdict.drafted and session.temperature is not None and not verdict.finish:
-        device = state.estimates.device(session.row_device or session.device)
+    device = state.estimates.device(session.row_device or session.device)
+    nodes = spine(session.parents)
+    if session.parents and verdict.straight < len(nodes):  # the first candidate was wrong: was another right?
+        parent = session.parents[nodes[verdict.straight]]
+        if session.parents.count(parent) > 1:
+            device.second.observe(float(verdict.accepted > verdict.straight))
+    elif session.temperature is not None and not verdict.finish and not session.parents:
         calibration = device.calibration(session.temperature)
         calibration.observe(session.survival[: verdict.drafted], verdict.accepted)
+
+
+def _observe_round(
+    state: State, session: ScheduledSession, verdict: Verdict, chained: int, now: float
+) -> None:
+    """Learn from a round. chained: tokens of a device's chain among those drafted."""
+    session.acceptance.observe(chained, verdict.straight)
+    if chained:
+        state.estimates.accepted(session.row_device or session.device, session.acceptance.alpha)
+        _calibrate(state, session, verdict)
+    state.metrics.observe_round(verdict.drafted, verdict.accepted)
+    if state.window is not None:
+        round_s = now - session.advanced_at if session.advanced_at else 0.0
+        outcome = RoundOutcome(
+            session.allowed_k,
+            chained,
+            verdict.straight,
+            round_s,
+            verdict.fused_drafted,
+            verdict.fused_accepted,
+        )
+        state.window.observe(session.id, outcome)
+    session.advanced_at = now
+    if session.verifier in state.verifiers:
+        throughput = state.verifiers[session.verifier].throughput
+        throughput.observe(verdict.length - session.length)
+
+
+def _gives_back(session: ScheduledSession, verdict: Verdict) -> bool:
+    """Whether a verdict without new tokens says that the verifier keeps the session no more.
+
+    The row that took it back found the log ahead: steps of its tree were committed while the row was on its way. Or a
+    step was committed twice, since the first answer was lost.
+    """
+    own = session.phase == "verifying" and verdict.batch == session.batch
+    return not verdict.keeps and (own or session.phase == "kept")
+
+
+def _comes_back(session: ScheduledSession, verdict: Verdict) -> bool:
+    """Whether a row has taken the session back, or will, so that this verdict is of a step before it."""
+    own = session.phase in ("verifying", "prefilling") and verdict.batch == session.batch
+    return not (own or session.phase == "kept" or session.adopted)
 
 
 def _on_committed(state: State, session: ScheduledSession, verdict: Verdict, now: float) -> None:
     """Tokens were committed: the device drafts next if the verdict gave it a draft length, else the row is ready."""
     advanced = verdict.length > session.length
-    confirmed = session.adopted and verdict.length == session.length
+    confirmed = verdict.length == session.length and (session.adopted or _gives_back(session, verdict))
     if not (advanced or confirmed or verdict.finish):
         state.metrics.dropped.labels("verdict", "repeated").inc()
         return
+    coming_back = verdict.keeps and _comes_back(session, verdict)
     if advanced:
-        session.acceptance.observe(verdict.drafted, verdict.accepted)
-        if verdict.drafted:
-            state.estimates.accepted(session.row_device or session.device, session.acceptance.alpha)
-        _calibrate(state, session, verdict)
-        state.metrics.observe_round(verdict.drafted, verdict.accepted)
-        if state.window is not None:
-            round_s = now - session.advanced_at if session.advanced_at else 0.0
-            outcome = RoundOutcome(
-                session.allowed_k,
-                verdict.drafted,
-                verdict.accepted,
-                round_s,
-                verdict.fused_drafted,
-                verdict.fused_accepted,
-            )
-            state.window.observe(session.id, outcome)
-        session.advanced_at = now
-        if session.verifier in state.verifiers:
-            throughput = state.verifiers[session.verifier].throughput
-            throughput.observe(verdict.length - session.length)
+        kept = session.phase == "kept" or coming_back
+        _observe_round(state, session, verdict, 0 if kept else _chained(session, verdict), now)
     state.drop_draft(session)
     session.length, session.cached = verdict.length, verdict.length - 1
     session.round = verdict.round + 1
@@ -228,14 +303,14 @@ def _on_committed(state: State, session: ScheduledSession, verdict: Verdict, now
     session.adopted = False
     if verdict.finish:
         state.remove(session, verdict.finish)
-    elif verdict.keeps:
-        state.enter(session, "verifying", now, now + state.verdict_wait_s(session))
+    elif coming_back and session.phase == "verifying":
+        state.update_view(session, now)  # the answer to its row is still to come
+    elif verdict.keeps and not coming_back and (device_informed or not verdict.tree):
+        session.tree = verdict.tree
+        state.enter(session, "kept", now, now + state.verdict_wait_s(session))
     elif verdict.next_k and session.caught_up and device_informed and state.fleet.has_device(session.device):
-        session.allowed_k, session.draft_requested_at, session.draft_requested_len = (
-            verdict.next_k,
-            now,
-            verdict.length,
-        )
+        session.allowed_k, session.allowed_siblings = verdict.next_k, verdict.siblings
+        session.draft_requested_at, session.draft_requested_len = now, verdict.length
         state.enter(session, "drafting", now, now + state.draft_wait_s(session))
     else:
         session.allowed_k = 0

@@ -46,8 +46,11 @@ class ScheduledSession:
     advanced_at: float = 0.0  # when its last tokens were committed; 0 = none yet
     batch: int = 0  # number of the batch that holds the row under way
     survival: bytes = b""  # of the draft in that row
+    parents: tuple[int, ...] = ()  # of that draft, if it is a tree
     row_device: str = ""  # device named in that row; it receives the verdict
+    tree: int = 0  # in phase kept: the committed length from which the device's tree hangs, 0 = it grows none
     allowed_k: int = 0  # maximum length of the device's current draft
+    allowed_siblings: int = 0  # nodes that it may have beyond that, as a tree
     draft_requested_at: float = 0.0  # when the device was asked for a draft
     draft_requested_len: int = 0  # committed length it was to draft after; 0 = never asked
     drafts: int = 0  # drafts received from this device in time

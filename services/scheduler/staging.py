@@ -10,6 +10,7 @@ from services.scheduler.state import State
 from services.scheduler.verifiers import InFlightBatch, VerifierState
 from shared.planning.cost import Row
 from shared.planning.windows.window import Decision
+from shared.protocol import limits
 from shared.protocol.messages import Draft, Span, StagedBatch, StagedRow
 
 WAITING: Final = 1  # batches at a verifier beside those in their passes, so that no hop leaves it idle
@@ -106,6 +107,17 @@ def stage(
         state.do(Trace(spans))
 
 
+def pass_on(state: State, verifier: str) -> None:
+    """Stage the nodes that devices have grown for the sessions of a verifier."""
+    waiting = state.grown.pop(verifier, [])
+    for begin in range(0, len(waiting), limits.MAX_ROWS):
+        some = waiting[begin : begin + limits.MAX_ROWS]
+        state.batch += 1
+        batch = StagedBatch(state.config.term, state.batch, (), tuple(grown for _, grown in some))
+        state.do(Stage(verifier, batch, tuple(entry for entry, _ in some)))
+        state.holding.difference_update(entry for entry, _ in some)
+
+
 def take_row(state: State, session: ScheduledSession, feed_to: int, now: float) -> StagedRow:
     """Build a session's row with its held draft, and mark it as verifying. feed_to < length: a prefill chunk."""
     held, last = session.held, feed_to == session.length
@@ -122,15 +134,17 @@ def take_row(state: State, session: ScheduledSession, feed_to: int, now: float) 
         round=session.round,
         base_len=session.length,
         feed_to=feed_to,
-        next_k=draft.k if draft.mode == "distributed" else 0,
+        next_k=draft.k if draft.by_device else 0,
         stop_below=draft.stop_below,
-        free=draft.k if draft.mode in ("fused", "tree") and held is None else 0,
-        tree=draft.mode == "tree" and held is None,
+        free=draft.k if draft.by_core and held is None else 0,
+        tree=draft.grower if held is None or draft.by_device else "",
+        siblings=draft.siblings,
         device=session.device,
         gateway=session.gateway,
         tokens=held.draft.tokens if held else (),
         parents=held.draft.parents if held else (),
     )
+    session.parents = held.draft.parents if held else ()
     session.survival = held.draft.survival if held else b""
     if held is not None:  # staging acknowledges its entry
         state.holding.discard(held.entry)
@@ -142,8 +156,10 @@ def take_row(state: State, session: ScheduledSession, feed_to: int, now: float) 
 
 
 def on_refused(state: State, effect: Stage, now: float) -> None:
-    """The verifier's stream was full: restore the batch's sessions and stage nothing there for a moment."""
+    """The verifier's stream was full: restore the batch's sessions and stage no rows there for a moment."""
     state.metrics.full.inc()
+    if effect.batch.grown:  # these nodes are lost; others follow with the next tree
+        return
     verifier = state.verifiers[effect.verifier]
     verifier.refused_until = now + FULL_BACKOFF_S
     state.closings.set(verifier.name, verifier.refused_until)

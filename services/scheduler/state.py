@@ -1,6 +1,6 @@
 """The scheduler's state: sessions, verifiers, devices, timers and pending effects, and how a session changes."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from services.scheduler.effects import AckDraft, Effect
@@ -19,9 +19,11 @@ from shared.planning.estimates import (
     Mean,
 )
 from shared.planning.policy import Policy
-from shared.planning.views import Phase
+from shared.planning.siblings import siblings_worth
+from shared.planning.views import Phase, SessionView
 from shared.planning.windows.window import Decision, Window
 from shared.protocol import limits
+from shared.protocol.messages import Grown, TreeSource
 
 FIRST_PENALTY_S: Final = 0.5
 MAX_PENALTY_S: Final = 30.0
@@ -108,6 +110,7 @@ class State:
         self.timers = Timers()  # of sessions
         self.closings = Timers()  # of verifiers: when their batches may close though nothing happens
         self.holding: set[str] = set()  # draft entries not acknowledged yet
+        self.grown: dict[str, list[tuple[str, Grown]]] = {}  # by verifier: entries, and nodes to pass on
         self.dirty: set[str] = set()  # verifiers whose batches may close in this turn
         self.batch = (config.term & 0xFFFFF) << 24  # differs from recent terms' numbers; fits a Counter
         self.joined = 0
@@ -230,18 +233,38 @@ class State:
         """
         can_draft = self.can_draft(session, now)
         verifier = self.verifiers.get(session.verifier)
-        if not can_draft and self.window is None:
+        if not can_draft and self.window is None and not self.policy.trees:
             return Decision.draft(0)
         view = session.view(can_draft, self.estimates.device(session.device))
         if self.window is not None and verifier is not None:
             decision = self.window.decide(view, verifier.load())
         else:
-            decision = Decision.draft(self.policy.next_length(view, verifier.plan if verifier else None, now))
-        if decision.mode in ("fused", "tree"):
+            k = self.policy.next_length(view, verifier.plan if verifier else None, now)
+            grows = self.policy.trees and self.passes_of(session.verifier) > 1
+            grower: TreeSource = "device" if can_draft else "core"
+            decision = Decision.grow(max(k, 1), grower) if grows else Decision.draft(k)
+        if decision.by_core:
             k = max(0, min(decision.k, session.remaining - 1, limits.MAX_DRAFT))
-            return Decision.grow(k) if decision.mode == "tree" else Decision.fuse(k)
+            return Decision.grow(k, "core") if decision.mode == "tree" else Decision.fuse(k)
         k = max(0, min(decision.k, session.remaining - 2, limits.MAX_DRAFT)) if can_draft else 0
-        return Decision.draft(k, decision.stop_below)
+        if decision.mode == "tree":
+            return Decision.grow(k, "device")
+        draft = Decision.draft(k, decision.stop_below)
+        if not k or not self.policy.trees or self.window is not None or verifier is None:
+            return draft
+        return replace(draft, siblings=self._siblings(view, verifier, k))
+
+    def _siblings(self, view: SessionView, verifier: VerifierState, k: int) -> int:
+        """How many nodes more than a chain of k a draft should have. Of several sessions some draft while others are
+        verified, so that the pass counts alone.
+        """
+        load = verifier.load()
+        rows = [(1 + k, round(load.cached))] * max(1, round(load.rows))
+        round_ms, row_ms = load.law.cost_ms(rows), load.law.per_token_ms
+        if len(load.sessions) == 1:
+            round_ms += 1e3 * (k * view.draft_s_per_token + view.link_s)
+        second = self.estimates.device(view.device).second.value
+        return max(0, min(siblings_worth(k, view.alpha, second, row_ms, round_ms), view.remaining - 2 - k, k))
 
     def passes_of(self, verifier: str) -> int:
         """Passes that a verifier may have under way, as its heartbeat says."""

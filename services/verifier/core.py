@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from shared.compute.drafter import DraftRequest
 from shared.compute.target import Choices, TargetRow
 from shared.protocol import limits
-from shared.protocol.messages import Finish, StagedRow, Status, TokenLogprobs, Verdict
+from shared.protocol.messages import Finish, Grown, StagedRow, Status, TokenLogprobs, Verdict
 from shared.protocol.session import SessionLog, SessionSpec
-from shared.speculative.rule import accept_chain, accept_tree
+from shared.speculative.rule import accept_chain, accept_tree, straight_steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +128,20 @@ def _is_tree(parents: Sequence[int], nodes: int) -> bool:
     return len(parents) == nodes and all(-1 <= parent < i for i, parent in enumerate(parents))
 
 
+def grown_error(grown: Grown, epoch: int, vocab: int) -> str:
+    """What is wrong with nodes of a device's tree, for a session of this epoch; "" when nothing is."""
+    count, first = len(grown.tokens), grown.first_node
+    if grown.epoch != epoch:
+        return f"epoch {grown.epoch}, the tree has {epoch}"
+    if first < 0 or len(grown.parents) != count or len(grown.survival) != count:
+        return f"{count} nodes from {first} on, with {len(grown.parents)} parents and {len(grown.survival)} survivals"
+    if any(token >= vocab for token in grown.tokens):
+        return f"token {max(grown.tokens)} beyond the vocabulary of {vocab}"
+    if any(parent >= first + at for at, parent in enumerate(grown.parents)):
+        return "a parent after its child"
+    return ""
+
+
 def useful_draft(row: StagedRow, session: VerifiedSession) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The usable part of a row's draft (tokens, parents): a chain is cut to one token less than may be emitted.
 
@@ -205,6 +219,7 @@ def verify_row(row: StagedRow, session: VerifiedSession, fed: TargetRow, choices
     if choices.logprobs:
         logprobs = tuple(choices.logprobs[i] for i in committed_choices[: len(tokens)])
     counts = len(draft), min(accepted, len(tokens))
+    straight = straight_steps(fed.parents, path) if fed.parents else counts[1]
     (drafted, right), fused = (counts, (0, 0)) if row.tokens else ((0, 0), counts)
     verdict = _verdict(
         row,
@@ -213,8 +228,10 @@ def verify_row(row: StagedRow, session: VerifiedSession, fed: TargetRow, choices
         drafted=drafted,
         accepted=right,
         fused=fused,
+        straight=min(straight, right),
         next_k=0 if finish else row.next_k,
         stop_below=row.stop_below,
+        siblings=row.siblings,
         finish=finish,
         cached_len=row.base_len + accepted,
     )
@@ -227,22 +244,28 @@ def tree_verdict(
     tokens: tuple[int, ...],
     logprobs: tuple[TokenLogprobs, ...],
     finish: Finish,
-    fused: tuple[int, int],
+    counts: tuple[int, int],
+    tree: int,
 ) -> Verdict:
-    """The verdict on one step of a tree that the core drafts itself, and on which it goes on unless it finishes.
+    """The verdict on one step of a tree, on which the verifier goes on unless the session finishes.
 
-    row: that opened the tree. fused: nodes (drafted, accepted).
+    row: that opened the tree. counts: nodes (drafted, accepted). tree: where it hangs, if the device grows it, else 0.
     """
-    drafted, accepted = (min(count, limits.MAX_DRAFT) for count in fused)
-    step = replace(row, base_len=base_len, feed_to=base_len, next_k=0, stop_below=0)
+    drafted = min(counts[0], limits.MAX_DRAFT)
+    counts = drafted, min(counts[1], drafted)
+    (own, right), fused = (counts, (0, 0)) if tree else ((0, 0), counts)
+    step = replace(row, base_len=base_len, feed_to=base_len, next_k=0, stop_below=0, siblings=0)
     return _verdict(
         step,
         tokens=tokens,
         logprobs=logprobs,
-        fused=(drafted, min(accepted, drafted)),
+        drafted=own,
+        accepted=right,
+        fused=fused,
         finish=finish,
         cached_len=base_len + len(tokens) - 1,
         keeps=not finish,
+        tree=0 if finish else tree,
     )
 
 
@@ -263,7 +286,7 @@ def refusal(row: StagedRow, status: Status, message: str) -> Verdict:
 
 def already_committed(row: StagedRow) -> Verdict:
     """An "ok" without tokens for a row behind the log: `commit` fills in the tokens from the log."""
-    return _verdict(row, next_k=row.next_k, stop_below=row.stop_below)
+    return _verdict(row, next_k=row.next_k, stop_below=row.stop_below, siblings=row.siblings)
 
 
 def _verdict(  # copies the row's fields; the keyword arguments are its outcome
@@ -276,11 +299,14 @@ def _verdict(  # copies the row's fields; the keyword arguments are its outcome
     fused: tuple[int, int] = (0, 0),
     next_k: int = 0,
     stop_below: int = 0,
+    siblings: int = 0,
+    straight: int = 0,
     finish: Finish = "",
     status: Status = "ok",
     cached_len: int = 0,
     message: str = "",
     keeps: bool = False,
+    tree: int = 0,
 ) -> Verdict:
     return Verdict(
         session=row.session,
@@ -294,6 +320,8 @@ def _verdict(  # copies the row's fields; the keyword arguments are its outcome
         accepted=accepted,
         next_k=next_k,
         stop_below=stop_below,
+        siblings=siblings,
+        straight=straight,
         finish=finish,
         status=status,
         cached_len=cached_len,
@@ -301,4 +329,5 @@ def _verdict(  # copies the row's fields; the keyword arguments are its outcome
         fused_drafted=fused[0],
         fused_accepted=fused[1],
         keeps=keeps,
+        tree=tree,
     )

@@ -11,6 +11,7 @@ a float32 copy of its weights for that, in oneDNN's layout; of a large one each 
 small enough to stay in the core's cache.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import torch
@@ -36,6 +37,23 @@ class ReorderedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: [..., in] -> [..., out]"""
         return _product(x, self._reordered, self.bias)
+
+
+class RowsLinear(nn.Module):
+    """A linear layer in float32 without a bias, its weight in blocks of rows, each in oneDNN's layout.
+
+    Rearranging a whole output head would need its memory twice.
+    """
+
+    def __init__(self, blocks: Iterable[Tensor]) -> None:
+        """blocks: [some out, in] each."""
+        super().__init__()
+        self._reordered = [(_reorder(block, 16), len(block)) for block in blocks]
+        self.rows = sum(rows for _, rows in self._reordered)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [..., in] -> [..., out]"""
+        return torch.cat([_product(x, block, None) for block, _ in self._reordered], dim=-1)
 
 
 class WideLinear(nn.Module):
@@ -96,13 +114,22 @@ def _product(x: Tensor, reordered: Tensor, bias: Tensor | None) -> Tensor:
     return y[: MIN_ROWS - missing].view(*x.shape[:-1], y.shape[-1])
 
 
-def fit_linears(model: nn.Module) -> None:
-    """Replace the model's linear layers by the form that is fastest where it runs. A GPU's stay as they are."""
+def keeps_copies(model: nn.Module) -> bool:
+    """Whether bfloat16 weights of this model may have copies in float32. Its weights need not be there yet."""
+    linears = [module for module in model.modules() if type(module) is nn.Linear]
+    return reorders() and 4 * sum(linear.weight.numel() for linear in linears) <= WIDE_BYTES
+
+
+def fit_linears(model: nn.Module, copied: bool | None = None) -> None:
+    """Replace the model's linear layers by the form that is fastest where it runs. A GPU's stay as they are.
+
+    copied: of `keeps_copies`, where this is a part of a model.
+    """
     linears = [module for module in model.modules() if type(module) is nn.Linear]
     if not linears or linears[0].weight.device.type != "cpu":
         return
     dtype = linears[0].weight.dtype
-    copied = reorders() and 4 * sum(linear.weight.numel() for linear in linears) <= WIDE_BYTES
+    copied = keeps_copies(model) if copied is None else copied
     del linears  # nothing here may hold them, so that each weight goes when its other layout is there
     for parent in [module for module in model.modules() if type(module) is not nn.Linear]:
         for name in [name for name, child in parent.named_children() if type(child) is nn.Linear]:

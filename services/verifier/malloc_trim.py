@@ -9,6 +9,12 @@ PASSES_PER_TRIM: Final = 4  # a trim takes 1.5 ms; after hundreds of passes with
 _malloc_trim: Any = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 
 
+def trim() -> None:
+    """Return what is free now."""
+    if _malloc_trim is not None:
+        _malloc_trim(0)
+
+
 class MallocTrimmer:
     """Call `after_pass` after every pass over a model on the CPU."""
 
@@ -18,5 +24,5 @@ class MallocTrimmer:
     def after_pass(self) -> None:
         """Trim after every PASSES_PER_TRIM passes."""
         self._passes += 1
-        if _malloc_trim is not None and self._passes % PASSES_PER_TRIM == 0:
-            _malloc_trim(0)
+        if self._passes % PASSES_PER_TRIM == 0:
+            trim()

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import AttentionInterface
 
 from services.verifier.families import AttentionShape
+from services.verifier.lean_transformers import attention_interface
 from services.verifier.packing import Packing, RowGroup, positions, tree_block
 
 NAME: Final = "outrider_packed"
@@ -204,4 +204,4 @@ def packed_attention(
     return packed.attend(layer, query, key, value, scaling, softcap), None
 
 
-AttentionInterface.register(NAME, packed_attention)
+attention_interface().register(NAME, packed_attention)

@@ -9,7 +9,7 @@ from services.verifier.core import VerifiedSession
 from services.verifier.step import Answer, Step, run_step
 from shared.compute.compute import Compute
 from shared.compute.target import TargetModel
-from shared.protocol.messages import StagedRow
+from shared.protocol.messages import Grown, StagedRow
 from shared.runtime.service import Lost
 
 Handle = Callable[
@@ -36,6 +36,10 @@ class Passes(Protocol):
 
     def open(self, row: StagedRow, session: VerifiedSession) -> None:
         """Keep a session after its row was committed, and go on with it until `release`."""
+        ...
+
+    def graft(self, grown: Grown) -> str:
+        """Add nodes of a device's tree to a session that is kept. Returns why not, "" = taken."""
         ...
 
     async def release(self, sessions: Collection[str]) -> None:
@@ -70,6 +74,10 @@ class OnePass:
     def open(self, row: StagedRow, session: VerifiedSession) -> None:
         """Never called."""
         raise NotImplementedError
+
+    def graft(self, grown: Grown) -> str:
+        """Nothing is kept."""
+        return "closed"
 
     async def release(self, sessions: Collection[str]) -> None:
         """Nothing is kept."""

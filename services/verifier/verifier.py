@@ -190,7 +190,12 @@ class Verifier:
         if inbound is None:
             self._record_pages(await self._compute.run(self._target.pages))
             return
-        rows = inbound.message.rows if isinstance(inbound.message, StagedBatch) else ()
+        rows: Sequence[StagedRow] = ()
+        if isinstance(inbound.message, StagedBatch):
+            rows = inbound.message.rows
+            if inbound.message.grown:
+                await self._in_hand(inbound, reader, retry, lambda: None)
+                return
         sessions = {row.session for row in rows}
         # What was under way when a process died may have killed it: it runs alone, so that nothing else dies with it.
         await self._under_way.make_room(sessions, alone=inbound.entry.deliveries > 1)
@@ -218,6 +223,11 @@ class Verifier:
             case StagedBatch() as batch if batch.term < self._term:
                 log.warning("batch of an older scheduler refused", term=batch.term, current=self._term)
                 self.metrics.refused.labels("term").inc()
+                await self._ack(entry, retry)
+            case StagedBatch(grown=grown) if grown:
+                for nodes in grown:
+                    if reason := self._passes.graft(nodes):
+                        self.metrics.refused.labels(f"nodes {reason}").inc()
                 await self._ack(entry, retry)
             case StagedBatch() as batch if entry.deliveries >= MAX_DELIVERIES and len(batch.rows) > 1:
                 await self._split(entry, batch, retry)
@@ -355,7 +365,8 @@ class Verifier:
     def _kept(self, row: StagedRow, verdict: Verdict) -> Verdict:
         """The verdict on a row, saying so when its session is kept after it."""
         kept = verdict.status == "ok" and verdict.tokens and not verdict.finish and self._passes.takes(row)
-        return replace(verdict, keeps=True, next_k=0) if kept else verdict
+        tree = verdict.length if row.tree == "device" else 0
+        return replace(verdict, keeps=True, next_k=0, tree=tree) if kept else verdict
 
     async def commit_step(self, row: StagedRow, verdict: Verdict) -> bool:
         """Commit one step of a session that is kept. Returns whether it is in the log now."""

@@ -349,9 +349,9 @@ class MemoryScripts:
 
 
 def _deferred(verdict: Verdict) -> bool:
-    """Whether the device's copy can wait: the device does not draft next, and no block of tokens is full."""
+    """Whether the device's copy can wait: the device drafts nothing next, and no block of tokens is full."""
     blocks = [length // limits.BLOCK_TOKENS for length in (verdict.base_len, verdict.length)]
-    return verdict.next_k == 0 and not verdict.finish and blocks[0] == blocks[1]
+    return verdict.next_k == 0 and not verdict.tree and not verdict.finish and blocks[0] == blocks[1]
 
 
 def _for_device(verdict: Verdict, log: Log) -> Verdict:
@@ -374,11 +374,13 @@ def _answer(verdict: Verdict, log: Log) -> Verdict:
         logprobs=tuple(wire.decode_logprobs(entry) for entry in log.logprobs[start:]),
         drafted=0,
         accepted=0,
+        straight=0,
         fused_drafted=0,
         fused_accepted=0,
         next_k=0 if log.finish else verdict.next_k,
         finish=log.finish,
         keeps=False,
+        tree=0,
     )
     try:
         wire.encode(answer)

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from math import exp
 
 from shared.compute.tree_drafter import MAX_DEPTH, MAX_NODES, ROOT, Expansion
+from shared.speculative.candidates import Candidate
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,24 @@ class DraftTree:
             self.nodes[number] = Node(number, parent, one.token, position, base + one.log_prob)
         self._children[parent] = list(numbers)
         self.next_number = expansion.first + width
+
+    def graft(
+        self, first: int, tokens: Sequence[int], parents: Sequence[int], log_probs: Sequence[float]
+    ) -> None:
+        """Add nodes of a like tree, from number `first` on; those of one parent stand side by side.
+
+        Nodes whose parent is dead, expanded already or too deep are left out, and their numbers are used up. Raises
+        ValueError for a number that was given out before.
+        """
+        for parent, family in groupby(range(len(tokens)), key=lambda at: parents[at]):
+            places = list(family)
+            candidates = tuple(Candidate(tokens[at], log_probs[at]) for at in places)
+            number = first + places[0]
+            if self.is_open(parent, len(places)):
+                self.add(Expansion(parent, number, candidates))
+            elif number < self.next_number:
+                raise ValueError(f"node {number} is known")
+            self.next_number = number + len(places)
 
     def follow(self, tokens: Sequence[int]) -> list[int]:
         """The nodes that tokens after the root lead to, as far as they are in the tree."""

@@ -15,7 +15,8 @@ class NoCapacity(RuntimeError):
 class DraftRequest:
     """Draft k tokens after `ids`, the whole prompt and all committed tokens. k = 0: only feed ids (prefill).
 
-    stop_below: draft none after a token whose survival is below this byte; 0 = all k.
+    stop_below: draft none after a token whose survival is below this byte; 0 = all k. siblings: a tree may have so many
+    more nodes.
     """
 
     session: str
@@ -23,13 +24,14 @@ class DraftRequest:
     k: int
     sampling: SamplingParams
     stop_below: int = 0
+    siblings: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class DraftResult:
     """Result of a request: its k tokens (fewer at the context's end, or where it stopped), and computing time in µs.
 
-    survival: one byte per token (shared/speculative/survival.py).
+    survival: one byte per token (shared/speculative/survival.py). parents: of a tree, as in Draft; () = a chain.
     error: why it failed, "" = it did not. The session of a failed request is forgotten.
     """
 
@@ -39,6 +41,7 @@ class DraftResult:
     survival: bytes
     draft_us: int
     error: str = ""
+    parents: tuple[int, ...] = ()
 
 
 class Drafter(Protocol):

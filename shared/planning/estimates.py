@@ -105,14 +105,16 @@ class DeviceEstimate:
     """Estimates of one device.
 
     draft_s: seconds per drafted token. link_s: both directions of the link, with queueing. spread_s: standard deviation
-    of link_s, about. delay_s: propagation delay alone, the minimum of link_s (min-RTT, as in BBR). alpha: mean over its
-    sessions; None before the first. greedy, sampled: what its survival bytes are worth at temperature 0 and above.
+    of link_s, about. second: that its second candidate is right where its first is not. delay_s: propagation delay
+    alone, the minimum of link_s (min-RTT, as in BBR). alpha: mean over its sessions; None before the first. greedy,
+    sampled: what its survival bytes are worth at temperature 0 and above.
     """
 
     draft_s: Mean = field(default_factory=lambda: Mean(0.01))
     link_s: Mean = field(default_factory=lambda: Mean(0.002, weight=0.08))
     delay_s: WindowMin = field(default_factory=WindowMin)
     alpha: Mean | None = None
+    second: Mean = field(default_factory=lambda: Mean(0.5, weight=0.02))
     spread_s: Mean = field(default_factory=lambda: Mean(0.0, weight=0.08))
     greedy: Calibration = field(default_factory=Calibration)
     sampled: Calibration = field(default_factory=Calibration)

@@ -61,13 +61,15 @@ class Policy(Protocol):
     """Decides who is verified next and how far each session drafts.
 
     name: as in the registry. k: the fixed draft length; 0 if the policy never drafts or follows a plan. lanes: batches
-    in the cycle until there is a plan; 1 for policies without a cycle. plans: whether `plan` may be called.
+    in the cycle until there is a plan; 1 for policies without a cycle. plans: whether `plan` may be called. trees:
+    whether sessions of a verifier with stages to fill may be kept there, and go on with draft trees.
     """
 
     name: str
     k: int
     lanes: int
     plans: bool
+    trees: bool
 
     def plan(
         self, sessions: Sequence[SessionView], server: Server, max_rows: int, last: Plan | None

@@ -8,7 +8,7 @@ from shared.planning.calibration import OWN_WORD
 # prefill: the next chunk waits to be staged; prefilling: that chunk is at the verifier.
 # drafting: the device drafts; ready: the row may be staged; verifying: staged, without a verdict yet.
 # blocked: the verifier had no free pages; the session becomes ready again by itself.
-Phase = Literal["prefill", "prefilling", "drafting", "ready", "verifying", "blocked"]
+Phase = Literal["prefill", "prefilling", "drafting", "ready", "verifying", "kept", "blocked"]
 
 LATE_S: Final = 0.02  # a draft is late only after this much beyond the expected time, even on a steady link
 

@@ -28,7 +28,8 @@ Drafted = Annotated[tuple[Token, ...], Field(max_length=limits.MAX_DRAFT)]
 SurvivalByte = Annotated[int, Field(strict=True, ge=0, le=255)]  # in 255ths, see speculative/survival.py
 Survivals = Annotated[bytes, Field(strict=True, max_length=limits.MAX_DRAFT)]
 Flag = Annotated[bool, Field(strict=True)]
-Parent = Annotated[int, Field(strict=True, ge=-1, lt=limits.MAX_DRAFT)]
+Node = Annotated[int, Field(strict=True, ge=-1, le=limits.MAX_POSITION)]  # of a tree; -1 = its root, or none
+Parent = Node
 Parents = Annotated[tuple[Parent, ...], Field(max_length=limits.MAX_DRAFT)]
 Tokens = Annotated[tuple[Token, ...], Field(max_length=limits.MAX_POSITION)]
 Text = Annotated[str, Field(strict=True, max_length=2048)]
@@ -36,6 +37,7 @@ Text = Annotated[str, Field(strict=True, max_length=2048)]
 Finish = Literal["", "stop", "length", "deadline", "cancel", "error"]  # "" = not finished
 Status = Literal["ok", "prefilled", "need_prefill", "no_pages", "stale", "error"]
 ResyncReason = Literal["ready", "lost", "gap", "no_capacity", "gone", "silent"]
+TreeSource = Literal["", "core", "device"]  # who grows a tree; "" = nobody
 Role = Literal["gateway", "scheduler", "draft_worker", "verifier"]
 
 # Log-probabilities of one token: (its own, ids of the most likely tokens, their log-probabilities).
@@ -110,6 +112,7 @@ class Open:
     session: SessionId
     epoch: Counter
     base_len: Position  # committed length as the scheduler knew it
+    trees: Flag = False  # its drafts may be trees
     spec: Annotated[bytes, Field(strict=True, max_length=limits.MAX_MESSAGE_BYTES)] = b""  # see session.py
     committed: Tokens = ()
 
@@ -120,6 +123,11 @@ class Draft:
 
     survival: one byte per token, how likely the device thinks it that this token and those before it are accepted.
     parents: () = a chain; else parents[i] < i, -1 = root.
+
+    first_node >= 0: further nodes of the tree that hangs from base_len and that the verifier keeps (`Verdict.tree`).
+    Their numbers are first_node, first_node + 1, …, from 0 on in each tree. parents: numbers of that tree, each below
+    the node's own, -1 = the tree's first root; nodes of one parent stand side by side in one message. survival: of each
+    node, given that its parent is the target's.
     """
 
     session: SessionId
@@ -132,6 +140,7 @@ class Draft:
     parents: Parents = ()
     draft_us: Micros = 0  # compute time
     wait_us: Micros = 0  # from the verdict's arrival to the start of drafting
+    first_node: Node = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +162,11 @@ class Resync:
 class StagedRow:
     """One session's row of a batch.
 
-    The verifier feeds the committed tokens that it has not cached, up to `feed_to`, and then the draft. With
-    feed_to == base_len it samples and commits; a smaller feed_to is a chunk of prefill or rebuild, with the status
-    `prefilled`. next_k, stop_below: length of the device's next draft, and where it stops sooner; copied into the
-    verdict. free: most tokens that the verifier may draft itself and add to a row without a draft. tree: the verifier
-    may keep the session and go on with draft trees of its own, if it has stages to fill.
+    The verifier feeds the committed tokens that it has not cached, up to `feed_to`, and then the draft. With feed_to ==
+    base_len it samples and commits; a smaller feed_to is a chunk of prefill or rebuild, with the status `prefilled`.
+    next_k, stop_below, siblings: the device's next draft, copied into the verdict. free: most tokens that the verifier
+    may draft itself and add to a row without a draft. tree: the verifier may keep the session and go on with draft
+    trees, its own or the device's, if it has stages to fill; "" = it may not.
     """
 
     session: SessionId
@@ -172,16 +181,34 @@ class StagedRow:
     parents: Parents = ()
     stop_below: SurvivalByte = 0
     free: DraftLength = 0
-    tree: Flag = False
+    tree: TreeSource = ""
+    siblings: DraftLength = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """Nodes of a device's tree for a session that the verifier keeps. tree: where it hangs; the rest as in `Draft`."""
+
+    session: SessionId
+    epoch: Counter
+    tree: Position
+    first_node: Node
+    tokens: Drafted
+    parents: Parents
+    survival: Survivals
 
 
 @dataclass(frozen=True, slots=True)
 class StagedBatch:
-    """Scheduler → verifier: rows of one forward pass. term: of the scheduler's lease; lower terms are refused."""
+    """Scheduler → verifier: rows of one forward pass. term: of the scheduler's lease; lower terms are refused.
+
+    grown: nodes for sessions that the verifier keeps, in a batch without rows. They get no verdict of their own.
+    """
 
     term: Counter
     batch: Counter
     rows: Annotated[tuple[StagedRow, ...], Field(max_length=limits.MAX_ROWS)]
+    grown: Annotated[tuple[Grown, ...], Field(max_length=limits.MAX_ROWS)] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,9 +228,13 @@ class Verdict:
     status ok: `tokens` (including the corrected or bonus token) are committed from base_len on, and length == base_len
     + len(tokens). prefilled, need_prefill: cached_len is the number of cached tokens. no_pages, stale, error: the row
     was not run; `message` has the reason. The device drafts next_k tokens, but none after one whose survival is below
-    stop_below; 0 = it drafts them all. drafted, accepted: of the device's draft; fused_drafted, fused_accepted: of
-    the verifier's own. pass_fused: tokens of the latter in the whole pass. keeps: the verifier has the next move, and
-    more verdicts follow; any row that is staged for the session takes it back.
+    stop_below; 0 = it drafts them all. A device whose session was opened with `trees` may draft a tree in next_k
+    decodes, of at most next_k + siblings nodes. straight: accepted nodes before the first that is not the first child
+    of its parent in the draft; of a chain, all. drafted, accepted: of the device's draft; fused_drafted,
+    fused_accepted: of the verifier's own. pass_fused: tokens of the latter in the whole pass. keeps: the verifier has
+    the next move, and more verdicts follow; any row that is staged for the session takes it back. tree: the device
+    grows the tree that hangs from this committed length, and sends its nodes as it finds them (`Draft.first_node`); 0 =
+    it does not.
     """
 
     session: SessionId
@@ -228,6 +259,9 @@ class Verdict:
     fused_accepted: DraftLength = 0
     pass_fused: Counter = 0
     keeps: Flag = False
+    tree: Position = 0
+    siblings: DraftLength = 0
+    straight: DraftLength = 0
 
 
 @dataclass(frozen=True, slots=True)

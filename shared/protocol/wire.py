@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ArgsKwargs
 
 from shared.protocol import limits
-from shared.protocol.messages import MESSAGE_TYPES, Message, StagedBatch, StagedRow, Tag, TokenLogprobs
+from shared.protocol.messages import MESSAGE_TYPES, Grown, Message, StagedBatch, StagedRow, Tag, TokenLogprobs
 from shared.protocol.session import SessionSpec
 from shared.speculative.params import SamplingParams
 
@@ -39,9 +39,10 @@ _ADAPTERS: Final[Mapping[int, TypeAdapter[Any]]] = {
 }
 _ARITY: Final[Mapping[int, int]] = {int(tag): len(fields(cls)) for tag, cls in MESSAGE_TYPES.items()}
 _VALUES: Final[Mapping[type, Values]] = {
-    cls: _reader(cls) for cls in (*MESSAGE_TYPES.values(), StagedRow, SessionSpec, SamplingParams)
+    cls: _reader(cls) for cls in (*MESSAGE_TYPES.values(), StagedRow, Grown, SessionSpec, SamplingParams)
 }
-_ROWS_AT: Final = 1 + [f.name for f in fields(StagedBatch)].index("rows")
+_NESTED: Final[Mapping[str, type]] = {"rows": StagedRow, "grown": Grown}  # in a StagedBatch
+_NESTED_AT: Final = [1 + [f.name for f in fields(StagedBatch)].index(name) for name in _NESTED]
 _STAGED: Final = _TAGS[StagedBatch]
 _SPEC: Final = TypeAdapter(SessionSpec)
 _LOGPROBS: Final = TypeAdapter(TokenLogprobs)
@@ -76,9 +77,9 @@ def decode(data: bytes) -> Message:
     cls = MESSAGE_TYPES[Tag(tag)]
     if len(array) != _ARITY[tag] + 1:
         raise WireError(f"{cls.__name__} with {len(array) - 1} fields; expected {_ARITY[tag]}")
-    if tag == _STAGED and isinstance(array[_ROWS_AT], tuple):
-        rows = tuple(ArgsKwargs(row) if isinstance(row, tuple) else row for row in array[_ROWS_AT])
-        array = (*array[:_ROWS_AT], rows, *array[_ROWS_AT + 1 :])
+    if tag == _STAGED:
+        for at in _NESTED_AT:
+            array = (*array[:at], _arguments(array[at]), *array[at + 1 :])
     message: Message = _check(_ADAPTERS[tag], cls, array[1:])
     return message
 
@@ -152,6 +153,13 @@ def _unpack(data: bytes) -> tuple[Any, ...]:
     return array
 
 
+def _arguments(nested: Any) -> Any:
+    """Arrays in an array as constructor arguments of what they stand for."""
+    if not isinstance(nested, tuple):
+        return nested
+    return tuple(ArgsKwargs(one) if isinstance(one, tuple) else one for one in nested)
+
+
 def _check(adapter: TypeAdapter[M], cls: type, array: tuple[Any, ...]) -> M:
     try:
         return adapter.validate_python(ArgsKwargs(array))
@@ -165,6 +173,6 @@ def _path(cls: type, place: tuple[int | str, ...]) -> str:
     if not place or not isinstance(place[0], int):
         return ""
     name = fields(cls)[place[0]].name
-    if cls is StagedBatch and name == "rows" and len(place) > 2:
-        return f".rows.{place[1]}{_path(StagedRow, place[2:])}"
+    if cls is StagedBatch and name in _NESTED and len(place) > 2:
+        return f".{name}.{place[1]}{_path(_NESTED[name], place[2:])}"
     return ".".join(["", name, *map(str, place[1:])])

@@ -35,3 +35,22 @@ def accept_tree(draft: Sequence[int], parents: Sequence[int], choices: Sequence[
         path.append(child)
         node = child
     return path
+
+
+def spine(parents: Sequence[int]) -> list[int]:
+    """Nodes of a tree on the path of first children, from the root on. parents: [k], as in `accept_tree`."""
+    first = {parent: node for node, parent in reversed(list(enumerate(parents)))}
+    nodes: list[int] = []
+    at = -1
+    while at in first:
+        at = first[at]
+        nodes.append(at)
+    return nodes
+
+
+def straight_steps(parents: Sequence[int], path: Sequence[int]) -> int:
+    """How many nodes of an accepted path are on the spine."""
+    pairs = zip(spine(parents), path, strict=False)
+    return next(
+        (at for at, (mine, own) in enumerate(pairs) if mine != own), min(len(path), len(spine(parents)))
+    )

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 Killed = Literal["", "draft_worker", "verifier", "scheduler", "connections", "ranks"]
 KINDS: tuple[Killed, ...] = ("draft_worker", "verifier", "scheduler", "connections")
+TREE_KINDS: tuple[Killed, ...] = ("", "ranks", "draft_worker", "scheduler")  # while devices grow trees
 WINDOWS = ("threshold", "fused")  # devices that stop by themselves; the core's own drafts
 PIPELINES = (  # prefix sharing, layers of the stages, tokens of a page; SmolLM2 has 30 layers
     (True, "17,13", 16),
@@ -89,6 +90,10 @@ def all_cells() -> Iterator[Cell]:
     for sharing, layers, page_tokens in PIPELINES:
         for users, killed in ((1, ""), (8, ""), (8, "ranks")):
             yield Cell(sharing, "fixed-k", 4, users, killed, "flowspec", True, layers, page_tokens)
+    for sharing, layers, page_tokens in PIPELINES:
+        for users in (1, 8):
+            for killed in TREE_KINDS:
+                yield Cell(sharing, "flowspec", 4, users, killed, layers=layers, page_tokens=page_tokens)
 
 
 def sample() -> list[Cell]:
@@ -111,6 +116,8 @@ def sample() -> list[Cell]:
         Cell(True, "fixed-k", 4, 8, "verifier", "fused", core_draft=True),
         Cell(True, "cyclic-k", 4, 8, layers="9,7,7,7"),
         Cell(True, "cyclic-k", 4, 8, "ranks", layers="16,14"),
+        Cell(True, "flowspec", 4, 1, "draft_worker", layers="16,14"),
+        Cell(True, "flowspec", 4, 8, "ranks", layers="16,14"),
         Cell(True, "fixed-k", 4, 1, "", "flowspec", core_draft=True, layers="16,14"),
         Cell(True, "fixed-k", 4, 8, "ranks", "flowspec", core_draft=True, layers="16,14"),
     ]

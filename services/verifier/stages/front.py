@@ -109,24 +109,21 @@ class FrontRank:
                 target.vocabulary_blocks,
                 passes=passes,
             )
-            trees = None
             if self._drafter is not None:
                 await compute.run(self._drafter.close)  # sessions of the group before
-                worth = partial(rows_worth_sending, stage_law(assigned.layers, ring.facts))
-                passes.engine = TreeEngine(
-                    target,
-                    ring,
-                    compute,
-                    self._drafter,
-                    verifier.planning,
-                    verifier.commit_step,
-                    worth,
-                    passes.depth,
-                )
-                trees = group.create_task(passes.engine.run())
+            passes.engine = TreeEngine(
+                target,
+                ring,
+                compute,
+                self._drafter,
+                verifier.planning,
+                verifier.commit_step,
+                partial(rows_worth_sending, stage_law(assigned.layers, ring.facts)),
+                passes.depth,
+            )
+            trees = group.create_task(passes.engine.run())
             await verifier.run(stop)
-            if trees is not None:
-                trees.cancel()
+            trees.cancel()
             await ring.end()
             for task in tracing:
                 task.cancel()

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForCausalLM
 
-from services.verifier.linear import fit_linears
+from services.verifier.linear import RowsLinear, fit_linears, keeps_copies, reorders
+from services.verifier.malloc_trim import trim
 from services.verifier.packed import NAME
 from services.verifier.weights import ModelFileError, Weights
 
+HEAD_BYTES: Final = 32 << 20  # of an output head that are rearranged at once
 PER_LAYER: Final = ("layer_types",)  # fields of a configuration with an entry for each layer
 
 
@@ -47,15 +49,17 @@ def load_block(
 ) -> Any:
     """Layers [first, first + count) of a model with packed attention, as a decoder that takes hidden rows.
 
-    One layer after the other is read, so that no more than these weights and one layer are in memory. Raises
-    ModelFileError.
+    One layer after the other is read and brought into its form, so that no more than these weights and one more matrix
+    are in memory. Raises ModelFileError.
     """
     block = _skeleton(AutoModel, block_config(config, first, count))
+    copied = keeps_copies(block)
     block.rotary_emb = type(block.rotary_emb)(config=block.config).to(place)
     block.embed_tokens = block.norm = nn.Identity()
     for index, layer in enumerate(block.layers):
         _fill(layer, weights, f"layers.{first + index}.", dtype, place)
-    fit_linears(block)
+        fit_linears(layer, copied)
+        trim()
     _refuse_empty(block)
     block.eval().set_attn_implementation(NAME)
     return block
@@ -88,16 +92,29 @@ def load_front(weights: Weights, config: Any, dtype: torch.dtype, place: torch.d
     _fill(embedding, weights, "embed_tokens.", dtype, place)
     _fill(norm, weights, "norm.", dtype, place)
     if config.tie_word_embeddings:
-        head.weight = embedding.weight
+        head.weight = embedding.weight  # as it is: in another layout it would be held twice
     else:
-        _fill(head, weights, "lm_head.", dtype, place)
-    holder = nn.ModuleDict({"head": head})
-    rows = embedding.weight.shape[0]
-    if not config.tie_word_embeddings:
-        fit_linears(holder)  # a tied one would be held twice
+        head = _own_head(head, weights, dtype, place)
     for part in (embedding, norm, head):
         _refuse_empty(part)
-    return Front(embedding.eval(), norm.eval(), holder["head"].eval(), rows)
+    trim()
+    return Front(embedding.eval(), norm.eval(), head.eval(), embedding.weight.shape[0])
+
+
+def _own_head(head: Any, weights: Weights, dtype: torch.dtype, place: torch.device) -> nn.Module:
+    """An output head that is not tied to the embedding, in its fastest form. head: without values."""
+    if head.bias is None and dtype == torch.float32 and place.type == "cpu" and reorders():
+        rows = max(1, HEAD_BYTES // (head.in_features * dtype.itemsize))
+        made = RowsLinear(weights.read_rows("lm_head.weight", rows, dtype, place))
+        if made.rows == head.out_features:
+            return made
+        raise ModelFileError(
+            f"{weights.folder}: lm_head. has {made.rows} rows, the configuration {head.out_features}"
+        )
+    _fill(head, weights, "lm_head.", dtype, place)
+    holder = nn.ModuleDict({"head": head})
+    fit_linears(holder)
+    return holder["head"]
 
 
 def _skeleton(factory: Any, config: Any) -> Any:
@@ -108,7 +125,7 @@ def _skeleton(factory: Any, config: Any) -> Any:
 
 def _fill(module: nn.Module, weights: Weights, prefix: str, dtype: torch.dtype, place: torch.device) -> None:
     """Give a module of a skeleton its weights, and the buffers that its class computes."""
-    found = {name: tensor.to(place, dtype, copy=True) for name, tensor in weights.read(prefix)}
+    found = dict(weights.read(prefix, dtype, place))
     try:
         module.load_state_dict(found, strict=True, assign=True)
     except RuntimeError as error:

@@ -13,14 +13,14 @@ from services.verifier.step import Answer, Step, finish_step
 from services.verifier.trees.tree_engine import TreeEngine
 from shared.compute.compute import Compute
 from shared.compute.target import Choices
-from shared.protocol.messages import StagedRow
+from shared.protocol.messages import Grown, StagedRow
 
 
 class PipelinedPasses:
     """See Passes. While one step's pieces are in a stage, those of others are in the stages before and behind."""
 
     def __init__(self, target: PipelinedTarget, ring: Ring, compute: Compute) -> None:
-        self.engine: TreeEngine | None = None  # keeps sessions, where there is a drafter for it
+        self.engine: TreeEngine | None = None  # keeps sessions; None until the group is ready
         self.depth = ring.stages + 1  # one for every stage, and one whose head is computed
         self._target = target
         self._ring = ring
@@ -34,6 +34,10 @@ class PipelinedPasses:
         """Keep a session."""
         if self.engine is not None:
             self.engine.open(row, session)
+
+    def graft(self, grown: Grown) -> str:
+        """Add nodes of a device's tree to a session that is kept."""
+        return self.engine.graft(grown) if self.engine is not None else "closed"
 
     async def release(self, sessions: Collection[str]) -> None:
         """Stop with sessions that were kept."""

@@ -1,7 +1,7 @@
 """What a rank of a pipeline is made of, by its settings: model, facts, layers. Everything here loads torch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -11,7 +11,9 @@ import torch
 
 from services.verifier.families import UnsupportedModel, shape_of
 from services.verifier.loading import dtype_of, model_config, model_folder, vocabulary_of
+from services.verifier.malloc_trim import trim
 from services.verifier.paged_target import CALL_COST
+from services.verifier.program_pages import release_program_pages
 from services.verifier.stages.block import Block
 from services.verifier.stages.messages import Assign, Facts
 from services.verifier.stages.parts import Front, load_block, load_front
@@ -67,7 +69,9 @@ def facts_of(settings: VerifierSettings, plan: ModelPlan, rank: int) -> Facts:
     """What this rank is. A stage measures how fast it computes a layer, with the threads that it will have."""
     if settings.verifier_threads:
         torch.set_num_threads(settings.verifier_threads)
+    release_program_pages()
     layer, token = layer_times_ms(plan.config, plan.dtype, plan.place) if rank else (0.0, 0.0)
+    trim()
     return Facts(
         rank=rank,
         release=version("outrider"),
@@ -141,6 +145,8 @@ class FrontLoader:
         if self._held is None:
             try:
                 vocabulary = vocabulary_of(plan.folder, plan.config.vocab_size)
+                vocabulary = replace(vocabulary, entries=())  # a hundred MiB, which nobody reads here
+                trim()
                 self._held = load_front(plan.weights, plan.config, plan.dtype, plan.place), vocabulary
             except (ModelFileError, VocabularyError) as error:
                 raise BadFile(f"OUTRIDER_MODEL_DIR={settings.model_dir}: {error}") from error

@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from services.verifier.core import VerifiedSession, tree_verdict
+from services.verifier.core import VerifiedSession, grown_error, tree_verdict
 from services.verifier.stages.messages import Piece
 from services.verifier.stages.pipelined_target import Launched, PipelinedTarget
 from services.verifier.stages.ring import Ring
@@ -23,7 +23,7 @@ from services.verifier.trees.tree_slots import NOTHING, Kept
 from shared.compute.compute import Compute
 from shared.compute.target import Choices
 from shared.compute.tree_drafter import ROOT, GrowRequest, Growth, TreeDrafter
-from shared.protocol.messages import StagedRow, Verdict
+from shared.protocol.messages import Grown, StagedRow, Verdict
 
 MIN_SURVIVAL: Final = 0.01  # of a node that is expanded
 EXPANDED: Final = 2  # nodes of one level, of all sessions together; more let results wait
@@ -73,13 +73,15 @@ class TreeEngine:
         target: PipelinedTarget,
         ring: Ring,
         compute: Compute,
-        drafter: TreeDrafter,
+        drafter: TreeDrafter | None,
         planning: asyncio.Lock,
         commit: Commit,
         worth: Worth,
         in_flight: int,
     ) -> None:
-        """planning: held from a change of the pool to what it was made for. in_flight: pieces under way at most."""
+        """drafter: of trees that grow here; None = only devices grow them. planning: held from a change of the pool to
+        what it was made for. in_flight: pieces under way at most.
+        """
         self._target, self._ring, self._compute, self._drafter = target, ring, compute, drafter
         self.planning = planning
         self._commit = commit
@@ -96,14 +98,27 @@ class TreeEngine:
 
     def takes(self, row: StagedRow) -> bool:
         """Whether a session could go on here after this row."""
-        return row.tree and (row.session in self._open or len(self._open) < MAX_TREES)
+        grows = row.tree == "device" or (row.tree == "core" and self._drafter is not None)
+        return grows and (row.session in self._open or len(self._open) < MAX_TREES)
 
     def open(self, row: StagedRow, session: VerifiedSession) -> None:
         """Go on with a session from its last commit, all but its last token cached. row: that brought it here."""
         self._opened += 1
         admission = self._target.admission(row.session)
-        self._open[row.session] = _Open(row, TreeSession.begin(session), self._opened, admission)
+        self._open[row.session] = _Open(row, TreeSession.begin(session, row.tree), self._opened, admission)
         self._changed.set()
+
+    def graft(self, grown: Grown) -> str:
+        """Take nodes that a device has found for a session that is open here. Returns why not, "" = taken."""
+        opened = self._open.get(grown.session)
+        if opened is None:
+            return "closed"
+        if grown_error(grown, opened.row.epoch, self._target.vocab):
+            return "malformed"
+        if not opened.tree.graft(grown):
+            return "torn" if opened.tree.torn else "late"
+        self._changed.set()
+        return ""
 
     async def close(self, session: str) -> None:
         """Give a session back: its tree is dropped, and all that it decided is in the log, or refused."""
@@ -171,7 +186,13 @@ class TreeEngine:
         else:
             await self._keep(opened, step.length, step.kept)
         verdict = tree_verdict(
-            opened.row, step.base_len, step.tokens, step.logprobs, step.finish, (step.drafted, step.accepted)
+            opened.row,
+            step.base_len,
+            step.tokens,
+            step.logprobs,
+            step.finish,
+            (step.drafted, step.accepted),
+            tree.hangs_from if tree.source == "device" else 0,
         )
         opened.uncommitted += 1
         self._commits.put_nowait((opened, verdict))
@@ -220,7 +241,7 @@ class TreeEngine:
         """What the next piece has: every root that is not fed, and the likeliest nodes of all sessions."""
         chosen: dict[str, list[int]] = {name: [] for name, one in self._open.items() if not one.tree.root_fed}
         nodes = [
-            (one.tree.tree.survival(node), -one.order, -node, name)
+            (one.tree.chance(node), -one.order, -node, name)
             for name, one in self._open.items()
             for node in one.tree.unsent()
         ]
@@ -252,10 +273,11 @@ class TreeEngine:
     # --- drafts -------------------------------------------------------------------------------------
     async def _grow(self) -> bool:
         """One level of the drafter: the likeliest nodes that are not expanded. False when there are none."""
-        if self._over:
-            over, self._over = self._over, []
-            for session in over:
-                await self._compute.run(partial(self._drafter.forget, session))
+        over, self._over = self._over, []
+        if self._drafter is None:
+            return False
+        for session in over:
+            await self._compute.run(partial(self._drafter.forget, session))
         leaves = [
             (1.0 if node == ROOT else one.tree.tree.survival(node), -one.order, name, node)
             for name, one in self._open.items()

@@ -28,11 +28,11 @@ end
 
 local MAX_UNSENT = 2 * BLOCK_TOKENS
 
--- A device that does not draft next gets many tokens at once: at the end of a block of BLOCK_TOKENS, or when it drafts
+-- A device that drafts nothing next gets many tokens at once: at the end of a block of BLOCK_TOKENS, or when it drafts
 -- again. Until then the session's `untold` is the position of the first token that it has not got.
 local function deferred(verdict)
   local block = math.floor(verdict[VERDICT.base_len] / BLOCK_TOKENS)
-  return verdict[VERDICT.next_k] == 0 and verdict[VERDICT.finish] == ''
+  return verdict[VERDICT.next_k] == 0 and verdict[VERDICT.tree] == 0 and verdict[VERDICT.finish] == ''
     and math.floor(verdict[VERDICT.length] / BLOCK_TOKENS) == block
 end
 
@@ -103,9 +103,9 @@ local function answer(row, verdict, prompt_len, length, finish)
   end
   verdict[VERDICT.base_len], verdict[VERDICT.length] = prompt_len + from, length
   verdict[VERDICT.tokens], verdict[VERDICT.logprobs] = tokens, logprobs
-  verdict[VERDICT.drafted], verdict[VERDICT.accepted] = 0, 0
+  verdict[VERDICT.drafted], verdict[VERDICT.accepted], verdict[VERDICT.straight] = 0, 0, 0
   verdict[VERDICT.fused_drafted], verdict[VERDICT.fused_accepted] = 0, 0
-  verdict[VERDICT.keeps] = false -- whoever kept it may have lost it
+  verdict[VERDICT.keeps], verdict[VERDICT.tree] = false, 0 -- whoever kept it may have lost it
   verdict[VERDICT.finish] = finish
   if finish ~= '' then
     verdict[VERDICT.next_k] = 0

@@ -34,6 +34,7 @@ REGISTRY: Final[dict[str, PolicyEntry]] = {
     "fixed-k": PolicyEntry("fixed_k", "#a8428a"),
     "cyclic-k": PolicyEntry("cyclic_k", "#7a6bc4"),
     "dip-sd": PolicyEntry("dip_sd", "#d97a1e"),
+    "flowspec": PolicyEntry("flowspec", "#4f9a3a"),
     "outrider": PolicyEntry("outrider", "#2463ae"),
     "outrider-fair": PolicyEntry("outrider", "#17907f", maker="make_fair"),
 }

@@ -27,6 +27,7 @@ class DipSd:
     k = 0
     lanes = 1
     plans = True
+    trees = False
 
     def plan(
         self, sessions: Sequence[SessionView], server: Server, max_rows: int, last: Plan | None

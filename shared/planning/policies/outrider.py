@@ -41,6 +41,7 @@ class Outrider:
     k = 0
     lanes = 1
     plans = True
+    trees = True
 
     def __init__(self, objective: ObjectiveName = "throughput") -> None:
         self._objective = objective

@@ -8,9 +8,10 @@ from shared.planning.views import SessionView
 
 
 class Unplanned:
-    """The part of a Policy that concerns plans: there are none."""
+    """The part of a Policy that concerns plans and trees: there are none."""
 
     plans = False
+    trees = False
 
     def plan(
         self, sessions: Sequence[SessionView], server: Server, max_rows: int, last: Plan | None

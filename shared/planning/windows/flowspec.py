@@ -20,7 +20,7 @@ class FlowSpec:
 
     def decide(self, session: SessionView, load: Load) -> Decision:
         """A tree at the core."""
-        return Decision.grow(self._k)
+        return Decision.grow(self._k, "core")
 
     def forget(self, session: str) -> None:
         """Nothing is held."""

@@ -12,9 +12,11 @@ from typing import Final, Literal, Protocol
 from shared.planning.cost import Packed
 from shared.planning.problem import Prompts
 from shared.planning.views import SessionView
+from shared.protocol.messages import TreeSource
 
-# distributed: the device drafts. fused: the core drafts, beside the target. tree: the core may keep the session and go
-# on with trees, where it has a pipeline to fill; else as fused. none: nobody drafts.
+# distributed: the device drafts. fused: the core drafts, beside the target. tree: the verifier may keep the session and
+# go on with trees, where it has a pipeline to fill; else as distributed or fused, by who would grow them. none: nobody
+# drafts.
 Mode = Literal["distributed", "fused", "tree", "none"]
 MAX_K: Final = 16  # no controller drafts further
 NO_PROMPTS: Final = Prompts()
@@ -53,12 +55,24 @@ class Decision:
 
     A device's draft is for the row after the one that is being staged, the core's is for that row itself. stop_below: a
     device stops at the token whose survival falls below this byte (shared/speculative/survival.py); 0 = it drafts all
-    k.
+    k. grower: of trees that fill stages. siblings: nodes of a device's tree beyond k.
     """
 
     mode: Mode
     k: int
     stop_below: int = 0
+    grower: TreeSource = ""
+    siblings: int = 0
+
+    @property
+    def by_device(self) -> bool:
+        """Whether the device drafts, chains or trees."""
+        return self.mode == "distributed" or self.grower == "device"
+
+    @property
+    def by_core(self) -> bool:
+        """Whether the core drafts, chains or trees."""
+        return self.mode == "fused" or self.grower == "core"
 
     @classmethod
     def draft(cls, k: int, stop_below: int = 0) -> "Decision":
@@ -71,9 +85,9 @@ class Decision:
         return cls("fused" if k else "none", k)
 
     @classmethod
-    def grow(cls, k: int) -> "Decision":
-        """The core drafts trees, or else k tokens."""
-        return cls("tree" if k else "none", k)
+    def grow(cls, k: int, grower: TreeSource) -> "Decision":
+        """The core or the device drafts trees, or else k tokens."""
+        return cls("tree", k, 0, grower) if k else cls("none", 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ PROMPT = (1, 2, 3)
 def open_of(committed: tuple[int, ...] = (), epoch: int = 1, vocab: int = 100, session: str = "s") -> Open:
     """As the broker sends it, with the log."""
     spec = SessionSpec(session, PROMPT, SamplingParams(1, vocab), 50, (), "g:1", 1000)
-    return Open(session, epoch, 3 + len(committed), wire.encode_spec(spec), committed)
+    return Open(session, epoch, 3 + len(committed), spec=wire.encode_spec(spec), committed=committed)
 
 
 def verdict(base: int, tokens: tuple[int, ...], next_k: int = 4, epoch: int = 1, finish: str = "") -> Verdict:
@@ -245,8 +245,8 @@ def test_more_sessions_than_there_is_room_for() -> None:
         open_of((100,)),
         open_of(vocab=101),
         Open("s", 1, 3),
-        Open("s", 1, 3, b"\x02garbage"),
-        Open("s", 1, 3, b"\x02\x90"),
+        Open("s", 1, 3, spec=b"\x02garbage"),
+        Open("s", 1, 3, spec=b"\x02\x90"),
     ],
     ids=["token", "vocabulary", "no log", "garbage", "not a log"],
 )

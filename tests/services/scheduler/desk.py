@@ -1,6 +1,7 @@
 """A scheduler core with a manual clock, and short helpers for its messages."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry
@@ -49,7 +50,10 @@ class Desk:
         devices: Sequence[str | Heartbeat] = ("d:1",),
         verifiers: Sequence[str] = ("v:1",),
         window: str = "",
+        passes: int = 1,
     ) -> None:
+        """passes: that each verifier may have under way."""
+        self._passes = passes
         config = Config("scheduler", 1, max_rows, prefill_tokens, 2.0, k, 2, trace)
         self.metrics = Metrics(CollectorRegistry())
         controller = make_window(window, k) if window else None
@@ -68,7 +72,7 @@ class Desk:
         trusted: bool = True,
     ) -> None:
         drafters = [d if isinstance(d, Heartbeat) else beat("draft_worker", d) for d in devices]
-        cores = [beat("verifier", v) for v in verifiers]
+        cores = [replace(beat("verifier", v), passes=self._passes) for v in verifiers]
         gateway_beats = [beat("gateway", g) for g in gateways]
         self.core.update_fleet(LiveProcesses.of(drafters, cores, gateway_beats), self.now, trusted)
         self.tick()

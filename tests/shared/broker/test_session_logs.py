@@ -52,9 +52,9 @@ async def test_open_carries_the_log_unchanged(world: World) -> None:
     broker = world.broker
     await open_session(broker)
     await broker.sessions.commit("v", "", [row(4, 10), row(5, 11, 12)])
-    assert await broker.sessions.open(DEVICE, Open("s1", 3, 5, b"not the log", (99,)))
+    assert await broker.sessions.open(DEVICE, Open("s1", 3, 5, spec=b"not the log", committed=(99,)))
     opened = [message for message in await Receivers(world).received("device") if isinstance(message, Open)]
-    assert opened == [Open("s1", 3, 5, wire.encode_spec(spec_of()), (10, 11, 12))]
+    assert opened == [Open("s1", 3, 5, spec=wire.encode_spec(spec_of()), committed=(10, 11, 12))]
     assert wire.decode_spec(opened[0].spec).sampling.seed == spec_of().sampling.seed > 1 << 53
     assert not await broker.sessions.open(DEVICE, Open("never heard of", 1, 4))
 

@@ -34,7 +34,7 @@ DRAFT = Draft("s0-abc", 1, 2, 100, "pi:3", (7, 8), bytes((250, 9)), (-1, 0))
 GOLDEN = (  # what another version of this code must read and write
     (Cancel("s0-a"), "059302a473302d61a663616e63656c"),
     (Tune(4), "05920b04"),
-    (DRAFT, "059b05a673302d616263010264a470693a33920708c402fa0992ff000000"),
+    (DRAFT, "059c05a673302d616263010264a470693a33920708c402fa0992ff000000ff"),
 )
 
 
@@ -168,7 +168,7 @@ REFUSED = {
     "unknown message tag bool": VERSION + msgpack.packb([True, "s"]),
     "unknown message tag tuple": VERSION + b"\x91" * 900 + b"\x90",
     "not msgpack: .*unhashable": VERSION + b"\x92\x05\x81\x80\x01",
-    "Draft with 1 fields; expected 10": VERSION + msgpack.packb([Tag.DRAFT, 1]),
+    "Draft with 1 fields; expected 11": VERSION + msgpack.packb([Tag.DRAFT, 1]),
     "at most 1048576": VERSION + bytes(limits.MAX_MESSAGE_BYTES),
 }
 

@@ -1,13 +1,18 @@
-"""A folder's weights: read by prefix, told apart by their digest, refused by name."""
+"""A folder's weights: read by prefix, as the library reads them, told apart by their digest, refused by name."""
 
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
-from services.verifier.weights import SAMPLE, ModelFileError, Weights
+from services.verifier import weights
+from services.verifier.weights import SAMPLE, STORED, ModelFileError, Weights
+
+
+def read(folder: Path, prefix: str, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
+    return dict(Weights(folder).read(prefix, dtype, torch.device("cpu")))
 
 
 @pytest.fixture
@@ -27,11 +32,36 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_tensors_are_read_by_prefix_from_all_files(folder: Path) -> None:
-    weights = Weights(folder)
-    assert {name: tensor.tolist() for name, tensor in weights.read("layers.1.")} == {"a": [2.0, 2.0]}
-    assert [name for name, _ in weights.read("layers.")] == ["0.a", "1.a", "10.a"]
-    assert [name for name, _ in weights.read("lm_head.")] == ["weight"]
-    assert not list(weights.read("norm."))
+    assert {name: tensor.tolist() for name, tensor in read(folder, "layers.1.").items()} == {"a": [2.0, 2.0]}
+    assert list(read(folder, "layers.")) == ["0.a", "1.a", "10.a"]
+    assert list(read(folder, "lm_head.")) == ["weight"]
+    assert not read(folder, "norm.")
+
+
+@pytest.mark.parametrize("stored", STORED.values(), ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_values_are_those_of_the_library_and_of_the_type_asked_for(
+    stored: torch.dtype, dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "PIECE_BYTES", 64)
+    torch.manual_seed(0)
+    tensors = {
+        "matrix": torch.randn(7, 33).to(stored),
+        "scalar": torch.tensor(3.5).to(stored),
+        "nothing": torch.empty(0, 4).to(stored),
+    }
+    save_file(tensors, tmp_path / "a.safetensors", metadata={"format": "pt"})
+    found = read(tmp_path, "", dtype)
+    assert found.keys() == tensors.keys()
+    for name, tensor in load_file(tmp_path / "a.safetensors").items():
+        assert found[name].dtype == dtype
+        assert torch.equal(found[name], tensor.to(dtype))
+
+
+def test_a_type_without_a_meaning_here_is_refused_by_name(tmp_path: Path) -> None:
+    save_file({"codes": torch.zeros(3, dtype=torch.int64)}, tmp_path / "a.safetensors")
+    with pytest.raises(ModelFileError, match="codes is of type I64; known are F64"):
+        read(tmp_path, "")
 
 
 def test_a_copy_has_the_same_digest(folder: Path, tmp_path: Path) -> None:
@@ -66,4 +96,4 @@ def test_a_folder_without_weights_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_corrupt_file_is_refused_by_name(folder: Path) -> None:
     (folder / "b.safetensors").write_bytes(b"\x00" * 100)
     with pytest.raises(ModelFileError, match=r"b\.safetensors: corrupt"):
-        list(Weights(folder).read("layers."))
+        read(folder, "layers.")

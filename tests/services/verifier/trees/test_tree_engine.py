@@ -91,7 +91,7 @@ async def prefill(piped: Pipeline, session: str) -> VerifiedSession:
 
 def staged(session: str) -> StagedRow:
     length = len(PROMPTS[session])
-    return StagedRow(session, 1, 0, length, length, 0, "", "g:1", free=4, tree=True)
+    return StagedRow(session, 1, 0, length, length, 0, "", "g:1", free=4, tree="core")
 
 
 def engine_of(piped: Pipeline, drafter: TreeDrafter, log: Log) -> TreeEngine:

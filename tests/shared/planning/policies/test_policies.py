@@ -186,7 +186,8 @@ def test_draft_lengths() -> None:
     one = session("a", "ready")
     lengths = {name: make_policy(name, k=7).next_length(one, None, 0.0) for name in POLICY_NAMES}
     unplanned = {"dip-sd": 2, "outrider": 2, "outrider-fair": 2}
-    assert lengths == {"autoregressive": 0, "greedy-batch": 0, "fixed-k": 7, "cyclic-k": 7} | unplanned
+    fixed = {"fixed-k": 7, "cyclic-k": 7, "flowspec": 7}
+    assert lengths == {"autoregressive": 0, "greedy-batch": 0} | fixed | unplanned
     assert make_policy("fixed-k").k > 0  # its own
 
 
@@ -198,6 +199,7 @@ def test_baselines_plan_nothing(name: str) -> None:
 
 def test_an_unknown_name_lists_the_known() -> None:
     with pytest.raises(
-        UnknownPolicy, match=r"'best'.*autoregressive, greedy-batch, fixed-k, cyclic-k, dip-sd, outrider"
+        UnknownPolicy,
+        match=r"'best'.*autoregressive, greedy-batch, fixed-k, cyclic-k, dip-sd, flowspec, outrider",
     ):
         make_policy("best")

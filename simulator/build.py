@@ -6,7 +6,7 @@ from typing import Final
 from services.draft_worker.metrics import Metrics
 from services.verifier.trees.tree_engine import MAX_TREES
 from shared.compute.core_drafter import CoreDrafter, LookupDrafter
-from shared.compute.modelled import spread_chances
+from shared.compute.modelled import LOWEST, spread_chances
 from shared.compute.modelled_core_drafter import ModelledCoreDrafter
 from shared.compute.modelled_drafter import ModelledDrafter
 from shared.compute.modelled_target import ModelledTarget
@@ -26,6 +26,7 @@ from simulator.device_delays import DeviceDelays
 from simulator.oracle import Oracle, TrueCosts
 from simulator.pass_cost import RowsCost
 from simulator.scenario import Core, stage_name
+from simulator.services import Factory
 from simulator.simulation import Simulation
 from simulator.stack import STREAM_LIMIT, SimulatedStack
 from simulator.stages.meeting import Meeting
@@ -41,7 +42,6 @@ def build(simulation: Simulation, device_metrics: Metrics) -> SimulatedStack:
     core, limit = simulation.scenario.core, stream_limit(len(simulation.devices))
     stack = SimulatedStack(simulation.seed, stream_limit=limit, decode=simulation.decode)
     stack.delays = DeviceDelays({device.name: device.delay_ms / 1e3 for device in simulation.devices})
-    feed = simulation.scenario.feed.low
     hop, device_hop = simulation.hops
     is_oracle = simulation.policy.window == Oracle.name
     window = partial(_oracle, simulation, stack) if is_oracle else simulation.window
@@ -52,19 +52,27 @@ def build(simulation: Simulation, device_metrics: Metrics) -> SimulatedStack:
     for n in range(core.verifiers):
         _add_verifier(stack, simulation, f"verifier-{n}")
     for device in simulation.devices:
-        settings = _device_settings(device, simulation.trace)
-        drafter = partial(
-            ModelledDrafter,
-            device.alpha,
-            draft_ms=device.draft_ms,
-            feed_share=feed,
-            vocab=VOCAB,
-            replay=simulation.replays.get(device.recording),
-        )
-        stack.add(
-            device.name, services.draft_worker(settings, drafter, device_metrics, stack.delays), device_hop
-        )
+        stack.add(device.name, _device(stack, simulation, device, device_metrics), device_hop)
     return stack
+
+
+def _device(stack: SimulatedStack, simulation: Simulation, device: DeviceSpec, metrics: Metrics) -> Factory:
+    """A device; at stages it may grow draft trees as well."""
+    feed = simulation.scenario.feed.low
+    drafter = partial(
+        ModelledDrafter,
+        device.alpha,
+        draft_ms=device.draft_ms,
+        feed_share=feed,
+        vocab=VOCAB,
+        replay=simulation.replays.get(device.recording),
+    )
+    trees = None
+    if simulation.scenario.core.pipeline and device.alpha > LOWEST:
+        chances = partial(spread_chances, mean=device.alpha, count=WIDTH)
+        trees = partial(ModelledTreeDrafter, chances, draft_ms=device.draft_ms, feed_share=feed, vocab=VOCAB)
+    settings = _device_settings(device, simulation.trace)
+    return services.draft_worker(settings, drafter, metrics, stack.delays, trees)
 
 
 def _add_verifier(stack: SimulatedStack, simulation: Simulation, name: str) -> None:

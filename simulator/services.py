@@ -21,6 +21,7 @@ from shared.compute.compute import Compute, InlineCompute
 from shared.compute.core_drafter import CoreDrafter, LookupDrafter
 from shared.compute.drafter import Drafter
 from shared.compute.target import TargetModel
+from shared.compute.tree_drafter import TreeDrafter
 from shared.planning.windows.window import Window
 from shared.runtime.ids import Ids
 from shared.runtime.settings import (
@@ -94,13 +95,15 @@ def draft_worker(
     drafter: Callable[[], Drafter],
     metrics: Metrics | None = None,
     delays: DeviceDelays | None = None,
+    trees: Callable[[], TreeDrafter] | None = None,
 ) -> Factory:
     """A device's factory. metrics: shared by many devices; None = its own. delays: of its link, in place of the
-    settings'."""
+    settings'. trees: makes its drafter of trees; None = it grows none.
+    """
 
     def start(given: Surroundings) -> DraftWorker:
         own = metrics or Metrics(given.registry)
-        worker = DraftWorker(settings, given.broker, drafter(), given.compute, given.ids, own)
+        worker = DraftWorker(settings, given.broker, drafter(), given.compute, given.ids, own, trees=trees)
         if delays is not None:
             delays.follow(settings.name, worker.link)
         return worker

@@ -10,7 +10,7 @@ from loadgen.results.spans import Span
 
 def span(name: str, kind: str, start_ms: float, end_ms: float, **fields: Any) -> Span:
     usual = {"role": "verifier", "session": "", "epoch": 0, "round": 0, "step": 1, "offset_us": 0}
-    times = {"start_us": round(1e3 * start_ms), "end_us": round(1e3 * end_ms)}
+    times: dict[str, Any] = {"start_us": round(1e3 * start_ms), "end_us": round(1e3 * end_ms)}
     return Span(name=name, kind=kind, **times, **{**usual, **fields}).checked()
 
 

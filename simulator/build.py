@@ -1,5 +1,6 @@
 """Builds the stack of a simulation: its services with their settings, links, and modelled target and drafts."""
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -57,7 +58,7 @@ def build(simulation: Simulation, device_metrics: Metrics) -> SimulatedStack:
 
 
 def _device(stack: SimulatedStack, simulation: Simulation, device: DeviceSpec, metrics: Metrics) -> Factory:
-    """A device; at stages it may grow draft trees as well."""
+    """A device, which may grow draft trees as well."""
     feed = simulation.scenario.feed.low
     drafter = partial(
         ModelledDrafter,
@@ -68,9 +69,8 @@ def _device(stack: SimulatedStack, simulation: Simulation, device: DeviceSpec, m
         replay=simulation.replays.get(device.recording),
     )
     trees = None
-    if simulation.scenario.core.pipeline and device.alpha > LOWEST:
-        chances = partial(spread_chances, mean=device.alpha, count=WIDTH)
-        trees = partial(ModelledTreeDrafter, chances, draft_ms=device.draft_ms, feed_share=feed, vocab=VOCAB)
+    if device.alpha and grows_trees(simulation):  # a recording says nothing of trees
+        trees = partial(_device_trees, simulation, device)
     settings = _device_settings(device, simulation.trace)
     return services.draft_worker(settings, drafter, metrics, stack.delays, trees)
 
@@ -95,6 +95,25 @@ def _add_verifier(stack: SimulatedStack, simulation: Simulation, name: str) -> N
     stack.add(name, front_rank(settings, spec, VOCAB, meeting, partial(_tree_drafter, spec)), hop)
     for rank in range(1, spec.count + 1):
         stack.add(stage_name(name, rank), stage_rank(settings, spec, rank, meeting))
+
+
+def grows_trees(simulation: Simulation) -> bool:
+    """Whether devices have a drafter of trees: where its decodes, one by one, are worth the time of simulating them."""
+    return simulation.policy.policy == "flowspec" or simulation.scenario.core.pipeline is not None
+
+
+def _device_trees(simulation: Simulation, device: DeviceSpec) -> TreeDrafter:
+    """At stages its candidates are right as those of the core's drafter are, with a mean of alpha for the first one.
+
+    Elsewhere the first is right where the device's chain is; half of the rest goes to the next one, and so on.
+    """
+    chances: Sequence[float] | Callable[[int], Sequence[float]]
+    if simulation.scenario.core.pipeline and device.alpha > LOWEST:
+        chances = partial(spread_chances, mean=device.alpha, count=WIDTH)
+    else:
+        chances = (device.alpha, *((1 - device.alpha) * 2.0**-rank for rank in range(1, WIDTH)))
+    feed = simulation.scenario.feed.low
+    return ModelledTreeDrafter(chances, draft_ms=device.draft_ms, feed_share=feed, vocab=VOCAB)
 
 
 def stream_limit(devices: int) -> int:

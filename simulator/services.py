@@ -98,8 +98,7 @@ def draft_worker(
     trees: Callable[[], TreeDrafter] | None = None,
 ) -> Factory:
     """A device's factory. metrics: shared by many devices; None = its own. delays: of its link, in place of the
-    settings'. trees: makes its drafter of trees; None = it grows none.
-    """
+    settings'. trees: its drafter of trees, if it has one."""
 
     def start(given: Surroundings) -> DraftWorker:
         own = metrics or Metrics(given.registry)

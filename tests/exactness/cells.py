@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 Killed = Literal["", "draft_worker", "verifier", "scheduler", "connections", "ranks"]
 KINDS: tuple[Killed, ...] = ("draft_worker", "verifier", "scheduler", "connections")
+TREE_CELLS: tuple[tuple[int, Killed], ...] = ((1, ""), (8, ""), (8, "ranks"))  # where the core grows trees
 TREE_KINDS: tuple[Killed, ...] = ("", "ranks", "draft_worker", "scheduler")  # while devices grow trees
 WINDOWS = ("threshold", "fused")  # devices that stop by themselves; the core's own drafts
 PIPELINES = (  # prefix sharing, layers of the stages, tokens of a page; SmolLM2 has 30 layers
@@ -78,6 +79,11 @@ def all_cells() -> Iterator[Cell]:
             yield Cell(True, "fixed-k", 4, 8, killed, window)
     for killed in ("", "verifier"):
         yield Cell(True, "fixed-k", 4, 8, killed, "fused", core_draft=True)
+    yield from _of_pipelines()
+
+
+def _of_pipelines() -> Iterator[Cell]:
+    """Rows; trees that the core grows; trees that devices grow."""
     for sharing, layers, page_tokens in PIPELINES:
         for users, policy, k in (
             (1, "fixed-k", 4),
@@ -88,12 +94,14 @@ def all_cells() -> Iterator[Cell]:
             yield Cell(sharing, policy, k, users, layers=layers, page_tokens=page_tokens)
         yield Cell(sharing, "cyclic-k", 4, 8, "ranks", layers=layers, page_tokens=page_tokens)
     for sharing, layers, page_tokens in PIPELINES:
-        for users, killed in ((1, ""), (8, ""), (8, "ranks")):
-            yield Cell(sharing, "fixed-k", 4, users, killed, "flowspec", True, layers, page_tokens)
+        for users, died in TREE_CELLS:
+            yield Cell(sharing, "fixed-k", 4, users, died, "flowspec", True, layers, page_tokens)
     for sharing, layers, page_tokens in PIPELINES:
         for users in (1, 8):
             for killed in TREE_KINDS:
                 yield Cell(sharing, "flowspec", 4, users, killed, layers=layers, page_tokens=page_tokens)
+    for users in (1, 8):  # trees for a target in one process
+        yield Cell(True, "flowspec", 4, users)
 
 
 def sample() -> list[Cell]:

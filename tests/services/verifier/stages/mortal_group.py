@@ -8,18 +8,20 @@ cancelled reaches anybody; what it has sent arrives. A new one takes its place, 
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 
-from services.verifier.stages.front import FrontRank, Readiness
-from services.verifier.stages.group import Links
-from services.verifier.stages.link import SEND_S, LinkBroken
+from services.verifier.build import build_tree_drafter
+from services.verifier.stages.front import FrontParts, FrontRank, Readiness
+from services.verifier.stages.link import SEND_S, LinkBroken, Links
 from services.verifier.stages.member import Member
 from services.verifier.stages.messages import Failed, Message, Piece, Result, decode, encode
-from services.verifier.stages.rank_parts import ModelPlan
-from services.verifier.stages.serve import Role, StageRank, serve_once
+from services.verifier.stages.rank_loop import Role, StageRank, serve_once
+from services.verifier.stages.rank_parts import Assigner, BlockLoader, FrontLoader, ModelPlan
 from shared.broker.contract import BrokerAway
 from shared.broker.memory_broker import MemoryBroker, MemoryServer
 from shared.compute.compute import InlineCompute
@@ -182,21 +184,34 @@ class MortalGroup:
         own = facts(rank, kv_tokens=settings.kv_tokens, page_tokens=settings.page_tokens, token_ms=0.1)
         if rank:
             me = Member(rank, self._world, "", 0)
-            return StageRank(settings, me, InlineCompute(), ready, self._plan, own)
+            return StageRank(me, InlineCompute(), ready, own, BlockLoader(settings, self._plan, rank))
         self._broker_wire = BrokerWire(self.fate)
         broker = MemoryBroker(self._server, link=self._broker_wire)
-        return FrontRank(settings, broker, InlineCompute(), registry, ready, self._plan, own)
+        parts = FrontParts(
+            own,
+            Assigner(settings, self._plan),
+            FrontLoader(settings, self._plan),
+            partial(build_tree_drafter, settings),
+        )
+        return FrontRank(settings, broker, InlineCompute(), registry, ready, parts)
 
     async def _serve(self, rank: int) -> None:
-        inbound: Any = self._wires[rank - 1]
-        outbound: Any = self._wires[rank]
         me = Member(rank, self._world, "", 0)
-        await serve_once(self._roles[rank], me, _Links(inbound, outbound), self.stop)
+        links: Links = _Links(self._wires[rank - 1], self._wires[rank])
+        await serve_once(self._roles[rank], me, links, self.stop)
 
 
-class _Links(Links):
-    """A dead rank's last word is not heard, since its links are cut before."""
+@dataclass(frozen=True, slots=True)
+class _Links:
+    """See Links. A dead rank's last word is not heard, since its links are cut before."""
+
+    inbound: Any
+    outbound: Wire
 
     async def leave(self, notice: Failed | None) -> None:
         """See Links."""
-        await super().leave(notice)
+        if notice is not None:
+            with suppress(LinkBroken):
+                await self.outbound.send(notice)
+        self.inbound.close()
+        self.outbound.close()

@@ -102,7 +102,16 @@ class Scheduler:
         length, right = len(PROMPT) + len(committed), self._text[len(committed) :][:2]
         drafts = () if self._trees else (*right, 5)
         row = StagedRow(
-            "a", self._epoch, self._batch, length, length, 4, "d:1", "g:1", drafts, tree=self._trees
+            "a",
+            self._epoch,
+            self._batch,
+            length,
+            length,
+            4,
+            "d:1",
+            "g:1",
+            drafts,
+            tree="core" if self._trees else "",
         )
         await self._broker.streams.push(KEYS.staged("v"), StagedBatch(1, self._batch, (row,)))
 

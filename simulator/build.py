@@ -1,12 +1,13 @@
 """Builds the stack of a simulation: its services with their settings, links, and modelled target and drafts."""
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
 from services.draft_worker.metrics import Metrics
 from services.verifier.trees.tree_engine import MAX_TREES
 from shared.compute.core_drafter import CoreDrafter, LookupDrafter
-from shared.compute.modelled import spread_chances
+from shared.compute.modelled import LOWEST, spread_chances
 from shared.compute.modelled_core_drafter import ModelledCoreDrafter
 from shared.compute.modelled_drafter import ModelledDrafter
 from shared.compute.modelled_target import ModelledTarget
@@ -26,6 +27,7 @@ from simulator.device_delays import DeviceDelays
 from simulator.oracle import Oracle, TrueCosts
 from simulator.pass_cost import RowsCost
 from simulator.scenario import Core, stage_name
+from simulator.services import Factory
 from simulator.simulation import Simulation
 from simulator.stack import STREAM_LIMIT, SimulatedStack
 from simulator.stages.meeting import Meeting
@@ -41,7 +43,6 @@ def build(simulation: Simulation, device_metrics: Metrics) -> SimulatedStack:
     core, limit = simulation.scenario.core, stream_limit(len(simulation.devices))
     stack = SimulatedStack(simulation.seed, stream_limit=limit, decode=simulation.decode)
     stack.delays = DeviceDelays({device.name: device.delay_ms / 1e3 for device in simulation.devices})
-    feed = simulation.scenario.feed.low
     hop, device_hop = simulation.hops
     is_oracle = simulation.policy.window == Oracle.name
     window = partial(_oracle, simulation, stack) if is_oracle else simulation.window
@@ -52,19 +53,26 @@ def build(simulation: Simulation, device_metrics: Metrics) -> SimulatedStack:
     for n in range(core.verifiers):
         _add_verifier(stack, simulation, f"verifier-{n}")
     for device in simulation.devices:
-        settings = _device_settings(device, simulation.trace)
-        drafter = partial(
-            ModelledDrafter,
-            device.alpha,
-            draft_ms=device.draft_ms,
-            feed_share=feed,
-            vocab=VOCAB,
-            replay=simulation.replays.get(device.recording),
-        )
-        trees = partial(_device_trees, device, feed) if grows_trees(simulation) else None
-        worker = services.draft_worker(settings, drafter, device_metrics, stack.delays, trees)
-        stack.add(device.name, worker, device_hop)
+        stack.add(device.name, _device(stack, simulation, device, device_metrics), device_hop)
     return stack
+
+
+def _device(stack: SimulatedStack, simulation: Simulation, device: DeviceSpec, metrics: Metrics) -> Factory:
+    """A device, which may grow draft trees as well."""
+    feed = simulation.scenario.feed.low
+    drafter = partial(
+        ModelledDrafter,
+        device.alpha,
+        draft_ms=device.draft_ms,
+        feed_share=feed,
+        vocab=VOCAB,
+        replay=simulation.replays.get(device.recording),
+    )
+    trees = None
+    if device.alpha and grows_trees(simulation):  # a recording says nothing of trees
+        trees = partial(_device_trees, simulation, device)
+    settings = _device_settings(device, simulation.trace)
+    return services.draft_worker(settings, drafter, metrics, stack.delays, trees)
 
 
 def _add_verifier(stack: SimulatedStack, simulation: Simulation, name: str) -> None:
@@ -94,10 +102,17 @@ def grows_trees(simulation: Simulation) -> bool:
     return simulation.policy.policy == "flowspec" or simulation.scenario.core.pipeline is not None
 
 
-def _device_trees(device: DeviceSpec, feed: float) -> TreeDrafter:
-    """The first candidate is right where the device's chain is; half of the rest goes to the next one, and so on."""
-    wrong = 1 - device.alpha
-    chances = (device.alpha, *(wrong * 2.0**-rank for rank in range(1, WIDTH)))
+def _device_trees(simulation: Simulation, device: DeviceSpec) -> TreeDrafter:
+    """At stages its candidates are right as those of the core's drafter are, with a mean of alpha for the first one.
+
+    Elsewhere the first is right where the device's chain is; half of the rest goes to the next one, and so on.
+    """
+    chances: Sequence[float] | Callable[[int], Sequence[float]]
+    if simulation.scenario.core.pipeline and device.alpha > LOWEST:
+        chances = partial(spread_chances, mean=device.alpha, count=WIDTH)
+    else:
+        chances = (device.alpha, *((1 - device.alpha) * 2.0**-rank for rank in range(1, WIDTH)))
+    feed = simulation.scenario.feed.low
     return ModelledTreeDrafter(chances, draft_ms=device.draft_ms, feed_share=feed, vocab=VOCAB)
 
 

@@ -42,7 +42,7 @@ class PipelinedPasses:
     async def release(self, sessions: Collection[str]) -> None:
         """Stop with sessions that were kept."""
         if self.engine is not None:
-            for session in sessions:
+            for session in sorted(sessions):  # a set has another order in every process
                 await self.engine.close(session)
 
     def drop(self, session: str) -> None:

@@ -49,6 +49,15 @@ def test_increases_are_summed_over_processes() -> None:
     assert seen["verifier_utilisation"] == pytest.approx(4.0 / (2 * 10))
 
 
+def test_a_pipeline_is_as_busy_as_its_stages() -> None:
+    page = VERIFIER + "".join(
+        f'outrider_verifier_stage_busy_seconds_total{{{{stage="{stage}"}}}} {{e}}\n' for stage in (1, 2)
+    )
+    before, after = (page.format(a=1, b=1, c=c, d=1, e=e) for c, e in ((0, 1.0), (9, 4.0)))
+    seen = stack_metrics(Delta(parse([before]), parse([after])), 10.0)
+    assert seen["verifier_utilisation"] == pytest.approx((3.0 + 3.0) / (2 * 10))
+
+
 def test_a_count_that_differs_from_the_clients_is_reported() -> None:
     page = 'outrider_gateway_tokens_total{{kind="completion"}} {}\n'
     delta = Delta(parse([page.format(5)]), parse([page.format(25)]))

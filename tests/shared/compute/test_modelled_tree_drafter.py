@@ -6,9 +6,18 @@ from math import exp
 import pytest
 
 from shared.compute.draft_tree import DraftTree
-from shared.compute.modelled import Chain, choose, expected_text, extend, guesses_right, right_rank
+from shared.compute.modelled import (
+    Chain,
+    choose,
+    expected_text,
+    extend,
+    guesses_right,
+    right_rank,
+    spread_chances,
+)
 from shared.compute.modelled_tree_drafter import NODES, ModelledTreeDrafter
 from shared.compute.tree_drafter import ROOT, Expansion, GrowRequest
+from shared.speculative.noise import mix
 from shared.speculative.params import SamplingParams
 
 PROMPT = tuple(range(1, 20))
@@ -43,6 +52,17 @@ def test_each_rank_is_right_as_often_as_set_and_says_so() -> None:
         assert (token in tokens) == (rank < 3)
         assert rank == 3 or tokens[rank] == token
         ids = (*ids, token)
+
+
+def test_chances_may_differ_from_prefix_to_prefix() -> None:
+    n = 4000
+    drawn = [spread_chances(mix(state), 0.75, 3) for state in range(n)]
+    assert sum(chances[0] for chances in drawn) / n == pytest.approx(0.75, abs=0.01)
+    assert all(sum(chances) <= 1.0 and sorted(chances, reverse=True) == list(chances) for chances in drawn)
+    drafter = ModelledTreeDrafter(lambda state: spread_chances(state, 0.75, 3), vocab=1000)
+    (found,) = expand(drafter, PROMPT, ROOT)
+    chances = spread_chances(Chain(PROMPT).states[-1], 0.75, 3)
+    assert [exp(one.log_prob) for one in found.candidates] == pytest.approx(chances)
 
 
 @pytest.mark.parametrize("chances", [(0.7, 0.15, 0.05), (0.3,), (1.0,)])

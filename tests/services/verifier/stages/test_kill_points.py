@@ -213,7 +213,9 @@ def test_at_each_point_of_a_step(point: str, rank: int, trees: bool, world: Worl
 
 @TREES
 @RANKS
-@pytest.mark.parametrize("point", ["unsent", "sent", "computed"])
+@pytest.mark.parametrize(
+    "point", ["sent", *(pytest.param(point, marks=SLOW) for point in ("unsent", "computed"))]
+)
 def test_in_the_middle_of_prefill(point: str, rank: int, trees: bool, world: World) -> None:
     survives(world, [Death(rank, point, 2)], trees)
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from services.verifier.core import VerifiedSession
+from services.verifier.trees.piece_flow import PieceFlow
 from services.verifier.trees.tree_engine import TreeEngine
 from shared.compute.compute import InlineCompute
 from shared.compute.target import TargetRow
+from shared.planning.pieces import StageLaw
 from shared.protocol.messages import Grown, StagedRow, Verdict
 from tests.services.verifier.stages.rings import Pipeline, pipeline, saved
 from tests.services.verifier.tiny import VOCAB, configs
@@ -66,7 +68,7 @@ def engine_of(piped: Pipeline, log: Log) -> TreeEngine:
         asyncio.Lock(),
         log.commit,
         lambda chances, _: min(5, len(chances)),
-        3,
+        PieceFlow(StageLaw(0.0, 0.0), 3),
     )
 
 

@@ -12,7 +12,7 @@ from shared.planning.pieces import StageLaw
 from simulator.stages.modelled_block import ROW
 
 
-class ModelledEnds:
+class ModelledOuterLayers:
     """See Ends. head: its law."""
 
     def __init__(self, vocab: int, head: StageLaw) -> None:

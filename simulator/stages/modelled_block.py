@@ -3,18 +3,21 @@
 A hidden row is a token and the state after it, as far as the layers before have computed it (shared/compute/modelled).
 Each stage computes that state anew from its own KV, and what it finds to be otherwise than the stages before it becomes
 a wrong state. So a slot that is copied wrongly, given away too early or read before it is written, in any stage, makes
-another text.
+another text. A dead node's slot may be copied, though it was never written: nothing that lives reads it.
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 import numpy as np
 
+from services.verifier.stages.living import living_rows
 from services.verifier.stages.messages import Piece, PieceRow
 from shared.compute.modelled import START, extend
 from shared.speculative.noise import mix
 
 ROW = np.dtype([("token", "<u8"), ("state", "<u8")])
+UNWRITTEN: Final = 0x5EED_BAD  # the state in a slot that was not written
 
 
 class ModelledBlock:
@@ -28,10 +31,10 @@ class ModelledBlock:
 
     def run(self, piece: Piece) -> bytes:
         """The piece's hidden rows after our layers."""
-        moved = [self._states[source] for source in piece.sources]
+        moved = [self._states.get(source, UNWRITTEN) for source in piece.sources]
         self._states.update(zip(piece.targets, moved, strict=True))
         hidden = np.frombuffer(piece.hidden, dtype=ROW)
-        places = [place for row in piece.rows for place in self._places(row)]
+        places = [place for row in living_rows(piece) for place in self._places(row)]
         states: list[int] = []
         for (before, slot), token, given in zip(
             places, hidden["token"].tolist(), hidden["state"].tolist(), strict=True

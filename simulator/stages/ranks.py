@@ -6,6 +6,7 @@ from typing import Final
 
 from services.verifier.paged_target import CALL_COST
 from services.verifier.stages.front import FrontParts, FrontRank, Readiness
+from services.verifier.stages.living import tokens_of
 from services.verifier.stages.member import Member
 from services.verifier.stages.messages import Assign, Facts, Piece
 from services.verifier.stages.pipelined_target import PipelinedTarget
@@ -83,7 +84,7 @@ def stage_rank(settings: VerifierSettings, spec: StagesSpec, rank: int, meeting:
         return ModelledBlock(assign.layers[rank - 1], settings.page_tokens, first=rank == 1)
 
     def cost_s(piece: Piece) -> float:
-        return law.pass_ms(sum(row.count for row in piece.rows)) / 1e3
+        return law.pass_ms(tokens_of(piece.rows) - len(piece.dead)) / 1e3
 
     def start(given: Surroundings) -> Rank:
         ready = Readiness()

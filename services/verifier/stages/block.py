@@ -1,6 +1,7 @@
 """A stage's layers with their part of the KV pool."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor
 from services.verifier.families import shape_of
 from services.verifier.malloc_trim import MallocTrimmer
 from services.verifier.packed import KvStore, PackedPass
-from services.verifier.packing import Placed, pack, run_of
+from services.verifier.packing import Packing, Placed, pack, run_of
+from services.verifier.stages.living import living_rows, tokens_of
 from services.verifier.stages.messages import Piece, PieceRow
 from shared.compute.target import TargetRow
 from shared.speculative.params import SamplingParams
@@ -43,16 +45,16 @@ class Block:
     def run(self, piece: Piece) -> bytes:
         """The piece's hidden rows after our layers, [tokens, hidden] in the model's dtype. Raises PieceError."""
         self._move(piece.sources, piece.targets)
-        placed = [self._placed(index, row) for index, row in enumerate(piece.rows)]
+        rows = living_rows(piece)
+        placed = [self._placed(index, row) for index, row in enumerate(rows)]
         hidden = from_bytes(piece.hidden, self._hidden, self._dtype).to(self._place)
-        if len(hidden) != sum(row.count for row in piece.rows):
+        if len(hidden) != tokens_of(rows):
             raise PieceError(f"piece {piece.number}: {len(hidden)} hidden rows for other tokens")
         if not placed:
             return b""
         packing = pack(placed, self._page_tokens, self._store.slots, self._call_cost)
-        order = [one.index for group in packing.groups for one in group.rows]
-        if order != sorted(order):  # rank 0 packs alike and sends the rows in that order
-            raise PieceError(f"piece {piece.number}: rows packed in another order")
+        order = _token_order(packing, rows)  # rank 0 packs alike, but perhaps more of them
+        hidden = hidden if order is None else hidden[order]
         output: Tensor = self._body(
             inputs_embeds=hidden[None],
             position_ids=torch.from_numpy(packing.positions).to(self._place)[None],
@@ -61,7 +63,7 @@ class Block:
         ).last_hidden_state[0]
         if self._trimmer:
             self._trimmer.after_pass()
-        return to_bytes(output)
+        return to_bytes(output if order is None else output[order.argsort()])
 
     def _move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
         if len(sources) != len(targets) or max((*sources, *targets), default=0) >= self._store.slots:
@@ -87,6 +89,15 @@ class Block:
             "", row.start, tokens, row.committed, False, NO_SAMPLING, parents=row.parents, open=row.open
         )
         return Placed(index, fed, row.table, run_of(row.table, self._page_tokens))
+
+
+def _token_order(packing: Packing, rows: Sequence[PieceRow]) -> Tensor | None:
+    """Which token stands where in a packing; None where they stand as they came. [tokens]"""
+    order = [one.index for group in packing.groups for one in group.rows]
+    if order == sorted(order):
+        return None
+    begins = [0, *accumulate(row.count for row in rows)]
+    return torch.cat([torch.arange(begins[at], begins[at + 1]) for at in order])
 
 
 def to_bytes(hidden: Tensor) -> bytes:

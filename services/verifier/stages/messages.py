@@ -86,7 +86,8 @@ class Piece:
     """Rows to compute. KV of the slots `sources` is copied to `targets` first, all read before one is written.
 
     hidden: what the layers so far made of the rows' tokens, [tokens, hidden] in the model's dtype. times_us: of each
-    stage so far, how long the piece waited there and how long it was computed.
+    stage so far, how long the piece waited there and how long it was computed. dead: tokens that are left out since,
+    counted over all rows; `hidden` has the others.
     """
 
     number: Count
@@ -95,15 +96,25 @@ class Piece:
     rows: tuple[PieceRow, ...]
     hidden: Blob
     times_us: tuple[Count, ...] = ()
+    dead: tuple[Count, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """Tokens of a piece under way that need not be computed any more. Passed on at once, even during a pass."""
+
+    number: Count
+    tokens: tuple[Count, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A piece after the last layer. hidden: [tokens, hidden] before the last norm. times_us: see Piece."""
+    """A piece after the last layer. hidden: [tokens, hidden] before the last norm. times_us, dead: see Piece."""
 
     number: Count
     hidden: Blob
     times_us: tuple[Count, ...] = ()
+    dead: tuple[Count, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +156,7 @@ class End:
     """Rank 0 stops; a stage passes it on behind its pieces and ends."""
 
 
-Message = Hello | Assign | Ready | Piece | Result | Beat | Failed | End
+Message = Hello | Assign | Ready | Piece | Result | Beat | Failed | End | Dead
 
 
 class Tag(IntEnum):
@@ -159,6 +170,7 @@ class Tag(IntEnum):
     BEAT = 6
     FAILED = 7
     END = 8
+    DEAD = 9
 
 
 TYPES: Final[dict[Tag, type]] = {
@@ -170,6 +182,7 @@ TYPES: Final[dict[Tag, type]] = {
     Tag.BEAT: Beat,
     Tag.FAILED: Failed,
     Tag.END: End,
+    Tag.DEAD: Dead,
 }
 _TAGS: Final = {cls: int(tag) for tag, cls in TYPES.items()}
 _ADAPTERS: Final[dict[int, TypeAdapter[Any]]] = {int(tag): TypeAdapter(cls) for tag, cls in TYPES.items()}

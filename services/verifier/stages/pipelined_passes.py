@@ -70,8 +70,8 @@ class PipelinedPasses:
         """Decide when the last piece is back."""
         choices: dict[str, Choices] = {}
         for one in launched:
-            hidden = await self._ring.result(one.number)
-            finish = partial(self._target.finish, one, hidden)
+            result = await self._ring.result(one.number)
+            finish = partial(self._target.finish, one, result)
             choices.update(await self._compute.run(finish, self._target.cost_s(one.rows)))
         rows = [choices[row.session] for row in step.inputs]
         return await self._compute.run(partial(finish_step, self._target, step, rows))

@@ -7,11 +7,13 @@ only by `finish`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Final, Protocol
 
 from services.verifier.packing import Ids, Packing, Placed, pack
 from services.verifier.paged_target import PagedTarget
-from services.verifier.stages.messages import Piece, PieceRow
+from services.verifier.stages.living import filled
+from services.verifier.stages.messages import Piece, PieceRow, Result
 from shared.compute.target import Choices, TargetRow
 
 PREFILL_PIECE: Final = (
@@ -31,6 +33,12 @@ class Launched:
     packing: Packing
     admissions: tuple[int, ...]
     counted: bool
+
+    def begins(self) -> dict[str, int]:
+        """The first token of each session's row, counted over the piece."""
+        ordered = [one.row for group in self.packing.groups for one in group.rows]
+        counts = accumulate((len(row.tokens) for row in ordered), initial=0)
+        return {row.session: begin for row, begin in zip(ordered, counts, strict=False)}
 
 
 class OuterLayers(Protocol):
@@ -103,11 +111,17 @@ class PipelinedTarget(PagedTarget):
         self._packed(rows)  # all rows are checked before anything is under way
         return [self._piece(part, counted) for part in split_rows(rows, PREFILL_PIECE)]
 
-    def finish(self, launched: Launched, hidden: bytes) -> dict[str, Choices]:
-        """What the rows of a piece choose, by session. hidden: of the piece after the last layer. Raises PieceError."""
+    def finish(self, launched: Launched, result: Result) -> dict[str, Choices]:
+        """What the rows of a piece choose, by session; {} where nothing was left of it. What follows a token that was
+        left out means nothing. Raises PieceError.
+        """
+        count = len(launched.packing.ids)
+        if len(result.dead) == count:
+            return {}
         for row, admission in zip(launched.rows, launched.admissions, strict=True):
             if not launched.counted and self._pool.admission(row.session) == admission:
                 self._pool.fed(row.session, row.start + row.committed)
+        hidden = filled(result.hidden, count, result.dead)
         choices = self._outer.choose(launched.packing, hidden, launched.rows)
         return {row.session: chosen for row, chosen in zip(launched.rows, choices, strict=True)}
 

@@ -13,6 +13,7 @@ from services.verifier.stages.link import LAST_S, Inbound, LinkBroken, Outbound
 from services.verifier.stages.messages import (
     Assign,
     Beat,
+    Dead,
     End,
     Facts,
     Failed,
@@ -116,14 +117,18 @@ class Ring:
         self.timeline.sent(piece.number)
         await self._outbound.send(piece)
 
+    async def bury(self, number: int, tokens: Sequence[int]) -> None:
+        """Say that tokens of a piece under way need not be computed any more. Raises LinkBroken."""
+        await self._outbound.send(Dead(number, tuple(tokens)))
+
     def future(self, number: int) -> asyncio.Future[Result]:
         """What `result` waits for. Raises KeyError for a piece that was not sent, or whose result was taken."""
         return self._results[number]
 
-    async def result(self, number: int) -> bytes:
-        """Hidden rows of a piece after the last layer. Raises PassesEnded."""
+    async def result(self, number: int) -> Result:
+        """A piece after the last layer. Raises PassesEnded."""
         try:
-            return (await self._results[number]).hidden
+            return await self._results[number]
         finally:
             self._results.pop(number, None)
 

@@ -1,6 +1,6 @@
 """A stage's shell: it reads the ring, computes its pieces one after the other, and passes everything on.
 
-Beats and failures pass a running computation; pieces and what ends them keep their order.
+Beats, failures and what is dead pass a running computation; pieces and what ends them keep their order.
 """
 
 import asyncio
@@ -14,9 +14,11 @@ from typing import Final, NoReturn, Protocol, TypeVar
 import structlog
 
 from services.verifier.stages.link import LAST_S, Inbound, LinkBroken, Outbound
+from services.verifier.stages.living import bury, tokens_of
 from services.verifier.stages.messages import (
     Assign,
     Beat,
+    Dead,
     End,
     Facts,
     Failed,
@@ -101,6 +103,8 @@ class Stage:
             MAX_WAITING + 1
         )  # the end has a place
         self._read_at: deque[float] = deque()  # of the pieces that wait
+        self._dead: dict[int, set[int]] = {}  # tokens by piece, of those that wait or are still to come
+        self._computed = 0  # number of the last piece
         self._begun = 0.0  # of the pass under way; 0.0 = none
         self._state = StageState(facts.rank, 0, 0, 0, 0, 0, 0)
 
@@ -144,6 +148,8 @@ class Stage:
             match message:
                 case Beat():
                     await self._outbound.send(Beat(message.stamp_us, (*message.stages, self._now())))
+                case Dead():
+                    await self._bury(message)
                 case Ready() if not ready:
                     ready = True
                     self._waiting.put_nowait(message)
@@ -166,7 +172,8 @@ class Stage:
             if isinstance(piece, Ready):
                 await self._outbound.send(piece)
                 continue
-            self._begun = loop.time()
+            self._begun, self._computed = loop.time(), piece.number
+            piece = bury(piece, self._dead.pop(piece.number, ()))
             try:
                 hidden = await self._compute.run(partial(block.run, piece), self._cost_s(piece))
             except Exception as error:  # whatever torch raises: the KV is no longer what rank 0 thinks
@@ -176,11 +183,18 @@ class Stage:
             self._count(piece, took)
             times_us = (*piece.times_us, round(waited * 1e6), round(took * 1e6))
             await self._outbound.send(
-                Result(piece.number, hidden, times_us)
+                Result(piece.number, hidden, times_us, piece.dead)
                 if self._last
                 else replace(piece, hidden=hidden, times_us=times_us)
             )
         await self._outbound.send(End())
+
+    async def _bury(self, dead: Dead) -> None:
+        """Remember what need not be computed, and tell the next stage. A piece may come later than its dead."""
+        if dead.number > self._computed and (dead.number in self._dead or len(self._dead) < MAX_WAITING):
+            self._dead.setdefault(dead.number, set()).update(dead.tokens)
+        if not self._last:
+            await self._outbound.send(dead)
 
     async def _receive(self, limit_s: float) -> Message:
         """The next message. A failure is passed on and raised."""
@@ -204,7 +218,7 @@ class Stage:
         raise failure(failed)
 
     def _count(self, piece: Piece, seconds: float) -> None:
-        state, tokens = self._state, sum(row.count for row in piece.rows)
+        state, tokens = self._state, tokens_of(piece.rows) - len(piece.dead)
         self._state = replace(
             state,
             busy_us=state.busy_us + round(seconds * 1e6),

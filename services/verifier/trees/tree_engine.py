@@ -7,8 +7,8 @@ their order. Whatever goes wrong ends the tree of the session alone; the schedul
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import inf
 from typing import Final
@@ -51,8 +51,31 @@ class _Open:
 
 @dataclass(frozen=True, slots=True)
 class _UnderWay:
+    """A piece. buried: its tokens that the stages were told to leave out."""
+
     launched: Launched
     parts: tuple[tuple[_Open, SentPiece], ...]
+    buried: set[int] = field(default_factory=set)
+
+    def newly_dead(self, open_: Mapping[str, _Open]) -> list[int]:
+        """Tokens, counted as the stages count them, that need not be computed any more. open_: sessions by name.
+
+        The root of a session that is not open any more is a committed token, whose KV is kept.
+        """
+        begins = self.launched.begins()
+        died: list[int] = []
+        for opened, sent in self.parts:
+            gone = open_.get(opened.tree.name) is not opened
+            begin = begins[opened.tree.name]
+            died += [
+                begin + at
+                for at, node in enumerate(sent.nodes)
+                if begin + at not in self.buried
+                and node != opened.tree.tree.root
+                and (gone or not opened.tree.lives(node))
+            ]
+        self.buried.update(died)
+        return died
 
     @property
     def size(self) -> int:
@@ -177,16 +200,20 @@ class TreeEngine:
         if not self._under_way or not self._ring.future(self._under_way[0].launched.number).done():
             return False
         one = self._under_way.popleft()
-        times_us = self._ring.future(one.launched.number).result().times_us
-        hidden = await self._ring.result(one.launched.number)
-        self._flow.returned(one.size, max(times_us[1::2], default=0) / 1e6)
-        finish = partial(self._target.finish, one.launched, hidden)
+        result = await self._ring.result(one.launched.number)
+        if not result.dead:
+            self._flow.returned(one.size, max(result.times_us[1::2], default=0) / 1e6)
+        finish = partial(self._target.finish, one.launched, result)
+        cost_s = self._target.cost_s(one.launched.rows) if len(result.dead) < one.size else 0.0
         begun = asyncio.get_running_loop().time()
-        choices = await self._compute.run(finish, self._target.cost_s(one.launched.rows))
+        choices = await self._compute.run(finish, cost_s)
         self._timeline.worked("verify", begun, choices)
         for opened, sent in one.parts:
-            if self._open.get(opened.tree.name) is opened:
+            if self._open.get(opened.tree.name) is opened and opened.tree.name in choices:
                 await self._take(opened, sent, choices)
+        for flight in self._under_way:
+            if died := flight.newly_dead(self._open):
+                await self._ring.bury(flight.launched.number, died)
         return True
 
     async def _take(self, opened: _Open, sent: SentPiece, choices: dict[str, Choices]) -> None:

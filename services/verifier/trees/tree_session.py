@@ -189,13 +189,17 @@ class TreeSession:
 
     def awaits(self, sent: SentPiece) -> bool:
         """Whether any node of a piece under way is alive."""
-        return any(node == self.tree.root or node in self.tree.nodes for node in sent.nodes)
+        return any(self.lives(node) for node in sent.nodes)
+
+    def lives(self, node: int) -> bool:
+        """Whether a node may still be the target's; the root is."""
+        return node == self.tree.root or node in self.tree.nodes
 
     def take(self, sent: SentPiece, choices: Choices) -> Step | None:
         """A piece's result: the tokens that it decides; None when there are none."""
         logprobs = choices.logprobs or (None,) * len(choices.tokens)
         for node, token, logprob in zip(sent.nodes, choices.tokens, logprobs, strict=True):
-            if node == self.tree.root or node in self.tree.nodes:
+            if self.lives(node):
                 self._choices[node] = (token, logprob)
         return self._decide()
 

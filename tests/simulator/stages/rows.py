@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from services.verifier.stages.messages import Piece
+from services.verifier.stages.messages import Piece, Result
 from services.verifier.stages.pipelined_target import Launched, PipelinedTarget
 from shared.compute.target import Choices, TargetRow
 from shared.planning.pieces import StageLaw
@@ -35,13 +35,13 @@ class Layers:
         )
         self.blocks = [ModelledBlock(1, PAGE, first=stage == 0) for stage in range(stages)]
 
-    def compute(self, piece: Piece) -> bytes:
+    def compute(self, piece: Piece) -> Result:
         """A piece through all stages."""
         hidden = piece.hidden
         for block in self.blocks:
             sent = Piece(piece.number, piece.sources, piece.targets, piece.rows, hidden)
             hidden = block.run(sent)
-        return hidden
+        return Result(piece.number, hidden)
 
     def forward(self, rows: Sequence[TargetRow]) -> list[Choices]:
         """One pass."""

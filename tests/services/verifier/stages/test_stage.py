@@ -14,6 +14,7 @@ from services.verifier.stages.link import LinkBroken, QueueLink
 from services.verifier.stages.messages import (
     Assign,
     Beat,
+    Dead,
     End,
     Failed,
     Hello,
@@ -83,7 +84,8 @@ class Rig:
             await self.inbound.send(message)
 
     async def read(self) -> Message:
-        return await self.outbound.receive(LIMIT_S)
+        message = await self.outbound.receive(LIMIT_S)
+        return replace(message, times_us=()) if isinstance(message, Piece | Result) else message
 
     async def begin(self) -> None:
         """Through the first messages."""
@@ -297,3 +299,23 @@ async def test_a_link_that_takes_nothing_more_ends_a_stage() -> None:
         one.outbound.broken = True
         await one.send(PIECE)
         assert isinstance(await one.error(), LinkBroken)
+
+
+async def test_what_is_dead_is_left_out_wherever_the_piece_is() -> None:
+    """The news may come before the piece, while it waits, or too late; it always goes on to the next stage."""
+    async with rig(last=False) as one:
+        await one.begin()
+        early, late = Dead(1, (0,)), Dead(1, (1,))
+        await one.send(early, PIECE)
+        assert await one.read() == early
+        assert await one.read() == replace(PIECE, hidden=b"out 1", dead=(0,))
+        await one.send(late)
+        assert await one.read() == late
+        assert not one.stage._dead
+
+
+async def test_the_last_stage_tells_rank_0_what_was_left_out_and_nothing_else() -> None:
+    async with rig() as one:
+        await one.begin()
+        await one.send(Dead(1, (0,)), PIECE, End())
+        assert [await one.read() for _ in range(2)] == [Result(1, b"out 1", (), (0,)), End()]

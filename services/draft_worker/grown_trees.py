@@ -58,8 +58,8 @@ class Nodes:
 class GrownTree:
     """One session's tree, as the drafter has it.
 
-    requested: what the scheduler waits for. hangs_from: of the tree that grows without end, 0 = there is none. sent: the
-    verifier's numbers of its nodes, by our own.
+    requested: what the scheduler waits for. hangs_from: of the tree that grows without end, 0 = there is none. sent:
+    the verifier's numbers of its nodes, by our own.
     """
 
     ids: tuple[int, ...]

@@ -18,7 +18,7 @@ from simulator.process import Incarnation, current_incarnation
 from simulator.services import Factory, Surroundings
 from simulator.stages.meeting import Meeting
 from simulator.stages.modelled_block import ModelledBlock
-from simulator.stages.modelled_ends import ModelledEnds
+from simulator.stages.modelled_outer_layers import ModelledOuterLayers
 from simulator.stages.stages_spec import StagesSpec
 
 LAYERS: Final = 8  # of a stage, for its name: its law counts
@@ -52,7 +52,7 @@ def front_rank(
 
     def load() -> PipelinedTarget:
         return PipelinedTarget(
-            ModelledEnds(vocab, spec.head),
+            ModelledOuterLayers(vocab, spec.head),
             positions=settings.max_context or settings.kv_tokens,
             vocabulary=modelled_vocabulary(vocab),
             vocab=vocab,

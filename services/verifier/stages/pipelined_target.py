@@ -33,7 +33,7 @@ class Launched:
     counted: bool
 
 
-class Ends(Protocol):
+class OuterLayers(Protocol):
     """What rank 0 computes itself: before the layers and after them. rows: of the embedding."""
 
     rows: int
@@ -60,7 +60,7 @@ class PipelinedTarget(PagedTarget):
 
     def __init__(
         self,
-        ends: Ends,
+        outer: OuterLayers,
         *,
         positions: int,
         vocabulary: str,
@@ -74,7 +74,7 @@ class PipelinedTarget(PagedTarget):
     ) -> None:
         """positions: that the model has. device: of rank 0's part, cpu or cuda."""
         super().__init__(
-            rows=ends.rows,
+            rows=outer.rows,
             positions=positions,
             vocabulary=vocabulary,
             vocab=vocab,
@@ -85,7 +85,7 @@ class PipelinedTarget(PagedTarget):
             max_context=max_context,
             device=device,
         )
-        self._ends = ends
+        self._outer = outer
         self._moves: dict[int, int] = {}  # target slot: source, of the moves that the next piece carries
         self._sent = 0
 
@@ -108,7 +108,7 @@ class PipelinedTarget(PagedTarget):
         for row, admission in zip(launched.rows, launched.admissions, strict=True):
             if not launched.counted and self._pool.admission(row.session) == admission:
                 self._pool.fed(row.session, row.start + row.committed)
-        choices = self._ends.choose(launched.packing, hidden, launched.rows)
+        choices = self._outer.choose(launched.packing, hidden, launched.rows)
         return {row.session: chosen for row, chosen in zip(launched.rows, choices, strict=True)}
 
     def keep(
@@ -129,11 +129,11 @@ class PipelinedTarget(PagedTarget):
 
     def set_threads(self, threads: int) -> None:
         """Use this many threads from the next pass on."""
-        self._ends.set_threads(threads)
+        self._outer.set_threads(threads)
 
     def cost_s(self, rows: Sequence[TargetRow]) -> float:
         """Modelled seconds of `finish` for a piece of these rows; 0.0 of a real model."""
-        return self._ends.cost_s(rows)
+        return self._outer.cost_s(rows)
 
     def forward(self, rows: Sequence[TargetRow]) -> list[Choices]:
         """Not how a pipeline works: see `launch`."""
@@ -149,7 +149,7 @@ class PipelinedTarget(PagedTarget):
             sources=tuple(self._moves.values()),
             targets=tuple(self._moves),
             rows=tuple(piece_row(one) for one in ordered),
-            hidden=self._ends.embed(packing.ids),
+            hidden=self._outer.embed(packing.ids),
         )
         self._moves = {}
         admissions = tuple(self._pool.admission(row.session) for row in rows)

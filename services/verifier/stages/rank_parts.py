@@ -20,7 +20,7 @@ from services.verifier.stages.parts import Front, load_block, load_front
 from services.verifier.stages.pipelined_target import PipelinedTarget
 from services.verifier.stages.speed import layer_times_ms
 from services.verifier.stages.split import SplitError, first_layers, parse_split, split_by_speed
-from services.verifier.stages.torch_ends import TorchEnds
+from services.verifier.stages.torch_outer_layers import TorchOuterLayers
 from services.verifier.weights import ModelFileError, Weights
 from shared.protocol.vocabulary import Vocabulary, VocabularyError
 from shared.runtime.service import BadFile
@@ -152,7 +152,7 @@ class FrontLoader:
                 raise BadFile(f"OUTRIDER_MODEL_DIR={settings.model_dir}: {error}") from error
         front, vocabulary = self._held
         shape = shape_of(plan.config)
-        ends = TorchEnds(
+        outer = TorchOuterLayers(
             shape,
             front,
             vocab=vocabulary.size,
@@ -161,7 +161,7 @@ class FrontLoader:
             hidden=plan.config.hidden_size,
         )
         return PipelinedTarget(
-            ends,
+            outer,
             positions=shape.positions,
             vocabulary=vocabulary.hash,
             vocab=vocabulary.size,

@@ -9,7 +9,7 @@ from shared.compute.target import Choices, TargetRow
 from shared.planning.pieces import StageLaw
 from shared.speculative.params import SamplingParams
 from simulator.stages.modelled_block import ModelledBlock
-from simulator.stages.modelled_ends import ModelledEnds
+from simulator.stages.modelled_outer_layers import ModelledOuterLayers
 
 VOCAB: Final = 1000
 PAGE: Final = 4
@@ -25,7 +25,7 @@ class Layers:
 
     def __init__(self, stages: int = 3, kv_tokens: int = 256) -> None:
         self.target = PipelinedTarget(
-            ModelledEnds(VOCAB, StageLaw(5.0, 0.5)),
+            ModelledOuterLayers(VOCAB, StageLaw(5.0, 0.5)),
             positions=kv_tokens,
             vocabulary="modelled",
             vocab=VOCAB,

@@ -18,7 +18,7 @@ from services.verifier.stages.pipelined_target import PipelinedTarget
 from services.verifier.stages.ring import Ring
 from services.verifier.stages.split import first_layers
 from services.verifier.stages.stage import Load, Stage
-from services.verifier.stages.torch_ends import TorchEnds
+from services.verifier.stages.torch_outer_layers import TorchOuterLayers
 from services.verifier.weights import Weights
 from shared.compute.compute import InlineCompute
 from shared.compute.target import Choices, TargetRow
@@ -73,9 +73,11 @@ def front(weights: Weights, config: Any, **options: Any) -> PipelinedTarget:
     options = {"kv_tokens": 512, "page_tokens": 4, **options}
     shape = shape_of(config)
     loaded = load_front(weights, config, torch.float32, CPU)
-    ends = TorchEnds(shape, loaded, vocab=VOCAB, dtype=torch.float32, device=CPU, hidden=config.hidden_size)
+    outer = TorchOuterLayers(
+        shape, loaded, vocab=VOCAB, dtype=torch.float32, device=CPU, hidden=config.hidden_size
+    )
     return PipelinedTarget(
-        ends, positions=shape.positions, vocabulary="tiny", vocab=VOCAB, device="cpu", **options
+        outer, positions=shape.positions, vocabulary="tiny", vocab=VOCAB, device="cpu", **options
     )
 
 

@@ -14,7 +14,7 @@ from services.verifier.stages.rank_parts import (
     facts_of,
     model_plan,
 )
-from services.verifier.stages.torch_ends import TorchEnds
+from services.verifier.stages.torch_outer_layers import TorchOuterLayers
 from shared.runtime.service import BadFile
 from shared.runtime.settings import SettingsError, VerifierSettings
 from tests.services.verifier.stages.ranks import model
@@ -102,9 +102,9 @@ def test_rank_0_keeps_its_weights_and_never_its_sessions(folder: Path) -> None:
     first = load()
     assert first.admit("a", (1, 2, 3), [], 3)
     again = load()
-    assert isinstance(first._ends, TorchEnds)
-    assert isinstance(again._ends, TorchEnds)
-    assert again._ends._front is first._ends._front
+    assert isinstance(first._outer, TorchOuterLayers)
+    assert isinstance(again._outer, TorchOuterLayers)
+    assert again._outer._front is first._outer._front
     assert again.pages()[0] == 0 < first.pages()[0]
 
 

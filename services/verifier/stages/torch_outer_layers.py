@@ -13,8 +13,8 @@ from services.verifier.stages.parts import Front
 from shared.compute.target import Choices, TargetRow
 
 
-class TorchEnds:
-    """See Ends."""
+class TorchOuterLayers:
+    """See OuterLayers."""
 
     def __init__(
         self,

@@ -12,8 +12,8 @@ from shared.planning.pieces import StageLaw
 from simulator.stages.modelled_block import ROW
 
 
-class ModelledEnds:
-    """See Ends. head: its law."""
+class ModelledOuterLayers:
+    """See OuterLayers. head: its law."""
 
     def __init__(self, vocab: int, head: StageLaw) -> None:
         self.rows = vocab

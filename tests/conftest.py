@@ -6,9 +6,15 @@ from pathlib import Path
 
 import pytest
 import structlog
+from hypothesis import settings
 
 from shared.broker.embedded import HOST
 from tests.broker_server import ask, served
+
+settings.register_profile("any machine", deadline=None)  # an example takes as long as the machine is slow
+settings.load_profile("any machine")
+if "PYTEST_XDIST_WORKER" in os.environ:  # torch's threads would wait for each other beside other tests
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,6 @@
 """The trees of a device's sessions: what to expand next, and what to send. Pure.
 
-A tree is asked for, once in a round (`AskedDraft`), or grows without end for a session that its verifier keeps.
+A tree is asked for, once in a round (`RequestedDraft`), or grows without end for a session that its verifier keeps.
 
 A verdict says where the tree hangs that the verifier works on. While that stays the same, its nodes have the numbers
 in which they were first sent. When another begins, nodes that are still alive here are sent again, with new numbers:
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final
 
-from services.draft_worker.asked_draft import AskedDraft
+from services.draft_worker.requested_draft import RequestedDraft
 from shared.compute.draft_tree import DraftTree, Node
 from shared.compute.drafter import DraftResult
 from shared.compute.tree_drafter import ROOT, GrowRequest, Growth
@@ -58,14 +58,14 @@ class Nodes:
 class GrownTree:
     """One session's tree, as the drafter has it.
 
-    asked: what the scheduler waits for. hangs_from: of the tree that grows without end, 0 = there is none. sent: the
+    requested: what the scheduler waits for. hangs_from: of the tree that grows without end, 0 = there is none. sent: the
     verifier's numbers of its nodes, by our own.
     """
 
     ids: tuple[int, ...]
     sampling: SamplingParams
     tree: DraftTree
-    asked: AskedDraft | None = None
+    requested: RequestedDraft | None = None
     missing: int = -1  # tokens to feed before the root; -1 = not known
     hangs_from: int = 0
     sent: dict[int, int] = field(default_factory=dict)
@@ -82,15 +82,15 @@ class GrownTree:
             self.tree.restart(len(ids))
         self.ids, self.missing, self.stalled = ids, -1, False
 
-    def ask(self, asked: AskedDraft) -> None:
+    def request(self, requested: RequestedDraft) -> None:
         """Draft what is asked for, and no further."""
-        self.move(tuple(asked.request.ids))
-        self.asked, self.hangs_from, self.sent = asked, 0, {}
+        self.move(tuple(requested.request.ids))
+        self.requested, self.hangs_from, self.sent = requested, 0, {}
 
     def follow(self, order: Grow) -> list[Nodes]:
         """Take over the committed tokens and grow without end. Returns nodes to send again."""
         self.move(order.ids)
-        self.asked, tree = None, self.tree
+        self.requested, tree = None, self.tree
         if order.hangs_from == self.hangs_from:
             self.sent = {node: n for node, n in self.sent.items() if node == tree.root or node in tree.nodes}
             return []
@@ -103,9 +103,9 @@ class GrownTree:
         """Take an answer to a request with our present tokens. Returns its nodes, to send."""
         self.error, self.missing = growth.error, growth.missing
         self.stalled = not (growth.expansions or growth.missing)
-        if self.asked is not None:
-            self.asked.expanded += len(growth.expansions)
-            self.asked.spent_us += growth.draft_us
+        if self.requested is not None:
+            self.requested.expanded += len(growth.expansions)
+            self.requested.spent_us += growth.draft_us
         found: list[Node] = []
         for expansion in growth.expansions:
             self.tree.add(expansion)
@@ -124,13 +124,13 @@ class GrownTree:
 
     def done(self) -> DraftResult | None:
         """What was asked for, once it is there, or why it will not be."""
-        if self.asked is None:
+        if self.requested is None:
             return None
-        request = self.asked.request
+        request = self.requested.request
         if self.error:
-            return DraftResult(request.session, len(self.ids), (), b"", self.asked.spent_us, self.error)
-        over = self.stalled or self.asked.leaf(self.tree) is None if request.k else self.missing == 0
-        return self.asked.result(self.tree) if over else None
+            return DraftResult(request.session, len(self.ids), (), b"", self.requested.spent_us, self.error)
+        over = self.stalled or self.requested.leaf(self.tree) is None if request.k else self.missing == 0
+        return self.requested.result(self.tree) if over else None
 
     def _to_send(self, session: str, nodes: Iterable[Node], draft_us: int = 0) -> list[Nodes]:
         """Messages with these nodes, in our order; children of one parent are never divided."""
@@ -176,18 +176,18 @@ class GrownTrees:
         """Follow a session's verdict. Returns nodes to send again."""
         return self._tree(order.session, order.ids, order.sampling).follow(order)
 
-    def ask(self, asked: AskedDraft) -> None:
+    def request(self, requested: RequestedDraft) -> None:
         """Make a draft; it replaces what was asked for the session before."""
-        request = asked.request
-        self._tree(request.session, tuple(request.ids), request.sampling).ask(asked)
+        draft = requested.request
+        self._tree(draft.session, tuple(draft.ids), draft.sampling).request(requested)
 
-    def finished(self) -> list[tuple[AskedDraft, DraftResult]]:
+    def finished(self) -> list[tuple[RequestedDraft, DraftResult]]:
         """Drafts that are done, each once. A session whose draft has failed is dropped."""
         found = []
         for name, one in list(self._trees.items()):
-            if one.asked is not None and (result := one.done()) is not None:
-                found.append((one.asked, result))
-                one.asked = None
+            if one.requested is not None and (result := one.done()) is not None:
+                found.append((one.requested, result))
+                one.requested = None
                 if result.error:
                     del self._trees[name]
         return found
@@ -207,9 +207,11 @@ class GrownTrees:
 
     def requests(self) -> list[GrowRequest]:
         """What to expand next: for all drafts that are asked for, else the likeliest nodes of all sessions."""
-        asked = [(name, one, one.asked) for name, one in self._trees.items() if one.asked is not None]
-        if asked:
-            leaves_of = ((name, one, ask.leaf(one.tree)) for name, one, ask in asked)
+        requested = [
+            (name, one, one.requested) for name, one in self._trees.items() if one.requested is not None
+        ]
+        if requested:
+            leaves_of = ((name, one, draft.leaf(one.tree)) for name, one, draft in requested)
             return [
                 GrowRequest(name, one.ids, one.sampling, () if leaf is None else (leaf,))
                 for name, one, leaf in leaves_of

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import structlog
 
-from services.draft_worker.asked_draft import AskedDraft
 from services.draft_worker.compute_loop import Finished
 from services.draft_worker.grown_trees import Grow, GrownTrees, Nodes, StopGrowing
 from services.draft_worker.metrics import Metrics
+from services.draft_worker.requested_draft import RequestedDraft
 from services.draft_worker.sessions import Start
 from shared.compute.compute import Compute
 from shared.compute.tree_drafter import GrowRequest, Growth, TreeDrafter
@@ -106,7 +106,7 @@ class GrowthLoop:
                 case Grow() as grow:
                     found += self._trees.follow(grow)
                 case Start(request, since):
-                    self._trees.ask(AskedDraft(request, since, asyncio.get_running_loop().time()))
+                    self._trees.request(RequestedDraft(request, since, asyncio.get_running_loop().time()))
                 case StopGrowing(session):
                     if self._trees.stop(session):
                         self._over.append(session)
@@ -115,18 +115,25 @@ class GrowthLoop:
     def _finished(self) -> Sequence[Finished]:
         now = asyncio.get_running_loop().time()
         found = []
-        for asked, result in self._trees.finished():
-            waited_s = asked.started - asked.since
+        for draft, result in self._trees.finished():
+            waited_s = draft.started - draft.since
             self._metrics.observe_draft(result, waited_s)
-            found.append(Finished(result, round(waited_s * 1e6), asked.started, now))
+            found.append(Finished(result, round(waited_s * 1e6), draft.started, now))
         return found
+
+    def _load(self) -> None:
+        try:
+            self._drafter = self._make() if self._make is not None else None
+        except Exception as error:  # whatever llama.cpp raises: chains are drafted all the same
+            self._make = None
+            log.warning("the model does not load a second time, no trees are grown", why=str(error))
 
     def _grow(self, over: Sequence[str], requests: Sequence[GrowRequest]) -> Sequence[Growth]:
         """On the compute thread."""
-        if self._drafter is None and self._make is not None:
-            self._drafter = self._make()
+        if self._drafter is None and requests:
+            self._load()
         if self._drafter is None:
-            return ()
+            return [Growth(one.session, len(one.ids), (), 0, 0, "no model") for one in requests]
         if self._threads:
             self._drafter.set_threads(self._threads)
             self._threads = 0

@@ -151,7 +151,8 @@ class Incarnation:
         for effect in effects:
             match effect:
                 case Start():
-                    (self._growing if effect.trees else self._computing).order(effect)
+                    trees = effect.trees and self._growing.able
+                    (self._growing if trees else self._computing).order(effect)
                 case Forget(session):
                     self._computing.order(effect)
                     self._growing.order(StopGrowing(session))

@@ -214,8 +214,9 @@ class DraftSessions:
             session.ids, session.requested_k, session.drafted_length = ids, -1, 0
         session.epoch, session.last_heard_at, session.ready, session.lost = message.epoch, now, False, False
         session.trees = message.trees and self._trees
-        stopped = self._stop_growing(session)
-        return stopped if session.requested_k >= 0 else stopped + self._request_draft(session, 0, now)
+        return self._end_tree(
+            session, [] if session.requested_k >= 0 else self._request_draft(session, 0, now)
+        )
 
     def _decline(self, message: Open) -> list[Effect]:
         declined = Resync(message.session, message.epoch, self.address, message.base_len, "no_capacity")
@@ -240,10 +241,10 @@ class DraftSessions:
         known = len(session.ids)
         session.epoch = max(session.epoch, verdict.epoch)
         if verdict.base_len > known:
-            return [CountRefusal("gap"), self._mark_lost(session)]
+            return [CountRefusal("gap"), *self._mark_lost(session)]
         overlap = min(known, verdict.length) - verdict.base_len
         if list(verdict.tokens[:overlap]) != session.ids[verdict.base_len : verdict.base_len + overlap]:
-            return [CountRefusal("conflict"), self._mark_lost(session)]
+            return [CountRefusal("conflict"), *self._mark_lost(session)]
         if verdict.length < known or (verdict.length == known and verdict.next_k == 0):
             return [CountRefusal("late")]
         if verdict.length == known and session.drafted_length == known:
@@ -253,7 +254,13 @@ class DraftSessions:
         if verdict.tree and self._trees:
             session.tree, session.requested_k = verdict.tree, -1
             return [Grow(session.id, tuple(session.ids), session.sampling, verdict.tree)]
-        return self._stop_growing(session) + self._follow(session, verdict, now)
+        return self._end_tree(session, self._follow(session, verdict, now))
+
+    def _end_tree(self, session: DraftSession, effects: list[Effect]) -> list[Effect]:
+        """Stop a session's tree, unless its drafter gets a request: it stops then, and keeps its cache."""
+        stopped = self._stop_growing(session)
+        goes_on = any(isinstance(effect, Start) and effect.trees for effect in effects)
+        return effects if goes_on else stopped + effects
 
     def _stop_growing(self, session: DraftSession) -> list[Effect]:
         tree, session.tree = session.tree, 0
@@ -276,9 +283,9 @@ class DraftSessions:
         request = DraftRequest(session.id, tuple(session.ids), k, session.sampling, stop_below, siblings)
         return [Start(request, now, session.trees)]
 
-    def _mark_lost(self, session: DraftSession) -> SendToScheduler:
-        session.lost, session.requested_k, session.tree = True, -1, 0
-        return self._resync(session, "gap")
+    def _mark_lost(self, session: DraftSession) -> list[Effect]:
+        session.lost, session.requested_k = True, -1
+        return [*self._stop_growing(session), self._resync(session, "gap")]
 
     def _on_unknown(self, verdict: Verdict) -> list[Effect]:
         if verdict.session in self._closed:

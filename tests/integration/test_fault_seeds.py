@@ -25,7 +25,7 @@ from tests.harness.seeds import scenario_of
 from tests.harness.shrink import shrink, simpler_ones
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-QUICK: Final = 60
+QUICK: Final = 20
 SLOW: Final = 1000
 BLOCK: Final = 20  # seeds of one test
 
@@ -170,6 +170,7 @@ def test_a_scenario_is_read_from_what_is_printed() -> None:
             read_scenario(text)
 
 
+@pytest.mark.slow
 def test_a_seed_repeats_exactly_in_any_process() -> None:
     """Two processes with other hash seeds do the same, call by call, and so does this one."""
     seed = 5

@@ -28,6 +28,7 @@ def rate(simulated: Simulated) -> float:
     return float(simulated.outcome.metrics["output_throughput"])
 
 
+@pytest.mark.slow
 def test_the_baselines_are_the_papers() -> None:
     scenario = paper(14, 0.78).model_copy(update={"measure": parse("20 s")})
     problem = paper_setting.equal_users(14)

@@ -38,6 +38,7 @@ def open_loop(**fields: object) -> SimulatedScenario:
     return scenario(load=load, **fields)
 
 
+@pytest.mark.slow
 def test_policies_see_the_same_arrivals_lengths_and_luck() -> None:
     policies = [("fixed-k", 3), ("cyclic-k", 5), ("outrider", 0)]
     runs = [run(open_loop(), policy, k).records for policy, k in policies]

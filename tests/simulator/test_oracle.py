@@ -81,6 +81,7 @@ def test_a_session_that_cannot_draft_does_not_and_one_near_its_end_drafts_no_fur
     assert oracle.decide(ending, Load("v", 2, LAW, 1, 100.0, [ending], 0.0)).k == 4
 
 
+@pytest.mark.slow
 def test_it_drafts_nothing_wrong_and_is_quicker_than_any_fixed_length() -> None:
     what = scenario(
         devices=[{"count": 3, "alpha": "0.5..0.9", "draft": "5..10 ms", "link": {"delay": "10 ms"}}]

@@ -69,7 +69,9 @@ def in_turn(load: float, requests: int, seed: int, pass_s: float = 0.05, tokens:
     return run
 
 
-@pytest.mark.parametrize(("load", "requests"), [(0.5, 300), (0.8, 300), (0.8, 1000)])
+@pytest.mark.parametrize(
+    ("load", "requests"), [(0.5, 300), (0.8, 300), pytest.param(0.8, 1000, marks=pytest.mark.slow)]
+)
 def test_turns_below_load_one_are_stable(load: float, requests: int) -> None:
     found = Counter(classify(run, arriving(run)) for run in (in_turn(load, requests, n) for n in range(6)))
     assert found["stable"] >= 5
@@ -89,7 +91,9 @@ def test_load_below_one_is_stable(load: float, requests: int) -> None:
     assert classes(Queue(load, requests))["stable"] >= 0.95 * len(SEEDS)
 
 
-@pytest.mark.parametrize(("load", "requests"), [(1.1, 4000), (1.5, 400), (3.0, 100)])
+@pytest.mark.parametrize(
+    ("load", "requests"), [pytest.param(1.1, 4000, marks=pytest.mark.slow), (1.5, 400), (3.0, 100)]
+)
 def test_load_above_one_is_an_overload(load: float, requests: int) -> None:
     """The backlog outgrows chance with the square root of the run's length: the less above one, the longer it takes."""
     assert classes(Queue(load, requests))["overloaded"] >= 0.9 * len(SEEDS)

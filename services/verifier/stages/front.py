@@ -14,8 +14,9 @@ from services.verifier.stages.messages import Assign, Facts
 from services.verifier.stages.pipelined_passes import PipelinedPasses
 from services.verifier.stages.pipelined_target import PipelinedTarget
 from services.verifier.stages.ring import Ring
-from services.verifier.stages.stage_law import rows_worth_sending, stage_law
+from services.verifier.stages.stage_law import pieces_in_flight, rows_worth_sending, stage_law
 from services.verifier.stages.stage_metrics import StageMetrics
+from services.verifier.trees.piece_flow import PieceFlow
 from services.verifier.trees.tree_engine import TreeEngine
 from services.verifier.verifier import Verifier
 from shared.broker.contract import Broker
@@ -111,6 +112,7 @@ class FrontRank:
             )
             if self._drafter is not None:
                 await compute.run(self._drafter.close)  # sessions of the group before
+            law = stage_law(assigned.layers, ring.facts)
             passes.engine = TreeEngine(
                 target,
                 ring,
@@ -118,8 +120,8 @@ class FrontRank:
                 self._drafter,
                 verifier.planning,
                 verifier.commit_step,
-                partial(rows_worth_sending, stage_law(assigned.layers, ring.facts)),
-                passes.depth,
+                partial(rows_worth_sending, law),
+                PieceFlow(law, pieces_in_flight(assigned.layers, ring.facts)),
             )
             trees = group.create_task(passes.engine.run())
             await verifier.run(stop)

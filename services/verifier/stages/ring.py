@@ -46,7 +46,7 @@ class Ring:
         self._facts = facts
         self.stages = stages
         self._inbound, self._outbound = inbound, outbound
-        self._results: dict[int, asyncio.Future[bytes]] = {}
+        self._results: dict[int, asyncio.Future[Result]] = {}
         self._loaded = asyncio.Event()
         self._ended = asyncio.Event()
         self._gone = False
@@ -116,14 +116,14 @@ class Ring:
         self.timeline.sent(piece.number)
         await self._outbound.send(piece)
 
-    def future(self, number: int) -> asyncio.Future[bytes]:
+    def future(self, number: int) -> asyncio.Future[Result]:
         """What `result` waits for. Raises KeyError for a piece that was not sent, or whose result was taken."""
         return self._results[number]
 
     async def result(self, number: int) -> bytes:
         """Hidden rows of a piece after the last layer. Raises PassesEnded."""
         try:
-            return await self._results[number]
+            return (await self._results[number]).hidden
         finally:
             self._results.pop(number, None)
 
@@ -143,7 +143,7 @@ class Ring:
                     self.timeline.returned(result.number, result.times_us)
                     future = self._results.get(result.number)
                     if future is not None and not future.done():
-                        future.set_result(result.hidden)
+                        future.set_result(result)
                 case Beat() as beat:
                     await self._follow(beat)
                 case Ready() if not self._loaded.is_set():

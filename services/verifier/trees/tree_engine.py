@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from math import inf
 from typing import Final
 
 import structlog
@@ -18,6 +19,7 @@ from services.verifier.core import VerifiedSession, grown_error, tree_verdict
 from services.verifier.stages.messages import Piece
 from services.verifier.stages.pipelined_target import Launched, PipelinedTarget
 from services.verifier.stages.ring import Ring
+from services.verifier.trees.piece_flow import PieceFlow
 from services.verifier.trees.tree_session import SentPiece, TreeSession
 from services.verifier.trees.tree_slots import NOTHING, Kept
 from shared.compute.compute import Compute
@@ -26,7 +28,7 @@ from shared.compute.tree_drafter import ROOT, GrowRequest, Growth, TreeDrafter
 from shared.protocol.messages import Grown, StagedRow, Verdict
 
 MIN_SURVIVAL: Final = 0.01  # of a node that is expanded
-EXPANDED: Final = 2  # nodes of one level, of all sessions together; more let results wait
+EXPANDED: Final = 2  # nodes of one level at least, of all sessions together; else one for each session
 MAX_TREES: Final = 64
 
 Commit = Callable[[StagedRow, Verdict], Awaitable[bool]]  # whether the log has it now
@@ -43,6 +45,7 @@ class _Open:
     tree: TreeSession
     order: int
     admission: int
+    emptied_at: float  # when its tree began anew
     uncommitted: int = 0
 
 
@@ -50,6 +53,11 @@ class _Open:
 class _UnderWay:
     launched: Launched
     parts: tuple[tuple[_Open, SentPiece], ...]
+
+    @property
+    def size(self) -> int:
+        """Rows."""
+        return sum(len(sent.row.tokens) for _, sent in self.parts)
 
     def rows(self) -> list[tuple[str, tuple[int | None, ...]]]:
         """Sessions and their nodes; None for a root, which lives in any case."""
@@ -77,16 +85,16 @@ class TreeEngine:
         planning: asyncio.Lock,
         commit: Commit,
         worth: Worth,
-        in_flight: int,
+        flow: PieceFlow,
     ) -> None:
         """drafter: of trees that grow here; None = only devices grow them. planning: held from a change of the pool to
-        what it was made for. in_flight: pieces under way at most.
+        what it was made for.
         """
         self._target, self._ring, self._compute, self._drafter = target, ring, compute, drafter
         self.planning = planning
         self._commit = commit
         self._worth = worth
-        self._in_flight = in_flight
+        self._flow = flow
         self._timeline = ring.timeline
         self._open: dict[str, _Open] = {}
         self._opened = 0
@@ -105,7 +113,10 @@ class TreeEngine:
         """Go on with a session from its last commit, all but its last token cached. row: that brought it here."""
         self._opened += 1
         admission = self._target.admission(row.session)
-        self._open[row.session] = _Open(row, TreeSession.begin(session, row.tree), self._opened, admission)
+        now = asyncio.get_running_loop().time()
+        self._open[row.session] = _Open(
+            row, TreeSession.begin(session, row.tree), self._opened, admission, now
+        )
         self._changed.set()
 
     def graft(self, grown: Grown) -> str:
@@ -145,16 +156,18 @@ class TreeEngine:
                 self._changed.clear()
                 done = await self._finish() or await self._send() or await self._grow()
                 if not done:
-                    await self._wait()
+                    await self._wait(self._due() - asyncio.get_running_loop().time())
 
-    async def _wait(self) -> None:
-        """Until a result has come, or a session."""
+    async def _wait(self, limit_s: float) -> None:
+        """Until a result has come, a session or nodes, or it is time to send."""
         changed = asyncio.ensure_future(self._changed.wait())
         waiting: list[asyncio.Future[object]] = [changed]  # type: ignore[list-item]  # Future is invariant
         if self._under_way:
             waiting.append(self._ring.future(self._under_way[0].launched.number))  # type: ignore[arg-type]
         try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            # What is due already has nothing to send.
+            timeout = limit_s if 0 < limit_s < inf else None
+            await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         finally:
             changed.cancel()
 
@@ -164,7 +177,9 @@ class TreeEngine:
         if not self._under_way or not self._ring.future(self._under_way[0].launched.number).done():
             return False
         one = self._under_way.popleft()
+        times_us = self._ring.future(one.launched.number).result().times_us
         hidden = await self._ring.result(one.launched.number)
+        self._flow.returned(one.size, max(times_us[1::2], default=0) / 1e6)
         finish = partial(self._target.finish, one.launched, hidden)
         begun = asyncio.get_running_loop().time()
         choices = await self._compute.run(finish, self._target.cost_s(one.launched.rows))
@@ -180,11 +195,14 @@ class TreeEngine:
         step = tree.take(sent, choices[tree.name])
         if step is None:
             return
+        opened.uncommitted += 1  # before the first wait: who closes it meanwhile waits for this step
         self._timeline.decided(tree.name, tree.tree.nodes.__contains__)
         if step.finish:
             self.drop(tree.name)
         else:
             await self._keep(opened, step.length, step.kept)
+        if not tree.tree.nodes:
+            opened.emptied_at = asyncio.get_running_loop().time()
         verdict = tree_verdict(
             opened.row,
             step.base_len,
@@ -194,7 +212,6 @@ class TreeEngine:
             (step.drafted, step.accepted),
             tree.hangs_from if tree.source == "device" else 0,
         )
-        opened.uncommitted += 1
         self._commits.put_nowait((opened, verdict))
 
     async def _keep(self, opened: _Open, length: int, kept: Kept = NOTHING) -> None:
@@ -221,7 +238,8 @@ class TreeEngine:
     # --- pieces -------------------------------------------------------------------------------------
     async def _send(self) -> bool:
         """Send one more piece, if there is room for it and anything to send."""
-        if len(self._under_way) >= self._in_flight or not self._open:
+        now = asyncio.get_running_loop().time()
+        if not self._open or now < self._due():
             return False
         async with self.planning:
             parts = self._chosen() if self._open else []
@@ -233,9 +251,27 @@ class TreeEngine:
             if made.under_way is None or made.piece is None:
                 return False
             self._under_way.append(made.under_way)
+            self._flow.sent(made.under_way.size, now)
             self._timeline.made(made.piece.number, made.under_way.rows())
             await self._ring.send(made.piece)
         return True
+
+    def _due(self) -> float:
+        """When to send: when the first stage is free, but a lone session's root waits a little for its first drafts."""
+        living = sum(self._lives(one) for one in self._under_way)
+        held = 0.0
+        if len(self._open) == 1:
+            (one,) = self._open.values()
+            if not (one.tree.root_fed or one.tree.tree.nodes or one.tree.stalled):
+                held = one.emptied_at + self._flow.hold_s
+        return max(held, self._flow.due(living))
+
+    def _lives(self, under_way: _UnderWay) -> bool:
+        """Whether a result is still of use."""
+        return any(
+            self._open.get(opened.tree.name) is opened and opened.tree.awaits(sent)
+            for opened, sent in under_way.parts
+        )
 
     def _chosen(self) -> list[tuple[_Open, list[int]]]:
         """What the next piece has: every root that is not fed, and the likeliest nodes of all sessions."""
@@ -278,16 +314,17 @@ class TreeEngine:
             return False
         for session in over:
             await self._compute.run(partial(self._drafter.forget, session))
+        limit = max(EXPANDED, len(self._open))
         leaves = [
             (1.0 if node == ROOT else one.tree.tree.survival(node), -one.order, name, node)
             for name, one in self._open.items()
-            for node in one.tree.leaves(EXPANDED, MIN_SURVIVAL)
+            for node in one.tree.leaves(limit, MIN_SURVIVAL)
         ]
         if not leaves:
             return False
         leaves.sort(reverse=True)
         chosen: dict[str, list[int]] = {}
-        for _, _, name, node in leaves[:EXPANDED]:
+        for _, _, name, node in leaves[:limit]:
             chosen.setdefault(name, []).append(node)
         requests = [
             GrowRequest(name, tuple(one.tree.ids), one.tree.session.spec.sampling, nodes)

@@ -187,6 +187,10 @@ class TreeSession:
         self.root_fed = True
         return SentPiece(row, (*((self.tree.root,) if root else ()), *nodes))
 
+    def awaits(self, sent: SentPiece) -> bool:
+        """Whether any node of a piece under way is alive."""
+        return any(node == self.tree.root or node in self.tree.nodes for node in sent.nodes)
+
     def take(self, sent: SentPiece, choices: Choices) -> Step | None:
         """A piece's result: the tokens that it decides; None when there are none."""
         logprobs = choices.logprobs or (None,) * len(choices.tokens)

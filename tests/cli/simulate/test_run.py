@@ -81,6 +81,7 @@ def test_an_assertion_that_fails_is_an_error_and_the_result_stays(tmp_path: Path
     assert result_of(tmp_path, "small", "fixed-k-k=2.json")["valid"]
 
 
+@pytest.mark.slow
 def test_a_sweep_is_resumed_and_other_inputs_run_again(tmp_path: Path) -> None:
     done = simulated(tmp_path, "--only", "fixed-k:2", "--sweep", "load.rate=2,4")
     assert done.exit_code == 0, done.output
@@ -96,6 +97,7 @@ def test_a_sweep_is_resumed_and_other_inputs_run_again(tmp_path: Path) -> None:
     assert cells[1].stat().st_mtime_ns == before[1]
 
 
+@pytest.mark.slow
 def test_a_sweep_has_a_result_that_the_report_draws_and_a_picture(tmp_path: Path) -> None:
     done = simulated(tmp_path, "--only", "fixed-k:2", "--sweep", "load.rate=2,4", "--sweep", "seed=1,2")
     assert done.exit_code == 0, done.output
@@ -130,6 +132,7 @@ def test_a_run_that_fails_leaves_the_others(tmp_path: Path) -> None:
     assert result_of(tmp_path, "small", "sweep.json")["partial"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_finished_runs_and_says_how_to_go_on(tmp_path: Path) -> None:
     path = written(tmp_path, PLAIN + "settle: 0.1 s\n")
     # The second run would take hours.
@@ -154,6 +157,7 @@ def test_ctrl_c_keeps_finished_runs_and_says_how_to_go_on(tmp_path: Path) -> Non
     assert not (tmp_path / "out" / "small" / "measure=80000s").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_within_a_run_ends_it(tmp_path: Path) -> None:
     path = written(tmp_path, PLAIN + "measure: 80000 s\n")
     process = subprocess.Popen(

@@ -132,6 +132,7 @@ async def test_a_run_that_cannot_be_written_ends_the_sweep_and_is_kept(
     assert json.loads(kept.read_text())["figures"]["completed"] == 3
 
 
+@pytest.mark.slow
 async def test_a_sweep_writes_every_run_and_a_summary(tmp_path: Path) -> None:
     """An overloaded worker: of 20 and 80 requests a second, only the first is kept up with."""
     sweep, out = Sweep([20.0, 80.0], True, [SweepPolicy()], 1), tmp_path / "sweep.json"

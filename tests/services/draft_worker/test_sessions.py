@@ -46,13 +46,13 @@ def verdict(base: int, tokens: tuple[int, ...], next_k: int = 4, epoch: int = 1,
     )
 
 
-def machine() -> DraftSessions:
-    return DraftSessions(DEVICE, vocab=100, capacity=2)
+def machine(trees: bool = False) -> DraftSessions:
+    return DraftSessions(DEVICE, vocab=100, capacity=2, trees=trees)
 
 
-def opened(committed: tuple[int, ...] = ()) -> DraftSessions:
+def opened(committed: tuple[int, ...] = (), trees: bool = False) -> DraftSessions:
     """A machine whose session "s" has its log and has caught up."""
-    sessions = machine()
+    sessions = machine(trees)
     start(sessions.receive(open_of(committed), 0.0), 3 + len(committed), 0)
     done = sessions.finished(DraftResult("s", 3 + len(committed), (), b"", 10), 0)
     assert done == [SendToScheduler(Resync("s", 1, DEVICE, 3 + len(committed), "ready"))]

@@ -12,6 +12,7 @@ from shared.broker.contract import Broker
 from shared.broker.memory_broker import MemoryBroker, MemoryServer
 from shared.compute.compute import InlineCompute
 from shared.compute.modelled_drafter import ModelledDrafter
+from shared.compute.modelled_tree_drafter import ModelledTreeDrafter
 from shared.protocol.keys import Keys
 from shared.protocol.limits import PROTOCOL_VERSION
 from shared.protocol.messages import (
@@ -45,6 +46,7 @@ class World:
         self.settings = load(DraftWorkerSettings, name="d", drafter="modelled", **settings)
         self.registry = CollectorRegistry()
         self.drafter = ModelledDrafter(0.8, draft_ms=8, vocab=VOCAB, capacity=2, kv_tokens=200)
+        self.trees = ModelledTreeDrafter(draft_ms=8, vocab=VOCAB, capacity=2, kv_tokens=200)
         self.stop = asyncio.Event()
         self.address = ""
         self.worker: DraftWorker
@@ -65,8 +67,12 @@ class World:
             InlineCompute(),
             Ids(1),
             Metrics(self.registry),
+            trees=self.make_trees,
         )
         self.task = asyncio.create_task(self.worker.run(self.stop))
+
+    def make_trees(self) -> ModelledTreeDrafter:
+        return self.trees
 
     async def registered(self) -> Heartbeat:
         for _ in range(200):
@@ -113,11 +119,11 @@ def verdict(base: int, tokens: tuple[int, ...], next_k: int = 4, session: str = 
     return Verdict(session, 1, 1, base, tokens, base + len(tokens), next_k=next_k)
 
 
-def play(scene: Callable[[World], Awaitable[None]], **settings: Any) -> None:
+def play(scene: Callable[[World], Awaitable[None]], kind: type[World] = World, **settings: Any) -> None:
     """Run a test on a virtual clock; at its end the device stops and must hold nothing."""
 
     async def run() -> None:
-        world = World(**settings)
+        world = kind(**settings)
         try:
             await scene(world)
         finally:
@@ -126,5 +132,6 @@ def play(scene: Callable[[World], Awaitable[None]], **settings: Any) -> None:
                 await asyncio.wait([world.task])
         if world.task.exception() is None:
             assert world.drafter.sessions() == frozenset()
+            assert world.trees.sessions() == frozenset()
 
     run_virtual(run())

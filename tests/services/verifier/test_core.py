@@ -21,6 +21,7 @@ from shared.compute.target import Choices
 from shared.protocol.messages import StagedRow, TokenLogprobs
 from shared.protocol.session import SessionSpec
 from shared.speculative.params import SamplingParams
+from tests.services.verifier.trees.hashed import HashedTarget, sequential
 
 BOUNDS = Bounds(vocab=100, max_context=64, pool_tokens=128)
 PROMPT = (1, 2, 3, 4)
@@ -218,3 +219,44 @@ class TestVerdicts:
         assert verdict.tokens == tuple(choices[: len(verdict.tokens)])
         assert 1 <= len(verdict.tokens) <= of.remaining
         assert (verdict.finish == "length") == (len(verdict.tokens) == of.remaining)
+
+
+@st.composite
+def drafted_trees(make: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Tokens and parents; none = a row without a draft."""
+    tokens = make(st.lists(st.integers(0, 4), max_size=10))
+    return tuple(tokens), tuple(make(st.integers(-1, at - 1)) for at in range(len(tokens)))
+
+
+@given(
+    st.integers(0, 2**64 - 1),
+    st.lists(drafted_trees(), min_size=1, max_size=20),
+    st.integers(1, 20),
+    st.sampled_from([(), (4,), (0, 1, 2, 3, 4)]),
+)
+def test_rows_with_trees_give_the_text_of_sequential_decoding(
+    seed: int,
+    trees: list[tuple[tuple[int, ...], tuple[int, ...]]],
+    max_tokens: int,
+    stop_ids: tuple[int, ...],
+) -> None:
+    """At any finish, and whatever is drafted."""
+    one = session(max_tokens=max_tokens)
+    one.spec = replace(one.spec, stop_ids=stop_ids)
+    text = sequential(seed, PROMPT, max_tokens, stop_ids)
+    while not one.finish:
+        tokens, parents = trees.pop() if trees else ((), ())
+        staged = row(one.length, *tokens, parents=parents)
+        assert verdict_without_pass(staged, one, BOUNDS) is None
+        fed = target_row(staged, one, one.length - 1, 99)
+        assert fed is not None
+        place = fed if fed.parents else replace(fed, parents=range(-1, len(fed.tokens) - 2))
+        done = verify_row(staged, one, fed, HashedTarget(seed, one.ids[:-1]).feed(place))
+        verdict = done.verdict
+        assert (done.keep, verdict.cached_len) == (one.length, one.length + len(done.path)) or not fed.parents
+        assert verdict.base_len == one.length
+        one.ids += verdict.tokens
+        one.finish = verdict.finish
+        assert one.ids[len(PROMPT) :] == text[: one.length - len(PROMPT)]
+    assert one.ids[len(PROMPT) :] == text
+    assert one.finish == ("stop" if text[-1] in stop_ids else "length")

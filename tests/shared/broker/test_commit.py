@@ -80,6 +80,41 @@ async def test_a_device_that_drafts_again_gets_all_tokens_it_lacks(
     ]  # that of its row, whatever the device gets
 
 
+async def test_a_device_that_grows_a_tree_gets_every_step_at_once(world: World, receivers: Receivers) -> None:
+    """With the tokens that it lacks; and with a session that is kept without its help it gets them in blocks."""
+    await open_session(world.broker)
+    await world.broker.sessions.commit("v", "", [idle(4, 10)])
+    await world.broker.sessions.commit("v", "", [idle(5, 11, keeps=True, tree=6)])
+    await world.broker.sessions.commit("v", "", [idle(6, 12, 13, keeps=True, tree=6)])
+    await world.broker.sessions.commit("v", "", [idle(8, 14, keeps=True)])
+    device, gateway, scheduler = await receivers.all()
+    assert [(sent.base_len, sent.tokens, sent.tree, sent.keeps) for sent in device] == [
+        (4, (10, 11), 6, True),
+        (6, (12, 13), 6, True),
+    ]
+    for copies in (gateway, scheduler):
+        assert [(sent.base_len, sent.tree, sent.keeps) for sent in copies] == [
+            (4, 0, False),
+            (5, 6, True),
+            (6, 6, True),
+            (8, 0, True),
+        ]
+
+
+async def test_an_answer_from_the_log_does_not_say_that_the_session_is_kept(
+    world: World, receivers: Receivers
+) -> None:
+    await open_session(world.broker)
+    step = idle(4, 10, keeps=True, tree=5)
+    assert await world.broker.sessions.commit("v", "", [step]) == [CommitOutcome("committed", 5)]
+    await receivers.all()
+    assert await world.broker.sessions.commit("v", "", [step]) == [CommitOutcome("answered", 5)]
+    device, gateway, (message,) = await receivers.all()
+    assert (message.base_len, message.length, message.keeps, message.tree) == (4, 5, False, 0)
+    assert [(sent.tokens, sent.keeps, sent.tree) for sent in gateway] == [((10,), False, 0)]
+    assert device == []  # it drafts nothing next
+
+
 async def test_a_device_gets_the_finish_at_once(world: World, receivers: Receivers) -> None:
     await open_session(world.broker)
     await world.broker.sessions.commit("v", "", [idle(4, 10)])

@@ -322,6 +322,8 @@ class Commands:
             finish=finish,
             status=status,
             message="why" if status == "error" else "",
+            keeps=self._pick((False, False, True)),
+            tree=self._pick((0, 0, base_len + len(tokens))),
         )
         return CommitRow(verdict, self._pick(DEVICES), self._pick(GATEWAYS))
 

@@ -96,6 +96,64 @@ def test_depth_and_size_are_bounded() -> None:
     assert wide.frontier(3) == []
 
 
+# --- nodes of a like tree ---------------------------------------------------------------------------------
+def test_grafted_nodes_have_their_numbers_places_and_scores() -> None:
+    tree = DraftTree(100)
+    tree.graft(5, (10, 11, 12, 13), (ROOT, ROOT, 5, 6), [log(0.5), log(0.25), log(0.5), 0.0])
+    assert sorted(tree.nodes) == [5, 6, 7, 8]
+    assert [tree.parent(node) for node in (5, 6, 7, 8)] == [ROOT, ROOT, 5, 6]
+    assert [tree.position(node) for node in (5, 7)] == [100, 101]
+    assert [tree.survival(node) for node in (5, 6, 7, 8)] == pytest.approx([0.5, 0.25, 0.25, 0.25])
+    assert tree.next_number == 9
+    assert tree.advance((10,)) == 5
+    tree.graft(9, (14,), (7,), [log(0.5)])
+    assert tree.path(9) == [12, 14]
+
+
+def test_nodes_that_find_no_place_are_left_out_and_their_numbers_used_up(tree: DraftTree) -> None:
+    tree.advance([10])  # the root is 0; 1 and 4 are dead, 2 and 3 its children
+    dead, root, unknown, good = 1, 0, 77, 3
+    tree.graft(5, range(20, 27), (dead, root, unknown, good, 2, good, ROOT), [-1.0] * 7)
+    assert {number: node.parent for number, node in tree.nodes.items()} == {2: 0, 3: 0, 8: 3, 9: 2}
+    assert tree.next_number == 12
+    tree.graft(20, (5,), (8,), [-1.0])
+    assert (tree.path(20), tree.next_number) == ([11, 23, 5], 21)
+
+
+def test_a_number_that_was_given_out_is_refused(tree: DraftTree) -> None:
+    for parent in (2, 99):
+        with pytest.raises(ValueError, match=r"node 4 is known|cannot be expanded"):
+            tree.graft(4, (7,), (parent,), [-1.0])
+    assert sorted(tree.nodes) == [0, 1, 2, 3, 4]
+
+
+def test_grafts_are_bounded_in_depth_and_size() -> None:
+    deep = DraftTree(5)
+    for node in range(2 * MAX_DEPTH):
+        deep.graft(node, (1,), (node - 1,), [-0.1])
+    assert sorted(deep.nodes) == list(range(MAX_DEPTH))
+    wide = DraftTree(5)
+    wide.graft(0, [1] * (MAX_NODES + 1), [ROOT] * (MAX_NODES + 1), [-1.0] * (MAX_NODES + 1))
+    assert wide.nodes == {}
+    wide.graft(MAX_NODES + 1, (1,), (ROOT,), [-1.0])
+    assert len(wide.nodes) == 1
+
+
+def test_a_tree_that_is_grafted_equals_the_one_it_was_taken_from() -> None:
+    random_ = random.Random(3)
+    theirs, ours = DraftTree(1), DraftTree(1)
+    for _ in range(300):
+        node = random_.choice(theirs.frontier(4))
+        first = theirs.next_number
+        children = grow(theirs, node, 0.5, 0.3, 0.1)
+        parent = theirs.nodes[children[0]].parent
+        ours.graft(first, (10, 11, 12), [parent] * 3, [log(0.5), log(0.3), log(0.1)])
+        if random_.random() < 0.3:
+            token = random_.randrange(10, 14)
+            assert theirs.advance([token]) == ours.advance([token])
+        assert ours.nodes == theirs.nodes
+
+
 def test_random_trees_agree_with_a_plain_model() -> None:
     """Against a dictionary of paths: what is alive, its survival and its number."""
     random_ = random.Random(2)

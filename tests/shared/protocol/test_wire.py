@@ -16,6 +16,7 @@ from shared.protocol.messages import (
     Cancel,
     Close,
     Draft,
+    Grown,
     Heartbeat,
     Message,
     StagedBatch,
@@ -31,10 +32,16 @@ from tests.shared.protocol.strategies import messages, specs
 
 VERSION = bytes([limits.PROTOCOL_VERSION])
 DRAFT = Draft("s0-abc", 1, 2, 100, "pi:3", (7, 8), bytes((250, 9)), (-1, 0))
+NODES = replace(DRAFT, parents=(-1, 40), first_node=41)
+GROWN = Grown("s", 1, 100, 41, (7, 8), (-1, 40), bytes((250, 9)))
+ROW = StagedRow("s", 1, 1, 1, 1, 1, "", "")
+LAST = limits.MAX_POSITION
 GOLDEN = (  # what another version of this code must read and write
     (Cancel("s0-a"), "059302a473302d61a663616e63656c"),
     (Tune(4), "05920b04"),
     (DRAFT, "059c05a673302d616263010264a470693a33920708c402fa0992ff000000ff"),
+    (NODES, "059c05a673302d616263010264a470693a33920708c402fa0992ff28000029"),
+    (StagedBatch(1, 2, (), (GROWN,)), "0595070102909197a17301642992070892ff28c402fa09"),
 )
 
 
@@ -141,6 +148,14 @@ def test_a_message_with_one_wrong_field_is_refused_or_a_message(
     refused_or_valid(VERSION + msgpack.packb(array))
 
 
+@given(st.lists(any_value(), max_size=7), st.integers(0, 7))
+def test_hostile_nodes_in_a_batch_are_refused_or_a_message(values: list[object], kept: int) -> None:
+    """Any fields in place of a few of a good one's."""
+    fields_of_one = (grown_array()[:kept] + values)[:7]
+    for nested in ([fields_of_one], [grown_array(), fields_of_one], fields_of_one):
+        refused_or_valid(VERSION + msgpack.packb([Tag.STAGED, 1, 1, [], nested]))
+
+
 @given(st.binary(max_size=100))
 def test_logs_are_checked_as_well(data: bytes) -> None:
     for decode in (wire.decode_spec, wire.decode_logprobs):
@@ -156,6 +171,10 @@ def refused_or_valid(data: bytes) -> None:
         assert wire.decode(wire.encode(message)) == message or "nan" in repr(message)
 
 
+def grown_array() -> list[object]:
+    return ["s", 1, 100, 41, [7], [-1], b"a"]
+
+
 REFUSED = {
     "protocol version missing": b"",
     "protocol version 3": b"\x03" + wire.encode(DRAFT)[1:],
@@ -169,6 +188,10 @@ REFUSED = {
     "unknown message tag tuple": VERSION + b"\x91" * 900 + b"\x90",
     "not msgpack: .*unhashable": VERSION + b"\x92\x05\x81\x80\x01",
     "Draft with 1 fields; expected 11": VERSION + msgpack.packb([Tag.DRAFT, 1]),
+    "StagedBatch.grown: ": VERSION + msgpack.packb([Tag.STAGED, 1, 1, [], 5]),
+    r"StagedBatch.grown.0": VERSION + msgpack.packb([Tag.STAGED, 1, 1, [], [5]]),
+    r"StagedBatch.grown.1": VERSION + msgpack.packb([Tag.STAGED, 1, 1, [], [grown_array(), ["s"]]]),
+    r"StagedBatch with 3 fields; expected 4": VERSION + msgpack.packb([Tag.STAGED, 1, 1, []]),
     "at most 1048576": VERSION + bytes(limits.MAX_MESSAGE_BYTES),
 }
 
@@ -207,6 +230,25 @@ OUT_OF_RANGE: list[tuple[Message, str]] = [
     (Tune(0), r"Tune.threads"),
     (StagedBatch(1, 1, (StagedRow("s", 1, 1, 1, 1, 65, "", ""),)), r"StagedBatch.rows.0.next_k"),
     (StagedBatch(1, 1, (StagedRow("s", 1, 1, 1, 1, 1, "", ""),) * 513), r"StagedBatch.rows"),
+    (StagedBatch(1, 1, (replace(ROW, tree="all"),)), r"StagedBatch.rows.0.tree"),  # type: ignore[arg-type]
+    (StagedBatch(1, 1, (replace(ROW, tree=True),)), r"StagedBatch.rows.0.tree"),  # type: ignore[arg-type]
+    (replace(NODES, first_node=-2), r"Draft.first_node"),
+    (replace(NODES, first_node=LAST + 1), r"Draft.first_node"),
+    (replace(NODES, first_node=True), r"Draft.first_node"),
+    (replace(NODES, parents=(-1, LAST + 1)), r"Draft.parents.1"),
+    (replace(NODES, parents=(0,) * 65), r"Draft.parents"),
+    (StagedBatch(1, 1, (), (replace(GROWN, session=""),)), r"StagedBatch.grown.0.session"),
+    (StagedBatch(1, 1, (), (GROWN, replace(GROWN, tree=LAST + 1))), r"StagedBatch.grown.1.tree"),
+    (StagedBatch(1, 1, (), (replace(GROWN, first_node=-2),)), r"StagedBatch.grown.0.first_node"),
+    (StagedBatch(1, 1, (), (replace(GROWN, tokens=(1, -1)),)), r"StagedBatch.grown.0.tokens.1"),
+    (StagedBatch(1, 1, (), (replace(GROWN, tokens=(1,) * 65),)), r"StagedBatch.grown.0.tokens"),
+    (StagedBatch(1, 1, (), (replace(GROWN, survival=bytes(65)),)), r"StagedBatch.grown.0.survival"),
+    (StagedBatch(1, 1, (), (replace(GROWN, survival="a"),)), r"StagedBatch.grown.0.survival"),  # type: ignore[arg-type]
+    (StagedBatch(1, 1, (), (GROWN,) * 513), r"StagedBatch.grown"),
+    (StagedBatch(1, 1, (), (ROW,)), r"StagedBatch.grown"),  # type: ignore[arg-type]
+    (Verdict("s", 1, 1, 1, (), 1, tree=LAST + 1), r"Verdict.tree"),
+    (Verdict("s", 1, 1, 1, (), 1, tree=-1), r"Verdict.tree"),
+    (Verdict("s", 1, 1, 1, (), 1, tree=False), r"Verdict.tree"),
     (Verdict("s", 1, 1, 1, (), 1, logprobs=((0.5, (1,) * 21, ()),)), r"Verdict.logprobs"),
 ]
 

@@ -49,6 +49,7 @@ def test_own_control_groups_of_both_versions() -> None:
     assert own_groups(lines) == [Path("/sys/fs/cgroup/memory/a/b"), Path("/sys/fs/cgroup/c")]
 
 
+@pytest.mark.slow
 def test_the_limit_holds_and_leaves_nothing_behind() -> None:
     limit = memory_limit()
     try:

@@ -128,7 +128,7 @@ class Gateway:
 
     def __init__(self, server: MemoryServer) -> None:
         self._broker = MemoryBroker(server)
-        self._told: dict[int, int] = {}
+        self._read: dict[int, int] = {}
 
     async def run(self) -> None:
         """Read until it is cancelled. A token that is told again has to be the same."""
@@ -138,29 +138,29 @@ class Gateway:
                 last = entry.id
                 verdict = wire.decode_as(Verdict, entry.data)
                 for at, token in enumerate(verdict.tokens, start=verdict.base_len):
-                    assert self._told.setdefault(at, token) == token
+                    assert self._read.setdefault(at, token) == token
 
     @property
     def text(self) -> tuple[int, ...]:
         """In the order of the positions."""
-        return tuple(token for _, token in sorted(self._told.items()))
+        return tuple(token for _, token in sorted(self._read.items()))
 
 
 @dataclass(frozen=True)
-class Told:
+class Outcome:
     """What came out. groups: that were formed; started: processes by rank."""
 
     text: tuple[int, ...]
-    told: tuple[int, ...]
+    streamed: tuple[int, ...]
     fallen: Sequence[Death]
     groups: int
     started: dict[int, int]
 
 
-def play(world: World, plan: ModelPlan, deaths: Sequence[Death], trees: bool) -> Told:
+def play(world: World, plan: ModelPlan, deaths: Sequence[Death], trees: bool) -> Outcome:
     """One session's text while ranks die."""
 
-    async def main() -> Told:
+    async def main() -> Outcome:
         server = MemoryServer()
         group = MortalGroup(world.settings(trees), plan, server, deaths)
         running = asyncio.ensure_future(group.run())
@@ -176,7 +176,7 @@ def play(world: World, plan: ModelPlan, deaths: Sequence[Death], trees: bool) ->
             await running
         assert not reading.done()
         reading.cancel()
-        return Told(
+        return Outcome(
             text,
             gateway.text,
             group.fate.fallen,
@@ -191,7 +191,7 @@ def survives(world: World, deaths: Sequence[Death], trees: bool) -> None:
     """The text, and what the gateway is told, is the target's own; only those that died started anew."""
     came = play(world, model_plan(world.settings(trees)), deaths, trees)
     assert came.text == world.text
-    assert came.told == world.text
+    assert came.streamed == world.text
     assert list(came.fallen) == list(deaths)
     assert came.groups == 1 + len(deaths)
     assert came.started == {
@@ -222,7 +222,9 @@ def test_at_each_point_of_a_step(point: str, rank: int, trees: bool, world: Worl
 
 @TREES
 @RANKS
-@pytest.mark.parametrize("point", ["unsent", "sent", "computed"])
+@pytest.mark.parametrize(
+    "point", ["sent", *(pytest.param(point, marks=SLOW) for point in ("unsent", "computed"))]
+)
 def test_in_the_middle_of_prefill(point: str, rank: int, trees: bool, world: World) -> None:
     survives(world, [Death(rank, point, 2)], trees)
 

@@ -1,18 +1,20 @@
 """Trees decided piece by piece in a pipeline give the target's own text, whatever is drafted."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from services.verifier.core import VerifiedSession
 from services.verifier.trees.core_tree_drafter import CoreTreeDrafter
+from services.verifier.trees.piece_flow import PieceFlow
 from services.verifier.trees.tree_engine import TreeEngine
-from shared.compute.compute import InlineCompute
+from shared.compute.compute import Compute, InlineCompute
 from shared.compute.target import TargetRow
 from shared.compute.tree_drafter import TreeDrafter
+from shared.planning.pieces import StageLaw
 from shared.protocol.messages import StagedRow, Verdict
 from shared.protocol.session import SessionSpec
 from shared.speculative.params import SamplingParams
@@ -20,8 +22,9 @@ from tests.services.verifier.stages.rings import Pipeline, pipeline, saved
 from tests.services.verifier.tiny import VOCAB, configs, target
 from tests.services.verifier.trees.scripted import ScriptedTreeDrafter
 
+T = TypeVar("T")
 PROMPTS = {f"s{i}": tuple(range(3 + i, 14 + 3 * i)) for i in range(8)}
-EMITTED = 24
+EMITTED = 16
 
 
 def sampling(session: str) -> SamplingParams:
@@ -94,17 +97,17 @@ def staged(session: str) -> StagedRow:
     return StagedRow(session, 1, 0, length, length, 0, "", "g:1", free=4, tree="core")
 
 
-def engine_of(piped: Pipeline, drafter: TreeDrafter, log: Log) -> TreeEngine:
+def engine_of(piped: Pipeline, drafter: TreeDrafter, log: Log, compute: Compute | None = None) -> TreeEngine:
     """An engine with pieces of five rows, three under way."""
     return TreeEngine(
         piped.target,
         piped.ring,
-        InlineCompute(),
+        compute or InlineCompute(),
         drafter,
         asyncio.Lock(),
         log.commit,
         lambda chances, _: min(5, len(chances)),
-        3,
+        PieceFlow(StageLaw(0.0, 0.0), 3),
     )
 
 
@@ -141,6 +144,7 @@ async def test_the_text_is_the_targets_own(
             assert log.commits < users * EMITTED  # several tokens a step
 
 
+@pytest.mark.slow
 async def test_a_small_model_at_the_core_drafts(tmp_path: Path) -> None:
     config, sessions = configs()["llama"], list(PROMPTS)[:3]
     texts = {session: alone(config, session) for session in sessions}
@@ -172,6 +176,32 @@ async def test_a_session_is_given_back_in_the_middle_and_goes_on_as_rows(tmp_pat
             row = TargetRow(session, start, tuple(ids[start:]), len(ids) - start, True, sampling(session))
             ids += (await piped.forward([row]))[0].tokens
         assert tuple(ids) == text
+        running.cancel()
+
+
+class YieldingCompute(InlineCompute):
+    """Lets others run before every call, as a thread does."""
+
+    async def run(self, fn: Callable[[], T], cost_s: float = 0.0) -> T:
+        await asyncio.sleep(0)
+        return await super().run(fn, cost_s)
+
+
+async def test_who_takes_a_session_back_finds_all_that_was_decided_in_the_log(tmp_path: Path) -> None:
+    """Also when that happens between a decision and its commit."""
+    config, session = configs()["llama"], "s1"
+    text = alone(config, session)
+    async with pipeline(saved(config, tmp_path), config, (2, 2)) as piped:
+        log = Log([session])
+        engine = engine_of(piped, ScriptedTreeDrafter({session: text}, VOCAB, 0.8), log, YieldingCompute())
+        engine.open(staged(session), await prefill(piped, session))
+        running = asyncio.ensure_future(engine.run())
+        tree = engine._open[session].tree
+        while len(tree.ids) < len(PROMPTS[session]) + 6:
+            await asyncio.sleep(0)
+        assert len(log.texts[session]) < len(tree.ids)  # decided, and not committed yet
+        await engine.close(session)
+        assert log.texts[session] == tree.ids
         running.cancel()
 
 

@@ -129,7 +129,7 @@ def test_a_decision_between_turns_removes_what_stages_hold() -> None:
     assert play(LAW, work) == [None, None, tuple(rows(1))]
 
 
-@pytest.mark.parametrize("method", ["c", "e", "f"])
+@pytest.mark.parametrize("method", [*(pytest.param(m, marks=pytest.mark.slow) for m in ("c", "e")), "f"])
 def test_methods_are_as_fast_as_over_the_modelled_ring(method: str) -> None:
     law = LAWS["edge"](3, 0.3)
     made = METHODS[method].make(law, 0.75, 1)

@@ -12,7 +12,7 @@ MIN_SURVIVAL: Final = 0.01  # of a node that is sent: less does not pay for its 
 
 
 @dataclass(slots=True)
-class AskedDraft:
+class RequestedDraft:
     """A request under way. since: arrival of its cause; started: of its computing, on the loop's clock (s).
 
     A request for k tokens may take k decodes, each of which expands the likeliest leaf. The k + siblings likeliest

@@ -259,12 +259,13 @@ class State:
         verified, so that the pass counts alone.
         """
         load = verifier.load()
-        rows = [(1 + k, round(load.cached))] * max(1, round(load.rows))
-        round_ms, row_ms = load.law.cost_ms(rows), load.law.per_token_ms
+        users = max(1, round(load.rows))
+        round_ms = load.law.cost_ms([(1 + k, round(load.cached))] * users)
         if len(load.sessions) == 1:
             round_ms += 1e3 * (k * view.draft_s_per_token + view.link_s)
         second = self.estimates.device(view.device).second.value
-        return max(0, min(siblings_worth(k, view.alpha, second, row_ms, round_ms), view.remaining - 2 - k, k))
+        worth = siblings_worth(k, view.alpha, second, load.law.per_token_ms, round_ms, users)
+        return max(0, min(worth, view.remaining - 2 - k, k))
 
     def passes_of(self, verifier: str) -> int:
         """Passes that a verifier may have under way, as its heartbeat says."""

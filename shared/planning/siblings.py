@@ -9,9 +9,10 @@ from typing import Final
 MARGIN: Final = 1.25  # a row has to bring so many times its cost, since both are estimates
 
 
-def siblings_worth(k: int, alpha: float, second: float, row_ms: float, round_ms: float) -> int:
+def siblings_worth(k: int, alpha: float, second: float, row_ms: float, round_ms: float, users: int) -> int:
     """Nodes to add to a chain of k. alpha: probability that a drafted token is accepted; second: that a second
-    candidate is right where the first is not. row_ms: cost of one more token in a pass; round_ms: time of a round.
+    candidate is right where the first is not. row_ms: cost of one more token in a pass, for which all its users wait;
+    round_ms: time of a round.
     """
     wrong = 1 - alpha
     shares = (second, (1 - second) * second)
@@ -19,7 +20,7 @@ def siblings_worth(k: int, alpha: float, second: float, row_ms: float, round_ms:
     tokens = sum(alpha**depth for depth in range(k + 1))
     count = 0
     for gain in gains:
-        if gain * round_ms < MARGIN * row_ms * tokens:
+        if gain * round_ms < MARGIN * row_ms * tokens * users:
             break
         tokens, round_ms, count = tokens + gain, round_ms + row_ms, count + 1
     return count

@@ -13,7 +13,7 @@ from simulator.stages.modelled_block import ROW
 
 
 class ModelledOuterLayers:
-    """See Ends. head: its law."""
+    """See OuterLayers. head: its law."""
 
     def __init__(self, vocab: int, head: StageLaw) -> None:
         self.rows = vocab

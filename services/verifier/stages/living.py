@@ -15,7 +15,7 @@ def tokens_of(rows: Sequence[PieceRow]) -> int:
     return sum(row.count for row in rows)
 
 
-def bury(piece: Piece, dead: Collection[int]) -> Piece:
+def leave_out(piece: Piece, dead: Collection[int]) -> Piece:
     """The piece without these tokens as well. Unknown ones are ignored, and all if its hidden rows do not fit."""
     before, count = set(piece.dead), tokens_of(piece.rows)
     now = before | {token for token in dead if token < count}
@@ -41,12 +41,12 @@ def living_rows(piece: Piece) -> list[PieceRow]:
         for lives, run in groupby(range(row.count), key=lambda at: begin + at not in dead):
             if lives:
                 places = list(run)
-                rows.append(_part(row, places[0], places[-1] + 1))
+                rows.append(_cut_row(row, places[0], places[-1] + 1))
         begin += row.count
     return rows
 
 
-def _part(row: PieceRow, first: int, last: int) -> PieceRow:
+def _cut_row(row: PieceRow, first: int, last: int) -> PieceRow:
     """A row's tokens from first to last, the latter excluded."""
     if (first, last) == (0, row.count):
         return row

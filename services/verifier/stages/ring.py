@@ -117,7 +117,7 @@ class Ring:
         self.timeline.sent(piece.number)
         await self._outbound.send(piece)
 
-    async def bury(self, number: int, tokens: Sequence[int]) -> None:
+    async def leave_out(self, number: int, tokens: Sequence[int]) -> None:
         """Say that tokens of a piece under way need not be computed any more. Raises LinkBroken."""
         await self._outbound.send(Dead(number, tuple(tokens)))
 

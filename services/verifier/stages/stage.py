@@ -14,7 +14,7 @@ from typing import Final, NoReturn, Protocol, TypeVar
 import structlog
 
 from services.verifier.stages.link import LAST_S, Inbound, LinkBroken, Outbound
-from services.verifier.stages.living import bury, tokens_of
+from services.verifier.stages.living import leave_out, tokens_of
 from services.verifier.stages.messages import (
     Assign,
     Beat,
@@ -149,7 +149,7 @@ class Stage:
                 case Beat():
                     await self._outbound.send(Beat(message.stamp_us, (*message.stages, self._now())))
                 case Dead():
-                    await self._bury(message)
+                    await self._leave_out(message)
                 case Ready() if not ready:
                     ready = True
                     self._waiting.put_nowait(message)
@@ -173,7 +173,7 @@ class Stage:
                 await self._outbound.send(piece)
                 continue
             self._begun, self._computed = loop.time(), piece.number
-            piece = bury(piece, self._dead.pop(piece.number, ()))
+            piece = leave_out(piece, self._dead.pop(piece.number, ()))
             try:
                 hidden = await self._compute.run(partial(block.run, piece), self._cost_s(piece))
             except Exception as error:  # whatever torch raises: the KV is no longer what rank 0 thinks
@@ -189,7 +189,7 @@ class Stage:
             )
         await self._outbound.send(End())
 
-    async def _bury(self, dead: Dead) -> None:
+    async def _leave_out(self, dead: Dead) -> None:
         """Remember what need not be computed, and tell the next stage. A piece may come later than its dead."""
         if dead.number > self._computed and (dead.number in self._dead or len(self._dead) < MAX_WAITING):
             self._dead.setdefault(dead.number, set()).update(dead.tokens)

@@ -51,11 +51,11 @@ class _Open:
 
 @dataclass(frozen=True, slots=True)
 class _UnderWay:
-    """A piece. buried: its tokens that the stages were told to leave out."""
+    """A piece. left_out: its tokens that the stages were told to leave out."""
 
     launched: Launched
     parts: tuple[tuple[_Open, SentPiece], ...]
-    buried: set[int] = field(default_factory=set)
+    left_out: set[int] = field(default_factory=set)
 
     def newly_dead(self, open_: Mapping[str, _Open]) -> list[int]:
         """Tokens, counted as the stages count them, that need not be computed any more. open_: sessions by name.
@@ -70,11 +70,11 @@ class _UnderWay:
             died += [
                 begin + at
                 for at, node in enumerate(sent.nodes)
-                if begin + at not in self.buried
+                if begin + at not in self.left_out
                 and node != opened.tree.tree.root
                 and (gone or not opened.tree.lives(node))
             ]
-        self.buried.update(died)
+        self.left_out.update(died)
         return died
 
     @property
@@ -213,7 +213,7 @@ class TreeEngine:
                 await self._take(opened, sent, choices)
         for flight in self._under_way:
             if died := flight.newly_dead(self._open):
-                await self._ring.bury(flight.launched.number, died)
+                await self._ring.leave_out(flight.launched.number, died)
         return True
 
     async def _take(self, opened: _Open, sent: SentPiece, choices: dict[str, Choices]) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.verifier.stages.block import Block, from_bytes, to_bytes
-from services.verifier.stages.living import bury, filled, living_rows, tokens_of
+from services.verifier.stages.living import filled, leave_out, living_rows, tokens_of
 from services.verifier.stages.messages import Piece, PieceRow
 from services.verifier.stages.parts import load_block
 from tests.services.verifier.stages.rings import CPU, saved
@@ -30,12 +30,14 @@ def piece(*rows: PieceRow, dead: tuple[int, ...] = ()) -> Piece:
 
 
 def test_hidden_rows_of_the_dead_go() -> None:
-    left = bury(piece(CHAIN, TREE), [9, 5, 99])
+    left = leave_out(piece(CHAIN, TREE), [9, 5, 99])
     assert left.dead == (5, 9)
     assert left == piece(CHAIN, TREE, dead=(5, 9))
-    assert bury(left, [5]) is left
-    assert bury(left, [6, 9]) == piece(CHAIN, TREE, dead=(5, 6, 9))
-    assert bury(replace(left, hidden=b"odd"), [7]) == replace(left, hidden=b"odd")  # the block refuses it
+    assert leave_out(left, [5]) is left
+    assert leave_out(left, [6, 9]) == piece(CHAIN, TREE, dead=(5, 6, 9))
+    assert leave_out(replace(left, hidden=b"odd"), [7]) == replace(
+        left, hidden=b"odd"
+    )  # the block refuses it
 
 
 def test_a_row_becomes_one_for_each_run_of_its_tokens() -> None:
@@ -55,7 +57,7 @@ def test_a_row_becomes_one_for_each_run_of_its_tokens() -> None:
 
 @given(st.sets(st.integers(0, 13)))
 def test_what_is_left_out_is_filled_with_what_is_left(dead: set[int]) -> None:
-    left = bury(piece(CHAIN, TREE, OPEN), dead)
+    left = leave_out(piece(CHAIN, TREE, OPEN), dead)
     whole = filled(left.hidden, 14, left.dead)
     if len(dead) == 14:
         assert whole == b""
@@ -101,7 +103,7 @@ def test_the_living_come_out_alike_and_leave_the_same_kv(
     assert whole.run(first) == lean.run(first)
     sent = Piece(2, (), (), (CHAIN, TREE, OPEN), to_bytes(hidden))
     dead = {4 + at for at in descendants(TREE, in_tree)} | {10 + at for at in descendants(OPEN, in_open)}
-    left = bury(sent, dead)
+    left = leave_out(sent, dead)
     full = from_bytes(whole.run(sent), HIDDEN, torch.float32)
     part = from_bytes(lean.run(left), HIDDEN, torch.float32)
     living = [token for token in range(14) if token not in dead]

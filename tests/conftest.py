@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,14 @@ settings.register_profile("any machine", deadline=None)  # an example takes as l
 settings.load_profile("any machine")
 if "PYTEST_XDIST_WORKER" in os.environ:  # torch's threads would wait for each other beside other tests
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+gc.disable()  # until all tests are collected: nearly all that imports make stays
+
+
+def pytest_collection_finish() -> None:
+    """From here on the garbage collector looks at what tests make, not at a million objects of modules."""
+    gc.enable()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -18,6 +18,7 @@ from services.verifier.stages.stage_law import pieces_in_flight, rows_worth_send
 from services.verifier.stages.stage_metrics import StageMetrics
 from services.verifier.trees.piece_flow import PieceFlow
 from services.verifier.trees.tree_engine import TreeEngine
+from services.verifier.trees.tree_metrics import TreeMetrics
 from services.verifier.verifier import Verifier
 from shared.broker.contract import Broker
 from shared.compute.compute import Compute
@@ -123,6 +124,7 @@ class FrontRank:
                 partial(rows_worth_sending, law),
                 PieceFlow(law, pieces_in_flight(assigned.layers, ring.facts)),
             )
+            registry.register(TreeMetrics(passes.engine))
             trees = group.create_task(passes.engine.run())
             await verifier.run(stop)
             trees.cancel()

@@ -53,6 +53,7 @@ class Ring:
         self._gone = False
         self.states: tuple[StageState, ...] = ()  # as of the last beat
         self.round_trip_us = 0  # of the last beat
+        self.left_out = 0  # tokens that not all stages computed, since they were dead
         self.facts: Sequence[Facts] = ()  # of all ranks, once they have agreed
         self.pace = Pace()
         self.timeline = PieceTimeline()
@@ -145,6 +146,7 @@ class Ring:
         while True:
             match await self._receive(SILENCE_S):
                 case Result() as result:
+                    self.left_out += len(result.dead)
                     self.timeline.returned(result.number, result.times_us)
                     future = self._results.get(result.number)
                     if future is not None and not future.done():

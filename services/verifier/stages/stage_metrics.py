@@ -51,6 +51,11 @@ class StageMetrics(Collector):
         for state in states:
             sent.add_metric([str(state.rank)], state.sent_bytes)
         yield sent
+        yield CounterMetricFamily(
+            f"{NAME}_left_out_tokens",
+            "Tokens of returned pieces that not all stages computed, since they were dead",
+            value=self._ring.left_out,
+        )
         yield GaugeMetricFamily(
             f"{NAME}_stage_round_trip_seconds",
             "A beat's time around the ring, in seconds",

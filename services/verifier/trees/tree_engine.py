@@ -154,6 +154,10 @@ class TreeEngine:
         self._changed.set()
         return ""
 
+    def sizes(self) -> list[int]:
+        """Drafted nodes that are alive, of each open session."""
+        return [len(one.tree.tree.nodes) for one in self._open.values()]
+
     async def close(self, session: str) -> None:
         """Give a session back: its tree is dropped, and all that it decided is in the log, or refused."""
         async with self.planning:  # no piece of it is being made

@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from scipy import stats
 
 from shared.speculative.draw import K, candidates, draw, pick
 from shared.speculative.noise import F64, position_key
@@ -50,6 +49,8 @@ def exact(logits: npt.NDArray[np.float32], params: SamplingParams) -> F64:
 
 def p_value(drawn: npt.NDArray[np.int64], probabilities: F64) -> float:
     """p-value of Pearson's chi-square test; tokens expected less than ten times share a cell."""
+    from scipy import stats  # a second to import, so only where it is used
+
     counts = np.bincount(drawn, minlength=probabilities.size)
     assert counts[probabilities == 0].sum() == 0, "a token that was cut away was drawn"
     expected = probabilities * drawn.size
@@ -103,6 +104,8 @@ def test_the_bucket_wins_often_where_the_test_says_so() -> None:
 
 
 def test_neighbouring_positions_are_independent() -> None:
+    from scipy import stats
+
     logits = np.log(np.array([0.4, 0.3, 0.2, 0.1]))
     params = SamplingParams(seed=21, vocab=4, temperature=1.0)
     x = np.array([draw(logits, params, t) for t in range(20_001)])
@@ -115,6 +118,8 @@ def test_neighbouring_positions_are_independent() -> None:
 
 
 def test_neighbouring_seeds_are_independent() -> None:
+    from scipy import stats
+
     logits = np.log(np.array([0.4, 0.3, 0.2, 0.1]))
     x = np.array(
         [draw(logits, SamplingParams(seed=s, vocab=4, temperature=1.0), 5) for s in range(20_000)]

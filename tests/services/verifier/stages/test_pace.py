@@ -55,6 +55,7 @@ def test_metrics_are_those_of_the_last_beat() -> None:
     registry.register(StageMetrics(ring))
     assert registry.get_sample_value("outrider_verifier_stage_sent_bytes_total", {"stage": "0"}) == 0
     ring.states, ring.round_trip_us = (state(1, 1500, 10), state(2, 500, 10)), 2500
+    ring.left_out = 6
     figures = {
         "stage_layers": 7,
         "stage_busy_seconds_total": 1.5,
@@ -66,3 +67,4 @@ def test_metrics_are_those_of_the_last_beat() -> None:
     for name, value in figures.items():
         assert registry.get_sample_value(f"outrider_verifier_{name}", {"stage": "1"}) == value
     assert registry.get_sample_value("outrider_verifier_stage_round_trip_seconds") == 0.0025
+    assert registry.get_sample_value("outrider_verifier_left_out_tokens_total") == 6

@@ -112,7 +112,7 @@ async def test_the_text_is_the_targets_own(
 ) -> None:
     """At temperatures 0, 0.7 and 1, one after the other session."""
     config, sessions = configs()["llama"], list(PROMPTS)[:3]
-    texts = {session: alone(config, session) for session in sessions}
+    texts = {session: alone("llama", session) for session in sessions}
     async with pipeline(saved(config, tmp_path), config, (1, 3), kv_tokens=2048) as piped:
         device = Device(ScriptedTreeDrafter(texts, VOCAB, right), lost, repeated, late)
         log = Heard(sessions, device)
@@ -129,7 +129,7 @@ async def test_the_text_is_the_targets_own(
 @pytest.mark.parametrize("name", ["gemma2", "qwen3, sliding"])
 async def test_other_families(name: str, tmp_path: Path) -> None:
     config, sessions = configs()[name], list(PROMPTS)[:3]
-    texts = {session: alone(config, session) for session in sessions}
+    texts = {session: alone(name, session) for session in sessions}
     async with pipeline(saved(config, tmp_path), config, (1, 1, 1, 1), kv_tokens=2048) as piped:
         device = Device(ScriptedTreeDrafter(texts, VOCAB, 0.7), 0.05, 0.1, 0.1)
         log = Heard(sessions, device, delay=9)
@@ -139,7 +139,7 @@ async def test_other_families(name: str, tmp_path: Path) -> None:
 
 async def test_a_device_that_sends_nothing_leaves_the_target_alone(tmp_path: Path) -> None:
     config, session = configs()["llama"], "s1"
-    text = alone(config, session)
+    text = alone("llama", session)
     async with pipeline(saved(config, tmp_path), config, (2, 2)) as piped:
         device = Device(ScriptedTreeDrafter({session: text}, VOCAB, 1.0), lost=1.0)
         log = Heard([session], device)
@@ -189,7 +189,7 @@ async def test_a_core_that_drafts_itself_takes_nothing_from_a_device(tmp_path: P
 
 async def test_a_session_is_given_back_in_the_middle_and_its_nodes_come_too_late(tmp_path: Path) -> None:
     config, session = configs()["llama"], "s2"
-    text = alone(config, session)
+    text = alone("llama", session)
     async with pipeline(saved(config, tmp_path), config, (1, 2, 1)) as piped:
         device = Device(ScriptedTreeDrafter({session: text}, VOCAB, 0.8))
         log = Heard([session], device)
@@ -219,7 +219,7 @@ async def test_a_session_is_given_back_in_the_middle_and_its_nodes_come_too_late
 async def test_a_tree_may_begin_after_a_row_with_a_draft(tmp_path: Path) -> None:
     """Such a row's tokens are no nodes of the tree."""
     config, session = configs()["llama"], "s1"
-    text = alone(config, session)
+    text = alone("llama", session)
     length = len(PROMPTS[session]) + 3
     async with pipeline(saved(config, tmp_path), config, (2, 2)) as piped:
         device = Device(ScriptedTreeDrafter({session: text}, VOCAB, 0.9))

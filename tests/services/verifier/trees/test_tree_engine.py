@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
 
@@ -44,9 +45,10 @@ def spec(session: str) -> SessionSpec:
     )
 
 
-def alone(config: Any, session: str) -> tuple[int, ...]:
-    """The target's own text, one token a pass."""
-    one, ids = target(config), list(PROMPTS[session])
+@cache
+def alone(name: str, session: str) -> tuple[int, ...]:
+    """The text of the target with this configuration, one token a pass."""
+    one, ids = target(configs()[name]), list(PROMPTS[session])
     assert one.admit(session, ids, [], len(ids) + EMITTED)
     fed = 0
     for _ in range(EMITTED):
@@ -135,7 +137,7 @@ async def test_the_text_is_the_targets_own(
     name: str, layers: tuple[int, ...], users: int, right: float, tmp_path: Path
 ) -> None:
     config, sessions = configs()[name], list(PROMPTS)[:users]
-    texts = {session: alone(config, session) for session in sessions}
+    texts = {session: alone(name, session) for session in sessions}
     async with pipeline(saved(config, tmp_path), config, layers, kv_tokens=2048) as piped:
         log, drafter = Log(sessions), ScriptedTreeDrafter(texts, VOCAB, right)
         await run(piped, drafter, sessions, log)
@@ -147,7 +149,7 @@ async def test_the_text_is_the_targets_own(
 @pytest.mark.slow
 async def test_a_small_model_at_the_core_drafts(tmp_path: Path) -> None:
     config, sessions = configs()["llama"], list(PROMPTS)[:3]
-    texts = {session: alone(config, session) for session in sessions}
+    texts = {session: alone("llama", session) for session in sessions}
     async with pipeline(saved(config, tmp_path), config, (2, 2), kv_tokens=1024) as piped:
         log = Log(sessions)
         drafter = CoreTreeDrafter(target(config, kv_tokens=1024))  # as good as the target itself
@@ -158,7 +160,7 @@ async def test_a_small_model_at_the_core_drafts(tmp_path: Path) -> None:
 
 async def test_a_session_is_given_back_in_the_middle_and_goes_on_as_rows(tmp_path: Path) -> None:
     config, session = configs()["llama"], "s1"
-    text = alone(config, session)
+    text = alone("llama", session)
     async with pipeline(saved(config, tmp_path), config, (1, 2, 1)) as piped:
         log = Log([session])
         engine = engine_of(piped, ScriptedTreeDrafter({session: text}, VOCAB, 0.8), log)
@@ -190,7 +192,7 @@ class YieldingCompute(InlineCompute):
 async def test_who_takes_a_session_back_finds_all_that_was_decided_in_the_log(tmp_path: Path) -> None:
     """Also when that happens between a decision and its commit."""
     config, session = configs()["llama"], "s1"
-    text = alone(config, session)
+    text = alone("llama", session)
     async with pipeline(saved(config, tmp_path), config, (2, 2)) as piped:
         log = Log([session])
         engine = engine_of(piped, ScriptedTreeDrafter({session: text}, VOCAB, 0.8), log, YieldingCompute())
@@ -207,7 +209,7 @@ async def test_who_takes_a_session_back_finds_all_that_was_decided_in_the_log(tm
 
 async def test_a_step_that_is_not_committed_ends_its_tree_alone(tmp_path: Path) -> None:
     config, sessions = configs()["qwen2"], ["s0", "s1"]
-    texts = {session: alone(config, session) for session in sessions}
+    texts = {session: alone("qwen2", session) for session in sessions}
     async with pipeline(saved(config, tmp_path), config, (2, 2)) as piped:
         log = Log(sessions, refuse=[3])
         engine = engine_of(piped, ScriptedTreeDrafter(texts, VOCAB, 0.7), log)
@@ -226,7 +228,7 @@ async def test_a_step_that_is_not_committed_ends_its_tree_alone(tmp_path: Path) 
 
 async def test_sessions_without_room_are_dropped_and_the_others_go_on(tmp_path: Path) -> None:
     config, sessions = configs()["llama"], ["s0", "s1", "s2"]
-    texts = {session: alone(config, session) for session in sessions}
+    texts = {session: alone("llama", session) for session in sessions}
     async with pipeline(saved(config, tmp_path), config, (2, 2), kv_tokens=64) as piped:
         log = Log(["s0"])  # the oldest always makes progress
         engine = engine_of(piped, ScriptedTreeDrafter(texts, VOCAB, 0.5), log)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from shared.planning.pieces import PipelineLaw
-from shared.speculative.draft_tree import Decision
+from simulator.pipeline.draft_tree import Decision
 from simulator.pipeline.rank_zero import RankZero
 from simulator.pipeline.ring import Ring, Row, TurnRing
 from simulator.pipeline.session import Session

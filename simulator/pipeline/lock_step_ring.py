@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from shared.planning.pieces import PipelineLaw
-from shared.speculative.draft_tree import Decision
+from simulator.pipeline.draft_tree import Decision
 from simulator.pipeline.laws import ROW_BYTES
 from simulator.pipeline.modelled_ring import HEADER_BYTES, ID_BYTES
 from simulator.pipeline.ring import Row

@@ -6,7 +6,7 @@ from math import ceil
 from typing import Final
 
 from shared.planning.pieces import PipelineLaw
-from shared.speculative.draft_tree import Decision
+from simulator.pipeline.draft_tree import Decision
 from simulator.pipeline.laws import ROW_BYTES
 from simulator.pipeline.returned import Returned
 from simulator.pipeline.ring import Row

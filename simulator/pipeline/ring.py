@@ -7,7 +7,7 @@ running loop and nothing else, so that it runs on both.
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from shared.speculative.draft_tree import Decision
+from simulator.pipeline.draft_tree import Decision
 
 
 class Row(NamedTuple):

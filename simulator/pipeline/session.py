@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from shared.speculative.draft_tree import Decision, DraftTree
 from simulator.pipeline.acceptance import ModelledText
+from simulator.pipeline.draft_tree import Decision, DraftTree
 from simulator.pipeline.ring import Row
 
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from shared.planning.pieces import PipelineLaw, StageLaw
-from shared.speculative.draft_tree import Decision
+from simulator.pipeline.draft_tree import Decision
 from simulator.pipeline.forecast import Forecast
 from simulator.pipeline.modelled_ring import ModelledRing
 from simulator.pipeline.ring import Row

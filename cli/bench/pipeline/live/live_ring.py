@@ -10,7 +10,7 @@ from cli.bench.pipeline.live.packets import Decided, End, Piece, Report, Turn, T
 from cli.bench.pipeline.live.ports import CountingOutbound, Receiver, Sender, alongside
 from services.verifier.stages.link import Inbound
 from shared.planning.pieces import PipelineLaw
-from shared.speculative.draft_tree import Decision
+from simulator.pipeline.draft_tree import Decision
 from simulator.pipeline.returned import Returned
 from simulator.pipeline.ring import Row
 from simulator.pipeline.timeline import Timeline

@@ -14,7 +14,7 @@ from cli.bench.pipeline.live.ports import alongside
 from cli.bench.pipeline.live.stage import LiveStage
 from services.verifier.stages.link import LinkBroken, QueueLink
 from shared.planning.pieces import PipelineLaw, StageLaw
-from shared.speculative.draft_tree import Decision
+from simulator.pipeline.draft_tree import Decision
 from simulator.pipeline.laws import LAWS
 from simulator.pipeline.methods.registry import METHODS
 from simulator.pipeline.ring import Row

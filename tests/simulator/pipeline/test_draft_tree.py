@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.speculative.draft_tree import NO_PARENT, DraftTree
 from shared.speculative.rule import accept_tree
+from simulator.pipeline.draft_tree import NO_PARENT, DraftTree
 
 # Nodes as (choice of a parent among those before, token, -log-probability); few tokens, so that paths coincide.
 NODES = st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 3), st.floats(0.0, 5.0)), max_size=30)

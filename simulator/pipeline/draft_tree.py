@@ -1,5 +1,8 @@
 """The draft tree of one session while the target's answers arrive piece by piece. Pure.
 
+For the simulated methods alone: unlike the deployed `shared/compute/draft_tree.py` it merges single children into nodes
+that have some already, numbers roots too, and says which nodes died.
+
 The tree hangs from the last committed token, its root. Whoever drafts adds nodes; whoever verifies reports the target's
 own token after the root. If a child of the root has that token, the child becomes the root and everything that is not
 below it dies. Otherwise the whole tree dies and the token is the root of a new one. So the tokens that become roots are

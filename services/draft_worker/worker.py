@@ -185,6 +185,7 @@ class DraftWorker:
             rtt_us=round(self._rtt_s * 1e6),
             stamp_us=round(asyncio.get_running_loop().time() * 1e6),
             busy_us=self._computing.busy_us + self._growing.busy_us,
+            trees=self._growing.able,
             detail=self._settings.draft_model or self._settings.drafter,
         )
 

@@ -240,9 +240,8 @@ class State:
             decision = self.window.decide(view, verifier.load())
         else:
             k = self.policy.next_length(view, verifier.plan if verifier else None, now)
-            grows = self.policy.trees and self.passes_of(session.verifier) > 1
-            grower: TreeSource = "device" if can_draft else "core"
-            decision = Decision.grow(max(k, 1), grower) if grows else Decision.draft(k)
+            grower = self._grower(session, can_draft)
+            decision = Decision.grow(max(k, 1), grower) if grower else Decision.draft(k)
         if decision.by_core:
             k = max(0, min(decision.k, session.remaining - 1, limits.MAX_DRAFT))
             return Decision.grow(k, "core") if decision.mode == "tree" else Decision.fuse(k)
@@ -253,6 +252,16 @@ class State:
         if not k or not self.policy.trees or self.window is not None or verifier is None:
             return draft
         return replace(draft, siblings=self._siblings(view, verifier, k))
+
+    def _grower(self, session: ScheduledSession, can_draft: bool) -> TreeSource:
+        """Who grows a tree for the session's stages: its device, whose compute costs the core nothing, or the core."""
+        verifier = self.fleet.verifiers.get(session.verifier)
+        if not self.policy.trees or verifier is None or verifier.passes == 1:
+            return ""
+        device = self.fleet.devices.get(name_of(session.device))
+        if can_draft and device is not None and device.trees:
+            return "device"
+        return "core" if verifier.trees else ""
 
     def _siblings(self, view: SessionView, verifier: VerifierState, k: int) -> int:
         """How many nodes more than a chain of k a draft should have. Of several sessions some draft while others are

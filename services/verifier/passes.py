@@ -30,6 +30,10 @@ class Passes(Protocol):
         """What there is to say about where the layers run, for people; "" = nothing."""
         ...
 
+    def grows(self) -> bool:
+        """Whether draft trees grow here, for sessions that are kept."""
+        ...
+
     def takes(self, row: StagedRow) -> bool:
         """Whether a session could be kept after this row; see `open`."""
         ...
@@ -66,6 +70,10 @@ class OnePass:
     def __init__(self, target: TargetModel, compute: Compute) -> None:
         self._target = target
         self._compute = compute
+
+    def grows(self) -> bool:
+        """No."""
+        return False
 
     def takes(self, row: StagedRow) -> bool:
         """No: there are no stages to fill."""

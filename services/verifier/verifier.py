@@ -175,6 +175,7 @@ class Verifier:
             stamp_us=round(asyncio.get_running_loop().time() * 1e6),
             busy_us=round(self._busy_s * 1e6),
             passes=self._passes.depth,
+            trees=self._passes.grows(),
             detail=deployment.detail(self._settings, self._passes.detail()),
         )
 

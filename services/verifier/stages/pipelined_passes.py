@@ -26,6 +26,10 @@ class PipelinedPasses:
         self._ring = ring
         self._compute = compute
 
+    def grows(self) -> bool:
+        """Whether rank 0 has a drafter of trees."""
+        return self.engine is not None and self.engine.drafts
+
     def takes(self, row: StagedRow) -> bool:
         """Whether a session could be kept after this row."""
         return self.engine is not None and self.engine.takes(row)

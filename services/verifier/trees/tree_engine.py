@@ -127,6 +127,11 @@ class TreeEngine:
         self._changed = asyncio.Event()
         self._settled = asyncio.Condition()
 
+    @property
+    def drafts(self) -> bool:
+        """Whether trees grow here."""
+        return self._drafter is not None
+
     def takes(self, row: StagedRow) -> bool:
         """Whether a session could go on here after this row."""
         grows = row.tree == "device" or (row.tree == "core" and self._drafter is not None)

@@ -34,7 +34,15 @@ E = TypeVar("E", bound=Effect)
 
 def beat(role: Role, address: str, capacity: int = 8, load: int = 0, draft_us: int = 10_000) -> Heartbeat:
     name, _, generation = address.rpartition(":")
-    return Heartbeat(role, name, int(generation), capacity=capacity, load=load, draft_us_per_token=draft_us)
+    return Heartbeat(
+        role,
+        name,
+        int(generation),
+        capacity=capacity,
+        load=load,
+        draft_us_per_token=draft_us,
+        trees=role == "draft_worker",
+    )
 
 
 class Desk:
@@ -51,9 +59,10 @@ class Desk:
         verifiers: Sequence[str] = ("v:1",),
         window: str = "",
         passes: int = 1,
+        trees: bool = False,
     ) -> None:
-        """passes: that each verifier may have under way."""
-        self._passes = passes
+        """passes: that each verifier may have under way; trees: whether it grows some itself."""
+        self._passes, self._trees = passes, trees
         config = Config("scheduler", 1, max_rows, prefill_tokens, 2.0, k, 2, trace)
         self.metrics = Metrics(CollectorRegistry())
         controller = make_window(window, k) if window else None
@@ -72,7 +81,7 @@ class Desk:
         trusted: bool = True,
     ) -> None:
         drafters = [d if isinstance(d, Heartbeat) else beat("draft_worker", d) for d in devices]
-        cores = [replace(beat("verifier", v), passes=self._passes) for v in verifiers]
+        cores = [replace(beat("verifier", v), passes=self._passes, trees=self._trees) for v in verifiers]
         gateway_beats = [beat("gateway", g) for g in gateways]
         self.core.update_fleet(LiveProcesses.of(drafters, cores, gateway_beats), self.now, trusted)
         self.tick()

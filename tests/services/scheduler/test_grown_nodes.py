@@ -8,7 +8,7 @@ import pytest
 from services.scheduler.effects import Effect, ReadHead, SendToDevice, Stage
 from shared.protocol.limits import MAX_ROWS
 from shared.protocol.messages import Control, Draft, Grown, Open, StagedRow, Verdict
-from tests.services.scheduler.desk import Desk
+from tests.services.scheduler.desk import Desk, beat
 
 
 class TreeDesk(Desk):
@@ -148,11 +148,28 @@ def test_steps_tell_nothing_about_how_often_the_device_is_right(desk: TreeDesk) 
 
 # --- the sessions ---------------------------------------------------------------------------------------
 def test_who_grows_depends_on_the_device_and_on_the_verifier() -> None:
-    alone, plain = TreeDesk(devices=()), Desk("flowspec")
-    for one in (alone, plain):
-        one.submit("s")
-    assert (alone.row("s").tree, alone.row("s").next_k, alone.row("s").free) == ("core", 0, 4)
-    assert (plain.row("s").tree, plain.row("s").next_k, plain.row("s").free) == ("", 4, 0)
+    def first_row(**options: Any) -> StagedRow:
+        desk = Desk("flowspec", **options)
+        desk.submit("s")
+        return desk.row("s")
+
+    chains_only = replace(beat("draft_worker", "d:1"), trees=False)
+    rows = {
+        "its device": first_row(passes=3, trees=True),
+        "the core, without a device": first_row(passes=3, trees=True, devices=()),
+        "the core, for a device of chains": first_row(passes=3, trees=True, devices=(chains_only,)),
+        "nobody: the device drafts chains": first_row(passes=3, devices=(chains_only,)),
+        "nobody: there is no device": first_row(passes=3, devices=()),
+        "nobody: there are no stages": first_row(),
+    }
+    assert {who: (row.tree, row.next_k, row.free) for who, row in rows.items()} == {
+        "its device": ("device", 4, 0),
+        "the core, without a device": ("core", 0, 4),
+        "the core, for a device of chains": ("core", 0, 4),
+        "nobody: the device drafts chains": ("", 4, 0),
+        "nobody: there is no device": ("", 0, 0),
+        "nobody: there are no stages": ("", 4, 0),
+    }
 
 
 def test_a_session_that_is_kept_does_not_hold_up_others(desk: TreeDesk) -> None:
@@ -239,7 +256,7 @@ def test_another_device_brings_the_session_back_at_its_next_step() -> None:
     assert (desk.passed_on, desk.dropped("draft", "device")) == ([], 1)
     desk.take(desk.step("s"))
     row = desk.row("s")
-    assert (row.base_len, row.device, row.tree) == (12, new, "core")  # it has not caught up
+    assert (row.base_len, row.device, row.tree) == (12, new, "")  # it has not caught up, and the core grows none
     desk.take(desk.step("s"))  # of the old tree, committed before the row came
     assert desk.session("s").phase == "verifying"
     desk.take(desk.resync("s", "ready"), desk.answer(row, length=13))

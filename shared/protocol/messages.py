@@ -281,7 +281,9 @@ class Heartbeat:
     stamp_us: Counter = 0  # sender's monotonic clock; only comparable with other stamps of the same sender
     busy_us: Counter = 0  # compute time since the process started
     passes: Counter = 1  # that may be under way at a time (verifier)
-    trees: Flag = False  # it grows draft trees: a device, or a verifier with a drafter of its own for its stages
+    trees: Flag = (
+        False  # it grows draft trees: a device, or a verifier with a drafter of its own for its stages
+    )
     detail: Text = ""  # for users: model name, backend
 
 

@@ -256,7 +256,11 @@ def test_another_device_brings_the_session_back_at_its_next_step() -> None:
     assert (desk.passed_on, desk.dropped("draft", "device")) == ([], 1)
     desk.take(desk.step("s"))
     row = desk.row("s")
-    assert (row.base_len, row.device, row.tree) == (12, new, "")  # it has not caught up, and the core grows none
+    assert (row.base_len, row.device, row.tree) == (
+        12,
+        new,
+        "",
+    )  # it has not caught up, and the core grows none
     desk.take(desk.step("s"))  # of the old tree, committed before the row came
     assert desk.session("s").phase == "verifying"
     desk.take(desk.resync("s", "ready"), desk.answer(row, length=13))

@@ -18,13 +18,15 @@ MIN_CHUNK: Final = 16
 def on_draft(state: State, entry: str, draft: Draft, now: float) -> None:
     """Hold a draft for its session's next row, or drop it and count the reason."""
     session = state.sessions.get(draft.session)
+    if session is None:
+        state.metrics.dropped.labels("draft", "unknown").inc()
+        return
     if draft.first_node >= 0:
         _on_nodes(state, session, entry, draft, now)
         return
-    reason = _drop_reason(session, draft)
-    if reason or session is None:
+    if reason := _drop_reason(session, draft):
         state.metrics.dropped.labels("draft", reason).inc()
-        if session is not None and reason == "late":
+        if reason == "late":
             _take_late(state, session, draft, now)
         return
     if hostile := _hostility(session, draft):
@@ -45,12 +47,12 @@ def on_draft(state: State, entry: str, draft: Draft, now: float) -> None:
     state.enter(session, "ready", now)
 
 
-def _on_nodes(state: State, session: ScheduledSession | None, entry: str, draft: Draft, now: float) -> None:
+def _on_nodes(state: State, session: ScheduledSession, entry: str, draft: Draft, now: float) -> None:
     """Pass nodes of a device's tree on to the verifier that keeps the session."""
     reason = _stranger(session, draft)
-    if not reason and session is not None and (session.phase != "kept" or draft.base_len != session.tree):
+    if not reason and (session.phase != "kept" or draft.base_len != session.tree):
         reason = "late"
-    if reason or session is None:
+    if reason:
         state.metrics.dropped.labels("draft", reason).inc()
         return
     if not draft.tokens or not len(draft.tokens) == len(draft.parents) == len(draft.survival):
@@ -158,10 +160,10 @@ def put_on_probation(session: ScheduledSession, now: float) -> None:
     session.penalty_s = min(2 * session.penalty_s, MAX_PENALTY_S)
 
 
-def _drop_reason(session: ScheduledSession | None, draft: Draft) -> str:
+def _drop_reason(session: ScheduledSession, draft: Draft) -> str:
     """Why a draft cannot be used; "" when it can."""
-    if session is None or (stranger := _stranger(session, draft)):
-        return stranger if session else "unknown"
+    if stranger := _stranger(session, draft):
+        return stranger
     if draft.base_len > session.length:
         return "ahead"
     if draft.base_len < session.length or session.phase != "drafting":
@@ -169,10 +171,8 @@ def _drop_reason(session: ScheduledSession | None, draft: Draft) -> str:
     return ""
 
 
-def _stranger(session: ScheduledSession | None, draft: Draft) -> str:
+def _stranger(session: ScheduledSession, draft: Draft) -> str:
     """Why a draft is not for this session, or not from its device; "" when it is."""
-    if session is None:
-        return "unknown"
     if draft.epoch != session.epoch:
         return "epoch"
     return "device" if draft.device != session.device else ""

@@ -29,8 +29,7 @@ SurvivalByte = Annotated[int, Field(strict=True, ge=0, le=255)]  # in 255ths, se
 Survivals = Annotated[bytes, Field(strict=True, max_length=limits.MAX_DRAFT)]
 Flag = Annotated[bool, Field(strict=True)]
 Node = Annotated[int, Field(strict=True, ge=-1, le=limits.MAX_POSITION)]  # of a tree; -1 = its root, or none
-Parent = Node
-Parents = Annotated[tuple[Parent, ...], Field(max_length=limits.MAX_DRAFT)]
+Parents = Annotated[tuple[Node, ...], Field(max_length=limits.MAX_DRAFT)]
 Tokens = Annotated[tuple[Token, ...], Field(max_length=limits.MAX_POSITION)]
 Text = Annotated[str, Field(strict=True, max_length=2048)]
 

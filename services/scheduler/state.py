@@ -10,7 +10,7 @@ from services.scheduler.metrics import Metrics
 from services.scheduler.session import HeldDraft, ScheduledSession
 from services.scheduler.timers import Timers
 from services.scheduler.verifiers import PassCosts, VerifierState
-from shared.planning.cost import Packed
+from shared.planning.cost import Packed, Shape
 from shared.planning.estimates import (
     DEFAULT_HOP_MS,
     DEVICE_PRIOR_OBSERVATIONS,
@@ -249,17 +249,22 @@ class State:
         if decision.mode == "tree":
             return Decision.grow(k, "device")
         draft = Decision.draft(k, decision.stop_below)
-        if not k or not self.policy.trees or self.window is not None or verifier is None:
+        allowed = self.policy.trees and self.window is None and self._drafts_trees(session)
+        if not k or not allowed or verifier is None:
             return draft
         return replace(draft, siblings=self._siblings(view, verifier, k))
+
+    def _drafts_trees(self, session: ScheduledSession) -> bool:
+        """Whether the session's device can draft trees, as its heartbeat says."""
+        device = self.fleet.devices.get(name_of(session.device))
+        return device is not None and device.trees
 
     def _grower(self, session: ScheduledSession, can_draft: bool) -> TreeSource:
         """Who grows a tree for the session's stages: its device, whose compute costs the core nothing, or the core."""
         verifier = self.fleet.verifiers.get(session.verifier)
         if not self.policy.trees or verifier is None or verifier.passes == 1:
             return ""
-        device = self.fleet.devices.get(name_of(session.device))
-        if can_draft and device is not None and device.trees:
+        if can_draft and self._drafts_trees(session):
             return "device"
         return "core" if verifier.trees else ""
 
@@ -269,7 +274,8 @@ class State:
         """
         load = verifier.load()
         users = max(1, round(load.rows))
-        round_ms = load.law.cost_ms([(1 + k, round(load.cached))] * users)
+        shape = Shape(users, users * (1 + k), 1 + k, users * load.cached, load.cached)
+        round_ms = float(load.law.pass_ms(shape))
         if len(load.sessions) == 1:
             round_ms += 1e3 * (k * view.draft_s_per_token + view.link_s)
         second = self.estimates.device(view.device).second.value

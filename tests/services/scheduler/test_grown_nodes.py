@@ -327,3 +327,13 @@ def test_nodes_that_an_ended_term_left_are_late_or_passed_on() -> None:
     nodes = Draft("s", 1, 0, 11, "d:1", (7,), b"\x90", (-1,), first_node=0)
     after, _ = adopting(11, nodes)
     assert (after.passed_on, after.dropped("draft", "late")) == ([], 1)
+
+
+def test_siblings_are_for_devices_that_draft_trees_and_policies_that_use_them() -> None:
+    def siblings(policy: str, trees: bool) -> int:
+        desk = Desk(policy, devices=(replace(beat("draft_worker", "d:1"), trees=trees),))
+        desk.submit("s")
+        return desk.row("s").siblings
+
+    assert siblings("flowspec", trees=True) > 0  # by the law that is assumed before any pass was seen
+    assert siblings("flowspec", trees=False) == siblings("fixed-k", trees=True) == 0

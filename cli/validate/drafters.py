@@ -30,6 +30,11 @@ Ids = tuple[int, ...]
 def check_links(scenario: Scenario, source: object) -> None:
     """Raises CommandError for links: draft workers on this machine have none that could be emulated."""
     for n, group in enumerate(scenario.devices):
+        if group.cell:
+            raise CommandError(
+                f"{source}: devices.{n}.cell: --drafters are processes of their own, and the devices of a cell are "
+                "emulated in one; leave it out"
+            )
         if group.link != LinkSpec():
             raise CommandError(f"{source}: devices.{n}.link: --drafters run on this machine; leave it out")
 

@@ -31,7 +31,7 @@ from loadgen.measuring.intervals import median_ratio
 from loadgen.measuring.result import interrupted, write_measurement
 from loadgen.measuring.timing import time_s, times_s
 from loadgen.results.result_file import hardware
-from services.verifier import torch_target
+from services.verifier import chooser
 from services.verifier.head import Head
 from services.verifier.packed import PackedPass
 from services.verifier.torch_target import TorchTarget
@@ -197,7 +197,7 @@ def measure(
             "cell": cell.name,
             **compared(*seconds[cell]),
             "agreed": agreed[cell],
-            "shares": shares(sides, runs[cell][0]),
+            "shares": shares(sides.linears, runs[cell][0]),
         }
         for cell in cells
     ]
@@ -220,11 +220,11 @@ def compared(packed: list[float], padded: list[float]) -> dict[str, Any]:
     }
 
 
-def shares(sides: Sides, packed: Side) -> dict[str, float]:
+def shares(linears: list[nn.Module], packed: Side) -> dict[str, float]:
     """Shares of a packed pass's time: linear layers (including the head), attention, sampling, rest."""
     run, reset = packed
     spent = {"linear": 0.0, "attention": 0.0, "sampling": 0.0}
-    with _stopwatches(sides.linears, spent):
+    with _stopwatches(linears, spent):
         whole = sum(times_s(run, SHARE_PASSES, warm_ups=0, reset=reset))
     return {**{part: s / whole for part, s in spent.items()}, "rest": 1 - sum(spent.values()) / whole}
 
@@ -254,7 +254,7 @@ def _stopwatches(linears: list[nn.Module], spent: dict[str, float]) -> Iterator[
         stack.enter_context(mock.patch.object(Head, "logits", watched(Head.logits, "linear")))
         stack.enter_context(mock.patch.object(PackedPass, "attend", watched(PackedPass.attend, "attention")))
         draw = watched(torch_rule.draw_rows, "sampling")
-        stack.enter_context(mock.patch.object(torch_target, "draw_rows", draw))
+        stack.enter_context(mock.patch.object(chooser, "draw_rows", draw))
         yield
 
 

@@ -9,7 +9,7 @@ from services.verifier.stages.link import SEND_S, LinkBroken, reason
 from services.verifier.stages.messages import MAX_BYTES, Message, decode, encode
 from shared.compute.compute import ThreadCompute
 
-TAG: Final = 0  # gloo's, of all messages
+TAG: Final = 0  # gloo's, of the ring's messages
 
 
 class Carrying(Protocol):
@@ -33,11 +33,11 @@ class Carrier(Protocol):
 
 
 class GlooOutbound:
-    """Sends over torch.distributed, on a thread of its own."""
+    """Sends over torch.distributed, on a thread of its own. tag: another one's messages keep an order of their own."""
 
-    def __init__(self, group: Carrier, peer: int) -> None:
+    def __init__(self, group: Carrier, peer: int, tag: int = TAG) -> None:
         self._group: Carrier | None = group
-        self._peer = peer
+        self._peer, self._tag = peer, tag
         self._thread = ThreadCompute("send")
         self.sent_bytes = 0
 
@@ -50,7 +50,7 @@ class GlooOutbound:
     def _send(self, data: torch.Tensor, limit_s: float) -> None:
         try:
             for part in (torch.tensor([len(data)]), data):
-                _open(self._group).send([part], self._peer, TAG).wait(timedelta(seconds=limit_s))
+                _open(self._group).send([part], self._peer, self._tag).wait(timedelta(seconds=limit_s))
         except RuntimeError as error:
             if isinstance(error, LinkBroken):
                 raise
@@ -63,11 +63,11 @@ class GlooOutbound:
 
 
 class GlooInbound:
-    """Receives over torch.distributed, on a thread of its own."""
+    """Receives over torch.distributed, on a thread of its own. tag: the sender's."""
 
-    def __init__(self, group: Carrier, peer: int) -> None:
+    def __init__(self, group: Carrier, peer: int, tag: int = TAG) -> None:
         self._group: Carrier | None = group
-        self._peer = peer
+        self._peer, self._tag = peer, tag
         self._thread = ThreadCompute("receive")
         self._length = torch.zeros(1, dtype=torch.int64)
 
@@ -90,7 +90,7 @@ class GlooInbound:
         return decode(data.numpy().tobytes())
 
     def _await(self, part: torch.Tensor, limit_s: float) -> None:
-        _open(self._group).recv([part], self._peer, TAG).wait(timedelta(seconds=limit_s))
+        _open(self._group).recv([part], self._peer, self._tag).wait(timedelta(seconds=limit_s))
 
     def close(self) -> None:
         """Receive no more. A wait under way ends with the sender's connection, or its limit."""

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner, Result
 
 from cli.command.errors import CommandError
@@ -53,6 +54,15 @@ def test_real_drafters_have_no_emulated_links(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match=r"devices\.0\.link: --drafters run on this machine"):
         check_links(read_scenario(path), path)
     check_links(read_scenario(ROOT / "scenarios" / "drafters.yaml"), path)
+
+
+def test_real_drafters_are_in_no_cell(tmp_path: Path) -> None:
+    path = tmp_path / "small.yaml"
+    given = {**yaml.safe_load(SMALL), "cells": [{"id": "c1", "bandwidth": "8 kbit"}]}
+    given["devices"][0]["cell"] = "c1"
+    path.write_text(yaml.safe_dump(given), encoding="utf-8")
+    with pytest.raises(CommandError, match=r"devices\.0\.cell: --drafters are processes of their own"):
+        check_links(read_scenario(path), path)
 
 
 def test_no_live_needs_kept_runs(tmp_path: Path) -> None:

@@ -103,12 +103,14 @@ def test_a_token_alone_takes_all_stages_head_and_hops() -> None:
     assert piped["median_tpot_ms"] == pytest.approx(law_ms + 4 * 0.3 + 3 * 0.08 + 4 * 0.25, rel=0.02)
 
 
+@pytest.mark.slow
 def test_trees_of_the_core_or_of_devices_are_faster_than_a_token_a_pass() -> None:
     alone = one_user(True)["output_throughput"]
     assert one_user(True, window="flowspec")["output_throughput"] > 1.8 * alone
     assert one_user(True, "flowspec")["output_throughput"] > 1.8 * alone
 
 
+@pytest.mark.slow
 def test_lanes_fill_the_stages() -> None:
     """Several passes are under way at a time, where one process makes one after the other."""
     busy: dict[tuple[str, bool], float] = {}

@@ -3,22 +3,39 @@
 import os
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import TCPStore
 
+from cli.bench.pipeline.live.ports import CountingOutbound
 from services.verifier.stages.gloo_link import GlooInbound, GlooOutbound
+from services.verifier.stages.link import Inbound
 
 ADDRESS: Final = "127.0.0.1"
 START_S: Final = 120.0  # for all processes to be there: each loads torch, on a machine that may be busy
 LINKS_S: Final = 30.0  # for the links, once they are
+TURN_TAG: Final = 1  # of messages that are not the ring's
+
+
+class Peer(Protocol):
+    """Links from a rank and to it."""
+
+    @property
+    def inbound(self) -> Inbound:
+        """From it."""
+        ...
+
+    @property
+    def outbound(self) -> CountingOutbound:
+        """To it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
-class RingLinks:
-    """From the rank before and to the next one."""
+class GlooPeer:
+    """See Peer."""
 
     inbound: GlooInbound
     outbound: GlooOutbound
@@ -27,6 +44,20 @@ class RingLinks:
         """Leave the group."""
         self.inbound.close()
         self.outbound.close()
+
+
+@dataclass(frozen=True, slots=True)
+class RingLinks:
+    """From the rank before and to the next one, and for turns: rank 0 with each stage, a stage with rank 0."""
+
+    inbound: GlooInbound
+    outbound: GlooOutbound
+    turns: tuple[GlooPeer, ...]
+
+    def close(self) -> None:
+        """Leave the group."""
+        for peer in (GlooPeer(self.inbound, self.outbound), *self.turns):
+            peer.close()
 
 
 def listening_store(world: int) -> TCPStore:
@@ -54,9 +85,17 @@ def present(store: Any, world: int) -> bool:
 
 
 def connect(store: Any, rank: int, world: int, wait_s: float) -> RingLinks:
-    """The links to the neighbours. wait_s: for the others, at most. Raises RuntimeError."""
+    """The links of a rank. wait_s: for the others, at most. Raises RuntimeError."""
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     torch.set_num_threads(1)  # the processes share a machine
     gloo: Any = dist.ProcessGroupGloo  # its type says too little
     group = gloo(store, rank, world, timedelta(seconds=wait_s))
-    return RingLinks(GlooInbound(group, (rank - 1) % world), GlooOutbound(group, (rank + 1) % world))
+    peers = (0,) if rank else range(1, world)
+    return RingLinks(
+        GlooInbound(group, (rank - 1) % world),
+        GlooOutbound(group, (rank + 1) % world),
+        tuple(
+            GlooPeer(GlooInbound(group, peer, TURN_TAG), GlooOutbound(group, peer, TURN_TAG))
+            for peer in peers
+        ),
+    )

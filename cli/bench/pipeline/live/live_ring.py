@@ -1,12 +1,14 @@
-"""Rank 0's end of a live pipeline: both kinds of ring, free and in lock-step, over links to real processes."""
+"""Rank 0's end of a live pipeline: the ring, over links to real processes."""
 
 import asyncio
 from collections.abc import Coroutine, Sequence
 from statistics import median
 from typing import Any, Final, TypeVar
 
+from cli.bench.pipeline.live.group import Peer
 from cli.bench.pipeline.live.hidden import check, to_tensor
-from cli.bench.pipeline.live.packets import Decided, End, Piece, Report, Turn, TurnOver
+from cli.bench.pipeline.live.live_turns import LiveTurns
+from cli.bench.pipeline.live.packets import Decided, End, Piece, Probe, Report
 from cli.bench.pipeline.live.ports import CountingOutbound, Receiver, Sender, alongside
 from services.verifier.stages.link import Inbound
 from shared.planning.pieces import PipelineLaw
@@ -22,20 +24,27 @@ CONTROL_S: Final = 120.0  # for a report to come around, behind the pieces that 
 
 
 class LiveRing:
-    """See ring.Ring and ring.TurnRing. `serving` runs its links; one ring at a time sends and receives on them."""
+    """See ring.Ring. `serving` runs its links; one ring at a time sends and receives on them.
 
-    def __init__(self, law: PipelineLaw, inbound: Inbound, outbound: CountingOutbound) -> None:
+    turns: the same stages in lock-step. A run uses either.
+    """
+
+    def __init__(
+        self, law: PipelineLaw, inbound: Inbound, outbound: CountingOutbound, stages: Sequence[Peer]
+    ) -> None:
+        """stages: links with each of them, for turns."""
         self._stages = len(law.stages)
         self._receiver = Receiver(inbound, law.hop_ms, law.wire_ms)
         self._sender = Sender(outbound)
         self._returned = Returned()
-        self._over = asyncio.Event()  # a turn, a report or the end came around
+        self.turns = LiveTurns(law, self._sender, self._returned, stages)
+        self._around = asyncio.Event()  # a probe, a report or the end came around
         self._report = Report()
         self._counted = (0, 0)
 
     async def serving(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of `work`, which uses the ring. Raises LinkBroken, RingMessageError."""
-        return await alongside(work, self._read(), self._receiver.run(), self._sender.run())
+        return await alongside(work, self._read(), self._receiver.run(), self._sender.run(), self.turns.run())
 
     async def _read(self) -> None:
         while True:
@@ -46,17 +55,16 @@ class LiveRing:
                     self._returned.add(packet.rows)
                 case Report():
                     self._report = packet
-                    self._over.set()
+                    self._around.set()
                 case _:
-                    self._over.set()
+                    self._around.set()
 
-    # --- Ring ---------------------------------------------------------------------------------------
     def send(self, rows: Sequence[Row]) -> None:
         """See Ring.send."""
         self._sender.post(Piece(tuple(rows)))
 
     def decided(self, user: int, decision: Decision) -> None:
-        """See Ring.decided and TurnRing.decided."""
+        """See Ring.decided."""
         self._sender.post(Decided(user, decision.root))
 
     def ready(self) -> bool:
@@ -71,26 +79,13 @@ class LiveRing:
         """See Ring.wait."""
         await self._returned.wait(until)
 
-    # --- TurnRing -----------------------------------------------------------------------------------
-    def begin(self) -> None:
-        """See TurnRing.begin."""
-        self._sender.post(Turn())
-
-    async def end(self, rows: Sequence[Row]) -> Sequence[Row] | None:
-        """See TurnRing.end."""
-        if rows:
-            self._sender.post(Piece(tuple(rows), held=True))
-        await self._around(TurnOver())
-        return self._returned.take()
-
-    # --- runs ---------------------------------------------------------------------------------------
     async def measure_hop(self) -> float:
         """Time of a hop in ms: median of messages around the idle ring. Raises TimeoutError."""
         loop, hops = asyncio.get_running_loop(), []
         async with asyncio.timeout(CONTROL_S):
             for _ in range(PROBES):
                 began = loop.time()
-                await self._around(TurnOver())
+                await self._go_around(Probe())
                 hops.append(1e3 * (loop.time() - began) / (self._stages + 1))
                 await asyncio.sleep(PROBE_S)
         await self.finish(Timeline(self._stages))  # these messages belong to no run
@@ -98,13 +93,13 @@ class LiveRing:
 
     async def finish(self, timeline: Timeline) -> None:
         """End a run: let all that is under way come back, and add what the ranks did. Raises TimeoutError."""
-        await self._sender.flush()
-        messages, size = self._counted
-        sent = self._sender.messages - messages, self._sender.bytes - size
+        await self._flush()
+        messages, size = self._sent()
+        sent = messages - self._counted[0], size - self._counted[1]
         async with asyncio.timeout(CONTROL_S):
-            await self._around(Report())
-            await self._sender.flush()
-        self._counted = self._sender.messages, self._sender.bytes
+            await self._go_around(Report())
+            await self._flush()
+        self._counted = self._sent()
         self._returned.clear()
         timeline.passes.extend(self._report.passes)
         timeline.passes.sort(key=lambda one: one.end)
@@ -113,11 +108,21 @@ class LiveRing:
 
     async def close(self) -> None:
         """Let the stages end. Raises TimeoutError."""
+        await self.turns.close()
         async with asyncio.timeout(CONTROL_S):
-            await self._around(End())
+            await self._go_around(End())
 
-    async def _around(self, packet: TurnOver | Report | End) -> None:
+    async def _go_around(self, packet: Probe | Report | End) -> None:
         """Send a packet around the ring and wait for it."""
-        self._over.clear()
+        self._around.clear()
         self._sender.post(packet)
-        await self._over.wait()
+        await self._around.wait()
+
+    def _sent(self) -> tuple[int, int]:
+        """Messages and bytes so far."""
+        messages, size = self.turns.sent()
+        return self._sender.messages + messages, self._sender.bytes + size
+
+    async def _flush(self) -> None:
+        await self._sender.flush()
+        await self.turns.flush()

@@ -57,7 +57,7 @@ async def run_over(
     """
     timeline = Timeline(len(law.stages))
     sessions = sessions_of(texts(p1, users, seed))
-    context = Context(law, ring, ring, RankZero(law, timeline), sessions, timeline, tokens)
+    context = Context(law, ring, ring.turns, RankZero(law, timeline), sessions, timeline, tokens)
     limit_s = EXTRA_S + SLACK * tokens * (law.round_trip_ms(1) + law.draft_ms) / 1e3
     try:
         async with asyncio.timeout(limit_s):

@@ -18,7 +18,7 @@ from simulator.pipeline.timeline import Pass
 class Piece:
     """Rows on their way. hidden: [rows, ROW_NUMBERS] float16 as bytes; empty on the first link, which has ids alone.
 
-    held: in lock-step; a stage that reads it keeps it until the next Turn.
+    held: in lock-step; a stage keeps it until the next Turn. Each stage sends one a turn, with rows or without.
     """
 
     rows: tuple[Row, ...]
@@ -36,12 +36,17 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """In lock-step: compute the piece that you hold and send it on. Passed on at once."""
+    """In lock-step, from rank 0 to each stage: compute the piece that you hold and send it on."""
 
 
 @dataclass(frozen=True, slots=True)
 class TurnOver:
-    """In lock-step: the ranks before have sent on what they held."""
+    """In lock-step, from each stage to rank 0: it has sent on what it held."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Passed on around the ring, to measure it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +63,8 @@ class End:
     """The processes end."""
 
 
-Packet = Piece | Decided | Turn | TurnOver | Report | End
-TAGS: Final[dict[type[Any], int]] = {Piece: 1, Decided: 2, Turn: 3, TurnOver: 4, Report: 5, End: 6}
+Packet = Piece | Decided | Turn | TurnOver | Probe | Report | End
+TAGS: Final[dict[type[Any], int]] = {Piece: 1, Decided: 2, Turn: 3, TurnOver: 4, Report: 5, End: 6, Probe: 7}
 
 
 def pack(packet: Packet, posted_s: float) -> Result:

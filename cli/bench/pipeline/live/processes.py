@@ -107,7 +107,7 @@ async def run_live(law: PipelineLaw, work: Callable[[LiveRing], Coroutine[Any, A
     links: RingLinks | None = None
     try:
         links = await _join(processes, thread)
-        ring = LiveRing(law, links.inbound, links.outbound)
+        ring = LiveRing(law, links.inbound, links.outbound, links.turns)
 
         async def whole() -> T:
             result = await work(ring)

@@ -4,48 +4,59 @@ import asyncio
 from math import ceil
 from typing import Final
 
+from cli.bench.pipeline.live.group import Peer
 from cli.bench.pipeline.live.hidden import embed, passed, to_bytes, to_tensor
 from cli.bench.pipeline.live.living import LivingRows
-from cli.bench.pipeline.live.packets import Decided, End, Packet, Piece, Report, Turn
+from cli.bench.pipeline.live.packets import Decided, End, Packet, Piece, Report, Turn, TurnOver
 from cli.bench.pipeline.live.ports import QUEUE, CountingOutbound, Receiver, Sender, alongside
-from services.verifier.stages.link import Inbound
+from services.verifier.stages.link import Inbound, LinkBroken
 from shared.planning.pieces import PipelineLaw
 from simulator.pipeline.timeline import Pass
 
-PASSED_ON: Final = (Decided, Turn)  # at once, also in the middle of a pass
+NOTHING: Final = Piece((), held=True)
 
 
 class LiveStage:
     """Stage `number`, from 1. Rows of whose death it has heard are left out, between two layers if need be."""
 
-    def __init__(self, number: int, law: PipelineLaw, inbound: Inbound, outbound: CountingOutbound) -> None:
+    def __init__(
+        self, number: int, law: PipelineLaw, inbound: Inbound, outbound: CountingOutbound, rank_zero: Peer
+    ) -> None:
+        """inbound, outbound: of the ring. rank_zero: for turns."""
         self._number, self._law = number, law
         self._receiver = Receiver(inbound, law.hop_ms, law.wire_ms)
         self._sender = Sender(outbound)
+        self._commands = Receiver(rank_zero.inbound, law.hop_ms, 0.0)
+        self._answers = Sender(rank_zero.outbound)
         self._inbox: asyncio.Queue[Packet] = asyncio.Queue(QUEUE)
+        self._held: asyncio.Queue[Piece] = asyncio.Queue(QUEUE)  # of the turns to come
+        self._held.put_nowait(NOTHING)
         self._living = LivingRows()
         self._heard = asyncio.Event()
-        self._held: Piece | None = None
         self._passes: list[Pass] = []
         self._counted = (0, 0)  # messages and bytes that were reported
 
     async def run(self) -> None:
         """Serve until an End. Raises LinkBroken, RingMessageError."""
-        await alongside(self._serve(), self._read(), self._receiver.run(), self._sender.run())
+        links = (self._receiver, self._sender, self._commands, self._answers)
+        await alongside(self._serve(), self._read(), self._take_turns(), *(link.run() for link in links))
 
     async def _read(self) -> None:
         """Hear of decisions at once; everything else waits for its turn."""
         last = self._number == len(self._law.stages)
         while True:
             packet = await self._receiver.next()
-            if isinstance(packet, PASSED_ON) and not last:
-                self._sender.post(packet)
             if isinstance(packet, Decided):
+                if not last:
+                    self._sender.post(packet)
                 self._living.decide(packet.user, packet.root)
                 self._heard.set()
+                continue
+            if isinstance(packet, Piece):
+                self._living.add(packet.rows)
+            if isinstance(packet, Piece) and packet.held:
+                await self._held.put(packet)
             else:
-                if isinstance(packet, Piece):
-                    self._living.add(packet.rows)
                 await self._inbox.put(packet)
 
     async def _serve(self) -> None:
@@ -53,14 +64,8 @@ class LiveStage:
         while True:
             packet = await self._inbox.get()
             match packet:
-                case Piece(held=True):
-                    self._held = packet
                 case Piece():
                     self._sender.post(await self._pass(packet))
-                case Turn():
-                    if self._held is not None and (done := await self._pass(self._held)).rows:
-                        self._sender.post(done)
-                    self._held = None
                 case Report():
                     await self._report(packet)
                 case End():
@@ -69,6 +74,22 @@ class LiveStage:
                     return
                 case _:
                     self._sender.post(packet)
+
+    async def _take_turns(self) -> None:
+        """Turn after turn. The piece that this stage holds may arrive a little after the turn has begun."""
+        while True:
+            packet = await self._commands.next()
+            match packet:
+                case Decided():
+                    self._living.decide(packet.user, packet.root)
+                case Turn():
+                    self._sender.post(await self._pass(await self._held.get()))
+                    self._answers.post(TurnOver())
+                case End():
+                    self._answers.post(packet)
+                    return
+                case _:
+                    raise LinkBroken(f"a {type(packet).__name__} outside the ring")
 
     async def _pass(self, piece: Piece) -> Piece:
         """The piece after this stage, without the rows that were dead before its end."""
@@ -105,16 +126,22 @@ class LiveStage:
 
     async def _report(self, report: Report) -> None:
         """Add what this stage did since the last report, and forget it. The report itself is not counted."""
-        await self._sender.flush()
-        messages, size = self._counted
+        messages, size = await self._sent()
         added = Report(
             (*report.passes, *self._passes),
-            report.messages + self._sender.messages - messages,
-            report.bytes + self._sender.bytes - size,
+            report.messages + messages - self._counted[0],
+            report.bytes + size - self._counted[1],
         )
         self._passes.clear()
         self._living.clear()
-        self._held = None
+        while not self._held.empty():
+            self._held.get_nowait()
+        self._held.put_nowait(NOTHING)
         self._sender.post(added)
+        self._counted = await self._sent()
+
+    async def _sent(self) -> tuple[int, int]:
+        """Messages and bytes so far, of links that have taken all that was posted."""
         await self._sender.flush()
-        self._counted = self._sender.messages, self._sender.bytes
+        await self._answers.flush()
+        return self._sender.messages + self._answers.messages, self._sender.bytes + self._answers.bytes

@@ -54,7 +54,7 @@ def main() -> int:
 
 
 async def _serve(rank: int, law: PipelineLaw, links: RingLinks) -> None:
-    await LiveStage(rank, law, links.inbound, links.outbound).run()
+    await LiveStage(rank, law, links.inbound, links.outbound, links.turns[0]).run()
 
 
 if __name__ == "__main__":

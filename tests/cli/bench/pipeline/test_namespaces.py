@@ -96,7 +96,7 @@ def test_cases_are_spread_over_prompts_and_kinds() -> None:
 
 
 def test_the_simulated_traffic_is_in_rows_of_the_target() -> None:
-    plain, _, flowspec, _ = modelled_traffic(acceptance([]), 4, 3.0, 100.0, 2304)
+    plain, _, flowspec, _ = modelled_traffic(acceptance([]), 4, 3.0, 100.0, 2304, tokens=100)
     assert plain["rows"] == pytest.approx(4.0)
     assert 4 * 2304 < plain["bytes"] < 1.1 * 4 * 2304
     assert flowspec["rows"] > plain["rows"]

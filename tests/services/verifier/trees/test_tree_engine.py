@@ -131,7 +131,7 @@ async def run(piped: Pipeline, drafter: TreeDrafter, sessions: Sequence[str], lo
 @pytest.mark.parametrize("right", [1.0, 0.6, 0.0])
 @pytest.mark.parametrize(
     ("name", "layers", "users"),
-    [("llama", (4,), 1), ("gemma2", (1, 3), 8), ("qwen3, sliding", (1, 1, 1, 1), 3)],
+    [("llama", (4,), 1), ("gemma2", (1, 3), 4), ("qwen3, sliding", (1, 1, 1, 1), 3)],
 )
 async def test_the_text_is_the_targets_own(
     name: str, layers: tuple[int, ...], users: int, right: float, tmp_path: Path

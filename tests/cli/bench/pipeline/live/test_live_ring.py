@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -25,13 +26,25 @@ from simulator.virtual_loop import run_virtual
 LAW = PipelineLaw((StageLaw(10.0, 1.0), StageLaw(20.0, 2.0)), 1.0, 0.5, 5.0, StageLaw(0.0, 0.0), layers=4)
 
 
+@dataclass
+class QueuePeer:
+    """Links with a rank that is a task of this process."""
+
+    inbound: QueueLink
+    outbound: QueueLink
+
+
 def play(law: PipelineLaw, work: Callable[[LiveRing], Awaitable[Any]]) -> Any:
     """The result of work over stages that are tasks of this process, on virtual time."""
 
     async def run() -> Any:
         links = [QueueLink() for _ in range(len(law.stages) + 1)]
-        stages = [LiveStage(at + 1, law, links[at], links[at + 1]).run() for at in range(len(law.stages))]
-        ring = LiveRing(law, links[-1], links[0])
+        down = [QueuePeer(QueueLink(), QueueLink()) for _ in law.stages]
+        up = [QueuePeer(peer.outbound, peer.inbound) for peer in down]
+        stages = [
+            LiveStage(at + 1, law, links[at], links[at + 1], up[at]).run() for at in range(len(law.stages))
+        ]
+        ring = LiveRing(law, links[-1], links[0], down)
 
         async def whole() -> Any:
             result = await work(ring)
@@ -110,8 +123,8 @@ def test_a_turn_moves_everything_by_one_stage() -> None:
     async def work(ring: LiveRing) -> list[Any]:
         found = []
         for piece in (rows(0), rows(1), [], []):
-            ring.begin()
-            found.append(await ring.end(piece))
+            ring.turns.begin()
+            found.append(await ring.turns.end(piece))
         return found
 
     assert play(LAW, work) == [None, None, tuple(rows(0)), tuple(rows(1))]
@@ -121,9 +134,9 @@ def test_a_decision_between_turns_removes_what_stages_hold() -> None:
     async def work(ring: LiveRing) -> list[Any]:
         found = []
         for piece in (rows(0, 1), [], []):
-            ring.begin()
-            found.append(await ring.end(piece))
-            ring.decided(0, Decision(1, 1, False, (0,)))
+            ring.turns.begin()
+            found.append(await ring.turns.end(piece))
+            ring.turns.decided(0, Decision(1, 1, False, (0,)))
         return found
 
     assert play(LAW, work) == [None, None, tuple(rows(1))]
@@ -147,7 +160,7 @@ def test_methods_are_as_fast_as_over_the_modelled_ring(method: str) -> None:
 def test_wrong_activations_end_the_run() -> None:
     async def run() -> None:
         inbound, outbound = QueueLink(), QueueLink()
-        ring = LiveRing(LAW, inbound, outbound)
+        ring = LiveRing(LAW, inbound, outbound, [])
         await inbound.send(pack(Piece(tuple(rows(0)), to_bytes(embed(rows(0)))), 0.0))
         await ring.serving(ring.wait(float("inf")))
 
@@ -159,7 +172,7 @@ def test_a_broken_link_ends_the_run() -> None:
     async def run() -> None:
         inbound, outbound = QueueLink(), QueueLink()
         outbound.broken = True
-        ring = LiveRing(LAW, inbound, outbound)
+        ring = LiveRing(LAW, inbound, outbound, [])
         ring.send(rows(0))
         await ring.serving(ring.wait(float("inf")))
 

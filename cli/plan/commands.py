@@ -30,6 +30,10 @@ def plan(
     law "packed" takes beta_ms, per_token_ms, per_context_ms, memory_bytes, kv_bytes_per_token; "padded" the paper's
     layers, hidden, ffn, c (ms per operation), beta_ms, memory_bytes. objective: throughput, weighted or fair. solver:
     auto, outrider, exact (few users) or paper.
+
+    objective "latency" plans bandwidth too: cells (id, bandwidth_hz, sharing: joint, minmax, weighted or uniform), a
+    drafter (c1_ms, c2_ms, layers, hidden, ffn) or the users' draft_ms_per_token, and for each user output, cell, eta or
+    snr, bits; docs/planning.md has an example.
     """
     import json
 
@@ -50,6 +54,36 @@ def paper_dip_sd(
     from cli.plan.paper_dip_sd import run
 
     run(out)
+
+
+@paper_app.command("hetero")
+def paper_hetero(
+    out: OutFolder = STATE / "paper",
+    bits_per_token: Annotated[float, typer.Option(min=0.0, max=1e9, help="Upload of an input token.")] = 16.0,
+    path_loss: Annotated[float, typer.Option(min=0.0, max=300.0, help="Path loss at 1 km in dB.")] = 128.1,
+    path_loss_slope: Annotated[
+        float, typer.Option(min=0.0, max=200.0, help="Path loss of a decade in dB.")
+    ] = 37.6,
+    c1_scale: Annotated[float, typer.Option(min=1e-6, max=1e6, help="Factor on ms per operation.")] = 1.0,
+    c2_scale: Annotated[float, typer.Option(min=0.0, max=1e6, help="Factor on ms per pass.")] = 1.0,
+    drafter_scale: Annotated[
+        float, typer.Option(min=1e-6, max=1e6, help="Factor on both, of the draft node.")
+    ] = 1.0,
+    draws: Annotated[int, typer.Option(min=1, max=1000, help="Random cohorts of each point.")] = 5,
+) -> None:
+    """A radio cell with batches, draft length and bandwidth planned together: published reductions and ours.
+
+    Options are what the paper leaves open; a table shows for which of them its reductions hold.
+    """
+    from cli.plan.paper_hetero import run
+    from shared.planning.latency.paper_cell import Setting
+    from shared.runtime.errors import words
+
+    setting = Setting(bits_per_token, path_loss, path_loss_slope, c1_scale, c2_scale, drafter_scale)
+    try:
+        run(out, setting, draws)
+    except (ValueError, OSError) as error:
+        fail(f"paper hetero: {words(error)}")
 
 
 @paper_app.callback()

@@ -20,8 +20,9 @@ def plan_source(source: str, profile: Path | None) -> dict[str, Any]:
     data = _load(sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8"), source)
     if profile is not None:
         data = _with_server(data, profile)
-    query = read_query(data)
-    return plan_query(query)
+    if data.get("objective") == "latency":
+        return plan_latency_query(data)
+    return plan_query(read_query(data))
 
 
 def plan_query(query: PlanningQuery) -> dict[str, Any]:
@@ -31,6 +32,18 @@ def plan_query(query: PlanningQuery) -> dict[str, Any]:
     start = time.perf_counter()
     cycle_plan, solver = solve(query.problem(), Objective(query.objective), query.solver)
     return plan_json(query, cycle_plan, solver, (time.perf_counter() - start) * 1e3)
+
+
+def plan_latency_query(data: dict[str, Any]) -> dict[str, Any]:
+    """Plan a query of objective `latency`. Raises QueryError, CellError and Infeasible."""
+    from shared.planning.latency import latency_query  # loads NumPy only here
+
+    query = latency_query.read_latency_query(data)
+    cohort = query.cohort()
+    start = time.perf_counter()
+    plan, solver = latency_query.solve(cohort, query.solver)
+    plan_ms = (time.perf_counter() - start) * 1e3
+    return latency_query.latency_json(query, cohort, plan, solver, plan_ms)
 
 
 def _load(text: str, source: str) -> dict[str, Any]:

@@ -66,12 +66,15 @@ def read_query(data: Any) -> PlanningQuery:
     try:
         return PlanningQuery.model_validate(data)
     except ValidationError as error:
-        raise QueryError("; ".join(_error_text(part) for part in error.errors())) from None
+        raise QueryError("; ".join(error_text(part) for part in error.errors())) from None
 
 
-def _error_text(error: Any) -> str:
+def error_text(error: Any) -> str:
+    """One error of pydantic as a line that begins with the field."""
     where = ".".join(str(part) for part in error["loc"] if part not in {"padded", "packed"})
     message = str(error["msg"]).removeprefix("Value error, ")
+    if error["loc"] == ("objective",):
+        message += "; 'latency' has a query of its own"
     return f"{where}: {message}" if where else message
 
 

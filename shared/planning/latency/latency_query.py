@@ -1,0 +1,255 @@
+"""Query and answer of `outrider plan` with objective `latency`, in JSON. Unknown fields are errors."""
+
+from math import inf
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from shared.planning.bandwidth.shares import SharingName
+from shared.planning.bandwidth.uploads import Cell, Uploads, efficiency_of
+from shared.planning.cost import Padded
+from shared.planning.latency import baselines, brute_force, latency_solver
+from shared.planning.latency.cohort import Cohort, SharedCell
+from shared.planning.latency.latency_plan import LatencyPlan, completion_ms, plan_of
+from shared.planning.latency.radio import Radio
+from shared.planning.planning_query import QueryError, error_text
+from shared.planning.problem import PackedServer, PaddedServer, User
+from shared.planning.server_laws import Milliseconds, Positive, ServerLaw, Size, StrictModel
+from shared.planning.solvers.solve import SolverName
+
+AUTO_EXACT: Final = 6  # up to so many users `auto` is brute force
+MAX_USERS: Final = 2000  # the tables of all intervals grow with the square
+Name = Annotated[str, Field(min_length=1)]
+
+
+class CellQuery(StrictModel):
+    """A radio cell. duplex: up and down have a band each; only uploads are planned, so it changes no plan."""
+
+    id: Name
+    bandwidth_hz: Positive
+    sharing: SharingName = "joint"
+    duplex: bool = False
+
+
+class DrafterQuery(StrictModel):
+    """The node that drafts for all: c1·b·F + c2 for each token. c1_ms: ms per operation, c2_ms: ms per pass."""
+
+    c1_ms: Positive
+    c2_ms: Milliseconds
+    layers: Size
+    hidden: Size
+    ffn: Size
+
+    @property
+    def law(self) -> Padded:
+        """The law of a pass of one token."""
+        return Padded(self.c2_ms, self.c1_ms, self.layers, self.hidden, self.ffn)
+
+
+class TaskQuery(StrictModel):
+    """One user: a prompt of `prefix` tokens, an answer of `output` tokens, and what it uploads through which cell."""
+
+    id: Name
+    alpha: Annotated[float, Field(ge=0, lt=1)]
+    prefix: Annotated[int, Field(ge=0)]
+    output: Annotated[int, Field(ge=1, le=1_000_000)]
+    draft_ms_per_token: Positive | None = None
+    comm_ms: Milliseconds = 0.0
+    weight: Positive = 1.0
+    cell: Name | None = None
+    eta: Positive | None = None
+    snr: Positive | None = None
+    bits: Annotated[float, Field(ge=0)] | None = None
+    floor_hz: Annotated[float, Field(ge=0)] | None = None
+    ceiling_hz: Positive | None = None
+    deadline_ms_per_token: Positive | None = None
+
+    @model_validator(mode="after")
+    def _radio(self) -> Self:
+        given = [
+            name
+            for name in ("eta", "snr", "bits", "floor_hz", "ceiling_hz")
+            if getattr(self, name) is not None
+        ]
+        if self.cell is None and given:
+            raise ValueError(
+                f"user {self.id!r}: cell: missing, but {given[0]} is given; name the user's cell"
+            )
+        if self.cell is not None and (self.eta is None) == (self.snr is None):
+            raise ValueError(f"user {self.id!r}: eta, snr: give exactly one of them for cell {self.cell!r}")
+        if self.cell is not None and self.bits is None:
+            raise ValueError(
+                f"user {self.id!r}: bits: missing; how much it uploads through cell {self.cell!r}"
+            )
+        return self
+
+    @property
+    def efficiency(self) -> float:
+        """η in bit/s/Hz."""
+        return self.eta if self.eta is not None else efficiency_of(self.snr or 0.0)
+
+
+class LatencyQuery(StrictModel):
+    """Users with uploads, cells, a verifier, and a drafter or devices that draft."""
+
+    objective: Literal["latency"]
+    server: ServerLaw
+    users: Annotated[tuple[TaskQuery, ...], Field(min_length=1, max_length=MAX_USERS, strict=False)]
+    cells: Annotated[tuple[CellQuery, ...], Field(strict=False)] = ()
+    drafter: DrafterQuery | None = None
+    max_draft: Annotated[int, Field(ge=0, le=256)] = 20
+    min_draft: Annotated[int, Field(ge=0)] = 1
+    resident_bytes: Positive | None = None
+    solver: SolverName = "auto"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.min_draft > self.max_draft:
+            raise ValueError(f"min_draft: {self.min_draft} is above max_draft {self.max_draft}")
+        cells: list[str] = []
+        for cell in self.cells:
+            if cell.id in cells:
+                raise ValueError(f"cells: id {cell.id!r} twice")
+            cells.append(cell.id)
+        seen: dict[str, str | None] = {}
+        for user in self.users:
+            if user.id in seen:
+                first = seen[user.id]
+                both = (
+                    f", in cells {first!r} and {user.cell!r}; a user is in one" if first != user.cell else ""
+                )
+                raise ValueError(f"users: id {user.id!r} twice{both}")
+            seen[user.id] = user.cell
+            self._check(user, cells)
+        if self.solver == "exact" and len(self.users) > brute_force.MAX_USERS:
+            raise ValueError(
+                f"solver: exact takes at most {brute_force.MAX_USERS} users under objective latency, "
+                f"these are {len(self.users)}; take outrider"
+            )
+        return self
+
+    def _check(self, user: TaskQuery, cells: list[str]) -> None:
+        if user.cell is not None and user.cell not in cells:
+            raise ValueError(
+                f"user {user.id!r}: cell: {user.cell!r} is not among the cells ({', '.join(cells) or 'none'})"
+            )
+        if self.drafter is None and user.draft_ms_per_token is None:
+            raise ValueError(
+                f"user {user.id!r}: draft_ms_per_token: missing, and there is no drafter; give one of them"
+            )
+        if self.drafter is not None and user.draft_ms_per_token is not None:
+            raise ValueError(
+                f"user {user.id!r}: draft_ms_per_token: the drafter drafts for all users; leave one of them out"
+            )
+
+    def cohort(self) -> Cohort:
+        """The cohort for the planner. Raises CellError."""
+        users = tuple(
+            User(
+                user.id,
+                user.alpha,
+                user.prefix,
+                user.draft_ms_per_token or 0.0,
+                user.comm_ms,
+                user.weight,
+            )
+            for user in self.users
+        )
+        server = self.server.server()
+        assert isinstance(server, PaddedServer | PackedServer)  # noqa: S101  # the two laws there are
+        return Cohort(
+            users,
+            tuple(user.output for user in self.users),
+            server,
+            None if self.drafter is None else self.drafter.law,
+            tuple(cell for each in self.cells if (cell := self._shared(each)) is not None),
+            self.min_draft,
+            self.max_draft,
+            inf if self.resident_bytes is None else self.resident_bytes,
+        )
+
+    def _shared(self, cell: CellQuery) -> SharedCell | None:
+        """A cell with its users; None where it has none."""
+        members = tuple(m for m, user in enumerate(self.users) if user.cell == cell.id)
+        if not members:
+            return None
+        users = [self.users[m] for m in members]
+        uploads = Uploads.of(
+            Cell(cell.id, cell.bandwidth_hz),
+            [user.id for user in users],
+            [user.bits or 0.0 for user in users],
+            [user.efficiency for user in users],
+            weight=[user.weight for user in users],
+            floor_hz=[user.floor_hz or 0.0 for user in users],
+            ceiling_hz=[inf if user.ceiling_hz is None else user.ceiling_hz for user in users],
+        )
+        return SharedCell(uploads, members, cell.sharing)
+
+
+def read_latency_query(data: Any) -> LatencyQuery:
+    """A query from parsed JSON. Raises QueryError."""
+    try:
+        return LatencyQuery.model_validate(data)
+    except ValidationError as error:
+        raise QueryError("; ".join(error_text(part) for part in error.errors())) from None
+
+
+def solve(cohort: Cohort, solver: SolverName = "auto") -> tuple[LatencyPlan, SolverName]:
+    """The best plan that a solver finds, and the solver that found it. Raises Infeasible."""
+    if solver == "auto":
+        solver = "exact" if len(cohort.users) <= AUTO_EXACT else "outrider"
+    if solver == "paper":
+        return baselines.paper_batching(cohort), solver
+    ours = latency_solver.best_candidate(cohort)
+    if solver == "exact":
+        ours = brute_force.best_candidate(cohort, ours.latency_ms)
+    return plan_of(ours.costs, ours.batching, Radio(cohort)), solver
+
+
+def latency_json(
+    query: LatencyQuery, cohort: Cohort, plan: LatencyPlan, solver: SolverName, plan_ms: float
+) -> dict[str, Any]:
+    """The answer to a query, with both baselines. plan_ms: the time that planning took, without them."""
+    ids = [user.id for user in query.users]
+    done = completion_ms(cohort, plan).tolist()
+    late = [
+        user.id
+        for user, end in zip(query.users, done, strict=True)
+        if user.deadline_ms_per_token is not None and end > user.deadline_ms_per_token * user.output
+    ]
+    return {
+        "latency_ms": plan.latency_ms,
+        "batches": _batches(ids, plan),
+        "draft_length": plan.draft_length,
+        "rounds": plan.rounds,
+        "period_ms": plan.period_ms,
+        "bandwidth_hz": _by_id(query, plan.bandwidth_hz.tolist()),
+        "upload_ms": _by_id(query, plan.upload_ms.tolist()),
+        "done_ms": dict(zip(ids, done, strict=True)),
+        "late": late,
+        "baselines": {
+            "uniform": _baseline(ids, baselines.uniform_bandwidth(cohort)),
+            "paper": _baseline(ids, baselines.paper(cohort)),
+        },
+        "objective": query.objective,
+        "solver": solver,
+        "plan_ms": plan_ms,
+    }
+
+
+def _batches(ids: list[str], plan: LatencyPlan) -> list[list[str]]:
+    return [[ids[m] for m in batch] for batch in plan.batches]
+
+
+def _by_id(query: LatencyQuery, values: list[float]) -> dict[str, float]:
+    """Values of the users who are in a cell."""
+    return {user.id: value for user, value in zip(query.users, values, strict=True) if user.cell is not None}
+
+
+def _baseline(ids: list[str], plan: LatencyPlan) -> dict[str, Any]:
+    return {
+        "latency_ms": plan.latency_ms,
+        "draft_length": plan.draft_length,
+        "rounds": plan.rounds,
+        "batches": _batches(ids, plan),
+    }

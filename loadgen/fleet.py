@@ -11,6 +11,7 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry
 
 from shared.broker.connections import Connections
+from shared.cells.cell import Cell
 from shared.runtime.settings import DraftWorkerSettings, load
 from shared.scenario.scenario import DeviceSpec
 
@@ -47,11 +48,12 @@ async def run_fleet(
     broker_url: str,
     stop: asyncio.Event,
     seconds: float | None,
+    cells: Mapping[str, Cell],
     on_sample: Callable[[FleetSample], None],
 ) -> list[FleetSample]:
     """Run the devices until stop is set or `seconds` have passed. on_sample is called every second.
 
-    Raises what a device raises.
+    cells: those that devices name, by id. Raises what a device raises.
     """
     from services.draft_worker.fleet import Fleet, read_recordings  # noqa: PLC0415
 
@@ -59,7 +61,7 @@ async def run_fleet(
     texts = read_recordings(recordings) if recordings else None
     samples: list[FleetSample] = []
     broker = Connections(broker_url)
-    async with Fleet(devices, texts, settings) as fleet:
+    async with Fleet(devices, texts, settings, cells) as fleet:
         serving = asyncio.create_task(fleet.run(stop))
         began = time.perf_counter()
         until = began + seconds if seconds is not None else None

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Final
 
 from services.draft_worker.metrics import Metrics
+from services.draft_worker.radio import Radio
 from services.verifier.trees.tree_engine import MAX_TREES
 from shared.compute.core_drafter import CoreDrafter, LookupDrafter
 from shared.compute.modelled import LOWEST, spread_chances
@@ -43,6 +44,8 @@ def build(simulation: Simulation, device_metrics: Metrics) -> SimulatedStack:
     core, limit = simulation.scenario.core, stream_limit(len(simulation.devices))
     stack = SimulatedStack(simulation.seed, stream_limit=limit, decode=simulation.decode)
     stack.delays = DeviceDelays({device.name: device.delay_ms / 1e3 for device in simulation.devices})
+    cells = simulation.scenario.cells_of(simulation.devices)
+    stack.radios = {name: Radio(cell) for name, cell in cells.items()}
     hop, device_hop = simulation.hops
     is_oracle = simulation.policy.window == Oracle.name
     window = partial(_oracle, simulation, stack) if is_oracle else simulation.window
@@ -72,7 +75,9 @@ def _device(stack: SimulatedStack, simulation: Simulation, device: DeviceSpec, m
     if device.alpha and grows_trees(simulation):  # a recording says nothing of trees
         trees = partial(_device_trees, simulation, device)
     settings = _device_settings(device, simulation.trace)
-    return services.draft_worker(settings, drafter, metrics, stack.delays, trees)
+    station = stack.radios[device.cell].station(device.name, device.eta) if device.cell else None
+    payload = device.payload_bits_per_token
+    return services.draft_worker(settings, drafter, metrics, stack.delays, trees, station, payload)
 
 
 def _add_verifier(stack: SimulatedStack, simulation: Simulation, name: str) -> None:

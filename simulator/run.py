@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 from prometheus_client import CollectorRegistry, generate_latest
 
+from loadgen.metrics.cell_history import CellHistory
 from loadgen.metrics.result_metrics import run_metrics
 from loadgen.metrics.stack_metrics import Delta, Scrape, parse, stack_metrics
 from loadgen.metrics.summary import Window
@@ -72,6 +73,7 @@ class _Run:
     stack: SimulatedStack = field(init=False)
     client: SimulatedClient = field(init=False)
     users: Users | None = None
+    histories: dict[str, CellHistory] = field(default_factory=dict)  # of cells, by id
     device_registry: CollectorRegistry = field(default_factory=CollectorRegistry)
 
     async def run(self, observer: Observer | None) -> RunOutcome:
@@ -81,11 +83,15 @@ class _Run:
         async with self.stack:
             await self._ready(observer)
             before, busy_before = self._scrape(), self.client.now()
+            self.histories = {
+                name: CellHistory(radio.cell, radio.time()) for name, radio in self.stack.radios.items()
+            }
             loading = asyncio.create_task(self._load())
             failing = asyncio.create_task(let_happen(self.simulation.scenario, self.stack, self.client.now()))
             while not loading.done():
                 await asyncio.wait({loading}, timeout=OBSERVED_S)
                 self.stack.raise_if_failed()
+                self._look_at_cells(last=loading.done())
                 if observer is not None and self.state.started:
                     observer(self.state, self.client)
                 raise_if_stalled(self.simulation, self.stack, self.client)
@@ -97,7 +103,10 @@ class _Run:
             metrics = stack_metrics(counted, self.client.now() - busy_before)
             problems, spans = self._problems(), self._spans()
         outcome = self._outcome(metrics, problems, spans)
-        return replace(outcome, body={**outcome.body, "predicted_tokens_per_s": _predicted(after)})
+        body = {**outcome.body, "predicted_tokens_per_s": _predicted(after)}
+        if self.histories:
+            body["cells"] = {name: history.body() for name, history in self.histories.items()}
+        return replace(outcome, body=body)
 
     def _outcome(self, stack: dict[str, Any], problems: list[str], spans: Sequence[Span]) -> RunOutcome:
         """The outcome of the plan's load, or of one user per device in the measured interval."""
@@ -112,6 +121,10 @@ class _Run:
         if spans:
             body["trace_start_us"] = 1e6 * self.state.started
         return replace(outcome, metrics=figures, body=body, spans=spans)
+
+    def _look_at_cells(self, last: bool) -> None:
+        for name, history in self.histories.items():
+            history.look(self.stack.radios[name].time(), last)
 
     def _gateways(self) -> list[tuple[GatewaySessions, Incarnation]]:
         return [

@@ -12,6 +12,7 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry
 
 from services.draft_worker.metrics import Metrics
+from services.draft_worker.station import Station
 from services.draft_worker.worker import DraftWorker
 from services.gateway.sessions import GatewaySessions
 from services.scheduler.scheduler import Scheduler
@@ -96,13 +97,17 @@ def draft_worker(
     metrics: Metrics | None = None,
     delays: DeviceDelays | None = None,
     trees: Callable[[], TreeDrafter] | None = None,
+    station: Station | None = None,
+    payload_bits_per_token: int = 0,
 ) -> Factory:
     """A device's factory. metrics: shared by many devices; None = its own. delays: of its link, in place of the
-    settings'. trees: its drafter of trees, if it has one."""
+    settings'. trees: its drafter of trees, if it has one. station: its place in a cell; payload_bits_per_token: see
+    Link."""
 
     def start(given: Surroundings) -> DraftWorker:
         own = metrics or Metrics(given.registry)
         worker = DraftWorker(settings, given.broker, drafter(), given.compute, given.ids, own, trees=trees)
+        worker.link.station, worker.link.payload_bits_per_token = station, payload_bits_per_token
         if delays is not None:
             delays.follow(settings.name, worker.link)
         return worker

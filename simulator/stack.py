@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 
 from prometheus_client import CollectorRegistry
 
+from services.draft_worker.radio import Radio
 from shared.broker.memory_broker import MemoryBroker, MemoryServer
 from shared.broker.memory_link import MemoryConnection
 from shared.protocol import wire
@@ -32,6 +33,7 @@ class SimulatedStack:
 
     services: the service of each process's current life. counters: calls and messages of each process, where counted.
     outage: of the broker. cuts: of the link of one process alone. delays: of the links that devices emulate.
+    radios: the cells that devices share, by id.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class SimulatedStack:
         self.outage = Outage()
         self.cuts: dict[str, Outage] = {}
         self.delays = DeviceDelays({})
+        self.radios: dict[str, Radio] = {}
         self.processes: dict[str, Process] = {}
         self.services: dict[str, Service] = {}
         self.counters: dict[str, FaultCounter] = {}

@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("cli", "simulator", "loadgen", "services", "shared")  # each imports only those after it
 FILES = sorted(path.relative_to(ROOT).as_posix() for top in OURS for path in (ROOT / top).rglob("*.py"))
+MODULES = {file.removesuffix(".py").removesuffix("/__init__").replace("/", "."): file for file in FILES}
 SERVICES = ("gateway", "scheduler", "draft_worker", "verifier")
 
 # Heavy or foreign packages, and the files that may import them.
@@ -37,6 +38,7 @@ KEPT_TO = {
     "accelerate": ["services/verifier/*"],
     "llama_cpp": ["services/draft_worker/*", "cli/models/*"],
     "scipy": [
+        "shared/planning/bandwidth/noise_density.py",
         "shared/planning/solvers/paper/milp.py",
         "loadgen/measuring/intervals.py",
         "cli/validate/tuning.py",
@@ -237,10 +239,9 @@ def test_the_gpu_benchmark_needs_torch_transformers_and_numpy_only() -> None:
 
 def loads(file: str) -> set[str]:
     """Files of this repository that are loaded with a file, including itself."""
-    names = {file.removesuffix(".py").removesuffix("/__init__").replace("/", "."): file for file in FILES}
     modules = [module for module, at_load in imports(file) if at_load]
-    found = {next((name for name in (m, m.rpartition(".")[0]) if name in names), "") for m in modules}
-    return {file, *(names[name] for name in found if name)}
+    found = {next((name for name in (m, m.rpartition(".")[0]) if name in MODULES), "") for m in modules}
+    return {file, *(MODULES[name] for name in found if name)}
 
 
 def test_help_loads_neither_torch_nor_llama_cpp() -> None:

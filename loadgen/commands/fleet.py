@@ -1,8 +1,9 @@
 """`loadgen fleet`."""
 
+import asyncio
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import uvloop
@@ -11,6 +12,7 @@ from rich.status import Status
 from loadgen.commands.console import fleet_status, show_fleet
 from loadgen.commands.exit import EXPECTED_ERRORS, cli_errors, fail, progress_console, stop_on_signals
 from loadgen.fleet import FleetSample, fleet_metrics, run_fleet
+from loadgen.metrics.cell_history import CellHistory
 from loadgen.results.output import check_output, keep
 from loadgen.results.result_file import write_result
 from loadgen.run.drive import RunState
@@ -55,25 +57,32 @@ async def _fleet(
         check_output(out)
         if not broker:
             raise OptionError("no stack runs here: give its broker URL with --broker")
-        devices = read_scenario(scenario).fleet(verify_ms)
+        described = read_scenario(scenario)
+        devices = described.fleet(verify_ms)
+        cells = described.cells_of(devices)
         logs.configure("warning", "console", role="loadgen")
         stop_on_signals(state)
-    samples, failure = list[FleetSample](), ""
+    loop, samples, failure = asyncio.get_running_loop(), list[FleetSample](), ""
+    histories = {name: CellHistory(cell, loop.time()) for name, cell in cells.items()}
     with Status(f"{len(devices)} devices join", console=console) as status:
 
         def on_sample(sample: FleetSample) -> None:
             samples.append(sample)
+            for history in histories.values():
+                history.look(loop.time())
             status.update(fleet_status(sample))
 
         try:
-            await run_fleet(devices, recordings, broker, state.stop, seconds, on_sample)
+            await run_fleet(devices, recordings, broker, state.stop, seconds, cells, on_sample)
         except (*EXPECTED_ERRORS, *INPUT_ERRORS) as error:  # the samples so far are kept
             failure = str(error)
     if not samples:
         fail(failure or "ended before the first sample")
     config = {"scenario": str(scenario), "devices": len(devices), "recordings": str(recordings or "")}
     metrics = fleet_metrics(samples)
-    body = {"figures": metrics, "looks": [asdict(sample) for sample in samples]}
+    body: dict[str, Any] = {"figures": metrics, "looks": [asdict(sample) for sample in samples]}
+    if histories:
+        body["cells"] = {name: history.body() for name, history in histories.items()}
     with cli_errors():
         kept = keep(out, lambda path: write_result(path, "fleet", config, body))
     show_fleet(console, metrics, kept)

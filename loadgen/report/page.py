@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from loadgen.report import charts, comparison_charts, sections
+from loadgen.report import cells, charts, comparison_charts, sections
 from loadgen.report.blocks import Plot, Section, Table
 from loadgen.report.chart import FONT, GRID, INK, MUTED, SHADE, Chart
 from loadgen.report.stage_table import stages
@@ -112,6 +112,10 @@ def _behaviour(runs: Sequence[LoadedResult]) -> Iterator[Section]:
     yield _section("Over time", [charts.throughput(runs)])
     accepted = [draw(runs) for draw in (charts.tau_by_kind, charts.by_kind, charts.by_position)]
     yield _section("Speculation", accepted, sections.speculation(runs))
+    for run in runs:
+        for name, cell in run.result.cells.items():
+            title = f"Cell {name}, {run.label}"
+            yield _section(title, [cells.rates(name, cell), cells.shares(name, cell)], cells.members(cell))
 
 
 def _timelines(results: Sequence[LoadedResult], traces: Sequence[str]) -> Iterator[Section]:

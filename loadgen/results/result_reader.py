@@ -86,6 +86,37 @@ class Crossover(Part):
     level: float
 
 
+class CellMember(Part):
+    """What a device had of its cell. share: of the band, mean over the run."""
+
+    device: str
+    up_bytes: float
+    down_bytes: float
+    share: float
+
+
+class CellSeries(Part):
+    """By step: a device's bytes, its share of the band, and what it might have had; None = not fixed."""
+
+    bytes: list[float]
+    share: list[float]
+    given: list[float | None]
+
+
+class CellResult(Part):
+    """A radio cell (loadgen/metrics/cell_history.py). bandwidth: Hz or bit/s. at_s: ends of the steps of all series."""
+
+    bandwidth: float
+    sharing: str
+    duplex: bool = False
+    seconds: float
+    jain_bytes: float | None
+    jain_share: float | None
+    members: list[CellMember] = Field(alias="devices")
+    at_s: list[float]
+    series: dict[str, CellSeries]
+
+
 class Result(Part):
     """A result file of either kind; fields of the other kind are empty.
 
@@ -107,6 +138,7 @@ class Result(Part):
     metrics: Metrics = Field(default={}, alias="figures")
     by_kind: dict[str, Metrics] = {}
     stack: Stack = Stack()
+    cells: dict[str, CellResult] = {}
     requests_file: str = ""
     trace_start_us: float | None = None
     points: list[SweepPoint] = []

@@ -2,22 +2,26 @@
 
     python -m services.draft_worker.fleet --scenario FILE --recordings FILE --verify-ms 40
 
-Each device is a draft worker like any other, with its own connections and its own link; only its drafter is replayed
-(shared/compute/replay.py) or, without recordings, the modelled one that goes with the modelled verifier. Settings as
-for a draft worker; the devices are device-0, device-1, ...
+Each device is a draft worker like any other, with its own connections and its own link, or a place in a cell that it
+shares with others of this process. Only its drafter is replayed (shared/compute/replay.py) or, without recordings, the
+modelled one that goes with the modelled verifier. Settings as for a draft worker; devices are device-0, device-1, ...
 """
 
 import argparse
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 
 from services.draft_worker.metrics import Metrics
+from services.draft_worker.radio import Radio
 from services.draft_worker.worker import DraftWorker
 from shared.broker.device_broker import DeviceBroker
+from shared.cells.cell import Cell
 from shared.compute.compute import InlineCompute
 from shared.compute.drafter import Drafter
 from shared.compute.modelled_drafter import ModelledDrafter
@@ -30,15 +34,25 @@ from shared.runtime.service import BadFile, main
 from shared.runtime.settings import DraftWorkerSettings, load
 from shared.scenario.scenario import DeviceSpec, ScenarioError, read_scenario
 
+NO_CELLS: Final[Mapping[str, Cell]] = MappingProxyType({})
+
 
 class Fleet:
     """Emulated devices. Use as `async with Fleet(...) as fleet`; then `run`."""
 
     def __init__(
-        self, devices: Sequence[DeviceSpec], recordings: Recordings | None, settings: DraftWorkerSettings
+        self,
+        devices: Sequence[DeviceSpec],
+        recordings: Recordings | None,
+        settings: DraftWorkerSettings,
+        cells: Mapping[str, Cell] = NO_CELLS,
     ) -> None:
-        """recordings: the target's texts; None = modelled drafts. settings: shared by all devices."""
+        """recordings: the target's texts; None = modelled drafts. settings: shared by all devices.
+
+        cells: those that the devices name, by id (Scenario.cells_of).
+        """
         self.registry = CollectorRegistry()
+        self.radios = {name: Radio(cell) for name, cell in cells.items()}
         metrics = Metrics(self.registry)
         self._brokers: list[DeviceBroker] = []
         self._workers = [self._worker(device, recordings, settings, metrics) for device in devices]
@@ -80,7 +94,11 @@ class Fleet:
         broker = connect_device(mine, device.name)
         self._brokers.append(broker)
         drafter = _drafter(device, recordings, settings)
-        return DraftWorker(mine, broker, drafter, InlineCompute(), Ids(device.seed), metrics)
+        worker = DraftWorker(mine, broker, drafter, InlineCompute(), Ids(device.seed), metrics)
+        worker.link.payload_bits_per_token = device.payload_bits_per_token
+        if device.cell:
+            worker.link.station = self.radios[device.cell].station(device.name, device.eta)
+        return worker
 
 
 async def run(stop: asyncio.Event) -> None:
@@ -89,11 +107,13 @@ async def run(stop: asyncio.Event) -> None:
     settings = load(DraftWorkerSettings)
     logs.configure(settings.log_level, settings.log_format, role="draft_worker", name=settings.name)
     try:
-        devices = read_scenario(args.scenario).fleet(args.verify_ms)
+        scenario = read_scenario(args.scenario)
+        devices = scenario.fleet(args.verify_ms)
+        cells = scenario.cells_of(devices)
         recordings = read_recordings(args.recordings) if args.recordings else None
     except (ScenarioError, OSError, ValueError, KeyError) as error:
         raise BadFile(str(error)) from None
-    async with Fleet(devices, recordings, settings) as fleet:
+    async with Fleet(devices, recordings, settings, cells) as fleet:
 
         def not_ready_reason() -> str | None:
             return next(iter(fleet.not_ready_reasons()), None)

@@ -2,11 +2,15 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from math import inf
+from functools import partial
+from math import ceil, inf
 from typing import Final, Generic, TypeVar
 
+from services.draft_worker.station import Station
+from shared.cells.cell import Direction
 from shared.runtime.bell import Bell
 from shared.runtime.ids import Ids
 
@@ -21,6 +25,8 @@ class Link:
     """One direction of a link. delay_s: fixed delay; it may change, for messages sent later. bytes_per_s: rate.
 
     jitter_s: mean of an exponential delay. loss: share of messages that are lost and resent after TCP's time-out.
+    station: the device's place in a radio cell, which takes the place of the rate; the delay comes after it.
+    payload_bits_per_token: what a draft carries with each token beside its id, such as a distribution.
     """
 
     ids: Ids
@@ -28,6 +34,24 @@ class Link:
     jitter_s: float = 0.0
     bytes_per_s: float = inf
     loss: float = 0.0
+    station: Station | None = None
+    payload_bits_per_token: int = 0
+
+    @contextmanager
+    def in_cell(self) -> Iterator[None]:
+        """The device's time in its cell, if it has one."""
+        if self.station is None:
+            yield
+            return
+        self.station.join()
+        try:
+            yield
+        finally:
+            self.station.leave()
+
+    def payload_bytes(self, tokens: int) -> int:
+        """What so many drafted tokens add to their message."""
+        return ceil(self.payload_bits_per_token * tokens / 8)
 
     def draw_s(self) -> float:
         """Draw the next message's delay, without its transmission time."""
@@ -41,7 +65,8 @@ class Link:
     @property
     def is_instant(self) -> bool:
         """Whether every message arrives as it is sent."""
-        return not (self.delay_s or self.jitter_s or self.loss) and self.bytes_per_s == inf
+        slow = self.station is not None or self.bytes_per_s < inf
+        return not (slow or self.delay_s or self.jitter_s or self.loss)
 
 
 class _Crossing(Generic[T]):
@@ -56,8 +81,9 @@ class _Crossing(Generic[T]):
         return len(self._items)
 
     def append(self, item: T, size: int, now: float) -> float:
-        """Add an item of `size` bytes. Returns when it will have crossed."""
-        self._free_at = max(now, self._free_at) + size / self._link.bytes_per_s
+        """Add an item of `size` bytes, which a cell has carried already. Returns when it will have crossed."""
+        sending_s = 0.0 if self._link.station else size / self._link.bytes_per_s
+        self._free_at = max(now, self._free_at) + sending_s
         due = self._free_at + self._link.draw_s()
         if self._items:
             due = max(due, self._items[-1][0])
@@ -84,12 +110,45 @@ class _Crossing(Generic[T]):
         self._items.clear()
 
 
+class _OnAir(Generic[T]):
+    """Items that the device's cell carries, in order, before they cross the link; without a cell none."""
+
+    def __init__(self, link: Link, direction: Direction, carried: Callable[[T, int], None]) -> None:
+        self._link, self._direction, self._carried = link, direction, carried
+        self._count = 0
+        self._clears = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def put(self, item: T, size: int) -> None:
+        """Call `carried` with an item of `size` bytes once it, and those before it, were carried."""
+        if self._link.station is None:
+            self._carried(item, size)
+            return
+        self._count += 1
+        self._link.station.send(self._direction, size, partial(self._end, item, size, self._clears))
+
+    def _end(self, item: T, size: int, clears: int) -> None:
+        if clears == self._clears:  # else it was dropped as it arrived
+            self._count -= 1
+            self._carried(item, size)
+
+    def clear(self) -> None:
+        """Drop all items."""
+        if self._count and self._link.station is not None:
+            self._link.station.drop(self._direction)
+        self._count = 0
+        self._clears += 1
+
+
 class Delivery(Generic[T]):
     """Calls `deliver` with each item once it, and those before it, have crossed the link. No task waits for it."""
 
-    def __init__(self, link: Link, deliver: Callable[[T], None]) -> None:
+    def __init__(self, link: Link, deliver: Callable[[T], None], direction: Direction = "down") -> None:
         """deliver: must not raise."""
         self._deliver, self._link = deliver, link
+        self._on_air: _OnAir[T] = _OnAir(link, direction, self._cross)
         self._crossing: _Crossing[T] = _Crossing(link)
         self._closed = False
 
@@ -100,18 +159,22 @@ class Delivery(Generic[T]):
         if self._link.is_instant and not self._crossing:
             self._deliver(item)
             return
-        due = self._crossing.append(item, size, asyncio.get_running_loop().time())
-        if len(self._crossing) == 1:
-            self._wake_at(due)
+        self._on_air.put(item, size)
 
     def clear(self) -> None:
         """Drop all items."""
+        self._on_air.clear()
         self._crossing.clear()
 
     def close(self) -> None:
         """Deliver nothing any more."""
         self._closed = True
-        self._crossing.clear()
+        self.clear()
+
+    def _cross(self, item: T, size: int) -> None:
+        due = self._crossing.append(item, size, asyncio.get_running_loop().time())
+        if len(self._crossing) == 1:
+            self._wake_at(due)
 
     def _wake_at(self, due: float) -> None:
         asyncio.get_running_loop().call_at(due, self._deliver_due)
@@ -128,22 +191,19 @@ class Delivery(Generic[T]):
 class DelayLine(Generic[T]):
     """A FIFO queue whose items can be taken once they, and those before them, have crossed the link."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, direction: Direction = "up") -> None:
         self._link = link
+        self._on_air: _OnAir[T] = _OnAir(link, direction, self._cross)
         self._crossing: _Crossing[T] = _Crossing(link)
         self._changed = Bell()
         self._closed = False
 
     def __len__(self) -> int:
-        return len(self._crossing)
+        return len(self._on_air) + len(self._crossing)
 
     def put(self, item: T, size: int = 0) -> None:
         """Put in an item of `size` bytes."""
-        due = self._crossing.append(item, size, asyncio.get_running_loop().time())
-        if self._link.is_instant:
-            self._changed.ring()
-        elif len(self._crossing) == 1:
-            self._wake_at(due)
+        self._on_air.put(item, size)
 
     def put_back(self, items: list[T]) -> None:
         """Return taken items to the front, due at once."""
@@ -155,7 +215,7 @@ class DelayLine(Generic[T]):
         """Wait for and take all due items; [] once the line is closed and empty."""
         loop = asyncio.get_running_loop()
         while not (due := self._crossing.take(loop.time())):
-            if self._closed and not self._crossing:
+            if self._closed and not self:
                 return []
             if self._crossing:  # behind an earlier item, or woken too early: uvloop rounds to 1 ms
                 self._wake_at(self._crossing.next_at())
@@ -164,12 +224,20 @@ class DelayLine(Generic[T]):
 
     def clear(self) -> None:
         """Drop all items."""
+        self._on_air.clear()
         self._crossing.clear()
 
     def close(self) -> None:
         """Close the line: no more items will be put in."""
         self._closed = True
         self._changed.ring()
+
+    def _cross(self, item: T, size: int) -> None:
+        due = self._crossing.append(item, size, asyncio.get_running_loop().time())
+        if self._link.is_instant:
+            self._changed.ring()
+        elif len(self._crossing) == 1:
+            self._wake_at(due)
 
     def _wake_at(self, due: float) -> None:
         asyncio.get_running_loop().call_at(due, self._changed.ring)

@@ -40,12 +40,14 @@ class Outbox:
     ) -> None:
         self._streams, self._stream, self._ids, self._metrics = streams, stream, ids, metrics
         self._is_useful = is_useful
-        self._timeline = timeline
+        self._timeline, self._link = timeline, link
         self._line: DelayLine[_Waiting] = DelayLine(link)
 
     def put(self, message: Reply) -> None:
         """Queue a message; it is sent as soon as the link allows."""
         size = len(wire.encode(message))
+        if isinstance(message, Draft):
+            size += self._link.payload_bytes(len(message.tokens))
         self._line.put(_Waiting(asyncio.get_running_loop().time(), message, size), size)
 
     def clear(self) -> None:

@@ -81,15 +81,16 @@ class DraftWorker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until stop is set. Raises Refused when the deployment does not take this device."""
-        async with asyncio.TaskGroup() as tasks:
-            watching = tasks.create_task(self._watch.run(stop))
-            stopping = tasks.create_task(self._end_on(stop))
-            await self._computing.calibrate()
-            while not stop.is_set():
-                self._over.clear()
-                if await self._join(stop):
-                    await self._serve(stop)
-            await asyncio.gather(watching, stopping)
+        with self.link.in_cell():
+            async with asyncio.TaskGroup() as tasks:
+                watching = tasks.create_task(self._watch.run(stop))
+                stopping = tasks.create_task(self._end_on(stop))
+                await self._computing.calibrate()
+                while not stop.is_set():
+                    self._over.clear()
+                    if await self._join(stop):
+                        await self._serve(stop)
+                await asyncio.gather(watching, stopping)
         await self._growing.close()
 
     async def _end_on(self, stop: asyncio.Event) -> None:

@@ -1,6 +1,7 @@
 """The scheduler's device estimates as metrics, computed on each scrape."""
 
 from collections.abc import Callable, Iterator, Mapping
+from math import isfinite
 from typing import Final
 
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -22,6 +23,16 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[DeviceEstimate], float | None]], 
         lambda known: known.delay_s.value,
     ),
     ("device_link_spread_seconds", "About its standard deviation", lambda known: known.spread_s.value),
+    (
+        "device_rate_bits_per_second",
+        "Of its link, where sizes of messages were seen to matter; of absurd times the slowest of all",
+        lambda known: known.rate_bits_s if known.rate_bits_s and isfinite(known.rate_bits_s) else None,
+    ),
+    (
+        "device_fixed_seconds",
+        "Verdict there and draft back, but for what their sizes take at that rate",
+        lambda known: known.link.law.delay_s if known.link.law else None,
+    ),
     ("device_token_seconds", "Drafting of one token", lambda known: known.draft_s.value),
     (
         "device_alpha",

@@ -4,15 +4,20 @@ from typing import Final
 
 from services.scheduler import placement
 from services.scheduler.effects import ReadHead, SendToDevice
+from services.scheduler.fleet import name_of
 from services.scheduler.session import HeldDraft, ScheduledSession
 from services.scheduler.state import DEVICE_RETRY_S, FIRST_PENALTY_S, MAX_MISSES, MAX_PENALTY_S, State
+from shared.planning.estimates import DeviceEstimate
 from shared.planning.windows.window import RoundOutcome
 from shared.protocol.messages import Close, Draft, Grown, Resync, Verdict
+from shared.protocol.wire import encode
 from shared.speculative.rule import spine
 from shared.speculative.survival import error_in as survival_error
 
 RETRY_S: Final = 0.02  # a row is retried after this when the verifier had no free pages
 MIN_CHUNK: Final = 16
+VERDICT_BYTES: Final = 80  # of a device's copy, about, beside its ids
+ID_BYTES: Final = 3  # of an id up to 65,535
 
 
 def on_draft(state: State, entry: str, draft: Draft, now: float) -> None:
@@ -205,10 +210,29 @@ def _observe_draft(state: State, session: ScheduledSession, draft: Draft, now: f
     try:
         turnaround_s = now - session.draft_requested_at
         decodes = len(set(draft.parents)) or len(draft.tokens)
-        device.observe(decodes, draft.draft_us / 1e6, turnaround_s, reading)
+        size = 0 if reading else _round_bytes(session, draft)
+        has_new_law = device.observe(decodes, draft.draft_us / 1e6, turnaround_s, reading, size)
     except ValueError:
         state.metrics.absurd.labels("draft").inc()
         put_on_probation(session, now)
+        return
+    if has_new_law:
+        _learn_rate(state, name_of(session.device), device)
+
+
+def _round_bytes(session: ScheduledSession, draft: Draft) -> int:
+    """Bytes of the verdict that asked for a draft, as the device got it, and of the draft."""
+    return VERDICT_BYTES + ID_BYTES * session.draft_requested_tokens + len(encode(draft))
+
+
+def _learn_rate(state: State, name: str, device: DeviceEstimate) -> None:
+    """Note the rate of a device's link; one that cannot be true is counted, and replaced by the slowest seen."""
+    try:
+        if device.link.law is not None:
+            state.estimates.rates.take(name, device.link.law.bits_s)
+    except ValueError:
+        state.metrics.absurd.labels("rate").inc()
+    device.rate_bits_s = state.estimates.rates.bits_s(name)
 
 
 def _complete_batch(state: State, verdict: Verdict, now: float) -> None:
@@ -311,6 +335,7 @@ def _on_committed(state: State, session: ScheduledSession, verdict: Verdict, now
     elif verdict.next_k and session.caught_up and device_informed and state.fleet.has_device(session.device):
         session.allowed_k, session.allowed_siblings = verdict.next_k, verdict.siblings
         session.draft_requested_at, session.draft_requested_len = now, verdict.length
+        session.draft_requested_tokens = verdict.length - verdict.base_len
         state.enter(session, "drafting", now, now + state.draft_wait_s(session))
     else:
         session.allowed_k = 0

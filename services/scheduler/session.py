@@ -53,6 +53,7 @@ class ScheduledSession:
     allowed_siblings: int = 0  # nodes that it may have beyond that, as a tree
     draft_requested_at: float = 0.0  # when the device was asked for a draft
     draft_requested_len: int = 0  # committed length it was to draft after; 0 = never asked
+    draft_requested_tokens: int = 0  # that the verdict which asked for it carried
     drafts: int = 0  # drafts received from this device in time
     drafted_len: int = 0  # tokens that its device has read and drafted, by its latest draft
     caught_up: bool = True

@@ -18,6 +18,7 @@ from shared.planning.estimates import (
     DeviceEstimate,
     Mean,
 )
+from shared.planning.link_rates import LinkRates
 from shared.planning.policy import Policy
 from shared.planning.siblings import siblings_worth
 from shared.planning.views import Phase, SessionView
@@ -55,6 +56,7 @@ class Estimates:
     devices: dict[str, DeviceEstimate] = field(default_factory=dict)
     verifiers: dict[str, PassCosts] = field(default_factory=dict)
     alpha: Mean = field(default_factory=lambda: Mean(0.7, weight=0.02))
+    rates: LinkRates = field(default_factory=LinkRates)
 
     def device(self, address: str) -> DeviceEstimate:
         """Estimate of the device at this address."""

@@ -15,6 +15,7 @@ import numpy as np
 from shared.planning.calibration import OWN_WORD, Calibration
 from shared.planning.cost import Packed, Row, Shape
 from shared.planning.least_squares import nonnegative
+from shared.planning.link_fit import LinkFit
 
 # The cost law before any measurement: a small model on a few cores. The first passes correct its scale.
 DEFAULT_LAW: Final = Packed(beta_ms=30.0, per_token_ms=1.5, per_context_ms=0.003)
@@ -107,7 +108,8 @@ class DeviceEstimate:
     draft_s: seconds per drafted token. link_s: both directions of the link, with queueing. spread_s: standard deviation
     of link_s, about. second: that its second candidate is right where its first is not. delay_s: propagation delay
     alone, the minimum of link_s (min-RTT, as in BBR). alpha: mean over its sessions; None before the first. greedy,
-    sampled: what its survival bytes are worth at temperature 0 and above.
+    sampled: what its survival bytes are worth at temperature 0 and above. link: delay and rate by message sizes.
+    rate_bits_s: the rate to reckon with, see LinkRates; inf = sizes make no difference, None = not known.
     """
 
     draft_s: Mean = field(default_factory=lambda: Mean(0.01))
@@ -118,6 +120,8 @@ class DeviceEstimate:
     spread_s: Mean = field(default_factory=lambda: Mean(0.0, weight=0.08))
     greedy: Calibration = field(default_factory=Calibration)
     sampled: Calibration = field(default_factory=Calibration)
+    link: LinkFit = field(default_factory=LinkFit)
+    rate_bits_s: float | None = None
     _reports: deque[float] = field(default_factory=lambda: deque(maxlen=3))
     _reported_s: float = 0.0  # what the reports agree on
     _excess_s: float = 0.0  # link_s beyond that, which drafts have shown
@@ -144,15 +148,18 @@ class DeviceEstimate:
     def _differs(self, report_s: float) -> bool:
         return abs(report_s - self._reported_s) > max(JUMP_S, JUMP_SHARE * self._reported_s)
 
-    def observe(self, tokens: int, draft_s: float, turnaround_s: float, reading: bool = False) -> None:
+    def observe(
+        self, tokens: int, draft_s: float, turnaround_s: float, reading: bool = False, size: int = 0
+    ) -> bool:
         """Add a draft: its tokens, its reported computing time, and the time from verdict to draft at the scheduler.
 
-        reading: it first had to read tokens that were emitted without its drafts, so that only its link can be learnt.
-        The first draft of a session must be left out, because the device may have read the prompt for it. A reported
-        time beyond the turnaround is cut to the turnaround, and then raises ValueError.
+        size: bytes of verdict and draft; 0 = not known. reading: it first had to read tokens that were emitted without
+        its drafts, so that only its link can be learnt. The first draft of a session must be left out, because the
+        device may have read the prompt for it. A reported time beyond the turnaround is cut to the turnaround, and then
+        raises ValueError. Returns whether `link` has a new law.
         """
         if tokens == 0:
-            return
+            return False
         computed_s = min(max(draft_s, 0.0), turnaround_s)
         link_s = turnaround_s - computed_s
         if not reading:
@@ -163,6 +170,13 @@ class DeviceEstimate:
         self.delay_s.observe(link_s)
         if not 0 <= draft_s <= turnaround_s + CLOCK_SLACK_S:
             raise ValueError(f"{draft_s} s of drafting in {turnaround_s} s")
+        return size > 0 and self.link.observe(size, link_s)
+
+    def comm_s(self, size: int) -> float:
+        """Expected seconds for a verdict and a draft of `size` bytes together; link_s where sizes were not seen to
+        matter."""
+        law = self.link.law
+        return law.comm_s(size) if law and law.s_per_byte > 0 else self.link_s.value
 
     def calibration(self, temperature: float) -> Calibration:
         """Of its drafts at this temperature."""

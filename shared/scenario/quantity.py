@@ -1,6 +1,6 @@
 """Times and shares in a scenario: a number, or a range to draw from; times have a unit.
 
-    0.78        0.5..0.95        33.9 ms        3..80 ms        0.354 verify        500..2000 kbit
+    0.78        0.5..0.95        33.9 ms        3..80 ms        0.354 verify        500..2000 kbit        20 MHz
 
 `verify` is the duration of a verification pass of one row with one token on this machine, so that a scenario keeps its
 ratios from one machine to another.
@@ -13,13 +13,14 @@ from typing import Annotated, Any, Final
 from pydantic import BeforeValidator, PlainSerializer
 
 _NUMBER: Final = r"\d+(?:\.\d+)?"
-_QUANTITY: Final = re.compile(rf"^\s*({_NUMBER})(?:\s*\.\.\s*({_NUMBER}))?\s*([a-z]*)\s*$")
+_QUANTITY: Final = re.compile(rf"^\s*({_NUMBER})(?:\s*\.\.\s*({_NUMBER}))?\s*([a-zA-Z]*)\s*$")
 _MS: Final = {"ms": 1.0, "s": 1e3}
+_BAND: Final = {"kbit": 1e3, "kHz": 1e3, "MHz": 1e6}
 
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """low..high, equal for a single number. unit: "", "ms", "s", "verify" or "kbit" (per second)."""
+    """low..high, equal for a single number. unit: "", "ms", "s", "verify", "kbit" (per second), "kHz" or "MHz"."""
 
     low: float
     high: float
@@ -32,6 +33,11 @@ class Quantity:
     def ms_at(self, share: float, verify_ms: float) -> float:
         """A time in milliseconds at a share (0 to 1) of the range."""
         return self.at(share) * (verify_ms if self.unit == "verify" else _MS[self.unit])
+
+    @property
+    def band_hz(self) -> float:
+        """A band in Hz, or in bit/s."""
+        return self.low * _BAND[self.unit]
 
     def __str__(self) -> str:
         ends = f"{self.low:g}" if self.low == self.high else f"{self.low:g}..{self.high:g}"
@@ -74,6 +80,27 @@ def _bandwidth(value: Any) -> Quantity:
     return quantity
 
 
+def _band(value: Any) -> Quantity:
+    try:
+        quantity = parse(value)
+    except ValueError:
+        quantity = NOTHING
+    if quantity.unit not in _BAND or quantity.low != quantity.high or not quantity.low > 0:
+        given = "it is missing" if value is None else f"not {str(value)!r}"
+        raise ValueError(f"one bandwidth of more than 0, like 256 kbit (a second) or 20 MHz; {given}")
+    return quantity
+
+
+def _efficiency(value: Any) -> Quantity:
+    try:
+        quantity = parse(value)
+    except ValueError:
+        quantity = NOTHING
+    if quantity.unit or not quantity.low > 0:
+        raise ValueError(f"more than 0 bit/s/Hz, like 2 or 0.4..4; not {str(value)!r}")
+    return quantity
+
+
 def _share(value: Any) -> Quantity:
     quantity = parse(value)
     if quantity.unit or quantity.high >= 1:
@@ -81,8 +108,11 @@ def _share(value: Any) -> Quantity:
     return quantity
 
 
+NOTHING: Final = Quantity(0.0, 0.0)
 _text = PlainSerializer(str, return_type=str)
 Time = Annotated[Quantity, BeforeValidator(_time), _text]
 Seconds = Annotated[Quantity, BeforeValidator(_seconds), _text]
 Bandwidth = Annotated[Quantity, BeforeValidator(_bandwidth), _text]
+Band = Annotated[Quantity, BeforeValidator(_band), _text]
+Efficiency = Annotated[Quantity, BeforeValidator(_efficiency), _text]
 Share = Annotated[Quantity, BeforeValidator(_share), _text]

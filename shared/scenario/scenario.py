@@ -1,6 +1,7 @@
 """A scenario: the schema of its file, and its devices."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Self, TypeVar
@@ -18,9 +19,11 @@ from pydantic import (
     model_validator,
 )
 
+from shared.cells.cell import Cell
 from shared.planning.policies import POLICY_NAMES
 from shared.planning.windows import SIMULATED_NAMES, WINDOW_NAMES
-from shared.scenario.quantity import Bandwidth, Quantity, Seconds, Share, Time
+from shared.scenario.cell_spec import CellSpec, problems
+from shared.scenario.quantity import Bandwidth, Efficiency, Quantity, Seconds, Share, Time
 
 NONE: Final = Quantity(0.0, 0.0, "ms")
 LOSSLESS: Final = Quantity(0.0, 0.0)
@@ -56,11 +59,19 @@ class LinkSpec(_Strict):
     loss: Share = LOSSLESS
 
 
+def _one_cell(cell: Any) -> Any:
+    if isinstance(cell, list | tuple):
+        raise ValueError("a device is in one cell; split the group, one for each cell")
+    return cell
+
+
 class Devices(_Strict):
     """A group of devices, drawn from the same ranges. draft: time per drafted token.
 
     Drafts are right with probability alpha at each position, or where a recording of `outrider record` says so: its
-    path, from the scenario's folder.
+    path, from the scenario's folder. cell: the id of theirs; "" = none. eta: bit/s/Hz, or a factor where the cell's
+    bandwidth is in kbit. share: of the band, of each device, under sharing `shares`; those without one divide what is
+    left. payload_bits_per_token: what drafts carry beside ids.
     """
 
     count: Annotated[int, Field(ge=1, le=100_000)] = 1
@@ -68,6 +79,15 @@ class Devices(_Strict):
     recording: Annotated[str, PlainSerializer(lambda path: Path(path).name)] = ""
     draft: Time
     link: LinkSpec = LinkSpec()
+    cell: Annotated[str, BeforeValidator(_one_cell)] = ""
+    eta: Efficiency | None = None
+    share: Annotated[float, Field(ge=0, le=1)] | None = None
+    payload_bits_per_token: Annotated[int, Field(ge=0, le=10_000_000)] = 0
+
+    @property
+    def has_bandwidth(self) -> bool:
+        """Whether each device has a rate of its own."""
+        return self.link.bandwidth is not None
 
     @model_validator(mode="after")
     def _check_acceptance(self) -> Self:
@@ -140,6 +160,7 @@ class Scenario(_Strict):
     about: str
     seed: Annotated[int, Field(ge=1)] = 1
     devices: Annotated[tuple[Devices, ...], Field(min_length=1)]
+    cells: tuple[CellSpec, ...] = ()
     workload: ScenarioWorkload = ScenarioWorkload()
     policies: Annotated[
         tuple[Annotated[PolicyConfig, BeforeValidator(_parse_policy)], ...], Field(min_length=1)
@@ -148,10 +169,32 @@ class Scenario(_Strict):
     measure: Seconds = Quantity(10.0, 10.0, "s")
     core: Any = None
 
+    @model_validator(mode="after")
+    def _check_cells(self) -> Self:
+        if found := list(problems(self.cells, self.devices)):
+            raise ValueError("; ".join(found))
+        return self
+
+    def cells_of(self, fleet: Sequence["DeviceSpec"]) -> dict[str, Cell]:
+        """The cells by id, without members yet. fleet: its devices, all of a cell or none. Raises ScenarioError.
+
+        A cell is one object that its devices share, so that those of one cell have to be in one process.
+        """
+        here = Counter(device.cell for device in fleet if device.cell)
+        for spec in self.cells:
+            count = sum(group.count for group in self.devices if group.cell == spec.id)
+            if here[spec.id] not in (0, count):
+                raise ScenarioError(
+                    f"cell {spec.id}: {here[spec.id]} of its {count} devices are in this process; "
+                    "emulate all devices of a cell in one process"
+                )
+        return {spec.id: spec.cell(fleet) for spec in self.cells if here[spec.id]}
+
     def fleet(self, verify_ms: float) -> tuple["DeviceSpec", ...]:
         """The devices, drawn from the ranges with the seed. verify_ms: duration of a pass of one row with one token."""
         rng = np.random.default_rng(self.seed)
         links = np.random.default_rng([self.seed, 1])  # separate, so that older scenarios keep their devices
+        cells = np.random.default_rng([self.seed, 2])
         fleet: list[DeviceSpec] = []
         for group in self.devices:
             for _ in range(group.count):
@@ -167,6 +210,10 @@ class Scenario(_Strict):
                     kbit_s=group.link.bandwidth.at(width) if group.link.bandwidth else 0.0,
                     loss=group.link.loss.at(loss),
                     recording=group.recording,
+                    cell=group.cell,
+                    eta=group.eta.at(cells.random()) if group.eta else 1.0,
+                    share=group.share,
+                    payload_bits_per_token=group.payload_bits_per_token,
                 )
                 fleet.append(device)
         return tuple(fleet)
@@ -179,7 +226,7 @@ S = TypeVar("S", bound=Scenario)
 class DeviceSpec:
     """A device of a scenario. delay_ms, jitter_ms: of one direction, as in LinkSpec. kbit_s: 0 = unlimited.
 
-    recording: replaces alpha; "" = none.
+    recording: replaces alpha; "" = none. cell, eta, share, payload_bits_per_token: as in Devices.
     """
 
     name: str
@@ -191,6 +238,10 @@ class DeviceSpec:
     kbit_s: float = 0.0
     loss: float = 0.0
     recording: str = ""
+    cell: str = ""
+    eta: float = 1.0
+    share: float | None = None
+    payload_bits_per_token: int = 0
 
 
 def read_scenario(path: Path) -> Scenario:

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.draft_worker.fleet import read_recordings
+from services.draft_worker.fleet import Fleet, read_recordings
 from services.draft_worker.metrics import Metrics
+from shared.runtime.settings import DraftWorkerSettings, load
+from shared.scenario.scenario import Scenario
 
 
 def test_recordings_are_read(tmp_path: Path) -> None:
@@ -33,6 +35,31 @@ def test_devices_share_one_page_of_metrics() -> None:
         metrics.track(device, DraftSessions(sessions))
     assert registry.get_sample_value("outrider_device_sessions") == 5
     assert registry.get_sample_value("outrider_device_kv_tokens") == 50
+
+
+def test_devices_of_a_cell_share_one_radio() -> None:
+    group = {"alpha": 0.8, "draft": "5 ms"}
+    scenario = Scenario.model_validate(
+        {
+            "about": "Two cells, and a device in none.",
+            "cells": [{"id": "a", "bandwidth": "8 kbit"}, {"id": "b", "bandwidth": "8 kbit"}],
+            "devices": [
+                {**group, "count": 2, "cell": "a", "payload_bits_per_token": 80},
+                {**group, "cell": "b"},
+                group,
+            ],
+            "policies": ["fixed-k"],
+        }
+    )
+    devices = scenario.fleet(40.0)
+    fleet = Fleet(devices, None, load(DraftWorkerSettings), scenario.cells_of(devices))
+    assert list(fleet.radios) == ["a", "b"]
+    links = [worker.link for worker in fleet._workers]
+    assert [link.station is not None for link in links] == [True, True, True, False]
+    assert [link.payload_bytes(3) for link in links] == [30, 30, 0, 0]
+    for link in links[:2]:
+        assert link.station is not None
+        assert link.station._radio is fleet.radios["a"]  # type: ignore[attr-defined]
 
 
 class DraftSessions(list[int]):

@@ -6,6 +6,7 @@ are answered without the model. Each row is checked on its own. `step.py` applie
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from shared.compute.drafter import DraftRequest
 from shared.compute.target import Choices, TargetRow
@@ -117,8 +118,6 @@ def row_error(row: StagedRow, session: VerifiedSession, bounds: Bounds) -> str:
         return f"feed_to {row.feed_to} beyond base_len {row.base_len}"
     if len(row.tokens) > limits.MAX_DRAFT:
         return f"draft of {len(row.tokens)} tokens, at most {limits.MAX_DRAFT}"
-    if any(not 0 <= token < bounds.vocab for token in row.tokens):
-        return f"token {max(row.tokens)} beyond the vocabulary of {bounds.vocab}"
     if row.parents and not _is_tree(row.parents, len(row.tokens)):
         return "parents do not form a tree over the draft"
     return ""
@@ -126,6 +125,17 @@ def row_error(row: StagedRow, session: VerifiedSession, bounds: Bounds) -> str:
 
 def _is_tree(parents: Sequence[int], nodes: int) -> bool:
     return len(parents) == nodes and all(-1 <= parent < i for i, parent in enumerate(parents))
+
+
+def with_known_tokens(row: StagedRow, vocab: int) -> StagedRow:
+    """The row with its draft cut before the first token that the target does not have; such a tree is dropped.
+
+    Only the target knows its vocabulary, and a device must not be able to end a session with a token.
+    """
+    known = tuple(takewhile(lambda token: 0 <= token < vocab, row.tokens))
+    if len(known) == len(row.tokens):
+        return row
+    return replace(row, tokens=() if row.parents else known, parents=())
 
 
 def grown_error(grown: Grown, epoch: int, vocab: int) -> str:

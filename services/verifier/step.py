@@ -20,6 +20,7 @@ from services.verifier.core import (
     useful_draft,
     verdict_without_pass,
     verify_row,
+    with_known_tokens,
 )
 from shared.compute.core_drafter import CoreDrafter
 from shared.compute.target import Choices, TargetModel, TargetRow
@@ -170,6 +171,6 @@ def _split_valid(
         elif (verdict := verdict_without_pass(row, session, bounds)) is not None:
             answers.append((row, verdict))
         elif session is not None:
-            valid.append((row, session))
+            valid.append((with_known_tokens(row, bounds.vocab), session))
         seen.add(row.session)
     return valid, answers

@@ -16,6 +16,7 @@ from services.verifier.core import (
     useful_draft,
     verdict_without_pass,
     verify_row,
+    with_known_tokens,
 )
 from shared.compute.target import Choices
 from shared.protocol.messages import StagedRow, TokenLogprobs
@@ -53,7 +54,6 @@ def test_a_good_row_is_for_the_model() -> None:
         (replace(GOOD, epoch=3), "stale", "epoch 3"),
         (replace(GOOD, base_len=7, feed_to=7), "error", "in the future"),
         (replace(GOOD, feed_to=8), "error", "beyond base_len"),
-        (replace(GOOD, tokens=(11, 100)), "error", "token 100 beyond the vocabulary of 100"),
         (replace(GOOD, tokens=(1,) * 65), "error", "at most 64"),
         (replace(GOOD, parents=(-1,)), "error", "parents"),
         (replace(GOOD, parents=(-1, 1)), "error", "parents"),
@@ -65,6 +65,25 @@ def test_a_bad_row_alone_is_refused(bad: StagedRow, status: str, says: str) -> N
     assert verdict is not None
     assert (verdict.status, verdict.tokens, verdict.length) == (status, (), bad.base_len)
     assert says in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("tokens", "parents", "known"),
+    [
+        ((11, 12), (), (11, 12)),
+        ((11, 100, 12), (), (11,)),
+        ((100,), (), ()),
+        ((-1, 12), (), ()),
+        ((11, 12), (-1, -1), (11, 12)),
+        ((11, 100), (-1, -1), ()),
+    ],
+)
+def test_tokens_that_the_target_lacks_cost_a_row_no_more_than_its_draft(
+    tokens: tuple[int, ...], parents: tuple[int, ...], known: tuple[int, ...]
+) -> None:
+    cut = with_known_tokens(replace(GOOD, tokens=tokens, parents=parents), BOUNDS.vocab)
+    assert cut == replace(GOOD, tokens=known, parents=parents if known == tokens else ())
+    assert verdict_without_pass(cut, session(9, 9), BOUNDS) is None
 
 
 def test_the_verdict_tells_the_device_how_far_to_draft_and_where_to_stop() -> None:

@@ -79,6 +79,15 @@ def test_the_verdicts_follow_the_targets_choices_and_the_cache_the_verdicts() ->
     assert kv.cached("b") == verdict.cached_len == 10
 
 
+def test_a_token_that_the_target_lacks_ends_a_draft_and_nobodys_session() -> None:
+    kv = target()
+    answers = run_step(kv, plan(kv, row("a", 8, TEXT[0], VOCAB), row("b", 8, TEXT[0])))
+    assert [(verdict.status, verdict.tokens, verdict.drafted) for _, verdict in answers] == [
+        ("ok", TEXT[:2], 1),
+        ("ok", TEXT[:2], 1),
+    ]
+
+
 def test_the_core_drafts_for_a_row_that_may_have_free_tokens_and_for_no_other() -> None:
     kv, free = target(), replace(row("a", 8), free=3)
     chunk, drafted = replace(row("b", 8, feed_to=5), free=3), replace(row("c", 8, TEXT[0]), free=3)

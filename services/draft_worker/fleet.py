@@ -89,6 +89,8 @@ class Fleet:
             "link_jitter_ms": device.jitter_ms,
             "link_kbit_s": device.kbit_s,
             "link_loss": device.loss,
+            "cell": device.cell,
+            "cell_eta": device.eta if device.cell else 1.0,
         }
         mine = settings.model_copy(update=own)
         broker = connect_device(mine, device.name)

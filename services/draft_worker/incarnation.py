@@ -18,6 +18,7 @@ from services.draft_worker.sessions import (
     DraftSessions,
     Effect,
     Forget,
+    KeepShare,
     SendToScheduler,
     SetThreads,
     Start,
@@ -59,12 +60,13 @@ class Incarnation:
         self.sessions = sessions
         self._computing, self._growing = computing, growing
         self._streams, self._metrics = streams, metrics
-        self._timeline = timeline
+        self._timeline, self._link = timeline, link
+        self._name = address.rpartition(":")[0]
         self._keys, self._inbox, self._after = keys, keys.inbox(address), "0"
         self._arrivals: Delivery[Message] = Delivery(link, self._receive)
         self._error: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self._outbox = Outbox(streams, keys.draft, link, ids, metrics, sessions.is_current, timeline)
-        metrics.track(address.rpartition(":")[0], sessions)
+        metrics.track(self._name, sessions)
 
     async def run(self, watch: BrokerWatch, over: asyncio.Event) -> None:
         """Serve until `over` is set. Call `stop` afterwards."""
@@ -165,6 +167,9 @@ class Incarnation:
                 case SetThreads(threads):
                     self._computing.set_threads(threads)
                     self._growing.set_threads(threads)
+                case KeepShare(bits_s):
+                    self._link.keep(bits_s)
+                    self._metrics.share.labels(self._name).set(bits_s)
                 case Dismissed(why):
                     raise Refused(why)
 

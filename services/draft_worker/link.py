@@ -4,13 +4,14 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from math import ceil, inf
 from typing import Final, Generic, TypeVar
 
 from services.draft_worker.station import Station
 from shared.cells.cell import Direction
+from shared.cells.token_bucket import TokenBucket
 from shared.runtime.bell import Bell
 from shared.runtime.ids import Ids
 
@@ -26,7 +27,8 @@ class Link:
 
     jitter_s: mean of an exponential delay. loss: share of messages that are lost and resent after TCP's time-out.
     station: the device's place in a radio cell, which takes the place of the rate; the delay comes after it.
-    payload_bits_per_token: what a draft carries with each token beside its id, such as a distribution.
+    payload_bits_per_token: what a draft carries with each token beside its id, such as a distribution. share: what the
+    device may send; a station keeps it for the device.
     """
 
     ids: Ids
@@ -36,6 +38,14 @@ class Link:
     loss: float = 0.0
     station: Station | None = None
     payload_bits_per_token: int = 0
+    share: TokenBucket = field(default_factory=TokenBucket)
+
+    def keep(self, bits_s: float) -> None:
+        """Carry at most this from now on."""
+        if self.station is not None:
+            self.station.keep(bits_s)
+        else:
+            self.share.set_rate(bits_s, asyncio.get_running_loop().time())
 
     @contextmanager
     def in_cell(self) -> Iterator[None]:
@@ -65,15 +75,16 @@ class Link:
     @property
     def is_instant(self) -> bool:
         """Whether every message arrives as it is sent."""
-        slow = self.station is not None or self.bytes_per_s < inf
+        slow = self.station is not None or self.bytes_per_s < inf or self.share.bits_s < inf
         return not (slow or self.delay_s or self.jitter_s or self.loss)
 
 
 class _Crossing(Generic[T]):
     """Items on their way over a link, in order."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, link: Link, share: TokenBucket | None = None) -> None:
+        """share: that the items keep to; None = none."""
+        self._link, self._share = link, share
         self._items: deque[tuple[float, T]] = deque()  # (due, item)
         self._free_at = 0.0  # when the link has sent all that was put in
 
@@ -83,7 +94,11 @@ class _Crossing(Generic[T]):
     def append(self, item: T, size: int, now: float) -> float:
         """Add an item of `size` bytes, which a cell has carried already. Returns when it will have crossed."""
         sending_s = 0.0 if self._link.station else size / self._link.bytes_per_s
-        self._free_at = max(now, self._free_at) + sending_s
+        begins_at = max(now, self._free_at)
+        if self._share is not None:
+            begins_at = max(begins_at, self._share.free_at(now))
+            self._share.take(8 * size, now)
+        self._free_at = begins_at + sending_s
         due = self._free_at + self._link.draw_s()
         if self._items:
             due = max(due, self._items[-1][0])
@@ -194,7 +209,7 @@ class DelayLine(Generic[T]):
     def __init__(self, link: Link, direction: Direction = "up") -> None:
         self._link = link
         self._on_air: _OnAir[T] = _OnAir(link, direction, self._cross)
-        self._crossing: _Crossing[T] = _Crossing(link)
+        self._crossing: _Crossing[T] = _Crossing(link, link.share)
         self._changed = Bell()
         self._closed = False
 

@@ -56,6 +56,12 @@ class Metrics:
         self.link_bytes = Tally(
             "outrider_device_link_bytes", "Bytes of messages, by direction", ("direction",), registry=registry
         )
+        self.share = Gauge(
+            "outrider_device_share_bits_per_second",
+            "What the device may carry through its radio cell, by device",
+            ["device"],
+            registry=registry,
+        )
 
     def observe_draft(self, result: DraftResult, waited_s: float) -> None:
         """Observe a finished request; only a draft counts. waited_s: before its computing started."""

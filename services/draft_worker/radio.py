@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextvars import Context, copy_context
 from math import inf
 
@@ -40,10 +40,11 @@ class Radio:
         self.cell.leave(name, self.time())
         self._forget(name)
 
-    def give(self, shares_hz: Mapping[str, float]) -> None:
-        """See Cell.give; what is under way goes on at its new rate."""
-        self.cell.give(shares_hz, self.time())
-        self._go_on()
+    def keep(self, name: str, width_hz: float) -> None:
+        """See Cell.keep, in a cell that enforces shares; what is under way goes on at its new rate."""
+        if self.cell.sharing == "shares":
+            self.cell.keep(name, width_hz, self.time())
+            self._go_on()
 
     def send(self, name: str, direction: Direction, size: int, carried: Callable[[], None]) -> None:
         """Call `carried` once a member's `size` bytes, and what it sent before, are transferred.
@@ -102,6 +103,10 @@ class CellStation:
     def leave(self) -> None:
         """See Station.leave."""
         self._radio.leave(self._name)
+
+    def keep(self, bits_s: float) -> None:
+        """See Station.keep."""
+        self._radio.keep(self._name, bits_s / self._eta)
 
     def send(self, direction: Direction, size: int, carried: Callable[[], None]) -> None:
         """See Station.send."""

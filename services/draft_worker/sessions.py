@@ -12,7 +12,18 @@ from typing import Final
 from services.draft_worker.grown_trees import Grow, Nodes, StopGrowing
 from shared.compute.drafter import DraftRequest, DraftResult
 from shared.protocol import wire
-from shared.protocol.messages import Close, Dismiss, Draft, Message, Open, Resync, ResyncReason, Tune, Verdict
+from shared.protocol.messages import (
+    Close,
+    Dismiss,
+    Draft,
+    Message,
+    Open,
+    Resync,
+    ResyncReason,
+    Share,
+    Tune,
+    Verdict,
+)
 from shared.protocol.session import SessionSpec
 from shared.speculative.params import SamplingParams
 
@@ -65,7 +76,16 @@ class SetThreads:
     threads: int
 
 
-Effect = Start | Forget | Grow | StopGrowing | SendToScheduler | CountRefusal | SetThreads | Dismissed
+@dataclass(frozen=True, slots=True)
+class KeepShare:
+    """Carry at most this through the cell, in bit/s, both directions together."""
+
+    bits_s: int
+
+
+Effect = (
+    Start | Forget | Grow | StopGrowing | SendToScheduler | CountRefusal | SetThreads | KeepShare | Dismissed
+)
 
 
 @dataclass(slots=True)
@@ -118,10 +138,8 @@ class DraftSessions:
                 return self._on_verdict(message, now)
             case Close():
                 return self._drop(message.session)
-            case Tune():
-                return [SetThreads(message.threads)]
-            case Dismiss():
-                return [Dismissed(message.why)]
+            case Tune() | Share() | Dismiss():
+                return [_order(message)]
         return [CountRefusal("kind")]
 
     def query_silent(self, before: float, now: float) -> list[Effect]:
@@ -324,6 +342,17 @@ class DraftSessions:
             draft_us=result.draft_us,
             wait_us=wait_us,
         )
+
+
+def _order(message: Tune | Share | Dismiss) -> Effect:
+    """What a message for the whole device asks of it."""
+    match message:
+        case Tune(threads):
+            return SetThreads(threads)
+        case Share(bits_s):
+            return KeepShare(bits_s)
+        case Dismiss(why):
+            return Dismissed(why)
 
 
 def _spec(message: Open) -> SessionSpec | None:

@@ -17,6 +17,10 @@ class Station(Protocol):
         """Leave the cell; what is under way is lost."""
         ...
 
+    def keep(self, bits_s: float) -> None:
+        """Transfer at most at this rate from now on, both directions together, where the cell enforces shares."""
+        ...
+
     def send(self, direction: Direction, size: int, carried: Callable[[], None]) -> None:
         """Transfer `size` bytes behind the earlier ones of this direction, and then call `carried`."""
         ...

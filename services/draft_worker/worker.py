@@ -187,6 +187,9 @@ class DraftWorker:
             stamp_us=round(asyncio.get_running_loop().time() * 1e6),
             busy_us=self._computing.busy_us + self._growing.busy_us,
             trees=self._growing.able,
+            cell=self._settings.cell,
+            eta=self._settings.cell_eta if self._settings.cell else 0.0,
+            payload_bits=self.link.payload_bits_per_token,
             detail=self._settings.draft_model or self._settings.drafter,
         )
 

@@ -6,7 +6,7 @@ effects. So a batch closes only after all available messages have been handled.
 
 from collections.abc import Mapping
 
-from services.scheduler import placement, plans, recovery, rounds, staging
+from services.scheduler import bandwidth, placement, plans, recovery, rounds, staging
 from services.scheduler.effects import Effect, Persist, Stage
 from services.scheduler.fleet import LiveProcesses, address
 from services.scheduler.metrics import Metrics
@@ -41,13 +41,14 @@ class Core:
         metrics.phases.clear()
 
     # --- in ---------------------------------------------------------------------------------------------
-    def handle(self, message: Message, entry: str, now: float, again: bool = False) -> None:
-        """Handle one message. entry: its id in its stream; again: it was delivered before.
+    def handle(self, message: Message, entry: str, now: float, again: bool = False, size: int = 0) -> None:
+        """Handle one message. entry: its id in its stream; again: it was delivered before. size: its bytes.
 
         Raises UnexpectedMessage. Afterwards the entry may be acknowledged unless `holds(entry)`.
         """
         match message:
             case Draft():
+                self._state.cells.came(message.device, size, len(message.tokens), now)
                 if not self.holds(entry):
                     rounds.on_draft(self._state, entry, message, now)
             case Verdict():
@@ -125,11 +126,13 @@ class Core:
             staging.close_batches(state, verifier, now)
         for name in list(state.grown):
             staging.pass_on(state, name)
+        bandwidth.turn(state, now)
         return state.take_effects()
 
     def next_wake(self) -> float | None:
         """Latest time of the next `tick` if no message arrives; None = no deadline."""
-        times = self._state.timers.next_at(), self._state.closings.next_at()
+        state = self._state
+        times = state.timers.next_at(), state.closings.next_at(), bandwidth.next_at(state)
         return min((at for at in times if at is not None), default=None)
 
     def holds(self, entry: str) -> bool:

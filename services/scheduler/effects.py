@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from shared.protocol.messages import Close, Open, Span, StagedBatch, Tune
+from shared.protocol.messages import Close, Open, Share, Span, StagedBatch, Tune
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class SendToDevice:
     """Put a message into a device's inbox."""
 
     device: str  # address
-    message: Open | Close | Tune
+    message: Open | Close | Tune | Share
 
 
 @dataclass(frozen=True, slots=True)

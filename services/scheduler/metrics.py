@@ -60,7 +60,23 @@ class Metrics:
         self.recoveries = self._count("recoveries", "Recoveries of the state from the broker")
         self.bytes_in = self._tally("received_bytes", "Bytes of messages read, by stream", "stream")
 
+        self.shares = Gauge(
+            PREFIX + "device_share_bits_per_second",
+            "What a device of a radio cell may carry, by device",
+            ["device"],
+            registry=self.registry,
+        )
+        self.exceeded = self._count(
+            "share_exceeded",
+            "Times that a device sent more than 1.2 x its share for 5 s, by device",
+            "device",
+        )
+
         self._add_plans()
+
+    def forget_device(self, name: str) -> None:
+        """Remove the share of a device that is gone."""
+        self.shares.remove_by_labels({"device": name})
 
     def forget_verifier(self, name: str) -> None:
         """Remove the gauges of a verifier that is gone: their last values are stale."""

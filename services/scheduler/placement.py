@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from services.scheduler.bandwidth import open_on_device
 from services.scheduler.effects import End, PlaceSession, SendToDevice, SendToVerifier
 from services.scheduler.fleet import LiveProcesses, address, choose_device, choose_verifier
 from services.scheduler.session import ScheduledSession
@@ -9,13 +10,14 @@ from services.scheduler.state import State
 from services.scheduler.verifiers import VerifierState
 from shared.planning.session_index import SessionIndex
 from shared.protocol import limits
-from shared.protocol.messages import Close, Finish, Heartbeat, Open, Tune
+from shared.protocol.messages import Close, Finish, Heartbeat, Tune
 
 
 def update_fleet(state: State, fleet: LiveProcesses, now: float, trusted: bool) -> None:
     """Update the live processes. trusted: absence means death; not so just after a start or a broker outage."""
     before, state.fleet = state.fleet, fleet
     state.loads.update(fleet.devices.values(), now)
+    state.cells.update(fleet.devices.values(), now)
     if any(state.threads):
         tune(
             state,
@@ -67,7 +69,7 @@ def place(state: State, session: ScheduledSession, now: float) -> None:
         state.release_device(session)
         _choose_device(state, session)
         session.caught_up = True  # a late first draft costs no more than any other late draft
-    _publish_placement(state, session)
+    _publish_placement(state, session, now)
     state.update_view(session, now)
 
 
@@ -86,7 +88,7 @@ def replace_device(state: State, session: ScheduledSession, now: float, refused:
     if session.phase == "drafting":
         state.enter(session, "ready", now)
     if session.verifier and (session.device or old):
-        _publish_placement(state, session)
+        _publish_placement(state, session, now)
     state.update_view(session, now)
     return bool(session.device)
 
@@ -94,9 +96,7 @@ def replace_device(state: State, session: ScheduledSession, now: float, refused:
 def reopen(state: State, session: ScheduledSession, now: float) -> None:
     """Reopen the session on a device that has a gap; k = 0 until the device reports ready."""
     session.caught_up = False
-    state.do(
-        SendToDevice(session.device, Open(session.id, session.epoch, session.length, state.policy.trees))
-    )
+    open_on_device(state, session, now)
     if session.phase == "drafting":
         state.enter(session, "ready", now)
     state.update_view(session, now)
@@ -139,13 +139,11 @@ def _choose_device(state: State, session: ScheduledSession, refused: str = "") -
         state.deviceless[session.id] = None
 
 
-def _publish_placement(state: State, session: ScheduledSession) -> None:
+def _publish_placement(state: State, session: ScheduledSession, now: float) -> None:
     """Write the placement to the log and open the session on its device."""
     state.do(PlaceSession(session.id, session.epoch, session.verifier, session.device))
     if session.device:
-        state.do(
-            SendToDevice(session.device, Open(session.id, session.epoch, session.length, state.policy.trees))
-        )
+        open_on_device(state, session, now)
 
 
 def _update_device(state: State, beat: Heartbeat) -> None:

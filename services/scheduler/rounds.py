@@ -10,14 +10,13 @@ from services.scheduler.state import DEVICE_RETRY_S, FIRST_PENALTY_S, MAX_MISSES
 from shared.planning.estimates import DeviceEstimate
 from shared.planning.windows.window import RoundOutcome
 from shared.protocol.messages import Close, Draft, Grown, Resync, Verdict
+from shared.protocol.sizes import verdict_bytes
 from shared.protocol.wire import encode
 from shared.speculative.rule import spine
 from shared.speculative.survival import error_in as survival_error
 
 RETRY_S: Final = 0.02  # a row is retried after this when the verifier had no free pages
 MIN_CHUNK: Final = 16
-VERDICT_BYTES: Final = 80  # of a device's copy, about, beside its ids
-ID_BYTES: Final = 3  # of an id up to 65,535
 
 
 def on_draft(state: State, entry: str, draft: Draft, now: float) -> None:
@@ -222,7 +221,7 @@ def _observe_draft(state: State, session: ScheduledSession, draft: Draft, now: f
 
 def _round_bytes(session: ScheduledSession, draft: Draft) -> int:
     """Bytes of the verdict that asked for a draft, as the device got it, and of the draft."""
-    return VERDICT_BYTES + ID_BYTES * session.draft_requested_tokens + len(encode(draft))
+    return round(verdict_bytes(session.draft_requested_tokens)) + len(encode(draft))
 
 
 def _learn_rate(state: State, name: str, device: DeviceEstimate) -> None:

@@ -37,6 +37,7 @@ from shared.runtime.loop import run_forever
 from shared.runtime.presence import Presence
 from shared.runtime.settings import SchedulerSettings, SettingsError
 from shared.runtime.watch import BrokerWatch, Event
+from shared.scenario.cell_bands import CellBandsError, cell_bands
 
 CONSUMER: Final = "scheduler"  # shared by all schedulers, so that a successor reads the unfinished entries
 READ_COUNT: Final = 1024
@@ -70,6 +71,15 @@ class Scheduler:
             self._window = window or (make_window(settings.window, settings.k) if settings.window else None)
         except UnknownWindow as error:
             raise SettingsError(f"OUTRIDER_WINDOW={error}") from None
+        try:
+            self._bands = cell_bands(settings.cells)
+        except CellBandsError as error:
+            raise SettingsError(f"OUTRIDER_CELLS={settings.cells!r}: {error}") from None
+        if settings.bandwidth and not self._bands:
+            raise SettingsError(
+                f"OUTRIDER_BANDWIDTH={settings.bandwidth}: there is no cell to share; "
+                "give OUTRIDER_CELLS, like c1=256 kbit"
+            )
         self.name = settings.name or "scheduler"
         self.metrics = Metrics(registry)
         self.watch = BrokerWatch(broker)
@@ -221,7 +231,7 @@ class Scheduler:
         """Handle one entry. Returns False when it was dead-lettered, which also acknowledges it."""
         self.metrics.bytes_in.add(len(entry.data), entry.stream)
         try:
-            core.handle(wire.decode(entry.data), entry.id, now, again)
+            core.handle(wire.decode(entry.data), entry.id, now, again, len(entry.data))
         except (wire.WireError, UnexpectedMessage) as error:
             log.warning("dead letter", stream=entry.stream, entry=entry.id, why=str(error))
             self.metrics.dead_letters.labels(entry.stream).inc()
@@ -302,6 +312,8 @@ class Scheduler:
             k=settings.k,
             batches=settings.batches,
             trace=settings.trace,
+            bands=self._bands,
+            bandwidth=settings.bandwidth,
         )
         policy = make_policy(settings.policy, settings.k, settings.batches)
         core = Core(config, policy, self._estimates, self.metrics, self._window)

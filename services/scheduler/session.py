@@ -57,6 +57,7 @@ class ScheduledSession:
     drafts: int = 0  # drafts received from this device in time
     drafted_len: int = 0  # tokens that its device has read and drafted, by its latest draft
     caught_up: bool = True
+    opening: bool = False  # its Open waits until its device's cell has carried what was sent before
     draft_after: float = 0.0  # probation after a missed draft: k = 0 until then
     penalty_s: float = 0.5  # length of the next probation
     offer_after: float = 0.0  # offered to no device until then, since the last one refused it

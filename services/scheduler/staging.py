@@ -139,7 +139,7 @@ def take_row(state: State, session: ScheduledSession, feed_to: int, now: float) 
         free=draft.k if draft.by_core and held is None else 0,
         tree=draft.grower if held is None or draft.by_device else "",
         siblings=draft.siblings,
-        device=session.device,
+        device=_listener(session),
         gateway=session.gateway,
         tokens=held.draft.tokens if held else (),
         parents=held.draft.parents if held else (),
@@ -149,10 +149,15 @@ def take_row(state: State, session: ScheduledSession, feed_to: int, now: float) 
     if held is not None:  # staging acknowledges its entry
         state.holding.discard(held.entry)
         session.held = None
-    session.batch, session.row_device = state.batch, session.device
+    session.batch, session.row_device = state.batch, row.device
     wait_s = state.verdict_wait_s(session)
     state.enter(session, "verifying" if decodes else "prefilling", now, now + wait_s)
     return row
+
+
+def _listener(session: ScheduledSession) -> str:
+    """The device that gets the verdict: none where the session is not open yet."""
+    return "" if session.opening else session.device
 
 
 def on_refused(state: State, effect: Stage, now: float) -> None:

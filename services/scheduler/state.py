@@ -1,8 +1,10 @@
 """The scheduler's state: sessions, verifiers, devices, timers and pending effects, and how a session changes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from services.scheduler.cell_members import CellMembers
 from services.scheduler.effects import AckDraft, Effect
 from services.scheduler.fleet import LiveProcesses, name_of
 from services.scheduler.loads import DeviceLoads
@@ -22,7 +24,7 @@ from shared.planning.link_rates import LinkRates
 from shared.planning.policy import Policy
 from shared.planning.siblings import siblings_worth
 from shared.planning.views import Phase, SessionView
-from shared.planning.windows.window import Decision, Window
+from shared.planning.windows.window import Decision, Load, Window
 from shared.protocol import limits
 from shared.protocol.messages import Grown, TreeSource
 
@@ -45,6 +47,8 @@ class Config:
     k: int  # draft length of a Control that gives none
     batches: int  # N of cyclic-k
     trace: bool = False
+    bands: Mapping[str, float] = field(default_factory=dict)  # of radio cells, in Hz or in bit/s
+    bandwidth: str = ""  # how they are shared; "" = as the policy says
 
 
 @dataclass(slots=True)
@@ -107,6 +111,7 @@ class State:
         self.verifiers: dict[str, VerifierState] = {}
         self.fleet = LiveProcesses()
         self.loads = DeviceLoads()
+        self.cells = CellMembers(config.bands, config.bandwidth, metrics)
         self.draining: set[str] = set()  # addresses of devices that announced they stop
         self.threads: tuple[int, int] = (0, 0)  # for verifiers and devices; 0 = leave their own setting
         self.timers = Timers()  # of sessions
@@ -276,13 +281,16 @@ class State:
         """
         load = verifier.load()
         users = max(1, round(load.rows))
-        shape = Shape(users, users * (1 + k), 1 + k, users * load.cached, load.cached)
-        round_ms = float(load.law.pass_ms(shape))
+        round_ms = _pass_ms(load, k)
         if len(load.sessions) == 1:
             round_ms += 1e3 * (k * view.draft_s_per_token + view.link_s)
         second = self.estimates.device(view.device).second.value
         worth = siblings_worth(k, view.alpha, second, load.law.per_token_ms, round_ms, users)
         return max(0, min(worth, view.remaining - 2 - k, k))
+
+    def pass_s(self, verifier: str, k: int) -> float:
+        """Seconds of a verifier's pass at its present load with drafts of k; 0 for one that is not known."""
+        return _pass_ms(self.verifiers[verifier].load(), k) / 1e3 if verifier in self.verifiers else 0.0
 
     def passes_of(self, verifier: str) -> int:
         """Passes that a verifier may have under way, as its heartbeat says."""
@@ -302,3 +310,9 @@ class State:
             return longest_s
         usual_s = self.estimates.device(session.device).turnaround_s(session.allowed_k)
         return min(longest_s, max(MIN_DRAFT_WAIT_S, 4 * usual_s))
+
+
+def _pass_ms(load: Load, k: int) -> float:
+    """Milliseconds of a pass of the present rows, each with a draft of k."""
+    users = max(1, round(load.rows))
+    return float(load.law.pass_ms(Shape(users, users * (1 + k), 1 + k, users * load.cached, load.cached)))

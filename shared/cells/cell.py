@@ -124,6 +124,19 @@ class Cell:
         self._given_hz = dict(shares_hz)
         self._divide()
 
+    def keep(self, name: str, width_hz: float, now: float) -> None:
+        """Give a member this width from now on, and leave the others theirs. Raises ValueError.
+
+        Shares change member by member, so that for moments they may be more than the band together: then all have as
+        much less, see sharing.given_widths.
+        """
+        if self.sharing != "shares":
+            raise ValueError(f"sharing {self.sharing}: only a cell with sharing shares can be given some")
+        check_shares(self.band_hz, {name: min(width_hz, self.band_hz)})
+        self._advance(now)
+        self._given_hz[name] = min(width_hz, self.band_hz)
+        self._divide()
+
     def widths(self) -> Mapping[str, float]:
         """What each member may have, in Hz. Under contention: what those have who transfer now."""
         if self.sharing != "contention":

@@ -58,6 +58,10 @@ class Acceptance:
         """The number of own observations, faded."""
         return self.accepted + self.rejected
 
+    def tokens(self, k: int) -> float:
+        """Expected tokens of a round with a draft of k: (1 − α^(k + 1))/(1 − α)."""
+        return float(sum(self.alpha**depth for depth in range(k + 1)))
+
     def observe(self, drafted: int, accepted: int) -> None:
         """Add a verified round. A round without a draft is ignored."""
         if drafted == 0:
@@ -177,6 +181,12 @@ class DeviceEstimate:
         matter."""
         law = self.link.law
         return law.comm_s(size) if law and law.s_per_byte > 0 else self.link_s.value
+
+    @property
+    def fixed_s(self) -> float:
+        """Seconds of its link, there and back, whatever the sizes: as learnt, or as the device reports them."""
+        law = self.link.law
+        return law.delay_s if law and law.s_per_byte > 0 else self._reported_s
 
     def calibration(self, temperature: float) -> Calibration:
         """Of its drafts at this temperature."""

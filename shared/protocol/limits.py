@@ -2,11 +2,12 @@
 
 from typing import Final
 
-PROTOCOL_VERSION: Final = 5  # first byte of every message
+PROTOCOL_VERSION: Final = 6  # first byte of every message
 
 MAX_MESSAGE_BYTES: Final = 1 << 20
 EMPTY_LOG_BYTES: Final = 3  # msgpack of an Open's two log fields when both are empty
 MAX_TOKEN_ID: Final = (1 << 24) - 1
+MAX_RATE_BITS_S: Final = 1_000_000_000_000  # of a share of a cell
 MAX_DRAFT: Final = 64  # drafted tokens in one row, chain or tree
 MAX_ROWS: Final = 512  # rows in one staged batch
 MAX_POSITION: Final = (1 << 20) - 1  # absolute position of a token in its session

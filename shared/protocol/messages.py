@@ -62,6 +62,7 @@ class Tag(IntEnum):
     TUNE = 11
     SPAN = 12
     DISMISS = 13
+    SHARE = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +266,11 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """Every process → broker, with an expiry: the process is alive. Measurements are of this incarnation."""
+    """Every process → broker, with an expiry: the process is alive. Measurements are of this incarnation.
+
+    A device in a radio cell names the `cell` and its rate there for each unit of the band, eta: bit/s/Hz, or a factor.
+    payload_bits: what its drafts carry with each token beside the id.
+    """
 
     role: Role
     name: Name
@@ -283,6 +288,9 @@ class Heartbeat:
     trees: Flag = (
         False  # it grows draft trees: a device, or a verifier with a drafter of its own for its stages
     )
+    cell: Name = ""
+    eta: Annotated[float, Field(strict=True, allow_inf_nan=True)] = 0.0
+    payload_bits: Counter = 0
     detail: Text = ""  # for users: model name, backend
 
 
@@ -291,6 +299,13 @@ class Tune:
     """Scheduler → verifier, device: use this many compute threads."""
 
     threads: Annotated[int, Field(strict=True, ge=1, le=1024)]
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Scheduler → device: what it may carry through its cell from now on, both directions together."""
+
+    bits_s: Annotated[int, Field(strict=True, ge=1, le=limits.MAX_RATE_BITS_S)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,6 +348,7 @@ Message = (
     | Tune
     | Span
     | Dismiss
+    | Share
 )
 
 MESSAGE_TYPES: dict[Tag, type[Message]] = {
@@ -349,4 +365,5 @@ MESSAGE_TYPES: dict[Tag, type[Message]] = {
     Tag.TUNE: Tune,
     Tag.SPAN: Span,
     Tag.DISMISS: Dismiss,
+    Tag.SHARE: Share,
 }

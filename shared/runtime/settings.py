@@ -190,6 +190,16 @@ class SchedulerSettings(Common):
     plan_limit_s: Seconds = Field(
         10.0, description="maximum seconds of a planner's run; after that the previous plan remains in force"
     )
+    cells: str = Field(
+        "",
+        max_length=4096,
+        description="radio cells that devices share, with their bands, like `c1=256 kbit, c2=20 MHz`; empty = none",
+    )
+    bandwidth: Literal["", "uniform", "fair", "minmax", "weighted", "joint"] = Field(
+        "",
+        description="how a cell's band is shared among its devices: uniform, fair, minmax, weighted or joint; "
+        "empty = not, or as the policy says: outrider-latency has joint",
+    )
 
 
 class DraftWorkerSettings(Common):
@@ -237,6 +247,17 @@ class DraftWorkerSettings(Common):
         ge=0,
         le=0.5,
         description="emulated link: share of lost messages, each way; they are sent again 0.2 s later",
+    )
+    cell: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9_.-]{0,64}$",
+        description="radio cell that the device shares, of those in OUTRIDER_CELLS; empty = none",
+    )
+    cell_eta: float = Field(
+        1.0,
+        gt=0,
+        le=1000,
+        description="the device's rate in its cell for each unit of the band: bit/s/Hz, or a factor of kbit/s",
     )
 
 

@@ -80,7 +80,8 @@ def _bandwidth(value: Any) -> Quantity:
     return quantity
 
 
-def _band(value: Any) -> Quantity:
+def band_of(value: Any) -> Quantity:
+    """Parse the band of a cell. Raises ValueError."""
     try:
         quantity = parse(value)
     except ValueError:
@@ -113,6 +114,6 @@ _text = PlainSerializer(str, return_type=str)
 Time = Annotated[Quantity, BeforeValidator(_time), _text]
 Seconds = Annotated[Quantity, BeforeValidator(_seconds), _text]
 Bandwidth = Annotated[Quantity, BeforeValidator(_bandwidth), _text]
-Band = Annotated[Quantity, BeforeValidator(_band), _text]
+Band = Annotated[Quantity, BeforeValidator(band_of), _text]
 Efficiency = Annotated[Quantity, BeforeValidator(_efficiency), _text]
 Share = Annotated[Quantity, BeforeValidator(_share), _text]

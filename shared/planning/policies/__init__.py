@@ -19,13 +19,15 @@ class PolicyEntry:
     """An entry of the registry.
 
     module: file in this package. maker: its function that takes k and the number of batches and returns the policy.
-    colour: in reports. speculates: whether devices draft under the policy.
+    colour: in reports. speculates: whether devices draft under the policy. bandwidth: how it shares the band of a radio
+    cell where nothing else is set, see planning/live_shares.py; "" = not.
     """
 
     module: str
     colour: str
     speculates: bool = True
     maker: str = "make"
+    bandwidth: str = ""
 
 
 REGISTRY: Final[dict[str, PolicyEntry]] = {
@@ -37,6 +39,7 @@ REGISTRY: Final[dict[str, PolicyEntry]] = {
     "flowspec": PolicyEntry("flowspec", "#4f9a3a"),
     "outrider": PolicyEntry("outrider", "#2463ae"),
     "outrider-fair": PolicyEntry("outrider", "#17907f", maker="make_fair"),
+    "outrider-latency": PolicyEntry("outrider_latency", "#b0483a", bandwidth="joint"),
 }
 POLICY_NAMES: Final = tuple(REGISTRY)
 

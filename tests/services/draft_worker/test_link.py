@@ -123,3 +123,25 @@ def test_closed_it_delivers_nothing() -> None:
         return seen
 
     assert run_virtual(play()) == []
+
+
+def test_a_share_is_kept_by_what_is_sent_and_not_by_what_arrives() -> None:
+    async def ends() -> tuple[list[float], float]:
+        loop, link = asyncio.get_running_loop(), Link(Ids(1))
+        assert link.is_instant
+        link.keep(8000.0)
+        line, arrived = DelayLine[int](link), list[float]()
+        for n in range(4):
+            line.put(n, 1000)
+        seen = []
+        while len(seen) < 4:
+            seen += [loop.time() for _ in await line.take()]
+        inbox = Delivery[int](link, lambda _: arrived.append(loop.time()))
+        inbox.put(1, 1000)
+        inbox.put(2, 1000)
+        await asyncio.sleep(0.1)
+        return seen, max(arrived) - seen[-1]
+
+    sent, arriving_s = run_virtual(ends())
+    assert sent == pytest.approx([0.0, 1.0, 2.0, 3.0], abs=1e-5)
+    assert arriving_s < 0.01

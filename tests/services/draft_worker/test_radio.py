@@ -87,11 +87,12 @@ def test_on_virtual_time_the_ends_are_exact() -> None:
 def test_shares_change_in_mid_transfer() -> None:
     async def play() -> list[float]:
         loop, seen = asyncio.get_running_loop(), list[float]()
-        radio, (a, b) = links("shares", 1.0, 1.0)
+        _, (a, b) = links("shares", 1.0, 1.0)
         for link in (a, b):
             Delivery[int](link, lambda _: seen.append(loop.time())).put(1, 1000)
         await asyncio.sleep(1.0)  # each has half of its bits left
-        radio.give({"device-0": 0.75 * BITS_S, "device-1": 0.25 * BITS_S})
+        a.keep(0.75 * BITS_S)
+        b.keep(0.25 * BITS_S)
         await asyncio.sleep(10)
         return seen
 
@@ -186,3 +187,20 @@ def test_a_draft_worker_is_in_its_cell_while_it_runs() -> None:
         assert "d" not in radio.cell
 
     run_virtual(play())
+
+
+def test_devices_keep_the_shares_that_they_are_given_where_the_cell_enforces_them() -> None:
+    async def ends(sharing: Sharing) -> list[float]:
+        _, made = links(sharing, 1.0, 0.5)
+        loop, seen = asyncio.get_running_loop(), dict[int, float]()
+        lines = [Delivery[int](link, lambda n: seen.setdefault(n, loop.time())) for link in made]
+        made[0].keep(2000.0)  # of 8,000
+        made[1].keep(3000.0)  # at 0.5 bit/s for each unit of the band: 6,000 of 8,000
+        for n, line in enumerate(lines):
+            line.put(n, 1000)
+        while len(seen) < 2:
+            await asyncio.sleep(0.01)
+        return [seen[0], seen[1]]
+
+    assert run_virtual(ends("shares")) == pytest.approx([4.0, 8 / 3], rel=0.01)
+    assert run_virtual(ends("equal")) == pytest.approx([2.0, 4.0], rel=0.01)

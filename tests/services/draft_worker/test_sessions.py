@@ -12,13 +12,14 @@ from services.draft_worker.sessions import (
     DraftSessions,
     Effect,
     Forget,
+    KeepShare,
     SendToScheduler,
     SetThreads,
     Start,
 )
 from shared.compute.drafter import DraftResult
 from shared.protocol import wire
-from shared.protocol.messages import Cancel, Close, Draft, Open, Resync, Tune, Verdict
+from shared.protocol.messages import Cancel, Close, Draft, Open, Resync, Share, Tune, Verdict
 from shared.protocol.session import SessionSpec
 from shared.speculative.params import SamplingParams
 
@@ -275,6 +276,7 @@ def test_hostile_verdicts() -> None:
 
 def test_tune() -> None:
     assert machine().receive(Tune(3), 0.0) == [SetThreads(3)]
+    assert machine().receive(Share(3000), 0.0) == [KeepShare(3000)]
 
 
 def test_leaving_gives_every_session_back() -> None:

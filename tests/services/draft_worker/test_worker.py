@@ -205,7 +205,7 @@ def test_another_vocabulary_or_version_is_refused(change: dict[str, str], why: s
     play(scene)
 
 
-@pytest.mark.parametrize("change", [{"vocabulary": "other"}, {"protocol": "3"}, {"protocol": "6"}])
+@pytest.mark.parametrize("change", [{"vocabulary": "other"}, {"protocol": "3"}, {"protocol": "99"}])
 def test_a_core_that_comes_back_as_another_ends_the_device(change: dict[str, str]) -> None:
     async def scene(world: World) -> None:
         await world.start()

@@ -1,6 +1,6 @@
 """A scheduler core with a manual clock, and short helpers for its messages."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -60,10 +60,12 @@ class Desk:
         window: str = "",
         passes: int = 1,
         trees: bool = False,
+        bands: Mapping[str, float] | None = None,
+        bandwidth: str = "",
     ) -> None:
-        """passes: that each verifier may have under way; trees: whether it grows some itself."""
+        """passes: that each verifier may have under way; trees: whether it grows some itself. bands: of radio cells."""
         self._passes, self._trees = passes, trees
-        config = Config("scheduler", 1, max_rows, prefill_tokens, 2.0, k, 2, trace)
+        config = Config("scheduler", 1, max_rows, prefill_tokens, 2.0, k, 2, trace, bands or {}, bandwidth)
         self.metrics = Metrics(CollectorRegistry())
         controller = make_window(window, k) if window else None
         self.core = Core(config, make_policy(policy, k), Estimates(), self.metrics, controller)
@@ -86,13 +88,13 @@ class Desk:
         self.core.update_fleet(LiveProcesses.of(drafters, cores, gateway_beats), self.now, trusted)
         self.tick()
 
-    def take(self, *messages: Message, again: bool = False) -> list[str]:
-        """Handle all messages in one turn; returns their entry ids."""
+    def take(self, *messages: Message, again: bool = False, size: int = 0) -> list[str]:
+        """Handle all messages in one turn; returns their entry ids. size: bytes of each."""
         entries = []
         for message in messages:
             self._entries += 1
             entries.append(f"{self._entries}-0")
-            self.core.handle(message, entries[-1], self.now, again)
+            self.core.handle(message, entries[-1], self.now, again, size)
         self.tick()
         return entries
 

@@ -6,8 +6,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from services.scheduler.device_gauges import DeviceGauges
-from services.scheduler.rounds import ID_BYTES, VERDICT_BYTES
 from shared.protocol.messages import Draft
+from shared.protocol.sizes import verdict_bytes
 from shared.protocol.wire import encode
 from tests.services.scheduler.desk import Desk
 
@@ -27,7 +27,7 @@ def play(
     for n in range(rounds):
         tokens = 1 + (5 * n) % 8
         draft: Draft = at.draft("s", tokens=tokens, draft_us=draft_us(tokens))
-        size = VERDICT_BYTES + ID_BYTES * emitted + len(encode(draft))
+        size = round(verdict_bytes(emitted)) + len(encode(draft))
         at.now += 0.010 * tokens + link_s(size)
         at.take(draft)
         emitted = 1 + n % (tokens + 1) if accepts else 1

@@ -268,3 +268,18 @@ def test_shares_are_kept_or_cut_for_the_least_of_others(
     for name, eta in etas.items():
         assert widths[name] * eta >= min(MIN_BITS_S, 0.1 * band / len(etas) * eta) * (1 - 1e-9)
         assert widths[name] >= 0.9 * shares[name] * (1 - 1e-9)
+
+
+def test_one_member_may_be_given_another_width_and_too_much_together_is_scaled() -> None:
+    made = cell("shares", {"a": 1.0, "b": 1.0})
+    made.give({"a": 500.0, "b": 500.0}, 0.0)
+    made.keep("a", 1000.0, 1.0)
+    widths = made.widths()
+    assert sum(widths.values()) == pytest.approx(made.band_hz)
+    assert widths["a"] > 1.5 * widths["b"]
+    made.keep("b", 0.0, 2.0)
+    assert made.widths()["b"] > 0
+    made.keep("b", 1e30, 3.0)
+    assert made.widths()["a"] == pytest.approx(made.widths()["b"])
+    with pytest.raises(ValueError, match="only a cell with sharing shares"):
+        cell("equal", {"a": 1.0}).keep("a", 1.0, 0.0)

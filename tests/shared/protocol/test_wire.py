@@ -19,6 +19,7 @@ from shared.protocol.messages import (
     Grown,
     Heartbeat,
     Message,
+    Share,
     StagedBatch,
     StagedRow,
     Submit,
@@ -37,11 +38,12 @@ GROWN = Grown("s", 1, 100, 41, (7, 8), (-1, 40), bytes((250, 9)))
 ROW = StagedRow("s", 1, 1, 1, 1, 1, "", "")
 LAST = limits.MAX_POSITION
 GOLDEN = (  # what another version of this code must read and write
-    (Cancel("s0-a"), "059302a473302d61a663616e63656c"),
-    (Tune(4), "05920b04"),
-    (DRAFT, "059c05a673302d616263010264a470693a33920708c402fa0992ff000000ff"),
-    (NODES, "059c05a673302d616263010264a470693a33920708c402fa0992ff28000029"),
-    (StagedBatch(1, 2, (), (GROWN,)), "0595070102909197a17301642992070892ff28c402fa09"),
+    (Cancel("s0-a"), "069302a473302d61a663616e63656c"),
+    (Tune(4), "06920b04"),
+    (Share(50_000), "06920ecdc350"),
+    (DRAFT, "069c05a673302d616263010264a470693a33920708c402fa0992ff000000ff"),
+    (NODES, "069c05a673302d616263010264a470693a33920708c402fa0992ff28000029"),
+    (StagedBatch(1, 2, (), (GROWN,)), "0695070102909197a17301642992070892ff28c402fa09"),
 )
 
 
@@ -228,6 +230,8 @@ OUT_OF_RANGE: list[tuple[Message, str]] = [
     (replace(DRAFT, survival=bytes(65)), r"Draft.survival"),
     (replace(DRAFT, survival="ab"), r"Draft.survival"),  # type: ignore[arg-type]
     (Tune(0), r"Tune.threads"),
+    (Share(0), r"Share.bits_s"),
+    (Share(limits.MAX_RATE_BITS_S + 1), r"Share.bits_s"),
     (StagedBatch(1, 1, (StagedRow("s", 1, 1, 1, 1, 65, "", ""),)), r"StagedBatch.rows.0.next_k"),
     (StagedBatch(1, 1, (StagedRow("s", 1, 1, 1, 1, 1, "", ""),) * 513), r"StagedBatch.rows"),
     (StagedBatch(1, 1, (replace(ROW, tree="all"),)), r"StagedBatch.rows.0.tree"),  # type: ignore[arg-type]

@@ -1,0 +1,109 @@
+"""`outrider-latency`: the least time to the last answer of the present sessions, with shares of radio cells to match.
+
+Two ways of serving are compared by the end that they predict. In turns: batches and the one draft length of objective
+`latency` (shared/planning/latency), each batch complete before it is verified. Or each session as soon as its draft is
+there, with the length that ends it soonest, which is better where links or devices and not the verifier decide. What
+is planned closes batches as `outrider` does.
+"""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from shared.planning.latency.cohort import Cohort
+from shared.planning.latency.latency_solver import solve
+from shared.planning.policies.outrider import Outrider
+from shared.planning.policy import Plan, median_length
+from shared.planning.problem import PackedServer, PaddedServer, Server, User, verify_ms
+from shared.planning.solvers.solve import Infeasible
+from shared.planning.strategies.user_arrays import users_of
+from shared.planning.views import SessionView
+
+MAX_DRAFT: Final = 10  # l of the hetero-edge paper
+WAIT: Final = 1.5  # passes that a draft waits on average: half of the one under way, and its own
+STEPS: Final = 4  # of lengths and passes in turn
+
+
+class _Way(NamedTuple):
+    """A way of serving: batches of user indices, a length for each user, members to wait for, its end."""
+
+    batches: tuple[tuple[int, ...], ...]
+    lengths: tuple[int, ...]
+    min_ready: tuple[int, ...]
+    latency_ms: float
+    round_ms: float
+
+
+class OutriderLatency(Outrider):
+    """Serves a cohort so that its last answer comes as early as possible."""
+
+    trees = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.name = "outrider-latency"
+
+    def plan(
+        self, sessions: Sequence[SessionView], server: Server, max_rows: int, last: Plan | None
+    ) -> Plan | None:
+        """The way with the earlier predicted end, for the sessions that can draft; None without any."""
+        able = [view for view in sessions if view.can_draft and view.remaining > 0]
+        if not able:
+            return None
+        users, outputs = users_of(able), tuple(view.remaining for view in able)
+        ways = [each_alone(users, outputs, server), *in_turns(users, outputs, server, max_rows)]
+        way = min(ways, key=lambda way: way.latency_ms)
+        ids = [view.session for view in able]
+        emitted = sum(user.emitted(length) for user, length in zip(users, way.lengths, strict=True))
+        busy_ms = sum(verify_ms(server, *_of(batch, users, way.lengths)) for batch in way.batches)
+        return Plan(
+            batches=tuple(tuple(ids[m] for m in batch) for batch in way.batches),
+            lengths=dict(zip(ids, way.lengths, strict=True)),
+            newcomer_length=median_length(way.lengths),
+            min_ready=way.min_ready,
+            max_rows=max_rows,
+            cycle_ms=way.round_ms,
+            tokens_per_s=1e3 * emitted / way.round_ms,
+            busy=min(1.0, busy_ms / way.round_ms),
+        )
+
+
+def each_alone(users: Sequence[User], outputs: Sequence[int], server: Server) -> _Way:
+    """Every session as soon as it can be verified. A pass is reckoned with a row of everybody."""
+    lengths = np.arange(1, MAX_DRAFT + 1)
+    alpha = np.array([user.alpha for user in users])[:, None]
+    rounds = np.ceil(np.array(outputs)[:, None] * (1 - alpha) / (1 - alpha ** (lengths + 1)))  # [M, lengths]
+    away_ms = np.array([[user.ready_ms(int(length)) for length in lengths] for user in users])
+    best = np.full(len(users), MAX_DRAFT // 2)
+    for _ in range(STEPS):
+        pass_ms = verify_ms(server, users, best.tolist())
+        best = np.argmin(rounds * (away_ms + WAIT * pass_ms), axis=1) + 1
+    round_ms = away_ms[np.arange(len(users)), best - 1] + WAIT * verify_ms(server, users, best.tolist())
+    ends_ms = rounds[np.arange(len(users)), best - 1] * round_ms
+    everybody = (tuple(range(len(users))),)
+    return _Way(everybody, tuple(best.tolist()), (1,), float(ends_ms.max()), float(round_ms.mean()))
+
+
+def in_turns(users: Sequence[User], outputs: tuple[int, ...], server: Server, max_rows: int) -> list[_Way]:
+    """The plan of objective `latency`, if there is one of batches that may be staged."""
+    if not isinstance(server, PaddedServer | PackedServer):
+        return []
+    try:
+        found = solve(Cohort(tuple(users), outputs, server, None, max_draft=MAX_DRAFT))
+    except Infeasible:
+        return []
+    sizes = tuple(len(batch) for batch in found.batches)
+    if max(sizes) > max_rows:
+        return []
+    lengths = (found.draft_length,) * len(users)
+    return [_Way(found.batches, lengths, sizes, found.latency_ms, found.period_ms)]
+
+
+def _of(batch: Sequence[int], users: Sequence[User], lengths: Sequence[int]) -> tuple[list[User], list[int]]:
+    return [users[m] for m in batch], [lengths[m] for m in batch]
+
+
+def make(k: int, batches: int) -> OutriderLatency:
+    """Make the policy, for the registry."""
+    return OutriderLatency()

@@ -30,11 +30,18 @@ class Admin:
         return await self._client.call("GET", "/admin/policy")
 
     async def set_policy(
-        self, name: str, k: int = 0, verifier_threads: int = 0, draft_threads: int = 0, window: str = ""
+        self,
+        name: str,
+        k: int = 0,
+        verifier_threads: int = 0,
+        draft_threads: int = 0,
+        window: str = "",
+        bandwidth: str = "",
     ) -> None:
         """Change the policy from each session's next round on.
 
         k: 0 = the policy's own; threads: 0 = unchanged. window: controller of draft lengths, "none" = the policy, "" =
+        unchanged. bandwidth: how radio cells are shared, "policy" = as the policy says, "" =
         unchanged.
         """
         body = {
@@ -43,6 +50,7 @@ class Admin:
             "verifier_threads": verifier_threads,
             "draft_threads": draft_threads,
             "window": window,
+            "bandwidth": bandwidth,
         }
         await self._client.call("POST", "/admin/policy", body)
 

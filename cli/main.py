@@ -91,6 +91,13 @@ def policy(
     window: Annotated[
         str, typer.Option(help="Controller of draft lengths; none = the policy; empty = unchanged.")
     ] = "",
+    bandwidth: Annotated[
+        str,
+        typer.Option(
+            help="How radio cells are shared: none, uniform, fair, minmax, weighted, joint, or policy: as it says; "
+            "empty = unchanged."
+        ),
+    ] = "",
     url: Url = "",
     api_key: ApiKey = "",
     state: StateDir = STATE,
@@ -101,7 +108,7 @@ def policy(
     async def run() -> None:
         async with Admin(_url(url, state), api_key) as admin:
             if name:
-                await admin.set_policy(name, k, verifier_threads, draft_threads, window)
+                await admin.set_policy(name, k, verifier_threads, draft_threads, window, bandwidth)
             print(" ".join(f"{key}={value}" for key, value in (await admin.policy()).items()))
 
     _run(run())

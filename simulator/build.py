@@ -22,6 +22,7 @@ from shared.runtime.settings import (
     VerifierSettings,
     isolated,
 )
+from shared.scenario.cell_spec import bands_text
 from shared.scenario.scenario import DeviceSpec
 from simulator import services
 from simulator.device_delays import DeviceDelays
@@ -165,6 +166,9 @@ def _scheduler_settings(simulation: Simulation) -> SchedulerSettings:
         prefill_tokens=core.prefill_tokens,
         profile=simulation.profile_file,
         trace=simulation.trace,
+        cells=bands_text(simulation.scenario.cells),
+        bandwidth=policy.bandwidth,
+        move_timeout_s=core.move_timeout.ms_at(0.0, 0.0) / 1e3,
     )
 
 
@@ -177,5 +181,7 @@ def _device_settings(device: DeviceSpec, trace: bool) -> DraftWorkerSettings:
         link_jitter_ms=device.jitter_ms,
         link_kbit_s=device.kbit_s,
         link_loss=device.loss,
+        cell=device.cell,
+        cell_eta=device.eta if device.cell else 1.0,
         trace=trace,
     )

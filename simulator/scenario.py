@@ -52,7 +52,8 @@ class Core(_Strict):
     any process and the broker; a device's own link comes on top. context: tokens of prompt and answer that the model
     takes. kv_tokens: of each verifier. max_rows, prefill_tokens: limits of a batch. fused: the core's own drafts, for
     window controllers that ask for them; without it there are none, since modelled text never repeats. stages: of each
-    verifier, whose layers are split over them; in place of `server`.
+    verifier, whose layers are split over them; in place of `server`. move_timeout: how long the scheduler waits for a
+    draft at most.
     """
 
     verifiers: Annotated[int, Field(ge=1, le=1000)] = 1
@@ -72,6 +73,7 @@ class Core(_Strict):
     prefill_tokens: Annotated[int, Field(ge=16, le=65536)] = 512
     fused: FusedDrafts | None = None
     stages: StagesSpec | None = None
+    move_timeout: Annotated[Time, AfterValidator(_one_time)] = Quantity(2.0, 2.0, "s")
 
     @model_validator(mode="after")
     def _check_laws(self) -> Self:

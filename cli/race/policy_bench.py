@@ -17,6 +17,7 @@ from loadgen.measuring.progress import Steps
 from loadgen.measuring.result import write_measurement
 from loadgen.measuring.table import interval, table
 from shared.planning.profile import Profile, ProfileError, read_profile
+from shared.scenario.cell_spec import bands_text
 from shared.scenario.scenario import Scenario, read_scenario
 
 
@@ -113,7 +114,11 @@ async def one(
         options.state_dir,
         options.settle_s,
         options.measure_s,
-        env={"OUTRIDER_KV_TOKENS": str(kv_tokens), "OUTRIDER_PROFILE": str(options.profile.resolve())},
+        env={
+            "OUTRIDER_KV_TOKENS": str(kv_tokens),
+            "OUTRIDER_PROFILE": str(options.profile.resolve()),
+            "OUTRIDER_CELLS": bands_text(scenario.cells),
+        },
     )
     async with Steps(console) as steps:
         runs = await run_scenario(scenario_options, steps)

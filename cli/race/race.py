@@ -91,7 +91,12 @@ class Race:
 
     async def run_policy(self, policy: PolicyConfig) -> RaceRun:
         """Serve all users with one policy. Raises CommandError."""
-        await self.admin.set_policy(policy.policy, policy.k, window=policy.window or NO_WINDOW)
+        await self.admin.set_policy(
+            policy.policy,
+            policy.k,
+            window=policy.window or NO_WINDOW,
+            bandwidth=policy.bandwidth,
+        )
         before = await self._scheduler_metrics()
         beats: list[dict[str, Any]] = []
         samples: list[tuple[float, dict[str, float]]] = []

@@ -9,7 +9,7 @@ from cli.command.cli_errors import cli_errors
 from cli.command.cores import cores
 from cli.command.options import STATE, Measure, OutFolder, Settle
 
-ONLY: Final = "These policies, POLICY, POLICY:K or POLICY+WINDOW; empty = all of the scenario's."
+ONLY: Final = "These policies: POLICY, POLICY:K, POLICY+WINDOW or POLICY@BANDWIDTH; empty = the scenario's."
 SWEEP: Final = (
     "A field of the scenario, policy, k or seed, and its values: load.rate=1,2,4. May be repeated: every combination "
     "runs. Finished runs are not repeated."

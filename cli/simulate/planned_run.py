@@ -10,6 +10,7 @@ from cli.command.errors import CommandError
 from cli.simulate.options import SimulateOptions
 from cli.simulate.sweep_field import EVERY, POLICY, SEED, K, SweepField, with_value
 from shared.compute.acceptance_record import RecordError, Replay, read_record
+from shared.planning.live_shares import RULES
 from shared.planning.policies import POLICY_NAMES, make_policy
 from shared.planning.profile import Profile, read_profile
 from shared.planning.windows import SIMULATED_NAMES, WINDOW_NAMES
@@ -148,20 +149,31 @@ def _policies(only: str, scenario: SimulatedScenario, k: Any) -> list[PolicyConf
 
 
 def _policy(word: str, scenario: SimulatedScenario) -> PolicyConfig:
-    """POLICY, POLICY+WINDOW or either with :K, as the scenario configures it if it does. Raises CommandError."""
+    """POLICY, with +WINDOW, @BANDWIDTH and :K if need be, as the scenario configures it if it does.
+
+    Raises CommandError.
+    """
     whole, _, text = word.partition(":")
-    name, _, window = whole.partition("+")
+    pair, _, bandwidth = whole.partition("@")
+    name, _, window = pair.partition("+")
     known = name in POLICY_NAMES and window in ("", *WINDOW_NAMES, *SIMULATED_NAMES)
+    known = known and bandwidth in ("", *RULES)
     if not known or (text and not (text.isdecimal() and int(text) <= 64)):
         raise CommandError(
-            f"policy {word!r}: give POLICY, POLICY:K or POLICY+WINDOW; policies are {', '.join(POLICY_NAMES)}, "
-            f"window controllers {', '.join((*WINDOW_NAMES, *SIMULATED_NAMES))}"
+            f"policy {word!r}: give POLICY, POLICY:K, POLICY+WINDOW or POLICY@BANDWIDTH; policies are "
+            f"{', '.join(POLICY_NAMES)}, window controllers {', '.join((*WINDOW_NAMES, *SIMULATED_NAMES))}, "
+            f"bandwidths {', '.join(RULES)}"
         )
     k = int(text or 0)
-    configured = [one for one in scenario.policies if (one.policy, one.window) == (name, window)]
+    configured = [
+        one
+        for one in scenario.policies
+        if (one.policy, one.window) == (name, window) and bandwidth in ("", one.bandwidth)
+    ]
     exact = next((policy for policy in configured if policy.k == k), None)
     base = exact or next(iter(configured), PolicyConfig(policy=name, window=window))
-    return base.model_copy(update={"k": k}) if text else base
+    given = {"k": k} if text else {}
+    return base.model_copy(update=given | ({"bandwidth": bandwidth} if bandwidth else {}))
 
 
 def _simulation(

@@ -141,8 +141,8 @@ def _command(options: SimulateOptions, group: Sequence[PlannedRun]) -> list[str]
 
 
 def _policy_word(policy: PolicyConfig) -> str:
-    name = f"{policy.policy}+{policy.window}" if policy.window else policy.policy
-    return f"{name}:{policy.k}"
+    window = f"+{policy.window}" if policy.window else ""
+    return f"{policy.policy}{window}@{policy.bandwidth}:{policy.k}"
 
 
 async def _lines(process: asyncio.subprocess.Process) -> AsyncIterator[str]:

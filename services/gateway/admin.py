@@ -16,6 +16,7 @@ from services.gateway.openai_schema import parse
 from services.gateway.sessions import GatewaySessions
 from services.gateway.trust import Sender
 from shared.broker.contract import Broker
+from shared.planning.live_shares import RULES
 from shared.planning.policies import POLICY_NAMES
 from shared.planning.windows import NO_WINDOW, WINDOW_NAMES
 from shared.protocol.keys import Keys
@@ -37,6 +38,7 @@ class PolicyChange(BaseModel):
     verifier_threads: Annotated[int, THREADS] = 0
     draft_threads: Annotated[int, THREADS] = 0
     window: str = ""
+    bandwidth: str = ""
 
 
 class Admin:
@@ -86,9 +88,14 @@ class Admin:
             raise bad_request(
                 f"{change.window!r}: no such window controller; known are {known}", "window", "invalid_value"
             )
-        control = Control(
-            change.policy, change.k, change.verifier_threads, change.draft_threads, change.window
-        )
+        if change.bandwidth and change.bandwidth not in RULES:
+            known = ", ".join(RULES)
+            raise bad_request(
+                f"{change.bandwidth!r}: no such sharing of radio cells; known are {known}",
+                "bandwidth",
+                "invalid_value",
+            )
+        control = Control(**change.model_dump())
         await self._broker.streams.push(self._keys.submit, control)
         applied = await self._wait_for(lambda fields: _shows(fields, change))
         return web.json_response({**await self._policy(), "applied": applied}, status=200 if applied else 202)
@@ -128,6 +135,7 @@ class Admin:
             "policy": "",
             "k": 0,
             "window": "",
+            "bandwidth": "",
             "verifier_threads": 0,
             "draft_threads": 0,
         }
@@ -149,6 +157,7 @@ def _shows(fields: Mapping[str, str], change: PolicyChange) -> bool:
         ("policy", {change.policy} if change.policy else None),
         ("k", {str(change.k), "0"} if change.k else None),
         ("window", {change.window} if change.window else None),
+        ("bandwidth", {change.bandwidth} if change.bandwidth else None),
         ("verifier_threads", {str(change.verifier_threads)} if change.verifier_threads else None),
         ("draft_threads", {str(change.draft_threads)} if change.draft_threads else None),
     )

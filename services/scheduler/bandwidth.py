@@ -10,7 +10,7 @@ from services.scheduler.fleet import name_of
 from services.scheduler.session import ScheduledSession
 from services.scheduler.state import State
 from shared.cells.sharing import MIN_BITS_S
-from shared.planning.live_shares import BANDWIDTHS, Bandwidth, Demand, shares_hz
+from shared.planning.live_shares import BANDWIDTHS, BY_POLICY, NO_SHARES, Bandwidth, Demand, shares_hz
 from shared.planning.policies import REGISTRY
 from shared.protocol.limits import MAX_RATE_BITS_S
 from shared.protocol.messages import Open, Share
@@ -23,8 +23,9 @@ FIRST_LENGTH: Final = 4  # of drafts, while nothing else is known
 
 def rule_of(state: State) -> Bandwidth | None:
     """How bands are shared now; None = not at all."""
-    entry = REGISTRY.get(state.policy.name)
-    name = state.cells.rule or (entry.bandwidth if entry else "")
+    name, entry = state.cells.rule, REGISTRY.get(state.policy.name)
+    if name == BY_POLICY:
+        name = entry.bandwidth if entry else NO_SHARES
     return next((rule for rule in BANDWIDTHS if rule == name), None)
 
 
@@ -39,6 +40,7 @@ def open_on_device(state: State, session: ScheduledSession, now: float) -> None:
     session.caught_up = False  # it runs without drafts until the device is ready
     if session.id not in member.waiting:
         member.waiting.append(session.id)
+        state.cells.waiting[session.device] = None
 
 
 def turn(state: State, now: float) -> None:
@@ -46,16 +48,15 @@ def turn(state: State, now: float) -> None:
     cells = state.cells
     if not cells.members:
         return
-    for device, member in cells.members.items():
-        while member.waiting and member.bucket.free_at(now) <= now:
-            session = state.sessions.get(member.waiting.popleft())
-            if session is not None and session.opening and session.device == device:
-                _open(state, session, now)
+    for device in list(cells.waiting):
+        _open_waiting(state, device, now)
     rule = rule_of(state)
     if rule is None:
-        _release(state, now)
+        for device in cells.release() if cells.shared else []:
+            state.do(SendToDevice(device, Share(MAX_RATE_BITS_S)))
     elif now >= cells.review_at:
         cells.reviewed(now)
+        cells.shared = True
         for cell, band_hz in cells.bands.items():
             _share(state, rule, band_hz, cells.in_cell(cell), now)
 
@@ -63,10 +64,19 @@ def turn(state: State, now: float) -> None:
 def next_at(state: State) -> float | None:
     """The latest time of the next `turn`; None = no deadline."""
     cells = state.cells
-    if not cells.members or rule_of(state) is None:
-        return None
-    opening_at = cells.next_at()
-    return cells.review_at if opening_at is None else min(cells.review_at, opening_at)
+    times = cells.next_at(), cells.review_at if cells.members and rule_of(state) else None
+    return min((at for at in times if at is not None), default=None)
+
+
+def _open_waiting(state: State, device: str, now: float) -> None:
+    """Open the sessions on a device that need wait no more."""
+    member = state.cells.members[device]
+    while member.waiting and member.bucket.free_at(now) <= now:
+        session = state.sessions.get(member.waiting.popleft())
+        if session is not None and session.opening and session.device == device:
+            _open(state, session, now)
+    if not member.waiting:
+        del state.cells.waiting[device]
 
 
 def _open(state: State, session: ScheduledSession, now: float) -> None:
@@ -91,14 +101,6 @@ def _share(state: State, rule: Bandwidth, band_hz: float, members: Mapping[str, 
             state.do(SendToDevice(device, Share(given[device])))
         if member.exceeds(now):
             state.metrics.exceeded.labels(name_of(device)).inc()
-
-
-def _release(state: State, now: float) -> None:
-    """Nobody shares the bands any more: let all devices carry what they can."""
-    for device, member in state.cells.members.items():
-        if member.share_bits_s:
-            state.cells.forget_share(device)
-            state.do(SendToDevice(device, Share(MAX_RATE_BITS_S)))
 
 
 def _rate(bits_s: float) -> int:

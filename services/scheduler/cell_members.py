@@ -8,7 +8,6 @@ from typing import Final
 from services.scheduler.fleet import address, name_of
 from services.scheduler.metrics import Metrics
 from shared.cells.token_bucket import TokenBucket
-from shared.planning.live_shares import Bandwidth
 from shared.protocol.messages import Heartbeat
 
 MAX_ETA: Final = 1e3  # a device that claims more, nothing or no number counts as the slowest of its cell
@@ -70,12 +69,18 @@ class Member:
 
 
 class CellMembers:
-    """All devices in the cells of a deployment, by address. rule: how a band is shared; "" = as the policy says."""
+    """All devices in the cells of a deployment, by address.
 
-    def __init__(self, bands: Mapping[str, float], rule: Bandwidth | str, metrics: Metrics) -> None:
+    rule: how a band is shared, one of live_shares.RULES. waiting: devices with sessions that
+    wait. shared: whether devices keep to shares.
+    """
+
+    def __init__(self, bands: Mapping[str, float], rule: str, metrics: Metrics) -> None:
         """bands: of each cell, in Hz or in bit/s."""
         self.bands, self.rule = bands, rule
         self.members: dict[str, Member] = {}
+        self.waiting: dict[str, None] = {}
+        self.shared = False
         self.review_at = 0.0  # when the shares are to be looked at next
         self._reviewed_at = -1e9
         self._metrics = metrics
@@ -87,6 +92,7 @@ class CellMembers:
         alive = {address(beat): beat for beat in devices if beat.cell in self.bands}
         for gone in self.members.keys() - alive.keys():
             del self.members[gone]
+            self.waiting.pop(gone, None)
             self.changed()
             self._metrics.forget_device(name_of(gone))
         for device, beat in alive.items():
@@ -106,11 +112,19 @@ class CellMembers:
         """The shares were looked at."""
         self._reviewed_at, self.review_at = now, now + REVIEW_S
 
-    def forget_share(self, device: str) -> None:
-        """The device keeps to no share any more."""
-        old = self.members[device]
-        self.members[device] = Member(old.cell, old.eta, old.payload_bits, waiting=old.waiting)
-        self._metrics.forget_device(name_of(device))
+    def use(self, rule: str) -> None:
+        """Share the bands by this rule from now on."""
+        self.rule, self.review_at = rule, min(self.review_at, self._reviewed_at)
+
+    def release(self) -> list[str]:
+        """Nobody keeps to a share any more. Returns who did."""
+        released = [device for device, member in self.members.items() if member.share_bits_s]
+        for device in released:
+            old = self.members[device]
+            self.members[device] = Member(old.cell, old.eta, old.payload_bits, waiting=old.waiting)
+            self._metrics.forget_device(name_of(device))
+        self.shared = False
+        return released
 
     def in_cell(self, cell: str) -> dict[str, Member]:
         """The members of a cell."""
@@ -128,8 +142,7 @@ class CellMembers:
 
     def next_at(self) -> float | None:
         """When the next waiting session may be opened; None = none waits."""
-        times = [member.bucket.paid_at for member in self.members.values() if member.waiting]
-        return min(times, default=None)
+        return min((self.members[device].bucket.paid_at for device in self.waiting), default=None)
 
     def _eta(self, beat: Heartbeat) -> float:
         """What a device says of its link; one that cannot be true is counted, and is the slowest seen instead."""

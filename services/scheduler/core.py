@@ -13,6 +13,7 @@ from services.scheduler.metrics import Metrics
 from services.scheduler.session import ScheduledSession
 from services.scheduler.state import Config, Estimates, State
 from shared.planning.estimates import DeviceEstimate
+from shared.planning.live_shares import BY_POLICY, RULES
 from shared.planning.policies import UnknownPolicy, make_policy
 from shared.planning.policy import Plan, Policy
 from shared.planning.windows import NO_WINDOW, UnknownWindow, make_window
@@ -98,6 +99,7 @@ class Core:
             self._use_window(window, k)
         self._use(policy)
         self._state.threads = threads
+        self._state.cells.use(kept.get("bandwidth", BY_POLICY))
 
     # --- plans ------------------------------------------------------------------------------------------
     def plan_requests(self, now: float) -> list[plans.PlanRequest]:
@@ -162,6 +164,7 @@ class Core:
                 "policy": self.policy.name,
                 "k": str(self.policy.k),
                 "window": self._window_name,
+                "bandwidth": self._state.cells.rule,
                 "verifier_threads": str(verifier_threads),
                 "draft_threads": str(draft_threads),
                 "source": source,
@@ -185,8 +188,12 @@ class Core:
         except (UnknownPolicy, UnknownWindow):
             state.metrics.dropped.labels("control", "unknown policy").inc()
             return
+        if control.bandwidth and control.bandwidth not in RULES:
+            state.metrics.dropped.labels("control", "unknown bandwidth").inc()
+            return
         if policy:
             self._use(policy)
+        state.cells.use(control.bandwidth or state.cells.rule)
         for session in state.sessions.values():
             if session.phase == "kept":  # its next row takes it back
                 state.enter(session, "ready", now)

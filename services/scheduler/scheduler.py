@@ -23,6 +23,7 @@ from services.scheduler.state import Config, Estimates
 from shared.broker.contract import Broker, BrokerAway, Entry, LeaseLost
 from shared.compute.compute import Compute
 from shared.planning.estimates import DEFAULT_HOP_MS
+from shared.planning.live_shares import BY_POLICY, NO_SHARES
 from shared.planning.policies import UnknownPolicy, make_policy
 from shared.planning.profile import ProfileError, read_profile
 from shared.planning.windows import UnknownWindow, make_window
@@ -75,7 +76,7 @@ class Scheduler:
             self._bands = cell_bands(settings.cells)
         except CellBandsError as error:
             raise SettingsError(f"OUTRIDER_CELLS={settings.cells!r}: {error}") from None
-        if settings.bandwidth and not self._bands:
+        if settings.bandwidth not in (BY_POLICY, NO_SHARES) and not self._bands:
             raise SettingsError(
                 f"OUTRIDER_BANDWIDTH={settings.bandwidth}: there is no cell to share; "
                 "give OUTRIDER_CELLS, like c1=256 kbit"

@@ -21,6 +21,7 @@ from shared.planning.estimates import (
     Mean,
 )
 from shared.planning.link_rates import LinkRates
+from shared.planning.live_shares import BY_POLICY
 from shared.planning.policy import Policy
 from shared.planning.siblings import siblings_worth
 from shared.planning.views import Phase, SessionView
@@ -48,7 +49,7 @@ class Config:
     batches: int  # N of cyclic-k
     trace: bool = False
     bands: Mapping[str, float] = field(default_factory=dict)  # of radio cells, in Hz or in bit/s
-    bandwidth: str = ""  # how they are shared; "" = as the policy says
+    bandwidth: str = BY_POLICY  # how they are shared
 
 
 @dataclass(slots=True)

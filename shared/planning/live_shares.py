@@ -13,6 +13,9 @@ from shared.planning.bandwidth.uploads import Cell, Uploads
 
 Bandwidth = Literal["uniform", "fair", "minmax", "weighted", "joint"]
 BANDWIDTHS: Final[tuple[Bandwidth, ...]] = ("uniform", "fair", "minmax", "weighted", "joint")
+BY_POLICY: Final = "policy"  # as the policy's entry in the registry says
+NO_SHARES: Final = "none"
+RULES: Final = (BY_POLICY, NO_SHARES, *BANDWIDTHS)
 MS_PER_S: Final = 1e3
 
 

@@ -91,7 +91,8 @@ class Control:
     """Gateway (admin) → scheduler: change the policy from each session's next round on.
 
     verifier_threads, draft_threads: 0 = unchanged; other values are passed on as `Tune`. window: controller of draft
-    lengths, "none" = the policy itself, "" = unchanged.
+    lengths, "none" = the policy itself, "" = unchanged. bandwidth: how radio cells are shared, see
+    planning/live_shares.py, "" = unchanged.
     """
 
     policy: Name
@@ -99,6 +100,7 @@ class Control:
     verifier_threads: Annotated[int, Field(strict=True, ge=0, le=1024)] = 0
     draft_threads: Annotated[int, Field(strict=True, ge=0, le=1024)] = 0
     window: Annotated[str, Field(strict=True, max_length=64)] = ""
+    bandwidth: Annotated[str, Field(strict=True, max_length=64)] = ""
 
 
 @dataclass(frozen=True, slots=True)

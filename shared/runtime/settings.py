@@ -195,10 +195,10 @@ class SchedulerSettings(Common):
         max_length=4096,
         description="radio cells that devices share, with their bands, like `c1=256 kbit, c2=20 MHz`; empty = none",
     )
-    bandwidth: Literal["", "uniform", "fair", "minmax", "weighted", "joint"] = Field(
-        "",
-        description="how a cell's band is shared among its devices: uniform, fair, minmax, weighted or joint; "
-        "empty = not, or as the policy says: outrider-latency has joint",
+    bandwidth: Literal["policy", "none", "uniform", "fair", "minmax", "weighted", "joint"] = Field(
+        "policy",
+        description="how a cell's band is shared among its devices: none, uniform, fair, minmax, weighted, joint, or "
+        "policy = as the policy says: outrider-latency has joint, the others none",
     )
 
 

@@ -40,6 +40,11 @@ class CellSpec(BaseModel):
         return cell
 
 
+def bands_text(cells: Iterable[CellSpec]) -> str:
+    """The cells whose devices may be given shares, as in OUTRIDER_CELLS."""
+    return ", ".join(f"{cell.id}={cell.bandwidth}" for cell in cells if cell.sharing == "shares")
+
+
 class Placed(Protocol):
     """A device that may be in a cell. share: of the band, where one is given."""
 

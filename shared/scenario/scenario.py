@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 import numpy as np
 import yaml
@@ -20,9 +20,10 @@ from pydantic import (
 )
 
 from shared.cells.cell import Cell
+from shared.planning.live_shares import BY_POLICY, NO_SHARES
 from shared.planning.policies import POLICY_NAMES
 from shared.planning.windows import SIMULATED_NAMES, WINDOW_NAMES
-from shared.scenario.cell_spec import CellSpec, problems
+from shared.scenario.cell_spec import CellSpec, bands_text, problems
 from shared.scenario.quantity import Bandwidth, Efficiency, Quantity, Seconds, Share, Time
 
 NONE: Final = Quantity(0.0, 0.0, "ms")
@@ -134,16 +135,19 @@ class PolicyConfig(_Strict):
     """A policy to compare.
 
     k: draft length of fixed-k and cyclic-k, or a window controller's first; batches: N of cyclic-k. window: controller
-    that sets draft lengths in place of the policy.
+    that sets draft lengths in place of the policy. bandwidth: how cells of sharing `shares` are shared; none = by
+    the devices' `share`.
     """
 
     policy: Annotated[str, AfterValidator(_check_policy)]
     k: Annotated[int, Field(ge=0, le=64)] = 0
     batches: Annotated[int, Field(ge=1, le=16)] = 2
     window: Annotated[str, AfterValidator(_check_window)] = ""
+    bandwidth: Literal["policy", "none", "uniform", "fair", "minmax", "weighted", "joint"] = "policy"
 
     def __str__(self) -> str:
-        words = [self.policy, f"k={self.k}" if self.k else "", self.window]
+        bandwidth = self.bandwidth if self.bandwidth != BY_POLICY else ""
+        words = [self.policy, f"k={self.k}" if self.k else "", self.window, bandwidth]
         return " ".join(word for word in words if word)
 
 
@@ -171,7 +175,13 @@ class Scenario(_Strict):
 
     @model_validator(mode="after")
     def _check_cells(self) -> Self:
-        if found := list(problems(self.cells, self.devices)):
+        found = list(problems(self.cells, self.devices))
+        found += [
+            f"policies.{n}.bandwidth: no cell has sharing shares, so there is nothing to share by {policy.bandwidth}"
+            for n, policy in enumerate(self.policies)
+            if policy.bandwidth not in (BY_POLICY, NO_SHARES) and not bands_text(self.cells)
+        ]
+        if found:
             raise ValueError("; ".join(found))
         return self
 

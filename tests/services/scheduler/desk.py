@@ -12,6 +12,7 @@ from services.scheduler.fleet import LiveProcesses, name_of
 from services.scheduler.metrics import Metrics
 from services.scheduler.session import ScheduledSession
 from services.scheduler.state import Config, Estimates
+from shared.planning.live_shares import BY_POLICY
 from shared.planning.policies import make_policy
 from shared.planning.windows import make_window
 from shared.protocol.messages import (
@@ -61,7 +62,7 @@ class Desk:
         passes: int = 1,
         trees: bool = False,
         bands: Mapping[str, float] | None = None,
-        bandwidth: str = "",
+        bandwidth: str = BY_POLICY,
     ) -> None:
         """passes: that each verifier may have under way; trees: whether it grows some itself. bands: of radio cells."""
         self._passes, self._trees = passes, trees

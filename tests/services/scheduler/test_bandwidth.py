@@ -127,7 +127,7 @@ def test_without_a_cell_nothing_waits_and_nobody_gets_a_share() -> None:
 
 
 def test_a_policy_may_bring_its_own_rule_and_takes_it_away_again() -> None:
-    at = desk("", policy="outrider-latency")
+    at = desk("policy", policy="outrider-latency")
     assert set(shares(at)) == {"a:1", "b:1"}
     at.take(Control("fixed-k", 4))
     assert shares(at) == {"a:1": MAX_RATE_BITS_S, "b:1": MAX_RATE_BITS_S}

@@ -55,13 +55,13 @@ async def run_fleet(
 
     cells: those that devices name, by id. Raises what a device raises.
     """
-    from services.draft_worker.fleet import Fleet, read_recordings  # noqa: PLC0415
+    from services.draft_worker.fleet import Fleet, radios_of, read_recordings  # noqa: PLC0415
 
     settings = load(DraftWorkerSettings, broker_url=broker_url)
     texts = read_recordings(recordings) if recordings else None
     samples: list[FleetSample] = []
     broker = Connections(broker_url)
-    async with Fleet(devices, texts, settings, cells) as fleet:
+    async with Fleet(devices, texts, settings, radios_of(cells)) as fleet:
         serving = asyncio.create_task(fleet.run(stop))
         began = time.perf_counter()
         until = began + seconds if seconds is not None else None

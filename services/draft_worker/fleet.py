@@ -34,7 +34,7 @@ from shared.runtime.service import BadFile, main
 from shared.runtime.settings import DraftWorkerSettings, load
 from shared.scenario.scenario import DeviceSpec, ScenarioError, read_scenario
 
-NO_CELLS: Final[Mapping[str, Cell]] = MappingProxyType({})
+NO_CELLS: Final[Mapping[str, Radio]] = MappingProxyType({})
 
 
 class Fleet:
@@ -45,14 +45,14 @@ class Fleet:
         devices: Sequence[DeviceSpec],
         recordings: Recordings | None,
         settings: DraftWorkerSettings,
-        cells: Mapping[str, Cell] = NO_CELLS,
+        radios: Mapping[str, Radio] = NO_CELLS,
     ) -> None:
         """recordings: the target's texts; None = modelled drafts. settings: shared by all devices.
 
-        cells: those that the devices name, by id (Scenario.cells_of).
+        radios: the cells that the devices name, by id; fleets of one process may share them.
         """
         self.registry = CollectorRegistry()
-        self.radios = {name: Radio(cell) for name, cell in cells.items()}
+        self._radios = radios
         metrics = Metrics(self.registry)
         self._brokers: list[DeviceBroker] = []
         self._workers = [self._worker(device, recordings, settings, metrics) for device in devices]
@@ -99,7 +99,7 @@ class Fleet:
         worker = DraftWorker(mine, broker, drafter, InlineCompute(), Ids(device.seed), metrics)
         worker.link.payload_bits_per_token = device.payload_bits_per_token
         if device.cell:
-            worker.link.station = self.radios[device.cell].station(device.name, device.eta)
+            worker.link.station = self._radios[device.cell].station(device.name, device.eta)
         return worker
 
 
@@ -115,7 +115,7 @@ async def run(stop: asyncio.Event) -> None:
         recordings = read_recordings(args.recordings) if args.recordings else None
     except (ScenarioError, OSError, ValueError, KeyError) as error:
         raise BadFile(str(error)) from None
-    async with Fleet(devices, recordings, settings, cells) as fleet:
+    async with Fleet(devices, recordings, settings, radios_of(cells)) as fleet:
 
         def not_ready_reason() -> str | None:
             return next(iter(fleet.not_ready_reasons()), None)
@@ -124,6 +124,11 @@ async def run(stop: asyncio.Event) -> None:
             settings.health_host, settings.health_port, fleet.registry, not_ready_reason, settings.stack
         ):
             await fleet.run(stop)
+
+
+def radios_of(cells: Mapping[str, Cell]) -> dict[str, Radio]:
+    """The cells of a scenario (Scenario.cells_of) on the running loop, by id."""
+    return {name: Radio(cell) for name, cell in cells.items()}
 
 
 def _drafter(device: DeviceSpec, recordings: Recordings | None, settings: DraftWorkerSettings) -> Drafter:

@@ -28,7 +28,7 @@ from shared.broker.contract import BrokerAway, Entry
 from shared.broker.device_broker import DeviceStreams
 from shared.protocol import wire
 from shared.protocol.keys import Keys
-from shared.protocol.messages import Draft, Message, Resync
+from shared.protocol.messages import Draft, Message, Resync, Share
 from shared.runtime.ids import Ids
 from shared.runtime.loop import run_forever
 from shared.runtime.service import Refused
@@ -111,7 +111,14 @@ class Incarnation:
             except wire.WireError as error:
                 await self._dead_letter(entry, str(error))
             else:
-                self._arrivals.put(message, len(entry.data))
+                self._take_in(message, len(entry.data))
+
+    def _take_in(self, message: Message, size: int) -> None:
+        """Hand a message to the link. A share counts at once: it must not wait for what is slow without it."""
+        if isinstance(message, Share):
+            self._receive(message)
+        else:
+            self._arrivals.put(message, size)
 
     def _receive(self, message: Message) -> None:
         """Handle a message that has arrived. A callback of the loop cannot raise: `_raise_error` does."""

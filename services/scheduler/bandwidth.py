@@ -32,7 +32,7 @@ def rule_of(state: State) -> Bandwidth | None:
 def open_on_device(state: State, session: ScheduledSession, now: float) -> None:
     """Open a session on its device, at once or, in a cell, when what was sent before is carried."""
     member = state.cells.members.get(session.device)
-    state.cells.changed()
+    state.cells.changed(now)
     if member is None or (not member.waiting and member.bucket.free_at(now) <= now):
         _open(state, session, now)
         return

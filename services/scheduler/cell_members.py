@@ -13,7 +13,8 @@ from shared.protocol.messages import Heartbeat
 MAX_ETA: Final = 1e3  # a device that claims more, nothing or no number counts as the slowest of its cell
 SLOWEST_ETA: Final = 0.01  # where no other is known
 REVIEW_S: Final = 0.5  # between two looks at the shares
-SOON_S: Final = 0.1  # after a change
+SOON_S: Final = 0.1  # the same, after a change
+LULL_S: Final = 0.02
 WINDOW_S: Final = 5.0
 TOLERANCE: Final = 1.2  # times its share, in a window, before a device counts as one that does not keep it
 
@@ -93,20 +94,20 @@ class CellMembers:
         for gone in self.members.keys() - alive.keys():
             del self.members[gone]
             self.waiting.pop(gone, None)
-            self.changed()
+            self.changed(now)
             self._metrics.forget_device(name_of(gone))
         for device, beat in alive.items():
             eta = self._eta(beat)
             member = self.members.get(device)
             if member is None or member.cell != beat.cell:
                 self.members[device] = Member(beat.cell, eta, beat.payload_bits)
-                self.changed()
+                self.changed(now)
             else:
                 member.eta, member.payload_bits = eta, beat.payload_bits
 
-    def changed(self) -> None:
-        """Sessions or devices came or went: look at the shares soon."""
-        self.review_at = min(self.review_at, self._reviewed_at + SOON_S)
+    def changed(self, now: float) -> None:
+        """Sessions or devices came or went: look at the shares soon, but after those that come together with them."""
+        self.review_at = min(self.review_at, max(now + LULL_S, self._reviewed_at + SOON_S))
 
     def reviewed(self, now: float) -> None:
         """The shares were looked at."""

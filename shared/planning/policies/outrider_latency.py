@@ -21,8 +21,7 @@ from shared.planning.strategies.user_arrays import users_of
 from shared.planning.views import SessionView
 
 MAX_DRAFT: Final = 10  # l of the hetero-edge paper
-WAIT: Final = 1.5  # passes that a draft waits on average: half of the one under way, and its own
-STEPS: Final = 4  # of lengths and passes in turn
+STEPS: Final = 6  # of lengths and passes in turn
 
 
 class _Way(NamedTuple):
@@ -70,19 +69,30 @@ class OutriderLatency(Outrider):
 
 
 def each_alone(users: Sequence[User], outputs: Sequence[int], server: Server) -> _Way:
-    """Every session as soon as it can be verified. A pass is reckoned with a row of everybody."""
-    lengths = np.arange(1, MAX_DRAFT + 1)
+    """Every session as soon as it can be verified, in passes with those who are there as well.
+
+    Of its round a user spends the share of a pass in passes, so that n, the sum of these shares, is a pass's rows; a
+    draft finds a pass under way, of which half is left on average, as often as the verifier is busy.
+    """
+    everybody, lengths = np.arange(len(users)), np.arange(1, MAX_DRAFT + 1)
     alpha = np.array([user.alpha for user in users])[:, None]
     rounds = np.ceil(np.array(outputs)[:, None] * (1 - alpha) / (1 - alpha ** (lengths + 1)))  # [M, lengths]
     away_ms = np.array([[user.ready_ms(int(length)) for length in lengths] for user in users])
-    best = np.full(len(users), MAX_DRAFT // 2)
+    prefix = np.array([user.prefix for user in users])
+    best, rows, wait_ms = np.full(len(users), MAX_DRAFT // 2), float(len(users)), 0.0
     for _ in range(STEPS):
-        pass_ms = verify_ms(server, users, best.tolist())
-        best = np.argmin(rounds * (away_ms + WAIT * pass_ms), axis=1) + 1
-    round_ms = away_ms[np.arange(len(users)), best - 1] + WAIT * verify_ms(server, users, best.tolist())
-    ends_ms = rounds[np.arange(len(users)), best - 1] * round_ms
-    everybody = (tuple(range(len(users))),)
-    return _Way(everybody, tuple(best.tolist()), (1,), float(ends_ms.max()), float(round_ms.mean()))
+        drafted = rows * float(np.mean(best))
+        pass_ms = float(
+            server.verify_ms(rows, int(best.max()), drafted, int(prefix.max()), rows * float(prefix.mean()))
+        )
+        round_ms = away_ms[everybody, best - 1] + pass_ms
+        rows = max(1.0, float(np.minimum(1.0, pass_ms / round_ms).sum()))
+        wait_ms = pass_ms * (1 + min(1.0, float((pass_ms / round_ms).sum())) / 2)
+        best = np.argmin(rounds * (away_ms + wait_ms), axis=1) + 1
+    round_ms = away_ms[everybody, best - 1] + wait_ms
+    ends_ms = rounds[everybody, best - 1] * round_ms
+    one = (tuple(range(len(users))),)
+    return _Way(one, tuple(best.tolist()), (1,), float(ends_ms.max()), float(round_ms.mean()))
 
 
 def in_turns(users: Sequence[User], outputs: tuple[int, ...], server: Server, max_rows: int) -> list[_Way]:

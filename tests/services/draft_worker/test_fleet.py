@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.draft_worker.fleet import Fleet, read_recordings
+from services.draft_worker.fleet import Fleet, radios_of, read_recordings
 from services.draft_worker.metrics import Metrics
 from shared.runtime.settings import DraftWorkerSettings, load
 from shared.scenario.scenario import Scenario
@@ -52,14 +52,15 @@ def test_devices_of_a_cell_share_one_radio() -> None:
         }
     )
     devices = scenario.fleet(40.0)
-    fleet = Fleet(devices, None, load(DraftWorkerSettings), scenario.cells_of(devices))
-    assert list(fleet.radios) == ["a", "b"]
+    radios = radios_of(scenario.cells_of(devices))
+    fleet = Fleet(devices, None, load(DraftWorkerSettings), radios)
+    assert list(radios) == ["a", "b"]
     links = [worker.link for worker in fleet._workers]
     assert [link.station is not None for link in links] == [True, True, True, False]
     assert [link.payload_bytes(3) for link in links] == [30, 30, 0, 0]
     for link in links[:2]:
         assert link.station is not None
-        assert link.station._radio is fleet.radios["a"]  # type: ignore[attr-defined]
+        assert link.station._radio is radios["a"]  # type: ignore[attr-defined]
 
 
 class DraftSessions(list[int]):

@@ -60,18 +60,7 @@ class Metrics:
         self.recoveries = self._count("recoveries", "Recoveries of the state from the broker")
         self.bytes_in = self._tally("received_bytes", "Bytes of messages read, by stream", "stream")
 
-        self.shares = Gauge(
-            PREFIX + "device_share_bits_per_second",
-            "What a device of a radio cell may carry, by device",
-            ["device"],
-            registry=self.registry,
-        )
-        self.exceeded = self._count(
-            "share_exceeded",
-            "Times that a device sent more than 1.2 x its share for 5 s, by device",
-            "device",
-        )
-
+        self._add_cells()
         self._add_plans()
 
     def forget_device(self, name: str) -> None:
@@ -91,6 +80,20 @@ class Metrics:
         for position in range(min(drafted, accepted + 1)):  # positions after a rejection were not verified
             outcome = "accepted" if position < accepted else "rejected"
             self.positions.add(1, position + 1, outcome)
+
+    def _add_cells(self) -> None:
+        """Metrics of radio cells."""
+        self.shares = Gauge(
+            PREFIX + "device_share_bits_per_second",
+            "What a device of a radio cell may carry, by device",
+            ["device"],
+            registry=self.registry,
+        )
+        self.exceeded = self._count(
+            "share_exceeded",
+            "Times that a device sent more than 1.2 x its share for 5 s, by device",
+            "device",
+        )
 
     def _add_plans(self) -> None:
         """Metrics of planning and of the plan in force."""

@@ -33,7 +33,7 @@ from shared.runtime import logs
 from shared.scenario.cell_spec import bands_text
 from simulator.scenario import SimulatedScenario, read_simulated
 
-WAYS: Final[dict[str, tuple[Sharing, str]]] = {  # how the cell is shared, and the scheduler's rule
+ARMS: Final[dict[str, tuple[Sharing, str]]] = {  # how the cell is shared, and the scheduler's rule
     "uniform": ("shares", "uniform"),
     "contention": ("contention", "none"),
     "minmax": ("shares", "minmax"),
@@ -48,7 +48,7 @@ def main(
     scenario: Annotated[Path, typer.Option(help="File of the cell, its devices and the core.")] = Path(
         "scenarios/cell-cohort.yaml"
     ),
-    repeats: Annotated[int, typer.Option(min=1, max=100, help="Cohorts of each way, interleaved.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, max=100, help="Cohorts of each arm, interleaved.")] = 5,
     policy: Annotated[str, typer.Option(help="Policy of all cohorts.")] = "outrider-latency",
     out: Annotated[Path, typer.Option(help="Result file.")] = Path(".outrider/cell-live.json"),
     state_dir: Annotated[Path, typer.Option(help="Folder of the stack's logs.")] = Path(
@@ -72,12 +72,12 @@ def main(
 async def measure(
     scenario: SimulatedScenario, policy: str, repeats: int, state_dir: Path, console: Console
 ) -> dict[str, Any]:
-    """All cohorts; a first one of each way is not counted: speeds and acceptance are learnt in it."""
+    """All cohorts; a first one of each arm is not counted: speeds and acceptance are learnt in it."""
     async with LocalStack(_options(scenario, state_dir)) as stack, Steps(console) as steps:
-        step = steps.step("cohorts", (repeats + 1) * len(WAYS) + 1)
+        step = steps.step("cohorts", (repeats + 1) * len(ARMS) + 1)
 
-        async def cohort(way: str, visitor: Visitor | None = None) -> Cohort:
-            sharing, rule = WAYS[way]
+        async def cohort(arm: str, visitor: Visitor | None = None) -> Cohort:
+            sharing, rule = ARMS[arm]
             async with Admin(stack.url) as admin:
                 await admin.set_policy(policy, bandwidth=rule)
             radio, devices = _radio(scenario, sharing), scenario.fleet(VERIFY_MS)
@@ -85,12 +85,12 @@ async def measure(
                 stack, devices, radio, requests_of(devices, VOCAB, stack.options.served_name), visitor
             )
             stack.raise_if_failed()
-            step.advance(f"{way} {found.latency_s:.1f} s")
+            step.advance(f"{arm} {found.latency_s:.1f} s")
             return found
 
-        for way in WAYS:
-            await cohort(way)
-        found = await measure_arms_async(list(WAYS), repeats, cohort)
+        for arm in ARMS:
+            await cohort(arm)
+        found = await measure_arms_async(list(ARMS), repeats, cohort)
         visited = await cohort("joint", _visitor(scenario, stack.options.served_name))
     return _body(found, visited)
 
@@ -138,8 +138,8 @@ def _body(found: Mapping[str, Sequence[Cohort]], visited: Cohort) -> dict[str, A
     every = [visited, *(cohort for cohorts in found.values() for cohort in cohorts)]
     different = sum(cohort.texts[name] != text for cohort in every for name, text in first.items())
     uniform = fmean(cohort.latency_s for cohort in found["uniform"])
-    ways = {
-        way: {
+    arms = {
+        arm: {
             "latency_s": [round(cohort.latency_s, 3) for cohort in cohorts],
             "mean_s": round(fmean(cohort.latency_s for cohort in cohorts), 3),
             "of_uniform": round(fmean(cohort.latency_s for cohort in cohorts) / uniform, 3),
@@ -147,10 +147,10 @@ def _body(found: Mapping[str, Sequence[Cohort]], visited: Cohort) -> dict[str, A
             "of_share": _of_share(cohorts),
             "ends_s": {name: round(end, 2) for name, end in cohorts[-1].ends_s.items()},
         }
-        for way, cohorts in found.items()
+        for arm, cohorts in found.items()
     }
     return {
-        "ways": ways,
+        "arms": arms,
         "visited": {"latency_s": round(visited.latency_s, 3), "of_share": _of_share([visited])},
         "different_texts": different,
     }
@@ -164,12 +164,12 @@ def _of_share(cohorts: Sequence[Cohort]) -> list[float] | None:
 
 
 def show(body: Mapping[str, Any], console: Console) -> None:
-    """The ways as a table."""
-    table = Table("way", "s to the last answer", "of uniform", "of it on the air", "carried by share")
-    for way, row in body["ways"].items():
+    """The arms as a table."""
+    table = Table("arm", "s to the last answer", "of uniform", "of it on the air", "carried by share")
+    for arm, row in body["arms"].items():
         shares = "–".join(f"{ratio:.3f}" for ratio in row["of_share"] or [])
         table.add_row(
-            way, f"{row['mean_s']:.1f}", f"{row['of_uniform']:.2f}", f"{row['uploading']:.0%}", shares
+            arm, f"{row['mean_s']:.1f}", f"{row['of_uniform']:.2f}", f"{row['uploading']:.0%}", shares
         )
     console.print(table)
 

@@ -1,9 +1,9 @@
 """`outrider-latency`: the least time to the last answer of the present sessions, with shares of radio cells to match.
 
-Two ways of serving are compared by the end that they predict. In turns: batches and the one draft length of objective
+Two strategies are compared by the end that they predict. In turns: batches and the one draft length of objective
 `latency` (shared/planning/latency), each batch complete before it is verified. Or each session as soon as its draft is
-there, with the length that ends it soonest, which is better where links or devices and not the verifier decide. What
-is planned closes batches as `outrider` does.
+there, with the length that ends it soonest, which is better where links or devices and not the verifier decide.
+Batches close as those of `outrider` do.
 """
 
 from collections.abc import Sequence
@@ -24,8 +24,8 @@ MAX_DRAFT: Final = 10  # l of the hetero-edge paper
 STEPS: Final = 6  # of lengths and passes in turn
 
 
-class _Way(NamedTuple):
-    """A way of serving: batches of user indices, a length for each user, members to wait for, its end."""
+class _Serving(NamedTuple):
+    """A strategy: batches of user indices, a length for each user, members to wait for, its end."""
 
     batches: tuple[tuple[int, ...], ...]
     lengths: tuple[int, ...]
@@ -46,29 +46,29 @@ class OutriderLatency(Outrider):
     def plan(
         self, sessions: Sequence[SessionView], server: Server, max_rows: int, last: Plan | None
     ) -> Plan | None:
-        """The way with the earlier predicted end, for the sessions that can draft; None without any."""
+        """The strategy with the earlier predicted end, for the sessions that can draft; None without any."""
         able = [view for view in sessions if view.can_draft and view.remaining > 0]
         if not able:
             return None
         users, outputs = users_of(able), tuple(view.remaining for view in able)
-        ways = [each_alone(users, outputs, server), *in_turns(users, outputs, server, max_rows)]
-        way = min(ways, key=lambda way: way.latency_ms)
+        candidates = [each_alone(users, outputs, server), *in_turns(users, outputs, server, max_rows)]
+        best = min(candidates, key=lambda each: each.latency_ms)
         ids = [view.session for view in able]
-        emitted = sum(user.emitted(length) for user, length in zip(users, way.lengths, strict=True))
-        busy_ms = sum(verify_ms(server, *_of(batch, users, way.lengths)) for batch in way.batches)
+        emitted = sum(user.emitted(length) for user, length in zip(users, best.lengths, strict=True))
+        busy_ms = sum(verify_ms(server, *_of(batch, users, best.lengths)) for batch in best.batches)
         return Plan(
-            batches=tuple(tuple(ids[m] for m in batch) for batch in way.batches),
-            lengths=dict(zip(ids, way.lengths, strict=True)),
-            newcomer_length=median_length(way.lengths),
-            min_ready=way.min_ready,
+            batches=tuple(tuple(ids[m] for m in batch) for batch in best.batches),
+            lengths=dict(zip(ids, best.lengths, strict=True)),
+            newcomer_length=median_length(best.lengths),
+            min_ready=best.min_ready,
             max_rows=max_rows,
-            cycle_ms=way.round_ms,
-            tokens_per_s=1e3 * emitted / way.round_ms,
-            busy=min(1.0, busy_ms / way.round_ms),
+            cycle_ms=best.round_ms,
+            tokens_per_s=1e3 * emitted / best.round_ms,
+            busy=min(1.0, busy_ms / best.round_ms),
         )
 
 
-def each_alone(users: Sequence[User], outputs: Sequence[int], server: Server) -> _Way:
+def each_alone(users: Sequence[User], outputs: Sequence[int], server: Server) -> _Serving:
     """Every session as soon as it can be verified, in passes with those who are there as well.
 
     Of its round a user spends the share of a pass in passes, so that n, the sum of these shares, is a pass's rows; a
@@ -92,10 +92,12 @@ def each_alone(users: Sequence[User], outputs: Sequence[int], server: Server) ->
     round_ms = away_ms[everybody, best - 1] + wait_ms
     ends_ms = rounds[everybody, best - 1] * round_ms
     one = (tuple(range(len(users))),)
-    return _Way(one, tuple(best.tolist()), (1,), float(ends_ms.max()), float(round_ms.mean()))
+    return _Serving(one, tuple(best.tolist()), (1,), float(ends_ms.max()), float(round_ms.mean()))
 
 
-def in_turns(users: Sequence[User], outputs: tuple[int, ...], server: Server, max_rows: int) -> list[_Way]:
+def in_turns(
+    users: Sequence[User], outputs: tuple[int, ...], server: Server, max_rows: int
+) -> list[_Serving]:
     """The plan of objective `latency`, if there is one of batches that may be staged."""
     if not isinstance(server, PaddedServer | PackedServer):
         return []
@@ -107,7 +109,7 @@ def in_turns(users: Sequence[User], outputs: tuple[int, ...], server: Server, ma
     if max(sizes) > max_rows:
         return []
     lengths = (found.draft_length,) * len(users)
-    return [_Way(found.batches, lengths, sizes, found.latency_ms, found.period_ms)]
+    return [_Serving(found.batches, lengths, sizes, found.latency_ms, found.period_ms)]
 
 
 def _of(batch: Sequence[int], users: Sequence[User], lengths: Sequence[int]) -> tuple[list[User], list[int]]:

@@ -70,7 +70,7 @@ def test_policies_lengths_and_seeds_are_swept(tmp_path: Path) -> None:
         ("settle=1 s,2 s", "--sweep settle: the load's warmup counts"),
         ("policies.0.k=1,2", "--sweep policies.0.k: sweep policy or k"),
         ("about=a,b", "--sweep about: it has no effect"),
-        ("policy=fixed-k,foo", "policy 'foo': give POLICY, POLICY:K or POLICY+WINDOW"),
+        ("policy=fixed-k,foo", "policy 'foo': give POLICY, POLICY:K, POLICY+WINDOW or POLICY@BANDWIDTH"),
         ("k=1,2", "--sweep k: greedy-batch chooses lengths by itself"),
         ("k=0", "--sweep k: 0 is not a draft length from 1 to 64"),
         ("seed=" + ",".join(map(str, range(1, 10_002))), "10001 combinations"),

@@ -49,7 +49,11 @@ def picture(now: dict[str, Any], before: dict[str, Any]) -> Group:
         f"policy {policy['policy']} k={policy['k']}   sessions {now['sessions']}   "
         f"{totals.get('tokens', 0) / REFRESH_S:.0f} tok/s"
     )
-    return Group(headline, verifiers(now["verifiers"], before["verifiers"]), devices(now["devices"]))
+    return Group(
+        headline,
+        verifiers(now["verifiers"], before["verifiers"]),
+        devices(now["devices"], now.get("shares", {})),
+    )
 
 
 def verifiers(rows: list[dict[str, Any]], before: list[dict[str, Any]]) -> Table:
@@ -72,10 +76,12 @@ def busy_share(row: dict[str, Any], before: dict[str, Any]) -> str:
     return f"{(row['busy_us'] - before['busy_us']) / passed_us:.0%}" if passed_us > 0 else "–"
 
 
-def devices(rows: list[dict[str, Any]]) -> Table:
-    """Table with one row per device."""
+def devices(rows: list[dict[str, Any]], shares: dict[str, dict[str, int]]) -> Table:
+    """Table with one row per device. shares: of radio cells, by device; they have a column if there are some."""
     table = Table(title="devices", title_justify="left")
-    for heading in ("name", "generation", "sessions", "draft ms/token", "link ms", "detail"):
+    shared = any(row["name"] in shares and row.get("cell") for row in rows)
+    cell = ("cell", "share kbit/s", "exceeded") if shared else ()
+    for heading in ("name", "generation", "sessions", "draft ms/token", "link ms", *cell, "detail"):
         table.add_column(heading)
     for row in rows:
         table.add_row(
@@ -84,6 +90,15 @@ def devices(rows: list[dict[str, Any]]) -> Table:
             f"{row['load']} of {row['capacity']}",
             f"{row['draft_us_per_token'] / 1e3:.1f}",
             f"{row['rtt_us'] / 1e3:.1f}",
+            *(_share_cells(row, shares) if shared else ()),
             row["detail"],
         )
     return table
+
+
+def _share_cells(row: dict[str, Any], shares: dict[str, dict[str, int]]) -> tuple[str, str, str]:
+    """A device's radio cell, its share of it, and for how many spells of 5 s it sent more than 1.2 times that."""
+    share = shares.get(row["name"])
+    if not row["cell"] or share is None:
+        return row["cell"] or "–", "–", "–"
+    return row["cell"], f"{share['bits_s'] / 1e3:.1f}", str(share["exceeded"])

@@ -116,6 +116,7 @@ class Admin:
                 "schedulers": await self._alive("scheduler"),
                 "verifiers": await self._alive("verifier"),
                 "devices": await self._alive("draft_worker"),
+                "shares": _shares(await self._broker.records.get(self._keys.shares)),
             }
         )
 
@@ -149,6 +150,16 @@ class Admin:
                 return False
             await asyncio.sleep(0.02)
         return True
+
+
+def _shares(fields: Mapping[str, str]) -> dict[str, dict[str, int]]:
+    """Shares of radio cells by device, and how often each was exceeded. What is not understood is left out."""
+    split = {device: text.split() for device, text in fields.items()}
+    return {
+        device: {"bits_s": int(numbers[0]), "exceeded": int(numbers[1])}
+        for device, numbers in split.items()
+        if len(numbers) == 2 and all(number.isdecimal() for number in numbers)
+    }
 
 
 def _shows(fields: Mapping[str, str], change: PolicyChange) -> bool:

@@ -5,7 +5,7 @@ from math import ceil
 from typing import Final
 
 from services.scheduler.cell_members import Member
-from services.scheduler.effects import SendToDevice
+from services.scheduler.effects import ReportShares, SendToDevice
 from services.scheduler.fleet import name_of
 from services.scheduler.session import ScheduledSession
 from services.scheduler.state import State
@@ -57,8 +57,9 @@ def turn(state: State, now: float) -> None:
     elif now >= cells.review_at:
         cells.reviewed(now)
         cells.shared = True
-        for cell, band_hz in cells.bands.items():
-            _share(state, rule, band_hz, cells.in_cell(cell), now)
+        shared = [_share(state, rule, hz, cells.in_cell(cell), now) for cell, hz in cells.bands.items()]
+        if any(shared):
+            state.do(ReportShares(cells.report()))
 
 
 def next_at(state: State) -> float | None:
@@ -86,14 +87,17 @@ def _open(state: State, session: ScheduledSession, now: float) -> None:
     state.do(SendToDevice(session.device, message))
 
 
-def _share(state: State, rule: Bandwidth, band_hz: float, members: Mapping[str, Member], now: float) -> None:
-    """Give the members of a cell their shares, if they differ enough from what they have."""
+def _share(state: State, rule: Bandwidth, band_hz: float, members: Mapping[str, Member], now: float) -> bool:
+    """Give the members of a cell their shares, if they differ enough from what they have.
+
+    Returns whether there is something new to report.
+    """
     shares = shares_hz(rule, band_hz, _demands(state, members, now))
     given = {device: _rate(width_hz * members[device].eta) for device, width_hz in shares.items()}
     changed = {
         device: abs(bits_s / (members[device].share_bits_s or 1e-9) - 1) for device, bits_s in given.items()
     }
-    sends = max(changed.values(), default=0.0) > CHANGED
+    news = sends = max(changed.values(), default=0.0) > CHANGED
     for device, member in members.items():
         if sends and changed[device] > SETTLED:
             member.give(given[device], now)
@@ -101,6 +105,8 @@ def _share(state: State, rule: Bandwidth, band_hz: float, members: Mapping[str, 
             state.do(SendToDevice(device, Share(given[device])))
         if member.exceeds(now):
             state.metrics.exceeded.labels(name_of(device)).inc()
+            news = True
+    return news
 
 
 def _rate(bits_s: float) -> int:

@@ -33,6 +33,7 @@ class Member:
     share_bits_s: int = 0
     bucket: TokenBucket = field(default_factory=TokenBucket)
     waiting: deque[str] = field(default_factory=deque)
+    exceeded: int = 0  # windows in which it did not keep its share
     _since: float = 0.0  # of the window
     _at: float = 0.0
     _came_bits: float = 0.0
@@ -53,15 +54,17 @@ class Member:
         self._came_bits += bits
         self._largest_bits = max(self._largest_bits, bits)
 
-    def exceeds(self, now: float) -> bool | None:
-        """Whether it sent more than TOLERANCE times its share, and one message, in the window that is over; None:
-        none is. Then the next window begins.
+    def exceeds(self, now: float) -> bool:
+        """Whether a window is over in which it sent more than TOLERANCE times its share, and one message.
+
+        Then the next window begins.
         """
         self._allow(now)
         if not self.share_bits_s or now < self._since + WINDOW_S:
-            return None
+            return False
         too_much = self._came_bits > TOLERANCE * self._allowed_bits + self._largest_bits
         self._since, self._came_bits, self._allowed_bits, self._largest_bits = now, 0.0, 0.0, 0.0
+        self.exceeded += too_much
         return too_much
 
     def _allow(self, now: float) -> None:
@@ -126,6 +129,13 @@ class CellMembers:
             self._metrics.forget_device(name_of(device))
         self.shared = False
         return released
+
+    def report(self) -> dict[str, str]:
+        """Each device's share in bit/s and how often it was exceeded, as two numbers in a text."""
+        return {
+            name_of(device): f"{member.share_bits_s} {member.exceeded}"
+            for device, member in self.members.items()
+        }
 
     def in_cell(self, cell: str) -> dict[str, Member]:
         """The members of a cell."""

@@ -74,13 +74,31 @@ class Persist:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportShares:
+    """Store the devices' shares, and how often each was exceeded, for users."""
+
+    fields: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """Write spans to the trace stream."""
 
     spans: tuple[Span, ...]
 
 
-Effect = PlaceSession | SendToDevice | Stage | SendToVerifier | End | AckDraft | ReadHead | Persist | Trace
+Effect = (
+    PlaceSession
+    | SendToDevice
+    | Stage
+    | SendToVerifier
+    | End
+    | AckDraft
+    | ReadHead
+    | Persist
+    | ReportShares
+    | Trace
+)
 
 # A device must find its placement in the log, and a session's Open comes before its first verdict.
 ORDER: tuple[type[Effect], ...] = (
@@ -92,5 +110,6 @@ ORDER: tuple[type[Effect], ...] = (
     AckDraft,
     ReadHead,
     Persist,
+    ReportShares,
     Trace,
 )

@@ -81,6 +81,8 @@ class Performer:
                 return await self._report_head(core, effect.session)
             case fx.Persist():
                 await broker.records.put(keys.policy, effect.fields)
+            case fx.ReportShares():
+                await broker.records.put(keys.shares, effect.fields)
             case fx.Trace():
                 await broker.streams.trace(effect.spans)
         return False

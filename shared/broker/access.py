@@ -28,6 +28,7 @@ _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
         "%RW~alive:*",
         "%R~names:*",
         "%R~policy",
+        "%R~shares",
     ),
     "scheduler": ("%RW~*",),
     "verifier": (

@@ -115,6 +115,11 @@ class Keys:
         return self._key("policy")
 
     @property
+    def shares(self) -> str:
+        """Hash: the share of each device of a radio cell in bit/s, and how often it was exceeded, for users."""
+        return self._key("shares")
+
+    @property
     def deployment(self) -> str:
         """Hash: protocol version, target, vocabulary hash, draft model to use."""
         return self._key("deployment")

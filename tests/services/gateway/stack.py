@@ -102,6 +102,7 @@ class Core:
                 self.controls.append(message)
                 fields = {"policy": message.policy, "k": str(message.k), "source": "control"}
                 fields["window"] = message.window or "none"
+                fields["bandwidth"] = message.bandwidth or "policy"
                 await self.broker.records.put(
                     KEYS.policy, fields | {"verifier_threads": "0", "draft_threads": "0"}
                 )

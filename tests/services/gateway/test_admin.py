@@ -25,6 +25,10 @@ async def test_the_policy_is_changed_and_shown() -> None:
         assert (status, body["error"]["param"]) == (400, "window")
         status, body = await stack.post("/admin/policy", window="goodput")
         assert (status, body["window"], stack.core.controls[-1].window) == (200, "goodput", "goodput")
+        status, body = await stack.post("/admin/policy", bandwidth="mine")
+        assert (status, body["error"]["param"]) == (400, "bandwidth")
+        status, body = await stack.post("/admin/policy", bandwidth="minmax")
+        assert (status, body["bandwidth"], stack.core.controls[-1].bandwidth) == (200, "minmax", "minmax")
         async with stack.client.post("/admin/policy", data=b'{"policy": "fixed-k"}') as response:
             assert response.status == 415
 
@@ -40,6 +44,14 @@ async def test_the_status_has_what_the_command_shows() -> None:
         assert [row["name"] for row in body["gateways"]] == ["gateway"]
         assert (body["sessions"], body["devices"], body["verifiers"]) == (0, [], [])
         assert {"policy", "k"} <= set(body["policy"])
+        assert body["shares"] == {}
+
+
+async def test_the_status_has_the_shares_that_it_understands() -> None:
+    async with running_stack() as stack:
+        await stack.link.broker.records.put(KEYS.shares, {"a": "50000 2", "b": "x y", "c": "7"})
+        async with stack.client.get("/admin/status") as response:
+            assert (await response.json())["shares"] == {"a": {"bits_s": 50_000, "exceeded": 2}}
 
 
 async def test_admin_keys(tmp_path: Path) -> None:

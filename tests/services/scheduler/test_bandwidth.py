@@ -6,6 +6,7 @@ from math import inf, nan
 
 import pytest
 
+from services.scheduler.effects import ReportShares
 from shared.protocol.limits import MAX_RATE_BITS_S
 from shared.protocol.messages import Control, Heartbeat, Open, Share
 from shared.protocol.sizes import open_bytes
@@ -30,7 +31,9 @@ def shares(at: Desk) -> dict[str, int]:
 def test_devices_get_shares_as_they_come_and_again_when_one_leaves() -> None:
     at = desk("uniform")
     assert shares(at) == {"a:1": 50_000, "b:1": 12_500}
+    assert at.did(ReportShares) == [ReportShares({"a": "50000 0", "b": "12500 0"})]
     at.tick(2.0)
+    assert not at.did(ReportShares)
     assert shares(at) == {}
     at.now += 1.0
     at.fleet(devices=[device("a:1"), device("b:1", 0.25), device("c:1", 2.0)])
@@ -154,3 +157,4 @@ def test_who_sends_more_than_its_share_for_five_seconds_is_counted() -> None:
         at.take(replace(at.draft("t"), round=99), size=1500)
     assert at.count("share_exceeded", device=greedy[0]) == 1
     assert at.count("share_exceeded", device=honest[0]) == 0
+    assert at.core._state.cells.report()[greedy[0]].endswith(" 1")

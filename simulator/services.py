@@ -23,6 +23,7 @@ from shared.compute.core_drafter import CoreDrafter, LookupDrafter
 from shared.compute.drafter import Drafter
 from shared.compute.target import TargetModel
 from shared.compute.tree_drafter import TreeDrafter
+from shared.planning.policy import Policy
 from shared.planning.windows.window import Window
 from shared.runtime.ids import Ids
 from shared.runtime.settings import (
@@ -73,10 +74,20 @@ def gateway(settings: GatewaySettings) -> Factory:
     return lambda given: Gateway(settings, given.broker, given.ids)
 
 
-def scheduler(settings: SchedulerSettings, window: Callable[[], Window] | None = None) -> Factory:
-    """A scheduler's factory. Its planner takes no virtual time. window: a controller that no setting can name."""
+def scheduler(
+    settings: SchedulerSettings,
+    window: Callable[[], Window] | None = None,
+    policy: Callable[[], Policy] | None = None,
+) -> Factory:
+    """A scheduler's factory. Its planner takes no virtual time. window, policy: those that no setting can name."""
     return lambda given: Scheduler(
-        settings, given.broker, given.ids, given.registry, InlineCompute(), window() if window else None
+        settings,
+        given.broker,
+        given.ids,
+        given.registry,
+        InlineCompute(),
+        window() if window else None,
+        policy() if policy else None,
     )
 
 

@@ -25,6 +25,7 @@ from shared.compute.compute import Compute
 from shared.planning.estimates import DEFAULT_HOP_MS
 from shared.planning.live_shares import BY_POLICY, NO_SHARES
 from shared.planning.policies import UnknownPolicy, make_policy
+from shared.planning.policy import Policy
 from shared.planning.profile import ProfileError, read_profile
 from shared.planning.windows import UnknownWindow, make_window
 from shared.planning.windows.window import Window
@@ -62,8 +63,9 @@ class Scheduler:
         registry: CollectorRegistry,
         planning: Compute,
         window: Window | None = None,
+        policy: Policy | None = None,
     ) -> None:
-        """window: a controller in place of the settings'."""
+        """window, policy: in place of the settings'."""
         try:
             make_policy(settings.policy)
         except UnknownPolicy as error:
@@ -86,7 +88,7 @@ class Scheduler:
         self.watch = BrokerWatch(broker)
         self.watch.on_change(self._on_broker)
         self.core: Core | None = None
-        self._settings = settings
+        self._settings, self._policy = settings, policy
         self._broker = broker
         self._ids = ids
         self._keys = Keys(settings.shard)
@@ -316,7 +318,7 @@ class Scheduler:
             bands=self._bands,
             bandwidth=settings.bandwidth,
         )
-        policy = make_policy(settings.policy, settings.k, settings.batches)
+        policy = self._policy or make_policy(settings.policy, settings.k, settings.batches)
         core = Core(config, policy, self._estimates, self.metrics, self._window)
         kept = await self._broker.records.get(self._keys.policy)
         if kept.get("source") == "control":

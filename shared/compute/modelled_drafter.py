@@ -48,7 +48,7 @@ class ModelledDrafter:
 
     It says that it is as sure of each token as alpha, or as the replayed record was there.
 
-    One decode takes draft_ms · (1 + 0.7 · further sequences + feed_share · further tokens).
+    One decode takes draft_ms · (1 + row_share · further sequences + feed_share · further tokens).
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class ModelledDrafter:
         alpha: float = 0.8,
         *,
         draft_ms: float = 8.0,
+        row_share: float = ROW_SHARE,
         feed_share: float = FEED_SHARE,
         vocab: int = 49152,
         capacity: int = 8,
@@ -70,7 +71,7 @@ class ModelledDrafter:
         self.threads = 1
         self._alpha = alpha
         self._draft_s = draft_ms / 1e3
-        self._feed_share = feed_share
+        self._row_share, self._feed_share = row_share, feed_share
         self._kv_tokens = kv_tokens
         self._stop_every = stop_every
         self._replay = replay
@@ -99,7 +100,7 @@ class ModelledDrafter:
         """Run one decode; returns the requests that it finished."""
         cost = self._cost_s()
         finished = []
-        for work in tuple(self._works.values()):
+        for work in self._active():
             work.spent_s += cost
             if self._advance(work):
                 finished.append(self._finish(work))
@@ -107,7 +108,11 @@ class ModelledDrafter:
 
     def busy(self) -> bool:
         """Whether any request is under way."""
-        return bool(self._works)
+        return bool(self._active())
+
+    def _active(self) -> Sequence[_Work]:
+        """The requests that the next decode advances."""
+        return tuple(self._works.values())
 
     def costs_s(self) -> Sequence[float]:
         """Modelled seconds of the next steps: of a request that is alone, all that it needs; else one."""
@@ -123,7 +128,7 @@ class ModelledDrafter:
         rows, tokens = len(self._works), 0
         for work in self._works.values():
             tokens += 1 if work.is_fed else len(work.next_tokens())
-        return self._draft_s * (1 + ROW_SHARE * (rows - 1) + self._feed_share * (tokens - rows))
+        return self._draft_s * (1 + self._row_share * (rows - 1) + self._feed_share * (tokens - rows))
 
     def forget(self, session: str) -> None:
         """Free everything held for a session. Unknown sessions are ignored."""

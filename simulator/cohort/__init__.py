@@ -1,0 +1,1 @@
+"""A cohort of objective `latency`, played by the deployed services: does the formula's latency come out?"""

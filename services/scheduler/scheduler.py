@@ -6,7 +6,6 @@ broker. It ends when the lease is lost or the broker was away; the next term beg
 
 import asyncio
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Final
 
 import structlog
@@ -17,17 +16,13 @@ from services.scheduler.device_gauges import DeviceGauges
 from services.scheduler.devices import KnownDevices, expiry_message
 from services.scheduler.fleet import LiveProcesses
 from services.scheduler.metrics import Metrics
+from services.scheduler.options import bands_of, estimates_of, policy_of, window_of
 from services.scheduler.performer import Performer, head_of
 from services.scheduler.planner import Planner
-from services.scheduler.state import Config, Estimates
+from services.scheduler.state import Config
 from shared.broker.contract import Broker, BrokerAway, Entry, LeaseLost
 from shared.compute.compute import Compute
-from shared.planning.estimates import DEFAULT_HOP_MS
-from shared.planning.live_shares import BY_POLICY, NO_SHARES
-from shared.planning.policies import UnknownPolicy, make_policy
 from shared.planning.policy import Policy
-from shared.planning.profile import ProfileError, read_profile
-from shared.planning.windows import UnknownWindow, make_window
 from shared.planning.windows.window import Window
 from shared.protocol import wire
 from shared.protocol.keys import Keys
@@ -37,9 +32,8 @@ from shared.protocol.session import SessionHead
 from shared.runtime.ids import Ids
 from shared.runtime.loop import run_forever
 from shared.runtime.presence import Presence
-from shared.runtime.settings import SchedulerSettings, SettingsError
+from shared.runtime.settings import SchedulerSettings
 from shared.runtime.watch import BrokerWatch, Event
-from shared.scenario.cell_bands import CellBandsError, cell_bands
 
 CONSUMER: Final = "scheduler"  # shared by all schedulers, so that a successor reads the unfinished entries
 READ_COUNT: Final = 1024
@@ -66,23 +60,8 @@ class Scheduler:
         policy: Policy | None = None,
     ) -> None:
         """window, policy: in place of the settings'."""
-        try:
-            make_policy(settings.policy)
-        except UnknownPolicy as error:
-            raise SettingsError(f"OUTRIDER_POLICY={error}") from None
-        try:
-            self._window = window or (make_window(settings.window, settings.k) if settings.window else None)
-        except UnknownWindow as error:
-            raise SettingsError(f"OUTRIDER_WINDOW={error}") from None
-        try:
-            self._bands = cell_bands(settings.cells)
-        except CellBandsError as error:
-            raise SettingsError(f"OUTRIDER_CELLS={settings.cells!r}: {error}") from None
-        if settings.bandwidth not in (BY_POLICY, NO_SHARES) and not self._bands:
-            raise SettingsError(
-                f"OUTRIDER_BANDWIDTH={settings.bandwidth}: there is no cell to share; "
-                "give OUTRIDER_CELLS, like c1=256 kbit"
-            )
+        policy_of(settings)  # to refuse an unknown one now
+        self._window, self._bands = window or window_of(settings), bands_of(settings)
         self.name = settings.name or "scheduler"
         self.metrics = Metrics(registry)
         self.watch = BrokerWatch(broker)
@@ -95,7 +74,7 @@ class Scheduler:
         # Read and handled in this order: a draft that came together with the verdict it follows would be dropped.
         self._streams = (self._keys.submit, self._keys.verdicts, self._keys.draft)
         self._performer = Performer(broker, self._keys, lambda core: core is self.core, lambda: self._holder)
-        self._estimates = _estimates(settings.profile)
+        self._estimates = estimates_of(settings)
         self._devices = KnownDevices(settings.devices_file)
         self._planner = Planner(lambda: self.core, planning, self.metrics, settings.plan_limit_s)
         registry.register(DeviceGauges(lambda: self.core.devices() if self.core else {}))
@@ -318,7 +297,7 @@ class Scheduler:
             bands=self._bands,
             bandwidth=settings.bandwidth,
         )
-        policy = self._policy or make_policy(settings.policy, settings.k, settings.batches)
+        policy = self._policy or policy_of(settings)
         core = Core(config, policy, self._estimates, self.metrics, self._window)
         kept = await self._broker.records.get(self._keys.policy)
         if kept.get("source") == "control":
@@ -361,14 +340,3 @@ class Scheduler:
         return LiveProcesses.of(
             *await asyncio.gather(alive("draft_worker"), alive("verifier"), alive("gateway"))
         )
-
-
-def _estimates(profile: str) -> Estimates:
-    """Estimates from a profile file; empty ones without a profile. Raises SettingsError."""
-    if not profile:
-        return Estimates()
-    try:
-        known = read_profile(Path(profile))
-    except ProfileError as error:
-        raise SettingsError(f"OUTRIDER_PROFILE={profile!r}: {error}") from None
-    return Estimates(known.pass_law, DEFAULT_HOP_MS if known.hop_ms is None else known.hop_ms)

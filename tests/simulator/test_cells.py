@@ -100,3 +100,29 @@ def test_processes_may_take_turns_in_any_order(order: int) -> None:
     outcome = simulate(Simulation(what, config, what.seed, None, order=order, decode=True), RunState())
     assert outcome.problems == []
     assert outcome.metrics["total_output_tokens"] > 30
+
+
+def test_shares_that_the_scheduler_gives_do_what_given_ones_do() -> None:
+    groups = [
+        {"count": 1, "alpha": 0.8, "draft": "5 ms", "link": LINK, "cell": "c1", "eta": eta}
+        for eta in (1, 0.25)
+    ]
+    cell = {"bandwidth": "80 kbit", "sharing": "shares"}
+    what = SimulatedScenario.model_validate({**in_cell(2, cell).model_dump(), "devices": groups})
+
+    def rate_of(bandwidth: str) -> float:
+        policy = PolicyConfig.model_validate({"policy": "fixed-k", "k": 4, "bandwidth": bandwidth})
+        outcome = simulate(Simulation(what, policy, what.seed), RunState())
+        assert outcome.problems == []
+        return float(outcome.metrics["output_throughput"])
+
+    uniform = rate_of("uniform")
+    assert rate_of("none") == pytest.approx(uniform, rel=0.02)
+    assert uniform < 0.9 * rate_of("minmax")
+    assert uniform < 0.9 * rate_of("fair")
+
+
+def test_a_rule_needs_a_cell_whose_shares_can_be_given() -> None:
+    policies = [{"policy": "fixed-k", "bandwidth": "minmax"}]
+    with pytest.raises(ValueError, match=r"policies.0.bandwidth: no cell has sharing shares"):
+        in_cell(2, {"bandwidth": "80 kbit", "sharing": "equal"}, policies=policies)

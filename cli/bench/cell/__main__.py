@@ -92,7 +92,7 @@ async def measure(
             await cohort(arm)
         found = await measure_arms_async(list(ARMS), repeats, cohort)
         visited = await cohort("joint", _visitor(scenario, stack.options.served_name))
-    return _body(found, visited)
+    return body_of(found, visited)
 
 
 def _options(scenario: SimulatedScenario, state_dir: Path) -> StackOptions:
@@ -132,7 +132,7 @@ def _visitor(scenario: SimulatedScenario, model: str) -> Visitor:
     return Visitor(device, request, VISIT_S)
 
 
-def _body(found: Mapping[str, Sequence[Cohort]], visited: Cohort) -> dict[str, Any]:
+def body_of(found: Mapping[str, Sequence[Cohort]], visited: Cohort) -> dict[str, Any]:
     """The figures, and the number of texts that are not those of the first cohort."""
     first = next(iter(found.values()))[0].texts
     every = [visited, *(cohort for cohorts in found.values() for cohort in cohorts)]

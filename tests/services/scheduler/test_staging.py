@@ -63,6 +63,7 @@ def test_another_policy_is_in_force_from_each_sessions_next_round() -> None:
                 "verifier_threads": "0",
                 "draft_threads": "0",
                 "window": "none",
+                "bandwidth": "policy",
                 "source": "control",
             }
         )

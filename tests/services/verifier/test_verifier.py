@@ -74,9 +74,9 @@ async def test_a_bad_row_never_fails_its_batch() -> None:
             row("nobody", 40),
             row("good", 40),
         )
-        assert [verdict.status for verdict in verdicts] == ["error"] * 4 + ["ok"]
-        assert verdicts[-1].length == 41
-        assert bench.count("rows_not_run_total", status="error") == 4
+        assert [verdict.status for verdict in verdicts] == ["ok", "error", "error", "error", "ok"]
+        assert [verdicts[0].length, verdicts[-1].length] == [41, 41]
+        assert bench.count("rows_not_run_total", status="error") == 3
 
 
 @on_bench

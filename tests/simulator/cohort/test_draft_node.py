@@ -45,7 +45,8 @@ def test_a_batch_waits_for_its_members_and_for_the_one_before_it() -> None:
 @pytest.mark.parametrize("emitted", [1.0, 1.8, 2.952, 4.0])
 def test_rounds_emit_what_the_formula_says_on_average(emitted: float) -> None:
     drafter, sampling = node([1], emitted=emitted), SamplingParams(seed=1, vocab=VOCAB)
-    ids, lengths = (1, 2, 3), [0]
+    ids: tuple[int, ...] = (1, 2, 3)
+    lengths = [0]
     for _ in range(50):
         drafter.start(request(1, ids))
         (result,) = next(found for found in iter(drafter.step, None) if found)

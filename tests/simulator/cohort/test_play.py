@@ -32,7 +32,7 @@ def test_every_prompt_is_carried_when_the_plan_says() -> None:
 def test_prompts_that_take_their_time_make_it_later() -> None:
     known = cohort()
     plan = solve(known)
-    assert play(known, plan, Assumptions(free_prompts=False)) > 1.05 * plan.latency_ms
+    assert play(known, plan, Assumptions(free_prompts=False)) > play(known, plan) + 100
 
 
 @pytest.mark.parametrize("policy", ["", "outrider-latency", "greedy-batch"])

@@ -185,7 +185,7 @@ def test_no_session_is_passed_over_twice_in_a_cycle() -> None:
 def test_draft_lengths() -> None:
     one = session("a", "ready")
     lengths = {name: make_policy(name, k=7).next_length(one, None, 0.0) for name in POLICY_NAMES}
-    unplanned = {"dip-sd": 2, "outrider": 2, "outrider-fair": 2}
+    unplanned = {"dip-sd": 2, "outrider": 2, "outrider-fair": 2, "outrider-latency": 2}
     fixed = {"fixed-k": 7, "cyclic-k": 7, "flowspec": 7}
     assert lengths == {"autoregressive": 0, "greedy-batch": 0} | fixed | unplanned
     assert make_policy("fixed-k").k > 0  # its own

@@ -133,7 +133,7 @@ def test_a_share_is_kept_by_what_is_sent_and_not_by_what_arrives() -> None:
         line, arrived = DelayLine[int](link), list[float]()
         for n in range(4):
             line.put(n, 1000)
-        seen = []
+        seen = list[float]()
         while len(seen) < 4:
             seen += [loop.time() for _ in await line.take()]
         inbox = Delivery[int](link, lambda _: arrived.append(loop.time()))

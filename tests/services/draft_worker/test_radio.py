@@ -193,7 +193,11 @@ def test_devices_keep_the_shares_that_they_are_given_where_the_cell_enforces_the
     async def ends(sharing: Sharing) -> list[float]:
         _, made = links(sharing, 1.0, 0.5)
         loop, seen = asyncio.get_running_loop(), dict[int, float]()
-        lines = [Delivery[int](link, lambda n: seen.setdefault(n, loop.time())) for link in made]
+
+        def arrive(n: int) -> None:
+            seen[n] = loop.time()
+
+        lines = [Delivery[int](link, arrive) for link in made]
         made[0].keep(2000.0)  # of 8,000
         made[1].keep(3000.0)  # at 0.5 bit/s for each unit of the band: 6,000 of 8,000
         for n, line in enumerate(lines):

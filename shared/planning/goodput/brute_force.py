@@ -18,7 +18,10 @@ def choices(cells: DraftingCells) -> int:
 
 
 def best_lengths(cells: DraftingCells, uplink: Uplink) -> Ints:
-    """The best draft lengths [K]. Meant for at most MAX_CHOICES."""
+    """The best draft lengths [K]. Meant for at most MAX_CHOICES.
+
+    Where nobody can be in time, those that are best without deadlines.
+    """
     options, users = len(cells.lengths), len(cells.users)
     best, goodput = np.full(users, cells.min_draft), -1.0
     digits = options ** np.arange(users)
@@ -29,4 +32,4 @@ def best_lengths(cells: DraftingCells, uplink: Uplink) -> Ints:
         at = int(values.argmax())
         if values[at] > goodput:
             best, goodput = lengths[at], float(values[at])
-    return best
+    return best if goodput > 0 else best_lengths(cells.without_deadlines(), uplink)

@@ -9,8 +9,8 @@ V' the time that a drafted token adds to the pass. Without a message's own bits 
 and its marginal cost λ·V' + μ·(a_k(1)/B)·T'/((T' − l·g)·(T' − (l+1)·g)), T' = T − comm, grows: so it drafts while the
 gain is above the cost, and who is accepted more drafts more. μ is the price at which the shares add up to the cell, by
 bisection. λ is the goodput itself (Dinkelbach). Where the pass takes the longest draft's time for all rows (the padded
-law), every longest draft is tried. T is searched on a grid between the times that can still beat the best plan known,
-then around the best; every choice of lengths is scored with the earliest T for it.
+law), every longest draft is tried. Rounds are searched on a grid between those that can still beat the best plan known,
+then around the best, and where a user is just in time; every choice of lengths is scored with the earliest T for it.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ DEADLINE_ROUNDS: Final = 100  # rounds with which a user is just in time
 PRICE_STEPS: Final = 24
 PASSES: Final = 6  # of bisection, for the time of the pass where deadlines depend on it
 FINALISTS: Final = 4
-EXCHANGED_USERS: Final = 64  # for more users an exchange of a token or two gains next to nothing
+EXCHANGED_USERS: Final = 64  # for more, exchanges take seconds and gain little, except with deadlines
 
 
 @dataclass

@@ -33,7 +33,8 @@ def plan(
 
     objective "latency" plans bandwidth too: cells (id, bandwidth_hz, sharing: joint, minmax, weighted or uniform), a
     drafter (c1_ms, c2_ms, layers, hidden, ffn) or the users' draft_ms_per_token, and for each user output, cell, eta or
-    snr, bits; docs/planning.md has an example.
+    snr, bits. objective "goodput" plans the uploads of drafts: cells (id, bandwidth_hz), and for each user
+    draft_ms_per_token, cell, eta or snr, bits_per_token. docs/hetero.md has an example of both.
     """
     import json
 

@@ -22,6 +22,8 @@ def plan_source(source: str, profile: Path | None) -> dict[str, Any]:
         data = _with_server(data, profile)
     if data.get("objective") == "latency":
         return plan_latency_query(data)
+    if data.get("objective") == "goodput":
+        return plan_goodput_query(data)
     return plan_query(read_query(data))
 
 
@@ -44,6 +46,17 @@ def plan_latency_query(data: dict[str, Any]) -> dict[str, Any]:
     plan, solver = latency_query.solve(cohort, query.solver)
     plan_ms = (time.perf_counter() - start) * 1e3
     return latency_query.latency_json(query, cohort, plan, solver, plan_ms)
+
+
+def plan_goodput_query(data: dict[str, Any]) -> dict[str, Any]:
+    """Plan a query of objective `goodput`. Raises QueryError, CellError and Infeasible."""
+    from shared.planning.goodput import goodput_query  # loads NumPy only here
+
+    query = goodput_query.read_goodput_query(data)
+    cells = query.drafting_cells()
+    start = time.perf_counter()
+    plan, solver = goodput_query.solve(cells, query.solver)
+    return goodput_query.goodput_json(query, cells, plan, solver, (time.perf_counter() - start) * 1e3)
 
 
 def _load(text: str, source: str) -> dict[str, Any]:

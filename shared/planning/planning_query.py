@@ -74,7 +74,7 @@ def error_text(error: Any) -> str:
     where = ".".join(str(part) for part in error["loc"] if part not in {"padded", "packed"})
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["loc"] == ("objective",):
-        message += "; 'latency' has a query of its own"
+        message += "; 'latency' and 'goodput' have queries of their own"
     return f"{where}: {message}" if where else message
 
 

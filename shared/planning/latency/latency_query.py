@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from shared.planning.bandwidth.shares import SharingName
-from shared.planning.bandwidth.uploads import Cell, Uploads, efficiency_of
+from shared.planning.bandwidth.uploads import Cell, Uploads
 from shared.planning.cost import Padded
 from shared.planning.latency import baselines, brute_force, latency_solver
 from shared.planning.latency.cohort import Cohort, SharedCell
@@ -14,19 +14,17 @@ from shared.planning.latency.latency_plan import LatencyPlan, completion_ms, pla
 from shared.planning.latency.radio import Radio
 from shared.planning.planning_query import QueryError, error_text
 from shared.planning.problem import PackedServer, PaddedServer, User
+from shared.planning.radio_query import BandQuery, RadioUserQuery, check_cells
 from shared.planning.server_laws import Milliseconds, Positive, ServerLaw, Size, StrictModel
 from shared.planning.solvers.solve import SolverName
 
 AUTO_EXACT: Final = 6  # up to so many users `auto` is brute force
 MAX_USERS: Final = 2000  # the tables of all intervals grow with the square
-Name = Annotated[str, Field(min_length=1)]
 
 
-class CellQuery(StrictModel):
+class CellQuery(BandQuery):
     """A radio cell. duplex: up and down have a band each; only uploads are planned, so it changes no plan."""
 
-    id: Name
-    bandwidth_hz: Positive
     sharing: SharingName = "joint"
     duplex: bool = False
 
@@ -46,47 +44,23 @@ class DrafterQuery(StrictModel):
         return Padded(self.c2_ms, self.c1_ms, self.layers, self.hidden, self.ffn)
 
 
-class TaskQuery(StrictModel):
+class TaskQuery(RadioUserQuery):
     """One user: a prompt of `prefix` tokens, an answer of `output` tokens, and what it uploads through which cell."""
 
-    id: Name
-    alpha: Annotated[float, Field(ge=0, lt=1)]
-    prefix: Annotated[int, Field(ge=0)]
     output: Annotated[int, Field(ge=1, le=1_000_000)]
     draft_ms_per_token: Positive | None = None
-    comm_ms: Milliseconds = 0.0
     weight: Positive = 1.0
-    cell: Name | None = None
-    eta: Positive | None = None
-    snr: Positive | None = None
     bits: Annotated[float, Field(ge=0)] | None = None
-    floor_hz: Annotated[float, Field(ge=0)] | None = None
-    ceiling_hz: Positive | None = None
-    deadline_ms_per_token: Positive | None = None
 
     @model_validator(mode="after")
-    def _radio(self) -> Self:
-        given = [
-            name
-            for name in ("eta", "snr", "bits", "floor_hz", "ceiling_hz")
-            if getattr(self, name) is not None
-        ]
-        if self.cell is None and given:
-            raise ValueError(
-                f"user {self.id!r}: cell: missing, but {given[0]} is given; name the user's cell"
-            )
-        if self.cell is not None and (self.eta is None) == (self.snr is None):
-            raise ValueError(f"user {self.id!r}: eta, snr: give exactly one of them for cell {self.cell!r}")
+    def _uploads(self) -> Self:
+        if self.cell is None and self.bits is not None:
+            raise ValueError(f"user {self.id!r}: cell: missing, but bits is given; name the user's cell")
         if self.cell is not None and self.bits is None:
             raise ValueError(
                 f"user {self.id!r}: bits: missing; how much it uploads through cell {self.cell!r}"
             )
         return self
-
-    @property
-    def efficiency(self) -> float:
-        """η in bit/s/Hz."""
-        return self.eta if self.eta is not None else efficiency_of(self.snr or 0.0)
 
 
 class LatencyQuery(StrictModel):
@@ -106,21 +80,9 @@ class LatencyQuery(StrictModel):
     def _consistent(self) -> Self:
         if self.min_draft > self.max_draft:
             raise ValueError(f"min_draft: {self.min_draft} is above max_draft {self.max_draft}")
-        cells: list[str] = []
-        for cell in self.cells:
-            if cell.id in cells:
-                raise ValueError(f"cells: id {cell.id!r} twice")
-            cells.append(cell.id)
-        seen: dict[str, str | None] = {}
+        check_cells(self.users, self.cells)
         for user in self.users:
-            if user.id in seen:
-                first = seen[user.id]
-                both = (
-                    f", in cells {first!r} and {user.cell!r}; a user is in one" if first != user.cell else ""
-                )
-                raise ValueError(f"users: id {user.id!r} twice{both}")
-            seen[user.id] = user.cell
-            self._check(user, cells)
+            self._check(user)
         if self.solver == "exact" and len(self.users) > brute_force.MAX_USERS:
             raise ValueError(
                 f"solver: exact takes at most {brute_force.MAX_USERS} users under objective latency, "
@@ -128,11 +90,7 @@ class LatencyQuery(StrictModel):
             )
         return self
 
-    def _check(self, user: TaskQuery, cells: list[str]) -> None:
-        if user.cell is not None and user.cell not in cells:
-            raise ValueError(
-                f"user {user.id!r}: cell: {user.cell!r} is not among the cells ({', '.join(cells) or 'none'})"
-            )
+    def _check(self, user: TaskQuery) -> None:
         if self.drafter is None and user.draft_ms_per_token is None:
             raise ValueError(
                 f"user {user.id!r}: draft_ms_per_token: missing, and there is no drafter; give one of them"

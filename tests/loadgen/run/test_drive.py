@@ -149,8 +149,8 @@ async def test_waits_of_an_m_d_1_queue_follow_pollaczek_and_khinchine() -> None:
     overhead = np.median(waits[np.array(queued) == 0])
     assert overhead < 0.005
     waits -= overhead
-    assert waits.mean() == pytest.approx(np.mean(queued), abs=0.001)
+    assert waits.mean() == pytest.approx(np.mean(queued), abs=0.002)
     blocks = waits.reshape(20, -1).mean(axis=1)  # neighbours wait in the same queue: blocks of 300 do not
     interval = 2.1 * blocks.std(ddof=1) / len(blocks) ** 0.5
     assert interval < 0.004
-    assert waits.mean() == pytest.approx(load * service_s / (2 * (1 - load)), abs=interval + 0.001)
+    assert waits.mean() == pytest.approx(load * service_s / (2 * (1 - load)), abs=interval + 0.002)

@@ -24,6 +24,7 @@ from cli.simulate.commands import simulate
 from cli.stack.commands import down, up
 from cli.train_awc.commands import train_awc
 from cli.validate.commands import validate
+from shared.planning.bandwidth_rules import RULES
 from shared.runtime.stack_state import read_state
 from shared.runtime.version import add_version_option
 
@@ -94,8 +95,7 @@ def policy(
     bandwidth: Annotated[
         str,
         typer.Option(
-            help="How radio cells are shared: none, uniform, fair, minmax, weighted, joint, or policy: as it says; "
-            "empty = unchanged."
+            help=f"How radio cells are shared: {', '.join(RULES)} (policy: as it says); empty = unchanged."
         ),
     ] = "",
     url: Url = "",

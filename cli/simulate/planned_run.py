@@ -10,7 +10,7 @@ from cli.command.errors import CommandError
 from cli.simulate.options import SimulateOptions
 from cli.simulate.sweep_field import EVERY, POLICY, SEED, K, SweepField, with_value
 from shared.compute.acceptance_record import RecordError, Replay, read_record
-from shared.planning.live_shares import RULES
+from shared.planning.bandwidth_rules import RULES
 from shared.planning.policies import POLICY_NAMES, make_policy
 from shared.planning.profile import Profile, read_profile
 from shared.planning.windows import SIMULATED_NAMES, WINDOW_NAMES

@@ -16,7 +16,7 @@ from services.gateway.openai_schema import parse
 from services.gateway.sessions import GatewaySessions
 from services.gateway.trust import Sender
 from shared.broker.contract import Broker
-from shared.planning.live_shares import RULES
+from shared.planning.bandwidth_rules import RULES
 from shared.planning.policies import POLICY_NAMES
 from shared.planning.windows import NO_WINDOW, WINDOW_NAMES
 from shared.protocol.keys import Keys

@@ -9,8 +9,8 @@ from services.scheduler.effects import ReportShares, SendToDevice
 from services.scheduler.fleet import name_of
 from services.scheduler.session import ScheduledSession
 from services.scheduler.state import State
-from shared.cells.sharing import MIN_BITS_S
-from shared.planning.live_shares import BANDWIDTHS, BY_POLICY, NO_SHARES, Bandwidth, Demand, shares_hz
+from shared.planning.bandwidth_rules import BANDWIDTHS, BY_POLICY, NO_SHARES, Bandwidth
+from shared.planning.live_shares import Demand, shares_hz
 from shared.planning.policies import REGISTRY
 from shared.protocol.limits import MAX_RATE_BITS_S
 from shared.protocol.messages import Open, Share
@@ -110,8 +110,8 @@ def _share(state: State, rule: Bandwidth, band_hz: float, members: Mapping[str, 
 
 
 def _rate(bits_s: float) -> int:
-    """A share in whole bit/s. Control messages get through whatever is asked of the planner."""
-    return min(max(round(bits_s), round(MIN_BITS_S / 10)), MAX_RATE_BITS_S)
+    """A share in whole bit/s, within what a message can say."""
+    return min(max(round(bits_s), 1), MAX_RATE_BITS_S)
 
 
 # --- what is still to be carried ------------------------------------------------------------------------

@@ -75,7 +75,7 @@ class Member:
 class CellMembers:
     """All devices in the cells of a deployment, by address.
 
-    rule: how a band is shared, one of live_shares.RULES. waiting: devices with sessions that
+    rule: how a band is shared, one of bandwidth_rules.RULES. waiting: devices with sessions that
     wait. shared: whether devices keep to shares.
     """
 
@@ -141,15 +141,15 @@ class CellMembers:
         """The members of a cell."""
         return {device: member for device, member in self.members.items() if member.cell == cell}
 
-    def came(self, device: str, bytes_: int, tokens: int, now: float) -> None:
-        """Count a message of a device, with so many drafted tokens."""
+    def came(self, device: str, size: int, tokens: int, now: float) -> None:
+        """Count a message of `size` bytes from a device, with so many drafted tokens."""
         if member := self.members.get(device):
-            member.came(8.0 * bytes_ + member.payload_bits * tokens, now)
+            member.came(8.0 * size + member.payload_bits * tokens, now)
 
-    def went(self, device: str, bytes_: float, now: float) -> None:
-        """Count a message to a device."""
+    def went(self, device: str, size: float, now: float) -> None:
+        """Count a message of `size` bytes to a device."""
         if member := self.members.get(device):
-            member.bucket.take(8.0 * bytes_, now)
+            member.bucket.take(8.0 * size, now)
 
     def next_at(self) -> float | None:
         """When the next waiting session may be opened; None = none waits."""

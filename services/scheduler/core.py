@@ -12,8 +12,8 @@ from services.scheduler.fleet import LiveProcesses, address
 from services.scheduler.metrics import Metrics
 from services.scheduler.session import ScheduledSession
 from services.scheduler.state import Config, Estimates, State
+from shared.planning.bandwidth_rules import BY_POLICY, RULES
 from shared.planning.estimates import DeviceEstimate
-from shared.planning.live_shares import BY_POLICY, RULES
 from shared.planning.policies import UnknownPolicy, make_policy
 from shared.planning.policy import Plan, Policy
 from shared.planning.windows import NO_WINDOW, UnknownWindow, make_window

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from services.scheduler.state import Estimates
+from shared.planning.bandwidth_rules import BY_POLICY, NO_SHARES
 from shared.planning.estimates import DEFAULT_HOP_MS
-from shared.planning.live_shares import BY_POLICY, NO_SHARES
 from shared.planning.policies import UnknownPolicy, make_policy
 from shared.planning.policy import Policy
 from shared.planning.profile import ProfileError, read_profile

@@ -314,6 +314,7 @@ def _on_committed(state: State, session: ScheduledSession, verdict: Verdict, now
     if not (advanced or confirmed or verdict.finish):
         state.metrics.dropped.labels("verdict", "repeated").inc()
         return
+    state.cells.went(session.row_device, verdict_bytes(verdict.length - verdict.base_len), now)
     coming_back = verdict.keeps and _comes_back(session, verdict)
     if advanced:
         kept = session.phase == "kept" or coming_back

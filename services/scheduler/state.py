@@ -12,6 +12,7 @@ from services.scheduler.metrics import Metrics
 from services.scheduler.session import HeldDraft, ScheduledSession
 from services.scheduler.timers import Timers
 from services.scheduler.verifiers import PassCosts, VerifierState
+from shared.planning.bandwidth_rules import BY_POLICY
 from shared.planning.cost import Packed, Shape
 from shared.planning.estimates import (
     DEFAULT_HOP_MS,
@@ -21,7 +22,6 @@ from shared.planning.estimates import (
     Mean,
 )
 from shared.planning.link_rates import LinkRates
-from shared.planning.live_shares import BY_POLICY
 from shared.planning.policy import Policy
 from shared.planning.siblings import siblings_worth
 from shared.planning.views import Phase, SessionView

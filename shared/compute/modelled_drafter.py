@@ -14,7 +14,7 @@ FEED_SHARE = 0.2  # cost of each further token of a sequence, relative to the fi
 
 
 @dataclass(slots=True)
-class _Work:
+class Work:
     """A request under way: its cache, its drafted tokens and the time spent. missed: where its first wrong one is."""
 
     request: DraftRequest
@@ -77,7 +77,7 @@ class ModelledDrafter:
         self._replay = replay
         self._caches: dict[str, Chain] = {}
         self._first: dict[str, int] = {}  # position of the first token that a session's drafts may have
-        self._works: dict[str, _Work] = {}
+        self._works: dict[str, Work] = {}
 
     def start(self, request: DraftRequest) -> None:
         """Start a request, replacing one of the same session. Raises NoCapacity."""
@@ -94,7 +94,7 @@ class ModelledDrafter:
         self._first.setdefault(request.session, len(request.ids))
         # The last id is always fed again, since the first guess is made after it.
         chain.cut(chain.common(request.ids[:-1]))
-        self._works[request.session] = _Work(request, chain, [], Survival(request.stop_below))
+        self._works[request.session] = Work(request, chain, [], Survival(request.stop_below))
 
     def step(self) -> list[DraftResult]:
         """Run one decode; returns the requests that it finished."""
@@ -110,7 +110,7 @@ class ModelledDrafter:
         """Whether any request is under way."""
         return bool(self._active())
 
-    def _active(self) -> Sequence[_Work]:
+    def _active(self) -> Sequence[Work]:
         """The requests that the next decode advances."""
         return tuple(self._works.values())
 
@@ -150,7 +150,7 @@ class ModelledDrafter:
         """Sessions with anything cached."""
         return frozenset(self._caches)
 
-    def _advance(self, work: _Work) -> bool:
+    def _advance(self, work: Work) -> bool:
         """One decode of a request. Returns whether it is finished."""
         chain, request, drafted = work.chain, work.request, work.drafted
         chain.feed(work.next_tokens())
@@ -162,7 +162,7 @@ class ModelledDrafter:
             self._guess(work)
         return len(drafted) >= request.k or work.stopped
 
-    def _guess(self, work: _Work) -> None:
+    def _guess(self, work: Work) -> None:
         """Draft a token after the cached ones."""
         chain, request = work.chain, work.request
         position = len(chain.tokens)
@@ -178,7 +178,7 @@ class ModelledDrafter:
             return self._replay.is_right(request.sampling, position - self._first[request.session])
         return guesses_right(request.sampling.seed, position, self._alpha)
 
-    def _probability(self, work: _Work, position: int) -> float:
+    def _probability(self, work: Work, position: int) -> float:
         """How sure the drafter is of the token that it drafted at a position."""
         if self._replay is None:
             return self._alpha
@@ -186,7 +186,7 @@ class ModelledDrafter:
         missed = position if work.missed is None else work.missed
         return self._replay.confidence(work.request.sampling, missed - first, position - missed)
 
-    def _finish(self, work: _Work) -> DraftResult:
+    def _finish(self, work: Work) -> DraftResult:
         del self._works[work.request.session]
         request = work.request
         return DraftResult(

@@ -3,19 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 
 from shared.cells.sharing import min_width_hz
 from shared.planning.bandwidth.shares import Shares, min_max, min_weighted_sum, uniform, with_offsets
 from shared.planning.bandwidth.uploads import Cell, Uploads
+from shared.planning.bandwidth_rules import Bandwidth
 
-Bandwidth = Literal["uniform", "fair", "minmax", "weighted", "joint"]
-BANDWIDTHS: Final[tuple[Bandwidth, ...]] = ("uniform", "fair", "minmax", "weighted", "joint")
-BY_POLICY: Final = "policy"  # as the policy's entry in the registry says
-NO_SHARES: Final = "none"
-RULES: Final = (BY_POLICY, NO_SHARES, *BANDWIDTHS)
 MS_PER_S: Final = 1e3
 
 

@@ -1,14 +1,16 @@
 """Query and answer of `outrider plan`, in JSON. The query is checked field by field; unknown fields are errors."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from shared.planning.objective import ObjectiveName
 from shared.planning.problem import LengthBounds, Problem, User, expected_tokens
 from shared.planning.server_laws import Milliseconds, Positive, ServerLaw, Size, StrictModel
 from shared.planning.solvers.arrays.scored_plan import ScoredPlan
 from shared.planning.solvers.solve import SolverName
+
+Q = TypeVar("Q", bound=BaseModel)
 
 
 class QueryError(ValueError):
@@ -63,13 +65,18 @@ class PlanningQuery(StrictModel):
 
 def read_query(data: Any) -> PlanningQuery:
     """A query from parsed JSON. Raises QueryError."""
+    return checked(PlanningQuery, data)
+
+
+def checked(kind: type[Q], data: Any) -> Q:
+    """A query of any objective from parsed JSON. Raises QueryError, with a line for each wrong field."""
     try:
-        return PlanningQuery.model_validate(data)
+        return kind.model_validate(data)
     except ValidationError as error:
-        raise QueryError("; ".join(error_text(part) for part in error.errors())) from None
+        raise QueryError("; ".join(_error_text(part) for part in error.errors())) from None
 
 
-def error_text(error: Any) -> str:
+def _error_text(error: Any) -> str:
     """One error of pydantic as a line that begins with the field."""
     where = ".".join(str(part) for part in error["loc"] if part not in {"padded", "packed"})
     message = str(error["msg"]).removeprefix("Value error, ")

@@ -92,7 +92,7 @@ class Control:
 
     verifier_threads, draft_threads: 0 = unchanged; other values are passed on as `Tune`. window: controller of draft
     lengths, "none" = the policy itself, "" = unchanged. bandwidth: how radio cells are shared, see
-    planning/live_shares.py, "" = unchanged.
+    planning/bandwidth_rules.py, "" = unchanged.
     """
 
     policy: Name

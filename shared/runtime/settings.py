@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.planning.bandwidth_rules import BY_POLICY, RULES, Rule
 from shared.planning.policies import POLICY_NAMES
 from shared.planning.windows import WINDOW_NAMES
 from shared.runtime.env_file import ENCODING, EnvFileError, names_in
@@ -195,9 +196,9 @@ class SchedulerSettings(Common):
         max_length=4096,
         description="radio cells that devices share, with their bands, like `c1=256 kbit, c2=20 MHz`; empty = none",
     )
-    bandwidth: Literal["policy", "none", "uniform", "fair", "minmax", "weighted", "joint"] = Field(
-        "policy",
-        description="how a cell's band is shared among its devices: none, uniform, fair, minmax, weighted, joint, or "
+    bandwidth: Rule = Field(
+        BY_POLICY,
+        description=f"how a cell's band is shared among its devices: {', '.join(RULES)}; "
         "policy = as the policy says: outrider-latency has joint, the others none",
     )
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self, TypeVar
+from typing import Annotated, Any, Final, Self, TypeVar
 
 import numpy as np
 import yaml
@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from shared.cells.cell import Cell
-from shared.planning.live_shares import BY_POLICY, NO_SHARES
+from shared.planning.bandwidth_rules import BY_POLICY, NO_SHARES, Rule
 from shared.planning.policies import POLICY_NAMES
 from shared.planning.windows import SIMULATED_NAMES, WINDOW_NAMES
 from shared.scenario.cell_spec import CellSpec, bands_text, problems
@@ -143,7 +143,7 @@ class PolicyConfig(_Strict):
     k: Annotated[int, Field(ge=0, le=64)] = 0
     batches: Annotated[int, Field(ge=1, le=16)] = 2
     window: Annotated[str, AfterValidator(_check_window)] = ""
-    bandwidth: Literal["policy", "none", "uniform", "fair", "minmax", "weighted", "joint"] = "policy"
+    bandwidth: Rule = BY_POLICY
 
     def __str__(self) -> str:
         bandwidth = self.bandwidth if self.bandwidth != BY_POLICY else ""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import ceil, floor
 
 from shared.compute.drafter import DraftRequest
-from shared.compute.modelled_drafter import ModelledDrafter, _Work
+from shared.compute.modelled_drafter import ModelledDrafter, Work
 
 ROUNDING = 1e-9
 
@@ -41,9 +41,9 @@ class DraftNode(ModelledDrafter):
         """Of the next step."""
         return [self._cost_s()] if self._active() else ()
 
-    def _active(self) -> Sequence[_Work]:
+    def _active(self) -> Sequence[Work]:
         """The first batch that is complete; a seed of no batch, as in a calibration, is one of its own."""
-        found: dict[int, list[_Work]] = {}
+        found: dict[int, list[Work]] = {}
         for work in self._works.values():
             seed = work.request.sampling.seed
             if seed not in self._batch_of:

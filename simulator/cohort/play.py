@@ -157,7 +157,8 @@ def _drafter(cohort: Cohort, plan: LatencyPlan, assumed: Assumptions) -> Callabl
         batches = [[user + 1 for user in batch] for batch in plan.batches]
         emitted = cohort.users[0].emitted(plan.draft_length)
         return partial(DraftNode, batches, step_ms, emitted, VOCAB)
-    first, second = step_ms(1, 256), step_ms(2, 256)
+    mean = round(sum(user.prefix for user in cohort.users) / len(cohort.users))
+    first, second = step_ms(1, mean), step_ms(2, mean)
     return partial(
         ModelledDrafter,
         cohort.users[0].alpha,

@@ -27,6 +27,7 @@ from shared.planning.bandwidth.uploads import (
     checked_ids,
     non_negative,
     positive,
+    refuse_starved,
 )
 from shared.planning.bandwidth.water_filling import fill
 
@@ -67,6 +68,7 @@ class NoisyUploads:
                 f"cell {cell.id!r}: noise_w_per_hz: {noise_w_per_hz:g}; it must be above zero and finite"
             )
         limits = Limits.of(cell, names, floor_hz, ceiling_hz)
+        refuse_starved(cell, names, payloads, limits)
         return cls(cell, names, payloads, received / (noise_w_per_hz * LN2), limits)
 
 

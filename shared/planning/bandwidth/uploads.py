@@ -1,6 +1,6 @@
 """What the users of a radio cell have to upload, checked: an invalid cell or user is refused by name."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Final
@@ -103,6 +103,7 @@ class Uploads:
         uploads = cls(cell, names, payloads, rates, weights, limits)
         with np.errstate(over="ignore"):
             alone, payload_hz = uploads.demand / cell.bandwidth_hz, payloads / rates
+        refuse_starved(cell, names, payloads, limits)
         rule = f"such that the upload takes at most {MAX_UPLOAD_MS:g} ms with the whole cell"
         _refuse(names, "bits/eta", payload_hz, ~(alone <= MAX_UPLOAD_MS), rule)
         return uploads
@@ -111,6 +112,28 @@ class Uploads:
     def demand(self) -> Floats:
         """a_k = D_k/η_k in Hz·ms [n]: the band that a user needs, times how long it needs it."""
         return MS_PER_S * self.bits / self.efficiency
+
+
+def refuse_starved(cell: Cell, ids: Sequence[str], bits: Floats, limits: Limits) -> None:
+    """Refuse floors [n] that leave somebody who has bits [n] to upload nothing of the band. Raises CellError."""
+    without = np.flatnonzero((limits.floor_hz == 0) & (bits > 0))
+    if len(without) and limits.floor_hz.sum() >= cell.bandwidth_hz * (1 - ROUNDING):
+        raise CellError(
+            f"user {ids[without[0]]!r}: floor_hz: the floors of others take all {cell.bandwidth_hz:g} Hz of cell "
+            f"{cell.id!r}; lower them, or give this user one"
+        )
+
+
+def in_one_cell_each(ids: Sequence[str], cells: Iterable[tuple[str, Sequence[int]]]) -> None:
+    """Refuse a user in two cells. ids: of all users; cells: their ids, and indices of their users. Raises CellError."""
+    cell_of: dict[int, str] = {}
+    for cell, members in cells:
+        for member in members:
+            if member in cell_of:
+                raise CellError(
+                    f"user {ids[member]!r}: cell: in {cell_of[member]!r} and in {cell!r}; a user is in one cell"
+                )
+            cell_of[member] = cell
 
 
 def efficiency_of(snr: float) -> float:

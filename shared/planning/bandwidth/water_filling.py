@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from shared.planning.bandwidth.uploads import Bools, Floats, Limits
+from shared.planning.bandwidth.uploads import ROUNDING, Bools, Floats, Limits
 
 MAX_STEPS: Final = 100  # of root-finding; halving alone needs about 60
 TINY: Final = float(np.finfo(float).tiny)
@@ -75,6 +75,9 @@ def fill(demand: Demand, busy: Bools, offset_ms: Floats, bandwidth_hz: float, li
     total = bandwidth_hz - float(limits.floor_hz[~busy].sum())
     if ceiling.sum() <= total:
         band[busy] = ceiling
+        return band
+    if floor.sum() >= total * (1 - ROUNDING):
+        band[busy] = floor
         return band
     # Levels at which a user leaves its ceiling, and at which it reaches its floor.
     leaves, reaches = offset + free.time_ms(ceiling), offset + free.time_ms(floor)

@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from shared.planning.bandwidth.uploads import MS_PER_S, Bools, CellError, Floats, Uploads
+from shared.planning.bandwidth.uploads import MS_PER_S, Bools, Floats, Uploads, in_one_cell_each
 from shared.planning.problem import Server, User
 from shared.planning.solvers.solve import Infeasible
 
@@ -38,7 +38,7 @@ class DraftingCells:
 
     token_bits, message_bits [K]: what a drafted token and a message with any tokens add to an upload. deadline_ms [K]:
     for each token; inf = none. Users in no cell upload nothing but wait for their link. Raises CellError for a user
-    in two cells and for floors that leave others nothing, Infeasible where the server cannot hold all users.
+    in two cells, Infeasible where the server cannot hold all users.
     """
 
     users: tuple[User, ...]
@@ -51,16 +51,9 @@ class DraftingCells:
     max_draft: int = 20
 
     def __post_init__(self) -> None:
-        cell_of: dict[int, str] = {}
-        for cell in self.cells:
-            for member in cell.members:
-                if member in cell_of:
-                    raise CellError(
-                        f"user {self.users[member].id!r}: cell: in {cell_of[member]!r} and in "
-                        f"{cell.uploads.cell.id!r}; a user is in one cell"
-                    )
-                cell_of[member] = cell.uploads.cell.id
-            _refuse_full(cell.uploads)
+        in_one_cell_each(
+            [user.id for user in self.users], [(each.uploads.cell.id, each.members) for each in self.cells]
+        )
         prefixes = [user.prefix for user in self.users]
         needed = float(self.server.needed_bytes(len(prefixes), max(prefixes), sum(prefixes)))
         if needed > self.server.memory_bytes:
@@ -136,13 +129,3 @@ class DraftingCells:
     @staticmethod
     def _by_length(rows: list[list[float]]) -> Floats:
         return np.array(rows, dtype=np.float64)
-
-
-def _refuse_full(uploads: Uploads) -> None:
-    floor, hertz = uploads.limits.floor_hz, uploads.cell.bandwidth_hz
-    without = np.flatnonzero((floor == 0) & (uploads.bits > 0))
-    if len(without) and floor.sum() >= hertz * (1 - ROUNDING):
-        raise CellError(
-            f"user {uploads.ids[without[0]]!r}: floor_hz: the floors of others take all {hertz:g} Hz of cell "
-            f"{uploads.cell.id!r}; lower them, or give this user one"
-        )

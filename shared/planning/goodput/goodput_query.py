@@ -4,14 +4,14 @@ from math import inf
 from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from shared.planning.bandwidth.uploads import Cell, Uploads
 from shared.planning.goodput import baselines, brute_force, goodput_solver
 from shared.planning.goodput.drafting_cells import DraftCell, DraftingCells
 from shared.planning.goodput.goodput_plan import GoodputPlan, plan_of
 from shared.planning.goodput.uplink import BestShares
-from shared.planning.planning_query import QueryError, error_text
+from shared.planning.planning_query import checked
 from shared.planning.problem import User
 from shared.planning.radio_query import BandQuery, RadioUserQuery, check_cells
 from shared.planning.server_laws import Positive, ServerLaw, StrictModel
@@ -102,10 +102,7 @@ class GoodputQuery(StrictModel):
 
 def read_goodput_query(data: Any) -> GoodputQuery:
     """A query from parsed JSON. Raises QueryError."""
-    try:
-        return GoodputQuery.model_validate(data)
-    except ValidationError as error:
-        raise QueryError("; ".join(error_text(part) for part in error.errors())) from None
+    return checked(GoodputQuery, data)
 
 
 def solve(cells: DraftingCells, solver: SolverName = "auto") -> tuple[GoodputPlan, SolverName]:

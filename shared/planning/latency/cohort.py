@@ -18,7 +18,7 @@ from math import ceil, inf
 import numpy as np
 
 from shared.planning.bandwidth.shares import SharingName
-from shared.planning.bandwidth.uploads import CellError, Uploads
+from shared.planning.bandwidth.uploads import Uploads, in_one_cell_each
 from shared.planning.cost import CostLaw
 from shared.planning.problem import PackedServer, PaddedServer, User
 
@@ -53,15 +53,9 @@ class Cohort:
     resident_bytes: float = inf
 
     def __post_init__(self) -> None:
-        cell_of: dict[int, str] = {}
-        for shared in self.cells:
-            for member in shared.members:
-                if member in cell_of:
-                    raise CellError(
-                        f"user {self.users[member].id!r}: cell: in {cell_of[member]!r} and in "
-                        f"{shared.uploads.cell.id!r}; a user is in one cell"
-                    )
-                cell_of[member] = shared.uploads.cell.id
+        in_one_cell_each(
+            [user.id for user in self.users], [(each.uploads.cell.id, each.members) for each in self.cells]
+        )
 
     def rounds_of(self, length: int) -> tuple[int, ...]:
         """R_k [K]: rounds until each user's output is done, with drafts of this length."""

@@ -3,7 +3,7 @@
 from math import inf
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from shared.planning.bandwidth.shares import SharingName
 from shared.planning.bandwidth.uploads import Cell, Uploads
@@ -12,7 +12,7 @@ from shared.planning.latency import baselines, brute_force, latency_solver
 from shared.planning.latency.cohort import Cohort, SharedCell
 from shared.planning.latency.latency_plan import LatencyPlan, completion_ms, plan_of
 from shared.planning.latency.radio import Radio
-from shared.planning.planning_query import QueryError, error_text
+from shared.planning.planning_query import checked
 from shared.planning.problem import PackedServer, PaddedServer, User
 from shared.planning.radio_query import BandQuery, RadioUserQuery, check_cells
 from shared.planning.server_laws import Milliseconds, Positive, ServerLaw, Size, StrictModel
@@ -146,10 +146,7 @@ class LatencyQuery(StrictModel):
 
 def read_latency_query(data: Any) -> LatencyQuery:
     """A query from parsed JSON. Raises QueryError."""
-    try:
-        return LatencyQuery.model_validate(data)
-    except ValidationError as error:
-        raise QueryError("; ".join(error_text(part) for part in error.errors())) from None
+    return checked(LatencyQuery, data)
 
 
 def solve(cohort: Cohort, solver: SolverName = "auto") -> tuple[LatencyPlan, SolverName]:

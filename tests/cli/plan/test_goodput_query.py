@@ -1,13 +1,11 @@
 """`outrider plan` with objective `goodput`: question and answer, and errors that name field and user."""
 
-import json
 import math
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from cli.main import app
+from tests.cli.plan.queries import answer, outrider_plan
 
 SERVER = {
     "law": "packed",
@@ -37,17 +35,6 @@ QUESTION: dict[str, Any] = {
     "users": USERS,
 }
 ROUND_KEYS = {"goodput_tokens_per_s", "round_ms", "draft_length", "late"}
-
-
-def outrider_plan(query: object) -> Result:
-    return CliRunner().invoke(app, ["plan"], input=json.dumps(query))
-
-
-def answer(query: object) -> dict[str, Any]:
-    done = outrider_plan(query)
-    assert done.exit_code == 0, done.stderr
-    plan: dict[str, Any] = json.loads(done.stdout)
-    return plan
 
 
 def changed(**fields: object) -> dict[str, Any]:

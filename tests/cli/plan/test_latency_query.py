@@ -1,13 +1,11 @@
 """`outrider plan` with objective `latency`: question and answer, and errors that name field and user."""
 
-import json
 import math
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from cli.main import app
+from tests.cli.plan.queries import answer, outrider_plan
 
 SERVER = {
     "law": "padded",
@@ -39,17 +37,6 @@ QUESTION: dict[str, Any] = {
     "cells": [{"id": "c1", "bandwidth_hz": 1e6, "sharing": "joint"}],
     "users": USERS,
 }
-
-
-def outrider_plan(query: object) -> Result:
-    return CliRunner().invoke(app, ["plan"], input=json.dumps(query))
-
-
-def answer(query: object) -> dict[str, Any]:
-    done = outrider_plan(query)
-    assert done.exit_code == 0, done.stderr
-    plan: dict[str, Any] = json.loads(done.stdout)
-    return plan
 
 
 def changed(**fields: object) -> dict[str, Any]:

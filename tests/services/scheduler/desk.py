@@ -12,7 +12,7 @@ from services.scheduler.fleet import LiveProcesses, name_of
 from services.scheduler.metrics import Metrics
 from services.scheduler.session import ScheduledSession
 from services.scheduler.state import Config, Estimates
-from shared.planning.live_shares import BY_POLICY
+from shared.planning.bandwidth_rules import BY_POLICY
 from shared.planning.policies import make_policy
 from shared.planning.windows import make_window
 from shared.protocol.messages import (

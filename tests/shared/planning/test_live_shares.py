@@ -3,7 +3,8 @@
 import pytest
 
 from shared.cells.sharing import min_width_hz
-from shared.planning.live_shares import BANDWIDTHS, Bandwidth, Demand, shares_hz
+from shared.planning.bandwidth_rules import BANDWIDTHS, Bandwidth
+from shared.planning.live_shares import Demand, shares_hz
 
 BAND = 256_000.0
 DEMANDS = {

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shared.planning.bandwidth.shares import min_max, min_weighted_sum, uniform, with_offsets
+from shared.planning.bandwidth.shares import FORMS, min_max, min_weighted_sum, uniform, with_offsets
 from shared.planning.bandwidth.uploads import Cell, CellError, Uploads
 from tests.shared.planning.bandwidth.cells import CELLS, draw
 from tests.shared.planning.bandwidth.optimality import (
@@ -141,3 +141,15 @@ def test_bad_offsets_are_refused(offset: list[float]) -> None:
     uploads = Uploads.of(Cell("c", 1e6), ["a", "b"], [1, 1], [1, 1])
     with pytest.raises(CellError, match="offset_ms"):
         with_offsets(uploads, np.array(offset))
+
+
+def test_floors_that_leave_somebody_nothing_are_refused_unless_it_has_nothing_to_upload() -> None:
+    cell, ids, rates, floors = Cell("c", 100.0), ["a", "b"], [1.0, 1.0], [100.0, 0.0]
+    with pytest.raises(
+        CellError, match="user 'b': floor_hz: the floors of others take all 100 Hz of cell 'c'"
+    ):
+        Uploads.of(cell, ids, [10.0, 10.0], rates, floor_hz=floors)
+    idle = Uploads.of(cell, ids, [10.0, 0.0], rates, floor_hz=floors)
+    for form in FORMS.values():
+        assert form(idle).bandwidth_hz.tolist() == floors
+        assert form(idle).upload_ms.tolist() == [100.0, 0.0]
